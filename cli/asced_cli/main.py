@@ -1,0 +1,103 @@
+"""The ``asced`` command: commands are imported only when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+COMMANDS = {
+    "record": "Record full score trajectories of a pipeline into a store.",
+    "info": "Show what a store holds, how complete it is and who wrote what.",
+    "verify": "Check every chunk of a store against its checksum.",
+    "seal": "Close a store: cut it to its runs and write one index of them.",
+    "merge": "Join stores of the same fingerprint.",
+    "select": "Copy chosen runs to a new store.",
+    "repack": "Rewrite a store to another layout or precision.",
+    "stats": "Exact medians, MADs and quantiles of the score dynamics by step.",
+    "phases": "Find the boundaries Profiling | Mutation | Refinement.",
+    "calibrate": "Calibrate thresholds with a stated false-alarm rate.",
+    "detect": "Flag runs and regions by calibrated thresholds.",
+    "replay": "Re-run recorded runs with a correction beside their twins.",
+    "tune": "Choose step and strength of the correction on counterfactuals.",
+    "evaluate": "Judge a replay: realism, distances, harm, controls.",
+    "report": "Write one self-contained HTML page about runs, thresholds and replay.",
+    "view": "Look at runs in the browser.",
+    "export": "Export thresholds for other deployments.",
+    "demo": "Run the whole path on the embedded model.",
+    "doctor": "Check versions, devices, disk and whether a pipeline can be recorded.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and one-line helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which one uses them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"asced_cli.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: asced record --pipeline fashion --runs 64 --steps 25 --out runs.zarr",
+)
+@click.version_option(package_name="asced-analysis", prog_name="asced")
+def cli() -> None:
+    """Record, analyse, calibrate and correct artifacts in diffusion sampling."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status, with one clear line for an error."""
+    from asced_stores.errors import AscedError
+
+    try:
+        status = cli.main(args=arguments, prog_name="asced", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("asced: interrupted", err=True)
+        return 130
+    except KeyboardInterrupt:
+        click.echo("asced: interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except AscedError as error:
+        _show(error)
+        return error.exit_status
+    except (OSError, MemoryError) as error:
+        _show(error)
+        return 3
+    return status if isinstance(status, int) else 0
+
+
+def _show(error: BaseException) -> None:
+    """Print an error and its notes."""
+    click.echo(f"asced: error: {error}", err=True)
+    for note in getattr(error, "__notes__", ()):
+        click.echo(f"  {note}", err=True)
+
+
+def main() -> None:
+    """Entry point of ``asced``."""
+    sys.exit(run())
+
+
+def record_main() -> None:
+    """Entry point of ``asced-record``, the same as ``asced record``."""
+    sys.exit(run(["record", *sys.argv[1:]]))

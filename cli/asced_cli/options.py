@@ -1,0 +1,37 @@
+"""What the commands share: the ``--json`` option, tables and progress bars."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def json_option(function: F) -> F:
+    """Add ``--json``: one JSON object on standard output, for machines."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
+
+
+def emit(result: Mapping[str, Any], *, as_json: bool, table: Sequence[tuple[str, str]]) -> None:
+    """Print a result as JSON for machines, or as an aligned table for people."""
+    if as_json:
+        click.echo(json.dumps(result, allow_nan=False))
+        return
+    width = max((len(name) for name, _ in table), default=0)
+    for name, value in table:
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def progress(items: Iterable[T], *, length: int | None = None, label: str = "") -> Iterator[T]:
+    """Iterate with a progress bar on a terminal (standard error), and silently in a pipe."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    with click.progressbar(items, length=length, label=label, file=sys.stderr) as bar:
+        yield from bar
