@@ -27,6 +27,7 @@ import torch
 import torch.distributed as dist
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 from fashion_mnist import load_fashion_mnist
+from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +60,7 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
     """Write beside and rename: a killed training never leaves half a checkpoint."""
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def export(network: UNet2DModel, ema: dict[str, torch.Tensor], folder: Path, card: dict) -> None:
@@ -117,8 +118,8 @@ def main() -> None:
         optimizer.load_state_dict(state["optimizer"])
         ema, step, seconds, losses = (state[k] for k in ("ema", "step", "seconds", "losses"))
     elif (args.out / "unet").exists():  # a fresh machine: go on from the committed weights
-        network = UNet2DModel.from_pretrained(args.out, subfolder="unet")
-        optimizer = torch.optim.AdamW(network.parameters(), lr=args.learning_rate, weight_decay=0.0)
+        weights = args.out / "unet" / "diffusion_pytorch_model.safetensors"
+        network.load_state_dict(load_file(weights))
         ema = {k: v.clone() for k, v in network.state_dict().items()}
         earlier = json.loads((args.out / "training.json").read_text())
         step, seconds = earlier["steps"], earlier["seconds"]

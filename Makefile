@@ -1,0 +1,50 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up .venv first when needed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO ?= build/demo
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test test-slow lint stress bench docs train figures clean
+
+demo: $(STAMP)
+	OMP_NUM_THREADS=$${ASCED_THREADS:-2} $(BIN)/asced demo --out $(DEMO) --overwrite
+
+test: lint
+	$(BIN)/python -m pytest -n 2 -m "not slow and not stress and not gpu"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m "slow and not stress and not gpu"
+
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -m gpu
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+stress: $(STAMP)
+	$(BIN)/python -m pytest -m stress -s --timeout 5400
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+# The embedded model: two one-thread processes on two cores; interrupt and resume at any time.
+train: $(STAMP)
+	$(BIN)/torchrun --nproc-per-node 2 training/train_fashion.py
+	$(BIN)/python training/train_classifiers.py
+
+# Every picture and figure of the README.
+figures: $(STAMP)
+	$(BIN)/python docs/make_figures.py
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf build dist $(VENV)
