@@ -1,0 +1,181 @@
+"""The detector of the authors' released code (method ASCED, arXiv:2503.16218), reproduced.
+
+Predicted x0 is seen as an 8-bit picture; per step, the blurred absolute change is compared with a
+robust threshold of the whole picture; flagged pixels are united over steps and cleaned up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import array_api_compat
+
+from asced_analysis.detection.blur import gaussian_blur
+from asced_analysis.detection.components import grow, keep_components
+from asced_analysis.detection.medians import median_and_mad
+from asced_stores.errors import InputError
+
+REFERENCE_SIDE = 256
+GROWTH = 5
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of the released detector; sizes in pixels, meant for 256 x 256.
+
+    Attributes
+    ----------
+    mad_scale : float
+        Threshold in robust standard deviations above the median of a step.
+    min_area, max_area : float
+        Components stay where ``min_area < area < max_area``.
+    min_width : int
+        Components stay where an erosion by a square of this side leaves a pixel.
+    blur : float
+        Standard deviation of the Gaussian over every axis, channels too.
+    """
+
+    mad_scale: float = 3.0
+    min_area: float = 100
+    max_area: float = 10000
+    min_width: int = 5
+    blur: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that can't be met."""
+        if not (self.mad_scale >= 0 and self.blur >= 0 and self.min_width >= 1):
+            raise InputError(
+                f"mad_scale {self.mad_scale} and blur {self.blur} must not be negative, and "
+                f"min_width {self.min_width} must be at least 1"
+            )
+        if not 0 <= self.min_area < self.max_area:
+            raise InputError(
+                f"min_area {self.min_area} must lie below max_area {self.max_area}, both positive"
+            )
+
+    @classmethod
+    def for_size(cls, height: int, width: int, *, mad_scale: float = 3.0) -> Parameters:
+        """Sizes as fractions of the image, from those at 256 x 256.
+
+        Rounded up, at least area 3 and width 2; the blur scales with the side.
+        """
+        side = min(height, width) / REFERENCE_SIDE
+        area = height * width / REFERENCE_SIDE**2
+        return cls(
+            mad_scale=mad_scale,
+            min_area=max(3, ceil(100 * area)),
+            max_area=max(4, ceil(10000 * area)),
+            min_width=max(2, ceil(5 * side)),
+            blur=2.0 * side,
+        )
+
+
+def artifact_mask(
+    x0: Any,
+    /,
+    *,
+    mad_scale: float = 3.0,
+    min_area: float = 100,
+    max_area: float = 10000,
+    min_width: int = 5,
+    blur: float = 2.0,
+) -> Any:
+    """Mask of the released detector over all given steps.
+
+    Parameters
+    ----------
+    x0 : array, shape (..., step, channel, y, x)
+        Predicted x0 of the window's steps, in -1..1. NumPy, torch or another array namespace.
+    mad_scale, min_area, max_area, min_width, blur
+        See `Parameters`.
+
+    Returns
+    -------
+    array, bool, shape (..., y, x)
+        True where an artifact is suspected; not yet grown (see `grown`).
+
+    Raises
+    ------
+    InputError
+        Where `x0` has fewer than four axes, or a parameter makes no sense.
+    """
+    parameters = Parameters(mad_scale, min_area, max_area, min_width, blur)
+    if x0.ndim < 4:
+        raise InputError(f"x0 has shape {tuple(x0.shape)}; expected (..., step, channel, y, x)")
+    xp = array_api_compat.array_namespace(x0)
+    batch_shape, (height, width) = tuple(x0.shape[:-4]), tuple(x0.shape[-2:])
+    runs = xp.reshape(x0, (-1, *x0.shape[-4:]))
+    # one run at a time: 12 frames of 3 x 256 x 256 stay in the cache, a batch of 64 does not
+    masks = [_union_of_steps(xp, runs[index, ...], parameters) for index in range(runs.shape[0])]
+    device = array_api_compat.device(x0)
+    empty = xp.zeros((0, height, width), dtype=xp.bool, device=device)
+    union = xp.stack(masks, axis=0) if masks else empty
+    return xp.reshape(clean(union, parameters), (*batch_shape, height, width))
+
+
+def clean(mask: Any, parameters: Parameters) -> Any:
+    """Keep the components whose size is plausible (see `Parameters`)."""
+    return keep_components(
+        mask,
+        min_area=parameters.min_area,
+        max_area=parameters.max_area,
+        min_width=parameters.min_width,
+    )
+
+
+def grown(mask: Any, pixels: int = GROWTH) -> Any:
+    """Grow a mask before correction, by 5 pixels on every side at 256 x 256."""
+    return grow(mask, pixels)
+
+
+def frame(x0: Any) -> Any:
+    """Predicted x0 as an 8-bit picture: ``(x0 + 1) * 127.5`` clipped to 0..255 and truncated.
+
+    Parameters
+    ----------
+    x0 : array, floating
+        In -1..1; half precision is widened to float32 first.
+
+    Returns
+    -------
+    array, float32
+        Whole numbers 0 .. 255.
+    """
+    xp = array_api_compat.array_namespace(x0)
+    wide = x0 if x0.dtype in (xp.float32, xp.float64) else xp.astype(x0, xp.float32)
+    return xp.astype(xp.floor(xp.clip((wide + 1) * 127.5, 0.0, 255.0)), xp.float32)
+
+
+def step_excess(previous: Any, current: Any, blur: float) -> tuple[Any, Any, Any]:
+    """Blurred change between two frames with the median and MAD of the whole picture.
+
+    Parameters
+    ----------
+    previous, current : arrays, float32, shape (..., channel, y, x)
+        Frames of adjacent steps.
+    blur : float
+        Standard deviation over y, x and channel, in this order.
+
+    Returns
+    -------
+    peak : array, float32, shape (..., y, x)
+        Blurred absolute change, maximum over channels.
+    median, mad : arrays, float32, shape (...)
+    """
+    xp = array_api_compat.array_namespace(current)
+    change = gaussian_blur(xp.abs(current - previous), blur, axes=(-2, -1, -3))
+    median, mad = median_and_mad(xp.reshape(change, (*change.shape[:-3], -1)))
+    return xp.max(change, axis=-3), median, mad
+
+
+def _union_of_steps(xp: Any, x0: Any, parameters: Parameters) -> Any:
+    """Pixels beyond the threshold at any step, shape (y, x)."""
+    frames = frame(x0)
+    device = array_api_compat.device(x0)
+    if frames.shape[0] < 2:
+        return xp.zeros(tuple(x0.shape[-2:]), dtype=xp.bool, device=device)
+    peak, median, mad = step_excess(frames[:-1, ...], frames[1:, ...], parameters.blur)
+    threshold = median + parameters.mad_scale * 1.4826 * mad
+    return xp.any(peak > threshold[..., None, None], axis=0)
