@@ -21,3 +21,55 @@ class InputError(AscedError, ValueError):
 
 class StoreError(AscedError):
     """Something is wrong with a trajectory store."""
+
+
+class StoreExistsError(StoreError, InputError, FileExistsError):
+    """A store, or something else, already lies where a new one was to be made."""
+
+    exit_status = 2
+
+
+class StoreNotFoundError(StoreError, InputError, FileNotFoundError):
+    """There is no store at the path."""
+
+    exit_status = 2
+
+
+class NotATrajectoryStoreError(StoreError, InputError):
+    """What lies there is something else: another Zarr, another kind of folder."""
+
+    exit_status = 2
+
+
+class NewerFormatError(StoreError, InputError):
+    """The store was written by a newer version of the toolkit."""
+
+    exit_status = 2
+
+
+class DamagedStoreError(StoreError, OSError):
+    """Metadata of a store cannot be trusted: truncated, altered, absurd."""
+
+    exit_status = 1
+
+
+class DamagedBatchError(DamagedStoreError):
+    """A committed batch does not match its checksum, or is not all there."""
+
+
+class BatchTakenError(StoreError):
+    """Another writer committed the batch, or took it over; nothing of theirs was touched."""
+
+
+class IncompleteStoreError(StoreError, InputError):
+    """The store has gaps where the operation needs it to be whole."""
+
+    exit_status = 2
+
+
+class SealedStoreError(StoreError):
+    """The store is sealed; a writer came after the seal."""
+
+
+class DiskFullError(StoreError, OSError):
+    """No space is left; earlier batches are intact, and the batch can be written again."""

@@ -1,0 +1,287 @@
+"""What a network said, in one notation: ``x = alpha * x0 + sigma * eps``, for every sampler.
+
+Pure formulas for any array that follows the array API (NumPy, torch, ...). ``alpha`` and ``sigma``
+are Python floats, or arrays that broadcast against the sample. The names follow arXiv:2503.16218
+and Karras et al., arXiv:2206.00364.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, cast
+
+import numpy as np
+from array_api_compat import array_namespace, is_array_api_obj
+
+from asced_stores.errors import InputError
+
+PredictionType = Literal[
+    "epsilon", "sample", "v_prediction", "flow_prediction", "score", "edm", "edm_v"
+]
+PREDICTION_TYPES: tuple[PredictionType, ...] = (
+    "epsilon",
+    "sample",
+    "v_prediction",
+    "flow_prediction",
+    "score",
+    "edm",
+    "edm_v",
+)
+_ALIASES = {
+    "flow": "flow_prediction",
+    "velocity": "flow_prediction",
+    "eps": "epsilon",
+    "v": "v_prediction",
+    "original_sample": "sample",
+}
+
+
+def canonical_prediction_type(prediction_type: str, /) -> PredictionType:
+    """Return the project's name of a prediction type.
+
+    Parameters
+    ----------
+    prediction_type : str
+        One of `PREDICTION_TYPES`, or an alias: ``flow``, ``velocity``, ``eps``, ``v``,
+        ``original_sample`` (the name that some Euler configurations use).
+
+    Raises
+    ------
+    InputError
+        If the name is unknown.
+    """
+    name = _ALIASES.get(prediction_type, prediction_type)
+    if name not in PREDICTION_TYPES:
+        raise InputError(
+            f"unknown prediction type {prediction_type!r}: give one of {', '.join(PREDICTION_TYPES)}"
+        )
+    return cast(PredictionType, name)
+
+
+def log_snr(alpha: Any, sigma: Any, /) -> Any:
+    """Logarithm of the signal-to-noise ratio, ``2 * log(alpha / sigma)``.
+
+    The time axis that depends neither on the scheduler nor on the number of steps. It is
+    ``-inf`` where ``alpha`` is 0 (pure noise) and ``inf`` where ``sigma`` is 0.
+
+    Parameters
+    ----------
+    alpha, sigma : float or array
+        Noise level, of the same shape or broadcastable.
+
+    Returns
+    -------
+    float or array
+        In nats.
+    """
+    alpha, sigma = _arrays(alpha), _arrays(sigma)
+    if isinstance(alpha, float) and isinstance(sigma, float):
+        return 2.0 * (_log(alpha) - _log(sigma))
+    xp = array_namespace(*_only_arrays(alpha, sigma))
+    with np.errstate(divide="ignore"):
+        left = _log(alpha) if isinstance(alpha, float) else xp.log(alpha)
+        right = _log(sigma) if isinstance(sigma, float) else xp.log(sigma)
+        return 2.0 * (left - right)
+
+
+def temporal_weight(alpha: Any, sigma: Any, /) -> Any:
+    """Coefficient of the score in Tweedie's formula, ``sigma**2 / alpha``.
+
+    For a variance-preserving sampler this is ``(1 - abar) / sqrt(abar)`` of arXiv:2503.16218.
+    NaN where ``alpha`` is 0: there it is not defined.
+
+    Parameters
+    ----------
+    alpha, sigma : float or array
+        Noise level.
+
+    Returns
+    -------
+    float or array
+    """
+    return _over(_arrays(sigma) ** 2, _arrays(alpha))
+
+
+def score(eps: Any, sigma: Any, /) -> Any:
+    """Score of the noisy density, ``-eps / sigma``.
+
+    Parameters
+    ----------
+    eps : array
+        Predicted noise.
+    sigma : float or array
+        Noise level, broadcastable against `eps`; NaN comes out where it is 0.
+
+    Returns
+    -------
+    array
+        Like `eps`, in units of one over the sample's unit.
+    """
+    return -eps * _over(1.0, _arrays(sigma))
+
+
+def weighted_score(eps: Any, alpha: Any, sigma: Any, /) -> Any:
+    """Weighted score ``W = -(sigma / alpha) * eps``, the quantity of Eq. 4 of arXiv:2503.16218.
+
+    It equals ``temporal_weight * score`` and ``x0 - x / alpha`` in every parametrisation. NaN where
+    ``alpha`` is 0 (first step of flow matching and of zero-terminal-SNR schedules): ``W`` is
+    infinite there and is to be dropped, never filled with a number.
+
+    Parameters
+    ----------
+    eps : array
+        Predicted noise.
+    alpha, sigma : float or array
+        Noise level, broadcastable against `eps`.
+
+    Returns
+    -------
+    array
+        Like `eps`, in units of the data.
+    """
+    return -eps * _over(_arrays(sigma), _arrays(alpha))
+
+
+def eps_and_x0(
+    sample: Any,
+    model_output: Any,
+    /,
+    *,
+    alpha: Any,
+    sigma: Any,
+    prediction_type: str,
+    sigma_data: float = 0.5,
+) -> tuple[Any, Any]:
+    """Predicted noise and predicted clean sample from what the network returned.
+
+    Parameters
+    ----------
+    sample : array
+        The sample that entered the step, in the scheduler's own coordinates.
+    model_output : array, of the shape of `sample`
+        After guidance, before any clipping or thresholding.
+    alpha, sigma : float or array
+        Noise level of `sample`.
+    prediction_type : str
+        See `canonical_prediction_type`. ``edm`` and ``edm_v`` are the raw network ``F`` of
+        arXiv:2206.00364 (table 1), with ``c_out`` negative in the latter, as diffusers has it.
+    sigma_data : float
+        Standard deviation of the data, for ``edm`` only.
+
+    Returns
+    -------
+    eps, x0 : array
+        With ``sample = alpha * x0 + sigma * eps``.
+
+    Raises
+    ------
+    InputError
+        If the prediction type is unknown.
+    """
+    kind = canonical_prediction_type(prediction_type)
+    alpha, sigma = _arrays(alpha), _arrays(sigma)
+    if kind == "epsilon":
+        return model_output, _times(sample - sigma * model_output, _over(1.0, alpha))
+    if kind == "sample":
+        return _times(sample - alpha * model_output, _over(1.0, sigma)), model_output
+    if kind == "v_prediction":
+        r = (alpha**2 + sigma**2) ** 0.5
+        A, S = alpha / r, sigma / r
+        x = sample * (1.0 / r)
+        return S * x + A * model_output, A * x - S * model_output
+    if kind == "flow_prediction":
+        return sample + alpha * model_output, sample - sigma * model_output
+    if kind == "score":
+        eps = -sigma * model_output
+        return eps, _times(sample - sigma * eps, _over(1.0, alpha))
+    c_skip, c_out = _edm_coefficients(sigma, sigma_data, kind)
+    x0 = c_skip * sample + c_out * model_output
+    return _times(sample - x0, _over(1.0, sigma)), x0
+
+
+def model_output_from_eps(
+    eps: Any,
+    sample: Any,
+    /,
+    *,
+    alpha: Any,
+    sigma: Any,
+    prediction_type: str,
+    sigma_data: float = 0.5,
+) -> Any:
+    """Turn a predicted noise back into the network's own output: the inverse of `eps_and_x0`.
+
+    Parameters
+    ----------
+    eps : array
+        Predicted noise, for example after score clipping.
+    sample : array, of the shape of `eps`
+        The sample that entered the step.
+    alpha, sigma : float or array
+        Noise level of `sample`; where the inverse does not exist (``alpha`` 0, unless the type is
+        ``epsilon`` or ``score``) the result is NaN.
+    prediction_type, sigma_data
+        As for `eps_and_x0`.
+
+    Returns
+    -------
+    array
+
+    Raises
+    ------
+    InputError
+        If the prediction type is unknown.
+    """
+    kind = canonical_prediction_type(prediction_type)
+    alpha, sigma = _arrays(alpha), _arrays(sigma)
+    if kind == "epsilon":
+        return eps
+    if kind == "score":
+        return score(eps, sigma)
+    if kind == "sample":
+        return _times(sample - sigma * eps, _over(1.0, alpha))
+    if kind == "v_prediction":
+        r = (alpha**2 + sigma**2) ** 0.5
+        return _times(eps - (sigma / r) * sample * (1.0 / r), _over(r, alpha))
+    if kind == "flow_prediction":
+        return _times(eps - sample, _over(1.0, alpha))
+    c_skip, c_out = _edm_coefficients(sigma, sigma_data, kind)
+    x0 = sample - sigma * eps
+    return _times(x0 - c_skip * sample, _over(1.0, c_out))
+
+
+def _edm_coefficients(sigma: Any, sigma_data: float, kind: str) -> tuple[Any, Any]:
+    """``c_skip`` and ``c_out`` of arXiv:2206.00364, table 1."""
+    total = sigma**2 + sigma_data**2
+    c_out = sigma * sigma_data / total**0.5
+    return sigma_data**2 / total, (-c_out if kind == "edm_v" else c_out)
+
+
+def _arrays(level: Any) -> Any:
+    """Leave arrays alone; turn numbers into floats and sequences into NumPy arrays."""
+    if is_array_api_obj(level) and getattr(level, "ndim", 0):
+        return level
+    if isinstance(level, (list, tuple)):
+        return np.asarray(level, dtype=np.float64)
+    return float(level)
+
+
+def _only_arrays(*levels: Any) -> list[Any]:
+    return [level for level in levels if not isinstance(level, float)]
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf
+
+
+def _times(array: Any, factor: Any) -> Any:
+    return array * factor
+
+
+def _over(numerator: Any, denominator: Any) -> Any:
+    """Quotient that is NaN where the denominator is 0, without a warning."""
+    if isinstance(denominator, float):
+        return numerator / denominator if denominator != 0 else numerator * math.nan
+    xp = array_namespace(denominator)
+    safe = xp.where(denominator == 0, xp.full_like(denominator, math.nan), denominator)
+    return numerator / safe

@@ -1,0 +1,186 @@
+"""Object storage and memory, both through obstore: conditional puts instead of links."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from asced_stores.errors import DamagedStoreError, InputError
+from asced_stores.places import Parts, Place, Stamp
+
+_MEMORIES: dict[str, Any] = {}
+_GUARD = threading.Lock()
+
+
+def open_object_place(url: str, storage_options: Mapping[str, Any] | None) -> Place:
+    """Open ``memory://name`` or ``s3://bucket/prefix``.
+
+    Credentials come from the environment only (``AWS_ACCESS_KEY_ID`` and so on); of
+    ``storage_options``, ``endpoint``, ``region``, ``virtual_hosted_style_request``,
+    ``timeout`` and ``retry_timeout`` (seconds), and ``max_retries`` are taken.
+    """
+    scheme, _, rest = url.partition("://")
+    name, _, prefix = rest.strip("/").partition("/")
+    if not name:
+        raise InputError(f"{url!r} has no name after {scheme}://")
+    if scheme == "memory":
+        from obstore.store import MemoryStore
+
+        with _GUARD:
+            store = _MEMORIES.setdefault(rest.strip("/"), MemoryStore())
+        return ObjectPlace(store, url)
+    return ObjectPlace(_s3(name, prefix, dict(storage_options or {})), url)
+
+
+def _s3(bucket: str, prefix: str, options: dict[str, Any]) -> Any:
+    from obstore.store import S3Store
+
+    known = ("endpoint", "region", "virtual_hosted_style_request")
+    known += ("timeout", "max_retries", "retry_timeout")
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise InputError(
+            f"storage options {', '.join(unknown)} are not taken: expected some of "
+            f"{', '.join(known)}; credentials come from the environment"
+        )
+    endpoint = (
+        options.get("endpoint")
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+    )
+    client: dict[str, Any] = {"timeout": timedelta(seconds=options.get("timeout", 60))}
+    config: dict[str, Any] = {}
+    if endpoint:
+        config["endpoint"] = endpoint
+        client["allow_http"] = endpoint.startswith("http://")
+    region = options.get("region") or os.environ.get("AWS_REGION")
+    config["region"] = region or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    if "virtual_hosted_style_request" in options:
+        config["virtual_hosted_style_request"] = options["virtual_hosted_style_request"]
+    retry = {
+        "max_retries": options.get("max_retries", 8),
+        "retry_timeout": timedelta(seconds=options.get("retry_timeout", 120)),
+    }
+    return S3Store(
+        bucket, prefix=prefix or None, **config, client_options=client, retry_config=retry
+    )
+
+
+class ObjectPlace(Place):
+    """An obstore store. Conditional puts make objects, whole and only once."""
+
+    def __init__(self, store: Any, url: str) -> None:
+        self._store = store
+        self.url = url
+
+    def read(self, key: str, *, limit: int | None = None) -> bytes:
+        answer = self._store.get(key)
+        if limit is not None and answer.meta["size"] > limit:
+            raise DamagedStoreError(f"{key} in {self.url} is longer than {limit} bytes")
+        return bytes(answer.bytes())
+
+    def read_into(self, key: str, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
+        size = self.size(key) if any(offset < 0 for offset, _ in requests) else None
+        starts, lengths = [], []
+        for offset, buffers in requests:
+            start = offset if size is None or offset >= 0 else size + offset
+            if start < 0:
+                raise EOFError(key)
+            starts.append(start)
+            lengths.append(sum(memoryview(b).nbytes for b in buffers))
+        try:
+            answers = self._store.get_ranges(key, starts=starts, lengths=lengths)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            if self.size(key) < max(map(sum, zip(starts, lengths, strict=True))):
+                raise EOFError(key) from error
+            raise
+        for answer, length, (_, buffers) in zip(answers, lengths, requests, strict=True):
+            data, at = memoryview(answer).cast("B"), 0
+            if data.nbytes != length:
+                raise EOFError(key)
+            for buffer in buffers:
+                target = memoryview(buffer).cast("B")
+                target[:] = data[at : at + target.nbytes]
+                at += target.nbytes
+
+    def size(self, key: str) -> int:
+        return int(self._store.head(key)["size"])
+
+    def create(self, key: str, parts: Parts, *, owner: str = "") -> Stamp:
+        from obstore.exceptions import AlreadyExistsError
+
+        token = uuid.uuid4().hex
+        data = b"".join(parts)
+        memory = type(self._store).__name__ == "MemoryStore"
+        extra = {} if memory else {"attributes": {"writer": token}}
+        try:
+            answer = self._store.put(key, data, mode="create", use_multipart=False, **extra)
+        except AlreadyExistsError as error:
+            # A put whose answer was lost is tried again, and then finds itself.
+            if not memory and self._writer(key) == token:
+                stamp = self.stamp(key)
+                if stamp is not None:
+                    return stamp
+            raise FileExistsError(key) from error
+        etag: str = answer["e_tag"]
+        return etag if memory else (etag, len(data))
+
+    def _writer(self, key: str) -> str | None:
+        try:
+            answer = self._store.get(key, options={"range": (0, 1)})
+        except FileNotFoundError:
+            return None
+        value = answer.attributes.get("writer")
+        return None if value is None else str(value)
+
+    def stamp(self, key: str) -> Stamp | None:
+        try:
+            found = self._store.head(key)
+        except FileNotFoundError:
+            return None
+        memory = type(self._store).__name__ == "MemoryStore"
+        etag: str = found["e_tag"]
+        return etag if memory else (etag, found["size"])
+
+    def make_durable(self, keys: Iterable[str]) -> None:
+        """Nothing to wait for: an object that was put is durable."""
+
+    def replace(self, key: str, data: bytes) -> None:
+        self._store.put(key, data, use_multipart=False)
+
+    def delete(self, key: str) -> None:
+        try:
+            self._store.delete(key)
+        except FileNotFoundError:
+            return
+
+    def names(self, folder: str) -> list[str]:
+        found = self._store.list_with_delimiter(folder)["objects"]
+        return [str(each["path"]).rpartition("/")[2] for each in found]
+
+    def walk(self) -> Iterator[tuple[str, int]]:
+        for page in self._store.list():
+            for each in page:
+                yield str(each["path"]), int(each["size"])
+
+    def zarr_store(self) -> Any:
+        from zarr.storage import ObjectStore
+
+        return ObjectStore(self._store, read_only=True)
+
+    def copy_from(self, source: Place, source_key: str, key: str) -> None:
+        if isinstance(source, ObjectPlace) and source._store is self._store:
+            from obstore.exceptions import AlreadyExistsError
+
+            try:
+                self._store.copy(source_key, key, overwrite=False)
+            except AlreadyExistsError as error:
+                raise FileExistsError(key) from error
+            return
+        self.create(key, [source.read(source_key)], owner="copy")

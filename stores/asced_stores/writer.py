@@ -1,0 +1,368 @@
+"""Writing batches: shards first, each made only once, and the marker last."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from asced_stores.checksums import crc32c
+from asced_stores.errors import BatchTakenError, InputError, SealedStoreError
+from asced_stores.markers import Marker, ShardRecord
+from asced_stores.places import Stamp
+from asced_stores.shards import ShardEncoder
+
+if TYPE_CHECKING:
+    from asced_stores.store import TrajectoryStore
+
+ABSENT, COMPLETE, FAILED = 0, 1, 2
+_RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
+_DEFAULTS: Mapping[str, Any] = {"seed": -1, "prompt": "", "label": -1, "guidance_scale": np.nan}
+
+
+def placement(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
+    """Rank and number of writers, by default as torchrun, accelerate or SLURM set them.
+
+    Raises
+    ------
+    InputError
+        If they are no numbers, or the rank is not below the number of writers.
+    """
+    if rank is None and world_size is None:
+        for names in _RANKS:
+            if all(name in os.environ for name in names):
+                try:
+                    rank, world_size = (int(os.environ[name]) for name in names)
+                except ValueError as error:
+                    raise InputError(f"{' and '.join(names)} are no numbers: {error}") from error
+                break
+    rank, world_size = rank or 0, 1 if world_size is None else world_size
+    if not 0 <= rank < world_size:
+        raise InputError(f"rank is {rank} of {world_size}: expected 0 to {world_size - 1}")
+    return rank, world_size
+
+
+class BatchWriter:
+    """Writer of the batches with ``batch % world_size == rank``; made by `TrajectoryStore.writer`.
+
+    It holds no copy of a batch unless it must be cast. Variables are written in two threads.
+    """
+
+    def __init__(self, store: TrajectoryStore, rank: int, world_size: int) -> None:
+        self.store = store
+        self.rank = rank
+        self.world_size = world_size
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="asced-store")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the threads; everything written is already on the disk."""
+        self._pool.shutdown()
+
+    def pending_batches(self) -> Iterator[int]:
+        """Batches of this rank that are not committed, swept clean of what a dead writer left.
+
+        Without a planned number of runs, they go on up to the store's capacity.
+        """
+        self._refuse_sealed()
+        done = set(self.store.committed_batches())
+        for batch in range(self.rank, self.store.batches, self.world_size):
+            if batch in done or self.store.place.exists(f"commits/{batch}.json"):
+                continue
+            if self.sweep(batch):
+                yield batch
+
+    def sweep(self, batch: int) -> bool:
+        """Remove what lies of a batch that was never committed.
+
+        Returns
+        -------
+        bool
+            False where a lingering writer committed it meanwhile: then it is theirs.
+        """
+        place = self.store.place
+        marker = f"commits/{batch}.json"
+        place.sweep(f"{batch}-")
+        for key in self.store.shard_keys(batch).values():
+            if place.exists(key):
+                if place.exists(marker):
+                    return False
+                place.delete(key)
+        return not place.exists(marker)
+
+    def write_batch(
+        self,
+        batch: int,
+        arrays: Mapping[str, ArrayLike],
+        runs: Sequence[int] | NDArray[Any] | None = None,
+        scalars: Mapping[str, ArrayLike] | None = None,
+    ) -> Marker:
+        """Write a batch and commit it.
+
+        Parameters
+        ----------
+        batch : int
+            Its number, one of this rank's.
+        arrays : mapping of str to array, shape (n, ...)
+            All variables of the store, with ``n`` runs, at most ``batch_size``.
+        runs : sequence of int, optional
+            Numbers of the runs, by default ``batch*batch_size + arange(n)``.
+        scalars : mapping of str to array, shape (n,), or one value for all
+            ``seed``, ``prompt``, ``label``, ``guidance_scale``, ``status`` (1 complete, 2 failed;
+            by default 2 where ``sample`` or ``eps`` is not finite) and the store's own.
+
+        Returns
+        -------
+        Marker
+            What was committed.
+
+        Raises
+        ------
+        InputError
+            If something is missing, unknown or of the wrong shape; nothing was written.
+        BatchTakenError
+            If another writer committed the batch or took it over.
+        SealedStoreError
+            If the store was sealed meanwhile. What was written stays, for `TrajectoryStore.reopen`.
+        """
+        prepared = self._prepare(batch, arrays)
+        numbers = self._scalars(batch, prepared, runs, scalars or {})
+        place, owner = self.store.place, f"{batch}-{self.rank}-"
+        if place.exists(f"commits/{batch}.json"):
+            raise BatchTakenError(f"batch {batch} of {self.store.path} is committed already")
+        made: dict[str, Stamp] = {}
+        try:
+            jobs = [
+                self._pool.submit(self._write_shard, name, batch, array, owner, made)
+                for name, array in prepared.items()
+            ]
+            try:
+                shards = {name: job.result() for name, job in zip(prepared, jobs, strict=True)}
+            finally:
+                for job in jobs:
+                    job.exception()
+            # The status last: plain readers filter by it.
+            shards["status"] = self._write_status(batch, numbers["status"], owner, made)
+            place.make_durable([self.store.status_key(batch)])
+            return self._commit(batch, numbers, shards, made, owner)
+        except SealedStoreError:
+            raise
+        except BaseException as error:
+            self._withdraw(made)
+            if isinstance(error, (FileExistsError, FileNotFoundError)):
+                raise self._taken(batch) from error  # or a sweeper took the temporary file away
+            raise
+
+    def _withdraw(self, made: Mapping[str, Stamp]) -> None:
+        """Remove what this writer made of a batch that it could not commit."""
+        for key, stamp in made.items():
+            if self.store.place.stamp(key) == stamp:
+                self.store.place.delete(key)
+
+    def _taken(self, batch: int) -> BatchTakenError:
+        return BatchTakenError(
+            f"batch {batch} of {self.store.path} was taken over by another writer: "
+            "stop this one, or sweep what it left by going through pending_batches() again"
+        )
+
+    def _write_shard(
+        self, name: str, batch: int, array: NDArray[Any], owner: str, made: dict[str, Stamp]
+    ) -> ShardRecord:
+        encoder = ShardEncoder(array, self.store.layouts[name])
+        key = self.store.layouts[name].key(batch)
+        made[key] = self.store.place.create(key, encoder.parts(), owner=owner)
+        self.store.place.make_durable([key])
+        return ShardRecord(encoder.nbytes, encoder.checksum)
+
+    def _write_status(
+        self, batch: int, status: NDArray[Any], owner: str, made: dict[str, Stamp]
+    ) -> ShardRecord:
+        from asced_stores.store import plain_chunk
+
+        slots = np.zeros(self.store.batch_size, np.uint8)
+        slots[: len(status)] = status
+        data, key = plain_chunk(slots), self.store.status_key(batch)
+        made[key] = self.store.place.create(key, [data], owner=owner)
+        return ShardRecord(len(data), crc32c(data))
+
+    def _commit(
+        self,
+        batch: int,
+        numbers: Mapping[str, NDArray[Any]],
+        shards: Mapping[str, ShardRecord],
+        made: Mapping[str, Stamp],
+        owner: str,
+    ) -> Marker:
+        place, key = self.store.place, f"commits/{batch}.json"
+        marker = Marker(
+            batch=batch,
+            fingerprint=self.store.fingerprint,
+            scalars=numbers,
+            shards=shards,
+            rank=self.rank,
+            world_size=self.world_size,
+            token=uuid.uuid4().hex,
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        if not self._owns(made):
+            raise self._taken(batch)
+        stamp = place.create(key, [marker.to_bytes()], owner=owner)
+        place.make_durable([key])
+        # A sweeper that looked just before the marker came may have removed shards since.
+        if not self._owns(made):
+            if place.stamp(key) == stamp:
+                place.delete(key)
+            raise self._taken(batch)
+        self._refuse_sealed(batch)
+        return marker
+
+    def _owns(self, made: Mapping[str, Stamp]) -> bool:
+        return all(self.store.place.stamp(key) == stamp for key, stamp in made.items())
+
+    def _refuse_sealed(self, batch: int | None = None) -> None:
+        place = self.store.place
+        if not place.exists("commits/seal.json"):
+            return
+        if batch is not None:
+            from asced_stores.sealing import sealed_batches
+
+            if batch in sealed_batches(self.store):
+                return
+        kept = "" if batch is None else f"; batch {batch} is kept, but readers do not see it"
+        raise SealedStoreError(
+            f"{self.store.path} is sealed{kept}: open it for further runs with "
+            "`asced seal --reopen`, and seal it again afterwards"
+        )
+
+    # --- checking what is given -----------------------------------------------------------------
+
+    def _prepare(self, batch: int, arrays: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+        store = self.store
+        if isinstance(batch, bool) or not 0 <= batch < store.batches:
+            raise InputError(
+                f"batch is {batch}: {store.path} has room for batches 0 to {store.batches - 1}"
+            )
+        if batch % self.world_size != self.rank:
+            raise InputError(
+                f"batch {batch} falls to rank {batch % self.world_size} of {self.world_size}, "
+                f"this is rank {self.rank}"
+            )
+        missing = sorted(set(store.layouts) - set(arrays))
+        unknown = sorted(set(arrays) - set(store.layouts))
+        if missing or unknown:
+            raise InputError(
+                f"batch {batch} lacks variables {missing} and has unknown ones {unknown}: "
+                f"expected {sorted(store.layouts)}"
+            )
+        prepared: dict[str, NDArray[Any]] = {}
+        for name, layout in store.layouts.items():
+            array = np.asarray(arrays[name])
+            if array.ndim == 0 or array.shape[1:] != layout.variable.shape:
+                raise InputError(
+                    f"{name} has shape {array.shape}: expected (n, "
+                    f"{', '.join(map(str, layout.variable.shape))}) with n runs"
+                )
+            if not np.can_cast(array.dtype, layout.dtype, "same_kind"):
+                raise InputError(f"{name} is {array.dtype}: expected {layout.variable.dtype}")
+            with np.errstate(over="ignore"):  # beyond float16 is infinite, and a failed run
+                prepared[name] = np.ascontiguousarray(array, dtype=layout.dtype)
+        counts = {len(array) for array in prepared.values()}
+        if len(counts) > 1 or not 1 <= max(counts, default=1) <= store.batch_size:
+            raise InputError(
+                f"the variables of batch {batch} have {sorted(counts)} runs: expected the same "
+                f"number in all, 1 to {store.batch_size}"
+            )
+        return prepared
+
+    def _scalars(
+        self,
+        batch: int,
+        arrays: Mapping[str, NDArray[Any]],
+        runs: Sequence[int] | NDArray[Any] | None,
+        given: Mapping[str, ArrayLike],
+    ) -> dict[str, NDArray[Any]]:
+        store = self.store
+        first = batch * store.batch_size
+        count = len(next(iter(arrays.values()))) if arrays else len(runs or ())
+        if first + count > store.capacity:
+            raise InputError(
+                f"batch {batch} holds {count} runs, but {store.path} ends at run slot "
+                f"{store.capacity}: expected at most {store.capacity - first}"
+            )
+        values: dict[str, ArrayLike] = dict(_DEFAULTS)
+        values["run"] = first + np.arange(count) if runs is None else np.asarray(runs)
+        values["status"] = _status(arrays, count)
+        unknown = sorted(set(given) - set(store.scalar_dtypes))
+        if unknown:
+            raise InputError(f"{unknown} are no numbers by run: {sorted(store.scalar_dtypes)} are")
+        values |= given
+        numbers = {}
+        for name, dtype in store.scalar_dtypes.items():
+            if name not in values:
+                raise InputError(f"the number by run {name!r} is missing in batch {batch}")
+            numbers[name] = _cast_scalar(name, values[name], dtype, count)
+        if len(set(numbers["run"].tolist())) != count or (numbers["run"] < 0).any():
+            raise InputError(f"runs of batch {batch} are not {count} different numbers from 0 on")
+        if not np.isin(numbers["status"], (COMPLETE, FAILED)).all():
+            raise InputError(f"status of batch {batch} is neither 1 (complete) nor 2 (failed)")
+        return numbers
+
+
+def _cast_scalar(name: str, value: ArrayLike, dtype: str, count: int) -> NDArray[Any]:
+    array: NDArray[Any]
+    if dtype == "str":
+        texts = [value] * count if isinstance(value, str) else list(np.asarray(value, object))
+        if len(texts) != count or not all(isinstance(text, str) for text in texts):
+            raise InputError(f"{name} must be {count} strings")
+        array = np.array(texts, dtype=object)
+        return array
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"they are of type {array.dtype}")
+        with np.errstate(all="ignore"):
+            cast = np.broadcast_to(array, (count,)).astype(dtype)
+        wide = cast.dtype.kind == "f"
+        if not wide and not np.array_equal(cast, np.broadcast_to(array, (count,))):
+            raise ValueError(f"some do not fit {dtype}")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name} must be {count} values of {dtype}: {error}") from error
+    return cast
+
+
+def _status(arrays: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.uint8]:
+    """2 for runs whose sample or noise prediction is not finite, else 1."""
+    status = np.full(count, COMPLETE, np.uint8)
+    for name in ("sample", "eps"):
+        array = arrays.get(name)
+        if array is None:
+            continue
+        for run in range(count):
+            if not all_finite(array[run]):
+                status[run] = FAILED
+    return status
+
+
+def all_finite(array: NDArray[Any]) -> bool:
+    """Whether no element is NaN or infinite; float16 at memory speed, by its bit patterns."""
+    if array.dtype != np.float16:
+        return bool(np.isfinite(array).all())
+    # Positive infinity and NaN are the largest as signed integers, negative ones as unsigned.
+    return bool(array.view(np.int16).max() < 0x7C00 and array.view(np.uint16).max() < 0xFC00)
