@@ -53,7 +53,8 @@ def canonical_prediction_type(prediction_type: str, /) -> PredictionType:
     name = _ALIASES.get(prediction_type, prediction_type)
     if name not in PREDICTION_TYPES:
         raise InputError(
-            f"unknown prediction type {prediction_type!r}: give one of {', '.join(PREDICTION_TYPES)}"
+            f"unknown prediction type {prediction_type!r}: "
+            f"give one of {', '.join(PREDICTION_TYPES)}"
         )
     return cast(PredictionType, name)
 

@@ -1,0 +1,76 @@
+"""From the end of a run to the image that a person looks at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+def to_image(pipe: Any, sample: Tensor, /) -> NDArray[np.uint8]:
+    """Image of each run, as diffusers itself would show it.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline or None
+        With an autoencoder (``vae``) for latent models; without one, the sample is the image.
+    sample : Tensor, shape (run, channel, y, x)
+        End of the runs; pixels lie in -1..1.
+
+    Returns
+    -------
+    ndarray, shape (run, row, column, colour), uint8
+
+    Raises
+    ------
+    InputError
+        If the sample cannot be shown as grey or RGB.
+    """
+    vae = getattr(pipe, "vae", None)
+    pixels = sample.float() if vae is None else _decode(vae, sample)
+    return pixels_to_image(pixels)
+
+
+def pixels_to_image(pixels: Tensor, /) -> NDArray[np.uint8]:
+    """Image from pixels in -1..1, shape (run, colour, row, column)."""
+    import numpy as np
+    import torch
+
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+        raise InputError(
+            f"samples of shape {tuple(pixels.shape[1:])} are neither grey nor RGB: they have no "
+            "image without an autoencoder (leave `image` out of the fields)"
+        )
+    unit = (pixels.detach().float() / 2 + 0.5).clamp(0, 1)
+    unit = torch.nan_to_num(unit, nan=0.0)
+    array = (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return np.ascontiguousarray(array)
+
+
+def has_image(pipe: Any, shape: tuple[int, ...], /) -> bool:
+    """Whether `to_image` can show samples of this shape."""
+    return len(shape) == 3 and (getattr(pipe, "vae", None) is not None or shape[0] in (1, 3))
+
+
+def _decode(vae: Any, sample: Tensor) -> Tensor:
+    """Decode latents with the autoencoder's own scale and shift."""
+    import torch
+
+    config = vae.config
+    latents = sample.to(device=next(vae.parameters()).device, dtype=vae.dtype)
+    mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    scale = float(getattr(config, "scaling_factor", None) or 1.0)
+    if mean is not None and std is not None:
+        shape = (1, -1, *[1] * (latents.ndim - 2))
+        latents = latents * (torch.tensor(std).view(shape).to(latents) / scale)
+        latents = latents + torch.tensor(mean).view(shape).to(latents)
+    else:
+        latents = latents / scale + float(getattr(config, "shift_factor", None) or 0.0)
+    with torch.no_grad():
+        decoded: Tensor = vae.decode(latents, return_dict=False)[0]
+    return decoded

@@ -1,0 +1,457 @@
+"""The one place that hooks schedulers: see every step of a pipeline, and change it.
+
+A scheduler's class is swapped for a subclass of the same name that overrides ``set_timesteps`` and
+``step``. Patching the instance or wrapping it in a proxy is silently wrong: pipelines inspect the
+signature of ``step`` to decide what to pass, and copies of a patched instance call the original's
+step. The swap leaves outputs bit-identical.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from asced_recorders.schedulers import StepTable, begin_index, scheduler_class, step_table
+from asced_stores.errors import InputError
+from asced_stores.noise_levels import eps_and_x0
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class StepEvent:
+    """What is known when ``scheduler.step`` is called at a new noise level.
+
+    Attributes
+    ----------
+    step, steps : int
+        Index of the noise level, counted from 0 at the noisy end, and their number.
+    alpha, sigma : float
+        Noise level of `sample`.
+    next_alpha, next_sigma : float
+        Noise level of the next step; 1 and 0 after the last.
+    sample : Tensor, shape (batch, channel, ...)
+        The sample that enters the step, in the scheduler's coordinates.
+    model_output : Tensor, of the shape of `sample`
+        After guidance; a learned variance has been cut off.
+    prediction_type : str
+    sigma_data : float
+    scheduler : SchedulerMixin
+    first_order : bool
+        Whether the step is finished by this one evaluation.
+    table : StepTable
+    """
+
+    __slots__ = (
+        "_prediction",
+        "first_order",
+        "model_output",
+        "sample",
+        "scheduler",
+        "step",
+        "table",
+    )
+
+    def __init__(
+        self,
+        table: StepTable,
+        step: int,
+        sample: Tensor,
+        model_output: Tensor,
+        scheduler: Any,
+        first_order: bool = True,
+    ) -> None:
+        self.table = table
+        self.step = step
+        self.sample = sample
+        self.model_output = model_output
+        self.scheduler = scheduler
+        self.first_order = first_order
+        self._prediction: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def steps(self) -> int:
+        """Number of noise levels of the run."""
+        return self.table.steps
+
+    @property
+    def alpha(self) -> float:
+        """Signal level of `sample`."""
+        return float(self.table.alpha[self.step])
+
+    @property
+    def sigma(self) -> float:
+        """Noise level of `sample`."""
+        return float(self.table.sigma[self.step])
+
+    @property
+    def next_alpha(self) -> float:
+        """Signal level of the next step's sample; 1 after the last."""
+        last = self.step + 1 >= self.table.steps
+        return 1.0 if last else float(self.table.alpha[self.step + 1])
+
+    @property
+    def next_sigma(self) -> float:
+        """Noise level of the next step's sample; 0 after the last."""
+        last = self.step + 1 >= self.table.steps
+        return 0.0 if last else float(self.table.sigma[self.step + 1])
+
+    @property
+    def prediction_type(self) -> str:
+        """How `model_output` is to be read."""
+        return self.table.prediction_type
+
+    @property
+    def sigma_data(self) -> float:
+        """Standard deviation of the data (EDM only)."""
+        return self.table.sigma_data
+
+    @property
+    def eps(self) -> Tensor:
+        """Predicted noise, float32, computed when first asked for."""
+        return self._predict()[0]
+
+    @property
+    def x0(self) -> Tensor:
+        """Predicted clean sample, float32, neither clipped nor thresholded."""
+        return self._predict()[1]
+
+    def replaced(self, model_output: Tensor) -> StepEvent:
+        """Return the same event with another model output."""
+        return StepEvent(
+            self.table, self.step, self.sample, model_output, self.scheduler, self.first_order
+        )
+
+    def _predict(self) -> tuple[Tensor, Tensor]:
+        if self._prediction is None:
+            self._prediction = eps_and_x0(
+                self.sample.float(),
+                self.model_output.float(),
+                alpha=self.alpha,
+                sigma=self.sigma,
+                prediction_type=self.table.prediction_type,
+                sigma_data=self.table.sigma_data,
+            )
+        return self._prediction
+
+
+class TapListener:
+    """What watches a run, and may change it. Override what is needed."""
+
+    def begin(self, table: StepTable) -> None:
+        """Be told the schedule, right before the first step of a run."""
+
+    def before_step(self, event: StepEvent) -> Tensor | None:
+        """See a step before the scheduler takes it; return another model output, or None."""
+        return None
+
+    def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
+        """See the sample that enters the next step; return another, or None.
+
+        For a second-order scheduler this comes after its last evaluation of the step.
+        """
+        return None
+
+
+class ListenerChain(TapListener):
+    """Several listeners, asked in turn; each sees what the ones before it changed."""
+
+    def __init__(self, *listeners: TapListener) -> None:
+        self.listeners = listeners
+
+    def begin(self, table: StepTable) -> None:
+        """Tell every listener."""
+        for listener in self.listeners:
+            listener.begin(table)
+
+    def before_step(self, event: StepEvent) -> Tensor | None:
+        """Ask every listener; the last replacement counts."""
+        changed = None
+        for listener in self.listeners:
+            answer = listener.before_step(event)
+            if answer is not None:
+                changed = answer
+                event = event.replaced(answer)
+        return changed
+
+    def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
+        """Ask every listener; the last replacement counts."""
+        changed = None
+        for listener in self.listeners:
+            answer = listener.after_step(event, next_sample if changed is None else changed)
+            if answer is not None:
+                changed = answer
+        return changed
+
+
+class Tap:
+    """Listen to every ``*scheduler`` of a pipeline, as a context manager.
+
+    Parameters
+    ----------
+    pipeline_or_scheduler : DiffusionPipeline or SchedulerMixin
+        A pipeline that is built (constructors rebuild schedulers), or a scheduler.
+    listener : TapListener
+        What to tell.
+    whole_schedule : bool
+        Number the steps by the whole schedule even where the run starts in its middle, as a
+        replay from a checkpoint does. By default step 0 is the first one that is taken.
+
+    Raises
+    ------
+    InputError
+        On entering, where a scheduler cannot be recorded or another tap already listens; while
+        sampling, where the schedule is left or a sample is replaced where the solver forbids it.
+    """
+
+    def __init__(
+        self, pipeline_or_scheduler: Any, listener: TapListener, *, whole_schedule: bool = False
+    ) -> None:
+        self.schedulers = list(_schedulers(pipeline_or_scheduler))
+        self.listener = listener
+        self.whole_schedule = whole_schedule
+        self._streams: list[_Stream] = []
+
+    def __enter__(self) -> Self:
+        if self._streams:
+            raise InputError("this tap is already attached: make another, or leave it first")
+        for scheduler in self.schedulers:
+            if hasattr(type(scheduler), "_asced_stream"):
+                raise InputError(
+                    f"another tap already listens to this {type(scheduler).__name__}: leave it "
+                    "first, or give both listeners to one tap (ListenerChain)"
+                )
+            scheduler_class(scheduler)
+        self._streams = [
+            _Stream(scheduler, self.listener, self.whole_schedule) for scheduler in self.schedulers
+        ]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for stream in self._streams:
+            stream.detach()
+        self._streams = []
+
+
+class _Stream:
+    """One scheduler's run: counts calls, tells the listener, applies what it changes."""
+
+    def __init__(self, scheduler: Any, listener: TapListener, whole_schedule: bool) -> None:
+        self.owner = scheduler
+        self.plain = type(scheduler)
+        self.listener = listener
+        self.whole_schedule = whole_schedule
+        self.active = True
+        self.walker: Any = None
+        self.rewind()
+        names = list(inspect.signature(self.plain.step).parameters)[1:]
+        self.position = {name: names.index(name) for name in ("model_output", "timestep", "sample")}
+        scheduler.__class__ = _tapped_class(self.plain, self)
+
+    def detach(self) -> None:
+        """Give the scheduler its class back; copies of it fall silent."""
+        self.active = False
+        self.owner.__class__ = self.plain
+
+    def rewind(self) -> None:
+        """Forget the run: a new schedule was set."""
+        self.table: StepTable | None = None
+        self.event: StepEvent | None = None
+        self.call = 0
+
+    def step(self, scheduler: Any, real: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Stand in for ``scheduler.step``."""
+        timestep = self._argument("timestep", args, kwargs)
+        if self.table is None or self.call >= len(self.table.calls):
+            self._begin(scheduler, timestep)
+        table = self.table
+        assert table is not None
+        self._check_place(scheduler, timestep, table)
+        row = int(table.calls[self.call])
+        if row >= 0:
+            args, kwargs = self._before(scheduler, row, table, args, kwargs)
+        output = real(scheduler, *args, **kwargs)
+        self.call += 1
+        finished = self.call == len(table.calls) or table.calls[self.call] >= 0
+        if finished and self.event is not None:
+            output = self._after(scheduler, table, output)
+        return output
+
+    def _begin(self, scheduler: Any, timestep: Any) -> None:
+        self.call = 0
+        begin = begin_index(scheduler, timestep)
+        if self.whole_schedule:
+            self.table = step_table(scheduler)
+            self.call = begin
+        else:
+            self.table = step_table(scheduler, begin=begin)
+        self.walker = scheduler
+        self.listener.begin(self.table)
+
+    def _check_place(self, scheduler: Any, timestep: Any, table: StepTable) -> None:
+        """Refuse a loop that leaves the schedule, or that mixes copies of the scheduler."""
+        if scheduler is not self.walker:
+            raise InputError(
+                f"two copies of the {table.scheduler_class} step in one run: this pipeline cannot "
+                "be recorded"
+            )
+        at = getattr(scheduler, "_step_index", None)
+        if at is not None and at != table.begin + self.call:
+            raise InputError(
+                f"{table.scheduler_class} is at entry {at} of its schedule where "
+                f"{table.begin + self.call} was expected: this loop leaves the schedule and "
+                "cannot be recorded. Record it with Recorder.custom."
+            )
+        row = table.calls[self.call]
+        on_host = not hasattr(timestep, "device") or timestep.device.type == "cpu"
+        if row >= 0 and at is None and on_host and getattr(timestep, "ndim", 0) == 0:
+            expected = table.timestep[row]
+            if abs(float(timestep) - expected) > 1e-3 * max(1.0, abs(expected)):
+                raise InputError(
+                    f"{table.scheduler_class} was called with timestep {float(timestep)} where "
+                    f"{expected} was expected: this loop leaves the schedule and cannot be "
+                    "recorded. Record it with Recorder.custom."
+                )
+
+    def _before(
+        self, scheduler: Any, row: int, table: StepTable, args: Any, kwargs: Any
+    ) -> tuple[Any, Any]:
+        sample = self._argument("sample", args, kwargs)
+        output = self._argument("model_output", args, kwargs)
+        if not hasattr(output, "shape") or not hasattr(sample, "shape"):
+            raise InputError(f"{table.scheduler_class}.step was not given tensors")
+        learned_variance = None
+        if output.shape != sample.shape:
+            channels = sample.shape[1] if sample.ndim > 1 else 0
+            if output.ndim != sample.ndim or output.shape[1] != 2 * channels:
+                raise InputError(
+                    f"the model's output has shape {tuple(output.shape)} and the sample "
+                    f"{tuple(sample.shape)}: this pipeline cannot be recorded"
+                )
+            learned_variance = output[:, channels:]
+            output = output[:, :channels]
+        following = self.call + 1
+        first_order = following >= len(table.calls) or bool(table.calls[following] >= 0)
+        self.event = StepEvent(table, row, sample, output, scheduler, first_order)
+        changed = self.listener.before_step(self.event)
+        if changed is None:
+            return args, kwargs
+        self.event = self.event.replaced(changed)
+        if learned_variance is not None:
+            import torch
+
+            changed = torch.cat([changed, learned_variance], dim=1)
+        return self._with_argument("model_output", changed, args, kwargs)
+
+    def _after(self, scheduler: Any, table: StepTable, output: Any) -> Any:
+        event = self.event
+        assert event is not None
+        self.event = None
+        following = event.step + 1
+        changed = self.listener.after_step(event, output[0])
+        if changed is None:
+            return output
+        if following < table.steps and not table.editable[following]:
+            allowed = [int(k) for k in table.editable.nonzero()[0] if k]
+            raise InputError(
+                f"{table.scheduler_class} does not allow the sample entering step {following} to "
+                f"be changed; it allows it at steps {allowed}"
+            )
+        if getattr(scheduler, "last_sample", None) is not None:
+            # UniPC and SASolver would undo the edit: their corrector starts from the old sample.
+            scheduler.last_sample = None
+        if isinstance(output, tuple):
+            return (changed, *output[1:])
+        output.prev_sample = changed
+        return output
+
+    def _argument(self, name: str, args: Any, kwargs: Any) -> Any:
+        if name in kwargs:
+            return kwargs[name]
+        position = self.position[name]
+        return args[position] if position < len(args) else None
+
+    def _with_argument(self, name: str, value: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        if name in kwargs:
+            return args, {**kwargs, name: value}
+        position = self.position[name]
+        return (*args[:position], value, *args[position + 1 :]), kwargs
+
+
+def _tapped_class(plain: type, stream: _Stream) -> type:
+    """A subclass of the same name that tells the stream what happens."""
+    plain_step: Callable[..., Any] = plain.step  # type: ignore[attr-defined]
+    plain_set: Callable[..., Any] = plain.set_timesteps  # type: ignore[attr-defined]
+
+    @functools.wraps(plain_set)
+    def set_timesteps(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = plain_set(self, *args, **kwargs)
+        if stream.active:
+            stream.rewind()
+        return result
+
+    @functools.wraps(plain_step)
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not stream.active:
+            return plain_step(self, *args, **kwargs)
+        return stream.step(self, plain_step, args, kwargs)
+
+    def deep_copy(self: Any, memo: dict[int, Any]) -> Any:
+        # A copy keeps telling the same stream: some pipelines sample with a copy.
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        # What is pickled is the plain scheduler.
+        return _blank, (plain,), self.__dict__.copy()
+
+    return type(
+        plain.__name__,
+        (plain,),
+        {
+            "__module__": plain.__module__,
+            "__qualname__": plain.__qualname__,
+            "__doc__": plain.__doc__,
+            "_asced_stream": stream,
+            "set_timesteps": set_timesteps,
+            "step": step,
+            "__deepcopy__": deep_copy,
+            "__reduce_ex__": reduce,
+        },
+    )
+
+
+def _blank(plain: type) -> Any:
+    """An instance without a state, which unpickling fills."""
+    return plain.__new__(plain)
+
+
+def _schedulers(pipeline_or_scheduler: Any) -> Iterator[Any]:
+    """Every scheduler of a pipeline that takes steps, or the scheduler itself."""
+    if hasattr(pipeline_or_scheduler, "set_timesteps"):
+        yield pipeline_or_scheduler
+        return
+    components = getattr(pipeline_or_scheduler, "components", {})
+    seen: list[int] = []
+    for name, component in components.items():
+        if not name.endswith("scheduler") or component is None or name == "low_res_scheduler":
+            continue
+        if id(component) not in seen:
+            seen.append(id(component))
+            yield component
+    if not seen:
+        raise InputError(
+            f"{type(pipeline_or_scheduler).__name__} has no scheduler to listen to; record its "
+            "loop with Recorder.custom"
+        )
