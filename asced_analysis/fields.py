@@ -1,0 +1,326 @@
+"""Derived variables of recorded runs, lazily: the xarray layer over `asced_analysis.dynamics`.
+
+Every function takes a Dataset as `open_runs` returns it and gives a DataArray with the same run
+coordinates, chunked as the store is; nothing is read before ``compute``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from asced_analysis import dynamics as kernels
+from asced_stores.errors import InputError
+
+Signal: TypeAlias = Literal["weighted_score", "predicted_x0", "innovation"]
+"""What is followed over the steps: the paper's Eq. 4, the released code's, or the model's part."""
+
+SIGNALS: tuple[Signal, ...] = get_args(Signal)
+
+RECORDED: dict[str, str] = {"weighted_score": "eps", "predicted_x0": "x0", "innovation": "eps"}
+"""The recorded variable that each signal follows from."""
+
+LONG_NAMES: dict[str, str] = {
+    "weighted_score": "weighted score W",
+    "predicted_x0": "predicted x0",
+    "innovation": "innovation",
+}
+
+UNITS = "data units"
+
+
+def signal(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
+    """One of the three signals, lazily.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+    name : {"weighted_score", "predicted_x0", "innovation"}
+        Which signal.
+
+    Returns
+    -------
+    xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
+        In units of the data's range. An innovation belongs to the later step of its pair, so it
+        has one step less. Steps at which the signal is infinite are left out, and
+        ``attrs["dropped_steps"]`` names them.
+    """
+    if check_signal(name) == "innovation":
+        return dynamics(ds, name)
+    if name == "predicted_x0":
+        x0 = _recorded(ds, "x0").astype(np.float32)
+        return _describe(x0, LONG_NAMES[name], UNITS, name)
+    used, dropped = regular_steps(ds)
+    levels = _levels(used, "alpha", "sigma")
+    weighted = _apply(lambda eps: kernels.weighted_score(eps, *levels), _recorded(used, "eps"))
+    return _describe(weighted, LONG_NAMES[name], UNITS, name, dropped)
+
+
+def score(ds: xr.Dataset) -> xr.DataArray:
+    """Score of the noised distribution, ``-eps / sigma``, lazily.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+
+    Returns
+    -------
+    xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
+    """
+    (sigma,) = _levels(ds, "sigma")
+    result = _apply(lambda eps: kernels.score(eps, sigma), _recorded(ds, "eps"))
+    return _describe(result, "score s", f"1 / {UNITS}", "score")
+
+
+def dynamics(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
+    """Difference of a signal between adjacent steps, lazily (Eq. 4 of arXiv:2503.16218).
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+    name : {"weighted_score", "predicted_x0", "innovation"}
+        Which signal; an innovation is a difference already.
+
+    Returns
+    -------
+    xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
+        One step less; ``step`` names the later step k of ``D_k = W_k - W_{k-1}``.
+    """
+    if check_signal(name) == "innovation":
+        levels = _levels(ds, "alpha", "sigma")
+        change = _apply(
+            lambda eps: kernels.innovation(eps, *levels), _recorded(ds, "eps"), shorter=1
+        )
+        return _describe(change, "innovation", UNITS, name)
+    base = signal(ds, name)
+    change = _apply(kernels.score_dynamics, base, shorter=1)
+    dropped = base.attrs.get("dropped_steps", [])
+    return _describe(change, f"change of {LONG_NAMES[name]}", UNITS, f"{name}_dynamics", dropped)
+
+
+def acceleration(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
+    """``|D_k| - |D_{k-1}|`` of a signal, lazily: a sharp rise, then a sharp fall, at an artifact.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+    name : {"weighted_score", "predicted_x0", "innovation"}
+        Which signal.
+
+    Returns
+    -------
+    xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
+    """
+    change = dynamics(ds, name)
+    result = _apply(kernels.acceleration, change, shorter=1)
+    dropped = change.attrs.get("dropped_steps", [])
+    return _describe(result, "acceleration", UNITS, f"{name}_acceleration", dropped)
+
+
+def log_snr_rate(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
+    """Dynamics per unit of log-SNR, lazily: comparable between step counts and schedulers.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+    name : {"weighted_score", "predicted_x0", "innovation"}
+        Which signal.
+
+    Returns
+    -------
+    xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
+        Pairs of steps of which one has an infinite log-SNR are left out and named in
+        ``attrs["dropped_steps"]``.
+    """
+    finite = np.isfinite(_levels(ds, "log_snr")[0])
+    used = ds.isel(step=np.flatnonzero(finite))
+    dropped = ds["step"].values[~finite].tolist()
+    change = dynamics(used, name)
+    levels = used["log_snr"].values[used.sizes["step"] - change.sizes["step"] - 1 :]
+    rate = _apply(lambda values: kernels.log_snr_rate(values, levels), change)
+    return _describe(
+        rate, f"{change.attrs['long_name']} per log-SNR", UNITS, f"{name}_rate", dropped
+    )
+
+
+def trajectory_variance(ds: xr.Dataset, *, last: int | None = None) -> xr.DataArray:
+    """Variance of predicted x0 over the last steps, lazily (arXiv:2406.09358).
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+    last : int, optional
+        Number of steps; all of them by default.
+
+    Returns
+    -------
+    xarray.DataArray, dims (run, [frame,] channel, y, x), float32
+    """
+    x0 = _recorded(ds, "x0")
+    result = _apply(
+        lambda values: kernels.trajectory_variance(values, last=last), x0, output=_PIXEL
+    )
+    return _describe(result, "trajectory variance", f"({UNITS})²", "trajectory_variance")
+
+
+def norm(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
+    """Root mean square of a signal over pixels and channels, by run and step, lazily.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+    name : {"weighted_score", "predicted_x0", "innovation"}
+        Which signal.
+
+    Returns
+    -------
+    xarray.DataArray, dims (run, step[, frame]), float32
+    """
+    field = signal(ds, name)
+    result = _apply(kernels.root_mean_square, field, output=("step",))
+    result = result.assign_coords(step=field["step"])
+    dropped = field.attrs.get("dropped_steps", [])
+    return _describe(result, f"norm of {LONG_NAMES[name]}", UNITS, f"{name}_norm", dropped)
+
+
+def sample(ds: xr.Dataset) -> xr.DataArray:
+    """Sample entering each step, ``x = alpha * x0 + sigma * eps``, lazily.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+
+    Returns
+    -------
+    xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
+        Right to the precision of the recorded fp16 numbers.
+    """
+    x0, eps = (_recorded(ds, name).astype(np.float32) for name in ("x0", "eps"))
+    alpha, sigma = (ds[name].astype(np.float32) for name in ("alpha", "sigma"))
+    mixed = (alpha * x0 + sigma * eps).transpose(*x0.dims)
+    return _describe(mixed, "sample x", UNITS, "sample_at_step")
+
+
+def regular_steps(ds: xr.Dataset) -> tuple[xr.Dataset, list[int]]:
+    """Leave out the singular first steps (alpha = 0), where the weighted score is infinite.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+
+    Returns
+    -------
+    xarray.Dataset
+        The steps with a finite weighted score.
+    list of int
+        The steps left out.
+    """
+    first = kernels.first_regular_step(_levels(ds, "alpha")[0])
+    return ds.isel(step=slice(first, None)), ds["step"].values[:first].tolist()
+
+
+def check_signal(name: str) -> Signal:
+    """The name of a signal, or an error that lists them.
+
+    Parameters
+    ----------
+    name : str
+        What was asked for.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    InputError
+        When there is no such signal.
+    """
+    if name not in SIGNALS:
+        raise InputError(f"no signal {name!r}; choose one of {', '.join(SIGNALS)}")
+    return cast("Signal", name)
+
+
+_PIXEL = ("channel", "y", "x")
+_CORE = ("step", *_PIXEL)
+
+
+def _recorded(ds: xr.Dataset, name: str) -> xr.DataArray:
+    """A recorded variable, or an error that says what the store holds."""
+    if name not in ds.data_vars:
+        raise InputError(
+            f"this needs the recorded variable {name!r}; the runs hold "
+            f"{', '.join(map(str, ds.data_vars)) or 'none'}. Record with it among the fields"
+        )
+    variable = ds[name]
+    # the pixel coordinate "x" is no index: the recorded samples carry that name too
+    return variable.drop_vars([n for n in variable.coords if n in _PIXEL])
+
+
+def _levels(ds: xr.Dataset, *names: str) -> list[npt.NDArray[np.float64]]:
+    """Noise levels of the steps as plain arrays."""
+    missing = [name for name in names if name not in ds.variables]
+    if missing:
+        raise InputError(
+            f"the runs hold no noise levels {', '.join(missing)}; open them with open_runs"
+        )
+    return [np.asarray(ds[name].values, np.float64) for name in names]
+
+
+def _apply(
+    kernel: Callable[[Any], Any],
+    array: xr.DataArray,
+    *,
+    shorter: int = 0,
+    output: Sequence[str] = _CORE,
+) -> xr.DataArray:
+    """Apply a kernel over (step, channel, y, x) block by block; `shorter` steps fall away."""
+    steps = array.sizes["step"] - shorter
+    if steps < 1:
+        raise InputError(f"{array.sizes['step']} steps found; expected at least {shorter + 1}")
+    result = xr.apply_ufunc(
+        kernel,
+        array,
+        input_core_dims=[_CORE],
+        output_core_dims=[list(output)],
+        exclude_dims={"step"},
+        dask="parallelized",
+        output_dtypes=[np.float32],
+        dask_gufunc_kwargs={"output_sizes": {"step": steps} if "step" in output else {}},
+    )
+    if "step" not in output:
+        return cast("xr.DataArray", result)
+    along = {
+        name: array.coords[name][shorter:] for name in array.coords if "step" in array[name].dims
+    }
+    order = [dim for dim in array.dims if dim in result.dims]
+    return cast("xr.DataArray", result.assign_coords(along).transpose(*order))
+
+
+def _describe(
+    array: xr.DataArray, long_name: str, units: str, name: str, dropped: Sequence[int] = ()
+) -> xr.DataArray:
+    """Name an array, its units, and the steps that were left out."""
+    attrs: dict[str, Any] = {"long_name": long_name, "units": units}
+    if dropped:
+        attrs["dropped_steps"] = list(dropped)
+        attrs["note"] = (
+            f"steps {list(dropped)} are left out: a noise level there is singular (alpha or sigma "
+            "is zero), so the signal or its rate is infinite"
+        )
+    named = array.rename(name)
+    named.attrs = attrs
+    return named

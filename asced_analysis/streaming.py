@@ -1,0 +1,278 @@
+"""One task a shard, results merged in a tree: how everything here scales beyond memory.
+
+The graph is built from the chunks of a lazily opened Dataset and runs on threads by default, or
+unchanged on any `distributed.Client`. Tasks are pure: a shard whose worker is lost is counted
+again from the store, and its first result is dropped with the worker, so nothing counts twice.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from asced_stores.errors import InputError
+
+T = TypeVar("T")
+Blocks: TypeAlias = Iterator[dict[str, npt.NDArray[Any]]]
+Graph: TypeAlias = Any
+"""A dask.delayed.Delayed."""
+
+TASK_BYTES = 24 * 2**20
+"""Small shards share a task up to this size: 50 runs of 32x32 pixels are only 2.5 MB."""
+
+FAN_IN = 8
+"""Results merged at once."""
+
+
+def shard_tasks(
+    ds: xr.Dataset,
+    variables: Sequence[str],
+    task: Callable[..., T],
+    *,
+    per_run: Mapping[str, npt.NDArray[Any]] | None = None,
+    task_bytes: int = TASK_BYTES,
+    **options: Any,
+) -> list[Graph]:
+    """Delayed calls ``task(blocks, **options)``, one for each shard or group of small shards.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+    variables : sequence of str
+        Recorded variables that a task reads, all with a leading run dimension.
+    task : callable
+        Pure function of an iterator over blocks: dicts of arrays with a leading run dimension,
+        in the order of the runs, read one shard at a time.
+    per_run : mapping of str to numpy.ndarray, shape (run, ...), optional
+        Arrays in memory that are cut like the runs and given with each block.
+    task_bytes : int, optional
+        Size up to which neighbouring shards share a task.
+    **options
+        Passed to every call.
+
+    Returns
+    -------
+    list of dask.delayed.Delayed
+
+    Raises
+    ------
+    InputError
+        When a variable is missing or there are no runs.
+    """
+    import dask
+
+    missing = [name for name in variables if name not in ds.data_vars]
+    if missing:
+        raise InputError(
+            f"the runs hold no {', '.join(missing)}; found {', '.join(map(str, ds.data_vars))}"
+        )
+    runs = ds.sizes.get("run", 0)
+    if not runs:
+        raise InputError("no complete runs; record some first, or choose other statuses")
+    arrays = {name: _whole_runs(ds[name], task_bytes) for name in variables}
+    chunks = next(iter(arrays.values())).chunks[0]
+    shards = _Shards({name: array.rechunk({0: chunks}) for name, array in arrays.items()})
+    bounds = np.concatenate([[0], np.cumsum(chunks)])
+    run_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays.values())
+    call = dask.delayed(_call, pure=False, traverse=False)
+    tasks = []
+    for first, last in _group(bounds, max(1, task_bytes // max(1, run_bytes))):
+        parts = [shards.read(index) for index in range(first, last)]
+        beside = [
+            {name: values[bounds[index] : bounds[index + 1]] for name, values in per_run.items()}
+            if per_run
+            else {}
+            for index in range(first, last)
+        ]
+        common = {key: shards.common[key] for key in set().union(*(p.common for p in parts))}
+        tasks.append(
+            call(task, parts, beside, list(common), [common[key] for key in common], options)
+        )
+    return tasks
+
+
+def tree_merge(parts: Sequence[Graph], merge: Callable[[Sequence[T]], T]) -> Graph:
+    """Merge delayed results in a tree, so that no task ever holds more than a few of them.
+
+    Parameters
+    ----------
+    parts : sequence of dask.delayed.Delayed
+        At least one.
+    merge : callable
+        Pure and associative.
+
+    Returns
+    -------
+    dask.delayed.Delayed
+    """
+    import dask
+
+    level, join = list(parts), dask.delayed(merge, pure=False)
+    while len(level) > 1:
+        level = [join(level[at : at + FAN_IN]) for at in range(0, len(level), FAN_IN)]
+    return level[0]
+
+
+def compute(graph: Any, *, progress: bool = False, label: str = "") -> Any:
+    """Run a graph on the active `distributed.Client`, or else on threads.
+
+    Interrupting (Ctrl-C, or the stop button of a notebook) cancels what has not started; nothing
+    is left behind, because tasks write nothing.
+
+    Parameters
+    ----------
+    graph : Delayed or a collection of them
+        What to compute.
+    progress : bool, optional
+        Show a progress bar on standard error.
+    label : str, optional
+        What the bar is called; said once before it.
+
+    Returns
+    -------
+    Any
+        The result.
+    """
+    import dask
+
+    if not progress:
+        return dask.compute(graph)[0]
+    if label:
+        print(label, file=sys.stderr)
+    client = _active_client()
+    if client is not None:
+        from distributed import progress as progress_bar
+
+        future = client.compute(graph)
+        try:
+            progress_bar(future, notebook=False)
+            return future.result()
+        finally:
+            future.cancel()
+    from dask.diagnostics import ProgressBar
+
+    with ProgressBar(out=sys.stderr):
+        return dask.compute(graph)[0]
+
+
+def _active_client() -> Any:
+    """The client that dask.compute would use, if distributed is in use at all."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_client
+
+    try:
+        return get_client()
+    except ValueError:
+        return None
+
+
+class _Reading:
+    """How to read one shard inside a task: a small graph of its own.
+
+    Reading inside the task that counts, and not in a task before it, keeps one shard in memory at
+    a time, and no shard ever travels from one worker to another. (Not a dataclass: Dask looks into
+    those and would take the graph for its own.)
+    """
+
+    def __init__(
+        self, tasks: Mapping[Any, Any], keys: Mapping[str, Any], common: frozenset[Any]
+    ) -> None:
+        self.tasks, self.keys, self.common = tasks, keys, common
+
+    def __call__(self, common: Mapping[Any, Any]) -> dict[str, npt.NDArray[Any]]:
+        """Arrays of the shard."""
+        import dask
+
+        graph = {**self.tasks, **{key: common[key] for key in self.common}}
+        return {name: np.asarray(dask.get(graph, key)) for name, key in self.keys.items()}
+
+
+class _Shards:
+    """Cuts the graphs of chunked arrays into one small graph a chunk.
+
+    Data nodes (the description of an opened array) are shared by all chunks; they become
+    dependencies of their own, so that a cluster sends them once to a worker.
+    """
+
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        import dask
+        from dask.core import get_dependencies
+        from dask.utils import ensure_dict
+
+        names = list(arrays)
+        optimized = dask.optimize(*(arrays[name] for name in names))
+        self._names = {name: array.name for name, array in zip(names, optimized, strict=True)}
+        self._ndim = {name: array.ndim for name, array in arrays.items()}
+        self._graph: dict[Any, Any] = {}
+        for array in optimized:
+            self._graph.update(ensure_dict(array.__dask_graph__()))
+        self._dependencies = lambda key: get_dependencies(self._graph, key)
+        self.common: dict[Any, Any] = {}
+
+    def read(self, index: int) -> _Reading:
+        """How to read one chunk of every array."""
+        import dask
+        from dask._task_spec import DataNode
+
+        keys = {
+            name: (self._names[name], index, *([0] * (self._ndim[name] - 1)))
+            for name in self._names
+        }
+        tasks: dict[Any, Any] = {}
+        common: set[Any] = set()
+        waiting = list(keys.values())
+        while waiting:
+            key = waiting.pop()
+            if key in tasks or key in common:
+                continue
+            node = self._graph[key]
+            if isinstance(node, DataNode):
+                if key not in self.common:
+                    self.common[key] = dask.delayed(node.value, pure=False, traverse=False)
+                common.add(key)
+            else:
+                tasks[key] = node
+                waiting.extend(self._dependencies(key))
+        return _Reading(tasks, keys, frozenset(common))
+
+
+def _call(
+    task: Callable[..., T],
+    parts: list[_Reading],
+    beside: list[dict[str, npt.NDArray[Any]]],
+    common_keys: list[Any],
+    common_values: list[Any],
+    options: dict[str, Any],
+) -> T:
+    """Run a task over shards that it reads one at a time."""
+    common = dict(zip(common_keys, common_values, strict=True))
+    blocks = (part(common) | extra for part, extra in zip(parts, beside, strict=True))
+    return task(blocks, **options)
+
+
+def _whole_runs(array: xr.DataArray, task_bytes: int) -> Any:
+    """A Dask array in the order (run, step, ...), chunked along runs only."""
+    leading = [dim for dim in ("run", "step") if dim in array.dims]
+    ordered = array.transpose(*leading, ...)
+    if ordered.chunks is None:
+        run_bytes = max(1, ordered.dtype.itemsize * ordered[:1].size)
+        ordered = ordered.chunk({"run": max(1, task_bytes // run_bytes)})
+    return ordered.data.rechunk(dict.fromkeys(range(1, ordered.ndim), -1))
+
+
+def _group(bounds: npt.NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of neighbouring chunks that together hold at most so many runs."""
+    first = 0
+    for index in range(1, len(bounds) - 1):
+        if bounds[index + 1] - bounds[first] > most:
+            yield first, index
+            first = index
+    yield first, len(bounds) - 1
