@@ -1,4 +1,4 @@
-"""Detection: which pixels of which run went wrong; one variant a module, one kernel for all callers.
+"""Detection: which pixels of which run went wrong; one variant a module, one kernel for all.
 
 Kernels are array-API code: the same function runs in the sampling loop on torch tensors and
 offline on NumPy blocks. Core axes come last, ``(..., step, channel, y, x)``.

@@ -154,10 +154,7 @@ def _window(mask: Any, width: int, *, every: bool) -> Any:
         result = None
         for offset in range(-before, width - before):
             moved = _shift(xp, mask, offset, axis, size)
-            if result is None:
-                result = moved
-            else:
-                result = result & moved if every else result | moved
+            result = moved if result is None else (result & moved if every else result | moved)
         mask = result
     return mask
 

@@ -6,6 +6,7 @@ robust threshold of the whole picture; flagged pixels are united over steps and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import array_api_compat
 
 from asced_analysis.detection.blur import gaussian_blur
-from asced_analysis.detection.components import grow, keep_components
+from asced_analysis.detection.components import grow, keep_components, nested_score
 from asced_analysis.detection.medians import median_and_mad
 from asced_stores.errors import InputError
 
@@ -179,3 +180,76 @@ def _union_of_steps(xp: Any, x0: Any, parameters: Parameters) -> Any:
     peak, median, mad = step_excess(frames[:-1, ...], frames[1:, ...], parameters.blur)
     threshold = median + parameters.mad_scale * 1.4826 * mad
     return xp.any(peak > threshold[..., None, None], axis=0)
+
+
+@dataclass(frozen=True)
+class State:
+    """What the streaming form keeps: the last frame and the running statistic."""
+
+    frame: Any = None
+    statistic: Any = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The released detector with a calibrated level in place of ``mad_scale``.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        ``max_area`` is not used: an upper bound on the area is not nested in the level.
+    first_step, last_step : int
+        The window, both included.
+    """
+
+    parameters: Parameters
+    first_step: int
+    last_step: int
+
+    def needs(self) -> tuple[str, ...]:
+        """Which of ``eps`` and ``x0`` `update` looks at."""
+        return ("x0",)
+
+    def start(self, shape: Sequence[int]) -> State:
+        """Begin with samples of shape ``(batch, channel, y, x)``."""
+        return State()
+
+    def update(self, state: State, step: int, *, eps: Any = None, x0: Any = None) -> State:
+        """Take in one step; arrays of shape ``(batch, channel, y, x)``."""
+        if not self.first_step <= step <= self.last_step:
+            return state
+        current = frame(x0)
+        if state.frame is None:
+            return State(current)
+        peak, median, mad = step_excess(state.frame, current, self.parameters.blur)
+        xp = array_api_compat.array_namespace(peak)
+        spread = xp.clip(1.4826 * mad, 1e-6, None)
+        robust = (peak - median[..., None, None]) / spread[..., None, None]
+        statistic = robust if state.statistic is None else xp.maximum(state.statistic, robust)
+        return State(current, statistic)
+
+    def detect(self, state: State, level: float) -> tuple[Any, Any, Any]:
+        """Mask, score and flag of each run at a level (see `streaming.Detection`)."""
+        return components_above(state.statistic, level, self.parameters)
+
+
+def components_above(statistic: Any, level: float, parameters: Any) -> tuple[Any, Any, Any]:
+    """Mask, score and flag of a statistic whose clean-up is by components.
+
+    Parameters
+    ----------
+    statistic : array, shape (batch, y, x)
+    level : float
+    parameters : object with ``min_area`` and ``min_width``, in pixels
+
+    Returns
+    -------
+    mask : array, bool, shape (batch, y, x)
+    score : array, float64, shape (batch,)
+    flagged : array, bool, shape (batch,)
+    """
+    xp = array_api_compat.array_namespace(statistic)
+    sizes = {"min_area": parameters.min_area, "min_width": parameters.min_width}
+    mask = keep_components(statistic > level, **sizes)
+    score = xp.asarray(nested_score(statistic, **sizes), device=array_api_compat.device(statistic))
+    return mask, score, xp.any(mask, axis=(-2, -1))

@@ -1,0 +1,96 @@
+"""Drift: whether new runs still look like those the thresholds were calibrated on.
+
+Pixels of one run depend on each other, so runs are compared, not pixels: each run's mean log change
+in every grid cell, and its score. The shipped counts are sparse histograms of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asced_stores.errors import InputError
+
+Floats = npt.NDArray[np.float64]
+
+COUNT_WIDTH = 0.02
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Result of a drift check.
+
+    Attributes
+    ----------
+    drifted : bool
+        Whether any comparison is significant after control for their number (Holm).
+    significance : float
+        Family-wise.
+    runs, shipped_runs : int
+        New runs, and runs behind the shipped counts.
+    comparisons : tuple of (str, float, float)
+        Name, Kolmogorov-Smirnov distance and p-value (not yet adjusted).
+    """
+
+    drifted: bool
+    significance: float
+    runs: int
+    shipped_runs: int
+    comparisons: tuple[tuple[str, float, float], ...]
+
+
+def run_counts(run_means: Floats | None, scores: Floats) -> dict[str, Any]:
+    """Sparse counts that travel with the thresholds.
+
+    Parameters
+    ----------
+    run_means : array, shape (run, cell), or None
+        Each run's mean log change in every grid cell.
+    scores : array, shape (run,)
+        Scores of other runs; infinite ones are left out.
+    """
+    cells = [] if run_means is None else [_sparse(column) for column in run_means.T]
+    return {
+        "bin_width": COUNT_WIDTH,
+        "runs": int(scores.size if run_means is None else len(run_means)),
+        "cells": cells,
+        "score": _sparse(scores[np.isfinite(scores)]),
+    }
+
+
+def two_sample(shipped: Mapping[str, Any], values: Floats, width: float) -> tuple[float, float]:
+    """Kolmogorov-Smirnov distance and p-value between shipped counts and new values.
+
+    Both are binned, which makes the test slightly conservative.
+    """
+    from scipy import stats
+
+    bins = np.asarray(shipped["bins"], dtype=np.int64)
+    counts = np.asarray(shipped["counts"], dtype=np.int64)
+    if bins.size == 0 or values.size == 0:
+        raise InputError("no counts to compare; the thresholds were made without")
+    old = np.repeat(bins, counts).astype(float)
+    new = np.floor(values / width)
+    result = stats.ks_2samp(old, new, method="asymp")
+    return float(result.statistic), float(result.pvalue)
+
+
+def holm(p_values: Floats, significance: float) -> npt.NDArray[np.bool_]:
+    """Which hypotheses Holm's step-down procedure rejects."""
+    order = np.argsort(p_values)
+    limits = significance / (p_values.size - np.arange(p_values.size))
+    passed = np.cumprod(p_values[order] <= limits).astype(bool)
+    rejected = np.zeros(p_values.size, dtype=bool)
+    rejected[order] = passed
+    return rejected
+
+
+def _sparse(values: Floats) -> dict[str, list[int]]:
+    """Histogram of finite values without its empty bins."""
+    finite = values[np.isfinite(values)]
+    bins, counts = np.unique(np.floor(finite / COUNT_WIDTH).astype(np.int64), return_counts=True)
+    return {"bins": bins.tolist(), "counts": counts.tolist()}

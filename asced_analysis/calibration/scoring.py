@@ -1,0 +1,70 @@
+"""Scores of recorded runs by the very detector that runs in the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asced_analysis.calibration.source import Batch, Source
+from asced_analysis.detection.streaming import Detection, Detector, make_detector
+from asced_analysis.thresholds import Thresholds
+
+Floats = npt.NDArray[np.float64]
+
+
+def detector_for(source: Source, thresholds: Thresholds, *, level: float | None = None) -> Detector:
+    """The detector bound to the recorded runs' sampler."""
+    return make_detector(
+        thresholds, alpha=source.alpha, sigma=source.sigma, log_snr=source.log_snr, level=level
+    )
+
+
+def detections(
+    source: Source,
+    detector: Detector,
+    *,
+    only: npt.NDArray[np.bool_] | None = None,
+) -> Iterator[tuple[Batch, Detection]]:
+    """Detect batch by batch.
+
+    Parameters
+    ----------
+    source : Source
+    detector : Detector
+    only : array of bool, shape (run,), optional
+
+    Yields
+    ------
+    Batch, Detection
+        NumPy arrays; for video one row a frame.
+    """
+    batches = source.batches(
+        detector.needs(), steps=(detector.first_step, detector.last_step), only=only
+    )
+    for batch in batches:
+        yield batch, detect_batch(detector, batch)
+
+
+def detect_batch(detector: Detector, batch: Batch) -> Detection:
+    """Run the streaming detector over one batch."""
+    some = next(iter(batch.arrays.values()))
+    state = detector.start((some.shape[0], *some.shape[2:]))
+    for offset in range(some.shape[1]):
+        given = {name: values[:, offset] for name, values in batch.arrays.items()}
+        state = detector.update(state, batch.first_step + offset, **given)
+    return detector.result(state)
+
+
+def scores_of(
+    source: Source, thresholds: Thresholds, only: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Rows and scores of some runs; a video's score is that of its worst frame."""
+    rows: list[Any] = [np.zeros(0, dtype=np.intp)]
+    scores: list[Any] = [np.zeros(0)]
+    for batch, found in detections(source, detector_for(source, thresholds), only=only):
+        rows.append(batch.rows)
+        scores.append(np.asarray(found.score, np.float64).reshape(-1, batch.frames).max(axis=1))
+    return np.concatenate(rows), np.concatenate(scores)

@@ -1,0 +1,95 @@
+"""Apply thresholds to recorded runs, lazily, one task a shard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asced_analysis.detection.streaming import Detector, make_detector
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from asced_analysis.thresholds import Thresholds
+
+
+def detect(runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False) -> xr.Dataset:
+    """Mask, score and flag of every run.
+
+    Parameters
+    ----------
+    runs : xarray.Dataset
+        As `asced_analysis.open_runs` gives it.
+    thresholds : Thresholds
+    override : bool
+        Use thresholds that were calibrated on something else.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``mask`` (run, [frame,] y, x) bool, ``score`` (run) float64, ``flagged`` (run) bool; lazy
+        where `runs` is. A video is flagged where any of its frames is.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        Where the thresholds were calibrated on something else.
+    """
+    import xarray as xr
+
+    from asced_analysis.thresholds import fingerprint_of
+
+    numbers = {name: runs[name].values for name in ("alpha", "sigma", "log_snr")}
+    level = thresholds.levels.level
+    if not override:
+        variable = runs["x0"] if "x0" in runs else runs["eps"]
+        sizes = dict(zip(variable.dims, variable.shape, strict=True))
+        shape = [sizes[d] for d in ("frame", "channel", "y", "x") if d in sizes]
+        here = {**fingerprint_of(runs.attrs, shape), "steps": int(runs.sizes["step"])}
+        thresholds.check_fingerprint(here)
+        level = thresholds.level_for(here["scheduler_class"], here["steps"])
+    detector = make_detector(thresholds, **numbers, level=level)
+    window = slice(detector.first_step, detector.last_step + 1)
+    names = detector.needs()
+    inputs = [runs[name].isel(step=window) for name in names]
+    frame = ["frame"] if "frame" in inputs[0].dims else []
+    core = ["step", *frame, "channel", "y", "x"]
+    mask, score, flagged = xr.apply_ufunc(
+        _detect_block,
+        *inputs,
+        kwargs={"detector": detector, "names": names},
+        input_core_dims=[core] * len(inputs),
+        output_core_dims=[[*frame, "y", "x"], [], []],
+        dask="parallelized",
+        output_dtypes=[bool, np.float64, bool],
+    )
+    found = xr.Dataset({"mask": mask, "score": score, "flagged": flagged})
+    found.attrs["level"] = level
+    return found
+
+
+def _detect_block(
+    *arrays: npt.NDArray[Any], detector: Detector, names: tuple[str, ...]
+) -> tuple[npt.NDArray[Any], ...]:
+    """Detect in one block of runs, shape (run, step, [frame,] channel, y, x)."""
+    first = arrays[0]
+    frames = first.shape[2] if first.ndim == 6 else 1
+    flat = [
+        array.swapaxes(1, 2).reshape(-1, array.shape[1], *array.shape[3:])
+        if array.ndim == 6
+        else array
+        for array in arrays
+    ]
+    state = detector.start((flat[0].shape[0], *flat[0].shape[2:]))
+    for offset in range(flat[0].shape[1]):
+        given = {name: array[:, offset] for name, array in zip(names, flat, strict=True)}
+        state = detector.update(state, detector.first_step + offset, **given)
+    found = detector.result(state)
+    mask, score, flagged = (np.asarray(part) for part in (found.mask, found.score, found.flagged))
+    if first.ndim == 6:
+        mask = mask.reshape(-1, frames, *mask.shape[1:])
+        score = score.reshape(-1, frames).max(axis=1)
+        flagged = flagged.reshape(-1, frames).any(axis=1)
+    return mask, score.astype(np.float64), flagged

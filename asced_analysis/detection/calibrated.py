@@ -1,0 +1,334 @@
+"""Dynamics standardised against a population on the log-SNR grid, in constant memory.
+
+Per grid cell, the size of the signal's change is pooled to a small map, its logarithm compared with
+the population's location and scale, and joined over the window. The level comes from calibration;
+the clean-up (an opening) is nested in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, log
+from typing import Any, Literal
+
+import array_api_compat
+import numpy as np
+
+from asced_analysis.detection.blur import gaussian_blur
+from asced_analysis.detection.log_snr_grid import SIGNALS, GridSignal, GridState, SignalName
+from asced_analysis.detection.opening import grey_opening
+from asced_stores.errors import InputError
+
+UNSEEN = -1e4
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the detector looks at.
+
+    Attributes
+    ----------
+    signal : str
+        `predicted_x0`, `weighted_score` or `innovation`.
+    resolution : int
+        Changes are pooled (root mean square over channels and square cells) until no side of the
+        map is longer than this.
+    blur : float
+        Gaussian blur of the pooled squared change, as a fraction of the map's shorter side.
+    floor : float
+        Added to the change before the logarithm, in units of the data (-1..1): a flat background
+        changes by rounding alone, and that is no news.
+    contrast : str
+        `local` divides the change by the local standard deviation of the signal (plus `floor` *
+        10), so that faint structures count as much as bold ones; `none` does not.
+    join : str
+        Over the window's cells: `peak` (largest), `persistent` (largest of the smaller of two
+        adjacent cells: what refinement repairs at once does not count), or `mean`.
+    direction : str
+        `high`, `low`, or `both` (absolute value) where the sign isn't known.
+    min_width : int
+        Side of the opening, in map cells.
+    by_position : bool
+        Location and scale for every place of the map instead of one for all.
+    """
+
+    signal: SignalName = "predicted_x0"
+    resolution: int = 64
+    blur: float = 1 / 32
+    floor: float = 2e-3
+    contrast: Literal["none", "local"] = "none"
+    join: Literal["peak", "persistent", "mean"] = "peak"
+    direction: Literal["high", "low", "both"] = "high"
+    min_width: int = 2
+    by_position: bool = False
+
+    def __post_init__(self) -> None:
+        """Check names and sizes."""
+        for name, value, expected in (
+            ("signal", self.signal, SIGNALS),
+            ("contrast", self.contrast, ("none", "local")),
+            ("join", self.join, ("peak", "persistent", "mean")),
+            ("direction", self.direction, ("high", "low", "both")),
+        ):
+            if value not in expected:
+                raise InputError(f"{name} {value!r} is unknown; expected one of {expected}")
+        if self.resolution < 4 or self.min_width < 1 or not 0 <= self.blur < 1 or self.floor <= 0:
+            raise InputError(
+                "resolution must be at least 4, min_width at least 1, blur a fraction of the side "
+                f"in 0..1 and floor positive: {self}"
+            )
+
+
+@dataclass(frozen=True)
+class State:
+    """What the detector keeps between steps."""
+
+    grid: GridState
+    shape: tuple[int, int]
+    joined: Any = None
+    latest: Any = None
+    cells: int = 0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The detector for one sampler: constant memory over steps.
+
+    Attributes
+    ----------
+    parameters : Parameters
+    signal : GridSignal
+        Grid and sampler.
+    location, scale : ndarray, float32, shape (cell, 1, 1) or (cell, y, x)
+        Of the population's log change.
+    """
+
+    parameters: Parameters
+    signal: GridSignal
+    location: np.ndarray[Any, np.dtype[np.float32]]
+    scale: np.ndarray[Any, np.dtype[np.float32]]
+
+    @property
+    def first_step(self) -> int:
+        """First step that is looked at."""
+        return self.signal.first_step
+
+    @property
+    def last_step(self) -> int:
+        """Step after which the window is complete."""
+        return self.signal.last_step
+
+    def needs(self) -> tuple[str, ...]:
+        """Which of ``eps`` and ``x0`` `update` looks at."""
+        return self.signal.needs()
+
+    def start(self, shape: Sequence[int]) -> State:
+        """Begin with samples of shape ``(batch, channel, y, x)``."""
+        height, width = shape[-2:]
+        return State(GridState(), (int(height), int(width)))
+
+    def update(self, state: State, step: int, *, eps: Any = None, x0: Any = None) -> State:
+        """Take in one step; arrays of shape ``(batch, channel, y, x)``."""
+        grid, cells = self.signal.advance(state.grid, step, eps=eps, x0=x0)
+        state = replace(state, grid=grid)
+        for cell, change in cells:
+            size = log_change(change, self.parameters, contrast_of=grid.signal)
+            state = self._join(state, self.standardise(cell, size))
+        return state
+
+    def standardise(self, cell: int, size: Any) -> Any:
+        """Robust units of the population in one grid cell."""
+        location, scale = self.location[cell], self.scale[cell]
+        if location.size == 1:
+            robust = (size - float(location.flat[0])) * (1 / float(scale.flat[0]))
+        else:
+            xp = array_api_compat.array_namespace(size)
+            device = array_api_compat.device(size)
+            if location.shape != tuple(size.shape[-2:]):
+                raise InputError(
+                    f"thresholds by position are for maps of {location.shape}, these samples give "
+                    f"{tuple(size.shape[-2:])}"
+                )
+            robust = (size - xp.asarray(location, device=device)) / xp.asarray(scale, device=device)
+        if self.parameters.direction == "high":
+            return robust
+        return -robust if self.parameters.direction == "low" else abs(robust)
+
+    def statistic(self, state: State) -> Any:
+        """Opened map over the window so far, shape (batch, map y, map x), or None before any."""
+        if state.joined is None:
+            return None
+        joined = state.joined
+        if self.parameters.join == "mean":
+            joined = joined / state.cells
+        return grey_opening(joined, self.parameters.min_width)
+
+    def detect(self, state: State, level: float) -> tuple[Any, Any, Any]:
+        """Mask, score and flag of each run at a level (see `streaming.Detection`)."""
+        statistic = self.statistic(state)
+        if statistic is None:
+            raise InputError("no grid cell is complete yet; feed steps up to last_step first")
+        xp = array_api_compat.array_namespace(statistic)
+        score = xp.max(statistic, axis=(-2, -1))
+        return enlarge(statistic > level, *state.shape), score, score > level
+
+    def _join(self, state: State, robust: Any) -> State:
+        """Join one cell with those before it."""
+        xp = array_api_compat.array_namespace(robust)
+        if self.parameters.join == "mean":
+            joined = robust if state.joined is None else state.joined + robust
+        elif self.parameters.join == "peak":
+            joined = robust if state.joined is None else xp.maximum(state.joined, robust)
+        elif state.latest is None:
+            joined = xp.full_like(robust, UNSEEN)
+        else:
+            joined = xp.maximum(state.joined, xp.minimum(state.latest, robust))
+        latest = robust if self.parameters.join == "persistent" else None
+        return replace(state, joined=joined, latest=latest, cells=state.cells + 1)
+
+
+def artifact_mask(
+    change: Any,
+    /,
+    location: Any,
+    scale: Any,
+    *,
+    level: float,
+    parameters: Parameters | None = None,
+) -> Any:
+    """Mask of changes that are already given on a grid.
+
+    Parameters
+    ----------
+    change : array, shape (..., cell, channel, y, x)
+        Differences of the signal between adjacent grid points.
+    location, scale : array, shape (cell,)
+        The population's, of the logarithm of the change.
+    level : float
+        In robust units.
+    parameters : Parameters, optional
+
+    Returns
+    -------
+    array, bool, shape (..., y, x)
+    """
+    parameters = parameters or Parameters()
+    if change.ndim < 4:
+        raise InputError(
+            f"change has shape {tuple(change.shape)}; expected (..., cell, channel, y, x)"
+        )
+    xp = array_api_compat.array_namespace(change)
+    shape = tuple(change.shape)
+    flat = xp.reshape(change, (-1, *shape[-4:]))
+    cells = shape[-4]
+    axis = tuple(float(cell) for cell in range(cells + 1))
+    stream = Stream(
+        parameters,
+        GridSignal(parameters.signal, axis, axis, axis, axis),
+        np.asarray(location, dtype=np.float32).reshape(cells, 1, 1),
+        np.asarray(scale, dtype=np.float32).reshape(cells, 1, 1),
+    )
+    state = stream.start(shape)
+    for cell in range(cells):
+        size = log_change(flat[:, cell, ...], parameters)
+        state = stream._join(state, stream.standardise(cell, size))
+    mask = enlarge(stream.statistic(state) > level, shape[-2], shape[-1])
+    return xp.reshape(mask, (*shape[:-4], *shape[-2:]))
+
+
+def log_change(change: Any, parameters: Parameters, *, contrast_of: Any = None) -> Any:
+    """Logarithm of the pooled size of a change.
+
+    Parameters
+    ----------
+    change : array, float32, shape (batch, channel, y, x)
+    parameters : Parameters
+    contrast_of : array, optional
+        The signal itself, whose local standard deviation divides the change where the parameters
+        ask for it.
+
+    Returns
+    -------
+    array, float32, shape (batch, map y, map x)
+    """
+    xp = array_api_compat.array_namespace(change)
+    size = xp.sqrt(_smooth(pool(change * change, parameters.resolution), parameters))
+    if parameters.contrast == "local" and contrast_of is not None:
+        mean = _smooth(pool(contrast_of, parameters.resolution), parameters)
+        square = _smooth(pool(contrast_of * contrast_of, parameters.resolution), parameters)
+        deviation = xp.sqrt(xp.clip(square - mean * mean, 0.0, None))
+        size = size / (deviation + 10 * parameters.floor)
+    return xp.log(size + parameters.floor)
+
+
+def pool(values: Any, resolution: int) -> Any:
+    """Mean over channels and square cells, until no side is longer than `resolution`.
+
+    Parameters
+    ----------
+    values : array, shape (batch, channel, y, x)
+    resolution : int
+
+    Returns
+    -------
+    array, shape (batch, map y, map x)
+        A last cell that sticks out of the image is filled by repeating the edge.
+    """
+    xp = array_api_compat.array_namespace(values)
+    factor = pooling_factor(values.shape[-2], values.shape[-1], resolution)
+    mean = xp.mean(values, axis=-3) if values.shape[-3] > 1 else values[..., 0, :, :]
+    if factor == 1:
+        return mean
+    for axis in (-2, -1):
+        missing = -mean.shape[axis] % factor
+        if missing:
+            edge = mean[..., -1:, :] if axis == -2 else mean[..., -1:]
+            mean = xp.concat([mean] + [edge] * missing, axis=axis)
+    height, width = mean.shape[-2] // factor, mean.shape[-1] // factor
+    blocks = xp.reshape(mean, (*mean.shape[:-2], height, factor, width, factor))
+    return xp.mean(blocks, axis=(-3, -1))
+
+
+def pooling_factor(height: int, width: int, resolution: int) -> int:
+    """Side in pixels of one map cell."""
+    return max(1, ceil(max(height, width) / resolution))
+
+
+def map_shape(height: int, width: int, resolution: int) -> tuple[int, int]:
+    """Shape of the map for images of this size."""
+    factor = pooling_factor(height, width, resolution)
+    return ceil(height / factor), ceil(width / factor)
+
+
+def enlarge(small: Any, height: int, width: int) -> Any:
+    """Repeat map cells to the size of the image.
+
+    Parameters
+    ----------
+    small : array, shape (batch, map y, map x)
+    height, width : int
+
+    Returns
+    -------
+    array, shape (batch, height, width)
+    """
+    xp = array_api_compat.array_namespace(small)
+    rows, columns = small.shape[-2:]
+    factor = max(ceil(height / rows), ceil(width / columns))
+    if factor == 1:
+        return small
+    blocks = xp.broadcast_to(
+        small[:, :, None, :, None], (small.shape[0], rows, factor, columns, factor)
+    )
+    return xp.reshape(blocks, (small.shape[0], rows * factor, columns * factor))[:, :height, :width]
+
+
+def lowest_log_change(parameters: Parameters) -> float:
+    """The least value `log_change` can take."""
+    return log(parameters.floor)
+
+
+def _smooth(values: Any, parameters: Parameters) -> Any:
+    """Blur a map by its fraction of the side."""
+    return gaussian_blur(values, parameters.blur * min(values.shape[-2:]))

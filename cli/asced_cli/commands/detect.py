@@ -1,0 +1,41 @@
+"""``asced detect``: flag runs and regions by calibrated thresholds."""
+
+from __future__ import annotations
+
+import click
+
+from asced_cli.options import emit, json_option
+
+
+@click.command(
+    epilog="Example: asced detect runs.zarr --thresholds thresholds.json --out flags.csv"
+)
+@click.argument("store")
+@click.option("--thresholds", "path", required=True, help="Thresholds file.")
+@click.option("--out", help="Write run, score and flag as CSV, or also the masks as .npz.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
+@json_option
+def command(
+    store: str, path: str, out: str | None, overwrite: bool, override: bool, as_json: bool
+) -> None:
+    """Flag the runs of STORE whose score lies above the thresholds' level."""
+    from asced_analysis.detection.apply import detect
+    from asced_analysis.detection.external import write_detections
+    from asced_analysis.thresholds import Thresholds
+    from asced_stores import open_runs
+
+    runs = open_runs(store)
+    found = detect(runs, Thresholds.load(path), override=override)
+    result = write_detections(found, out, overwrite=overwrite)
+    emit(
+        result,
+        as_json=as_json,
+        table=[
+            ("runs", str(result["runs"])),
+            ("flagged", f"{result['flagged']} ({result['share']:.1%})"),
+            ("level", f"{result['level']:.4g}"),
+            ("flagged runs", ", ".join(str(run) for run in result["flagged_runs"][:20])),
+            *([("written", out)] if out else []),
+        ],
+    )
