@@ -1,0 +1,393 @@
+"""The corrector: a listener of the recorder's tap that detects, and edits what is flagged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
+from asced_analysis.correction.registry import make_strategy
+from asced_analysis.correction.strategy import LoopState, Strategy
+from asced_recorders.tap import Tap, TapListener
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.correction.controls import Control
+    from asced_analysis.thresholds import Thresholds
+    from asced_recorders.schedulers import StepTable
+    from asced_recorders.tap import StepEvent
+
+RECORDED = torch.float16
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    """What was found in one image, and what was done to it.
+
+    Attributes
+    ----------
+    run : int
+        Its number, counted from 0 over the calls, or the one given to `Corrector.assign`.
+    flagged : bool
+    score : float
+        NaN where the mask came from outside.
+    mask : bool array, shape (y, x)
+        What was edited; empty where not flagged.
+    changed : float
+        Share of pixels edited.
+    """
+
+    run: int
+    flagged: bool
+    score: float
+    mask: NDArray[np.bool_]
+    changed: float
+
+
+@dataclass(frozen=True)
+class GivenMasks:
+    """Masks from outside for the next call: another detector's, hindsight, a control."""
+
+    masks: NDArray[np.bool_]
+    flagged: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+
+
+class Corrector(TapListener):
+    """Detect artifacts while sampling and correct them, on any pipeline the recorder supports.
+
+    Parameters
+    ----------
+    thresholds : Thresholds or None
+        Detector, level, ``T_c``, strategy. None: masks are given by `assign`.
+    strategy : str or Strategy, optional
+        Overrides the thresholds' own; ``ttc`` where neither says.
+    control : {"shuffled", "foreground", "everywhere"}, optional
+        Correct at the wrong place, to learn what the mask is worth.
+    seed : int
+        Of the correction's noise, which is independent of the sampler's.
+    step : int, optional
+        ``T_c`` as a step, in place of the thresholds' log-SNR.
+    grow : int, optional
+        Pixels by which the mask is grown, in place of the thresholds' fraction.
+    soft : int
+        Pixels over which the mask's edge fades.
+    **parameters
+        Of the strategy.
+    """
+
+    def __init__(
+        self,
+        thresholds: Thresholds | None,
+        *,
+        strategy: str | Strategy | None = None,
+        control: Control | None = None,
+        seed: int | None = None,
+        step: int | None = None,
+        grow: int | None = None,
+        soft: int = 0,
+        **parameters: Any,
+    ) -> None:
+        own = correction_settings(thresholds)
+        self.thresholds = thresholds
+        self.strategy = strategy_of(thresholds, strategy, parameters)
+        if not self.strategy.in_loop:
+            raise InputError(
+                f"{self.strategy.name} needs a second pass of sampling, which a corrector in the "
+                "loop cannot make: use `asced replay`"
+            )
+        self.control = control
+        self.seed = int(own.get("seed", 0)) if seed is None else seed
+        self.step = step
+        self.grow, self.soft = grow, soft
+        self.report: list[ImageReport] = []
+        self._given: GivenMasks | None = None
+        self._runs: NDArray[np.int64] | None = None
+        self._images = 0
+        self._x0_given: dict[int, Tensor] = {}
+        self._continuing = False
+
+    @classmethod
+    def from_file(cls, path: str | Path, **options: Any) -> Corrector:
+        """Read thresholds and make a corrector of them; options as for the class."""
+        from asced_analysis.thresholds import Thresholds
+
+        return cls(Thresholds.load(path), **options)
+
+    @contextmanager
+    def attach(self, pipeline: Any) -> Iterator[Corrector]:
+        """Correct every call of a pipeline inside the ``with``; it is left as it was."""
+        with Tap(pipeline, self):
+            yield self
+
+    def assign(
+        self,
+        runs: Sequence[int] | NDArray[np.int64],
+        *,
+        masks: NDArray[np.bool_] | None = None,
+        flagged: NDArray[np.bool_] | None = None,
+        scores: NDArray[np.float64] | None = None,
+        x0: dict[int, Tensor] | None = None,
+    ) -> None:
+        """Say which runs the next call samples, and give masks and predicted x0 known before.
+
+        Parameters
+        ----------
+        runs : sequence of int
+            Their numbers, which choose the correction's noise.
+        masks, flagged, scores : arrays, shapes (n, y, x), (n,) and (n,), optional
+            Masks from outside: no detection takes place.
+        x0 : dict of step to Tensor, optional
+            Predicted x0 of steps before the first that the call takes (a start at a checkpoint).
+        """
+        self._runs = np.asarray(runs, np.int64)
+        self._x0_given = dict(x0 or {})
+        self._given = None
+        if masks is not None:
+            count = len(masks)
+            known = masks.any((1, 2)) if flagged is None else np.asarray(flagged, np.bool_)
+            values = np.full(count, np.nan) if scores is None else np.asarray(scores, np.float64)
+            self._given = GivenMasks(np.asarray(masks, np.bool_), known, values)
+
+    def target(self, table: StepTable) -> int:
+        """``T_c`` on the steps of a sampler."""
+        return correction_step(self.thresholds, table) if self.step is None else self.step
+
+    def growth(self, shape: tuple[int, ...]) -> int:
+        """Pixels by which a mask of this shape is grown."""
+        if self.grow is not None:
+            return self.grow
+        return math.ceil(correction_settings(self.thresholds).get("grow", 0.0) * min(shape))
+
+    # ---- the tap's calls
+
+    def begin(self, table: StepTable) -> None:
+        """Prepare for one call of the pipeline."""
+        if self._continuing:
+            self._continuing = False
+            return
+        self._detector = self._make_detector(table)
+        self._detection: Any = None
+        window = (0, table.steps - 1)
+        if self._detector is not None:
+            window = (int(self._detector.first_step), int(self._detector.last_step))
+        target = self.target(table)
+        if not 1 <= target < table.steps:
+            raise InputError(
+                f"T_c is step {target}: the sample entering it can only be edited for steps 1 to "
+                f"{table.steps - 1}"
+            )
+        if self._detector is not None:
+            window = (window[0], min(window[1], target - 1))
+        self._state = LoopState(correction_step=target, window=window, noise=self._noise)
+        self._batch: NDArray[np.int64] | None = None
+
+    def before_step(self, event: StepEvent) -> Tensor | None:
+        """Look at a step; clip its score where the strategy does so."""
+        state = self._state
+        if self._batch is None:
+            self._meet(event)
+        if event.step < state.correction_step:
+            x0 = event.x0.to(RECORDED)
+            self._keep(event.step, x0)
+            if self._detector is not None and event.step <= state.window[1]:
+                self._detection = self._detector.update(
+                    self._detection, event.step, eps=event.eps.to(RECORDED).float(), x0=x0.float()
+                )
+                last = event.step == state.window[1]
+                if last or (self.strategy.streams_masks and event.step >= state.window[0]):
+                    self._find(event, last=last)
+        return self.strategy.before_step(event, state)
+
+    def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
+        """Edit the sample that enters the next step where the strategy does so."""
+        if self._state.mask is None or not self._any:
+            return None
+        return self.strategy.after_step(event, next_sample, self._state)
+
+    def edit_start(self, event: StepEvent, sample: Tensor) -> Tensor:
+        """Edit a sample that a run is to begin with, before its first step is taken.
+
+        Parameters
+        ----------
+        event : StepEvent
+            Of the step before, as far as it was recorded.
+        sample : Tensor
+            The recorded sample entering step ``event.step + 1``.
+
+        Returns
+        -------
+        Tensor
+            To begin with; the next call of the pipeline goes on from here.
+        """
+        self.begin(event.table)
+        self._meet(event)
+        edited = self.after_step(event, sample)
+        self._continuing = True
+        return sample if edited is None else edited
+
+    # ---- what happens inside
+
+    def _make_detector(self, table: StepTable) -> Any:
+        """Make the detector of the thresholds, unless masks are given."""
+        self._any = False
+        if self._given is not None or self.strategy.name == "none":
+            return None
+        if self.thresholds is None:
+            raise InputError("a corrector without thresholds needs masks: call assign() first")
+        from asced_analysis.detection.streaming import make_detector
+
+        return make_detector(
+            self.thresholds, alpha=table.alpha, sigma=table.sigma, log_snr=table.log_snr
+        )
+
+    def _meet(self, event: StepEvent) -> None:
+        """Learn the batch's size at its first step, and take up what was given for it."""
+        count = len(event.sample)
+        runs = self._runs
+        self._runs = None
+        if runs is not None and len(runs) != count:
+            raise InputError(f"{len(runs)} runs were assigned to a batch of {count} images")
+        self._batch = np.arange(self._images, self._images + count) if runs is None else runs
+        self._images += count
+        given, self._given = self._given, None
+        self._state.x0.update(self._x0_given)
+        self._x0_given = {}
+        if self._detector is not None:
+            self._detection = self._detector.start(tuple(event.sample.shape))
+        elif given is not None:
+            if len(given.masks) != count:
+                raise InputError(f"{len(given.masks)} masks were given for {count} images")
+            self._apply(event, given.masks, given.flagged, given.scores)
+
+    def _keep(self, step: int, x0: Tensor) -> None:
+        """Keep predicted x0 as far back as the strategy asks for."""
+        state = self._state
+        history = self.strategy.history
+        earliest = state.window[0] - 1 if history is None else state.correction_step - history
+        if step >= max(0, earliest):
+            state.x0[step] = x0
+
+    def _find(self, event: StepEvent, *, last: bool) -> None:
+        """Take the detector's result so far as the mask."""
+        result = self._detector.result(self._detection)
+        masks = _to_numpy(result.mask).astype(np.bool_)
+        flagged = _to_numpy(result.flagged).astype(np.bool_)
+        scores = _to_numpy(result.score).astype(np.float64)
+        state = self._state
+        if self.strategy.streams_masks:
+            seen = torch.as_tensor(flagged)
+            if state.first_flagged is None:
+                state.first_flagged = torch.full((len(flagged),), -1)
+            new = (state.first_flagged < 0) & seen
+            state.first_flagged = torch.where(new, event.step, state.first_flagged)
+        if self.control is not None and flagged.any():
+            from asced_analysis.correction.controls import control_masks
+
+            images = event.x0.float().cpu().numpy().reshape(len(masks), -1, *event.x0.shape[-2:])
+            masks = control_masks(
+                self.control, masks, flagged, images, seed=self.seed, runs=self._batch
+            )
+        self._apply(event, masks, flagged, scores, report=last)
+
+    def _apply(
+        self,
+        event: StepEvent,
+        masks: NDArray[np.bool_],
+        flagged: NDArray[np.bool_],
+        scores: NDArray[np.float64],
+        *,
+        report: bool = True,
+    ) -> None:
+        """Bring masks to the sample's device and shape, and report on them."""
+        assert self._batch is not None
+        masks = masks & flagged[:, None, None]
+        if self.strategy.whole_run:
+            masks = np.broadcast_to(flagged[:, None, None], masks.shape)
+        self._any = bool(masks.any())
+        weight = torch.as_tensor(np.ascontiguousarray(masks), dtype=torch.float32)
+        weight = soften(grow(weight, self.growth(masks.shape[1:])), self.soft)
+        edited = (weight > 0).numpy()
+        self._state.mask = broadcast_to_sample(weight.to(event.sample.device), event.sample)
+        if report:
+            self.report += [
+                ImageReport(
+                    run=int(run),
+                    flagged=bool(flag),
+                    score=float(score),
+                    mask=mask,
+                    changed=float(mask.mean()),
+                )
+                for run, flag, score, mask in zip(self._batch, flagged, scores, edited, strict=True)
+            ]
+
+    def _noise(self, like: Tensor, draw: int) -> Tensor:
+        """Noise of each run from a generator of its own; drawn only where something is edited."""
+        assert self._batch is not None
+        assert self._state.mask is not None
+        out = torch.zeros(like.shape, dtype=torch.float32)
+        edited = self._state.mask.flatten(1).any(1).cpu().numpy()
+        for index in np.flatnonzero(edited):
+            generator = torch.Generator().manual_seed(
+                noise_seed(self.seed, int(self._batch[index]), draw)
+            )
+            out[index] = torch.randn(like.shape[1:], generator=generator)
+        return out.to(device=like.device, dtype=like.dtype)
+
+
+def noise_seed(seed: int, run: int, draw: int = 0) -> int:
+    """Seed of a run's correction noise: unrelated to the seeds of the runs themselves."""
+    words = np.random.SeedSequence([seed, run, draw, 0xA5CED]).generate_state(2, np.uint32)
+    return int(words[0]) << 31 | int(words[1]) >> 1
+
+
+def correction_settings(thresholds: Thresholds | None) -> dict[str, Any]:
+    """Return what thresholds say about the correction; empty where they say nothing."""
+    return {} if thresholds is None else dict(vars(thresholds.correction))
+
+
+def strategy_of(
+    thresholds: Thresholds | None, strategy: str | Strategy | None, parameters: dict[str, Any]
+) -> Strategy:
+    """Build the strategy that is asked for, with the thresholds' strength where it is theirs."""
+    settings = correction_settings(thresholds)
+    if strategy is None:
+        strategy = str(settings.get("strategy", "ttc"))
+    if strategy == settings.get("strategy") and strategy in ("ttc", "renoise"):
+        parameters = {"noise_scale": float(settings["strength"]), **parameters}
+    return make_strategy(strategy, **parameters)
+
+
+def correction_step(thresholds: Thresholds | None, table: StepTable) -> int:
+    """``T_c`` on a sampler's own steps: the step of nearest log-SNR that may be edited.
+
+    Falls back to 0.48 of the steps, the paper's choice, where the thresholds name none.
+    """
+    settings = correction_settings(thresholds)
+    target = settings.get("log_snr")
+    levels = np.asarray(table.log_snr, np.float64)
+    allowed = np.array([k for k in range(1, table.steps) if table.editable[k]], int)
+    if not len(allowed):
+        raise InputError(
+            f"{table.scheduler_class} with {table.steps} steps has no step whose entering sample "
+            "may be edited; choose another scheduler or more steps"
+        )
+    if target is None:
+        distance = np.abs(allowed - round(0.48 * table.steps)).astype(float)
+    else:
+        distance = np.abs(levels[allowed] - float(target))
+    return int(allowed[np.argmin(distance)])
+
+
+def _to_numpy(array: Any) -> NDArray[Any]:
+    """Torch tensor or NumPy array to NumPy."""
+    return array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)

@@ -1,0 +1,54 @@
+"""Strategies by name."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from asced_analysis.correction.noise_denoise import NoiseDenoise
+from asced_analysis.correction.none import NoCorrection
+from asced_analysis.correction.renoise import Renoise
+from asced_analysis.correction.restart import Restart
+from asced_analysis.correction.score_clipping import ScoreClipping
+from asced_analysis.correction.state_replacement import StateReplacement
+from asced_analysis.correction.stochastic_steps import StochasticSteps
+from asced_analysis.correction.strategy import Strategy
+from asced_analysis.correction.ttc import TargetedCorrection
+from asced_stores.errors import InputError
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    strategy.name: strategy
+    for strategy in (
+        TargetedCorrection,
+        StateReplacement,
+        ScoreClipping,
+        StochasticSteps,
+        NoiseDenoise,
+        Renoise,
+        Restart,
+        NoCorrection,
+    )
+}
+
+
+def make_strategy(strategy: str | Strategy, **parameters: Any) -> Strategy:
+    """Build a strategy by name, or return one that is already built.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or parameter; the message lists the known ones.
+    """
+    if isinstance(strategy, Strategy):
+        return strategy
+    if strategy not in STRATEGIES:
+        raise InputError(f"unknown strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}")
+    kind = STRATEGIES[strategy]
+    known = {field.name for field in fields(kind)}
+    unknown = sorted(set(parameters) - known)
+    if unknown:
+        raise InputError(
+            f"strategy {strategy} has no parameter {unknown[0]!r}; it has "
+            f"{', '.join(sorted(known)) or 'none'}"
+        )
+    return kind(**parameters)

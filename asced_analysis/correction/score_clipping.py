@@ -1,0 +1,63 @@
+"""Score clipping: hold back a sudden change of the weighted score inside the mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from asced_analysis.correction.strategy import LoopState, Strategy, blend
+from asced_stores.errors import InputError
+from asced_stores.noise_levels import model_output_from_eps, weighted_score
+
+if TYPE_CHECKING:
+    from asced_recorders.tap import StepEvent
+
+
+@dataclass(frozen=True)
+class ScoreClipping(Strategy):
+    """``W'_k = W_{k-1} + clip(D_k, -tau, tau)`` before the scheduler's step, up to ``T_c``.
+
+    Attributes
+    ----------
+    mad_scale : float
+        tau is this many robust standard deviations (1.4826 MAD) of the step's own ``D_k`` in that
+        image.
+    """
+
+    name = "score_clipping"
+    streams_masks = True
+
+    mad_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        if self.mad_scale <= 0:
+            raise InputError(f"mad_scale must be positive, not {self.mad_scale}")
+
+    def before_step(self, event: StepEvent, state: LoopState) -> Tensor | None:
+        """Clip the change of the weighted score where the mask is."""
+        if event.alpha == 0 or event.sigma == 0 or event.step >= state.correction_step:
+            return None
+        current = weighted_score(event.eps, event.alpha, event.sigma)
+        previous, state.previous_score = state.previous_score, current
+        if previous is None or state.mask is None or event.step < state.window[0]:
+            return None
+        dynamics = current - previous
+        flat = dynamics.flatten(1)
+        centre = flat.median(1, keepdim=True).values
+        spread = (flat - centre).abs().median(1).values
+        tau = (self.mad_scale * 1.4826 * spread).reshape(-1, *[1] * (dynamics.ndim - 1))
+        clipped = previous + torch.minimum(torch.maximum(dynamics, -tau), tau)
+        state.previous_score = blend(current, clipped, state.mask)
+        eps = state.previous_score * (-event.alpha / event.sigma)
+        output = model_output_from_eps(
+            eps,
+            event.sample.to(eps.dtype),
+            alpha=event.alpha,
+            sigma=event.sigma,
+            prediction_type=event.prediction_type,
+        )
+        return blend(event.model_output, output, state.mask)

@@ -1,0 +1,51 @@
+"""A few stochastic steps inside the mask, in the place of deterministic ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from asced_analysis.correction.strategy import LoopState, Strategy, blend
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_recorders.tap import StepEvent
+
+
+@dataclass(frozen=True)
+class StochasticSteps(Strategy):
+    """Ancestral (DDPM) steps inside the mask, the first of them into ``T_c``.
+
+    Attributes
+    ----------
+    count : int
+        How many steps.
+    """
+
+    name = "stochastic_steps"
+
+    count: int = 3
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        if self.count < 1:
+            raise InputError(f"count must be at least 1, not {self.count}")
+
+    def after_step(self, event: StepEvent, sample: Tensor, state: LoopState) -> Tensor | None:
+        """Replace the deterministic step where the mask is."""
+        offset = event.step + 1 - state.correction_step
+        if not 0 <= offset < self.count or state.mask is None or event.alpha == 0:
+            return None
+        if event.next_alpha == 0 or event.next_sigma == 0:
+            return None
+        kappa = event.sigma / event.alpha
+        following = event.next_sigma / event.next_alpha
+        # DDIM with eta = 1, written in kappa = sigma / alpha: Eq. 16 of arXiv 2010.02502
+        up = following * max(0.0, 1 - (following / kappa) ** 2) ** 0.5
+        down = following**2 / kappa
+        edited = event.next_alpha * (
+            event.x0 + down * event.eps + up * state.noise(sample, 2 + offset)
+        )
+        return blend(sample, edited, state.mask)

@@ -1,0 +1,79 @@
+"""What a strategy is: a frozen dataclass with two hooks, and the state it is handed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from asced_recorders.tap import StepEvent
+
+
+@dataclass
+class LoopState:
+    """What is known about the images of one call while they are sampled.
+
+    Attributes
+    ----------
+    correction_step : int
+        ``T_c``: the sample entering this step is edited.
+    window : tuple of int
+        First and last step that detection looks at.
+    mask : Tensor or None
+        Where to edit, float in 0..1, shape (n, 1, ..., y, x); zero in runs that are not flagged.
+        None until it is known.
+    noise : callable
+        ``noise(like, draw)``: standard normal numbers of the shape of `like`, the same for a run
+        whatever the batch, strategy or ``T_c``; `draw` tells streams apart.
+    x0 : dict
+        Predicted x0 by step, as far back as a strategy asks for, in the recorded dtype.
+    first_flagged : Tensor or None
+        First flagged step of each run, shape (n,); -1 where none.
+    """
+
+    correction_step: int
+    window: tuple[int, int]
+    noise: Callable[[Tensor, int], Tensor]
+    mask: Tensor | None = None
+    first_flagged: Tensor | None = None
+    x0: dict[int, Tensor] = field(default_factory=dict)
+    previous_score: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A correction; subclasses override the hooks they need.
+
+    `in_loop` is False for what needs more than one pass of sampling: only replay can do it.
+    `streams_masks` asks for the mask after every step of the window, not only at ``T_c``.
+    """
+
+    name: ClassVar[str] = "none"
+    in_loop: ClassVar[bool] = True
+    streams_masks: ClassVar[bool] = False
+    whole_run: ClassVar[bool] = False
+
+    @property
+    def history(self) -> int | None:
+        """How many steps before ``T_c`` predicted x0 is needed; None for the whole window."""
+        return 0
+
+    def before_step(self, event: StepEvent, state: LoopState) -> Tensor | None:
+        """Return another model output for this step, or None to leave it."""
+        return None
+
+    def after_step(self, event: StepEvent, sample: Tensor, state: LoopState) -> Tensor | None:
+        """Return another sample entering the next step, or None to leave it."""
+        return None
+
+
+def blend(sample: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
+    """Put the edited sample where the mask is, by its weight; outside not a bit changes."""
+    edited = edited.to(sample.dtype)
+    weight = mask.to(sample.dtype)
+    mixed = torch.where(weight >= 1, edited, sample + weight * (edited - sample))
+    return torch.where(weight > 0, mixed, sample)

@@ -1,0 +1,101 @@
+"""Distances between sets of images in a feature space: Frechet distance, precision, recall."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_stores.errors import InputError
+
+Vectors = NDArray[np.floating[Any]]
+
+
+def frechet_distance(
+    vectors: Vectors,
+    /,
+    mean: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+) -> float:
+    """Squared Frechet distance between Gaussians fitted to vectors and to real images.
+
+    With features of a classifier of our own this is no FID and is never called so.
+
+    Parameters
+    ----------
+    vectors : array, shape (n, d)
+        Of generated images; n must exceed 1. Below a few times d the distance is biased upwards.
+    mean, covariance : arrays, shapes (d,) and (d, d)
+        Of real images.
+
+    Returns
+    -------
+    float
+        ``|m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2))`` (Heusel et al., arXiv 1706.08500).
+    """
+    if len(vectors) < 2:
+        raise InputError(f"a Frechet distance needs at least 2 images, got {len(vectors)}")
+    exact = np.asarray(vectors, np.float64)
+    difference = exact.mean(0) - mean
+    own = np.cov(exact, rowvar=False).reshape(covariance.shape)
+    # trace sqrt(C1 C2) = sum of roots of the eigenvalues of the symmetric R C1 R, R = sqrt(C2)
+    values, basis = np.linalg.eigh(covariance)
+    root = (basis * np.sqrt(np.maximum(values, 0))) @ basis.T
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ own @ root), 0)).sum()
+    return float(difference @ difference + np.trace(own) + np.trace(covariance) - 2 * cross)
+
+
+def _squared_distances(a: Vectors, b: Vectors) -> NDArray[np.float32]:
+    """All squared distances (len(a), len(b))."""
+    a32, b32 = np.asarray(a, np.float32), np.asarray(b, np.float32)
+    squared = (a32**2).sum(1)[:, None] + (b32**2).sum(1) - 2 * (a32 @ b32.T)
+    return np.asarray(np.maximum(squared, 0), np.float32)
+
+
+def neighbour_radii(vectors: Vectors, /, neighbours: int = 3) -> NDArray[np.float32]:
+    """Squared distance of each vector to its k-th nearest other vector."""
+    if len(vectors) <= neighbours:
+        raise InputError(
+            f"precision and recall with {neighbours} neighbours need more than {neighbours} "
+            f"images, got {len(vectors)}"
+        )
+    radii = []
+    for begin in range(0, len(vectors), 1024):
+        squared = _squared_distances(vectors[begin : begin + 1024], vectors)
+        radii.append(np.partition(squared, neighbours, axis=1)[:, neighbours])
+    return np.concatenate(radii)
+
+
+def inside_manifold(
+    queries: Vectors, support: Vectors, radii: NDArray[np.float32], /
+) -> NDArray[np.bool_]:
+    """Whether each query lies within the k-nearest-neighbour ball of any support vector."""
+    return np.concatenate(
+        [
+            (_squared_distances(queries[begin : begin + 1024], support) <= radii).any(1)
+            for begin in range(0, len(queries), 1024)
+        ]
+    )
+
+
+def precision_recall(
+    generated: Vectors, real: Vectors, /, neighbours: int = 3
+) -> tuple[float, float]:
+    """Improved precision and recall (Kynkaanniemi et al., arXiv 1904.06991).
+
+    Parameters
+    ----------
+    generated, real : arrays, shapes (n, d) and (m, d)
+        Recall grows with n: compare sets of one size only.
+    neighbours : int
+        The k of the manifolds' balls.
+
+    Returns
+    -------
+    precision, recall : float
+        Share of generated images within the manifold of real ones, and the reverse.
+    """
+    precision = inside_manifold(generated, real, neighbour_radii(real, neighbours)).mean()
+    recall = inside_manifold(real, generated, neighbour_radii(generated, neighbours)).mean()
+    return float(precision), float(recall)

@@ -1,0 +1,125 @@
+"""Distance of local features to the nearest ones of real images (PatchCore, arXiv 2106.08265)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_stores.errors import InputError
+
+Array = NDArray[np.float32]
+Encoder = Callable[[Array], tuple[Array, Array]]
+
+QUERIES_AT_ONCE = 2048  # 2048 x 16,000 distances are 130 MB
+
+
+@dataclass(frozen=True)
+class RealismModel:
+    """A feature extractor with references of real images.
+
+    Attributes
+    ----------
+    name : str
+        Stands in every result.
+    encode : callable
+        Images (n, channel, y, x) in -1..1 to local features (n, rows, columns, c), already on the
+        scale of `patches`, and one vector an image (n, d).
+    patches : float32 array, shape (m, c)
+        Local features of real images.
+    vectors : float32 array, shape (k, d)
+        Vectors of real images, for precision and recall.
+    mean, covariance : float64 arrays, shapes (d,) and (d, d)
+        Of the vectors of all reference images, for the Frechet distance.
+    image_shape : tuple of int or None
+        The (channel, y, x) it takes; None for any.
+    card : dict
+        What is known about its making.
+    """
+
+    name: str
+    encode: Encoder
+    patches: Array
+    vectors: Array
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    image_shape: tuple[int, int, int] | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+
+    def check(self, images: NDArray[np.floating[Any]]) -> Array:
+        """Images as float32, or an `InputError` that says which shape is expected."""
+        images = np.asarray(images, np.float32)
+        shape = self.image_shape
+        if images.ndim != 4 or (shape is not None and images.shape[1:] != shape):
+            wanted = "(n, channel, y, x)" if shape is None else f"(n, {', '.join(map(str, shape))})"
+            raise InputError(
+                f"{self.name} judges images of shape {wanted} in -1..1, got {images.shape}; "
+                "choose another judge for this pipeline (`patches` takes any)"
+            )
+        return images
+
+
+def nearest_distances(queries: Array, references: Array, /) -> Array:
+    """Euclidean distance of each query to its nearest reference.
+
+    Parameters
+    ----------
+    queries : float32 array, shape (n, c)
+    references : float32 array, shape (m, c)
+
+    Returns
+    -------
+    float32 array, shape (n,)
+    """
+    squares = 0.5 * np.einsum("mc,mc->m", references, references)
+    transposed = np.ascontiguousarray(references.T)
+    best = np.empty(len(queries), np.float32)
+    for begin in range(0, len(queries), QUERIES_AT_ONCE):
+        part = slice(begin, begin + QUERIES_AT_ONCE)
+        product = queries[part] @ transposed
+        product -= squares  # |q - r|^2 = |q|^2 - 2 (q.r - |r|^2 / 2)
+        best[part] = product.max(1)
+    norms = np.einsum("nc,nc->n", queries, queries)
+    return np.sqrt(np.maximum(norms - 2 * best, 0)).astype(np.float32)
+
+
+def local_realism(images: NDArray[np.floating[Any]], model: RealismModel) -> Array:
+    """Map of local distances to real images; lower is more realistic.
+
+    Parameters
+    ----------
+    images : array, shape (n, channel, y, x)
+        In -1..1.
+    model : RealismModel
+
+    Returns
+    -------
+    float32 array, shape (n, rows, columns)
+        At the resolution of the model's local features (`upsample` brings it to the image's);
+        its mean over a map is the image's local realism.
+    """
+    images = model.check(images)
+    maps = []
+    for begin in range(0, len(images), 256):
+        local, _ = model.encode(images[begin : begin + 256])
+        flat = np.ascontiguousarray(local.reshape(-1, local.shape[-1]))
+        maps.append(nearest_distances(flat, model.patches).reshape(local.shape[:-1]))
+    return np.concatenate(maps) if maps else np.empty((0, 1, 1), np.float32)
+
+
+def features(images: NDArray[np.floating[Any]], model: RealismModel) -> Array:
+    """One vector an image, (n, d), as the model sees it."""
+    images = model.check(images)
+    return np.concatenate(
+        [model.encode(images[begin : begin + 256])[1] for begin in range(0, len(images), 256)]
+    )
+
+
+def upsample(maps: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """Repeat maps (n, rows, columns) to (n, *shape) by nearest neighbour."""
+    rows = np.arange(shape[0]) * maps.shape[1] // shape[0]
+    columns = np.arange(shape[1]) * maps.shape[2] // shape[1]
+    return maps[:, rows[:, None], columns]

@@ -1,0 +1,74 @@
+"""How exactly a replay reproduced its recording."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asced_stores import TrajectoryStore, open_runs
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """Agreement of a replay with its recording, over runs that no correction edited.
+
+    Attributes
+    ----------
+    runs : int
+        Runs compared.
+    identical : int
+        Of these, bit for bit the same.
+    largest_difference : float
+        Over all pixels of all compared runs, in units of the data (-1..1).
+    conditions : list of str
+        What differs between recording and replay: version, device, batch.
+    """
+
+    runs: int
+    identical: int
+    largest_difference: float
+    conditions: list[str]
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether every compared run is the same bit for bit."""
+        return self.identical == self.runs
+
+    def sentence(self) -> str:
+        """For people."""
+        if not self.runs:
+            return "every run was corrected: nothing to compare"
+        if self.bit_exact:
+            return f"{self.runs} of {self.runs} uncorrected runs came back bit for bit"
+        why = f" ({'; '.join(self.conditions)})" if self.conditions else ""
+        return (
+            f"{self.identical} of {self.runs} uncorrected runs came back bit for bit; the largest "
+            f"difference is {self.largest_difference:.2g} in -1..1{why}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "bit_exact": self.bit_exact}
+
+
+def exactness(replayed: TrajectoryStore | str | Path) -> Exactness:
+    """Sum up the differences that a replay measured while it ran.
+
+    Parameters
+    ----------
+    replayed : TrajectoryStore or path
+        A store that `replay` wrote.
+    """
+    store = replayed if isinstance(replayed, TrajectoryStore) else TrajectoryStore.open(replayed)
+    ds = open_runs(store.path)
+    plain = ~np.asarray(ds["flagged"].values, np.bool_)
+    difference = np.asarray(ds["difference"].values)[plain]
+    return Exactness(
+        runs=len(difference),
+        identical=int((difference == 0).sum()),
+        largest_difference=float(difference.max(initial=0.0)),
+        conditions=list(store.attributes.get("replay_conditions", [])),
+    )

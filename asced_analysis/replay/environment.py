@@ -1,0 +1,105 @@
+"""The pipeline and the conditions under which a store was recorded, set up again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from asced_stores.errors import InputError
+
+
+def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> Any:
+    """Load the pipeline of a store, or check the one that is given.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of the recorded store.
+    pipeline : DiffusionPipeline or str, optional
+        A pipeline, or a name or folder to load; by default the name in the store.
+
+    Returns
+    -------
+    DiffusionPipeline
+        With a scheduler of the recorded class and configuration.
+
+    Raises
+    ------
+    InputError
+        When the model's fingerprint differs from the recorded one, or nothing names a pipeline.
+    """
+    from asced_recorders.fingerprint import model_fingerprint
+
+    if pipeline is None:
+        pipeline = attributes.get("pipeline")
+        if not pipeline:
+            raise InputError(
+                "the store does not name the pipeline it was recorded from; give it (--pipeline)"
+            )
+    if isinstance(pipeline, str):
+        from asced_recorders import load_pipeline
+
+        pipeline = load_pipeline(pipeline)
+    pipe = pipeline
+    recorded, found = attributes.get("model_fingerprint"), model_fingerprint(pipe)
+    if recorded is not None and found != recorded:
+        raise InputError(
+            f"this is another model than the one that was recorded: fingerprint {found[:19]}... "
+            f"where the store has {str(recorded)[:19]}...; give the recorded one (--pipeline)"
+        )
+    set_scheduler(pipe, attributes)
+    return pipe
+
+
+def set_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> None:
+    """Give a pipeline the recorded scheduler."""
+    import diffusers
+
+    name = attributes.get("scheduler_class")
+    if not name:
+        return
+    kind = getattr(diffusers, str(name), None)
+    if kind is None:
+        raise InputError(
+            f"the installed diffusers {diffusers.__version__} has no {name}, with which the store "
+            "was recorded"
+        )
+    pipe.scheduler = kind.from_config(dict(attributes.get("scheduler_config") or {}))
+
+
+@contextmanager
+def recorded_threads(attributes: Mapping[str, Any]) -> Iterator[None]:
+    """Use as many torch threads as the recording did: results depend on them in the last bits."""
+    before = torch.get_num_threads()
+    wanted = attributes.get("threads")
+    try:
+        if isinstance(wanted, int) and wanted > 0:
+            torch.set_num_threads(wanted)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def differences(attributes: Mapping[str, Any], pipe: Any) -> list[str]:
+    """How this place differs from the recording's, as far as last bits may depend on it.
+
+    Returns
+    -------
+    list of str
+        Empty where a replay is expected to be bit-exact.
+    """
+    import diffusers
+
+    found: list[str] = []
+    versions = attributes.get("versions") or {}
+    for name, here in (("torch", torch.__version__), ("diffusers", diffusers.__version__)):
+        if name in versions and versions[name] != here:
+            found.append(f"{name} {here} instead of {versions[name]}")
+    device = str(next(pipe.unet.parameters()).device) if hasattr(pipe, "unet") else None
+    recorded = attributes.get("device")
+    if device is not None and recorded is not None and not str(recorded).startswith(device):
+        found.append(f"device {device} instead of {recorded}")
+    return found

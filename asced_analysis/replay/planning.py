@@ -1,0 +1,115 @@
+"""Which runs are edited, and where: found in the recording before anything is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.correction.controls import Control, control_masks
+from asced_analysis.replay.recording import Batch, Recording
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.thresholds import Thresholds
+
+Masks = Mapping[int, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Edits of a population.
+
+    Attributes
+    ----------
+    masks : dict of run to bool array (y, x)
+        Flagged runs only: memory grows with these alone.
+    scores : dict of run to float
+    """
+
+    masks: dict[int, NDArray[np.bool_]]
+    scores: dict[int, float] = field(default_factory=dict)
+
+    def of(
+        self, batch: Batch, shape: tuple[int, int]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+        """Masks (n, y, x), flags (n,) and scores (n,) of a batch."""
+        masks = np.zeros((len(batch.runs), *shape), np.bool_)
+        flagged = np.array([int(run) in self.masks for run in batch.runs], np.bool_)
+        for index in np.flatnonzero(flagged):
+            masks[index] = self.masks[int(batch.runs[index])]
+        scores = np.array([self.scores.get(int(run), np.nan) for run in batch.runs], np.float64)
+        return masks, flagged, scores
+
+
+def detect_recorded(
+    recording: Recording, thresholds: Thresholds, *, last_step: int | None = None
+) -> Plan:
+    """Run the in-loop detector over recorded eps and x0: the same kernel on the same numbers.
+
+    Parameters
+    ----------
+    recording : Recording
+    thresholds : Thresholds
+    last_step : int, optional
+        Look no further than this step (the one before ``T_c``).
+    """
+    from asced_analysis.detection.streaming import make_detector
+
+    spec = recording.spec
+    alpha, sigma = np.asarray(spec.alpha), np.asarray(spec.sigma)
+    detector = make_detector(thresholds, alpha=alpha, sigma=sigma, log_snr=spec.log_snr)
+    end = detector.last_step if last_step is None else min(detector.last_step, last_step)
+    if end < detector.first_step:
+        raise InputError(
+            f"the thresholds look at steps {detector.first_step} to {detector.last_step}, but the "
+            f"correction edits the sample after step {end}: choose a later T_c"
+        )
+    masks: dict[int, NDArray[np.bool_]] = {}
+    scores: dict[int, float] = {}
+    for batch in recording.batches():
+        window = slice(0, end + 1)
+        eps = recording.read(batch, "eps", step=window)
+        x0 = recording.read(batch, "x0", step=window)
+        state = detector.start((len(batch.runs), *eps.shape[2:]))
+        for step in range(end + 1):
+            state = detector.update(
+                state,
+                step,
+                eps=eps[:, step].astype(np.float32),
+                x0=x0[:, step].astype(np.float32),
+            )
+        result = detector.result(state)
+        for index, run in enumerate(batch.runs):
+            scores[int(run)] = float(result.score[index])
+            if bool(result.flagged[index]):
+                masks[int(run)] = np.asarray(result.mask[index], np.bool_)
+    return Plan(masks, scores)
+
+
+def control_plan(plan: Plan, control: Control, recording: Recording, *, seed: int = 0) -> Plan:
+    """Build the control's masks for the same flagged runs."""
+    runs = np.array(sorted(plan.masks), np.int64)
+    if not len(runs):
+        return plan
+    masks = np.stack([plan.masks[int(run)] for run in runs])
+    images = recording.read(recording.select(runs), "sample")
+    images = images.reshape(len(runs), -1, *images.shape[-2:])
+    wrong = control_masks(
+        control, masks, np.ones(len(runs), np.bool_), images, seed=seed, runs=runs
+    )
+    return Plan({int(run): mask for run, mask in zip(runs, wrong, strict=True)}, plan.scores)
+
+
+def given_plan(masks: Any, recording: Recording) -> Plan:
+    """Take masks from outside: a mapping of run to mask, or an array (run, y, x) of all runs."""
+    if isinstance(masks, Mapping):
+        return Plan({int(run): np.asarray(mask, np.bool_) for run, mask in masks.items()})
+    array = np.asarray(masks, np.bool_)
+    runs = recording.dataset["run"].values
+    if array.ndim != 3 or len(array) != len(runs):
+        raise InputError(f"masks have shape {array.shape}; expected ({len(runs)}, y, x)")
+    return Plan({int(r): m for r, m in zip(runs, array, strict=True) if m.any()})

@@ -1,0 +1,110 @@
+"""What was recorded, batch by batch, as a replay needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_stores import TrajectoryStore, open_runs
+from asced_stores.errors import InputError
+
+SCALARS = ("seed", "prompt", "label", "guidance_scale")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Runs that were sampled together.
+
+    Attributes
+    ----------
+    number : int
+        Of the batch in its store.
+    runs, seeds : int64 arrays, shape (n,)
+    positions : int array, shape (n,)
+        Where they lie in the dataset.
+    scalars : dict
+        What is passed on to a twin store.
+    """
+
+    number: int
+    runs: NDArray[np.int64]
+    seeds: NDArray[np.int64]
+    positions: NDArray[np.intp]
+    scalars: dict[str, Any]
+
+
+class Recording:
+    """A recorded store, read one batch at a time: memory does not grow with the runs."""
+
+    def __init__(self, store: TrajectoryStore | str | Path) -> None:
+        if not isinstance(store, TrajectoryStore):
+            store = TrajectoryStore.open(store)
+        self.store = store
+        self.attributes = store.attributes
+        self.spec = store.spec
+        self.dataset = open_runs(store.path, statuses=("complete", "failed"))
+        if not self.dataset.sizes.get("run"):
+            raise InputError(f"{store.path} holds no complete run: record some first")
+        if "x_init" not in self.dataset or "sample" not in self.dataset:
+            raise InputError(
+                f"{store.path} does not hold x_init and sample, which a replay starts from and is "
+                "compared with; record with these fields"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Noise levels of a run."""
+        return len(self.spec.alpha)
+
+    @cached_property
+    def has_trajectory(self) -> bool:
+        """Whether predicted noise and x0 were recorded."""
+        return "eps" in self.dataset and "x0" in self.dataset
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches in order, with the runs each was sampled with."""
+        numbers = np.asarray(self.dataset["batch"].values)
+        for number in np.unique(numbers):
+            positions = np.flatnonzero(numbers == number)
+            yield self._batch(int(number), positions)
+
+    def select(self, runs: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """Chosen runs as one batch of number -1."""
+        order = {int(run): i for i, run in enumerate(self.dataset["run"].values)}
+        missing = [int(run) for run in runs if int(run) not in order]
+        if missing:
+            raise InputError(f"{self.store.path} has no run {missing[0]}")
+        return self._batch(-1, np.array([order[int(run)] for run in runs], np.intp))
+
+    def _batch(self, number: int, positions: NDArray[np.intp]) -> Batch:
+        coords = self.dataset.coords
+        scalars = {name: coords[name].values[positions] for name in SCALARS if name in coords}
+        return Batch(
+            number=number,
+            runs=np.asarray(self.dataset["run"].values[positions], np.int64),
+            seeds=np.asarray(coords["seed"].values[positions], np.int64),
+            positions=positions,
+            scalars=scalars,
+        )
+
+    def read(self, batch: Batch, variable: str, **where: Any) -> NDArray[Any]:
+        """One variable of a batch, with the leading run dimension; `where` selects by index."""
+        part = self.dataset[variable].isel(run=batch.positions, **where)
+        return np.asarray(part.values)
+
+    def checkpoint(self, batch: Batch, step: int) -> NDArray[np.float32]:
+        """Recorded sample entering a step, or an `InputError` that names the recorded ones."""
+        steps = list(self.spec.checkpoints)
+        if step not in steps or "x" not in self.dataset:
+            raise InputError(
+                f"step {step} was not recorded as a checkpoint of {self.store.path} "
+                f"(recorded: {', '.join(map(str, steps)) or 'none'}); start at one of these or at "
+                "init, or record with --checkpoints"
+            )
+        return self.read(batch, "x", checkpoint=steps.index(step))

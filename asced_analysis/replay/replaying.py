@@ -1,0 +1,421 @@
+"""Re-run recorded runs with a correction and write a store beside the recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.correction.controls import Control
+from asced_analysis.correction.corrector import (
+    Corrector,
+    correction_settings,
+    correction_step,
+    strategy_of,
+)
+from asced_analysis.correction.strategy import Strategy
+from asced_analysis.replay.environment import differences, matching_pipeline, recorded_threads
+from asced_analysis.replay.planning import Plan, control_plan, detect_recorded, given_plan
+from asced_analysis.replay.recording import Batch, Recording
+from asced_analysis.replay.sampling import check_start, earlier_x0, resample, table_of
+from asced_analysis.thresholds import Thresholds, fingerprint_of
+from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
+from asced_stores.errors import InputError
+
+CHANGED = 2 / 255  # a pixel counts as changed when its 8-bit value would
+
+
+def replay(
+    store: TrajectoryStore | str | Path,
+    out: str | Path,
+    *,
+    thresholds: Thresholds | str | Path | None = None,
+    strategy: str | Strategy = "ttc",
+    start: Literal["init"] | int = "init",
+    control: Control | None = None,
+    pipeline: Any = None,
+    masks: Any = None,
+    step: int | None = None,
+    seed: int | None = None,
+    grow: int | None = None,
+    soft: int = 0,
+    only_flagged: bool = False,
+    override: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **parameters: Any,
+) -> TrajectoryStore:
+    """Sample recorded runs again from the same noise, with a correction in the loop.
+
+    Parameters
+    ----------
+    store : TrajectoryStore or path
+        The recording; it must hold x_init and sample.
+    out : path
+        Of the new store, with the same batches and slots, run by run beside its twin.
+    thresholds : Thresholds or path, optional
+        Whom, where and when to correct. Not needed with `masks` or with strategy ``none``.
+    strategy : str or Strategy
+        One of `asced_analysis.correction.STRATEGIES`; ``none`` brings the recording back.
+    start : "init" or int
+        A recorded checkpoint, from which only the remaining steps are paid for.
+    control : {"shuffled", "foreground", "everywhere"}, optional
+        Correct the same runs at the wrong place.
+    pipeline : DiffusionPipeline or str, optional
+        By default the one that the store names.
+    masks : mapping of run to bool array (y, x), or bool array (run, y, x), optional
+        Masks from outside; runs with an empty mask are left alone.
+    step : int, optional
+        ``T_c``, instead of that of the thresholds.
+    seed : int, optional
+        Of the correction's noise; a run's noise depends on this and its number alone.
+    grow : int, optional
+        Pixels by which masks are grown, in place of the thresholds' fraction.
+    soft : int
+        Pixels over which the masks' edges fade.
+    only_flagged : bool
+        Sample flagged runs alone, together: much less work, and last bits may differ from a replay
+        in the recorded batches. All others are copied from the recording.
+    override : bool
+        Use thresholds of another model all the same.
+    overwrite : bool
+        Replace `out` if it exists.
+    progress : callable, optional
+        Called with batches done and batches in all.
+    **parameters
+        Of the strategy.
+
+    Returns
+    -------
+    TrajectoryStore
+        With `sample` and `image`, and by run `mask`, `flagged`, `score`, `changed` (share of
+        pixels that differ visibly from the twin's), `difference` (largest difference from it) and
+        `evaluations` (of the denoiser, paid for by this run). Attributes: `replay_of`,
+        `thresholds`, `strategy`, `control`, `start`, `replay_conditions`.
+
+    Raises
+    ------
+    InputError
+        For another model, a step that is no checkpoint, a sampler that cannot start there, a
+        control without a correction.
+    """
+    recording = Recording(store)
+    thresholds = _load(thresholds)
+    if thresholds is not None and not override:
+        thresholds.check_fingerprint(
+            fingerprint_of(recording.attributes, recording.spec.sample_shape)
+        )
+    chosen = strategy_of(thresholds, strategy, parameters)
+    if chosen.name == "none" and control is not None:
+        raise InputError("a control needs a correction: choose a strategy other than none")
+    if chosen.name != "none" and thresholds is None and masks is None:
+        raise InputError(
+            f"strategy {chosen.name} needs thresholds (`asced calibrate` makes them) or masks; "
+            "strategy none needs neither"
+        )
+    pipe = matching_pipeline(recording.attributes, pipeline)
+    with recorded_threads(recording.attributes):
+        table = table_of(pipe, recording.steps)
+        target = correction_step(thresholds, table) if step is None else step
+        if chosen.name == "none" and isinstance(start, int):
+            target = max(target, start)
+        begin = check_start(recording, table, start, target)
+        plan = _plan(recording, thresholds, masks, control, target, chosen, seed)
+        job = _Job(
+            recording=recording,
+            pipe=pipe,
+            strategy=chosen,
+            thresholds=thresholds,
+            plan=plan,
+            target=target,
+            begin=begin,
+            seed=_seed(thresholds, seed),
+            grow=grow,
+            soft=soft,
+        )
+        conditions = differences(recording.attributes, pipe)
+        twin = TrajectoryStore.create(
+            out,
+            _spec(recording, job, control, start, conditions),
+            runs=recording.store.planned_runs,
+            batch_size=recording.store.batch_size,
+            overwrite=overwrite,
+        )
+        _write(twin, job, copy_rest=not conditions, dense=only_flagged, progress=progress)
+    return twin
+
+
+class _Job:
+    """One replay: everything that its batches share."""
+
+    def __init__(self, **facts: Any) -> None:
+        self.recording: Recording = facts["recording"]
+        self.pipe: Any = facts["pipe"]
+        self.strategy: Strategy = facts["strategy"]
+        self.thresholds: Thresholds | None = facts["thresholds"]
+        self.plan: Plan | None = facts["plan"]
+        self.target: int = facts["target"]
+        self.begin: int = facts["begin"]
+        self.seed: int = facts["seed"]
+        self.grow: int | None = facts["grow"]
+        self.soft: int = facts["soft"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a sample."""
+        return self.recording.spec.sample_shape[-2], self.recording.spec.sample_shape[-1]
+
+    def sample(self, batch: Batch) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+        """Sample a batch with the correction: final samples, and what was done by run."""
+        count = len(batch.runs)
+        steps = self.recording.steps
+        facts = {
+            "mask": np.zeros((count, *self.shape), np.uint8),
+            "flagged": np.zeros(count, np.bool_),
+            "score": np.full(count, np.nan),
+            "evaluations": np.full(count, float(steps - self.begin)),
+        }
+        if self.strategy.name == "none":
+            return resample(self.recording, batch, self.pipe, start=self.begin), facts
+        if not self.strategy.in_loop:
+            return self._second_pass(batch, facts)
+        corrector = self.corrector()
+        given: dict[str, Any] = {}
+        if self.plan is not None:
+            masks, flagged, scores = self.plan.of(batch, self.shape)
+            given = {"masks": masks, "flagged": flagged, "scores": scores}
+        before = earlier_x0(self.recording, batch, self.begin, self.pipe.unet.device)
+        corrector.assign(batch.runs, x0=before, **given)
+        samples = resample(self.recording, batch, self.pipe, start=self.begin, corrector=corrector)
+        facts["mask"] = np.stack([report.mask for report in corrector.report]).astype(np.uint8)
+        facts["flagged"] = np.array([report.flagged for report in corrector.report])
+        facts["score"] = np.array([report.score for report in corrector.report])
+        return samples, facts
+
+    def corrector(self) -> Corrector:
+        """Make a corrector for one batch."""
+        return Corrector(
+            None if self.plan is not None else self.thresholds,
+            strategy=self.strategy,
+            seed=self.seed,
+            step=self.target,
+            grow=self.grow,
+            soft=self.soft,
+        )
+
+    def _second_pass(
+        self, batch: Batch, facts: dict[str, NDArray[Any]]
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+        """Strategies that sample more than once."""
+        from asced_analysis.replay.second_passes import draw_anew, noise_and_denoise
+
+        assert self.plan is not None
+        masks, flagged, scores = self.plan.of(batch, self.shape)
+        if self.strategy.whole_run:
+            masks = masks | flagged[:, None, None]
+        facts |= {"mask": masks.astype(np.uint8), "flagged": flagged, "score": scores}
+        facts["evaluations"] = np.zeros(len(batch.runs))
+        samples = self.recording.read(batch, "sample").copy()
+        if flagged.any():
+            chosen = self.recording.select(batch.runs[flagged])
+            if self.strategy.name == "restart":
+                new, paid = draw_anew(self, chosen)
+            else:
+                new, paid = noise_and_denoise(self, chosen, masks[flagged])
+            samples[flagged] = new
+            facts["evaluations"][flagged] = paid
+        return samples, facts
+
+
+def _plan(
+    recording: Recording,
+    thresholds: Thresholds | None,
+    masks: Any,
+    control: Control | None,
+    target: int,
+    strategy: Strategy,
+    seed: int | None,
+) -> Plan | None:
+    """Find out whom to edit where; None means: in the loop."""
+    if strategy.name == "none":
+        return None
+    if masks is not None:
+        plan = given_plan(masks, recording)
+    elif recording.has_trajectory:
+        assert thresholds is not None
+        if strategy.streams_masks and control is None:
+            return None
+        plan = detect_recorded(recording, thresholds, last_step=target - 1)
+    elif control is not None or not strategy.in_loop:
+        raise InputError(
+            f"{control or strategy.name} needs to know every run's mask beforehand, and "
+            f"{recording.store.path} holds neither eps nor x0; record them, or give masks"
+        )
+    else:
+        return None
+    if control is not None:
+        plan = control_plan(plan, control, recording, seed=_seed(thresholds, seed))
+    return plan
+
+
+def _write(
+    twin: TrajectoryStore,
+    job: _Job,
+    *,
+    copy_rest: bool,
+    dense: bool,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Sample batch by batch, and write each beside its twin."""
+    recording = job.recording
+    batches = {batch.number: batch for batch in recording.batches()}
+    ready = _flagged_together(job) if dense else {}
+    with twin.writer(rank=0, world_size=1) as writer:
+        for done, (number, batch) in enumerate(batches.items()):
+            recorded = recording.read(batch, "sample")
+            untouched = job.plan is not None and not any(
+                int(run) in job.plan.masks for run in batch.runs
+            )
+            if dense or (untouched and copy_rest):
+                samples, facts = _copied(job, batch, recorded, ready)
+            else:
+                samples, facts = job.sample(batch)
+            _commit(writer, number, job, batch, recorded, samples, facts)
+            if progress is not None:
+                progress(done + 1, len(batches))
+
+
+def _copied(
+    job: _Job,
+    batch: Batch,
+    recorded: NDArray[np.float32],
+    ready: dict[int, tuple[NDArray[np.float32], dict[str, Any]]],
+) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+    """Runs that nothing edits, from the recording; flagged ones from what is ready."""
+    assert job.plan is not None
+    masks, flagged, scores = job.plan.of(batch, job.shape)
+    samples = recorded.copy()
+    facts: dict[str, NDArray[Any]] = {
+        "mask": masks.astype(np.uint8),
+        "flagged": flagged,
+        "score": scores,
+        "evaluations": np.zeros(len(batch.runs)),
+    }
+    for index in np.flatnonzero(flagged):
+        samples[index], own = ready[int(batch.runs[index])]
+        for name, value in own.items():
+            facts[name][index] = value
+    return samples, facts
+
+
+def _flagged_together(
+    job: _Job,
+) -> dict[int, tuple[NDArray[np.float32], dict[str, Any]]]:
+    """Sample all flagged runs in batches of their own."""
+    if job.plan is None:
+        raise InputError("only_flagged needs masks known beforehand: record eps and x0")
+    runs = np.array(sorted(job.plan.masks), np.int64)
+    ready: dict[int, tuple[NDArray[np.float32], dict[str, Any]]] = {}
+    for begin in range(0, len(runs), 64):
+        batch = job.recording.select(runs[begin : begin + 64])
+        samples, facts = job.sample(batch)
+        for index, run in enumerate(batch.runs):
+            own = {name: values[index] for name, values in facts.items()}
+            ready[int(run)] = samples[index], own
+    return ready
+
+
+def _commit(
+    writer: Any,
+    number: int,
+    job: _Job,
+    batch: Batch,
+    recorded: NDArray[np.float32],
+    samples: NDArray[np.float32],
+    facts: dict[str, NDArray[Any]],
+) -> None:
+    """Write one batch with its comparison to the twin."""
+    away = np.abs(samples - recorded)
+    pixels = away.max(axis=tuple(range(1, away.ndim - 2)))
+    arrays: dict[str, NDArray[Any]] = {"sample": samples, "mask": facts["mask"]}
+    if job.recording.spec.image_shape is not None:
+        import torch
+
+        from asced_recorders.decoding import to_image
+
+        arrays["image"] = to_image(job.pipe, torch.from_numpy(samples))
+    with np.errstate(invalid="ignore"):
+        changed = (pixels > CHANGED).mean((1, 2), dtype=np.float64)
+        largest = np.nan_to_num(away.reshape(len(away), -1).max(1).astype(np.float64), nan=np.inf)
+    same = (samples == recorded) | (np.isnan(samples) & np.isnan(recorded))
+    largest = np.where(same.reshape(len(same), -1).all(1), 0.0, largest)
+    scalars = {
+        **batch.scalars,
+        "flagged": facts["flagged"],
+        "score": facts["score"],
+        "changed": changed,
+        "difference": largest,
+        "evaluations": facts["evaluations"],
+    }
+    writer.write_batch(number, arrays, runs=batch.runs, scalars=scalars)
+
+
+def _spec(
+    recording: Recording,
+    job: _Job,
+    control: str | None,
+    start: int | str,
+    conditions: list[str],
+) -> TrajectorySpec:
+    """Layout of the twin store."""
+    spec = recording.spec
+    attributes = {
+        name: value
+        for name, value in spec.attributes.items()
+        if name not in ("format", "format_version")
+    }
+    thresholds = job.thresholds
+    attributes |= {
+        "replay_of": recording.store.fingerprint,
+        "thresholds": None if thresholds is None else thresholds.to_dict(),
+        "strategy": job.strategy.name,
+        "strategy_parameters": asdict(job.strategy),
+        "correction_step": job.target,
+        "correction_seed": job.seed,
+        "control": control,
+        "start": start,
+        "replay_conditions": conditions,
+    }
+    return TrajectorySpec(
+        sample_shape=spec.sample_shape,
+        timestep=spec.timestep,
+        alpha=spec.alpha,
+        sigma=spec.sigma,
+        image_shape=spec.image_shape,
+        fields=("sample",) if spec.image_shape is None else ("sample", "image"),
+        extra=(
+            VariableSpec("mask", ("y", "x"), job.shape, "uint8"),
+            VariableSpec("flagged", (), (), "bool"),
+            VariableSpec("score", (), (), "float64"),
+            VariableSpec("changed", (), (), "float64"),
+            VariableSpec("difference", (), (), "float64"),
+            VariableSpec("evaluations", (), (), "float64"),
+        ),
+        attributes=attributes,
+    )
+
+
+def _load(thresholds: Thresholds | str | Path | None) -> Thresholds | None:
+    """Read thresholds from a file unless they are read already."""
+    if thresholds is None or not isinstance(thresholds, (str, Path)):
+        return thresholds
+    return Thresholds.load(thresholds)
+
+
+def _seed(thresholds: Thresholds | None, seed: int | None) -> int:
+    """Seed of the correction's noise."""
+    return int(correction_settings(thresholds).get("seed", 0)) if seed is None else seed

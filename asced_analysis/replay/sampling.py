@@ -1,0 +1,162 @@
+"""Sampling of one batch from its recorded start, or from a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asced_analysis.correction.corrector import Corrector
+from asced_analysis.replay.recording import Batch, Recording
+from asced_recorders.sampling import run_generators, sample_shape, sample_unconditional
+from asced_recorders.schedulers import StepTable, step_table
+from asced_recorders.tap import StepEvent, TapListener
+from asced_stores.errors import InputError
+
+
+def table_of(pipe: Any, steps: int) -> StepTable:
+    """Schedule of the pipeline's scheduler with so many steps."""
+    pipe.scheduler.set_timesteps(steps)
+    return step_table(pipe.scheduler)
+
+
+def check_start(recording: Recording, table: StepTable, start: int | str, target: int) -> int:
+    """Turn `start` into a step, and refuse what cannot be right.
+
+    Raises
+    ------
+    InputError
+        When nothing was recorded there, when the edit lies before it, or when the scheduler keeps
+        history or draws noise that a checkpoint does not hold.
+    """
+    if start == "init":
+        return 0
+    if not isinstance(start, int):
+        raise InputError(f"start is 'init' or a step, not {start!r}")
+    if start not in recording.spec.checkpoints:
+        known = ", ".join(map(str, recording.spec.checkpoints)) or "none"
+        raise InputError(
+            f"step {start} is no checkpoint of {recording.store.path} (recorded: {known}); start "
+            "at one of these or at init, or record with --checkpoints"
+        )
+    if not table.resumable:
+        raise InputError(
+            f"{table.scheduler_class} keeps solver history or draws noise, which a checkpoint does "
+            "not hold: start at init"
+        )
+    if start > target:
+        raise InputError(
+            f"the correction edits the sample entering step {target}, before the start at {start}; "
+            "start at an earlier checkpoint or at init"
+        )
+    return start
+
+
+def random_states(recording: Recording, batch: Batch, pipe: Any) -> list[torch.Generator]:
+    """Generators of the runs, moved on past the initial noise, as the recording left them."""
+    generators = run_generators([int(seed) for seed in batch.seeds])
+    shape = sample_shape(pipe)
+    for generator in generators:
+        torch.randn(shape, generator=generator, dtype=torch.float32)
+    return generators
+
+
+def resample(
+    recording: Recording,
+    batch: Batch,
+    pipe: Any,
+    *,
+    start: int = 0,
+    corrector: Corrector | None = None,
+    listener: TapListener | None = None,
+) -> NDArray[np.float32]:
+    """Sample a batch again; the corrector, if any, has been told its runs.
+
+    Parameters
+    ----------
+    recording : Recording
+    batch : Batch
+        A recorded batch, or chosen runs.
+    pipe : DiffusionPipeline
+        Of the recorded model and scheduler.
+    start : int
+        0, or a recorded checkpoint.
+    corrector : Corrector, optional
+        Edits; also what must be edited right at the start.
+    listener : TapListener, optional
+        Instead of a corrector.
+
+    Returns
+    -------
+    float32 array, shape (n, channel, y, x)
+    """
+    steps = recording.steps
+    watch: TapListener | None = corrector if corrector is not None else listener
+    if start == 0:
+        x_init = torch.from_numpy(recording.read(batch, "x_init"))
+        generators = random_states(recording, batch, pipe)
+        out = sample_unconditional(
+            pipe, x_init=x_init, steps=steps, generators=generators, listener=watch
+        )
+        return out.cpu().numpy()
+    x_start = torch.from_numpy(recording.checkpoint(batch, start)).to(pipe.unet.device)
+    return resample_from(
+        recording, batch, pipe, x_start, start, corrector=corrector, listener=watch
+    )
+
+
+def resample_from(
+    recording: Recording,
+    batch: Batch,
+    pipe: Any,
+    x_start: Tensor,
+    start: int,
+    *,
+    corrector: Corrector | None = None,
+    listener: TapListener | None = None,
+) -> NDArray[np.float32]:
+    """Sample on from a sample that enters step `start`."""
+    steps = recording.steps
+    if corrector is not None:
+        table = table_of(pipe, steps)
+        if corrector.target(table) == start:
+            event = recorded_event(recording, batch, table, start - 1, x_start)
+            x_start = corrector.edit_start(event, x_start)
+    out = sample_unconditional(
+        pipe,
+        x_init=None,
+        steps=steps,
+        generators=None,
+        listener=listener,
+        start=start,
+        x_start=x_start,
+    )
+    return out.cpu().numpy()
+
+
+def recorded_event(
+    recording: Recording, batch: Batch, table: StepTable, step: int, like: Tensor
+) -> StepEvent:
+    """Make the event of a step from what was recorded of it: predicted noise and x0."""
+    if not recording.has_trajectory:
+        raise InputError(
+            f"an edit at the very step that the replay starts from needs eps and x0, which "
+            f"{recording.store.path} does not hold; start at an earlier checkpoint or at init"
+        )
+    eps = torch.from_numpy(recording.read(batch, "eps", step=step).astype(np.float32)).to(like)
+    x0 = torch.from_numpy(recording.read(batch, "x0", step=step).astype(np.float32)).to(like)
+    sample = float(table.alpha[step]) * x0 + float(table.sigma[step]) * eps
+    event = StepEvent(table, step, sample, eps, None)
+    event._prediction = (eps, x0)
+    return event
+
+
+def earlier_x0(recording: Recording, batch: Batch, start: int, device: Any) -> dict[int, Tensor]:
+    """Recorded predicted x0 of the steps before `start`, for strategies that go back to it."""
+    if start == 0 or not recording.has_trajectory:
+        return {}
+    x0 = recording.read(batch, "x0", step=slice(0, start)).astype(np.float16)
+    return {step: torch.from_numpy(x0[:, step]).to(device) for step in range(start)}
