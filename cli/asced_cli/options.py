@@ -18,6 +18,12 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
 
 
+def endpoint_option(function: F) -> F:
+    """Add ``--endpoint``: where an ``s3://`` path is served, if not at AWS."""
+    text = "URL of the object storage, for s3:// paths (credentials: from the environment)."
+    return click.option("--endpoint", metavar="URL", help=text)(function)
+
+
 def emit(result: Mapping[str, Any], *, as_json: bool, table: Sequence[tuple[str, str]]) -> None:
     """Print a result as JSON for machines, or as an aligned table for people."""
     if as_json:

@@ -78,12 +78,14 @@ class ObjectPlace(Place):
         self.url = url
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
+        """Read a whole object."""
         answer = self._store.get(key)
         if limit is not None and answer.meta["size"] > limit:
             raise DamagedStoreError(f"{key} in {self.url} is longer than {limit} bytes")
         return bytes(answer.bytes())
 
     def read_into(self, key: str, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
+        """Fill buffers from an object."""
         size = self.size(key) if any(offset < 0 for offset, _ in requests) else None
         starts, lengths = [], []
         for offset, buffers in requests:
@@ -110,9 +112,11 @@ class ObjectPlace(Place):
                 at += target.nbytes
 
     def size(self, key: str) -> int:
+        """Length in bytes."""
         return int(self._store.head(key)["size"])
 
     def create(self, key: str, parts: Parts, *, owner: str = "") -> Stamp:
+        """Make a new, whole object."""
         from obstore.exceptions import AlreadyExistsError
 
         token = uuid.uuid4().hex
@@ -140,6 +144,7 @@ class ObjectPlace(Place):
         return None if value is None else str(value)
 
     def stamp(self, key: str) -> Stamp | None:
+        """Stamp of what lies there now."""
         try:
             found = self._store.head(key)
         except FileNotFoundError:
@@ -152,35 +157,38 @@ class ObjectPlace(Place):
         """Nothing to wait for: an object that was put is durable."""
 
     def replace(self, key: str, data: bytes) -> None:
+        """Write atomically over what lies there."""
         self._store.put(key, data, use_multipart=False)
 
     def delete(self, key: str) -> None:
+        """Remove an object, if it is there."""
         try:
             self._store.delete(key)
         except FileNotFoundError:
             return
 
     def names(self, folder: str) -> list[str]:
+        """Names directly in a folder."""
         found = self._store.list_with_delimiter(folder)["objects"]
         return [str(each["path"]).rpartition("/")[2] for each in found]
 
     def walk(self) -> Iterator[tuple[str, int]]:
+        """Key and size of everything."""
         for page in self._store.list():
             for each in page:
                 yield str(each["path"]), int(each["size"])
 
     def zarr_store(self) -> Any:
+        """Zarr's own read-only view."""
         from zarr.storage import ObjectStore
 
         return ObjectStore(self._store, read_only=True)
 
     def copy_from(self, source: Place, source_key: str, key: str) -> None:
+        """Take over the bytes of another object."""
         if isinstance(source, ObjectPlace) and source._store is self._store:
-            from obstore.exceptions import AlreadyExistsError
-
-            try:
-                self._store.copy(source_key, key, overwrite=False)
-            except AlreadyExistsError as error:
-                raise FileExistsError(key) from error
+            if self.exists(key):  # S3 has no conditional copy
+                raise FileExistsError(key)
+            self._store.copy(source_key, key)
             return
         self.create(key, [source.read(source_key)], owner="copy")

@@ -90,6 +90,10 @@ class Place(abc.ABC):
     def copy_from(self, source: Place, source_key: str, key: str) -> None:
         """Make a new object with the bytes of another, without holding them in memory."""
 
+    def occupied(self) -> bool:
+        """Whether anything at all lies here, a plain file included."""
+        return next(self.walk(), None) is not None
+
     def sweep(self, prefix: str) -> list[str]:
         """Remove unfinished objects whose owner's name starts with ``prefix``."""
         return []
@@ -168,12 +172,14 @@ class LocalPlace(Place):
         return path
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
+        """Read a whole object."""
         with self._inside(key).open("rb") as file:
             if limit is not None and os.fstat(file.fileno()).st_size > limit:
                 raise DamagedStoreError(f"{key} in {self.url} is longer than {limit} bytes")
             return file.read()
 
     def read_into(self, key: str, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
+        """Fill buffers from an object."""
         descriptor = os.open(self._inside(key), os.O_RDONLY)
         try:
             for offset, buffers in requests:
@@ -187,6 +193,7 @@ class LocalPlace(Place):
             os.close(descriptor)
 
     def size(self, key: str) -> int:
+        """Length in bytes."""
         return self._inside(key).stat().st_size
 
     def _parent(self, path: Path) -> None:
@@ -215,6 +222,7 @@ class LocalPlace(Place):
         return temporary
 
     def create(self, key: str, parts: Parts, *, owner: str = "") -> Stamp:
+        """Make a new, whole object."""
         path = self._path(key)
         with _explain_full_disk(self.root):
             temporary = self._write_temporary(parts, owner)
@@ -233,12 +241,14 @@ class LocalPlace(Place):
         return stamp
 
     def stamp(self, key: str) -> Stamp | None:
+        """Stamp of what lies there now."""
         try:
             return _file_stamp(self._path(key))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def make_durable(self, keys: Iterable[str]) -> None:
+        """Wait for the disk."""
         if not self.fsync:
             return
         folders: dict[Path, None] = {}
@@ -254,6 +264,7 @@ class LocalPlace(Place):
                 _fsync(folder)
 
     def replace(self, key: str, data: bytes) -> None:
+        """Write atomically over what lies there."""
         path = self._path(key)
         with _explain_full_disk(self.root):
             temporary = self._write_temporary([data], "replace")
@@ -270,9 +281,11 @@ class LocalPlace(Place):
                 _fsync(path.parent)
 
     def delete(self, key: str) -> None:
+        """Remove an object, if it is there."""
         self._path(key).unlink(missing_ok=True)
 
     def names(self, folder: str) -> list[str]:
+        """Names directly in a folder."""
         try:
             with os.scandir(self._inside(folder)) as entries:
                 return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
@@ -280,18 +293,25 @@ class LocalPlace(Place):
             return []
 
     def walk(self) -> Iterator[tuple[str, int]]:
+        """Key and size of everything."""
         for folder, _, names in os.walk(self.root):
             for name in names:
                 path = Path(folder, name)
                 with contextlib.suppress(FileNotFoundError):
                     yield path.relative_to(self.root).as_posix(), path.lstat().st_size
 
+    def occupied(self) -> bool:
+        """Whether a file or a folder lies here."""
+        return self.root.exists()
+
     def zarr_store(self) -> Any:
+        """Zarr's own read-only view."""
         from zarr.storage import LocalStore
 
         return LocalStore(self.root, read_only=True)
 
     def copy_from(self, source: Place, source_key: str, key: str) -> None:
+        """Take over the bytes of another object."""
         if isinstance(source, LocalPlace):
             path = self._path(key)
             self._parent(path)
@@ -305,12 +325,14 @@ class LocalPlace(Place):
         self.create(key, _pieces(source, source_key), owner="copy")
 
     def sweep(self, prefix: str) -> list[str]:
+        """Remove unfinished objects."""
         swept = [name for name in self.names(TEMPORARY) if name.startswith(prefix)]
         for name in swept:
             self.delete(f"{TEMPORARY}/{name}")
         return swept
 
     def clear(self) -> None:
+        """Remove everything."""
         self.delete("zarr.json")
         if self.root.exists():
             shutil.rmtree(self.root)

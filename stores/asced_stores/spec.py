@@ -33,8 +33,11 @@ RUN_SCALARS: Mapping[str, str] = {
 }
 STEP_COORDINATES = ("timestep", "alpha", "sigma", "log_snr")
 RESERVED = frozenset(
-    (*FIELDS, *RUN_SCALARS, *STEP_COORDINATES, "step", "checkpoint", "commits", "index", "channel")
-    + ("y", "frame", "row", "column", "colour")
+    (
+        *(*FIELDS, *RUN_SCALARS, *STEP_COORDINATES),
+        *("commits", "slot", "step", "checkpoint", "frame", "channel", "y"),
+        *("row", "column", "colour"),
+    )
 )
 FINGERPRINTED = (
     "scheduler_class",

@@ -25,6 +25,7 @@ from asced_stores.errors import (
 from asced_stores.layout import ArrayLayout, array_metadata
 from asced_stores.markers import LIMIT, Marker, batch_of, parse_marker
 from asced_stores.places import Place, open_place
+from asced_stores.sealing import check_seal
 from asced_stores.spec import RUN_SCALARS, STEP_COORDINATES, TrajectorySpec, VariableSpec
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class TrajectoryStore:
         fsync: bool = True,
         storage_options: Mapping[str, Any] | None = None,
         chunk_bytes: int | None = None,
+        slots: int | None = None,
+        inner: Mapping[str, tuple[int, ...]] | None = None,
     ) -> TrajectoryStore:
         """Lay out a new, empty store.
 
@@ -113,6 +116,10 @@ class TrajectoryStore:
             ``endpoint``, ``region`` and others, for object storage.
         chunk_bytes : int, optional
             Limit of the inner chunks; the default was chosen by measurement.
+        slots : int, optional
+            Room for runs, where short batches need more than ``runs``.
+        inner : mapping of str to tuple, optional
+            Shapes of the inner chunks, for stores that must agree.
 
         Raises
         ------
@@ -129,9 +136,11 @@ class TrajectoryStore:
         if taken:
             raise InputError(f"attributes {', '.join(taken)} are the store's own: rename them")
         place = open_place(path, fsync=fsync, storage_options=storage_options)
-        capacity = UNPLANNED_BATCHES * batch_size if runs is None else runs
+        capacity = slots or runs or UNPLANNED_BATCHES * batch_size
         options = {} if chunk_bytes is None else {"chunk_bytes": chunk_bytes}
         layouts = {v.name: ArrayLayout.choose(v, batch_size, **options) for v in spec.variables}
+        if inner is not None:
+            layouts = {v.name: ArrayLayout(v, batch_size, inner[v.name]) for v in spec.variables}
         attributes = {
             **spec.attributes,
             "format": FORMAT,
@@ -207,6 +216,10 @@ class TrajectoryStore:
         """Facts of the seal, None while the store is open for writing."""
         found: Mapping[str, Any] | None = self._metadata["attributes"]["asced"]["sealed"]
         return found
+
+    def root_attributes(self) -> dict[str, Any]:
+        """Attributes as they stand in the root, the store's own among them."""
+        return dict(self._metadata["attributes"])
 
     @property
     def place(self) -> Place:
@@ -387,7 +400,7 @@ def read_metadata(place: Place) -> dict[str, Any]:
     try:
         data = place.read("zarr.json", limit=METADATA_LIMIT)
     except (FileNotFoundError, NotADirectoryError) as error:
-        if next(iter(place.walk()), None) is not None or os.path.exists(place.url):
+        if place.occupied():
             raise NotATrajectoryStoreError(
                 f"{place.url} is no trajectory store: it has no zarr.json; "
                 "give the folder that `asced record --out` made"
@@ -441,8 +454,7 @@ def _check_own(place: Place, attributes: Mapping[str, Any]) -> None:
         for variable in spec.variables:
             _check_inner(variable, size, tuple(own["inner"][variable.name]))
         if own["sealed"] is not None:
-            if type(own["sealed"]["runs"]) is not int or type(own["sealed"]["index"]) is not str:
-                raise TypeError("the seal is of another type")
+            check_seal(own["sealed"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedStoreError(
             f"zarr.json of {place.url} holds what cannot be ({type(error).__name__}: {error}): "
@@ -477,8 +489,6 @@ def _make_room(place: Place, *, overwrite: bool, known: set[str]) -> None:
             ) from error
         place.clear()
         return
-    if os.path.exists(place.url) and not os.path.isdir(place.url):
-        raise StoreExistsError(f"{place.url} is a file: choose another --out")
     known = known | {"commits/zarr.json"}
     for key, _ in place.walk():
         mine = key in known or key.startswith("commits/.tmp/")

@@ -86,10 +86,8 @@ def synthetic_run(spec: TrajectorySpec, seed: int) -> dict[str, NDArray[Any]]:
             run["x"].append(sample)
         run["eps"].append(eps)
         run["x0"].append(x0)
-        if step + 1 < steps:
-            sample = alpha[step + 1] * x0 + sigma[step + 1] * eps
-        else:
-            sample = x0
+        last = step + 1 == steps
+        sample = x0 if last else alpha[step + 1] * x0 + sigma[step + 1] * eps
     found: dict[str, NDArray[Any]] = {
         "eps": np.stack(run["eps"]).astype(spec.dtype),
         "x0": np.stack(run["x0"]).astype(spec.dtype),

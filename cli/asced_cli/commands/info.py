@@ -1,0 +1,59 @@
+"""``asced info``: what a store holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from asced_cli.options import emit, endpoint_option, json_option
+
+
+@click.command(epilog="Example: asced info runs.zarr --json")
+@click.argument("store", metavar="STORE")
+@endpoint_option
+@json_option
+def command(store: str, endpoint: str | None, as_json: bool) -> None:
+    """Show what a STORE holds, how complete it is and who wrote what."""
+    from asced_stores import TrajectoryStore
+    from asced_stores.summary import summarise
+
+    options = {"endpoint": endpoint} if endpoint else None
+    facts = summarise(TrajectoryStore.open(store, storage_options=options))
+    emit(facts, as_json=as_json, table=_table(facts))
+
+
+def _table(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    batches, runs = facts["batches"], facts["runs"]
+    planned = batches["planned"]
+    state = "sealed" if facts["sealed"] else "complete" if not batches["missing"] else "incomplete"
+    if planned is None and not facts["sealed"]:
+        state = "open, number of runs not planned"
+    rows = [
+        ("store", facts["path"]),
+        ("state", state),
+        ("runs", f"{runs['complete']} complete, {runs['failed']} failed"),
+        ("planned", "unknown" if planned is None else f"{facts['planned_runs']} runs"),
+        ("batches", f"{batches['committed']} of {planned or '?'}, {facts['batch_size']} runs each"),
+        ("size", f"{facts['bytes'] / 1e6:.1f} MB"),
+        ("steps", str(facts["steps"])),
+        ("variables", ", ".join(f"{n} {v['dtype']}" for n, v in facts["variables"].items())),
+        ("fingerprint", facts["fingerprint"]),
+    ]
+    if batches["missing"]:
+        missing = ", ".join(map(str, batches["missing"][:12]))
+        rows.append(("missing", f"batches {missing}{' ...' * (len(batches['missing']) > 12)}"))
+    if facts["leftovers"]:
+        rows.append(("leftovers", f"{facts['leftovers']} files of unfinished batches"))
+    shown = ("pipeline", "scheduler_class", "prediction_type", "device")
+    attributes = facts["attributes"]
+    rows += [(name, str(attributes[name])) for name in shown if name in attributes]
+    rows += [
+        (
+            f"rank {writer['rank']} of {writer['world_size']}",
+            f"{writer['batches']} batches, {writer['runs']} runs, "
+            f"{writer['first']} to {writer['last']}",
+        )
+        for writer in facts["writers"]
+    ]
+    return rows

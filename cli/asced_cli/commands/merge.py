@@ -1,0 +1,33 @@
+"""``asced merge``: join stores."""
+
+from __future__ import annotations
+
+import click
+
+from asced_cli.commands.verify import counter
+from asced_cli.options import emit, endpoint_option, json_option
+
+
+@click.command(epilog="Example: asced merge monday.zarr tuesday.zarr --out both.zarr")
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True)
+@click.option("--out", required=True, metavar="STORE", help="The new store.")
+@click.option("--overwrite", is_flag=True, help="Replace a store that lies there.")
+@endpoint_option
+@json_option
+def command(
+    stores: tuple[str, ...], out: str, overwrite: bool, endpoint: str | None, as_json: bool
+) -> None:
+    """Join STOREs of the same fingerprint into a new one, without reading their data."""
+    from asced_stores import TrajectoryStore
+    from asced_stores.merging import merge
+
+    options = {"endpoint": endpoint} if endpoint else None
+    opened = [TrajectoryStore.open(store, storage_options=options) for store in stores]
+    with counter("merging") as progress:
+        merged = merge(opened, out, overwrite=overwrite, progress=progress, storage_options=options)
+    result = {"out": out, "runs": merged.planned_runs, "batches": merged.batches}
+    emit(
+        result,
+        as_json=as_json,
+        table=[("merged", f"{merged.planned_runs} runs in {merged.batches} batches, {out}")],
+    )

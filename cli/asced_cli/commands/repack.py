@@ -1,0 +1,55 @@
+"""``asced repack``: rewrite a store."""
+
+from __future__ import annotations
+
+import click
+
+from asced_cli.commands.verify import counter
+from asced_cli.options import emit, endpoint_option, json_option
+
+
+@click.command(epilog="Example: asced repack runs.zarr --batch-size 16 --out repacked.zarr")
+@click.argument("store", metavar="STORE")
+@click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Of eps and x0.")
+@click.option("--batch-size", type=click.IntRange(1), help="Runs in a shard.")
+@click.option("--chunk-bytes", type=click.IntRange(1), help="Limit of the inner chunks.")
+@click.option("--out", required=True, metavar="STORE", help="The new store.")
+@click.option("--overwrite", is_flag=True, help="Replace a store that lies there.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted rewriting.")
+@endpoint_option
+@json_option
+def command(
+    store: str,
+    dtype: str | None,
+    batch_size: int | None,
+    chunk_bytes: int | None,
+    out: str,
+    overwrite: bool,
+    resume: bool,
+    endpoint: str | None,
+    as_json: bool,
+) -> None:
+    """Rewrite a STORE to another layout or precision; the old one is only read."""
+    from asced_stores import TrajectoryStore
+    from asced_stores.copying import repack
+
+    options = {"endpoint": endpoint} if endpoint else None
+    source = TrajectoryStore.open(store, storage_options=options)
+    with counter("repacking") as progress:
+        made = repack(
+            source,
+            out,
+            dtype=dtype,
+            batch_size=batch_size,
+            chunk_bytes=chunk_bytes,
+            overwrite=overwrite,
+            resume=resume,
+            progress=progress,
+            storage_options=options,
+        )
+    result = {"out": out, "runs": made.planned_runs, "batches": made.batches}
+    emit(
+        result,
+        as_json=as_json,
+        table=[("rewritten", f"{made.planned_runs} runs in {made.batches} batches, {out}")],
+    )

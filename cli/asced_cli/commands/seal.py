@@ -1,0 +1,35 @@
+"""``asced seal``: close a store, or open it again."""
+
+from __future__ import annotations
+
+import click
+
+from asced_cli.options import emit, endpoint_option, json_option
+
+
+@click.command(epilog="Example: asced seal runs.zarr")
+@click.argument("store", metavar="STORE")
+@click.option("--allow-gaps", is_flag=True, help="Seal although batches in the middle are missing.")
+@click.option("--reopen", is_flag=True, help="Undo the seal, so that more runs can be recorded.")
+@endpoint_option
+@json_option
+def command(
+    store: str, allow_gaps: bool, reopen: bool, endpoint: str | None, as_json: bool
+) -> None:
+    """Close a STORE: cut it to its runs and write one index of them."""
+    from asced_stores import TrajectoryStore
+
+    options = {"endpoint": endpoint} if endpoint else None
+    opened = TrajectoryStore.open(store, storage_options=options)
+    if reopen:
+        opened.reopen()
+        emit({"sealed": False}, as_json=as_json, table=[("opened", f"{store}, for further runs")])
+        return
+    seal = opened.seal(allow_gaps=allow_gaps).sealed
+    assert seal is not None
+    result = {"sealed": True, "runs": seal["runs"], "batches": seal["batches"]}
+    emit(
+        result,
+        as_json=as_json,
+        table=[("sealed", f"{seal['runs']} runs in {seal['batches']} batches of {store}")],
+    )

@@ -1,0 +1,53 @@
+"""``asced verify``: every byte against its checksum."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+import click
+
+from asced_cli.options import emit, endpoint_option, json_option
+
+
+@contextlib.contextmanager
+def counter(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress callback ``(done, total)`` that draws a bar on a terminal, and nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield show
+
+
+@click.command(epilog="Example: asced verify runs.zarr --drop")
+@click.argument("store", metavar="STORE")
+@click.option("--drop", is_flag=True, help="Take damaged batches out, to be recorded again.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64))
+@endpoint_option
+@json_option
+def command(store: str, drop: bool, threads: int, endpoint: str | None, as_json: bool) -> int:
+    """Check every chunk of a STORE against its checksum; exit status 1 where one is damaged."""
+    from asced_stores import TrajectoryStore
+
+    options = {"endpoint": endpoint} if endpoint else None
+    opened = TrajectoryStore.open(store, storage_options=options)
+    with counter("verifying") as progress:
+        report = opened.verify(progress, drop=drop, threads=threads)
+    rows = [("damaged", str(problem)) for problem in report.problems]
+    if report.dropped:
+        rows.append(("dropped", f"batches {', '.join(map(str, report.dropped))}"))
+    if report.missing:
+        rows.append(("missing", f"{len(report.missing)} planned batches; --resume records them"))
+    if report.leftovers:
+        rows.append(("leftovers", f"{len(report.leftovers)} files; --resume sweeps them"))
+    verdict = "all is well" if report.ok else f"{len(report.problems)} problems"
+    read = f"{report.batches} batches, {report.runs} runs, {report.bytes / 1e6:.1f} MB"
+    emit(report.to_json(), as_json=as_json, table=[*rows, ("checked", read), ("result", verdict)])
+    return 0 if report.ok else 1

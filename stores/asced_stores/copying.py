@@ -1,0 +1,198 @@
+"""Copying runs to a new store: chosen ones, or all of them in another layout or precision."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_stores.errors import InputError
+from asced_stores.index import RunIndex, Select, load_index
+from asced_stores.reading import read_slots
+from asced_stores.spec import TrajectorySpec
+from asced_stores.store import TrajectoryStore
+
+Path = str | os.PathLike[str]
+Progress = Callable[[int, int], None]
+
+
+def select_runs(
+    source: TrajectoryStore,
+    out: Path,
+    select: Select | None = None,
+    *,
+    statuses: Sequence[str] = ("complete", "failed"),
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> TrajectoryStore:
+    """Copy chosen runs to a new store; they keep their numbers, seeds and statuses.
+
+    Parameters
+    ----------
+    source : TrajectoryStore
+        Sealed or not.
+    out : path or str
+        Where the new store is made.
+    select
+        Which runs, as in `RunIndex.select`.
+    statuses : sequence of str
+        Of these, which.
+    overwrite, resume : bool
+        Replace what lies there, or go on with an interrupted copy of the same runs.
+    progress : callable, optional
+        Called with the batches done and their number.
+    storage_options : mapping, optional
+        Of the place of ``out``.
+
+    Raises
+    ------
+    InputError
+        If no run is chosen, or one is not there.
+    """
+    index = load_index(source).with_status(statuses).select(select)
+    return _copy(
+        source,
+        out,
+        index,
+        source.spec,
+        source.batch_size,
+        overwrite=overwrite,
+        resume=resume,
+        progress=progress,
+        storage_options=storage_options,
+    )
+
+
+def repack(
+    source: TrajectoryStore,
+    out: Path,
+    *,
+    dtype: str | None = None,
+    batch_size: int | None = None,
+    chunk_bytes: int | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> TrajectoryStore:
+    """Rewrite a store to another layout or precision.
+
+    The source is only read. Killed at any moment, the new store holds whole batches, shows that
+    others are missing, and ``resume`` goes on with it.
+
+    Parameters
+    ----------
+    source : TrajectoryStore
+        Sealed or not.
+    out : path or str
+        Where the new store is made.
+    dtype : {"float16", "float32"}, optional
+        Of ``eps`` and ``x0``.
+    batch_size : int, optional
+        Runs in a shard.
+    chunk_bytes : int, optional
+        Limit of the inner chunks.
+    overwrite, resume, progress, storage_options
+        As in `select_runs`.
+    """
+    spec = source.spec
+    if dtype is not None and dtype != spec.dtype:
+        history = [*spec.attributes.get("repacked", []), {"from": spec.dtype, "to": dtype}]
+        attributes = {**spec.attributes, "repacked": history}
+        spec = dataclasses.replace(spec, dtype=dtype, attributes=attributes)
+    return _copy(
+        source,
+        out,
+        load_index(source),
+        spec,
+        batch_size or source.batch_size,
+        chunk_bytes=chunk_bytes,
+        overwrite=overwrite,
+        resume=resume,
+        progress=progress,
+        storage_options=storage_options,
+    )
+
+
+def _copy(
+    source: TrajectoryStore,
+    out: Path,
+    index: RunIndex,
+    spec: TrajectorySpec,
+    batch_size: int,
+    *,
+    chunk_bytes: int | None = None,
+    overwrite: bool,
+    resume: bool,
+    progress: Progress | None,
+    storage_options: Mapping[str, Any] | None,
+) -> TrajectoryStore:
+    if not len(index):
+        raise InputError(f"no run of {source.path} is chosen: there is nothing to copy")
+    if resume:
+        store = TrajectoryStore.open(out, storage_options=storage_options)
+        wanted = (spec.fingerprint, batch_size, len(index))
+        found = (store.fingerprint, store.batch_size, store.planned_runs)
+        if wanted != found:
+            raise InputError(
+                f"{store.path} is another copy: its fingerprint, batch size and number of runs "
+                f"are {found}, expected {wanted}"
+            )
+    else:
+        store = TrajectoryStore.create(
+            out,
+            spec,
+            runs=len(index),
+            batch_size=batch_size,
+            chunk_bytes=chunk_bytes,
+            overwrite=overwrite,
+            storage_options=storage_options,
+        )
+    scalars = [name for name in store.scalar_dtypes if name != "run"]
+    with store.writer(0, 1) as writer:
+        for batch in writer.pending_batches():
+            rows = np.arange(len(index))[batch * batch_size : (batch + 1) * batch_size]
+            part = index.take(rows)
+            with np.errstate(over="ignore"):
+                arrays = {name: _gather(source, name, part) for name in store.layouts}
+            writer.write_batch(batch, arrays, part["run"], {name: part[name] for name in scalars})
+            if progress is not None:
+                progress(batch + 1, store.batches)
+    return store
+
+
+def _gather(source: TrajectoryStore, name: str, part: RunIndex) -> NDArray[Any]:
+    """Read one variable of some runs, which may lie in several batches."""
+    layout = source.layouts[name]
+    pieces = [
+        read_slots(source.place, layout, batch, part["slot"][rows]) for batch, rows in part.groups()
+    ]
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def parse_runs(text: str) -> NDArray[np.int64]:
+    """Run numbers out of ``0-9,12,20-``; an open end is refused.
+
+    Raises
+    ------
+    InputError
+        If the text is of another form.
+    """
+    return np.array([run for each in text.split(",") for run in _range(each)], np.int64)
+
+
+def _range(text: str) -> Iterator[int]:
+    first, dash, last = text.strip().partition("-")
+    try:
+        start, stop = int(first), int(last if dash else first)
+    except ValueError as error:
+        raise InputError(f"{text!r} is no run or range of runs: expected 7 or 0-9") from error
+    if stop < start or stop - start > 100_000_000:
+        raise InputError(f"{text!r} is no range of runs: expected one like 0-9")
+    yield from range(start, stop + 1)

@@ -1,0 +1,120 @@
+"""Merging stores of the same fingerprint: shards are linked, not read."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from asced_stores.compaction import load_markers
+from asced_stores.errors import InputError
+from asced_stores.markers import Marker
+from asced_stores.store import TrajectoryStore
+
+
+def merge(
+    sources: Sequence[TrajectoryStore],
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> TrajectoryStore:
+    """Join stores into a new one.
+
+    On one file system shards are hard links, on one object storage they are copied there; nothing
+    passes through memory. Batches get new numbers, whole ones before short ones; runs keep theirs
+    unless two stores use the same, when all are numbered anew (seeds stay).
+
+    Parameters
+    ----------
+    sources : sequence of TrajectoryStore
+        Two or more, of the same fingerprint, batch size and chunks.
+    out : path or str
+        Where the new store is made.
+    overwrite : bool
+        Replace a store that lies there.
+    progress : callable, optional
+        Called with the batches done and their number.
+    storage_options : mapping, optional
+        Of the place of ``out``.
+
+    Raises
+    ------
+    InputError
+        If the stores do not fit together, or hold the same batch twice.
+    """
+    first = sources[0]
+    for other in sources[1:]:
+        _check_fit(first, other)
+    found = [(store, marker) for store in sources for marker in load_markers(store)]
+    if not found:
+        raise InputError("none of the stores holds a committed batch: there is nothing to merge")
+    tokens = [marker.token for _, marker in found]
+    if len(set(tokens)) < len(tokens):
+        raise InputError("the same batch lies in more than one of the stores: give each store once")
+    found.sort(key=lambda each: each[1].runs < first.batch_size)
+    runs = np.concatenate([marker.scalars["run"] for _, marker in found])
+    anew = len(np.unique(runs)) < len(runs)
+    store = TrajectoryStore.create(
+        out,
+        first.spec,
+        runs=len(runs),
+        slots=len(found) * first.batch_size,
+        batch_size=first.batch_size,
+        inner={name: layout.inner for name, layout in first.layouts.items()},
+        overwrite=overwrite,
+        storage_options=storage_options,
+    )
+    start = 0
+    for batch, (source, marker) in enumerate(found):
+        numbers = np.arange(start, start + marker.runs) if anew else marker.scalars["run"]
+        _take_over(store, source, marker, batch, {**marker.scalars, "run": numbers})
+        start += marker.runs
+        if progress is not None:
+            progress(batch + 1, len(found))
+    return store
+
+
+def _take_over(
+    store: TrajectoryStore,
+    source: TrajectoryStore,
+    marker: Marker,
+    batch: int,
+    scalars: Mapping[str, Any],
+) -> None:
+    """Link the shards of a batch, then write its marker."""
+    old, new = source.shard_keys(marker.batch), store.shard_keys(batch)
+    for name, key in new.items():
+        store.place.copy_from(source.place, old[name], key)
+    store.place.make_durable(new.values())
+    taken = dataclasses.replace(marker, batch=batch, scalars=scalars)
+    store.place.create(f"commits/{batch}.json", [taken.to_bytes()])
+    store.place.make_durable([f"commits/{batch}.json"])
+
+
+def _check_fit(first: TrajectoryStore, other: TrajectoryStore) -> None:
+    if first.fingerprint != other.fingerprint:
+        raise InputError(
+            f"{other.path} has fingerprint {other.fingerprint}, {first.path} has "
+            f"{first.fingerprint}: they differ in {_difference(first, other)}; only runs of the "
+            "same model, sampler and shapes can be merged"
+        )
+    layouts = [{n: layout.inner for n, layout in s.layouts.items()} for s in (first, other)]
+    if first.batch_size != other.batch_size or layouts[0] != layouts[1]:
+        raise InputError(
+            f"{other.path} has batches of {other.batch_size} runs or other chunks than "
+            f"{first.path} with batches of {first.batch_size}: rewrite it with `asced repack "
+            f"--batch-size {first.batch_size}` first"
+        )
+
+
+def _difference(first: TrajectoryStore, other: TrajectoryStore) -> str:
+    from asced_stores.spec import FINGERPRINTED
+
+    a, b = ({**s.spec.to_json(), **s.spec.attributes} for s in (first, other))
+    names = [n for n in (*first.spec.to_json(), *FINGERPRINTED) if a.get(n) != b.get(n)]
+    return ", ".join(names)

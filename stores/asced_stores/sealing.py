@@ -1,0 +1,249 @@
+"""Sealing: the store is cut to its runs, and one index of them is written.
+
+A writer that commits while the store is being sealed is either in the index or is told that it is
+not. This needs no lock: the mark ``commits/seal.json`` comes first, a writer looks for it after its
+own marker, and the seal looks for markers once more after the index.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_stores.checksums import crc32c
+from asced_stores.errors import DamagedStoreError, IncompleteStoreError
+from asced_stores.index import RunIndex, index_of
+from asced_stores.layout import array_metadata
+from asced_stores.spec import RUN_SCALARS
+
+if TYPE_CHECKING:
+    from asced_stores.places import Place
+    from asced_stores.store import TrajectoryStore
+
+SEAL_MARK = "commits/seal.json"
+_ABSENT: Mapping[str, Any] = {"run": -1, "seed": -1, "label": -1, "rank": -1, "batch": -1}
+
+
+def seal(store: TrajectoryStore, *, allow_gaps: bool = False) -> TrajectoryStore:
+    """Cut a store to its runs, and index them.
+
+    Parameters
+    ----------
+    store : TrajectoryStore
+        With at least one committed batch.
+    allow_gaps : bool
+        Seal although slots are empty before the last run. Plain readers must then go on filtering
+        by ``status``; `open_runs` does so in any case.
+
+    Returns
+    -------
+    TrajectoryStore
+        The sealed store, as reopened.
+
+    Raises
+    ------
+    IncompleteStoreError
+        If no run is committed, or there are gaps and ``allow_gaps`` is not set.
+    """
+    from asced_stores.compaction import load_markers
+
+    place = store.place
+    index = index_of(load_markers(store), store.scalar_dtypes)
+    _check_complete(store, index, allow_gaps)
+    while True:
+        place.replace(SEAL_MARK, b'{"state":"sealing"}')
+        markers = load_markers(store)
+        index = index_of(markers, store.scalar_dtypes)
+        try:
+            _check_complete(store, index, allow_gaps)
+        except IncompleteStoreError:
+            place.delete(SEAL_MARK)
+            raise
+        _write(store, index, len(markers))
+        place.replace(SEAL_MARK, b'{"state":"sealed"}')
+        if len(store.committed_batches()) == len(markers):
+            return store.reload()
+
+
+def reopen(store: TrajectoryStore) -> TrajectoryStore:
+    """Undo a seal, finished or not, so that writers may go on.
+
+    Returns
+    -------
+    TrajectoryStore
+        The store, as reopened.
+    """
+    from asced_stores.store import encode, run_arrays
+
+    place, current = store.place, store.reload()
+    arrays = run_arrays(store.layouts, store.batch_size, store.capacity)
+    for name, metadata in arrays.items():
+        place.replace(f"{name}/zarr.json", encode(metadata))
+    _write_root(current, arrays, None)
+    for name in _coordinates(store):
+        place.delete(f"{name}/zarr.json")
+        place.delete(f"{name}/c/0")
+    for name in place.names("commits"):
+        if name.startswith("index-"):
+            place.delete(f"commits/{name}")
+    place.delete(SEAL_MARK)
+    return store.reload()
+
+
+def read_index(store: TrajectoryStore) -> RunIndex:
+    """Index of a sealed store, by one read.
+
+    Raises
+    ------
+    DamagedStoreError
+        If it is absent or altered; sealing again rebuilds it from the markers.
+    """
+    import pyarrow.parquet
+
+    assert store.sealed is not None
+    name = store.sealed["index"]
+    where = f"commits/{name} of {store.path}"
+    remedy = f"rebuild it with `asced seal {store.path}`"
+    try:
+        data = store.place.read(f"commits/{name}")
+    except FileNotFoundError as error:
+        raise DamagedStoreError(f"{where} is missing: {remedy}") from error
+    if crc32c(data) != store.sealed["crc32c"]:
+        raise DamagedStoreError(f"{where} does not match its checksum: {remedy}")
+    table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
+    dtypes = _index_dtypes(store)
+    columns: dict[str, NDArray[Any]] = {}
+    for column, dtype in dtypes.items():
+        values = table.column(column).to_numpy()
+        columns[column] = values.astype(object if dtype == "str" else dtype, copy=False)
+    return RunIndex(columns)
+
+
+def sealed_batches(store: TrajectoryStore) -> set[int]:
+    """Batches that a seal holds, or will hold: all committed ones while it is not finished."""
+    try:
+        state = json.loads(store.place.read(SEAL_MARK)).get("state")
+    except (FileNotFoundError, ValueError):
+        state = None
+    current = store.reload()
+    if state != "sealed" or current.sealed is None:
+        return set(store.committed_batches())
+    return set(read_index(current)["batch"].tolist())
+
+
+def check_seal(seal: Mapping[str, Any]) -> None:
+    """Refuse a seal that names another file than an index."""
+    name = seal["index"]
+    plain = isinstance(name, str) and name.startswith("index-") and "/" not in name
+    numbers = [seal[key] for key in ("runs", "slots", "batches", "crc32c")]
+    if not plain or ".." in name or any(type(number) is not int for number in numbers):
+        raise TypeError("the seal is of another type")
+
+
+def _index_dtypes(store: TrajectoryStore) -> dict[str, str]:
+    own = {variable.name: variable.dtype for variable in store.spec.scalars}
+    return {**RUN_SCALARS, **own, "slot": "int64"}
+
+
+def _coordinates(store: TrajectoryStore) -> dict[str, str]:
+    """Arrays that exist in a sealed store only."""
+    return {k: v for k, v in _index_dtypes(store).items() if k not in ("status", "slot")}
+
+
+def _check_complete(store: TrajectoryStore, index: RunIndex, allow_gaps: bool) -> None:
+    if not len(index):
+        raise IncompleteStoreError(
+            f"{store.path} holds no committed run: record some before sealing it"
+        )
+    slots = _slots(store, index)
+    gaps = int(slots.max()) + 1 - len(slots)
+    if gaps and not allow_gaps:
+        missing = sorted(set(range(int(index["batch"].max()))) - set(index["batch"].tolist()))
+        what = f"batches {missing[:8]} are missing" if missing else "a batch in the middle is short"
+        raise IncompleteStoreError(
+            f"{store.path} has {gaps} empty slots before its last run ({what}): "
+            "record them with --resume, copy the runs to a new store with `asced select`, or "
+            "seal with --allow-gaps, where plain Zarr readers must filter by status"
+        )
+
+
+def _slots(store: TrajectoryStore, index: RunIndex) -> NDArray[np.int64]:
+    slots: NDArray[np.int64] = index["batch"] * store.batch_size + index["slot"]
+    return slots
+
+
+def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
+    """Index, coordinates, array metadata, and the root last."""
+    from asced_stores.store import encode, plain_chunk, run_arrays
+
+    place = store.place
+    slots = _slots(store, index)
+    length = int(slots.max()) + 1
+    data = _to_parquet(index)
+    name = f"index-{uuid.uuid4().hex}.parquet"
+    place.create(f"commits/{name}", [data])
+    place.make_durable([f"commits/{name}"])
+    arrays = run_arrays(store.layouts, store.batch_size, length)
+    for column, dtype in _coordinates(store).items():
+        values = np.full(length, _absent(column, dtype), object if dtype == "str" else dtype)
+        values[slots] = index[column]
+        arrays[column] = array_metadata(
+            shape=(length,), chunk_shape=(length,), dtype=dtype, dims=("run",)
+        )
+        place.replace(f"{column}/c/0", plain_chunk(values))
+    for column, metadata in arrays.items():
+        place.replace(f"{column}/zarr.json", encode(metadata))
+    facts = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "index": name,
+        "crc32c": crc32c(data),
+        "runs": len(index),
+        "slots": length,
+        "batches": batches,
+    }
+    _write_root(store.reload(), arrays, facts)
+    _remove_old_indices(place, name)
+
+
+def _write_root(
+    store: TrajectoryStore, arrays: Mapping[str, Any], facts: Mapping[str, Any] | None
+) -> None:
+    from asced_stores.store import encode, group_metadata, step_arrays
+
+    attributes = store.root_attributes()
+    attributes["asced"] = {**attributes["asced"], "sealed": facts}
+    fixed = {name: metadata for name, (metadata, _) in step_arrays(store.spec).items()}
+    metadata = group_metadata(attributes, {**arrays, **fixed})
+    store.place.replace("zarr.json", encode(metadata))
+
+
+def _remove_old_indices(place: Place, current: str) -> None:
+    for name in place.names("commits"):
+        if name.startswith("index-") and name != current:
+            place.delete(f"commits/{name}")
+
+
+def _absent(column: str, dtype: str) -> Any:
+    if column in _ABSENT:
+        return _ABSENT[column]
+    return "" if dtype == "str" else np.nan if dtype.startswith("float") else 0
+
+
+def _to_parquet(index: RunIndex) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {
+        name: pyarrow.array(values, pyarrow.string() if values.dtype == object else None)
+        for name, values in index.columns.items()
+    }
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), buffer, compression="zstd")
+    return buffer.getvalue()
