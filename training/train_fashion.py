@@ -2,11 +2,11 @@
 
 Two one-thread processes train faster on two cores than one process with two threads::
 
-    torchrun --nproc-per-node 2 training/train_fashion.py --steps 16000
+    torchrun --nproc-per-node 2 training/train_fashion.py --steps 12000
 
 Every random draw is seeded by (seed, step, rank), so a resumed training goes on as if it had not
 been stopped. The learning rate is constant after a warm-up and falls linearly to zero over the
-last fifth of the steps, so that a longer training may start from any checkpoint before that.
+last steps (``--decay``), so that a longer training may start from any checkpoint before that.
 Weights are exponential moving averages; forward passes run in bfloat16 where that is faster.
 """
 
@@ -51,9 +51,9 @@ def build_network(widths: tuple[int, ...], attention: tuple[int, ...]) -> UNet2D
     )
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over 200 steps, constant, linear decay over the last fifth."""
-    return peak * min(1.0, (step + 1) / 200, (steps - step) / max(1.0, 0.2 * steps))
+def learning_rate(step: int, steps: int, peak: float, decay: float) -> float:
+    """Linear warm-up over 200 steps, constant, linear decay over the last share of the steps."""
+    return peak * min(1.0, (step + 1) / 200, (steps - step) / max(1.0, decay * steps))
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
@@ -83,12 +83,13 @@ def export(network: UNet2DModel, ema: dict[str, torch.Tensor], folder: Path, car
 def main() -> None:
     """Train, checkpoint, export."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=16000)
+    parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--batch-size", type=int, default=64, help="over all processes")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--decay", type=float, default=0.3, help="share of the steps")
     parser.add_argument("--ema", type=float, default=0.9995)
     parser.add_argument("--widths", default="16,32,64,96")
-    parser.add_argument("--attention", default="2", help="levels with attention, from 0")
+    parser.add_argument("--attention", default="", help="levels with attention, from 0")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after")
     parser.add_argument("--save-every", type=int, default=500)
@@ -138,6 +139,7 @@ def main() -> None:
             "seconds": round(seconds),
             "processes": world,
             "learning_rate": args.learning_rate,
+            "decay": args.decay,
             "ema": args.ema,
             "images": len(images),
             "versions": {
@@ -150,7 +152,7 @@ def main() -> None:
 
     while step < args.steps and time.monotonic() - started < args.seconds:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.steps, args.learning_rate)
+            group["lr"] = learning_rate(step, args.steps, args.learning_rate, args.decay)
         generator = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 64 + rank)
         picked = images[torch.randint(len(images), (share,), generator=generator)]
         noise = torch.randn(picked.shape, generator=generator)

@@ -1,0 +1,134 @@
+"""``asced demo``: the whole path on the embedded model, from recording to report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from asced_cli.options import emit, json_option
+
+
+@click.command(
+    epilog="Example: asced demo --out demo --runs 512",
+    context_settings={"max_content_width": 100},
+)
+@click.option("--out", type=click.Path(path_type=Path), default="asced-demo", show_default=True)
+@click.option("--runs", type=click.IntRange(min=1), default=512, show_default=True)
+@click.option("--steps", type=click.IntRange(min=2), default=25, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--false-alarm-rate", type=float, default=0.05, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier demo in the same folder.")
+@json_option
+def command(
+    out: Path,
+    runs: int,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    false_alarm_rate: float,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Record, analyse, calibrate, replay, evaluate and report on the embedded model `fashion`."""
+    from asced_analysis import (
+        Thresholds,
+        calibrate,
+        evaluate,
+        open_runs,
+        segment_phases,
+        step_statistics,
+    )
+    from asced_analysis.replay import replay
+    from asced_analysis.report import write_report
+    from asced_recorders import record
+    from asced_stores.errors import InputError
+
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise InputError(f"{out} exists and is not empty: choose another --out or add --overwrite")
+    out.mkdir(parents=True, exist_ok=True)
+    files = {
+        name: out / name
+        for name in (
+            "runs.zarr",
+            "stats.zarr",
+            "phases.json",
+            "thresholds.json",
+            "corrected.zarr",
+            "evaluation.json",
+            "report.html",
+        )
+    }
+    seconds: dict[str, float] = {}
+    results: dict[str, str] = {}
+
+    @contextmanager
+    def stage(name: str, what: str) -> Iterator[None]:
+        click.echo(f"{name:<10} {what} ...", err=True)
+        started = time.monotonic()
+        yield
+        seconds[name] = time.monotonic() - started
+
+    with stage("record", f"{runs} runs of fashion in {steps} steps"):
+        store = record(
+            "fashion",
+            files["runs.zarr"],
+            runs=runs,
+            steps=steps,
+            batch_size=batch_size,
+            seed=seed,
+            overwrite=overwrite,
+        )
+        results["record"] = f"{runs} runs, {len(store.committed_batches())} batches"
+    with stage("verify", "every chunk against its checksum"):
+        verified = store.verify()
+        results["verify"] = "all chunks match" if verified.ok else "DAMAGED"
+    runs_dataset = open_runs(files["runs.zarr"])
+    with stage("stats", "exact medians and quantiles of the dynamics by step"):
+        statistics = step_statistics(runs_dataset)
+        statistics.to_zarr(files["stats.zarr"], mode="w")
+        results["stats"] = f"{int(statistics['count'].max()):,} values a step"
+    with stage("phases", "Profiling | Mutation | Refinement"):
+        phases = segment_phases(runs_dataset)
+        files["phases.json"].write_text(phases.to_json())
+        results["phases"] = phases.summary()
+    with stage("calibrate", f"thresholds at a false-alarm rate of {false_alarm_rate:g}"):
+        thresholds = calibrate(files["runs.zarr"], "calibrated", false_alarm_rate=false_alarm_rate)
+        thresholds.save(files["thresholds.json"], overwrite=overwrite)
+        results["calibrate"] = thresholds.guarantee.summary()
+    with stage("replay", "flagged runs again, corrected"):
+        corrected = replay(
+            files["runs.zarr"],
+            files["corrected.zarr"],
+            thresholds=Thresholds.load(files["thresholds.json"]),
+            overwrite=overwrite,
+        )
+        flagged = int(open_runs(corrected.path)["flagged"].sum())
+        results["replay"] = f"{flagged} of {runs} runs flagged and corrected"
+    with stage("evaluate", "against the judge, with three controls"):
+        evaluation = evaluate(files["runs.zarr"], files["corrected.zarr"])
+        evaluation.save(files["evaluation.json"], overwrite=overwrite)
+        results["evaluate"] = evaluation.summary()
+    with stage("report", "one page"):
+        write_report(
+            files["runs.zarr"],
+            files["report.html"],
+            thresholds=thresholds,
+            replay=files["corrected.zarr"],
+            evaluation=evaluation,
+            overwrite=overwrite,
+        )
+        results["report"] = str(files["report.html"])
+    table = [(name, f"{seconds[name]:6.1f} s  {results[name]}") for name in seconds]
+    result: dict[str, Any] = {
+        "seconds": seconds,
+        "files": {name: str(path) for name, path in files.items()},
+        "flagged": flagged,
+        "runs": runs,
+    }
+    emit(result, as_json=as_json, table=[*table, ("total", f"{sum(seconds.values()):6.1f} s")])
