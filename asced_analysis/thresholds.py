@@ -276,7 +276,9 @@ class Thresholds:
         )
         window = fields["window"]
         fields["window"] = Window(
-            *(tuple(window[name]) for name in ("log_snr", "normalised_time", "steps")),
+            tuple(window["log_snr"]),
+            tuple(window["normalised_time"]),
+            tuple(window["steps"]),
             window["of_steps"],
         )
         guarantee = dict(fields["guarantee"])

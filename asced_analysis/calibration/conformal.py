@@ -8,7 +8,7 @@ BetaBinomial(m, l, n+1-l), not binomial.
 
 from __future__ import annotations
 
-from math import ceil, floor
+from math import ceil, floor, log1p
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def runs_needed(rate: float, *, confidence: float | None = None) -> int:
     check_rate(rate)
     if confidence is None:
         return ceil(1 / rate - 1 - 1e-9)
-    return ceil(np.log1p(-confidence) / np.log1p(-rate) - 1e-9)
+    return ceil(log1p(-confidence) / log1p(-rate) - 1e-9)
 
 
 def order_statistic(count: int, rate: float, *, confidence: float | None = None) -> int:

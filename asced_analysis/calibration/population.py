@@ -70,7 +70,7 @@ def fit_population(
                 means[-1][:, cell] = size.mean(axis=(-2, -1))
     if counts is None:
         raise ValueError("no run to fit on")
-    centers = lowest + (np.arange(bins) + 0.5) * width
+    centers = lowest + (np.arange(bins, dtype=np.float64) + 0.5) * width
     location, scale = location_and_scale(counts, centers)
     if not parameters.by_position:
         location, scale = location[:, 0, 0], scale[:, 0, 0]

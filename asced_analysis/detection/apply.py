@@ -41,7 +41,7 @@ def detect(runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False) 
 
     from asced_analysis.thresholds import fingerprint_of
 
-    numbers = {name: runs[name].values for name in ("alpha", "sigma", "log_snr")}
+    numbers = {name: runs[name].values.tolist() for name in ("alpha", "sigma", "log_snr")}
     level = thresholds.levels.level
     if not override:
         variable = runs["x0"] if "x0" in runs else runs["eps"]
@@ -87,7 +87,9 @@ def _detect_block(
         given = {name: array[:, offset] for name, array in zip(names, flat, strict=True)}
         state = detector.update(state, detector.first_step + offset, **given)
     found = detector.result(state)
-    mask, score, flagged = (np.asarray(part) for part in (found.mask, found.score, found.flagged))
+    mask: npt.NDArray[Any] = np.asarray(found.mask)
+    score: npt.NDArray[Any] = np.asarray(found.score)
+    flagged: npt.NDArray[Any] = np.asarray(found.flagged)
     if first.ndim == 6:
         mask = mask.reshape(-1, frames, *mask.shape[1:])
         score = score.reshape(-1, frames).max(axis=1)

@@ -28,11 +28,15 @@ def label_components(mask: Any, /) -> tuple[np.ndarray[Any, np.dtype[np.int32]],
     from scipy import ndimage
 
     host = np.asarray(_to_host(mask))
-    structure = np.zeros((3,) * host.ndim, dtype=bool)
-    plane = (1,) * (host.ndim - 2)
-    structure[*plane, 1, :] = True
-    structure[*plane, :, 1] = True
-    labels, count = ndimage.label(host, structure=structure, output=np.int32)
+    cross = ndimage.generate_binary_structure(2, 1)
+    structure = np.zeros((3, 3, 3), dtype=bool)
+    structure[1] = cross
+    labels = np.empty(host.shape, dtype=np.int32)
+    count = ndimage.label(
+        host.reshape(-1, *host.shape[-2:]),
+        structure=structure,
+        output=labels.reshape(-1, *host.shape[-2:]),
+    )
     return labels, int(count)
 
 

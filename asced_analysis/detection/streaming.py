@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
@@ -163,9 +163,9 @@ class Detector:
 def make_detector(
     thresholds: Thresholds,
     *,
-    alpha: Sequence[float],
-    sigma: Sequence[float],
-    log_snr: Sequence[float],
+    alpha: Iterable[float],
+    sigma: Iterable[float],
+    log_snr: Iterable[float],
     level: float | None = None,
 ) -> Detector:
     """Bind thresholds to a sampler, from numbers alone.
@@ -251,7 +251,8 @@ def make_stream(
     if thresholds.variant == "outcome":
         from asced_analysis.detection import outcome
 
-        return outcome.stream_of(thresholds, alpha=alpha, sigma=sigma, log_snr=log_snr)
+        learnt: Stream = outcome.stream_of(thresholds, alpha=alpha, sigma=sigma, log_snr=log_snr)
+        return learnt
     first, last = window_steps(log_snr, levels.log_snr[0], levels.log_snr[-1])
     if thresholds.variant == "released":
         area, side = cleanup.pixels(height, width)
@@ -274,10 +275,11 @@ def make_stream(
     if thresholds.variant == "diffpath":
         if levels.whitening is None:
             raise InputError("diffpath needs levels.whitening")
-        location, whitening = np.asarray(levels.location), np.asarray(levels.whitening)
-        if location.shape != (diffpath.NUMBERS,) or whitening.shape != (diffpath.NUMBERS,) * 2:
+        center = np.asarray(levels.location, dtype=np.float64)
+        whitening = np.asarray(levels.whitening, dtype=np.float64)
+        if center.shape != (diffpath.NUMBERS,) or whitening.shape != (diffpath.NUMBERS,) * 2:
             raise InputError("diffpath needs six locations and a 6 x 6 whitening matrix")
-        return diffpath.Stream(location, whitening, first, last)
+        return diffpath.Stream(center, whitening, first, last)
     baseline = _baseline(thresholds.variant)
     numbers = (float(levels.location[0]), float(levels.scale[0]))
     extra = (tuple(sigma),) if thresholds.variant == "score_norm" else ()
