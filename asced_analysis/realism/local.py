@@ -107,15 +107,14 @@ def local_realism(images: NDArray[np.floating[Any]], model: RealismModel) -> Arr
         local, _ = model.encode(images[begin : begin + 256])
         flat = np.ascontiguousarray(local.reshape(-1, local.shape[-1]))
         maps.append(nearest_distances(flat, model.patches).reshape(local.shape[:-1]))
-    return np.concatenate(maps) if maps else np.empty((0, 1, 1), np.float32)
+    return np.asarray(np.concatenate(maps) if maps else np.empty((0, 1, 1)), np.float32)
 
 
 def features(images: NDArray[np.floating[Any]], model: RealismModel) -> Array:
     """One vector an image, (n, d), as the model sees it."""
     images = model.check(images)
-    return np.concatenate(
-        [model.encode(images[begin : begin + 256])[1] for begin in range(0, len(images), 256)]
-    )
+    vectors = [model.encode(images[begin : begin + 256])[1] for begin in range(0, len(images), 256)]
+    return np.concatenate(vectors)
 
 
 def upsample(maps: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
