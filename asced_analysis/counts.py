@@ -11,7 +11,8 @@ Counting costs 1.5 ns a value (`numpy.add.at` into a table that stays in the cac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -65,8 +66,8 @@ class Counts:
     ----------
     kind : {"half", "single"}
         fp16 numbers counted exactly, or float32 numbers in bins.
-    start : int
-        Key of the first column. Keys order the values; a negative key is a negative value.
+    keys : numpy.ndarray, shape (key,), int64
+        Sorted key of each column. Keys order the values; a negative key is a negative value.
     table : numpy.ndarray, shape (..., key), int64
         Counts by group and key.
     nan, infinite : numpy.ndarray, shape (...), int64
@@ -74,7 +75,7 @@ class Counts:
     """
 
     kind: Kind
-    start: int
+    keys: Integers
     table: Integers
     nan: Integers
     infinite: Integers
@@ -83,17 +84,20 @@ class Counts:
         """Check that the parts fit together."""
         if self.kind not in _SPAN:
             raise InputError(f"counts of kind {self.kind!r}; expected 'half' or 'single'")
-        if self.table.shape[:-1] != self.nan.shape or self.nan.shape != self.infinite.shape:
+        groups = self.table.shape[:-1]
+        if groups != self.nan.shape or groups != self.infinite.shape:
             raise InputError(
                 f"counts of shape {self.table.shape} do not fit NaN counts of {self.nan.shape} "
                 f"and infinity counts of {self.infinite.shape}"
             )
+        if self.table.shape[-1:] != self.keys.shape:
+            raise InputError(f"counts of shape {self.table.shape} do not fit {self.keys.size} keys")
 
     @classmethod
     def empty(cls, kind: Kind, groups: tuple[int, ...]) -> Counts:
         """Counts of nothing, for `groups` of this shape."""
         nothing = np.zeros(groups, np.int64)
-        return cls(kind, 0, np.zeros((*groups, 1), np.int64), nothing, nothing)
+        return cls(kind, np.zeros(0, np.int64), np.zeros((*groups, 0), np.int64), nothing, nothing)
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -113,7 +117,19 @@ class Counts:
     def select(self, *index: Any) -> Counts:
         """Counts of some groups, indexed as an array of groups is."""
         return Counts(
-            self.kind, self.start, self.table[index], self.nan[index], self.infinite[index]
+            self.kind, self.keys, self.table[index], self.nan[index], self.infinite[index]
+        )
+
+    def reshape(self, groups: tuple[int, ...]) -> Counts:
+        """The leading groups, flattened, in another shape; what is left over must be empty."""
+        rows = math.prod(groups)
+        flat = self.table.reshape(-1, self.table.shape[-1])
+        return Counts(
+            self.kind,
+            self.keys,
+            flat[:rows].reshape(*groups, -1),
+            self.nan.reshape(-1)[:rows].reshape(groups),
+            self.infinite.reshape(-1)[:rows].reshape(groups),
         )
 
     def pooled(self, axis: int = -1) -> Counts:
@@ -121,20 +137,22 @@ class Counts:
         position = axis if axis >= 0 else axis + len(self.groups)
         return Counts(
             self.kind,
-            self.start,
+            self.keys,
             self.table.sum(axis=position),
             self.nan.sum(axis=position),
             self.infinite.sum(axis=position),
         )
 
-    def edges(self) -> Floats:
-        """Edges of the bins, shape (key + 1,); for ``"half"`` the values and one more."""
-        keys = np.arange(self.start, self.start + self.table.shape[-1] + 1)
+    def bounds(self) -> tuple[Floats, Floats]:
+        """Lower and upper edge of each bin, shape (key,); both the value itself for ``"half"``."""
         if self.kind == "half":
-            return np.copysign(values_of(np.abs(keys), self.kind), keys)
+            values = np.copysign(values_of(np.abs(self.keys), self.kind), self.keys)
+            return values, values
         # a negative bin mirrors a positive one: its lower edge is the other's upper edge
-        magnitude = values_of(np.where(keys < 0, 1 - keys, keys), self.kind)
-        return np.copysign(np.minimum(magnitude, np.finfo(np.float32).max), keys)
+        near, far = (values_of(np.abs(self.keys) + more, self.kind) for more in (0, 1))
+        far = np.minimum(far, np.finfo(np.float32).max)
+        negative = self.keys < 0
+        return np.where(negative, -far, near), np.where(negative, -near, far)
 
     def quantile(self, probabilities: npt.ArrayLike) -> Floats:
         """Quantiles of the finite values, NumPy's default (linear) definition.
@@ -152,17 +170,17 @@ class Counts:
         levels = np.atleast_1d(np.asarray(probabilities, np.float64))
         if np.any((levels < 0) | (levels > 1)) or np.any(np.isnan(levels)):
             raise InputError(f"quantiles {levels.tolist()} found; expected numbers from 0 to 1")
-        edges = self.edges()
+        bounds = self.bounds()
         result = np.full((levels.size, *self.groups), np.nan)
         for group in np.ndindex(self.groups):
             cumulative = np.cumsum(self.table[group])
-            if not cumulative[-1]:
+            if not cumulative[-1:].any():
                 continue
             position = levels * (cumulative[-1] - 1)
             lower = np.floor(position)
             fraction = position - lower
-            below = self._order_statistics(self.table[group], cumulative, edges, lower)
-            above = self._order_statistics(self.table[group], cumulative, edges, np.ceil(position))
+            below = self._order_statistics(self.table[group], cumulative, bounds, lower)
+            above = self._order_statistics(self.table[group], cumulative, bounds, np.ceil(position))
             result[:, *group] = below + fraction * (above - below)
         return result if np.ndim(probabilities) else result[0]
 
@@ -173,20 +191,17 @@ class Counts:
     def mad(self) -> Floats:
         """Median absolute deviation from the median (without the factor 1.4826), shape (...)."""
         centre = self.median()
-        edges = self.edges()
+        lower, upper = self.bounds()
         result = np.full(self.groups, np.nan)
         for group in np.ndindex(self.groups):
-            counts = self.table[group]
-            used = np.flatnonzero(counts)
+            used = np.flatnonzero(self.table[group])
+            counts, middle = self.table[group][used], float(centre[group])
             if not used.size:
                 continue
             if self.kind == "half":
-                result[group] = _weighted_median(np.abs(edges[used] - centre[group]), counts[used])
+                result[group] = _weighted_median(np.abs(lower[used] - middle), counts)
             else:
-                held = slice(used[0], used[-1] + 1)
-                nodes = np.concatenate([[0], np.cumsum(counts[held])])
-                around = edges[used[0] : used[-1] + 2]
-                result[group] = _median_distance(around, nodes, float(centre[group]))
+                result[group] = _median_distance(*_line(lower[used], upper[used], counts), middle)
         return result
 
     def share_above(self, threshold: npt.ArrayLike) -> Floats:
@@ -202,23 +217,24 @@ class Counts:
         numpy.ndarray of float64, shape (...)
         """
         limits = np.broadcast_to(np.asarray(threshold, np.float64), self.groups)
-        edges = self.edges()
+        lower, upper = self.bounds()
         result = np.full(self.groups, np.nan)
         for group in np.ndindex(self.groups):
-            cumulative = np.concatenate([[0], np.cumsum(self.table[group])])
-            if not cumulative[-1]:
+            counts, limit = self.table[group], float(limits[group])
+            total = counts.sum()
+            if not total:
                 continue
             if self.kind == "half":
-                below = cumulative[np.searchsorted(edges[:-1], limits[group], side="right")]
+                above = counts[lower > limit].sum()
             else:
-                below = np.interp(limits[group], edges, cumulative)
-            result[group] = 1 - below / cumulative[-1]
+                above = total - np.interp(limit, *_line(lower, upper, counts))
+            result[group] = above / total
         return result
 
     def mean(self) -> Floats:
         """Mean of the finite values from the middle of their bins, shape (...)."""
-        edges = self.edges()
-        middle = edges[:-1] if self.kind == "half" else (edges[:-1] + edges[1:]) / 2
+        lower, upper = self.bounds()
+        middle = (lower + upper) / 2
         with np.errstate(invalid="ignore"):
             average: Floats = (self.table @ middle) / self.finite
         return average
@@ -238,24 +254,26 @@ class Counts:
         import pandas as pd
 
         names = names or tuple(f"group_{axis}" for axis in range(len(self.groups)))
-        edges = self.edges()
+        lower, upper = self.bounds()
         *groups, column = np.nonzero(self.table)
         frame = pd.DataFrame(dict(zip(names, groups, strict=True)))
-        frame["lower"] = edges[column]
-        frame["upper"] = edges[column] if self.kind == "half" else edges[column + 1]
+        frame["lower"], frame["upper"] = lower[column], upper[column]
         frame["count"] = self.table[*groups, column]
         return frame
 
     def _order_statistics(
-        self, counts: Integers, cumulative: Integers, edges: Floats, ranks: Floats
+        self,
+        counts: Integers,
+        cumulative: Integers,
+        bounds: tuple[Floats, Floats],
+        ranks: Floats,
     ) -> Floats:
         """Values of these ranks (from 0), interpolated inside a bin."""
+        lower, upper = bounds
         column = np.searchsorted(cumulative, ranks, side="right")
-        if self.kind == "half":
-            return edges[column]
-        before = cumulative[column] - counts[column]
-        inside = (ranks - before + 0.5) / counts[column]
-        return edges[column] + inside * (edges[column + 1] - edges[column])
+        inside = (ranks - (cumulative[column] - counts[column]) + 0.5) / counts[column]
+        values: Floats = lower[column] + inside * (upper[column] - lower[column])
+        return values
 
 
 class Tally:
@@ -304,30 +322,25 @@ class Tally:
     def finish(self) -> Counts:
         """The counts so far; the tally is empty afterwards."""
         groups = self._scratch.shape[0]
-        sides = self._scratch.reshape(groups, self._sides, _SPAN[self._kind])
-        infinity = _INFINITY[self._kind]
-        nan = sides[..., infinity + 1 :].sum(axis=(1, 2), dtype=np.int64)
-        infinite = sides[..., infinity].sum(axis=1, dtype=np.int64)
-        first, last = self._touched()
-        stop = min(last, infinity)
-        if self._sides == 2:
-            negative = sides[:, 1, 1:stop][:, ::-1]
-            start, zero = -negative.shape[1], sides.sum(axis=1)[:, :1]
-            table = np.concatenate([negative, zero, sides[:, 0, 1:stop]], axis=-1)
-        else:
-            start = min(first, stop - 1)
-            table = sides[:, 0, start:stop]
-        counts = Counts(self._kind, start, table.astype(np.int64), nan, infinite)
-        sides[..., first:last] = 0
-        return counts
-
-    def _touched(self) -> tuple[int, int]:
-        """Range of magnitudes' keys that hold anything, to whole blocks of keys."""
-        blocks = self._scratch.reshape(-1, _SPAN[self._kind] // _BLOCK, _BLOCK).max(axis=-1)
-        touched = np.flatnonzero(blocks.any(axis=0))
-        if not touched.size:
-            return 0, 1
-        return int(touched[0]) * _BLOCK, (int(touched[-1]) + 1) * _BLOCK
+        blocks = self._scratch.reshape(groups, self._sides, -1, _BLOCK)
+        touched = np.flatnonzero(blocks.max(axis=-1).any(axis=(0, 1)))
+        special = _INFINITY[self._kind] // _BLOCK  # infinity is the first key of its block
+        infinite = blocks[:, :, special, 0].sum(axis=1, dtype=np.int64)
+        nan = blocks[:, :, special:].sum(axis=(1, 2, 3), dtype=np.int64) - infinite
+        used = touched[touched < special]
+        keys = (used[:, np.newaxis] * _BLOCK + np.arange(_BLOCK)).reshape(-1)
+        table = blocks[:, :, used].reshape(groups, self._sides, -1).astype(np.int64)
+        blocks[:, :, touched] = 0
+        if self._sides == 1:
+            return Counts(self._kind, keys, table[:, 0], nan, infinite)
+        if used.size and keys[0] == 0:  # both zeros are one
+            table[:, 0, 0] += table[:, 1, 0]
+            table[:, 1, 0] = 0
+        mirrored = np.concatenate([table[:, 1, ::-1], table[:, 0]], axis=-1)
+        both = np.concatenate([-keys[::-1], keys])
+        keep = np.ones(both.size, bool)
+        keep[: keys.size][-1:] = keys[:1] != 0
+        return Counts(self._kind, both[keep], mirrored[:, keep], nan, infinite)
 
 
 def count(
@@ -390,14 +403,53 @@ def merge_counts(parts: Iterable[Counts]) -> Counts:
                 f"counts of kind {other.kind!r} and groups {other.groups} do not merge with kind "
                 f"{first.kind!r} and groups {first.groups}"
             )
-    start = min(part.start for part in counts)
-    stop = max(part.start + part.table.shape[-1] for part in counts)
-    table = np.zeros((*first.groups, stop - start), np.int64)
-    for part in counts:
-        table[..., part.start - start : part.start - start + part.table.shape[-1]] += part.table
+    keys, columns = _union(counts)
+    table = np.zeros((*first.groups, keys.size), np.int64)
+    for part, own in zip(counts, columns, strict=True):
+        table[..., own] += part.table
     nan = reduce(np.add, (part.nan for part in counts))
     infinite = reduce(np.add, (part.infinite for part in counts))
-    return Counts(first.kind, start, table, nan, infinite)
+    return Counts(first.kind, keys, table, nan, infinite)
+
+
+def stack_counts(parts: Sequence[Counts]) -> Counts:
+    """Counts of one shape side by side, along a new leading group.
+
+    Parameters
+    ----------
+    parts : sequence of Counts
+        At least one; all of one kind and shape of groups.
+
+    Returns
+    -------
+    Counts
+    """
+    keys, columns = _union(parts)
+    table = np.zeros((len(parts), *parts[0].groups, keys.size), np.int64)
+    for row, (part, own) in enumerate(zip(parts, columns, strict=True)):
+        table[row, ..., own] = (
+            part.table if isinstance(own, slice) else np.moveaxis(part.table, -1, 0)
+        )
+    nan = np.stack([part.nan for part in parts])
+    infinite = np.stack([part.infinite for part in parts])
+    return Counts(parts[0].kind, keys, table, nan, infinite)
+
+
+def _union(parts: Sequence[Counts]) -> tuple[Integers, list[Any]]:
+    """Keys of all parts together, and where the columns of each part lie among them."""
+    first = parts[0].keys
+    if all(np.array_equal(part.keys, first) for part in parts[1:]):
+        return first, [slice(None)] * len(parts)
+    keys = np.unique(np.concatenate([part.keys for part in parts]))
+    return keys, [np.searchsorted(keys, part.keys) for part in parts]
+
+
+def _line(lower: Floats, upper: Floats, counts: Integers) -> tuple[Floats, Floats]:
+    """Cumulative counts as a line over the values, straight inside a bin, level between bins."""
+    total = np.cumsum(counts)
+    values = np.stack([lower, upper], axis=-1).reshape(-1)
+    below = np.stack([total - counts, total], axis=-1).reshape(-1).astype(np.float64)
+    return values, below
 
 
 def _weighted_median(values: Floats, weights: Integers) -> float:
@@ -409,12 +461,12 @@ def _weighted_median(values: Floats, weights: Integers) -> float:
     return float(chosen.mean())
 
 
-def _median_distance(edges: Floats, below: Integers, centre: float) -> float:
+def _median_distance(values: Floats, below: Floats, centre: float) -> float:
     """Half the population lies within this distance of the centre (mass uniform inside a bin)."""
-    low, high = 0.0, float(max(edges[-1] - centre, centre - edges[0]))
+    low, high = 0.0, float(max(values[-1] - centre, centre - values[0]))
     for _ in range(60):  # to the last bit of a float64, and quick: two interpolations a turn
         distance = (low + high) / 2
-        right, left = np.interp([centre + distance, centre - distance], edges, below)
+        right, left = np.interp([centre + distance, centre - distance], values, below)
         if right - left < below[-1] / 2:
             low = distance
         else:
