@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control
 from asced_analysis.correction.corrector import (
-    Corrector,
     correction_settings,
     correction_step,
     strategy_of,
 )
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.environment import differences, matching_pipeline, recorded_threads
+from asced_analysis.replay.jobs import Facts, Job
 from asced_analysis.replay.planning import Plan, control_plan, detect_recorded, given_plan
 from asced_analysis.replay.recording import Batch, Recording
-from asced_analysis.replay.sampling import check_start, earlier_x0, resample, table_of
+from asced_analysis.replay.sampling import check_start, table_of
 from asced_analysis.thresholds import Thresholds, fingerprint_of
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
 from asced_stores.errors import InputError
@@ -125,7 +125,7 @@ def replay(
             target = max(target, start)
         begin = check_start(recording, table, start, target)
         plan = _plan(recording, thresholds, masks, control, target, chosen, seed)
-        job = _Job(
+        job = Job(
             recording=recording,
             pipe=pipe,
             strategy=chosen,
@@ -147,88 +147,6 @@ def replay(
         )
         _write(twin, job, copy_rest=not conditions, dense=only_flagged, progress=progress)
     return twin
-
-
-class _Job:
-    """One replay: everything that its batches share."""
-
-    def __init__(self, **facts: Any) -> None:
-        self.recording: Recording = facts["recording"]
-        self.pipe: Any = facts["pipe"]
-        self.strategy: Strategy = facts["strategy"]
-        self.thresholds: Thresholds | None = facts["thresholds"]
-        self.plan: Plan | None = facts["plan"]
-        self.target: int = facts["target"]
-        self.begin: int = facts["begin"]
-        self.seed: int = facts["seed"]
-        self.grow: int | None = facts["grow"]
-        self.soft: int = facts["soft"]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of a sample."""
-        return self.recording.spec.sample_shape[-2], self.recording.spec.sample_shape[-1]
-
-    def sample(self, batch: Batch) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
-        """Sample a batch with the correction: final samples, and what was done by run."""
-        count = len(batch.runs)
-        steps = self.recording.steps
-        facts = {
-            "mask": np.zeros((count, *self.shape), np.uint8),
-            "flagged": np.zeros(count, np.bool_),
-            "score": np.full(count, np.nan),
-            "evaluations": np.full(count, float(steps - self.begin)),
-        }
-        if self.strategy.name == "none":
-            return resample(self.recording, batch, self.pipe, start=self.begin), facts
-        if not self.strategy.in_loop:
-            return self._second_pass(batch, facts)
-        corrector = self.corrector()
-        given: dict[str, Any] = {}
-        if self.plan is not None:
-            masks, flagged, scores = self.plan.of(batch, self.shape)
-            given = {"masks": masks, "flagged": flagged, "scores": scores}
-        before = earlier_x0(self.recording, batch, self.begin, self.pipe.unet.device)
-        corrector.assign(batch.runs, x0=before, **given)
-        samples = resample(self.recording, batch, self.pipe, start=self.begin, corrector=corrector)
-        facts["mask"] = np.stack([report.mask for report in corrector.report]).astype(np.uint8)
-        facts["flagged"] = np.array([report.flagged for report in corrector.report])
-        facts["score"] = np.array([report.score for report in corrector.report])
-        return samples, facts
-
-    def corrector(self) -> Corrector:
-        """Make a corrector for one batch."""
-        return Corrector(
-            None if self.plan is not None else self.thresholds,
-            strategy=self.strategy,
-            seed=self.seed,
-            step=self.target,
-            grow=self.grow,
-            soft=self.soft,
-        )
-
-    def _second_pass(
-        self, batch: Batch, facts: dict[str, NDArray[Any]]
-    ) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
-        """Strategies that sample more than once."""
-        from asced_analysis.replay.second_passes import draw_anew, noise_and_denoise
-
-        assert self.plan is not None
-        masks, flagged, scores = self.plan.of(batch, self.shape)
-        if self.strategy.whole_run:
-            masks = masks | flagged[:, None, None]
-        facts |= {"mask": masks.astype(np.uint8), "flagged": flagged, "score": scores}
-        facts["evaluations"] = np.zeros(len(batch.runs))
-        samples = self.recording.read(batch, "sample").copy()
-        if flagged.any():
-            chosen = self.recording.select(batch.runs[flagged])
-            if self.strategy.name == "restart":
-                new, paid = draw_anew(self, chosen)
-            else:
-                new, paid = noise_and_denoise(self, chosen, masks[flagged])
-            samples[flagged] = new
-            facts["evaluations"][flagged] = paid
-        return samples, facts
 
 
 def _plan(
@@ -264,7 +182,7 @@ def _plan(
 
 def _write(
     twin: TrajectoryStore,
-    job: _Job,
+    job: Job,
     *,
     copy_rest: bool,
     dense: bool,
@@ -290,16 +208,16 @@ def _write(
 
 
 def _copied(
-    job: _Job,
+    job: Job,
     batch: Batch,
     recorded: NDArray[np.float32],
     ready: dict[int, tuple[NDArray[np.float32], dict[str, Any]]],
-) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+) -> tuple[NDArray[np.float32], Facts]:
     """Runs that nothing edits, from the recording; flagged ones from what is ready."""
     assert job.plan is not None
     masks, flagged, scores = job.plan.of(batch, job.shape)
     samples = recorded.copy()
-    facts: dict[str, NDArray[Any]] = {
+    facts: Facts = {
         "mask": masks.astype(np.uint8),
         "flagged": flagged,
         "score": scores,
@@ -313,7 +231,7 @@ def _copied(
 
 
 def _flagged_together(
-    job: _Job,
+    job: Job,
 ) -> dict[int, tuple[NDArray[np.float32], dict[str, Any]]]:
     """Sample all flagged runs in batches of their own."""
     if job.plan is None:
@@ -332,16 +250,16 @@ def _flagged_together(
 def _commit(
     writer: Any,
     number: int,
-    job: _Job,
+    job: Job,
     batch: Batch,
     recorded: NDArray[np.float32],
     samples: NDArray[np.float32],
-    facts: dict[str, NDArray[Any]],
+    facts: Facts,
 ) -> None:
     """Write one batch with its comparison to the twin."""
     away = np.abs(samples - recorded)
     pixels = away.max(axis=tuple(range(1, away.ndim - 2)))
-    arrays: dict[str, NDArray[Any]] = {"sample": samples, "mask": facts["mask"]}
+    arrays: Facts = {"sample": samples, "mask": facts["mask"]}
     if job.recording.spec.image_shape is not None:
         import torch
 
@@ -366,7 +284,7 @@ def _commit(
 
 def _spec(
     recording: Recording,
-    job: _Job,
+    job: Job,
     control: str | None,
     start: int | str,
     conditions: list[str],

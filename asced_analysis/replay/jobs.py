@@ -1,0 +1,117 @@
+"""One replay as a job: what its batches share, and how one of them is sampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.correction.corrector import Corrector
+from asced_analysis.correction.strategy import Strategy
+from asced_analysis.replay.planning import Plan
+from asced_analysis.replay.recording import Batch, Recording
+from asced_analysis.replay.sampling import earlier_x0, resample
+from asced_analysis.thresholds import Thresholds
+
+Facts = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One replay: everything that its batches share.
+
+    Attributes
+    ----------
+    recording : Recording
+    pipe : DiffusionPipeline
+        Of the recorded model and scheduler.
+    strategy : Strategy
+    target : int
+        ``T_c``.
+    begin : int
+        Step at which sampling begins: 0, or a recorded checkpoint.
+    seed : int
+        Of the correction's noise.
+    plan : Plan or None
+        Masks known beforehand; None: the thresholds' detector runs in the loop.
+    thresholds : Thresholds or None
+    grow : int or None
+    soft : int
+    """
+
+    recording: Recording
+    pipe: Any
+    strategy: Strategy
+    target: int
+    begin: int = 0
+    seed: int = 0
+    plan: Plan | None = None
+    thresholds: Thresholds | None = None
+    grow: int | None = None
+    soft: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a sample."""
+        return self.recording.spec.sample_shape[-2], self.recording.spec.sample_shape[-1]
+
+    def sample(self, batch: Batch) -> tuple[NDArray[np.float32], Facts]:
+        """Sample a batch with the correction: final samples, and what was done by run."""
+        count = len(batch.runs)
+        steps = self.recording.steps
+        facts: Facts = {
+            "mask": np.zeros((count, *self.shape), np.uint8),
+            "flagged": np.zeros(count, np.bool_),
+            "score": np.full(count, np.nan),
+            "evaluations": np.full(count, float(steps - self.begin)),
+        }
+        if self.strategy.name == "none":
+            return resample(self.recording, batch, self.pipe, start=self.begin), facts
+        if not self.strategy.in_loop:
+            return self._second_pass(batch, facts)
+        corrector = self.corrector()
+        given: dict[str, Any] = {}
+        if self.plan is not None:
+            masks, flagged, scores = self.plan.of(batch, self.shape)
+            given = {"masks": masks, "flagged": flagged, "scores": scores}
+        before = earlier_x0(self.recording, batch, self.begin, self.pipe.unet.device)
+        corrector.assign(batch.runs, x0=before, **given)
+        samples = resample(self.recording, batch, self.pipe, start=self.begin, corrector=corrector)
+        facts["mask"] = np.stack([report.mask for report in corrector.report]).astype(np.uint8)
+        facts["flagged"] = np.array([report.flagged for report in corrector.report])
+        facts["score"] = np.array([report.score for report in corrector.report])
+        return samples, facts
+
+    def corrector(self) -> Corrector:
+        """Make a corrector for one batch."""
+        return Corrector(
+            None if self.plan is not None else self.thresholds,
+            strategy=self.strategy,
+            seed=self.seed,
+            step=self.target,
+            grow=self.grow,
+            soft=self.soft,
+        )
+
+    def _second_pass(self, batch: Batch, facts: Facts) -> tuple[NDArray[np.float32], Facts]:
+        """Strategies that sample more than once."""
+        from asced_analysis.replay.second_passes import draw_anew, noise_and_denoise
+
+        assert self.plan is not None
+        masks, flagged, scores = self.plan.of(batch, self.shape)
+        if self.strategy.whole_run:
+            masks = masks | flagged[:, None, None]
+        facts |= {"mask": masks.astype(np.uint8), "flagged": flagged, "score": scores}
+        facts["evaluations"] = np.zeros(len(batch.runs))
+        samples = self.recording.read(batch, "sample").copy()
+        if flagged.any():
+            chosen = self.recording.select(batch.runs[flagged])
+            if self.strategy.name == "restart":
+                new, paid = draw_anew(self, chosen)
+            else:
+                new, paid = noise_and_denoise(self, chosen, masks[flagged])
+            samples[flagged] = new
+            facts["evaluations"][flagged] = paid
+        return samples, facts
