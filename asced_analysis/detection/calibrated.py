@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, log
+from math import ceil, log, prod
 from typing import Any, Literal
 
 import array_api_compat
@@ -220,7 +220,7 @@ def artifact_mask(
         )
     xp = array_api_compat.array_namespace(change)
     shape = tuple(change.shape)
-    flat = xp.reshape(change, (-1, *shape[-4:]))
+    flat = xp.reshape(change, (prod(shape[:-4]), *shape[-4:]))
     cells = shape[-4]
     axis = tuple(float(cell) for cell in range(cells + 1))
     stream = Stream(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
 import array_api_compat
@@ -107,7 +107,7 @@ def artifact_mask(
         raise InputError(f"x0 has shape {tuple(x0.shape)}; expected (..., step, channel, y, x)")
     xp = array_api_compat.array_namespace(x0)
     batch_shape, (height, width) = tuple(x0.shape[:-4]), tuple(x0.shape[-2:])
-    runs = xp.reshape(x0, (-1, *x0.shape[-4:]))
+    runs = xp.reshape(x0, (prod(batch_shape), *x0.shape[-4:]))
     # one run at a time: 12 frames of 3 x 256 x 256 stay in the cache, a batch of 64 does not
     masks = [_union_of_steps(xp, runs[index, ...], parameters) for index in range(runs.shape[0])]
     device = array_api_compat.device(x0)
