@@ -61,7 +61,7 @@ def open_runs(
     index = load_index(store).with_status(statuses).select(select)
     variables: dict[str, Any] = {}
     for name, layout in store.layouts.items():
-        array = _lazy(store, layout, index, storage_options)
+        array = _lazy(store, layout, index)
         variables[name] = (("run", *layout.variable.dims), array)
     for scalar in store.spec.scalars:
         variables[scalar.name] = ("run", index[scalar.name])
@@ -144,11 +144,12 @@ def _lazy(
     store: TrajectoryStore,
     layout: ArrayLayout,
     index: RunIndex,
-    storage_options: Mapping[str, Any] | None,
 ) -> Any:
     import dask.array
 
-    lazy = LazyVariable(store.path, storage_options, layout, index["batch"], index["slot"])
+    lazy = LazyVariable(
+        store.place.address, store.place.options, layout, index["batch"], index["slot"]
+    )
     runs = tuple(len(rows) for _, rows in index.groups()) or (0,)
     chunks = (runs, *((n,) for n in layout.variable.shape))
     meta = np.empty((0,) * lazy.ndim, layout.dtype)

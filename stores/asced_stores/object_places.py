@@ -33,7 +33,9 @@ def open_object_place(url: str, storage_options: Mapping[str, Any] | None) -> Pl
         with _GUARD:
             store = _MEMORIES.setdefault(rest.strip("/"), MemoryStore())
         return ObjectPlace(store, url)
-    return ObjectPlace(_s3(name, prefix, dict(storage_options or {})), url)
+    place = ObjectPlace(_s3(name, prefix, dict(storage_options or {})), url)
+    place.options = storage_options
+    return place
 
 
 def _s3(bucket: str, prefix: str, options: dict[str, Any]) -> Any:
@@ -121,37 +123,25 @@ class ObjectPlace(Place):
 
         token = uuid.uuid4().hex
         data = b"".join(parts)
-        memory = type(self._store).__name__ == "MemoryStore"
-        extra = {} if memory else {"attributes": {"writer": token}}
         try:
-            answer = self._store.put(key, data, mode="create", use_multipart=False, **extra)
+            answer = self._store.put(
+                key, data, mode="create", use_multipart=False, attributes={"writer": token}
+            )
         except AlreadyExistsError as error:
             # A put whose answer was lost is tried again, and then finds itself.
-            if not memory and self._writer(key) == token:
-                stamp = self.stamp(key)
-                if stamp is not None:
-                    return stamp
+            stamp = self.stamp(key)
+            if stamp is not None and stamp[1] == token:
+                return stamp
             raise FileExistsError(key) from error
-        etag: str = answer["e_tag"]
-        return etag if memory else (etag, len(data))
+        return str(answer["e_tag"]), token
 
-    def _writer(self, key: str) -> str | None:
+    def stamp(self, key: str) -> tuple[str, str] | None:
+        """Entity tag and writer's token; the tag alone is the same for equal bytes."""
         try:
             answer = self._store.get(key, options={"range": (0, 1)})
         except FileNotFoundError:
             return None
-        value = answer.attributes.get("writer")
-        return None if value is None else str(value)
-
-    def stamp(self, key: str) -> Stamp | None:
-        """Stamp of what lies there now."""
-        try:
-            found = self._store.head(key)
-        except FileNotFoundError:
-            return None
-        memory = type(self._store).__name__ == "MemoryStore"
-        etag: str = found["e_tag"]
-        return etag if memory else (etag, found["size"])
+        return str(answer.meta["e_tag"]), str(answer.attributes.get("writer"))
 
     def make_durable(self, keys: Iterable[str]) -> None:
         """Nothing to wait for: an object that was put is durable."""

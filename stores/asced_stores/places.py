@@ -37,6 +37,12 @@ class Place(abc.ABC):
 
     url: str
     fsync: bool = True
+    options: Mapping[str, Any] | None = None
+
+    @property
+    def address(self) -> str:
+        """The place's name for another process, whose working directory may be another one."""
+        return self.url
 
     @abc.abstractmethod
     def read(self, key: str, *, limit: int | None = None) -> bytes:
@@ -156,6 +162,11 @@ class LocalPlace(Place):
         self.url = str(root)
         self.fsync = fsync
         self._made: set[Path] = set()
+
+    @property
+    def address(self) -> str:
+        """Absolute path."""
+        return str(self.root)
 
     def _path(self, key: str) -> Path:
         return self.root / key

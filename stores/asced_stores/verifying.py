@@ -152,12 +152,12 @@ def verify(
 
 def drop_batches(store: TrajectoryStore, batches: Sequence[int]) -> None:
     """Take batches out, the marker first; a sealed store is opened for writing by it."""
+    from asced_stores.compaction import forget_packs
+
     place = store.place
     if store.sealed is not None:
         store = store.reopen()
-    for name in place.names("commits"):
-        if name.startswith("pack-"):
-            place.delete(f"commits/{name}")
+    forget_packs(store)
     for batch in batches:
         place.delete(f"commits/{batch}.json")
     for batch in batches:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asced_stores.checksums import crc32c
+from asced_stores.compaction import PACK_EVERY, compact, forget_packs
 from asced_stores.errors import BatchTakenError, InputError, SealedStoreError
 from asced_stores.markers import Marker, ShardRecord
 from asced_stores.places import Stamp
@@ -59,6 +60,7 @@ class BatchWriter:
         self.store = store
         self.rank = rank
         self.world_size = world_size
+        self._commits = 0
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="asced-store")
 
     def __enter__(self) -> Self:
@@ -228,9 +230,13 @@ class BatchWriter:
         # A sweeper that looked just before the marker came may have removed shards since.
         if not self._owns(made):
             if place.stamp(key) == stamp:
+                forget_packs(self.store)
                 place.delete(key)
             raise self._taken(batch)
         self._refuse_sealed(batch)
+        self._commits += 1
+        if self._commits % PACK_EVERY == 0:
+            compact(self.store)
         return marker
 
     def _owns(self, made: Mapping[str, Stamp]) -> bool:
