@@ -10,20 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.calibration import conformal
+from asced_analysis.calibration.choose_level import METHODS, Request, choose_level
 from asced_analysis.calibration.conformance import conformance_vectors
 from asced_analysis.calibration.drift import run_counts
 from asced_analysis.calibration.fitting import fit_variant
-from asced_analysis.calibration.scoring import scores_of
 from asced_analysis.calibration.source import Source, open_source
-from asced_analysis.calibration.splits import FRACTIONS, Split, split_runs
-from asced_analysis.thresholds import Correction, Guarantee, Thresholds
+from asced_analysis.calibration.splits import FRACTIONS, split_runs
+from asced_analysis.thresholds import Correction, Thresholds
 from asced_stores.errors import InputError
 
 WINDOW = (0.2, 0.48)
 """First step and correction step, as shares of sampling: Mutation as the paper has it."""
-
-METHODS = ("conformal", "robust", "risk", "labels", "outcome")
-TIGHTER = (0.1, 0.05, 0.02, 0.01, 0.005, 0.001)
 
 
 def calibrate(
@@ -33,13 +30,17 @@ def calibrate(
     method: str = "conformal",
     false_alarm_rate: float = 0.05,
     confidence: float | None = None,
-    window: tuple[float, float] = WINDOW,
+    window: tuple[float, float] | None = None,
     parameters: Mapping[str, Any] | None = None,
     strategy: str = "ttc",
     fractions: tuple[float, float, float] = FRACTIONS,
     seed: int = 0,
+    groups: str | None = None,
     normal: Mapping[int, bool] | None = None,
     normal_name: str = "the given label",
+    labels: Mapping[int, bool] | None = None,
+    costs: tuple[float, float] = (1.0, 1.0),
+    outcome: Mapping[str, Any] | None = None,
 ) -> Thresholds:
     """Calibrate thresholds on recorded runs.
 
@@ -50,14 +51,18 @@ def calibrate(
     variant : str
         A name of `asced_analysis.detection.VARIANTS`.
     method : str
-        `conformal`: split conformal at run level.
+        `conformal`: split conformal at run level. `risk`: conformal risk control of the flagged
+        share of the image (`false_alarm_rate` is that share; variant `calibrated`). `robust`: for
+        calibration sets with up to a fifth of broken runs, without a finite-sample guarantee.
+        `labels`: cheapest level for `labels` and `costs`. `outcome`: learn from how the recorded
+        runs ended, then split conformal (variant `outcome`).
     false_alarm_rate : float
         Share of the population's runs that may be flagged.
     confidence : float, optional
         Keep the rate for this very calibration with this confidence, instead of on average.
-    window : (float, float)
+    window : (float, float), optional
         Shares of sampling at which the window begins and at which the correction edits; the
-        window's last step is the one before.
+        window's last step is the one before. `WINDOW` by default.
     parameters : mapping, optional
         Overrides of the variant's parameters.
     strategy : str
@@ -66,10 +71,19 @@ def calibrate(
         Shares of the runs for fit, calibrate and report.
     seed : int
         Of the split.
+    groups : str, optional
+        A coordinate of the runs (`label`, `prompt`, `guidance_scale`): groups with enough runs get
+        a level of their own, the others the pooled one, with a warning.
     normal : mapping of run id to bool, optional
         Restricts the promise to runs that a label calls normal.
     normal_name : str
         What the label is called in the guarantee.
+    labels : mapping of run id to bool, optional
+        For `labels`: which runs are broken; runs without a label are left out.
+    costs : (float, float)
+        For `labels`: of a false alarm and of a miss.
+    outcome : mapping, optional
+        For `outcome`: options of `asced_analysis.calibration.outcome.fit_outcome`.
 
     Returns
     -------
@@ -84,49 +98,61 @@ def calibrate(
     conformal.check_rate(false_alarm_rate)
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; expected one of {METHODS}")
+    if (method == "outcome") != (variant == "outcome"):
+        variant, method = "outcome", "outcome"
     source = open_source(store)
-    steps, correction = window_and_correction(source, window, strategy)
+    steps, correction = window_and_correction(source, window or WINDOW, strategy)
+    if method == "labels" and not labels:
+        raise InputError("method labels needs labels; give a mapping of run id to broken or not")
+    kept = dict.fromkeys(labels, True) if method == "labels" and labels else normal
     split = split_runs(
-        _prompts(source),
+        prompts_of(source),
         source.runs,
         fractions=fractions,
         seed=seed,
-        eligible=_eligible(source, normal),
+        eligible=_eligible(source, kept),
     )
-    conformal.order_statistic(  # fail before reading anything
-        int(split.calibrate.sum()), false_alarm_rate, confidence=confidence
-    )
-    thresholds, population = fit_variant(
-        source,
-        variant,
-        split.fit,
-        window=steps,
-        correction=correction,
-        parameters=dict(parameters or {}),
-    )
-    rows, scores = scores_of(source, thresholds, split.calibrate | split.report)
-    in_calibrate = split.calibrate[rows]
-    level, rank = conformal.conformal_level(
-        scores[in_calibrate], false_alarm_rate, confidence=confidence
-    )
-    if not np.isfinite(level):
-        raise InputError(
-            "more than the promised share of calibration runs can't be scored (no region survives "
-            "the clean-up at any level); lower the clean-up sizes"
-        )
-    guarantee = _guarantee(
-        scores[~in_calibrate] > level,
-        split,
-        rank,
+    request = Request(
+        method,
         false_alarm_rate,
         confidence,
+        groups,
+        labels,
+        costs,
         "all runs" if normal is None else f"runs called normal by {normal_name}",
     )
+    if method in ("conformal", "outcome"):  # fail before reading anything
+        count = int(split.calibrate.sum())
+        conformal.order_statistic(count, false_alarm_rate, confidence=confidence)
+    population = None
+    if variant == "outcome":
+        from asced_analysis.calibration.outcome import fit_outcome
+
+        thresholds = fit_outcome(
+            source,
+            split.fit,
+            window=steps,
+            correction=correction,
+            parameters=dict(parameters or {}),
+            **dict(outcome or {}),
+        )
+    else:
+        thresholds, population = fit_variant(
+            source,
+            variant,
+            split.fit,
+            window=steps,
+            correction=correction,
+            parameters=dict(parameters or {}),
+        )
+    chosen = choose_level(source, thresholds, split, request)
+    run_means = None if population is None else population.run_means
     thresholds = replace(
         thresholds,
-        levels=replace(thresholds.levels, level=level),
-        guarantee=guarantee,
-        counts=run_counts(None if population is None else population.run_means, scores),
+        levels=replace(thresholds.levels, level=chosen.level),
+        guarantee=chosen.guarantee,
+        groups=chosen.groups,
+        counts=run_counts(run_means, chosen.scores),
     )
     return replace(thresholds, conformance=conformance_vectors(thresholds))
 
@@ -148,38 +174,7 @@ def window_and_correction(
     )
 
 
-def _guarantee(
-    flagged: npt.NDArray[np.bool_],
-    split: Split,
-    rank: int,
-    rate: float,
-    confidence: float | None,
-    population: str,
-) -> Guarantee:
-    """What is promised and what the report set shows."""
-    runs, count = int(flagged.size), int(split.calibrate.sum())
-    return Guarantee(
-        method="split conformal" + ("" if confidence is None else ", training-conditional"),
-        promised=rate,
-        finite_sample=True,
-        confidence=confidence,
-        unit=split.unit,
-        population=population,
-        fit=int(split.fit.sum()),
-        calibrate=count,
-        report=runs,
-        order_statistic=rank,
-        measured=float(flagged.mean()) if runs else None,
-        interval=conformal.rate_interval(int(flagged.sum()), runs) if runs else None,
-        needed={
-            f"{tighter:g}": conformal.runs_needed(tighter, confidence=confidence)
-            for tighter in TIGHTER
-            if tighter < rate
-        },
-    )
-
-
-def _prompts(source: Source) -> list[Any] | None:
+def prompts_of(source: Source) -> list[Any] | None:
     """Prompts by run, where they were recorded."""
     if "prompt" not in source.dataset.coords:
         return None

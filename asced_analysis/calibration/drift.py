@@ -13,11 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.calibration.population import fit_population
+from asced_analysis.calibration.scoring import scores_of
+from asced_analysis.calibration.source import open_source
+from asced_analysis.detection import calibrated
+from asced_analysis.detection.log_snr_grid import GridSignal
+from asced_analysis.thresholds import Thresholds, fingerprint_of
 from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
 COUNT_WIDTH = 0.02
+FEWEST = 20
 
 
 @dataclass(frozen=True)
@@ -94,3 +101,55 @@ def _sparse(values: Floats) -> dict[str, list[int]]:
     finite = values[np.isfinite(values)]
     bins, counts = np.unique(np.floor(finite / COUNT_WIDTH).astype(np.int64), return_counts=True)
     return {"bins": bins.tolist(), "counts": counts.tolist()}
+
+
+def check(runs: Any, thresholds: Thresholds, *, significance: float = 0.01) -> Drift:
+    """Compare new runs with the counts that travel with the thresholds.
+
+    Parameters
+    ----------
+    runs : path, TrajectoryStore or xarray.Dataset
+        New runs of the calibrated sampler.
+    thresholds : Thresholds
+    significance : float
+        Chance of a false alarm over all comparisons together (Holm).
+
+    Raises
+    ------
+    InputError
+        Where the thresholds carry no counts, or there are fewer than 20 runs.
+    FingerprintMismatchError
+        Where the runs come from another model or sample shape.
+    """
+    source = open_source(runs)
+    if source.runs < FEWEST:
+        raise InputError(f"a drift check needs at least {FEWEST} runs, there are {source.runs}")
+    shipped = thresholds.counts
+    if not shipped.get("score", {}).get("bins"):
+        raise InputError("these thresholds carry no counts; calibrate again to check for drift")
+    thresholds.check_fingerprint(
+        {**fingerprint_of(source.dataset.attrs, source.sample_shape), "steps": source.steps}
+    )
+    width = float(shipped["bin_width"])
+    everything = np.ones(source.runs, dtype=bool)
+    scores = scores_of(source, thresholds, everything)[1]
+    comparisons = [("score", *two_sample(shipped["score"], scores[np.isfinite(scores)], width))]
+    if shipped["cells"]:
+        parameters = calibrated.Parameters(**thresholds.parameters)
+        signal = GridSignal(
+            parameters.signal,
+            thresholds.levels.log_snr,
+            source.alpha,
+            source.sigma,
+            source.log_snr,
+        )
+        batches = source.batches(signal.needs(), steps=(signal.first_step, signal.last_step))
+        means = fit_population(batches, signal, parameters).run_means
+        comparisons += [
+            (f"cell {cell}", *two_sample(counts, means[:, cell], width))
+            for cell, counts in enumerate(shipped["cells"])
+        ]
+    rejected = holm(np.array([p for _, _, p in comparisons]), significance)
+    return Drift(
+        bool(rejected.any()), significance, source.runs, int(shipped["runs"]), tuple(comparisons)
+    )

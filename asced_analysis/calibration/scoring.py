@@ -11,6 +11,7 @@ import numpy.typing as npt
 from asced_analysis.calibration.source import Batch, Source
 from asced_analysis.detection.streaming import Detection, Detector, make_detector
 from asced_analysis.thresholds import Thresholds
+from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,3 +69,32 @@ def scores_of(
         rows.append(batch.rows)
         scores.append(np.asarray(found.score, np.float64).reshape(-1, batch.frames).max(axis=1))
     return np.concatenate(rows), np.concatenate(scores)
+
+
+def statistics_of(
+    source: Source, thresholds: Thresholds, only: npt.NDArray[np.bool_]
+) -> Iterator[npt.NDArray[Any]]:
+    """Cleaned-up statistic maps, batch by batch, shape (run, map y, map x).
+
+    Raises
+    ------
+    InputError
+        Where the variant's clean-up isn't an opening, so that no map holds all levels' masks.
+    """
+    if thresholds.variant != "calibrated":
+        raise InputError(
+            f"risk control of the flagged share needs the variant calibrated, not "
+            f"{thresholds.variant}"
+        )
+    detector = detector_for(source, thresholds)
+    batches = source.batches(
+        detector.needs(), steps=(detector.first_step, detector.last_step), only=only
+    )
+    for batch in batches:
+        some = next(iter(batch.arrays.values()))
+        state = detector.start((some.shape[0], *some.shape[2:]))
+        for offset in range(some.shape[1]):
+            given = {name: values[:, offset] for name, values in batch.arrays.items()}
+            state = detector.update(state, batch.first_step + offset, **given)
+        statistic = np.asarray(state.stream.statistic(state.inner))
+        yield statistic.reshape(-1, batch.frames * statistic.shape[-2], statistic.shape[-1])

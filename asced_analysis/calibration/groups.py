@@ -1,0 +1,61 @@
+"""Group-conditional levels: each group large enough has a level of its own (Mondrian conformal)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asced_analysis.calibration.conformal import conformal_level, runs_needed
+
+
+class SmallGroupWarning(UserWarning):
+    """Some groups have too few runs for a level of their own."""
+
+
+def group_levels(
+    scores: npt.ArrayLike,
+    groups: Sequence[Any],
+    rate: float,
+    *,
+    confidence: float | None = None,
+) -> dict[str, float]:
+    """Level of every group that has enough calibration runs.
+
+    Parameters
+    ----------
+    scores : array, shape (n,)
+    groups : sequence, length n
+        Group of each run.
+    rate, confidence
+        See `asced_analysis.calibration.conformal.order_statistic`.
+
+    Returns
+    -------
+    dict of str to float
+        Groups that are too small are left to the pooled level, with a `SmallGroupWarning` that
+        names them.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    names = np.asarray([str(group) for group in groups])
+    needed = runs_needed(rate, confidence=confidence)
+    levels: dict[str, float] = {}
+    small = []
+    for name in np.unique(names):
+        own = values[names == name]
+        level = conformal_level(own, rate, confidence=confidence)[0] if own.size >= needed else None
+        if level is None or not np.isfinite(level):
+            small.append(f"{name} ({own.size})")
+        else:
+            levels[str(name)] = float(level)
+    if small:
+        warnings.warn(
+            f"groups with fewer than the {needed} calibration runs that a rate of {rate:g} needs "
+            f"use the pooled level: {', '.join(small[:10])}{' ...' if len(small) > 10 else ''}",
+            SmallGroupWarning,
+            stacklevel=2,
+        )
+    return levels

@@ -1,0 +1,72 @@
+"""Other samplers: the realised false-alarm rate there, and a level that keeps the promise there."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from asced_analysis.calibration import conformal
+from asced_analysis.calibration.scoring import scores_of
+from asced_analysis.calibration.source import open_source
+from asced_analysis.thresholds import (
+    TOLERATED_FACTOR,
+    FingerprintMismatchError,
+    PortabilityWarning,
+    Recheck,
+    Thresholds,
+    fingerprint_of,
+)
+
+
+def recheck(thresholds: Thresholds, runs: Any) -> Thresholds:
+    """Measure another sampler and give it a level of its own.
+
+    Parameters
+    ----------
+    thresholds : Thresholds
+    runs : path, TrajectoryStore or xarray.Dataset
+        Runs of the same model with the other sampler; 200 are enough for 5 %.
+
+    Returns
+    -------
+    Thresholds
+        With a `Recheck` for the runs' scheduler and step count, which `Thresholds.level_for` uses.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        Where the runs come from another model.
+    TooFewRunsError
+        Where the promised rate needs more runs.
+    """
+    source = open_source(runs)
+    here = {
+        **fingerprint_of(source.dataset.attrs, source.sample_shape),
+        "steps": source.steps,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PortabilityWarning)
+        thresholds.check_fingerprint(here)
+    if here["scheduler_class"] is None:
+        raise FingerprintMismatchError("the runs don't say which scheduler drew them")
+    promised = thresholds.guarantee.promised
+    rows, scores = scores_of(source, thresholds, np.ones(source.runs, dtype=bool))
+    level, _ = conformal.conformal_level(scores, promised)
+    realised = float((scores > thresholds.levels.level).mean())
+    return thresholds.with_recheck(
+        Recheck(
+            str(here["scheduler_class"]),
+            source.steps,
+            int(rows.size),
+            realised,
+            realised / promised,
+            level,
+        )
+    )
+
+
+def holds(entry: Recheck) -> bool:
+    """Whether the original level kept its promise there within the tolerated factor."""
+    return 1 / TOLERATED_FACTOR <= entry.factor <= TOLERATED_FACTOR
