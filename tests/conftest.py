@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 # Warnings are errors, except those that come from inside a library and that we cannot prevent.
@@ -15,3 +18,48 @@ NOT_OURS = [
 def pytest_configure(config: pytest.Config) -> None:
     for line in NOT_OURS:
         config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline() -> Any:
+    """A DDIM pipeline of random weights, samples of 1x16x16. Do not change it."""
+    import diffusers
+    import torch
+
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=16,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        add_attention=False,
+    ).eval()
+    # With velocities, even a random network's samples stay within a few units.
+    scheduler = diffusers.DDIMScheduler(
+        clip_sample=False, timestep_spacing="trailing", prediction_type="v_prediction"
+    )
+    pipe = diffusers.DDIMPipeline(unet, scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny pipeline as a diffusers folder."""
+    path = tmp_path_factory.mktemp("pipelines") / "tiny"
+    tiny_pipeline.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tiny_pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 20 runs of the tiny pipeline, 10 steps, batches of 8, checkpoints 3 and 6."""
+    from asced_recorders import record
+
+    path = tmp_path_factory.mktemp("stores") / "tiny.zarr"
+    record(tiny_pipeline, path, runs=20, steps=10, batch_size=8, seed=7, checkpoints=(3, 6))
+    return path

@@ -1,0 +1,180 @@
+"""``asced record``: draw runs from a pipeline and keep their trajectories."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from asced_cli.options import emit, json_option
+
+EPILOG = """\b
+Examples:
+  asced record --pipeline fashion --runs 512 --steps 25 --batch-size 64 --out runs.zarr
+  asced record --pipeline ./my-model --scheduler euler --runs 1000 --out runs.zarr --resume
+  torchrun --nproc-per-node 2 -m asced_cli record --pipeline fashion --runs 512 --out runs.zarr
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--pipeline", required=True, help="Embedded model, local folder, or hub name.")
+@click.option("--out", required=True, help="Path of the store, or s3://bucket/prefix.")
+@click.option("--runs", type=int, help="Number of runs; by default one a prompt.")
+@click.option("--steps", type=int, default=25, show_default=True, help="Noise levels.")
+@click.option("--batch-size", type=int, default=64, show_default=True, help="Runs a batch.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of run 0.")
+@click.option("--scheduler", help="Another scheduler: ddim, euler, heun, dpm++, unipc, ...")
+@click.option("--scheduler-option", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
+@click.option("--checkpoints", default="", metavar="STEPS", help="For example 8,12,16.")
+@click.option("--fields", default="", metavar="NAMES", help="Of eps,x0,x_init,x,sample,image.")
+@click.option("--dtype", default="float16", show_default=True, help="Of eps and x0.")
+@click.option("--labels", default="", metavar="CLASSES", help="Of a class-conditional model.")
+@click.option("--resume", is_flag=True, help="Go on with a store that was begun.")
+@click.option("--overwrite", is_flag=True, help="Replace a store that exists.")
+@click.option("--ignore-disk", is_flag=True, help="Begin even if the disk looks too small.")
+@click.option("--device", help="cpu, cuda, cuda:1; by default CUDA where there is one.")
+@click.option("--precision", help="Of the weights: float32, float16, bfloat16.")
+@click.option("--variant", help="Of the weights on the hub, for example fp16.")
+@click.option("--revision", help="Branch, tag or commit on the hub.")
+@click.option("--offline", is_flag=True, help="Ask the hub for nothing.")
+@click.option("--allow-pickle", is_flag=True, help="Accept weights that are not safetensors.")
+@click.option("--trust-remote-code", is_flag=True, help="Run code that the pipeline brings.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the model.")
+@click.option("--rank", type=int, help="Which process this is; torchrun and SLURM set it.")
+@click.option("--world-size", type=int, help="Of how many.")
+@json_option
+def command(**options: Any) -> int | None:
+    """Record full score trajectories of a pipeline into a store.
+
+    With --json, one object is printed at the end, and an event a batch on standard error.
+    """
+    from asced_recorders import record
+    from asced_recorders.scheduler_names import parse_options
+    from asced_stores.writer import placement
+
+    as_json = options.pop("as_json")
+    threads = options.pop("threads")
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    rank, _ = placement(options["rank"], options["world_size"])
+    reporter = _JsonEvents() if as_json else _Bar(quiet=rank > 0)
+    loading = {
+        "device": options.pop("device"),
+        "precision": options.pop("precision"),
+        "local_files_only": options.pop("offline"),
+        **{
+            name: options.pop(name)
+            for name in ("variant", "revision", "allow_pickle", "trust_remote_code")
+        },
+    }
+    arguments: dict[str, Any] = {
+        "scheduler_options": parse_options(options.pop("scheduler_option")),
+        "checkpoints": _integers(options.pop("checkpoints"), "--checkpoints"),
+        "labels": _integers(options.pop("labels"), "--labels") or None,
+    }
+    fields = [name.strip() for name in options.pop("fields").split(",") if name.strip()]
+    if fields:
+        arguments["fields"] = fields
+    with reporter:
+        store = record(progress=reporter.tell, **options, **arguments, **loading)
+    facts = reporter.facts
+    result = {
+        "store": options["out"],
+        "runs": int(facts.get("done", 0)),
+        "batches": len(store.committed_batches()),
+        "steps": store.spec.steps,
+        "bytes": int(facts.get("bytes", 0)),
+        "seconds": facts.get("seconds"),
+    }
+    if rank == 0 or as_json:
+        table = [
+            ("store", str(result["store"])),
+            ("recorded", f"{result['runs']} runs of {result['steps']} steps"),
+            ("written", f"{result['bytes'] / 1e6:.1f} MB in {result['seconds']} s"),
+        ]
+        emit(result, as_json=as_json, table=table)
+    return None
+
+
+class _JsonEvents:
+    """One JSON object a line on standard error, for a scheduler's log."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+
+    def __enter__(self) -> _JsonEvents:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def tell(self, event: dict[str, Any]) -> None:
+        self.facts |= event
+        click.echo(json.dumps(event, allow_nan=False), err=True)
+
+
+class _Bar:
+    """A line with the cost, then a bar on a terminal and silence in a pipe."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.facts: dict[str, Any] = {}
+        self._quiet = quiet
+        self._bar: Any = None
+        self._show = sys.stderr.isatty() and not quiet
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+    def tell(self, event: dict[str, Any]) -> None:
+        from asced_recorders.cost import human
+
+        before = int(self.facts.get("done", 0))
+        self.facts |= event
+        if self._quiet:
+            return
+        kind = event["event"]
+        if kind == "start":
+            free = "" if event["disk_free"] is None else f"; {human(event['disk_free'])} free"
+            click.echo(
+                f"{event['runs']} runs, {human(event['bytes_per_run'])} a run, "
+                f"{human(event['bytes'])} in all{free}",
+                err=True,
+            )
+            if self._show and event["runs"]:
+                self._bar = click.progressbar(
+                    length=event["runs"],
+                    label="recording",
+                    file=sys.stderr,
+                    item_show_func=lambda text: text,
+                )
+                self._bar.__enter__()
+        elif kind == "batch" and self._bar is not None:
+            note = f"{event['runs_per_second']:.2f} runs/s, {human(event['bytes'])}"
+            if event["disk_free"] is not None:
+                note += f", {human(event['disk_free'])} free"
+            self._bar.update(event["done"] - before, note)
+        elif kind == "interrupting":
+            click.echo("\nfinishing this batch; once more stops at once", err=True)
+        elif kind == "interrupted":
+            click.echo(
+                f"stopped after {event['done']} of {event['runs']} runs: go on with --resume",
+                err=True,
+            )
+
+
+def _integers(text: str, name: str) -> list[int]:
+    from asced_stores.errors import InputError
+
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise InputError(f"{name} is {text!r}: give whole numbers, for example 8,12") from error

@@ -1,0 +1,267 @@
+"""What a run leaves behind, gathered step by step into one buffer a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asced_recorders.layouts import Layout
+from asced_recorders.observers import RunObserver
+from asced_recorders.schedulers import StepTable
+from asced_recorders.tap import StepEvent, TapListener
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+FIELDS = ("eps", "x0", "x_init", "x", "sample", "image")
+
+
+class RunBuffer:
+    """One batch on the host: tensors with the step first, so that each step is one copy.
+
+    From CUDA, a step is cast into a slot on the device, and a side stream copies the slot to
+    pinned memory while the model goes on; nothing waits for the device until the batch is
+    written. The CUDA path has not been run on a GPU yet.
+
+    Parameters
+    ----------
+    key : tuple
+        ``(steps, checkpoints, count, sample_shape, dtype, fields, device type)``.
+    """
+
+    SLOTS = 4
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        import torch
+
+        self.key = key
+        steps, checkpoints, count, shape, dtype, fields, device = key
+        self.count: int = count
+        pinned = device == "cuda"
+        half = getattr(torch, dtype)
+        sizes = {
+            "eps": ((steps, count, *shape), half),
+            "x0": ((steps, count, *shape), half),
+            "x_init": ((count, *shape), torch.float32),
+            "x": ((checkpoints, count, *shape), torch.float32),
+            "sample": ((count, *shape), torch.float32),
+        }
+        self.tensors = {
+            name: torch.empty(size, dtype=kind, pin_memory=pinned)
+            for name, (size, kind) in sizes.items()
+            if name in fields and not (name == "x" and not checkpoints)
+        }
+        self._copier: _CudaCopier | None = None
+
+    def put(self, name: str, value: Tensor, index: int | None = None) -> None:
+        """Copy one variable of one step, cast to the recorded precision."""
+        target = self.tensors.get(name)
+        if target is None:
+            return
+        if index is not None:
+            target = target[index]
+        if value.device.type == "cuda":
+            if self._copier is None:
+                self._copier = _CudaCopier(value.device, self.SLOTS)
+            self._copier.copy(value, target)
+        else:
+            target.copy_(value.detach())
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The variables with the run first, once every copy has arrived."""
+        if self._copier is not None:
+            self._copier.wait()
+        by_step = ("eps", "x0", "x")
+        found = {}
+        for name, tensor in self.tensors.items():
+            array = tensor.numpy()
+            # A contiguous copy here is made in the writer's thread, not in the sampler's.
+            found[name] = np.ascontiguousarray(array.swapaxes(0, 1)) if name in by_step else array
+        return found
+
+
+class _CudaCopier:
+    """Copies tensors off the device without making the model wait (untested on a GPU)."""
+
+    def __init__(self, device: torch.device, slots: int) -> None:
+        import torch
+
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.slots: list[Tensor | None] = [None] * slots
+        self.copied = [torch.cuda.Event() for _ in range(slots)]  # type: ignore[no-untyped-call]
+        self.last: Any = None
+        self.turn = 0
+
+    def copy(self, value: Tensor, target: Tensor) -> None:
+        """Cast into the next slot, then copy the slot on the side stream."""
+        import torch
+
+        turn = self.turn
+        self.turn = (turn + 1) % len(self.slots)
+        compute = torch.cuda.current_stream(value.device)
+        compute.wait_event(self.copied[turn])  # the slot's former content has left
+        slot = self.slots[turn]
+        if slot is None or slot.shape != target.shape or slot.dtype != target.dtype:
+            slot = torch.empty(target.shape, dtype=target.dtype, device=value.device)
+            self.slots[turn] = slot
+        slot.copy_(value.detach())
+        self.stream.wait_stream(compute)
+        with torch.cuda.stream(self.stream):
+            target.copy_(slot, non_blocking=True)
+            slot.record_stream(self.stream)
+            self.copied[turn].record(self.stream)
+        self.last = self.copied[turn]
+
+    def wait(self) -> None:
+        """Wait until everything has arrived (called in the writer's thread)."""
+        self.stream.synchronize()
+
+
+class Capture(TapListener):
+    """Fills one `RunBuffer` a batch from the steps of a run.
+
+    Parameters
+    ----------
+    take : callable
+        ``take(make, key)`` hands out a buffer (`BackgroundWriter.take`).
+    fields : sequence of str
+        Which variables to keep.
+    checkpoints : sequence of int
+        Steps whose entering sample is kept.
+    dtype : str
+        Of eps and x0: float16 or float32.
+    layout : Layout
+        How the pipeline's tensors become (run, [frame,] channel, y, x).
+    check : callable, optional
+        Called at each step; raises what should stop the sampling.
+    observers : sequence of RunObserver
+        Told of each step, in the recorded precision.
+    """
+
+    def __init__(
+        self,
+        take: Callable[..., RunBuffer],
+        *,
+        fields: Sequence[str] = FIELDS,
+        checkpoints: Sequence[int] = (),
+        dtype: str = "float16",
+        layout: Layout | None = None,
+        check: Callable[[], None] | None = None,
+        observers: Sequence[RunObserver] = (),
+    ) -> None:
+        self.take = take
+        self.fields = tuple(fields)
+        self.checkpoints = {int(step): i for i, step in enumerate(checkpoints)}
+        self.dtype = dtype
+        self.layout = Layout() if layout is None else layout
+        self.check = check
+        self.observers = tuple(observers)
+        self.table: StepTable | None = None
+        self.expected: StepTable | None = None
+        self.buffer: RunBuffer | None = None
+        self.end: Tensor | None = None
+        self.done = 0
+
+    def begin(self, table: StepTable) -> None:
+        """Check that the schedule is the store's."""
+        if self.buffer is not None:
+            raise InputError(
+                "a second run began before the first was written: this pipeline samples in "
+                "several passes and cannot be recorded as one trajectory"
+            )
+        beyond = [step for step in self.checkpoints if step >= table.steps]
+        if beyond:
+            raise InputError(
+                f"checkpoints {beyond} lie beyond the {table.steps} steps of this run: "
+                f"give steps from 0 to {table.steps - 1}"
+            )
+        expected = self.expected
+        if expected is not None and not same_levels(expected, table):
+            raise InputError(
+                f"this run has {table.steps} noise levels that differ from those of the runs "
+                f"before it ({expected.steps}): one store holds one schedule"
+            )
+        self.table = table
+        self.done = 0
+        self.end = None
+
+    def before_step(self, event: StepEvent) -> None:
+        """Keep eps, x0 and, where asked for, the entering sample."""
+        if self.check is not None:
+            self.check()
+        rearrange = self.layout.rearrange
+        if event.step == 0 or self.buffer is None:
+            sample = rearrange(event.sample)
+            self.buffer = self._buffer(event, sample)
+            self.buffer.put("x_init", sample)
+            for observer in self.observers:
+                observer.start(event.table, tuple(sample.shape))
+        buffer = self.buffer
+        if "eps" in buffer.tensors:
+            buffer.put("eps", rearrange(event.eps), event.step)
+        if "x0" in buffer.tensors:
+            buffer.put("x0", rearrange(event.x0), event.step)
+        if event.step in self.checkpoints:
+            buffer.put("x", rearrange(event.sample), self.checkpoints[event.step])
+        for observer in self.observers:
+            observer.step(event.step, rearrange(event.eps), rearrange(event.x0))
+        self.done += 1
+
+    def after_step(self, event: StepEvent, next_sample: Tensor) -> None:
+        """Keep the end."""
+        if event.step == event.steps - 1:
+            self.finish(next_sample)
+
+    def finish(self, sample: Tensor) -> None:
+        """Take a sample as the end of the runs (it may come after the last step: inpainting)."""
+        assert self.buffer is not None
+        self.end = self.layout.rearrange(sample)
+        self.buffer.put("sample", self.end)
+
+    def release(self) -> RunBuffer:
+        """Hand over the batch that is now complete.
+
+        Raises
+        ------
+        InputError
+            If the pipeline took no step or fewer than its schedule has.
+        """
+        table, buffer = self.table, self.buffer
+        if table is None or buffer is None:
+            raise InputError(
+                "the pipeline took no step through its scheduler: there is nothing to record. "
+                "Record its loop with Recorder.custom."
+            )
+        if self.done != table.steps or self.end is None:
+            raise InputError(
+                f"the pipeline stopped after {self.done} of {table.steps} steps: such a run is "
+                "not recorded"
+            )
+        self.expected = table
+        self.buffer = None
+        return buffer
+
+    def _buffer(self, event: StepEvent, sample: Tensor) -> RunBuffer:
+        key = (
+            event.steps,
+            len(self.checkpoints),
+            sample.shape[0],
+            tuple(sample.shape[1:]),
+            self.dtype,
+            self.fields,
+            sample.device.type,
+        )
+        return self.take(lambda: RunBuffer(key), key)
+
+
+def same_levels(one: StepTable, other: StepTable) -> bool:
+    """Whether two schedules are the same to rounding."""
+    return one.steps == other.steps and all(
+        np.allclose(getattr(one, name), getattr(other, name), rtol=1e-6, atol=1e-9)
+        for name in ("timestep", "alpha", "sigma")
+    )

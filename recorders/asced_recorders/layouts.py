@@ -1,0 +1,89 @@
+"""How a pipeline's tensors become (run, [frame,] channel, y, x)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Layout:
+    """Images and latents of shape (run, channel, y, x), or (run, frame, channel, y, x): as is."""
+
+    def rearrange(self, tensor: Tensor, /) -> Tensor:
+        """Bring a tensor of the pipeline to the recorded order.
+
+        Raises
+        ------
+        InputError
+            If its shape is not understood.
+        """
+        if tensor.ndim not in (4, 5):
+            raise InputError(
+                f"samples of shape {tuple(tensor.shape)} are neither images nor video: they "
+                "cannot be recorded"
+            )
+        return tensor
+
+
+class ChannelFirstVideo(Layout):
+    """Video latents of shape (run, channel, frame, y, x), as most video pipelines have them."""
+
+    def rearrange(self, tensor: Tensor, /) -> Tensor:
+        """Move the frames before the channels."""
+        return super().rearrange(tensor.transpose(1, 2) if tensor.ndim == 5 else tensor)
+
+
+class Doubled(Layout):
+    """A batch that the pipeline keeps doubled for guidance (DiT): its first half."""
+
+    def rearrange(self, tensor: Tensor, /) -> Tensor:
+        """Take the first half of the batch."""
+        return super().rearrange(tensor[: tensor.shape[0] // 2])
+
+
+class Packed(Layout):
+    """Latents packed into 2x2 patches, (run, token, 4 * channel), as Flux has them.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the latents, in tokens.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+
+    def rearrange(self, tensor: Tensor, /) -> Tensor:
+        """Unpack to (run, channel, y, x)."""
+        if tensor.ndim != 3:
+            return super().rearrange(tensor)
+        runs, tokens, packed = tensor.shape
+        if tokens != self.height * self.width or packed % 4:
+            raise InputError(
+                f"{tokens} tokens of {packed} numbers are not an image of "
+                f"{self.height} x {self.width} tokens: give the height and width that the "
+                "pipeline was called with"
+            )
+        image = tensor.reshape(runs, self.height, self.width, packed // 4, 2, 2)
+        image = image.permute(0, 3, 1, 4, 2, 5)
+        return image.reshape(runs, packed // 4, 2 * self.height, 2 * self.width)
+
+
+def layout_of(pipe: Any, arguments: dict[str, Any]) -> Layout:
+    """Layout of a pipeline, from its class and what it was called with."""
+    name = type(pipe).__name__
+    if name == "DiTPipeline":
+        return Doubled() if float(arguments.get("guidance_scale", 4.0)) > 1 else Layout()
+    if name.startswith(("Flux", "Chroma")) and hasattr(pipe, "_pack_latents"):
+        scale = int(getattr(pipe, "vae_scale_factor", 8)) * 2
+        default = int(getattr(pipe, "default_sample_size", 128)) * scale // 2
+        height = int(arguments.get("height") or default)
+        width = int(arguments.get("width") or default)
+        return Packed(height // scale, width // scale)
+    if name.startswith("CogVideoX"):
+        return Layout()
+    return ChannelFirstVideo()

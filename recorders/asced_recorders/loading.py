@@ -1,0 +1,142 @@
+"""Find a pipeline: an embedded model by name, a local folder, or a name on the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from asced_recorders.scheduler_names import make_scheduler
+from asced_stores.errors import InputError
+
+MODELS = Path(__file__).parent / "models"
+
+
+def embedded_models() -> list[str]:
+    """Names of the models inside this package."""
+    return sorted(path.parent.name for path in MODELS.glob("*/model_index.json"))
+
+
+def load_pipeline(
+    name_or_path: str | Path,
+    *,
+    device: Any = None,
+    dtype: Any = None,
+    variant: str | None = None,
+    revision: str | None = None,
+    scheduler: str | None = None,
+    scheduler_options: dict[str, Any] | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    local_files_only: bool = False,
+) -> Any:
+    """Load a diffusers pipeline, ready to be recorded.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        An embedded model (``fashion``), a folder with ``model_index.json``, or a name on the hub
+        (``owner/name``).
+    device : str or torch.device, optional
+        By default CUDA where there is one, else the CPU.
+    dtype : str or torch.dtype, optional
+        Of the weights, for example ``float16``; by default float32.
+    variant, revision : str, optional
+        As diffusers has them.
+    scheduler : str, optional
+        Another scheduler, by short name or class (`asced_recorders.scheduler_names`).
+    scheduler_options : dict, optional
+        Entries of its configuration to change.
+    allow_pickle : bool
+        Accept weights that are not safetensors. Pickled weights can run any code.
+    trust_remote_code : bool
+        Run code that comes with the pipeline.
+    local_files_only : bool
+        Ask the hub for nothing.
+
+    Returns
+    -------
+    DiffusionPipeline
+
+    Raises
+    ------
+    InputError
+        If there is no such pipeline, or it may not be loaded.
+    """
+    import diffusers
+    import torch
+
+    folder, where = _locate(str(name_or_path))
+    torch_dtype = _dtype(dtype)
+    options: dict[str, Any] = {"local_files_only": local_files_only or folder}
+    if torch_dtype is not None:
+        options["torch_dtype"] = torch_dtype
+    if variant:
+        options["variant"] = variant
+    if revision:
+        options["revision"] = revision
+    diffusers.utils.logging.disable_progress_bar()
+    try:
+        pipe = diffusers.DiffusionPipeline.from_pretrained(
+            where,
+            use_safetensors=None if allow_pickle else True,
+            trust_remote_code=trust_remote_code,
+            **options,
+        )
+    except (OSError, ValueError, ImportError, AttributeError, KeyError, TypeError) as error:
+        raise _explain(str(name_or_path), error, allow_pickle) from error
+    if scheduler is not None or scheduler_options:
+        pipe.scheduler = make_scheduler(scheduler, pipe.scheduler, scheduler_options)
+    pipe.set_progress_bar_config(disable=True)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return pipe.to(device)
+
+
+def pipeline_name(name_or_path: str | Path) -> str:
+    """What may stand in a store: a name, but of a local folder only its last part."""
+    text = str(name_or_path)
+    return Path(text).resolve().name if Path(text).is_dir() else text
+
+
+def _locate(text: str) -> tuple[bool, str]:
+    """Whether it is a local folder, and what to hand to diffusers."""
+    if text in embedded_models():
+        return True, str(MODELS / text)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise InputError(
+                f"{text} is a folder without model_index.json: give a pipeline that diffusers "
+                "saved (pipe.save_pretrained)"
+            )
+        return True, str(path)
+    looks_local = path.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1
+    if looks_local:
+        raise InputError(
+            f"unknown pipeline {text!r}: give an embedded model ({', '.join(embedded_models())}), "
+            "a folder with model_index.json, or a hub name like owner/name"
+        )
+    return False, text
+
+
+def _dtype(dtype: Any) -> Any:
+    import torch
+
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    found = getattr(torch, str(dtype), None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InputError(f"unknown precision {dtype!r}: give float32, float16 or bfloat16")
+    return found
+
+
+def _explain(name: str, error: Exception, allow_pickle: bool) -> InputError:
+    """Say in one line why a pipeline was not loaded."""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    advice = "check the name, or give a local folder"
+    if "safetensors" in str(error) and not allow_pickle:
+        advice = "it has no safetensors weights; --allow-pickle accepts pickled ones, which can "
+        advice += "run any code"
+    elif "trust_remote_code" in str(error):
+        advice = "it brings code of its own; --trust-remote-code runs it"
+    return InputError(f"pipeline {name!r} cannot be loaded ({first[:300]}): {advice}")

@@ -1,0 +1,94 @@
+"""What a store says about how its runs came to be: strictly JSON, nothing personal."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Any
+
+from asced_recorders.fingerprint import model_fingerprint
+from asced_recorders.schedulers import StepTable
+
+PACKAGES = ("asced-analysis", "torch", "diffusers", "transformers", "numpy", "zarr")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that matter for repeating a run."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device_facts(device: Any) -> dict[str, Any]:
+    """Device, thread count and the flags that change rounding."""
+    import torch
+
+    device = torch.device(device)
+    facts: dict[str, Any] = {
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "flags": {
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "cudnn_benchmark": bool(torch.backends.cudnn.benchmark),
+            "cudnn_tf32": bool(torch.backends.cudnn.allow_tf32),
+        },
+    }
+    if device.type == "cuda":
+        facts["device_name"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda
+    return facts
+
+
+def scheduler_facts(scheduler: Any, table: StepTable) -> dict[str, Any]:
+    """Class and configuration of a scheduler, and how its model's output is read."""
+    return {
+        "scheduler_class": table.scheduler_class,
+        "scheduler_config": public_config(scheduler.config),
+        "prediction_type": table.prediction_type,
+        "sigma_data": table.sigma_data,
+    }
+
+
+def pipeline_facts(pipe: Any, scheduler: Any, table: StepTable) -> dict[str, Any]:
+    """Everything known about a pipeline, as attributes of a store."""
+    network = next((getattr(pipe, n) for n in ("unet", "transformer") if _has(pipe, n)), None)
+    parameter = None if network is None else next(network.parameters(), None)
+    facts = {
+        "pipeline_class": type(pipe).__name__,
+        "model_fingerprint": model_fingerprint(pipe),
+        "versions": versions(),
+        **scheduler_facts(scheduler, table),
+    }
+    if parameter is not None:
+        facts["model_dtype"] = str(parameter.dtype).removeprefix("torch.")
+        facts |= device_facts(parameter.device)
+    return facts
+
+
+def public_config(config: Any) -> dict[str, Any]:
+    """A configuration without private entries (paths, versions), as JSON values."""
+    return {key: _json(value) for key, value in config.items() if not key.startswith("_")}
+
+
+def _has(pipe: Any, name: str) -> bool:
+    return getattr(pipe, name, None) is not None
+
+
+def _json(value: Any) -> Any:
+    """A value that JSON has, or its text."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else str(value)
+    if isinstance(value, dict):
+        return {str(key): _json(each) for key, each in value.items()}
+    if hasattr(value, "tolist"):
+        return _json(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_json(each) for each in value]
+    return str(value)

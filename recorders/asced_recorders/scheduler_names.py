@@ -1,0 +1,125 @@
+"""Schedulers by short names, with options from the command line."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from asced_recorders.schedulers import EDM, FLOW, REFUSED
+from asced_stores.errors import InputError
+
+SHORT_NAMES: Mapping[str, str] = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "deis": "DEISMultistepScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "dpm++2m": "DPMSolverMultistepScheduler",
+    "dpm++2s": "DPMSolverSinglestepScheduler",
+    "edm-dpm++": "EDMDPMSolverMultistepScheduler",
+    "edm-euler": "EDMEulerScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-a": "EulerAncestralDiscreteScheduler",
+    "flow-euler": "FlowMatchEulerDiscreteScheduler",
+    "flow-heun": "FlowMatchHeunDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "kdpm2": "KDPM2DiscreteScheduler",
+    "kdpm2-a": "KDPM2AncestralDiscreteScheduler",
+    "lcm": "LCMScheduler",
+    "lms": "LMSDiscreteScheduler",
+    "pndm": "PNDMScheduler",
+    "sasolver": "SASolverScheduler",
+    "tcd": "TCDScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+
+
+def make_scheduler(name: str | None, current: Any, options: Mapping[str, Any] | None = None) -> Any:
+    """Build another scheduler from a pipeline's own configuration.
+
+    Parameters
+    ----------
+    name : str or None
+        A short name, a class name of diffusers, or None for the present class.
+    current : SchedulerMixin
+        The pipeline's scheduler.
+    options : mapping, optional
+        Entries of the configuration to change.
+
+    Returns
+    -------
+    SchedulerMixin
+
+    Raises
+    ------
+    InputError
+        If the name or an option is unknown, or the model was not trained for such a scheduler.
+    """
+    import diffusers
+
+    class_name = type(current).__name__ if name is None else SHORT_NAMES.get(name, name)
+    if class_name in REFUSED:
+        raise InputError(f"{class_name} cannot be recorded: {REFUSED[class_name]}")
+    cls = getattr(diffusers, class_name, None)
+    if not isinstance(cls, type) or not hasattr(cls, "set_timesteps"):
+        near = difflib.get_close_matches(str(name), SHORT_NAMES, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(
+            f"unknown scheduler {name!r}{hint}: give a class of diffusers or one of "
+            f"{', '.join(SHORT_NAMES)}"
+        )
+    _check_kin(class_name, type(current).__name__, current)
+    known = set(inspect.signature(cls.__init__).parameters) - {"self"}
+    unknown = sorted(set(options or {}) - known)
+    if unknown:
+        raise InputError(
+            f"{class_name} has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+        )
+    try:
+        return cls.from_config(current.config, **dict(options or {}))
+    except (ValueError, NotImplementedError, TypeError, ImportError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"{class_name} cannot be built: {first}") from error
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+    """Read ``key=value`` pairs; values are JSON where they can be, else text.
+
+    Raises
+    ------
+    InputError
+        If a pair has no equals sign.
+    """
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"{pair!r} is not an option: write key=value")
+        try:
+            options[key] = json.loads(value.lower() if value in ("True", "False") else value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return options
+
+
+def _check_kin(wanted: str, present: str, current: Any) -> None:
+    """Refuse to give a model a scheduler of another parametrisation: it would sample garbage."""
+    for family, what in ((FLOW, "flow matching"), (EDM, "EDM preconditioning")):
+        flows = current.config.get("use_flow_sigmas") and family is FLOW
+        if (wanted in family) != (present in family or bool(flows)):
+            if family is FLOW and present in FLOW and _has_flow_sigmas(wanted):
+                continue
+            raise InputError(
+                f"the model was trained for {present}, which {wanted} does not fit: only one of "
+                f"them is for {what}"
+            )
+
+
+def _has_flow_sigmas(class_name: str) -> bool:
+    """Whether a solver can walk a flow (then the option use_flow_sigmas must be given)."""
+    import diffusers
+
+    cls = getattr(diffusers, class_name)
+    return "use_flow_sigmas" in inspect.signature(cls.__init__).parameters

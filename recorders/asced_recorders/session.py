@@ -1,0 +1,313 @@
+"""A store that is being written: made when the first batch is known, or opened to go on."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asced_recorders.capture import FIELDS, RunBuffer
+from asced_recorders.schedulers import StepTable
+from asced_recorders.writing import BackgroundWriter
+from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
+from asced_stores.errors import InputError, StoreExistsError, StoreNotFoundError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from asced_stores.writer import BatchWriter
+
+# What has to agree for a recording to go on: as written in the attributes by `record`.
+RESUMED = ("steps", "seed", "keep", "guidance_scale", "prompts_sha256", "pipeline_class")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to record, and how.
+
+    Parameters
+    ----------
+    fields : tuple of str
+        Some of ``eps, x0, x_init, x, sample, image``.
+    checkpoints : tuple of int
+        Steps whose entering sample is kept in float32; rising.
+    dtype : str
+        Of eps and x0: ``float16`` or ``float32``.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot be.
+    """
+
+    fields: tuple[str, ...] = FIELDS
+    checkpoints: tuple[int, ...] = ()
+    dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", tuple(self.fields))
+        object.__setattr__(self, "checkpoints", tuple(sorted({int(c) for c in self.checkpoints})))
+        unknown = sorted(set(self.fields) - set(FIELDS))
+        if unknown or not self.fields:
+            raise InputError(f"unknown fields {unknown}: give some of {', '.join(FIELDS)}")
+        if self.dtype not in ("float16", "float32"):
+            advice = " (bfloat16 loses up to 8 % of a dynamic)" if self.dtype == "bfloat16" else ""
+            raise InputError(f"eps and x0 cannot be {self.dtype}{advice}: give float16 or float32")
+        if self.checkpoints and self.checkpoints[0] < 0:
+            raise InputError(f"checkpoint {self.checkpoints[0]} is negative: steps count from 0")
+        if self.checkpoints and "x" not in self.fields:
+            raise InputError("checkpoints need the field x: add it to the fields")
+
+    def check_steps(self, steps: int) -> None:
+        """Raise an `InputError` if a checkpoint lies beyond the last step."""
+        if len(self.checkpoints) > steps:
+            raise InputError(f"{len(self.checkpoints)} checkpoints are more than {steps} steps")
+        beyond = [step for step in self.checkpoints if step >= steps]
+        if beyond:
+            raise InputError(
+                f"checkpoints {beyond} lie beyond the last step: give steps from 0 to {steps - 1}"
+            )
+
+
+def make_spec(
+    settings: Settings,
+    table: StepTable,
+    sample_shape: Sequence[int],
+    image_shape: Sequence[int] | None,
+    attributes: Mapping[str, Any],
+    extra: Sequence[VariableSpec] = (),
+) -> TrajectorySpec:
+    """Lay out what each run will consist of."""
+    fields = tuple(
+        name
+        for name in settings.fields
+        if not (name == "image" and image_shape is None)
+        and not (name == "x" and not settings.checkpoints)
+    )
+    shape = None if image_shape is None or "image" not in fields else tuple(image_shape)
+    return TrajectorySpec(
+        sample_shape=tuple(sample_shape),
+        timestep=table.timestep.tolist(),
+        alpha=table.alpha.tolist(),
+        sigma=table.sigma.tolist(),
+        checkpoints=settings.checkpoints,
+        image_shape=shape,  # type: ignore[arg-type]
+        fields=fields,
+        dtype=settings.dtype,
+        extra=tuple(extra),
+        attributes=attributes,
+    )
+
+
+class Session:
+    """One process's part in writing one store.
+
+    Parameters
+    ----------
+    out : str
+        Path or URL of the store.
+    runs : int, optional
+        Number of runs planned.
+    resume, overwrite : bool
+        Go on with a store that exists, or remove it first.
+    rank, world_size : int, optional
+        Which process this is, of how many; by default as the environment says.
+    depth : int
+        Batches in memory at once.
+    on_commit : callable, optional
+        Told each batch and its number of runs when it is committed.
+    storage_options : mapping, optional
+        For object storage.
+
+    Raises
+    ------
+    StoreExistsError
+        If a store lies there and neither `resume` nor `overwrite` is given.
+    """
+
+    def __init__(
+        self,
+        out: str,
+        *,
+        runs: int | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+        depth: int = 2,
+        on_commit: Callable[[int, int], None] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        from asced_stores.writer import placement
+
+        if resume and overwrite:
+            raise InputError("resume and overwrite exclude each other: choose one")
+        self.out = str(out)
+        self.runs = runs
+        self.resume = resume
+        self.overwrite = overwrite
+        self.rank, self.world_size = placement(rank, world_size)
+        self.launch = launch_id(self.rank, self.world_size)
+        self.storage_options = storage_options
+        self.store: TrajectoryStore | None = None
+        self.writer: BatchWriter | None = None
+        self._pending: Iterator[int] | None = None
+        self._checked = False
+        found = self._existing()
+        if found is not None and not resume and not overwrite and not self._is_ours(found):
+            raise StoreExistsError(
+                f"{out} exists already: choose another path, go on with it (--resume), or replace "
+                "it (--overwrite)"
+            )
+        if found is not None and resume:
+            self._join(found)
+        self.background = BackgroundWriter(self._write, depth=depth, on_commit=on_commit)
+
+    def ensure(self, spec: TrajectorySpec, batch_size: int) -> TrajectoryStore:
+        """Make the store if it is not there, else check that it is the same recording.
+
+        Of several processes the first makes it, and the others wait for it.
+        """
+        if self.store is None:
+            if self.world_size > 1:  # by this the others know the store
+                spec = replace(spec, attributes={**spec.attributes, "launch": self.launch})
+            if self.rank == 0:
+                self._join(
+                    TrajectoryStore.create(
+                        self.out,
+                        spec,
+                        runs=self.runs,
+                        batch_size=batch_size,
+                        overwrite=self.overwrite,
+                        storage_options=self.storage_options,
+                    )
+                )
+            else:
+                self._join(self._wait_for_store())
+        assert self.store is not None
+        if not self._checked:
+            check_resumable(self.store, spec, batch_size, self.runs)
+            self._checked = True
+        return self.store
+
+    def pending(self, batch_size: int) -> Iterator[int]:
+        """Batches that fall to this process and are not committed.
+
+        Parameters
+        ----------
+        batch_size : int
+            Runs in a batch, for a store that is not made yet.
+        """
+        if self._pending is not None:
+            yield from self._pending
+        else:
+            batches = itertools.count() if self.runs is None else range(-(-self.runs // batch_size))
+            yield from itertools.islice(batches, self.rank, None, self.world_size)
+
+    def submit(
+        self,
+        batch: int,
+        buffer: RunBuffer,
+        runs: Sequence[int],
+        scalars: Mapping[str, Any],
+        images: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Queue a batch; what the store has no variable for is left out."""
+        arrays = {} if images is None else {"image": images}
+        self.background.submit(batch, buffer, np.asarray(runs, dtype=np.int64), scalars, arrays)
+
+    def close(self, *, quietly: bool = False) -> None:
+        """Wait for the disk, and stop the threads."""
+        try:
+            self.background.close(quietly=quietly)
+        finally:
+            if self.writer is not None:
+                self.writer.close()
+
+    def _existing(self) -> TrajectoryStore | None:
+        try:
+            return TrajectoryStore.open(self.out, storage_options=self.storage_options)
+        except StoreNotFoundError:
+            return None
+
+    def _is_ours(self, store: TrajectoryStore) -> bool:
+        """Whether the first process of this very launch has made the store just now."""
+        return self.rank > 0 and store.spec.attributes.get("launch") == self.launch
+
+    def _wait_for_store(self, seconds: float = 3600.0) -> TrajectoryStore:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = self._existing()
+            if found is not None and self._is_ours(found):
+                return found
+            self.background.check()
+            time.sleep(0.2)
+        raise InputError(
+            f"process 0 of {self.world_size} did not make {self.out} within {seconds:.0f} s: "
+            "see its log, and whether all processes see the same file system"
+        )
+
+    def _join(self, store: TrajectoryStore) -> None:
+        self.store = store
+        self.writer = store.writer(self.rank, self.world_size)
+        self._pending = self.writer.pending_batches()
+
+    def _write(self, batch: int, arrays: dict[str, Any], runs: Any, scalars: Any) -> None:
+        assert self.writer is not None
+        assert self.store is not None
+        names = {variable.name for variable in self.store.spec.variables}
+        wanted = {name: array for name, array in arrays.items() if name in names}
+        self.writer.write_batch(batch, wanted, runs, scalars)
+
+
+def launch_id(rank: int, world_size: int) -> str:
+    """What the processes of one launch have in common and no other launch has.
+
+    torchrun and SLURM number their launches; without either it is random, and there is one
+    process.
+    """
+    keys = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
+    keys += ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+    found = [f"{key}={os.environ[key]}" for key in keys if key in os.environ]
+    if world_size == 1 or not found:
+        found = [uuid.uuid4().hex]
+    elif os.environ.get("LOCAL_WORLD_SIZE") == str(world_size):
+        found.append(f"parent={os.getppid()}")  # one node: the processes have one parent
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
+
+
+def check_resumable(
+    store: TrajectoryStore, spec: TrajectorySpec, batch_size: int, runs: int | None
+) -> None:
+    """Raise an `InputError` that says what differs, if a store is not the same recording."""
+    differing = []
+    if store.batch_size != batch_size:
+        differing.append(f"batch size {store.batch_size}, now {batch_size}")
+    if runs is not None and store.planned_runs != runs:
+        differing.append(f"{store.planned_runs} runs, now {runs}")
+    for name in RESUMED:
+        before, now = store.spec.attributes.get(name), spec.attributes.get(name)
+        if before != now:
+            differing.append(f"{name} {before}, now {now}")
+    differing += [
+        f"another {name.replace('_', ' ')}"
+        for name in ("scheduler_class", "prediction_type", "model_fingerprint")
+        if store.spec.attributes.get(name) != spec.attributes.get(name)
+    ]
+    if not differing and store.spec.to_json() != spec.to_json():
+        mine, theirs = spec.to_json(), store.spec.to_json()
+        differing += [name for name in mine if mine[name] != theirs[name]]
+    if not differing and store.fingerprint != spec.fingerprint:
+        differing.append("another scheduler configuration")
+    if differing:
+        raise InputError(
+            f"{store.path} was recorded with other settings ({'; '.join(differing)}): resume with "
+            "the same ones, or record to another path"
+        )
