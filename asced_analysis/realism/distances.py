@@ -34,11 +34,22 @@ def frechet_distance(
     float
         ``|m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2))`` (Heusel et al., arXiv 1706.08500).
     """
-    if len(vectors) < 2:
-        raise InputError(f"a Frechet distance needs at least 2 images, got {len(vectors)}")
+    return weighted_frechet_distance(vectors, np.ones(len(vectors), np.int64), mean, covariance)
+
+
+def weighted_frechet_distance(
+    vectors: Vectors,
+    counts: NDArray[np.int64],
+    mean: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+) -> float:
+    """`frechet_distance` where each vector counts so many times, as a bootstrap needs it."""
+    if counts.sum() < 2:
+        raise InputError(f"a Frechet distance needs at least 2 images, got {int(counts.sum())}")
     exact = np.asarray(vectors, np.float64)
-    difference = exact.mean(0) - mean
-    own = np.cov(exact, rowvar=False).reshape(covariance.shape)
+    centre = np.average(exact, axis=0, weights=counts)
+    difference = centre - mean
+    own = np.cov(exact, rowvar=False, fweights=counts).reshape(covariance.shape)
     # trace sqrt(C1 C2) = sum of roots of the eigenvalues of the symmetric R C1 R, R = sqrt(C2)
     values, basis = np.linalg.eigh(covariance)
     root = (basis * np.sqrt(np.maximum(values, 0))) @ basis.T

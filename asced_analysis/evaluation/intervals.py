@@ -1,0 +1,87 @@
+"""Bootstrap intervals over runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 1000
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval; None where there is nothing to estimate it from."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Value and interval."""
+        if self.value is None:
+            return "-"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3g}"
+        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+
+NOTHING = Estimate(None, None, None)
+
+
+def bootstrap(
+    statistic: Callable[[Counts], float], runs: int, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Interval of a statistic of weighted runs.
+
+    Parameters
+    ----------
+    statistic : callable
+        From how often each run was drawn, an int array (runs,), to a number.
+    runs : int
+    resamples, seed : int
+
+    Returns
+    -------
+    Estimate
+        The value with every run once; the interval is the percentile interval, shifted by the
+        distance of the resamples' median from the value, since distances between distributions
+        grow when runs repeat.
+    """
+    value = statistic(np.ones(runs, np.int64))
+    if runs < 2:
+        return Estimate(float(value), None, None)
+    rng = np.random.default_rng(seed)
+    drawn = [
+        statistic(np.bincount(rng.integers(0, runs, runs), minlength=runs))
+        for _ in range(resamples)
+    ]
+    low, middle, high = np.quantile(drawn, [0.025, 0.5, 0.975])
+    shift = value - middle
+    return Estimate(float(value), float(low + shift), float(high + shift))
+
+
+def mean_estimate(
+    values: NDArray[Any], weights: NDArray[Any] | None = None, *, seed: int = 0
+) -> Estimate:
+    """Mean of a value by run, or ratio of sums where each run has a weight; runs are resampled."""
+    values = np.asarray(values, np.float64)
+    weights = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+    if not len(values) or weights.sum() == 0:
+        return NOTHING
+    if len(values) < 2:
+        return Estimate(float((values * weights).sum() / weights.sum()), None, None)
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), RESAMPLES)
+    sums = counts @ weights
+    drawn = (counts @ (values * weights))[sums > 0] / sums[sums > 0]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(float((values * weights).sum() / weights.sum()), float(low), float(high))

@@ -1,0 +1,305 @@
+"""Judge a replay: what changed, for better or worse, and what the mask was worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.correction.controls import CONTROLS, Control
+from asced_analysis.correction.registry import make_strategy
+from asced_analysis.evaluation.effects import (
+    Effect,
+    damaged_locations,
+    effect_of,
+    pixel_change,
+    worth,
+)
+from asced_analysis.evaluation.intervals import mean_estimate
+from asced_analysis.evaluation.judges import choose_judge, pictures
+from asced_analysis.evaluation.quality import compare, quality_of
+from asced_analysis.evaluation.result import FORMAT, FORMAT_VERSION, Evaluation
+from asced_analysis.realism.distances import neighbour_radii
+from asced_analysis.realism.local import RealismModel, features, local_realism
+from asced_analysis.replay.planning import Plan
+from asced_analysis.replay.recording import Recording
+from asced_stores import TrajectoryStore, open_runs
+from asced_stores.errors import InputError
+
+NEIGHBOURS = 3
+AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class _Twins:
+    """Flagged runs of a replay beside their recorded twins."""
+
+    runs: NDArray[np.int64]
+    masks: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+
+
+def evaluate(
+    runs: TrajectoryStore | str | Path,
+    corrected: TrajectoryStore | str | Path,
+    *,
+    controls: bool | Sequence[Control] = True,
+    judge: str | RealismModel | None = None,
+    pipeline: Any = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Compare corrected runs with their recorded twins, as a judge sees both.
+
+    Parameters
+    ----------
+    runs : TrajectoryStore or path
+        The recording.
+    corrected : TrajectoryStore or path
+        What `replay` made of it.
+    controls : bool or sequence of str
+        Repeat the correction of the flagged runs at wrong places: ``shuffled``, ``foreground``,
+        ``everywhere``. True: all three, where the strategy has a mask; the flagged runs are sampled
+        again for each.
+    judge : {"judge", "teacher", "patches"} or RealismModel, optional
+        By default the embedded judge for `fashion`, patches for any other pipeline.
+    pipeline : DiffusionPipeline or str, optional
+        For the controls; by default the one the recording names.
+    progress : callable, optional
+        Called with parts done and parts in all.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    InputError
+        When the second store is no replay of the first.
+    """
+    recording = Recording(runs)
+    store = corrected if isinstance(corrected, TrajectoryStore) else TrajectoryStore.open(corrected)
+    ds = _checked(recording, store)
+    model = choose_judge(judge, recording)
+    names = _controls(controls, store)
+    parts = len(names) + 2
+    tell = progress or (lambda done, total: None)
+    twins = _flagged(recording, ds)
+    quality, others = _population(recording, ds, twins, model)
+    tell(1, parts)
+    before = local_realism(twins.before, model)
+    after = local_realism(twins.after, model)
+    damaged = damaged_locations(before)
+    effect = effect_of(before, after, twins.before, twins.after, damaged)
+    tell(2, parts)
+    of_controls: dict[str, Effect] = {}
+    areas: dict[str, float] = {}
+    if len(twins.runs):
+        sampler = _ControlSampler(recording, store, pipeline) if names else None
+        for done, name in enumerate(names):
+            assert sampler is not None
+            samples, masks = sampler.sample(name, twins)
+            maps = local_realism(samples, model)
+            of_controls[name] = effect_of(before, maps, twins.before, samples, damaged)
+            areas[name] = float(masks.mean())
+            tell(3 + done, parts)
+    inside, outside = pixel_change(twins.before, twins.after, twins.masks)
+    attributes = store.attributes
+    return Evaluation(
+        {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "judge": {"name": model.name, "neighbours": NEIGHBOURS, "card": model.card},
+            "replay_of": attributes["replay_of"],
+            "pipeline": recording.attributes.get("pipeline"),
+            "strategy": attributes["strategy"],
+            "correction_step": attributes["correction_step"],
+            "steps": recording.steps,
+            "control": attributes.get("control"),
+            "runs": int(ds.sizes["run"]),
+            "flagged": len(twins.runs),
+            "quality": quality,
+            "flagged_runs": {
+                "effect": effect.to_dict(),
+                "inside_mask": mean_estimate(inside[np.isfinite(inside)]).to_dict(),
+                "outside_mask": mean_estimate(outside[np.isfinite(outside)]).to_dict(),
+                "mask_area": float(twins.masks.mean()) if len(twins.runs) else None,
+            },
+            "other_runs": others,
+            "controls": {
+                name: {"effect": control.to_dict(), "mask_area": areas[name]}
+                for name, control in of_controls.items()
+            },
+            "worth_of_mask": worth(effect, of_controls) if of_controls else None,
+            "by_run": _by_run(twins, before, after, inside, outside),
+        }
+    )
+
+
+def _checked(recording: Recording, store: TrajectoryStore) -> Any:
+    """Dataset of the replay, if it is one of this recording."""
+    of = store.attributes.get("replay_of")
+    if of is None:
+        raise InputError(f"{store.path} is no replay; make one with `asced replay`")
+    if of != recording.store.fingerprint:
+        raise InputError(
+            f"{store.path} is a replay of another recording than {recording.store.path}; give the "
+            "recording it was made from"
+        )
+    ds = open_runs(store.path)
+    known = np.isin(ds["run"].values, recording.dataset["run"].values)
+    if not known.all():
+        raise InputError(f"{store.path} holds runs that {recording.store.path} does not have")
+    if ds.sizes["run"] <= NEIGHBOURS:
+        raise InputError(
+            f"{store.path} holds {ds.sizes['run']} complete runs; an evaluation needs more than "
+            f"{NEIGHBOURS}"
+        )
+    return ds
+
+
+def _controls(controls: bool | Sequence[Control], store: TrajectoryStore) -> list[Control]:
+    """Controls to run: none for strategies that correct whole runs, whatever the place."""
+    if controls is False or store.attributes["strategy"] == "none":
+        return []
+    strategy = make_strategy(
+        str(store.attributes["strategy"]), **store.attributes.get("strategy_parameters", {})
+    )
+    if strategy.whole_run:
+        return []
+    wanted = CONTROLS if controls is True else tuple(controls)
+    unknown = [name for name in wanted if name not in CONTROLS]
+    if unknown:
+        raise InputError(f"unknown control {unknown[0]!r}; choose some of {', '.join(CONTROLS)}")
+    return list(wanted)
+
+
+def _flagged(recording: Recording, ds: Any) -> _Twins:
+    """Flagged runs and their twins; memory grows with these alone."""
+    index = np.flatnonzero(ds["flagged"].values)
+    part = ds.isel(run=index)
+    runs = np.asarray(part["run"].values, np.int64)
+    return _Twins(
+        runs=runs,
+        masks=np.asarray(part["mask"].values, np.bool_),
+        scores=np.asarray(part["score"].values, np.float64),
+        before=pictures(recording.read(recording.select(runs), "sample")),
+        after=pictures(part["sample"].values),
+    )
+
+
+def _population(
+    recording: Recording, ds: Any, twins: _Twins, model: RealismModel
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Quality before and after, batch by batch, and how many unflagged runs changed."""
+    runs = np.asarray(ds["run"].values, np.int64)
+    place = {int(run): i for i, run in enumerate(runs)}
+    vectors, realism = [], []
+    for begin in range(0, len(runs), AT_ONCE):
+        batch = recording.select(runs[begin : begin + AT_ONCE])
+        samples = pictures(recording.read(batch, "sample"))
+        vectors.append(features(samples, model))
+        realism.append(local_realism(samples, model).mean((1, 2), dtype=np.float64))
+    first, first_realism = np.concatenate(vectors), np.concatenate(realism)
+    second, second_realism = first.copy(), first_realism.copy()
+    flagged = np.asarray(ds["flagged"].values, np.bool_)
+    changed = np.flatnonzero(~flagged & (np.asarray(ds["difference"].values) > 0))
+    for index in np.array_split(changed, max(1, -(-len(changed) // AT_ONCE))):
+        if len(index):
+            samples = pictures(ds["sample"].isel(run=index).values)
+            second[index] = features(samples, model)
+            second_realism[index] = local_realism(samples, model).mean((1, 2), dtype=np.float64)
+    if len(twins.runs):
+        index = np.array([place[int(run)] for run in twins.runs])
+        second[index] = features(twins.after, model)
+        second_realism[index] = local_realism(twins.after, model).mean((1, 2), dtype=np.float64)
+    radii = neighbour_radii(model.vectors, NEIGHBOURS)
+    quality = compare(
+        quality_of(first, first_realism, model, radii, NEIGHBOURS),
+        quality_of(second, second_realism, model, radii, NEIGHBOURS),
+        model,
+    )
+    worse = second_realism[changed] > first_realism[changed] if len(changed) else np.zeros(0)
+    largest = np.asarray(ds["difference"].values)[~flagged].max(initial=0.0)
+    others = {
+        "runs": int((~flagged).sum()),
+        "changed": len(changed),
+        "worse": int(worse.sum()),
+        "largest_difference": float(largest) if np.isfinite(largest) else None,
+    }
+    return quality, others
+
+
+class _ControlSampler:
+    """Samples the flagged runs again with the same correction at wrong places."""
+
+    def __init__(self, recording: Recording, store: TrajectoryStore, pipeline: Any) -> None:
+        from asced_analysis.replay.environment import matching_pipeline
+
+        self.recording = recording
+        self.attributes = store.attributes
+        self.pipe = matching_pipeline(recording.attributes, pipeline)
+
+    def sample(
+        self, control: Control, twins: _Twins
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Final samples (n, channel, y, x) and the masks used (n, y, x)."""
+        from asced_analysis.replay.environment import recorded_threads
+        from asced_analysis.replay.jobs import Job
+        from asced_analysis.replay.planning import control_plan
+
+        attributes = self.attributes
+        seed = int(attributes["correction_seed"])
+        known = Plan({int(run): m for run, m in zip(twins.runs, twins.masks, strict=True)})
+        plan = control_plan(known, control, self.recording, seed=seed)
+        start = attributes["start"]
+        job = Job(
+            recording=self.recording,
+            pipe=self.pipe,
+            strategy=make_strategy(
+                str(attributes["strategy"]), **attributes.get("strategy_parameters", {})
+            ),
+            target=int(attributes["correction_step"]),
+            begin=start if isinstance(start, int) else 0,
+            seed=seed,
+            plan=plan,
+            grow=0,
+        )
+        samples = []
+        with recorded_threads(self.recording.attributes):
+            for begin in range(0, len(twins.runs), AT_ONCE):
+                batch = self.recording.select(twins.runs[begin : begin + AT_ONCE])
+                samples.append(pictures(job.sample(batch)[0]))
+        return np.concatenate(samples), np.stack([plan.masks[int(run)] for run in twins.runs])
+
+
+def _by_run(
+    twins: _Twins,
+    before: NDArray[np.float32],
+    after: NDArray[np.float32],
+    inside: NDArray[np.float64],
+    outside: NDArray[np.float64],
+) -> list[dict[str, Any]]:
+    """What happened to each flagged run."""
+    return [
+        {
+            "run": int(twins.runs[i]),
+            "score": _finite(twins.scores[i]),
+            "mask_area": float(twins.masks[i].mean()),
+            "inside_mask": _finite(inside[i]),
+            "outside_mask": _finite(outside[i]),
+            "local_realism_before": float(before[i].mean()),
+            "local_realism_after": float(after[i].mean()),
+        }
+        for i in range(len(twins.runs))
+    ]
+
+
+def _finite(value: float) -> float | None:
+    """Return the number, or None where there is none: JSON knows no NaN."""
+    return float(value) if np.isfinite(value) else None

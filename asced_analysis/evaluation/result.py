@@ -1,0 +1,105 @@
+"""The result of an evaluation: JSON for machines, a table for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+from asced_stores.errors import InputError
+
+FORMAT = "asced-evaluation"
+FORMAT_VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a correction did; `docs/replay.md` describes every key of `data`."""
+
+    data: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Strictly JSON."""
+        return dict(json.loads(json.dumps(self.data, allow_nan=False)))
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the JSON file, whole or not at all."""
+        target = Path(path)
+        if target.exists() and not overwrite:
+            raise InputError(f"{target} exists; choose another name or pass --overwrite")
+        part = target.with_name(f".{target.name}.part")
+        part.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        part.replace(target)
+        return target
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read a file that `save` wrote."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(
+                f"there is no evaluation at {path}; make one with `asced evaluate`"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path} is no evaluation: {error}") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise InputError(f"{path} is no evaluation: expected format {FORMAT!r}")
+        return cls(data)
+
+    def summary(self) -> str:
+        """One line."""
+        data = self.data
+        change = _text(data["flagged_runs"]["effect"]["all"])
+        value = _text(data["worth_of_mask"]["all"]) if data["worth_of_mask"] else "not measured"
+        return f"flagged runs' local distance {change}; worth of the mask {value}"
+
+    def table(self) -> list[tuple[str, str]]:
+        """Rows for people: name, and figures with their 95 % intervals."""
+        data = self.data
+        rows = [
+            ("judge", data["judge"]["name"]),
+            ("flagged", f"{data['flagged']} of {data['runs']} runs"),
+        ]
+        for name, figure in data["quality"].items():
+            rows.append(
+                (
+                    name.replace("_", " "),
+                    f"{_number(figure['before'])} before, {_number(figure['after'])} after, "
+                    f"change {_text(figure['change'])}",
+                )
+            )
+        effect = data["flagged_runs"]["effect"]
+        if data["flagged"]:
+            rows += [
+                ("flagged, change of local distance", _text(effect["all"])),
+                ("  in the damaged tenth", _text(effect["damaged"])),
+                ("  elsewhere", _text(effect["undamaged"])),
+                ("  per changed pixel", _text(effect["per_changed_pixel"])),
+                ("flagged, share improved", _text(effect["improved"])),
+                ("pixel change inside the mask", _text(data["flagged_runs"]["inside_mask"])),
+                ("pixel change outside the mask", _text(data["flagged_runs"]["outside_mask"])),
+            ]
+        rows.append(("other runs that changed", str(data["other_runs"]["changed"])))
+        for name, control in (data["controls"] or {}).items():
+            rows.append((f"control {name}", _text(control["effect"]["all"])))
+        for where, figure in (data["worth_of_mask"] or {}).items():
+            against = f" (against {figure['best_control']})" if figure["best_control"] else ""
+            rows.append((f"worth of the mask, {where.replace('_', ' ')}", _text(figure) + against))
+        return rows
+
+
+def _number(estimate: Mapping[str, Any]) -> str:
+    return "-" if estimate["value"] is None else f"{estimate['value']:.4g}"
+
+
+def _text(estimate: Mapping[str, Any]) -> str:
+    """Value and interval."""
+    if estimate["value"] is None:
+        return "-"
+    if estimate["low"] is None:
+        return f"{estimate['value']:.3g}"
+    return f"{estimate['value']:.3g} ({estimate['low']:.3g} to {estimate['high']:.3g})"

@@ -1,0 +1,53 @@
+"""``asced evaluate``: what a correction did, as a judge sees it."""
+
+from __future__ import annotations
+
+import click
+
+from asced_cli.options import emit, json_option, progress_callback
+
+
+@click.command(
+    epilog="Example: asced evaluate runs.zarr corrected.zarr --out evaluation.json",
+)
+@click.argument("runs")
+@click.argument("corrected")
+@click.option("--out", help="JSON file to write.")
+@click.option(
+    "--judge",
+    type=click.Choice(["judge", "teacher", "patches"]),
+    help="Default: the embedded judge for fashion, patches for other pipelines.",
+)
+@click.option("--controls/--no-controls", default=True, show_default=True)
+@click.option("--pipeline", help="Name or folder, instead of the one the store names.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@json_option
+def command(
+    runs: str,
+    corrected: str,
+    out: str | None,
+    judge: str | None,
+    controls: bool,
+    pipeline: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Compare CORRECTED, a replay, with the RUNS it was made from."""
+    from pathlib import Path
+
+    from asced_analysis.evaluation import evaluate
+    from asced_stores.errors import InputError
+
+    if out and Path(out).exists() and not overwrite:
+        raise InputError(f"{out} exists; choose another name or pass --overwrite")
+    with progress_callback("evaluate") as tell:
+        result = evaluate(
+            runs, corrected, controls=controls, judge=judge, pipeline=pipeline, progress=tell
+        )
+    if out:
+        result.save(out, overwrite=overwrite)
+    emit(
+        result.to_dict(),
+        as_json=as_json,
+        table=[*result.table(), *([("written", out)] if out else [])],
+    )

@@ -1,0 +1,107 @@
+"""``asced replay``: recorded runs once more, with a correction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from asced_cli.options import emit, json_option, progress_callback
+
+
+@click.command(
+    epilog="Example: asced replay runs.zarr --thresholds thresholds.json --strategy ttc "
+    "--out corrected.zarr"
+)
+@click.argument("store")
+@click.option("--out", required=True, help="Store to write, run by run beside its twin.")
+@click.option("--thresholds", help="Whom, where and when to correct (asced calibrate).")
+@click.option(
+    "--strategy",
+    default="ttc",
+    show_default=True,
+    help="ttc, renoise, state_replacement, score_clipping, stochastic_steps, noise_denoise, "
+    "restart, or none, which brings the recording back.",
+)
+@click.option("--start", default="init", show_default=True, help="init, or a recorded checkpoint.")
+@click.option(
+    "--control",
+    type=click.Choice(["shuffled", "foreground", "everywhere"]),
+    help="Correct the same runs at the wrong place.",
+)
+@click.option("--step", type=int, help="T_c, instead of that of the thresholds.")
+@click.option("--seed", type=int, help="Of the correction's noise.")
+@click.option("--grow", type=int, help="Grow masks by so many pixels.")
+@click.option("--soft", type=int, default=0, show_default=True, help="Fade the edge over pixels.")
+@click.option("--noise-scale", type=float, help="Strength of the perturbation (ttc, renoise).")
+@click.option("--only-flagged", is_flag=True, help="Sample flagged runs alone; copy the others.")
+@click.option("--pipeline", help="Name or folder, instead of the one the store names.")
+@click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing store.")
+@json_option
+def command(
+    store: str,
+    out: str,
+    thresholds: str | None,
+    strategy: str,
+    start: str,
+    control: Any,
+    step: int | None,
+    seed: int | None,
+    grow: int | None,
+    soft: int,
+    noise_scale: float | None,
+    only_flagged: bool,
+    pipeline: str | None,
+    override: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Sample the runs of STORE again from the same noise, correcting the flagged ones."""
+    from asced_analysis.replay import exactness, replay
+    from asced_stores import open_runs
+    from asced_stores.errors import InputError
+
+    if start != "init" and not start.isdigit():
+        raise InputError(f"--start is init or a step, not {start!r}")
+    parameters = {} if noise_scale is None else {"noise_scale": noise_scale}
+    with progress_callback("replay") as tell:
+        twin = replay(
+            store,
+            out,
+            thresholds=thresholds,
+            strategy=strategy,
+            start="init" if start == "init" else int(start),
+            control=control,
+            step=step,
+            seed=seed,
+            grow=grow,
+            soft=soft,
+            only_flagged=only_flagged,
+            pipeline=pipeline,
+            override=override,
+            overwrite=overwrite,
+            progress=tell,
+            **parameters,
+        )
+    agreement = exactness(twin)
+    flagged = int(open_runs(twin.path)["flagged"].sum())
+    runs = agreement.runs + flagged
+    emit(
+        {
+            "out": out,
+            "runs": runs,
+            "flagged": flagged,
+            "strategy": strategy,
+            "control": control,
+            "start": start,
+            "exactness": agreement.to_dict(),
+        },
+        as_json=as_json,
+        table=[
+            ("written", out),
+            ("strategy", strategy if control is None else f"{strategy}, control {control}"),
+            ("flagged", f"{flagged} of {runs} runs"),
+            ("exactness", agreement.sentence()),
+        ],
+    )
