@@ -1,0 +1,58 @@
+"""Plots of every public result: labelled with units, legible at notebook width, colour-blind safe.
+
+Every function takes ``ax=None`` and returns the Axes (or, where it needs several, the Figure).
+Importing this package loads no matplotlib; drawing does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asced_analysis.plots.curves import dynamics_curves as dynamics_curves
+    from asced_analysis.plots.curves import phase_curve as phase_curve
+    from asced_analysis.plots.curves import quantile_heatmap as quantile_heatmap
+    from asced_analysis.plots.curves import region_acceleration as region_acceleration
+    from asced_analysis.plots.curves import region_frequency as region_frequency
+    from asced_analysis.plots.images import film_strip as film_strip
+    from asced_analysis.plots.images import pixel_map as pixel_map
+    from asced_analysis.plots.results import comparison as comparison
+    from asced_analysis.plots.results import feature_ranking as feature_ranking
+    from asced_analysis.plots.results import run_phases as run_phases
+    from asced_analysis.plots.style import save_figure as save_figure
+
+_HOMES = {
+    "comparison": "results",
+    "dynamics_curves": "curves",
+    "feature_ranking": "results",
+    "film_strip": "images",
+    "phase_curve": "curves",
+    "pixel_map": "images",
+    "quantile_heatmap": "curves",
+    "region_acceleration": "curves",
+    "region_frequency": "curves",
+    "run_phases": "results",
+    "save_figure": "style",
+}
+
+__all__ = [
+    "comparison",
+    "dynamics_curves",
+    "feature_ranking",
+    "film_strip",
+    "phase_curve",
+    "pixel_map",
+    "quantile_heatmap",
+    "region_acceleration",
+    "region_frequency",
+    "run_phases",
+    "save_figure",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a plot's module when it is used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

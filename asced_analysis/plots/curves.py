@@ -1,0 +1,265 @@
+"""Curves and heat maps over steps: dynamics, quantiles, phases, regions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asced_analysis.plots import style
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+    from asced_analysis.phases import Phases
+
+_AXIS_LABELS = {
+    "step": "step (0 = noise)",
+    "normalised_time": "normalised time (0 = noise, 1 = image)",
+    "log_snr": "log-SNR (nats; noise to the left)",
+}
+_MEASURES = {
+    "dynamics": "|change| per step",
+    "difference": "change per step",
+    "magnitude": "magnitude",
+    "value": "value",
+}
+
+
+def dynamics_curves(
+    statistics: xr.Dataset,
+    phases: Phases | None = None,
+    *,
+    axis: str = "step",
+    ax: Axes | None = None,
+) -> Axes:
+    """Median and quantile bands by step, with the phases behind them.
+
+    Parameters
+    ----------
+    statistics : xarray.Dataset
+        Result of `step_statistics`; groups are drawn as one median curve each.
+    phases : Phases, optional
+        Shown as shading with intervals.
+    axis : {"step", "log_snr"}
+        Horizontal axis.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    import seaborn as sns
+
+    if axis not in ("step", "log_snr"):
+        raise InputError(f"no axis {axis!r}; choose step or log_snr")
+    with style.look():
+        ax = style.axes(ax)
+        x = statistics[axis].values
+        median = statistics["median"]
+        groups = [dim for dim in median.dims if dim != "step"]
+        if groups:
+            names = statistics[groups[0]].values
+            colours = sns.color_palette("colorblind", len(names))
+            for name, colour in zip(names, colours, strict=True):
+                chosen = median.sel({groups[0]: name}).values
+                ax.plot(x, chosen, color=colour, label=f"{groups[0]} {name}")
+        else:
+            _bands(ax, x, statistics)
+            ax.plot(x, median.values, color=style.BLUE, lw=2, label="median")
+        if statistics.attrs["measure"] in ("dynamics", "magnitude"):
+            ax.set_yscale("log")
+        units = statistics.attrs["units"]
+        quantity = _MEASURES[statistics.attrs["measure"]]
+        name = statistics.attrs["signal"].replace("_", " ")
+        ax.set(xlabel=_AXIS_LABELS[axis], ylabel=f"{name}: {quantity}\n({units})")
+        ax.set_title(f"{statistics.attrs['runs']:,} runs, all pixels")
+        ax.margins(x=0.02)
+        if phases is not None:
+            style.shade_phases(ax, phases, axis)
+        ax.legend(loc="best", fontsize="small")
+    return ax
+
+
+def quantile_heatmap(statistics: xr.Dataset, *, ax: Axes | None = None) -> Axes:
+    """Heat map step x quantile, on a logarithmic colour scale.
+
+    Parameters
+    ----------
+    statistics : xarray.Dataset
+        Result of `step_statistics` without groups. The quantiles are taken anew from the counts,
+        finely, whatever was asked for.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    from matplotlib.colors import LogNorm
+
+    from asced_analysis.statistics import counts_of
+
+    if set(statistics["median"].dims) != {"step"}:
+        raise InputError("a heat map needs statistics without groups; select one group first")
+    levels = np.array([0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999])
+    table = counts_of(statistics).quantile(levels)
+    positive = table[table > 0]
+    with style.look():
+        ax = style.axes(ax)
+        steps = statistics["step"].values
+        edges = np.concatenate([steps - 0.5, steps[-1:] + 0.5])
+        norm = LogNorm(positive.min(), positive.max()) if positive.size else None
+        image = ax.pcolormesh(
+            edges, np.arange(levels.size + 1), table, cmap=style.SEQUENTIAL, norm=norm
+        )
+        ax.set_yticks(np.arange(levels.size) + 0.5, [f"{100 * level:g} %" for level in levels])
+        ax.set(xlabel=_AXIS_LABELS["step"], ylabel="quantile")
+        ax.grid(visible=False)
+        name = statistics.attrs["signal"].replace("_", " ")
+        label = f"{name}: {_MEASURES[statistics.attrs['measure']]} ({statistics.attrs['units']})"
+        ax.figure.colorbar(image, ax=ax, label=label)
+        ax.set_title(f"{statistics.attrs['runs']:,} runs, all pixels")
+    return ax
+
+
+def phase_curve(phases: Phases, *, axis: str = "step", ax: Axes | None = None) -> Axes:
+    """The activity curve with the two boundaries and their intervals.
+
+    Parameters
+    ----------
+    phases : Phases
+        Result of `segment_phases`.
+    axis : {"step", "normalised_time", "log_snr"}
+        Horizontal axis.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    if axis not in _AXIS_LABELS:
+        raise InputError(f"no axis {axis!r}; choose one of {', '.join(_AXIS_LABELS)}")
+    with style.look():
+        ax = style.axes(ax)
+        curve = phases.activity
+        ax.plot(curve[axis].values, 100 * curve.values, color=style.BLUE, marker="o", ms=4)
+        ax.set(
+            xlabel=_AXIS_LABELS[axis],
+            ylabel=f"active pixels (% beyond {phases.cutoff:g} robust units)",
+        )
+        ax.set_ylim(0, 115 * float(curve.max()) or 1)
+        ax.margins(x=0.02)
+        style.shade_phases(ax, phases, axis)
+        ax.set_title(
+            f"Activity of {phases.runs:,} runs; no phases: p = {phases.p_value:.2g}; "
+            f"{100 * phases.confidence:g} % intervals"
+        )
+    return ax
+
+
+def region_acceleration(profile: pd.DataFrame, *, run: Any = None, ax: Axes | None = None) -> Axes:
+    """Dynamics of an artifact region against the rest of its image (the paper's figure 4c).
+
+    Parameters
+    ----------
+    profile : pandas.DataFrame
+        Result of `region_profile`: columns ``step, place, dynamics, acceleration``.
+    run : optional
+        Name of the run for the title.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    with style.look():
+        ax = style.axes(ax)
+        colours = {"region": style.VERMILION, "rest": style.BLUE}
+        marks = {"region": "o", "rest": "s"}
+        for place, rows in profile.groupby("place", sort=False):
+            ax.plot(
+                rows["step"],
+                rows["acceleration"],
+                color=colours[str(place)],
+                marker=marks[str(place)],
+                ms=4,
+                label={"region": "region", "rest": "rest of the image"}[str(place)],
+            )
+        ax.axhline(0, color=style.GREY, lw=1)
+        ax.set(xlabel=_AXIS_LABELS["step"], ylabel="acceleration |D(k)| - |D(k-1)|\n(data units)")
+        if run is not None:
+            ax.set_title(f"Run {run}")
+        ax.legend(fontsize="small")
+    return ax
+
+
+def region_frequency(
+    regions: pd.DataFrame, *, steps: int, phases: Phases | None = None, ax: Axes | None = None
+) -> Axes:
+    """How often abnormal dynamics begin, by normalised step (the paper's figure 7).
+
+    Parameters
+    ----------
+    regions : pandas.DataFrame
+        Result of `artifact_regions`.
+    steps : int
+        Number of steps of the runs.
+    phases : Phases, optional
+        Shown as shading.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    with style.look():
+        ax = style.axes(ax)
+        edges = (np.arange(steps + 1) - 0.5) / steps
+        onset = regions["onset_step"].to_numpy(float) / steps
+        total = max(1, len(onset))
+        share, _ = np.histogram(onset, edges)
+        ax.bar(
+            (edges[:-1] + edges[1:]) / 2,
+            100 * share / total,
+            width=0.9 / steps,
+            color=style.VERMILION,
+        )
+        ax.set(
+            xlabel="normalised step of onset (0 = noise, 1 = image)",
+            ylabel="share of abnormal regions (%)",
+            xlim=(-0.02, 1.02),
+        )
+        ax.set_title(f"{len(onset):,} regions in {regions['run'].nunique():,} runs")
+        if phases is not None:
+            style.shade_phases(ax, phases, "normalised_time")
+    return ax
+
+
+def _bands(ax: Axes, x: Any, statistics: xr.Dataset) -> None:
+    """Bands between symmetric quantiles, the widest the palest."""
+    levels = statistics["probability"].values
+    table = statistics["quantile"].transpose("probability", "step").values
+    pairs = [
+        (low, high)
+        for low, lower in enumerate(levels)
+        for high, upper in enumerate(levels)
+        if lower < 0.5 and abs(lower + upper - 1) < 1e-9
+    ]
+    for number, (low, high) in enumerate(sorted(pairs, key=lambda pair: levels[pair[0]])):
+        ax.fill_between(
+            x,
+            table[low],
+            table[high],
+            color=style.BLUE,
+            alpha=0.16 + 0.14 * number,
+            lw=0,
+            label=f"{100 * levels[low]:g} to {100 * levels[high]:g} %",
+        )

@@ -1,0 +1,133 @@
+"""One look for all plots: the colour-blind safe palette of Okabe and Ito, and notebook widths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from asced_analysis.phases import Phases
+
+BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+GREY = "#595959"
+PHASE_COLOURS = {"Profiling": "#56B4E9", "Mutation": ORANGE, "Refinement": GREEN}
+SEQUENTIAL = "cividis"
+"""A colour map that reads the same with and without colour vision."""
+
+WIDTH = 7.2
+"""Inches; a notebook column."""
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Seaborn's whitegrid at notebook scale, for the plot being drawn only."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    own = {"axes.titlesize": "medium", "legend.frameon": True}
+    style, scale = sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9)
+    with style, scale, mpl.rc_context(own):
+        yield
+
+
+def axes(ax: Axes | None, *, height: float = 3.8) -> Axes:
+    """The axes that were given, or new ones in a figure that no window manager holds.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+    height : float, optional
+        Of a new figure, in inches.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    if ax is not None:
+        return ax
+    new: Axes = figure(height=height).subplots()
+    return new
+
+
+def figure(*, width: float = WIDTH, height: float = 3.8) -> Figure:
+    """A new figure that shows in a notebook and needs no closing.
+
+    Parameters
+    ----------
+    width, height : float
+        Inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained", dpi=110)
+
+
+def shade_phases(ax: Axes, phases: Phases, axis: str) -> None:
+    """Shade the three phases behind a plot and name them along the top.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        What is shaded; its limits stay as they are.
+    phases : Phases
+        Whose population boundaries.
+    axis : {"step", "normalised_time", "log_snr"}
+        What the horizontal axis shows.
+    """
+    low, high = ax.get_xlim()
+    inner = [getattr(boundary, axis) for boundary in phases.population]
+    if inner[0] != inner[0]:
+        return
+    ends = [low, *inner, high]
+    for (name, colour), left, right in zip(PHASE_COLOURS.items(), ends[:-1], ends[1:], strict=True):
+        ax.axvspan(left, right, color=colour, alpha=0.13, lw=0, zorder=0)
+        narrow = right - left < 0.13 * (high - low)
+        ax.text(
+            (left + right) / 2 if not narrow else right - 0.01 * (high - low),
+            0.98,
+            name,
+            transform=ax.get_xaxis_transform(),
+            ha="right" if narrow else "center",
+            va="top",
+            fontsize="small",
+            color=GREY,
+            bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
+        )
+    for boundary in phases.population:
+        ax.axvline(getattr(boundary, axis), color=GREY, lw=1, ls="--", zorder=1)
+        ax.axvspan(*getattr(boundary, f"{axis}_interval"), color=GREY, alpha=0.2, lw=0, zorder=0)
+    ax.set_xlim(low, high)
+
+
+def save_figure(drawn: Axes | Figure, path: str | os.PathLike[str]) -> None:
+    """Write a plot as PNG, SVG or PDF.
+
+    Parameters
+    ----------
+    drawn : matplotlib.axes.Axes or matplotlib.figure.Figure
+        What a plot function returned.
+    path : path
+        Its ending decides the form.
+
+    Raises
+    ------
+    InputError
+        When matplotlib has no such form.
+    """
+    figure_of: Any = drawn if hasattr(drawn, "savefig") else drawn.get_figure()
+    form = os.fspath(path).rpartition(".")[2].lower()
+    if form not in figure_of.canvas.get_supported_filetypes():
+        raise InputError(f"no figure format {form!r}; use png, svg or pdf")
+    figure_of.savefig(path, bbox_inches="tight")

@@ -1,0 +1,96 @@
+"""``asced phases``: the boundaries Profiling | Mutation | Refinement."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from asced_cli.options import emit, endpoint_option, json_option
+
+if TYPE_CHECKING:
+    from asced_analysis.phases import Boundary, Phases
+
+
+@click.command(epilog="Example: asced phases runs.zarr --out phases.json --plot phases.png")
+@click.argument("store", metavar="STORE")
+@click.option("--out", type=click.Path(), help="Write boundaries, intervals and curves (*.json).")
+@click.option("--plot", type=click.Path(), help="Draw the activity curve (*.png, *.svg, *.pdf).")
+@click.option(
+    "--cutoff", type=float, default=3.0, show_default=True, help="Robust units of an active pixel."
+)
+@click.option(
+    "--unit",
+    type=click.Choice(["step", "run"]),
+    default="step",
+    show_default=True,
+    help="Robust unit of the run at each step, or over all its steps.",
+)
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the intervals.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@endpoint_option
+@json_option
+def command(
+    store: str,
+    out: str | None,
+    plot: str | None,
+    cutoff: float,
+    unit: str,
+    confidence: float,
+    seed: int,
+    overwrite: bool,
+    endpoint: str | None,
+    as_json: bool,
+) -> None:
+    """Find where Mutation and Refinement begin in the runs of STORE, with intervals."""
+    from asced_analysis.phases import segment_phases
+    from asced_analysis.saving import check_target, save
+    from asced_cli.commands.stats import check_figure
+    from asced_stores import open_runs
+
+    if out:
+        check_target(out, ".json", overwrite=overwrite)
+    if plot:
+        check_figure(plot, overwrite=overwrite)
+    ds = open_runs(store, storage_options={"endpoint": endpoint} if endpoint else None)
+    phases = segment_phases(
+        ds,
+        cutoff=cutoff,
+        unit=unit,  # type: ignore[arg-type]
+        confidence=confidence,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+    )
+    if out:
+        save(phases, out, overwrite=overwrite)
+    if plot:
+        from asced_analysis import plots
+
+        plots.save_figure(plots.phase_curve(phases), plot)
+    emit(json.loads(phases.to_json(per_run=False)), as_json=as_json, table=_table(phases))
+
+
+def _table(phases: Phases) -> list[tuple[str, str]]:
+    """The boundaries as people read them."""
+    return [
+        ("runs", str(phases.runs)),
+        ("Profiling | Mutation", _row(phases.population.mutation)),
+        ("Mutation | Refinement", _row(phases.population.refinement)),
+        ("no phases at all", f"p = {phases.p_value:.3g} ({phases.attributes['test']})"),
+        ("intervals", f"{100 * phases.confidence:g} % by bootstrap over runs"),
+    ]
+
+
+def _row(boundary: Boundary) -> str:
+    """Step, normalised time and log-SNR of a boundary, each with its interval."""
+    if boundary.step != boundary.step:
+        return "none found: activity does not rise and fall again"
+    step = "step {:.0f} [{:.0f}, {:.0f}]".format(boundary.step, *boundary.step_interval)
+    time = "time {:.2f} [{:.2f}, {:.2f}]".format(
+        boundary.normalised_time, *boundary.normalised_time_interval
+    )
+    snr = "log-SNR {:.2f} [{:.2f}, {:.2f}]".format(boundary.log_snr, *boundary.log_snr_interval)
+    return f"{step}   {time}   {snr}"

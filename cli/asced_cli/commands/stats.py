@@ -1,0 +1,149 @@
+"""``asced stats``: exact quantiles of the score dynamics by step."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from asced_cli.options import emit, endpoint_option, json_option
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@click.command(epilog="Example: asced stats runs.zarr --out stats.zarr")
+@click.argument("store", metavar="STORE")
+@click.option(
+    "--signal",
+    type=click.Choice(["weighted_score", "predicted_x0", "innovation", "eps", "x0"]),
+    default="weighted_score",
+    show_default=True,
+    help="What to follow over the steps.",
+)
+@click.option(
+    "--measure",
+    type=click.Choice(["dynamics", "difference", "magnitude", "value"]),
+    default="dynamics",
+    show_default=True,
+    help="|D|, signed D, |signal| or the signed signal.",
+)
+@click.option(
+    "--quantiles",
+    default="0.01,0.05,0.5,0.95,0.99",
+    show_default=True,
+    help="Probabilities, separated by commas.",
+)
+@click.option("--by", help="Group by channel, label, prompt or another coordinate of the runs.")
+@click.option("--add", "added", multiple=True, metavar="STATS", help="Earlier results to add.")
+@click.option("--out", type=click.Path(), help="Write the statistics and counts (*.zarr).")
+@click.option("--plot", type=click.Path(), help="Draw the dynamics curves (*.png, *.svg, *.pdf).")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@endpoint_option
+@json_option
+def command(
+    store: str,
+    signal: str,
+    measure: Any,
+    quantiles: str,
+    by: str | None,
+    added: tuple[str, ...],
+    out: str | None,
+    plot: str | None,
+    overwrite: bool,
+    endpoint: str | None,
+    as_json: bool,
+) -> None:
+    """Median, MAD and quantiles by step, over all pixels of all runs of STORE.
+
+    Memory does not grow with the number of runs. The counts are saved with the result, so that
+    runs of another store are added later with --add, without reading the old ones.
+    """
+    from asced_analysis.saving import check_target, load, save
+    from asced_analysis.statistics import merge_statistics, step_statistics
+    from asced_stores import open_runs
+
+    levels = _probabilities(quantiles)
+    if out:
+        check_target(out, ".zarr", overwrite=overwrite)
+    if plot:
+        check_figure(plot, overwrite=overwrite)
+    earlier = [load(path) for path in added]
+    ds = open_runs(store, storage_options={"endpoint": endpoint} if endpoint else None)
+    result = step_statistics(
+        ds, signal, levels, measure=measure, by=by, progress=sys.stderr.isatty()
+    )
+    if earlier:
+        result = merge_statistics([result, *earlier], levels)
+    if out:
+        save(result, out, overwrite=overwrite)
+    if plot:
+        from asced_analysis import plots
+
+        plots.save_figure(plots.dynamics_curves(result), plot)
+    emit(_facts(result), as_json=as_json, table=_table(result))
+    if "note" in result.attrs:
+        click.echo(f"note: {result.attrs['note']}", err=True)
+
+
+def _probabilities(text: str) -> list[float]:
+    """Numbers between 0 and 1, separated by commas."""
+    from asced_stores.errors import InputError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--quantiles {text!r}; expected numbers like 0.05,0.5,0.95") from None
+
+
+def check_figure(path: str, *, overwrite: bool) -> None:
+    """Refuse a figure that exists, before the work."""
+    from pathlib import Path
+
+    from asced_stores.errors import InputError
+
+    if Path(path).exists() and not overwrite:
+        raise InputError(f"{path} exists; choose another name, or pass --overwrite")
+
+
+def _facts(result: xr.Dataset) -> dict[str, Any]:
+    """What a machine wants to know; NaN and infinity are null."""
+    names = ("median", "mad", "mean", "quantile", "count", "nan", "infinite")
+    return {
+        **{name: result.attrs[name] for name in ("signal", "measure", "by", "runs", "units")},
+        "step": result["step"].values.tolist(),
+        "probability": result["probability"].values.tolist(),
+        **{name: _null(result[name].values.tolist()) for name in names},
+    }
+
+
+def _null(value: Any) -> Any:
+    """Null for numbers that JSON cannot hold."""
+    if isinstance(value, list):
+        return [_null(entry) for entry in value]
+    return value if not isinstance(value, float) or abs(value) < float("inf") else None
+
+
+def _table(result: xr.Dataset) -> list[tuple[str, str]]:
+    """Head and one row a step."""
+    rows = [
+        ("runs", str(result.attrs["runs"])),
+        ("signal", f"{result.attrs['signal']}, {result.attrs['measure']}"),
+        ("not finite", f"{int(result['nan'].sum())} NaN, {int(result['infinite'].sum())} infinite"),
+    ]
+    if set(result["median"].dims) != {"step"}:
+        by = result.attrs["by"]
+        return [*rows, ("groups", f"{result.sizes[by]} by {by}; numbers with --json or --out")]
+    levels = result["probability"].values
+    rows.append(("step", "".join(f"{name:>12}" for name in ("median", "MAD", *map(_name, levels)))))
+    for step in result["step"].values:
+        row = result.sel(step=step)
+        numbers = [row["median"].item(), row["mad"].item(), *row["quantile"].values]
+        rows.append((f"{step:>4}", "".join(f"{number:>12.4g}" for number in numbers)))
+    return rows
+
+
+def _name(probability: float) -> str:
+    """``0.05`` as ``5 %``."""
+    return f"{100 * probability:g} %"
