@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from asced_stores.errors import InputError
 from asced_stores.index import RunIndex, Select, load_index
-from asced_stores.reading import read_slots
+from asced_stores.reading import read_rows
 from asced_stores.spec import TrajectorySpec
 from asced_stores.store import TrajectoryStore
 
@@ -160,20 +160,14 @@ def _copy(
             rows = np.arange(len(index))[batch * batch_size : (batch + 1) * batch_size]
             part = index.take(rows)
             with np.errstate(over="ignore"):
-                arrays = {name: _gather(source, name, part) for name in store.layouts}
+                arrays = {
+                    name: read_rows(source.place, layout, part["batch"], part["slot"])
+                    for name, layout in source.layouts.items()
+                }
             writer.write_batch(batch, arrays, part["run"], {name: part[name] for name in scalars})
             if progress is not None:
                 progress(batch + 1, store.batches)
     return store
-
-
-def _gather(source: TrajectoryStore, name: str, part: RunIndex) -> NDArray[Any]:
-    """Read one variable of some runs, which may lie in several batches."""
-    layout = source.layouts[name]
-    pieces = [
-        read_slots(source.place, layout, batch, part["slot"][rows]) for batch, rows in part.groups()
-    ]
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def parse_runs(text: str) -> NDArray[np.int64]:

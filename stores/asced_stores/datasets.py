@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from asced_stores.index import RunIndex, Select, load_index
 from asced_stores.layout import ArrayLayout
 from asced_stores.places import open_place
-from asced_stores.reading import read_slots
+from asced_stores.reading import read_rows
 from asced_stores.store import TrajectoryStore
 
 if TYPE_CHECKING:
@@ -108,18 +108,7 @@ class LazyVariable:
         rows = np.arange(self.shape[0])[runs]
         outer = np.atleast_1d(rows)
         bounds, inner = _bounds(steps, self.shape[1])
-        pieces = []
-        starts = np.flatnonzero(np.diff(self._batches[outer], prepend=-1))
-        for part in np.split(outer, starts[1:]):
-            if len(part):
-                batch = int(self._batches[part[0]])
-                slots = self._slots[part]
-                pieces.append(read_slots(place, self._layout, batch, slots, bounds))
-        empty = (0, bounds.stop - bounds.start, *self.shape[2:])
-        if len(pieces) == 1:
-            data = pieces[0]
-        else:
-            data = np.concatenate(pieces) if pieces else np.empty(empty, self.dtype)
+        data = read_rows(place, self._layout, self._batches[outer], self._slots[outer], bounds)
         data = data[:, inner]
         if rest:
             own = data.ndim - len(self.shape) + 2

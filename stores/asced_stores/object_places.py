@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import uuid
@@ -86,32 +87,10 @@ class ObjectPlace(Place):
             raise DamagedStoreError(f"{key} in {self.url} is longer than {limit} bytes")
         return bytes(answer.bytes())
 
-    def read_into(self, key: str, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
-        """Fill buffers from an object."""
-        size = self.size(key) if any(offset < 0 for offset, _ in requests) else None
-        starts, lengths = [], []
-        for offset, buffers in requests:
-            start = offset if size is None or offset >= 0 else size + offset
-            if start < 0:
-                raise EOFError(key)
-            starts.append(start)
-            lengths.append(sum(memoryview(b).nbytes for b in buffers))
-        try:
-            answers = self._store.get_ranges(key, starts=starts, lengths=lengths)
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            if self.size(key) < max(map(sum, zip(starts, lengths, strict=True))):
-                raise EOFError(key) from error
-            raise
-        for answer, length, (_, buffers) in zip(answers, lengths, requests, strict=True):
-            data, at = memoryview(answer).cast("B"), 0
-            if data.nbytes != length:
-                raise EOFError(key)
-            for buffer in buffers:
-                target = memoryview(buffer).cast("B")
-                target[:] = data[at : at + target.nbytes]
-                at += target.nbytes
+    @contextlib.contextmanager
+    def reader(self, key: str) -> Iterator[ObjectReader]:
+        """Open an object, to fill buffers from it."""
+        yield ObjectReader(self._store, key)
 
     def size(self, key: str) -> int:
         """Length in bytes."""
@@ -182,3 +161,48 @@ class ObjectPlace(Place):
             self._store.copy(source_key, key)
             return
         self.create(key, [source.read(source_key)], owner="copy")
+
+
+class ObjectReader:
+    """An object of a store."""
+
+    def __init__(self, store: Any, key: str) -> None:
+        self._store = store
+        self._key = key
+
+    def read_into(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
+        """Fill buffers; see `asced_stores.places.Reader`."""
+        starts, lengths, targets = [], [], []
+        for offset, buffers in requests:
+            length = sum(memoryview(buffer).nbytes for buffer in buffers)
+            if offset < 0:
+                options = {"range": {"suffix": -offset}}
+                tail = memoryview(self._store.get(self._key, options=options).bytes())
+                _fill(buffers, tail[:length], length, self._key)
+            elif length:
+                starts.append(offset)
+                lengths.append(length)
+                targets.append(buffers)
+        if not starts:
+            return
+        try:
+            answers = self._store.get_ranges(self._key, starts=starts, lengths=lengths)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            size = int(self._store.head(self._key)["size"])
+            if size < max(map(sum, zip(starts, lengths, strict=True))):
+                raise EOFError(self._key) from error
+            raise
+        for answer, length, buffers in zip(answers, lengths, targets, strict=True):
+            _fill(buffers, memoryview(answer).cast("B"), length, self._key)
+
+
+def _fill(buffers: Sequence[Any], data: memoryview, length: int, key: str) -> None:
+    if data.nbytes != length:
+        raise EOFError(key)
+    at = 0
+    for buffer in buffers:
+        target = memoryview(buffer).cast("B")
+        target[:] = data[at : at + target.nbytes]
+        at += target.nbytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from asced_stores.errors import DamagedBatchError, InputError
 from asced_stores.index import RunIndex, Select, load_index
 from asced_stores.layout import ArrayLayout
-from asced_stores.places import Place
+from asced_stores.places import Place, Reader
 from asced_stores.shards import ABSENT, check_chunk, read_index
 from asced_stores.store import TrajectoryStore
 
@@ -25,6 +26,7 @@ def read_shard(
     *,
     runs: slice | None = None,
     steps: slice | None = None,
+    out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """Read the part of a shard that some runs and steps lie in, and check it.
 
@@ -38,6 +40,8 @@ def read_shard(
         Slots within the batch, without a step.
     steps : slice, optional
         Along the variable's first own dimension, without a step.
+    out : ndarray, shape (runs, steps, ...), optional
+        Where the values go.
 
     Returns
     -------
@@ -50,57 +54,71 @@ def read_shard(
     """
     key = layout.key(batch)
     where = f"batch {batch} of {place.url} ({key})"
-    tail = bytearray(layout.index_nbytes)
-    row = _cover(runs, layout.batch_size, layout.inner[0])
-    column = _cover(steps, layout.variable.shape[0], layout.inner[1])
-    grid_rows = range(row.start // layout.inner[0], row.stop // layout.inner[0])
-    grid_columns = range(column.start // layout.inner[1], column.stop // layout.inner[1])
-    shape = (row.stop - row.start, column.stop - column.start, *layout.variable.shape[1:])
-    out = np.empty(shape, layout.dtype)
     try:
-        place.read_into(key, [(-len(tail), [tail])])
-        index = read_index(bytes(tail), layout, where)
-        requests: list[tuple[int, list[Any]]] = []
-        checks: list[tuple[NDArray[Any], bytearray, NDArray[Any], NDArray[Any]]] = []
-        end = -1
-        for i in grid_rows:
-            for j in grid_columns:
-                a, b = i * layout.inner[0] - row.start, j * layout.inner[1] - column.start
-                target = out[a : a + layout.inner[0], b : b + layout.inner[1]]
-                offset = int(index[i, j, 0])
-                if offset == ABSENT:
-                    target[...] = np.nan if layout.dtype.kind == "f" else 0
-                    continue
-                whole = target if target.flags.c_contiguous else np.empty_like(target, order="C")
-                checksum = bytearray(4)
-                buffers = [whole.reshape(-1).view(np.uint8), checksum]
-                if offset == end:
-                    requests[-1][1].extend(buffers)
-                else:
-                    requests.append((offset, buffers))
-                end = offset + layout.chunk_nbytes + 4
-                checks.append((buffers[0], checksum, whole, target))  # type: ignore[arg-type]
-        place.read_into(key, requests)
-        for data, checksum, whole, target in checks:
-            check_chunk(data, bytes(checksum), where)
-            if whole is not target:
-                target[...] = whole
+        with place.reader(key) as reader:
+            return _read_part(reader, layout, where, runs, steps, out)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DamagedBatchError(f"{where} is missing. {remedy(place.url)}") from error
-    except (EOFError, OverflowError, ValueError, OSError) as error:
-        if isinstance(error, DamagedBatchError):
-            error.add_note(remedy(place.url))
-            raise
-        if isinstance(error, OSError):
-            raise
+    except EOFError as error:
         raise DamagedBatchError(f"{where} is truncated. {remedy(place.url)}") from error
-    start, first = (runs.start or 0) if runs else 0, (steps.start or 0) if steps else 0
-    stop = runs.stop if runs and runs.stop is not None else layout.batch_size
-    last = steps.stop if steps and steps.stop is not None else layout.variable.shape[0]
-    part: NDArray[Any] = out[
-        start - row.start : stop - row.start, first - column.start : last - column.start
+    except DamagedBatchError as error:
+        error.add_note(remedy(place.url))
+        raise
+
+
+def _read_part(
+    reader: Reader,
+    layout: ArrayLayout,
+    where: str,
+    runs: slice | None,
+    steps: slice | None,
+    out: NDArray[Any] | None,
+) -> NDArray[Any]:
+    length = layout.variable.shape[0]
+    wanted_rows, rows = _cover(runs, layout.batch_size, layout.inner[0])
+    wanted_columns, columns = _cover(steps, length, layout.inner[1])
+    shape = (rows.stop - rows.start, columns.stop - columns.start, *layout.variable.shape[1:])
+    whole = (rows, columns) == (wanted_rows, wanted_columns)
+    data = out if out is not None and whole else np.empty(shape, layout.dtype)
+    tail = bytearray(layout.index_nbytes)
+    reader.read_into([(-len(tail), [tail])])
+    index = read_index(bytes(tail), layout, where)
+    requests: list[tuple[int, list[Any]]] = []
+    checks: list[tuple[NDArray[Any], bytearray, NDArray[Any], NDArray[Any]]] = []
+    end = -1
+    for row in range(rows.start, rows.stop, layout.inner[0]):
+        for column in range(columns.start, columns.stop, layout.inner[1]):
+            a, b = row - rows.start, column - columns.start
+            target = data[a : a + layout.inner[0], b : b + layout.inner[1]]
+            offset = int(index[row // layout.inner[0], column // layout.inner[1], 0])
+            if offset == ABSENT:
+                target[...] = np.nan if layout.dtype.kind == "f" else 0
+                continue
+            chunk = target if target.flags.c_contiguous else np.empty_like(target, order="C")
+            checksum, flat = bytearray(4), chunk.reshape(-1).view(np.uint8)
+            if offset == end:  # chunks that lie side by side are read at once
+                requests[-1][1].extend((flat, checksum))
+            else:
+                requests.append((offset, [flat, checksum]))
+            end = offset + layout.chunk_nbytes + 4
+            checks.append((flat, checksum, chunk, target))
+    if (index[..., 0][index[..., 0] != ABSENT] > 1 << 62).any():
+        raise DamagedBatchError(f"the index of {where} names a place beyond its end")
+    reader.read_into(requests)
+    for flat, checksum, chunk, target in checks:
+        check_chunk(flat, bytes(checksum), where)
+        if chunk is not target:
+            target[...] = chunk
+    if data is out:
+        return data
+    part: NDArray[Any] = data[
+        wanted_rows.start - rows.start : wanted_rows.stop - rows.start,
+        wanted_columns.start - columns.start : wanted_columns.stop - columns.start,
     ]
-    return part
+    if out is None:
+        return part
+    out[...] = part
+    return out
 
 
 def remedy(url: str) -> str:
@@ -110,11 +128,11 @@ def remedy(url: str) -> str:
     )
 
 
-def _cover(part: slice | None, length: int, inner: int) -> slice:
-    """Smallest range of whole inner chunks around a slice."""
+def _cover(part: slice | None, length: int, inner: int) -> tuple[slice, slice]:
+    """Normalise a slice without a step, and find the whole inner chunks around it."""
     start = 0 if part is None or part.start is None else part.start
     stop = length if part is None or part.stop is None else part.stop
-    return slice(start // inner * inner, -(-stop // inner) * inner)
+    return slice(start, stop), slice(start // inner * inner, -(-stop // inner) * inner)
 
 
 class RunReader:
@@ -194,16 +212,116 @@ class RunReader:
         return found
 
 
+def read(
+    store: TrajectoryStore,
+    name: str,
+    *,
+    runs: Select | None = None,
+    steps: slice | int | None = None,
+    statuses: Sequence[str] = ("complete",),
+    threads: int = 2,
+) -> NDArray[Any]:
+    """Read a part of one variable into one array, without Dask.
+
+    Parameters
+    ----------
+    store : TrajectoryStore
+        Sealed or not.
+    name : str
+        Which variable.
+    runs
+        Which runs, as in `RunIndex.select`.
+    steps : slice or int, optional
+        Along the variable's first own dimension; an integer takes that dimension away.
+    statuses : sequence of str
+        ``complete``, ``failed``.
+    threads : int
+        Batches read at once.
+
+    Returns
+    -------
+    ndarray, shape (run, step, ...)
+    """
+    if name not in store.layouts:
+        raise InputError(f"{store.path} has no {name!r}: it has {[*store.layouts]}")
+    index = store.index.with_status(statuses).select(runs)
+    layout = store.layouts[name]
+    length = layout.variable.shape[0]
+    if isinstance(steps, int):
+        if not -length <= steps < length:
+            raise InputError(f"step is {steps}: {name} has {length}")
+        bounds = slice(steps % length, steps % length + 1)
+    else:
+        start, stop, stride = slice(steps and steps.start, steps and steps.stop).indices(length)
+        if stride != 1 or (steps is not None and steps.step not in (None, 1)):
+            raise InputError("steps must be a slice without a stride, or an integer")
+        bounds = slice(start, max(start, stop))
+    place = store.place
+    data = read_rows(place, layout, index["batch"], index["slot"], bounds, threads=threads)
+    return data[:, 0] if isinstance(steps, int) else data
+
+
 def read_slots(
     place: Place,
     layout: ArrayLayout,
     batch: int,
     slots: NDArray[Any],
     steps: slice | None = None,
+    out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """Read chosen slots of a shard; a hole-less range comes without a copy."""
-    first, last = int(slots.min()), int(slots.max()) + 1
-    data = read_shard(place, layout, batch, runs=slice(first, last), steps=steps)
+    first, last = int(slots[0]), int(slots[-1]) + 1
     if len(slots) == last - first and (np.diff(slots) == 1).all():
+        return read_shard(place, layout, batch, runs=slice(first, last), steps=steps, out=out)
+    first, last = int(slots.min()), int(slots.max()) + 1
+    data = read_shard(place, layout, batch, runs=slice(first, last), steps=steps)[slots - first]
+    if out is None:
         return data
-    return data[slots - first]
+    out[...] = data
+    return out
+
+
+def read_rows(
+    place: Place,
+    layout: ArrayLayout,
+    batches: NDArray[Any],
+    slots: NDArray[Any],
+    steps: slice | None = None,
+    *,
+    threads: int = 1,
+) -> NDArray[Any]:
+    """Read runs that may lie in several batches into one array.
+
+    Parameters
+    ----------
+    place, layout
+        Where the store lies, and how the array is laid out.
+    batches, slots : ndarray of int, shape (n,)
+        Where each run lies.
+    steps : slice, optional
+        Along the variable's first own dimension, without a step.
+    threads : int
+        Batches read at once.
+
+    Returns
+    -------
+    ndarray, shape (n, steps, ...)
+    """
+    wanted, _ = _cover(steps, layout.variable.shape[0], 1)
+    shape = (len(slots), wanted.stop - wanted.start, *layout.variable.shape[1:])
+    edges = [*np.flatnonzero(np.diff(batches, prepend=-1)).tolist(), len(slots)]
+    parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
+    if len(parts) == 1:
+        return read_slots(place, layout, int(batches[0]), slots, steps)
+    out = np.empty(shape, layout.dtype)
+
+    def read(part: slice) -> None:
+        read_slots(place, layout, int(batches[part.start]), slots[part], steps, out[part])
+
+    if threads == 1:
+        for part in parts:
+            read(part)
+    else:
+        with ThreadPoolExecutor(threads, thread_name_prefix="asced-read") as pool:
+            list(pool.map(read, parts))
+    return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from asced_stores.sealing import check_seal
 from asced_stores.spec import RUN_SCALARS, STEP_COORDINATES, TrajectorySpec, VariableSpec
 
 if TYPE_CHECKING:
+    from asced_stores.index import RunIndex, Select
     from asced_stores.verifying import VerifyReport
     from asced_stores.writer import BatchWriter
 
@@ -284,6 +285,27 @@ class TrajectoryStore:
                 f"{sorted(self.shard_keys(batch))}"
             )
         return marker
+
+    @cached_property
+    def index(self) -> RunIndex:
+        """Index of the runs that were committed when it was first asked for."""
+        from asced_stores.index import load_index
+
+        return load_index(self)
+
+    def read(
+        self,
+        name: str,
+        *,
+        runs: Select | None = None,
+        steps: slice | int | None = None,
+        statuses: Sequence[str] = ("complete",),
+        threads: int = 2,
+    ) -> NDArray[Any]:
+        """Read a part of one variable into one array; see `asced_stores.reading.read`."""
+        from asced_stores.reading import read
+
+        return read(self, name, runs=runs, steps=steps, statuses=statuses, threads=threads)
 
     # --- what is done with it -------------------------------------------------------------------
 

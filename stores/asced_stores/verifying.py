@@ -209,14 +209,15 @@ def _checksum(store: TrajectoryStore, key: str, expected: int) -> tuple[int, int
         return 0, length
     checksum = at = 0
     buffer = np.empty(min(_PIECE, length), np.uint8)
-    while at < length:
-        piece = buffer[: min(len(buffer), length - at)]
-        try:
-            store.place.read_into(key, [(at, [piece])])
-        except EOFError:
-            return 0, at
-        checksum = extend(checksum, piece)
-        at += len(piece)
+    with store.place.reader(key) as reader:
+        while at < length:
+            piece = buffer[: min(len(buffer), length - at)]
+            try:
+                reader.read_into([(at, [piece])])
+            except EOFError:
+                return 0, at
+            checksum = extend(checksum, piece)
+            at += len(piece)
     return checksum, length
 
 

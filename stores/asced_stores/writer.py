@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from asced_stores.store import TrajectoryStore
 
 ABSENT, COMPLETE, FAILED = 0, 1, 2
+_MUST_BE_FINITE = ("sample", "eps")
 _RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 _DEFAULTS: Mapping[str, Any] = {"seed": -1, "prompt": "", "label": -1, "guidance_scale": np.nan}
 
@@ -145,7 +146,8 @@ class BatchWriter:
             If the store was sealed meanwhile. What was written stays, for `TrajectoryStore.reopen`.
         """
         prepared = self._prepare(batch, arrays)
-        numbers = self._scalars(batch, prepared, runs, scalars or {})
+        count = len(next(iter(prepared.values()))) if prepared else len(runs or ())
+        numbers = self._scalars(batch, count, runs, scalars or {})
         place, owner = self.store.place, f"{batch}-{self.rank}-"
         if place.exists(f"commits/{batch}.json"):
             raise BatchTakenError(f"batch {batch} of {self.store.path} is committed already")
@@ -155,14 +157,16 @@ class BatchWriter:
                 self._pool.submit(self._write_shard, name, batch, array, owner, made)
                 for name, array in prepared.items()
             ]
-            try:
-                shards = {name: job.result() for name, job in zip(prepared, jobs, strict=True)}
-            finally:
-                for job in jobs:
-                    job.exception()
+            wait(jobs)
+            shards, finite = {}, np.ones(count, bool)
+            for name, job in zip(prepared, jobs, strict=True):
+                shards[name], whole = job.result()
+                finite &= whole
+            if "status" not in numbers:
+                numbers["status"] = np.where(finite, COMPLETE, FAILED).astype(np.uint8)
             # The status last: plain readers filter by it.
             shards["status"] = self._write_status(batch, numbers["status"], owner, made)
-            place.make_durable([self.store.status_key(batch)])
+            place.make_durable(made)
             return self._commit(batch, numbers, shards, made, owner)
         except SealedStoreError:
             raise
@@ -186,12 +190,15 @@ class BatchWriter:
 
     def _write_shard(
         self, name: str, batch: int, array: NDArray[Any], owner: str, made: dict[str, Stamp]
-    ) -> ShardRecord:
+    ) -> tuple[ShardRecord, Any]:
+        """Write one variable; the second value says which runs are finite."""
+        finite: Any = True
+        if name in _MUST_BE_FINITE:
+            finite = np.array([all_finite(run) for run in array])
         encoder = ShardEncoder(array, self.store.layouts[name])
         key = self.store.layouts[name].key(batch)
         made[key] = self.store.place.create(key, encoder.parts(), owner=owner)
-        self.store.place.make_durable([key])
-        return ShardRecord(encoder.nbytes, encoder.checksum)
+        return ShardRecord(encoder.nbytes, encoder.checksum), finite
 
     def _write_status(
         self, batch: int, status: NDArray[Any], owner: str, made: dict[str, Stamp]
@@ -300,13 +307,12 @@ class BatchWriter:
     def _scalars(
         self,
         batch: int,
-        arrays: Mapping[str, NDArray[Any]],
+        count: int,
         runs: Sequence[int] | NDArray[Any] | None,
         given: Mapping[str, ArrayLike],
     ) -> dict[str, NDArray[Any]]:
         store = self.store
         first = batch * store.batch_size
-        count = len(next(iter(arrays.values()))) if arrays else len(runs or ())
         if first + count > store.capacity:
             raise InputError(
                 f"batch {batch} holds {count} runs, but {store.path} ends at run slot "
@@ -314,19 +320,20 @@ class BatchWriter:
             )
         values: dict[str, ArrayLike] = dict(_DEFAULTS)
         values["run"] = first + np.arange(count) if runs is None else np.asarray(runs)
-        values["status"] = _status(arrays, count)
         unknown = sorted(set(given) - set(store.scalar_dtypes))
         if unknown:
             raise InputError(f"{unknown} are no numbers by run: {sorted(store.scalar_dtypes)} are")
         values |= given
         numbers = {}
         for name, dtype in store.scalar_dtypes.items():
+            if name == "status" and name not in values:
+                continue  # known once the arrays have been looked through
             if name not in values:
                 raise InputError(f"the number by run {name!r} is missing in batch {batch}")
             numbers[name] = _cast_scalar(name, values[name], dtype, count)
         if len(set(numbers["run"].tolist())) != count or (numbers["run"] < 0).any():
             raise InputError(f"runs of batch {batch} are not {count} different numbers from 0 on")
-        if not np.isin(numbers["status"], (COMPLETE, FAILED)).all():
+        if not np.isin(numbers.get("status", COMPLETE), (COMPLETE, FAILED)).all():
             raise InputError(f"status of batch {batch} is neither 1 (complete) nor 2 (failed)")
         return numbers
 
@@ -351,19 +358,6 @@ def _cast_scalar(name: str, value: ArrayLike, dtype: str, count: int) -> NDArray
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} must be {count} values of {dtype}: {error}") from error
     return cast
-
-
-def _status(arrays: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.uint8]:
-    """2 for runs whose sample or noise prediction is not finite, else 1."""
-    status = np.full(count, COMPLETE, np.uint8)
-    for name in ("sample", "eps"):
-        array = arrays.get(name)
-        if array is None:
-            continue
-        for run in range(count):
-            if not all_finite(array[run]):
-                status[run] = FAILED
-    return status
 
 
 def all_finite(array: NDArray[Any]) -> bool:

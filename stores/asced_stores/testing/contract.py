@@ -80,13 +80,13 @@ class StoreContract:
         place = open_place(path, storage_options=storage_options)
         place.create("a", [bytes(range(100))])
         first, second, tail = bytearray(3), bytearray(2), bytearray(4)
-        place.read_into("a", [(10, [first, second])])
-        place.read_into("a", [(-4, [tail])])
+        with place.reader("a") as reader:
+            reader.read_into([(10, [first, second]), (-4, [tail])])
         assert (first, second, tail) == (b"\x0a\x0b\x0c", b"\x0d\x0e", b"\x60\x61\x62\x63")
-        with pytest.raises(EOFError):
-            place.read_into("a", [(98, [bytearray(4)])])
-        with pytest.raises(FileNotFoundError):
-            place.read_into("b", [(0, [bytearray(4)])])
+        with pytest.raises(EOFError), place.reader("a") as reader:
+            reader.read_into([(98, [bytearray(4)])])
+        with pytest.raises(FileNotFoundError), place.reader("b") as reader:
+            reader.read_into([(0, [bytearray(4)])])
 
     def test_names_are_those_of_one_folder(self, path: str, storage_options: Any) -> None:
         place = open_place(path, storage_options=storage_options)

@@ -1,0 +1,332 @@
+"""How fast stores write and read, as ratios against ``np.save`` and fsync of the same bytes.
+
+Every ratio is the median of interleaved pairs (raw, ours) with a bootstrap interval of 95 %; CPU
+seconds stand beside it. Run ``python benchmarks/bench_stores.py`` (or ``--quick``, ``--json``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHAPES = {
+    "1x32x32": ((1, 32, 32), 64),
+    "4x64x64": ((4, 64, 64), 32),
+    "3x256x256": ((3, 256, 256), 8),
+}
+STEPS = 25
+
+
+def interval(ratios: list[float]) -> tuple[float, float, float]:
+    """Median of ratios and the 95 % interval of its bootstrap."""
+    values = np.asarray(ratios)
+    draws = np.random.default_rng(0).choice(values, (2000, len(values)))
+    low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
+    return float(np.median(values)), float(low), float(high)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Wall and CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def compare(
+    name: str, raw: Callable[[int], Any], ours: Callable[[int], Any], nbytes: int, pairs: int
+) -> dict[str, Any]:
+    """Time interleaved pairs, alternating who is first; the first pair warms up."""
+    ratios, times = [], []
+    for pair in range(pairs + 1):
+        order = (raw, ours) if pair % 2 else (ours, raw)
+        found = [timed(lambda work=work, pair=pair: work(pair)) for work in order]
+        one, other = found if pair % 2 else found[::-1]
+        if pair:
+            ratios.append(one[0] / other[0])
+            times.append((*one, *other))
+    median, low, high = interval(ratios)
+    wall, cpu, own_wall, own_cpu = np.median(np.asarray(times), 0)
+    return {
+        "row": name,
+        "ratio": round(median, 3),
+        "interval": [round(low, 3), round(high, 3)],
+        "pairs": pairs,
+        "raw_mb_s": round(nbytes / wall / 1e6, 1),
+        "mb_s": round(nbytes / own_wall / 1e6, 1),
+        "raw_cpu_s": round(float(cpu), 4),
+        "cpu_s": round(float(own_cpu), 4),
+    }
+
+
+def make_spec(shape: tuple[int, ...]) -> Any:
+    """Two float16 variables, which are nearly all of a real store."""
+    from asced_stores.testing import synthetic_spec
+
+    return synthetic_spec(steps=STEPS, shape=shape, fields=("eps", "x0"))
+
+
+def bench_writing(folder: Path, name: str, pairs: int, **options: Any) -> dict[str, Any]:
+    """One batch a pair: shards, checksums, fsync and marker against np.save and fsync."""
+    from asced_stores import TrajectoryStore
+
+    shape, batch_size = SHAPES[name]
+    rng = np.random.default_rng(0)
+    arrays = {
+        key: rng.standard_normal((batch_size, STEPS, *shape), np.float32).astype(np.float16)
+        for key in ("eps", "x0")
+    }
+    path = folder / "write.zarr"
+    store = TrajectoryStore.create(
+        path, make_spec(shape), runs=None, batch_size=batch_size, overwrite=True, **options
+    )
+
+    def raw(pair: int) -> None:
+        for key, array in arrays.items():
+            with (folder / f"raw-{key}-{pair}.npy").open("wb") as file:
+                np.save(file, array)
+                file.flush()
+                os.fsync(file.fileno())
+
+    with store.writer(0, 1) as writer:
+
+        def ours(pair: int) -> None:
+            writer.write_batch(pair, arrays)
+
+        def both(pair: int, work: Callable[[int], None]) -> None:
+            if pair:  # old files are removed outside the clock of the next pair
+                for old in folder.glob(f"raw-*-{pair - 2}.npy"):
+                    old.unlink()
+            work(pair)
+
+        nbytes = sum(array.nbytes for array in arrays.values())
+        label = f"write a batch of {batch_size} x {name} x {STEPS}"
+        result = compare(label, lambda p: both(p, raw), ours, nbytes, pairs)
+    for old in folder.glob("raw-*.npy"):
+        old.unlink()
+    shutil.rmtree(path)
+    return result
+
+
+def bench_reading(folder: Path, name: str, pairs: int, **options: Any) -> list[dict[str, Any]]:
+    """One run, and one step over all runs, against reading as many bytes in one piece."""
+    from asced_stores import TrajectoryStore, open_runs
+
+    shape, batch_size = SHAPES[name]
+    batches = 8
+    rng = np.random.default_rng(0)
+    path = folder / "read.zarr"
+    store = TrajectoryStore.create(
+        path,
+        make_spec(shape),
+        runs=batches * batch_size,
+        batch_size=batch_size,
+        overwrite=True,
+        fsync=False,
+        **options,
+    )
+    batch = rng.standard_normal((batch_size, STEPS, *shape), np.float32).astype(np.float16)
+    with store.writer(0, 1) as writer:
+        for number in range(batches):
+            writer.write_batch(number, {"eps": batch, "x0": batch})
+    plain = folder / "read.npy"
+    np.save(plain, np.concatenate([batch] * batches))
+    store = store.seal()
+    lazy = open_runs(store)["eps"].data
+    runs = batches * batch_size
+    run_bytes, step_bytes = batch[0].nbytes, batch[0, 0].nbytes * runs
+
+    def raw(start: int, nbytes: int) -> np.ndarray[Any, Any]:
+        return np.fromfile(plain, np.float16, nbytes // 2, offset=128 + start)
+
+    def raw_run(pair: int) -> Any:
+        return raw(pair * 7 % runs * run_bytes, run_bytes)
+
+    def raw_step(pair: int) -> Any:
+        return raw(0, step_bytes)
+
+    def dask_run(pair: int) -> Any:
+        return lazy[pair * 7 % runs].compute(scheduler="synchronous")
+
+    def dask_step(pair: int) -> Any:
+        return lazy[:, pair % STEPS].compute(scheduler="threads", num_workers=2)
+
+    def one_run(pair: int) -> Any:
+        return store.read("eps", runs=[pair * 7 % runs])
+
+    def one_step(pair: int) -> Any:
+        return store.read("eps", steps=pair % STEPS)
+
+    step = f"one step of {runs} runs, {name}"
+    rows = [
+        compare(f"read one run, {name}", raw_run, one_run, run_bytes, pairs),
+        compare(f"read {step}", raw_step, one_step, step_bytes, pairs),
+        compare(f"read one run by Dask, {name}", raw_run, dask_run, run_bytes, pairs),
+        compare(f"read by Dask {step}", raw_step, dask_step, step_bytes, pairs),
+    ]
+    shutil.rmtree(path)
+    plain.unlink()
+    return rows
+
+
+def make_many(path: Path, batches: int, *, sealed: bool) -> Any:
+    """Write a store of many tiny batches; one is written, the others are copies of its files."""
+    from asced_stores.checksums import crc32c
+    from asced_stores.compaction import PACK_EVERY, compact
+    from asced_stores.markers import Marker, ShardRecord
+    from asced_stores.testing import synthetic_store
+
+    store = synthetic_store(
+        path, runs=batches, batch_size=1, steps=2, shape=(1, 4, 4), fields=("eps",), batches=(0,)
+    )
+    first = store.marker(0)
+    keys = store.shard_keys(0)
+    contents = {name: store.place.read(key) for name, key in keys.items()}
+    for batch in range(1, batches):
+        for name, key in store.shard_keys(batch).items():
+            store.place.create(key, [contents[name]])
+        marker = Marker(
+            batch=batch,
+            fingerprint=first.fingerprint,
+            scalars={**first.scalars, "run": first.scalars["run"] + batch},
+            shards={n: ShardRecord(len(c), crc32c(c)) for n, c in contents.items()},
+            token=str(batch),
+        )
+        store.place.create(f"commits/{batch}.json", [marker.to_bytes()])
+        if batch % PACK_EVERY == 0:
+            compact(store)
+    return store.seal() if sealed else store
+
+
+def bench_opening(folder: Path, counts: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Seconds to open stores of many batches, median of nine."""
+    from asced_stores import open_runs
+
+    rows = []
+    for count in counts:
+        store = make_many(folder / "many.zarr", count, sealed=False)
+        for state in ("unsealed", "sealed"):
+            if state == "sealed":
+                store.seal()
+            seconds = [timed(lambda: open_runs(folder / "many.zarr"))[0] for _ in range(9)]
+            rows.append(
+                {"row": f"open {count} batches, {state}", "s": round(float(np.median(seconds)), 4)}
+            )
+        shutil.rmtree(folder / "many.zarr")
+    return rows
+
+
+def peak_of(task: str, path: Path, runs: int) -> float:
+    """Peak resident memory of another process, in MB."""
+    command = [sys.executable, __file__, "--memory-task", task, str(path), str(runs)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(output.splitlines()[-1])
+
+
+def memory_task(task: str, path: Path, runs: int) -> None:
+    """Write or read so many runs of 4x64x64, then print the peak."""
+    from asced_stores import RunReader, TrajectoryStore
+
+    shape, batch_size = SHAPES["4x64x64"]
+    if task == "write":
+        batch = np.zeros((batch_size, STEPS, *shape), np.float16)
+        store = TrajectoryStore.create(
+            path, make_spec(shape), runs=runs, batch_size=batch_size, overwrite=True, fsync=False
+        )
+        with store.writer(0, 1) as writer:
+            for number in writer.pending_batches():
+                writer.write_batch(number, {"eps": batch, "x0": batch})
+    else:
+        total = 0.0
+        for _, _, arrays in RunReader(path, threads=2).batches():
+            total += float(arrays["eps"][0, 0, 0, 0, 0])
+    status = Path("/proc/self/status").read_text()  # ru_maxrss remembers the parent's
+    print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+
+
+def bench_memory(folder: Path, runs: int) -> list[dict[str, Any]]:
+    """Peak memory of writer and reader, for so many runs and four times as many."""
+    rows = []
+    batch = 32 * STEPS * 4 * 64 * 64 * 2 * 2 / 1e6
+    for task in ("write", "read"):
+        peaks = []
+        for count in (runs, 4 * runs):
+            if task == "read":
+                peak_of("write", folder / "memory.zarr", count)
+            peaks.append(peak_of(task, folder / "memory.zarr", count))
+        rows.append(
+            {
+                "row": f"peak memory to {task} {runs} and {4 * runs} runs of 4x64x64",
+                "mb": [round(peak, 1) for peak in peaks],
+                "batch_mb": round(batch, 1),
+            }
+        )
+    shutil.rmtree(folder / "memory.zarr")
+    return rows
+
+
+def bench_layouts(folder: Path, pairs: int) -> list[dict[str, Any]]:
+    """Inner chunks of several sizes, by shape: write, one run, one step."""
+    rows = []
+    for name in SHAPES:
+        for chunk_bytes in (1 << 16, 1 << 18, 1 << 19, 1 << 20, 1 << 22):
+            write = bench_writing(folder, name, pairs, chunk_bytes=chunk_bytes)
+            run, step, *_ = bench_reading(folder, name, pairs, chunk_bytes=chunk_bytes)
+            rows.append(
+                {
+                    "row": f"chunks up to {chunk_bytes >> 10} KB, {name}",
+                    "write": write["ratio"],
+                    "run": run["ratio"],
+                    "step": step["ratio"],
+                    "mb_s": [write["mb_s"], run["mb_s"], step["mb_s"]],
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    """Run the rows and print them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="five pairs, no layouts")
+    parser.add_argument("--layouts", action="store_true", help="only the choice of inner chunks")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--folder", type=Path, help="a folder on the disk to be measured")
+    parser.add_argument("--memory-task", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.memory_task:
+        task, path, runs = arguments.memory_task
+        memory_task(task, Path(path), int(runs))
+        return
+    pairs = 5 if arguments.quick else 30
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+        folder = Path(name)
+        if arguments.layouts:
+            rows += bench_layouts(folder, pairs)
+        else:
+            for shape in reversed(SHAPES):
+                rows.append(bench_writing(folder, shape, pairs))
+                rows += bench_reading(folder, shape, pairs)
+            rows += bench_opening(folder, (100, 1000) if arguments.quick else (100, 1000, 10000))
+            rows += bench_memory(folder, 128 if arguments.quick else 256)
+    for row in rows:
+        print(json.dumps(row) if arguments.json else _line(row))
+
+
+def _line(row: dict[str, Any]) -> str:
+    facts = ", ".join(f"{key} {value}" for key, value in row.items() if key != "row")
+    return f"stores | {row['row']:<44} | {facts}"
+
+
+if __name__ == "__main__":
+    main()
