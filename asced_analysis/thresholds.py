@@ -7,6 +7,7 @@ module.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -228,7 +229,9 @@ class Thresholds:
     weights : mapping or None
         Name and SHA-256 of the safetensors file beside this one (variant `outcome`).
     folder : str or None
-        Where the file was read from or written to; not part of the JSON.
+        Where the file was read from; not part of the JSON.
+    blob : bytes or None
+        Content of the weights file where it was not read yet from `folder`; not part of the JSON.
     """
 
     variant: str
@@ -245,11 +248,12 @@ class Thresholds:
     rechecks: tuple[Recheck, ...] = ()
     weights: Mapping[str, str] | None = None
     folder: str | None = field(default=None, compare=False)
+    blob: bytes | None = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: plain dicts, lists, strings and finite numbers."""
-        fields = asdict(self)
-        fields.pop("folder")
+        fields = asdict(replace(self, blob=None))
+        del fields["folder"], fields["blob"]
         plain = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
         return dict(json.loads(json.dumps(plain, allow_nan=False)))
 
@@ -306,11 +310,43 @@ class Thresholds:
         if target.exists() and not overwrite:
             raise InputError(f"{target} exists; choose another name or pass --overwrite")
         text = json.dumps(self.to_dict(), allow_nan=False, separators=(",", ":"))
-        self.from_dict(json.loads(text))  # never write what can't be read
-        part = target.with_name(f".{target.name}.part")
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(target)
+        self.from_dict(json.loads(text), folder=self.folder)  # never write what can't be read
+        if self.weights is not None:  # first, so that the JSON never names what isn't there
+            _write_whole(target.with_name(self.weights["name"]), self.weights_bytes())
+        _write_whole(target, (text + "\n").encode())
         return target
+
+    def weights_bytes(self) -> bytes:
+        """Content of the weights file, checked against its hash.
+
+        Raises
+        ------
+        ThresholdsError
+            Where there is none, or it is not the one these thresholds were made with.
+        """
+        if self.weights is None:
+            raise ThresholdsError("these thresholds name no weights file")
+        name, content = self.weights["name"], self.blob
+        if content is None:
+            if self.folder is None:
+                raise ThresholdsError(
+                    f"the weights {name} lie beside the thresholds file; load the thresholds from "
+                    "their file"
+                )
+            try:
+                content = (Path(self.folder) / name).read_bytes()
+            except OSError as error:
+                raise ThresholdsError(
+                    f"the weights {name} can't be read: {error}. Copy them beside the thresholds "
+                    "file."
+                ) from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.weights["sha256"]:
+            raise ThresholdsError(
+                f"the weights {name} have SHA-256 {found[:12]}..., expected "
+                f"{self.weights['sha256'][:12]}...; copy the file that belongs to these thresholds"
+            )
+        return content
 
     @classmethod
     def load(
@@ -434,6 +470,10 @@ class Thresholds:
                 f"window.steps {self.window.steps} don't lie in order within "
                 f"{self.window.of_steps} steps"
             )
+        if (self.weights is None) != (self.variant != "outcome"):
+            raise ThresholdsError("the variant outcome, and no other, names a weights file")
+        if self.weights is not None and self.folder is None and self.blob is None:
+            return  # without the weights no detector can be tried
         try:
             make_detector(self, alpha=(1.0, 1.0), sigma=(1.0, 1.0), log_snr=(grid[0], grid[-1]))
         except ThresholdsError:
@@ -466,6 +506,13 @@ def schema() -> dict[str, Any]:
     """The published JSON Schema of a thresholds file."""
     text = resources.files("asced_analysis").joinpath("thresholds.schema.json").read_text("utf-8")
     return dict(json.loads(text))
+
+
+def _write_whole(target: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = target.with_name(f".{target.name}.part")
+    part.write_bytes(content)
+    part.replace(target)
 
 
 @lru_cache(maxsize=1)
