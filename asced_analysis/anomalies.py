@@ -1,0 +1,317 @@
+"""Where and when runs are abnormal: a table of regions, and which runs to look at first.
+
+A pixel is abnormal at a step where its smoothed innovation exceeds a quantile of the population
+*at that step*, or so many robust units of its own run at that step; abnormal pixels that touch in
+space or in successive steps form a region. (The first way finds what is unusual for this model;
+by construction it finds equally much at every step, so *when* things happen is for the second.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from asced_analysis import streaming
+from asced_analysis.counting import Plan, plan_counts
+from asced_analysis.counts import Counts, Tally, merge_counts
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+Reference: TypeAlias = Literal["population", "run"]
+"""What a pixel is compared with."""
+
+REGION_COLUMNS: dict[str, str] = {
+    "run": "run",
+    "region": "number of the region within its run, the most abnormal first",
+    "onset_step": "first step at which it is abnormal",
+    "end_step": "last such step",
+    "persistence": "number of steps from onset to end",
+    "peak_step": "step of the peak acceleration",
+    "peak_acceleration": "largest |D_k| - |D_{k-1}|, mean over the region's pixels, data units",
+    "excess": "largest ratio of a pixel to the level at its step",
+    "area": "pixels that are abnormal at any step",
+    "area_share": "the same as a share of the image",
+    "y": "row of its centre, pixels from the top",
+    "x": "column of its centre, pixels from the left",
+    "top": "first row",
+    "left": "first column",
+    "height": "rows",
+    "width": "columns",
+}
+"""What each column of `artifact_regions` means."""
+
+
+def artifact_regions(
+    ds: xr.Dataset,
+    *,
+    signal: str = "innovation",
+    reference: Reference = "population",
+    probability: float = 0.99,
+    cutoff: float = 5.0,
+    smooth: float = 1.0,
+    smallest_area: int | None = None,
+    levels: Sequence[float] | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Table of abnormal regions of all runs.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them; read twice, one shard at a time.
+    signal : {"innovation", "predicted_x0", "weighted_score"}
+        Whose dynamics.
+    reference : {"population", "run"}
+        Whether a pixel is compared with the population or with its own run.
+    probability : float, optional
+        Quantile of the population, step by step, above which a pixel is abnormal.
+    cutoff : float, optional
+        Robust units of the run above its median, step by step, beyond which a pixel is abnormal.
+    smooth : float, optional
+        Standard deviation of the Gaussian blur before, in pixels; 0 for none.
+    smallest_area : int, optional
+        Pixels below which a region is dropped; 100 at 256 x 256 and in proportion elsewhere, at
+        least 3, by default.
+    levels : sequence of float, optional
+        Levels by step from another population (`abnormal_levels`), instead of this one's.
+    progress : bool, optional
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a region; the columns are explained in `REGION_COLUMNS`.
+
+    Raises
+    ------
+    InputError
+        When a name is unknown, or the levels do not fit the steps.
+    """
+    import pandas as pd
+
+    if reference not in get_args(Reference):
+        raise InputError(f"no reference {reference!r}; choose {' or '.join(get_args(Reference))}")
+    plan = plan_counts(ds, signal, "dynamics")
+    steps = np.asarray(ds["step"].values)[list(plan.steps)][1:]
+    if reference == "population" and levels is None:
+        levels = abnormal_levels(
+            ds, signal=signal, probability=probability, smooth=smooth, progress=progress
+        )
+    limits = None if reference == "run" else np.asarray(levels, np.float64)
+    if limits is not None and limits.shape != steps.shape:
+        raise InputError(f"{limits.size} levels found; expected {steps.size}, one a difference")
+    pixels = ds.sizes["y"] * ds.sizes["x"]
+    smallest = max(3, -(-100 * pixels // 256**2)) if smallest_area is None else smallest_area
+    tasks = streaming.shard_tasks(
+        ds,
+        [plan.variable],
+        _region_block,
+        per_run={"run": ds["run"].values},
+        plan=plan,
+        levels=limits,
+        cutoff=cutoff,
+        smooth=smooth,
+        smallest=smallest,
+        steps=steps,
+    )
+    label = f"Regions of {ds.sizes['run']} runs"
+    rows = streaming.compute(streaming.tree_merge(tasks, _join), progress=progress, label=label)
+    table = pd.DataFrame(rows, columns=list(REGION_COLUMNS))
+    whole = ["region", "onset_step", "end_step", "persistence", "peak_step", "area"]
+    return table.astype(dict.fromkeys([*whole, "top", "left", "height", "width"], np.int64))
+
+
+def abnormal_levels(
+    ds: xr.Dataset,
+    *,
+    signal: str = "innovation",
+    probability: float = 0.99,
+    smooth: float = 1.0,
+    progress: bool = False,
+) -> Floats:
+    """Quantile of the smoothed dynamics by step, over all pixels of all runs.
+
+    Parameters
+    ----------
+    ds, signal, probability, smooth, progress
+        As in `artifact_regions`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (step - 1,)
+        In data units.
+    """
+    plan = plan_counts(ds, signal, "dynamics")
+    tasks = streaming.shard_tasks(ds, [plan.variable], _level_block, plan=plan, smooth=smooth)
+    label = f"Levels of {ds.sizes['run']} runs"
+    counts: Counts = streaming.compute(
+        streaming.tree_merge(tasks, merge_counts), progress=progress, label=label
+    )
+    return counts.quantile(probability)
+
+
+def region_profile(
+    ds: xr.Dataset, region: pd.Series[Any], *, signal: str = "innovation"
+) -> pd.DataFrame:
+    """Dynamics and acceleration inside a region's rectangle and in the rest of its image.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them; one run is read.
+    region : pandas.Series
+        A row of `artifact_regions`.
+    signal : {"innovation", "predicted_x0", "weighted_score"}
+        Whose dynamics.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``step, place ("region" or "rest"), dynamics, acceleration``, means over pixels.
+    """
+    import pandas as pd
+
+    from asced_analysis import fields
+
+    one = ds.sel(run=[region["run"]])
+    change = np.abs(fields.dynamics(one, signal)).compute()
+    size = change.transpose("step", ..., "y", "x").values.reshape(
+        change.sizes["step"], -1, change.sizes["y"], change.sizes["x"]
+    )
+    inside = np.zeros(size.shape[-2:], bool)
+    inside[_window(region)] = True
+    frames = []
+    for place, mask in (("region", inside), ("rest", ~inside)):
+        mean = size[..., mask].mean(axis=(1, 2)) if mask.any() else np.full(len(size), np.nan)
+        faster = np.concatenate([[np.nan], np.diff(mean)])
+        frames.append(
+            pd.DataFrame(
+                {
+                    "step": change["step"].values,
+                    "place": place,
+                    "dynamics": mean,
+                    "acceleration": faster,
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _window(region: pd.Series[Any]) -> tuple[slice, slice]:
+    """Rows and columns of a region's rectangle."""
+    top, left, height, width = (int(region[name]) for name in ("top", "left", "height", "width"))
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _smoothed(block: npt.NDArray[Any], plan: Plan, smooth: float) -> npt.NDArray[np.float32]:
+    """|D| blurred in space, largest over channels and frames, shape (run, step - 1, y, x)."""
+    from scipy.ndimage import gaussian_filter
+
+    steps = []
+    for _, values in plan.values(block):
+        size = np.abs(values)
+        if smooth > 0:
+            sigma = (0,) * (size.ndim - 2) + (smooth, smooth)
+            size = gaussian_filter(size, sigma, mode="reflect")
+        steps.append(size.reshape(len(size), -1, *size.shape[-2:]).max(axis=1))
+    return np.stack(steps, axis=1)
+
+
+def _level_block(blocks: streaming.Blocks, *, plan: Plan, smooth: float) -> Counts:
+    """Counts of the smoothed dynamics by step."""
+    tally = Tally(len(plan.steps) - 1)
+    for block in blocks:
+        size = _smoothed(block[plan.variable], plan, smooth)
+        for step in range(size.shape[1]):
+            tally.add(step, np.ascontiguousarray(size[:, step]))
+    return tally.finish()
+
+
+def _region_block(
+    blocks: streaming.Blocks,
+    *,
+    plan: Plan,
+    levels: Floats | None,
+    cutoff: float,
+    smooth: float,
+    smallest: int,
+    steps: npt.NDArray[np.int64],
+) -> list[tuple[Any, ...]]:
+    """Rows of the region table for the runs of one task."""
+    rows: list[tuple[Any, ...]] = []
+    for block in blocks:
+        for run, data in zip(block["run"], block[plan.variable], strict=True):
+            size = _smoothed(data[np.newaxis], plan, smooth)[0]
+            limits = _own_levels(size, cutoff) if levels is None else levels
+            rows += _regions(run, size, limits, smallest, steps)
+    return rows
+
+
+def _own_levels(size: npt.NDArray[np.float32], cutoff: float) -> Floats:
+    """Median of the run by step, plus so many robust units."""
+    flat = size.reshape(len(size), -1)
+    median = np.median(flat, axis=1)
+    spread = 1.4826 * np.median(np.abs(flat - median[:, None]), axis=1)
+    # over a flat background the MAD may be zero
+    floor = 1e-3 * np.sqrt(np.mean(np.square(flat), axis=1))
+    levels: Floats = (median + cutoff * np.maximum(spread, floor)).astype(np.float64)
+    return levels
+
+
+def _regions(
+    run: Any,
+    size: npt.NDArray[np.float32],
+    levels: Floats,
+    smallest: int,
+    steps: npt.NDArray[np.int64],
+) -> list[tuple[Any, ...]]:
+    """Regions of one run, the most abnormal first."""
+    from scipy.ndimage import find_objects, label
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = size / levels.astype(np.float32)[:, None, None]
+    labels, count = label(ratio > 1)
+    found = []
+    for number, box in enumerate(find_objects(labels, count), start=1):
+        voxels = labels[box] == number
+        footprint = voxels.any(axis=0)
+        area = int(footprint.sum())
+        if area < smallest:
+            continue
+        along, rows, columns = box
+        whole = size[:, rows, columns][:, footprint].mean(axis=1)
+        faster = np.diff(whole, prepend=whole[:1])
+        peak = along.start + int(np.argmax(faster[along]))
+        y, x = np.nonzero(footprint)
+        found.append(
+            (
+                float(ratio[box][voxels].max()),
+                int(steps[along.start]),
+                int(steps[along.stop - 1]),
+                along.stop - along.start,
+                int(steps[peak]),
+                float(faster[peak]),
+                area,
+                area / (size.shape[-2] * size.shape[-1]),
+                float(y.mean()) + rows.start,
+                float(x.mean()) + columns.start,
+                rows.start,
+                columns.start,
+                rows.stop - rows.start,
+                columns.stop - columns.start,
+            )
+        )
+    found.sort(key=lambda row: row[0], reverse=True)
+    return [(run, place, *row[1:6], row[0], *row[6:]) for place, row in enumerate(found)]
+
+
+def _join(parts: Sequence[list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+    return [row for part in parts for row in part]

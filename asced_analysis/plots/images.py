@@ -1,0 +1,160 @@
+"""Plots over the image: maps per pixel position, one run as a film strip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asced_analysis.plots import style
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def pixel_map(
+    maps: xr.Dataset, variable: str = "mean", *, step: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """One map over the image, channels averaged.
+
+    Parameters
+    ----------
+    maps : xarray.Dataset
+        Result of `pixel_maps`.
+    variable : str
+        ``mean, standard_deviation, largest`` or ``quantile`` (its largest probability).
+    step : int, optional
+        Which step; the average over steps by default.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    if variable not in maps or "y" not in maps[variable].dims:
+        raise InputError(f"no map {variable!r}; choose mean, standard_deviation, largest, quantile")
+    chosen = maps[variable]
+    title = variable.replace("_", " ")
+    if variable == "quantile":
+        title = f"{100 * float(maps['probability'].max()):g} % quantile"
+        chosen = chosen.sel(probability=maps["probability"].max())
+    if step is None:
+        title, chosen = f"{title}, mean over steps", chosen.mean("step")
+    else:
+        title, chosen = f"{title}, step {step}", chosen.sel(step=step)
+    others = [dim for dim in chosen.dims if dim not in ("y", "x")]
+    with style.look():
+        ax = style.axes(ax, height=4.4)
+        image = ax.imshow(chosen.mean(others).transpose("y", "x").values, cmap=style.SEQUENTIAL)
+        ax.grid(visible=False)
+        ax.set(xlabel="column (pixels)", ylabel="row (pixels)")
+        ax.set_title(f"{title}; {maps.attrs['runs']:,} runs")
+        name = maps.attrs["signal"].replace("_", " ")
+        ax.figure.colorbar(image, ax=ax, label=f"{name}: |change| per step ({maps.attrs['units']})")
+    return ax
+
+
+def film_strip(
+    ds: xr.Dataset,
+    run: int,
+    *,
+    signal: str = "innovation",
+    steps: Sequence[int] | None = None,
+    regions: pd.DataFrame | None = None,
+    mask: npt.ArrayLike | None = None,
+) -> Figure:
+    """One run as a film strip: predicted x0 above, its dynamics below, regions drawn on both.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them; one run is read.
+    run : int
+        Its name in the coordinate ``run``.
+    signal : {"innovation", "predicted_x0", "weighted_score"}
+        Whose dynamics.
+    steps : sequence of int, optional
+        Steps to show; eight over the whole run by default.
+    regions : pandas.DataFrame, optional
+        Rows of `artifact_regions`; those of this run are framed at the steps at which they are
+        abnormal.
+    mask : array of bool, shape (y, x), optional
+        Outlined in every frame.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from asced_analysis import fields
+
+    if run not in ds["run"].values:
+        raise InputError(
+            f"no run {run}; the runs are {ds['run'].values[0]} to {ds['run'].values[-1]}"
+        )
+    one = ds.sel(run=run)
+    change = fields.dynamics(ds.sel(run=[run]), signal).isel(run=0)
+    all_steps = change["step"].values
+    if steps is None:
+        steps = all_steps[np.unique(np.linspace(0, len(all_steps) - 1, 8).round().astype(int))]
+    own = None if regions is None else regions[regions["run"] == run]
+    with style.look():
+        figure = style.figure(width=max(style.WIDTH, 0.95 * len(steps)), height=2.6)
+        grid = figure.subplots(2, len(steps), squeeze=False)
+        for column, step in enumerate(steps):
+            picture = _picture(one["x0"].sel(step=step))
+            size = np.abs(change.sel(step=step))
+            others = [dim for dim in size.dims if dim not in ("y", "x")]
+            grid[0, column].imshow(picture, cmap="gray", vmin=0, vmax=1)
+            grid[0, column].set_title(f"step {step}", fontsize="small")
+            values = size.max(others).values
+            grid[1, column].imshow(
+                values,
+                cmap=style.SEQUENTIAL,
+                vmin=0,
+                vmax=float(np.nanquantile(values, 0.999)) or 1,
+            )
+            for axis in grid[:, column]:
+                axis.set(xticks=[], yticks=[])
+                _overlay(axis, own, mask, int(step))
+        grid[0, 0].set_ylabel("predicted\nx0", fontsize="small")
+        grid[1, 0].set_ylabel("|change|\n(own scale)", fontsize="small")
+        figure.suptitle(f"Run {run}: {signal.replace('_', ' ')}", fontsize="medium")
+    return figure
+
+
+def _picture(x0: xr.DataArray) -> npt.NDArray[np.float32]:
+    """A predicted x0 as a grey or colour picture between 0 and 1."""
+    values = x0.compute()
+    if "frame" in values.dims:
+        values = values.isel(frame=0)
+    channels = values.transpose("y", "x", "channel").values.astype(np.float32)
+    if channels.shape[-1] != 3:
+        channels = channels.mean(axis=-1)
+    shown: npt.NDArray[np.float32] = np.clip((np.nan_to_num(channels) + 1) / 2, 0, 1)
+    return shown
+
+
+def _overlay(
+    axis: Axes, regions: pd.DataFrame | None, mask: npt.ArrayLike | None, step: int
+) -> None:
+    """Frame the regions that are abnormal at this step; outline the mask."""
+    from matplotlib.patches import Rectangle
+
+    if mask is not None:
+        axis.contour(np.asarray(mask, float), [0.5], colors=[style.VERMILION], linewidths=1)
+    if regions is None:
+        return
+    active = regions[(regions["onset_step"] <= step) & (regions["end_step"] >= step)]
+    boxes: Any = active[["left", "top", "width", "height"]].to_numpy()
+    for left, top, width, height in boxes:
+        corner = (left - 0.5, top - 0.5)
+        axis.add_patch(
+            Rectangle(corner, width, height, fill=False, edgecolor=style.VERMILION, lw=1.2)
+        )

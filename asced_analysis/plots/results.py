@@ -1,0 +1,152 @@
+"""Plots of tables: phases of single runs, outlying runs, comparisons of two stores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asced_analysis.plots import style
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from asced_analysis.phases import Phases
+
+
+def run_phases(phases: Phases, *, ax: Axes | None = None) -> Axes:
+    """How the boundaries of single runs are spread, beside the population's.
+
+    Parameters
+    ----------
+    phases : Phases
+        Result of `segment_phases`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    with style.look():
+        ax = style.axes(ax)
+        steps = phases.activity["step"].values
+        edges = np.concatenate([steps - 0.5, steps[-1:] + 0.5])
+        for name, colour, hatch in (
+            ("mutation", style.ORANGE, "//"),
+            ("refinement", style.GREEN, "\\\\"),
+        ):
+            boundary = getattr(phases.population, name)
+            found = phases.per_run[f"{name}_step"].dropna()
+            share, _ = np.histogram(found, edges)
+            ax.bar(
+                steps,
+                100 * share / max(1, len(found)),
+                width=0.9,
+                color=colour,
+                alpha=0.6,
+                hatch=hatch,
+                edgecolor="white",
+                label=f"{name} begins",
+            )
+            if np.isfinite(boundary.step):
+                ax.axvline(boundary.step, color=colour, lw=2.5, ls="--")
+        ax.set(xlabel="step (0 = noise)", ylabel="share of runs (%)")
+        missing = int(phases.per_run["mutation_step"].isna().sum())
+        ax.set_title(f"{len(phases.per_run):,} runs ({missing} without phases); dashed: population")
+        ax.legend(fontsize="small")
+    return ax
+
+
+def feature_ranking(ranking: pd.DataFrame, *, runs: int = 15, ax: Axes | None = None) -> Axes:
+    """The runs to look at first, with what makes each unusual.
+
+    Parameters
+    ----------
+    ranking : pandas.DataFrame
+        Result of `rank_runs`.
+    runs : int, optional
+        How many to show.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    shown = ranking[np.isfinite(ranking["score"])].head(runs)[::-1]
+    if shown.empty:
+        raise InputError("no runs with a finite score to show")
+    with style.look():
+        ax = style.axes(ax, height=0.9 + 0.28 * len(shown))
+        place = np.arange(len(shown))
+        colours = np.where(shown["outlier"], style.VERMILION, style.BLUE)
+        ax.hlines(place, 0, shown["score"], color=colours, lw=1.5)
+        ax.scatter(shown["score"], place, color=colours, s=30, zorder=3)
+        reasons = [
+            f"run {run}: {row.reason.replace('_', ' ')} {row.deviation:+.1f}"
+            for run, row in zip(shown.index, shown.itertuples(), strict=True)
+        ]
+        ax.set_yticks(place, reasons)
+        low = min(0.0, float(shown["score"].min()))
+        ax.set_xlim(low, 1.05 * float(shown["score"].max()))
+        ax.set(xlabel="outlier score (no unit)", ylabel="")
+        ax.set_title("Unusual runs (robust units of the most unusual feature)")
+        ax.grid(visible=False, axis="y")
+    return ax
+
+
+def comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Size of effect by log-SNR: whole images as a line, tiles as points, findings filled.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Result of `compare`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    with style.look():
+        ax = style.axes(ax)
+        whole = table[table["tile_row"] < 0]
+        tiles = table[table["tile_row"] >= 0]
+        for different, label in ((False, "tile, no finding"), (True, "tile, different")):
+            chosen = tiles[tiles["different"] == different]
+            ax.scatter(
+                chosen["log_snr"],
+                chosen["delta"],
+                s=14,
+                marker="o",
+                facecolor=style.ORANGE if different else "none",
+                edgecolor=style.ORANGE if different else style.GREY,
+                alpha=0.7,
+                label=label,
+            )
+        ax.plot(whole["log_snr"], whole["delta"], color=style.BLUE, lw=1.5)
+        found = whole[whole["different"]]
+        ax.scatter(
+            found["log_snr"],
+            found["delta"],
+            color=style.BLUE,
+            s=45,
+            marker="s",
+            zorder=3,
+            label="whole image, different",
+        )
+        ax.axhline(0, color=style.GREY, lw=1)
+        ax.set_ylim(-1.05, 1.05)
+        ax.set(
+            xlabel="log-SNR (nats; noise to the left)",
+            ylabel="Cliff's delta\n(> 0: the second moves more)",
+        )
+        first, second = table.attrs.get("runs", ["?", "?"])
+        rate = table.attrs.get("false_discovery_rate", 0.05)
+        ax.set_title(f"{first} against {second} runs; false discovery rate {100 * rate:g} %")
+        ax.legend(fontsize="small", loc="best")
+    return ax
