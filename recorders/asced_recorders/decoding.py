@@ -74,3 +74,60 @@ def _decode(vae: Any, sample: Tensor) -> Tensor:
     with torch.no_grad():
         decoded: Tensor = vae.decode(latents, return_dict=False)[0]
     return decoded
+
+
+def images_of_output(output: Any, runs: int, /) -> NDArray[np.uint8] | None:
+    """Images of a pipeline's output: of a video, its middle frame.
+
+    Parameters
+    ----------
+    output : object
+        What the pipeline returned: with ``images`` or ``frames`` (PIL, NumPy or torch), or a tuple
+        that begins with them.
+    runs : int
+        How many runs it is of.
+
+    Returns
+    -------
+    ndarray, shape (run, row, column, colour), uint8, or None
+        None where the output holds latents, or something else.
+    """
+    import numpy as np
+
+    found = getattr(output, "images", None)
+    if found is None:
+        found = getattr(output, "frames", None)
+    if found is None and isinstance(output, tuple) and output:
+        found = output[0]
+    if found is None or isinstance(found, dict) or not hasattr(found, "__len__"):
+        return None
+    if len(found) != runs:
+        return None
+    rows = [_picture(each) for each in found]
+    if any(row is None for row in rows) or len({row.shape for row in rows if row is not None}) > 1:
+        return None
+    return np.stack([row for row in rows if row is not None])
+
+
+def _picture(one: Any) -> NDArray[np.uint8] | None:
+    """One image, of a PIL image, an array or tensor in 0..1, or a list of frames."""
+    import numpy as np
+
+    if isinstance(one, (list, tuple)):
+        return _picture(one[len(one) // 2]) if one else None
+    if hasattr(one, "detach"):
+        one = one.detach().float().cpu().numpy()
+        if one.ndim >= 3 and one.shape[-3] in (1, 3):
+            one = np.moveaxis(one, -3, -1)
+    array = np.asarray(one)
+    if array.ndim == 4:
+        array = array[len(array) // 2]
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
+        return None
+    if array.dtype != np.uint8:
+        if array.shape[-1] == 4 or array.min() < -1e-3 or array.max() > 1 + 1e-3:
+            return None  # latents
+        array = (array.clip(0, 1) * 255).round().astype(np.uint8)
+    return np.ascontiguousarray(array[..., :3])

@@ -73,17 +73,54 @@ class Packed(Layout):
         return image.reshape(runs, packed // 4, 2 * self.height, 2 * self.width)
 
 
+PACKED = frozenset(
+    {
+        "ChromaImg2ImgPipeline",
+        "ChromaPipeline",
+        "FluxImg2ImgPipeline",
+        "FluxInpaintPipeline",
+        "FluxPipeline",
+    }
+)
+FRAMES_FIRST = ("CogVideoX", "StableVideoDiffusion")
+CHANNELS_FIRST = (
+    "Allegro",
+    "AnimateDiff",
+    "Cosmos",
+    "EasyAnimate",
+    "HunyuanVideo",
+    "Latte",
+    "Mochi",
+    "SanaVideo",
+    "Wan",
+)
+
+
+class Images(Layout):
+    """A pipeline whose video layout is not known: images only."""
+
+    def rearrange(self, tensor: Tensor, /) -> Tensor:
+        """Refuse what has frames, rather than record axes in the wrong order."""
+        if tensor.ndim == 5:
+            raise InputError(
+                "this pipeline makes video, and whether frames or channels come first in its "
+                "latents is not known: give Recorder(layout=Layout()) for (run, frame, channel, "
+                "y, x), or ChannelFirstVideo() for (run, channel, frame, y, x)"
+            )
+        return super().rearrange(tensor)
+
+
 def layout_of(pipe: Any, arguments: dict[str, Any]) -> Layout:
     """Layout of a pipeline, from its class and what it was called with."""
     name = type(pipe).__name__
     if name == "DiTPipeline":
         return Doubled() if float(arguments.get("guidance_scale", 4.0)) > 1 else Layout()
-    if name.startswith(("Flux", "Chroma")) and hasattr(pipe, "_pack_latents"):
+    if name in PACKED:
         scale = int(getattr(pipe, "vae_scale_factor", 8)) * 2
         default = int(getattr(pipe, "default_sample_size", 128)) * scale // 2
         height = int(arguments.get("height") or default)
         width = int(arguments.get("width") or default)
         return Packed(height // scale, width // scale)
-    if name.startswith("CogVideoX"):
+    if name.startswith(FRAMES_FIRST):
         return Layout()
-    return ChannelFirstVideo()
+    return ChannelFirstVideo() if name.startswith(CHANNELS_FIRST) else Images()

@@ -1,0 +1,359 @@
+"""A recorder for a sampling loop of one's own: hand it each step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from asced_recorders.capture import FIELDS, RunBuffer
+from asced_recorders.decoding import pixels_to_image
+from asced_recorders.provenance import versions
+from asced_recorders.schedulers import StepTable
+from asced_recorders.session import Session, Settings, make_spec
+from asced_stores.errors import InputError
+from asced_stores.noise_levels import canonical_prediction_type, eps_and_x0, log_snr
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from asced_stores import TrajectoryStore
+
+
+class CustomRecorder:
+    """Records batches whose steps are handed to it, from torch or NumPy.
+
+    >>> recorder = Recorder.custom("runs.zarr", shape=(1, 32, 32), steps=50)  # doctest: +SKIP
+    >>> with recorder:  # doctest: +SKIP
+    ...     for t in reversed(range(50)):
+    ...         output = model(x, t)
+    ...         recorder.step(sample=x, model_output=output, alpha=a[t], sigma=s[t],
+    ...                       prediction_type="epsilon")
+    ...         x = my_update(x, output, t)
+    ...     recorder.end(x)
+
+    After `steps` calls of `step` a batch is complete. `end` gives the sample that came out; without
+    it, the end of a run is taken to be the predicted x0 of its last step, which is what
+    deterministic samplers step to.
+
+    Parameters
+    ----------
+    store : str or Path
+        Path or URL of the store.
+    shape : sequence of int
+        Of one sample: (channel, y, x) or (frame, channel, y, x); (y, x) and (channel,) are
+        completed with ones. A leading number of runs is understood too.
+    steps : int
+        Noise levels of a run.
+    fields, checkpoints, dtype, runs, batch_size, resume, overwrite, storage_options
+        As in `Recorder`.
+    rank, world_size : int, optional
+        Which process this is, of how many.
+    attributes : mapping, optional
+        Further facts for the store, for example ``model_fingerprint``.
+    """
+
+    def __init__(
+        self,
+        store: str | Path,
+        shape: Sequence[int],
+        steps: int,
+        *,
+        fields: Sequence[str] = FIELDS,
+        checkpoints: Sequence[int] = (),
+        dtype: str = "float16",
+        runs: int | None = None,
+        batch_size: int | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.settings = Settings(tuple(fields), tuple(checkpoints), dtype)
+        if isinstance(steps, bool) or int(steps) < 1:
+            raise InputError(f"steps is {steps}: give a number of at least 1")
+        self.shape = tuple(int(n) for n in shape)
+        if not 1 <= len(self.shape) <= 5 or min(self.shape) < 1:
+            raise InputError(f"shape is {self.shape}: give (channel, y, x)")
+        self.steps = int(steps)
+        self.settings.check_steps(self.steps)
+        self.batch_size = batch_size
+        self.attributes = dict(attributes or {})
+        self.session = Session(
+            str(store),
+            runs=runs,
+            resume=resume,
+            overwrite=overwrite,
+            rank=rank,
+            world_size=world_size,
+            storage_options=storage_options,
+        )
+        self._buffer: RunBuffer | None = None
+        self._levels: list[tuple[float, float, float]] = []
+        self._fixed: list[tuple[float, float, float]] | None = None
+        self._kind = ""
+        self._done = 0
+        self._end: Tensor | None = None
+        self._facts: dict[str, Any] = {}
+        self._batches: Iterator[int] | None = None
+        self._closed = False
+
+    @property
+    def store(self) -> TrajectoryStore | None:
+        """The store, once the first batch is complete."""
+        return self.session.store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(quietly=error is not None)
+
+    def describe(self, **facts: Any) -> None:
+        """Say what the runs of the present batch are.
+
+        Parameters
+        ----------
+        **facts
+            ``seed``, ``prompt``, ``label``, ``guidance_scale``: one value a run, or one for all.
+        """
+        known = ("seed", "prompt", "label", "guidance_scale")
+        unknown = sorted(set(facts) - set(known))
+        if unknown:
+            raise InputError(f"{unknown} are no facts of a run: give some of {', '.join(known)}")
+        self._facts |= facts
+
+    def step(
+        self,
+        *,
+        sample: Any,
+        model_output: Any,
+        alpha: Any,
+        sigma: Any,
+        prediction_type: str = "epsilon",
+        timestep: Any = None,
+        sigma_data: float = 0.5,
+    ) -> None:
+        """Hand over one step, noisy end first.
+
+        Parameters
+        ----------
+        sample : torch.Tensor or ndarray, shape (run, *shape)
+            The sample that the network saw, ``alpha * x0 + sigma * eps``.
+        model_output : torch.Tensor or ndarray, of the shape of `sample`
+            After guidance.
+        alpha, sigma : float
+            Noise level of `sample`.
+        prediction_type : str
+            One of `asced_stores.noise_levels.PREDICTION_TYPES`.
+        timestep : float, optional
+            What the network was told; the number of the step by default.
+        sigma_data : float
+            For EDM's parametrisation.
+
+        Raises
+        ------
+        InputError
+            If shapes, levels or the order of steps do not fit; and whatever went wrong while the
+            batches before were written.
+        """
+        self.session.background.check()
+        if self._closed:
+            raise InputError("this recorder is closed: make another with resume=True")
+        if self._done == self.steps:
+            self._commit()
+        kind = canonical_prediction_type(prediction_type)
+        alpha, sigma = _number(alpha, "alpha"), _number(sigma, "sigma")
+        x, output = self._rows(sample, "sample"), self._rows(model_output, "model_output")
+        if x.shape != output.shape:
+            raise InputError(
+                f"sample has shape {tuple(x.shape)} and model_output {tuple(output.shape)}: "
+                "they must be the same"
+            )
+        told = float(self._done) if timestep is None else _number(timestep, "timestep")
+        self._check_level(told, alpha, sigma, kind)
+        if self._done == 0:
+            self._buffer = self._new_buffer(x)
+            self._buffer.put("x_init", x)
+        buffer = self._buffer
+        assert buffer is not None
+        if x.shape[0] != buffer.count:
+            raise InputError(
+                f"step {self._done} has {x.shape[0]} runs, the steps before {buffer.count}"
+            )
+        eps, x0 = eps_and_x0(
+            x, output, alpha=alpha, sigma=sigma, prediction_type=kind, sigma_data=sigma_data
+        )
+        buffer.put("eps", eps, self._done)
+        buffer.put("x0", x0, self._done)
+        if self._done in self.settings.checkpoints:
+            buffer.put("x", x, self.settings.checkpoints.index(self._done))
+        self._done += 1
+        if self._done == self.steps:
+            self._end = x0
+
+    def end(self, sample: Any) -> None:
+        """Give the sample that came out of the last step, and commit the batch."""
+        if self._done != self.steps:
+            raise InputError(f"the run ended after {self._done} of {self.steps} steps")
+        self._end = self._rows(sample, "sample")
+        self._commit()
+
+    def close(self, *, quietly: bool = False) -> None:
+        """Commit what is complete and wait for the disk.
+
+        Raises
+        ------
+        InputError
+            If a batch is not complete; the ones before it are safe.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if quietly:
+                return
+            if self._done == self.steps:
+                self._commit()
+            elif self._done:
+                raise InputError(
+                    f"the last batch ended after {self._done} of {self.steps} steps: it is not "
+                    "recorded"
+                )
+            self.session.background.drain()
+        finally:
+            self.session.close(quietly=True)
+
+    def _commit(self) -> None:
+        buffer, end = self._buffer, self._end
+        assert buffer is not None
+        assert end is not None
+        buffer.put("sample", end)
+        image = None
+        if "image" in self.settings.fields and end.ndim == 4 and end.shape[1] in (1, 3):
+            image = pixels_to_image(end)
+        batch_size = self.batch_size or buffer.count
+        if buffer.count > batch_size:
+            raise InputError(
+                f"this batch has {buffer.count} runs, and a batch of the store holds {batch_size}: "
+                "record the largest batch first, or give batch_size"
+            )
+        self.batch_size = batch_size
+        self._ensure_store(tuple(end.shape[1:]), None if image is None else image.shape[1:])
+        if self._batches is None:
+            self._batches = self.session.pending(batch_size)
+        batch = next(self._batches, None)
+        if batch is None:
+            raise InputError(f"{self.session.out} holds all the runs it was planned for")
+        runs = range(batch * batch_size, batch * batch_size + buffer.count)
+        self.session.submit(batch, buffer, runs, self._facts, image)
+        self._fixed = self._levels
+        self._buffer, self._end, self._facts = None, None, {}
+        self._done, self._levels = 0, []
+
+    def _ensure_store(self, shape: tuple[int, ...], image_shape: Any) -> None:
+        levels = np.array(self._levels)
+        alpha, sigma = levels[:, 1], levels[:, 2]
+        table = StepTable(
+            timestep=levels[:, 0],
+            alpha=alpha,
+            sigma=sigma,
+            log_snr=np.asarray(log_snr(alpha, sigma)),
+            prediction_type=self._kind,
+            sigma_data=0.5,
+            calls=np.arange(self.steps),
+            editable=np.ones(self.steps, dtype=bool),
+            resumable=False,
+            scheduler_class="custom",
+        )
+        facts = {
+            "pipeline": "custom",
+            "scheduler_class": "custom",
+            "prediction_type": self._kind,
+            "steps": self.steps,
+            "versions": versions(),
+            **self.attributes,
+        }
+        assert self.batch_size is not None
+        spec = make_spec(self.settings, table, shape, image_shape, facts)
+        self.session.ensure(spec, self.batch_size)
+
+    def _check_level(self, timestep: float, alpha: float, sigma: float, kind: str) -> None:
+        if not (np.isfinite([timestep, alpha, sigma]).all() and alpha >= 0 and sigma > 0):
+            raise InputError(
+                f"step {self._done} has alpha {alpha} and sigma {sigma}: expected numbers, alpha "
+                "at least 0 and sigma above 0"
+            )
+        if self._kind not in ("", kind):
+            raise InputError(f"prediction type {kind} in a store of {self._kind}")
+        self._kind = kind
+        level = (timestep, alpha, sigma)
+        if self._fixed is not None and not np.allclose(level, self._fixed[self._done], rtol=1e-6):
+            raise InputError(
+                f"step {self._done} has timestep, alpha and sigma {level}, in the batches before "
+                f"{self._fixed[self._done]}: one store holds one schedule"
+            )
+        if self._levels and alpha * self._levels[-1][2] < self._levels[-1][1] * sigma:
+            raise InputError(
+                f"step {self._done} is noisier than the one before: hand the steps over from the "
+                "noisy end to the clean one, each once"
+            )
+        self._levels.append(level)
+
+    def _rows(self, value: Any, name: str) -> Tensor:
+        """Samples as (run, [frame,] channel, y, x), float32."""
+        import torch
+
+        tensor = torch.as_tensor(value).detach()
+        shape = self.shape
+        if tensor.ndim == len(shape) and len(shape) >= 4 and tuple(tensor.shape) == shape:
+            shape = shape[1:]  # the shape was given with the number of runs
+        elif tensor.ndim == len(shape) and tuple(tensor.shape) == shape:
+            tensor = tensor[None]  # one run, without its dimension
+        elif len(shape) >= 4 and tensor.ndim == len(shape) and tensor.shape[1:] == shape[1:]:
+            shape = shape[1:]
+        if tensor.ndim != len(shape) + 1 or tuple(tensor.shape[1:]) != shape:
+            raise InputError(
+                f"{name} has shape {tuple(tensor.shape)}: expected (runs, "
+                f"{', '.join(map(str, shape))})"
+            )
+        if len(shape) == 1:
+            tensor = tensor[:, :, None, None]
+        elif len(shape) == 2:
+            tensor = tensor[:, None]
+        return tensor.float()
+
+    def _new_buffer(self, x: Tensor) -> RunBuffer:
+        settings = self.settings
+        key = (
+            self.steps,
+            len(settings.checkpoints),
+            x.shape[0],
+            tuple(x.shape[1:]),
+            settings.dtype,
+            settings.fields,
+            x.device.type,
+        )
+        return self.session.background.take(lambda: RunBuffer(key), key)
+
+
+def _number(value: Any, name: str) -> float:
+    """A noise level as a float: numbers, scalar tensors, or arrays of one and the same number."""
+    import torch
+
+    if isinstance(value, (int, float)):
+        return float(value)
+    flat = torch.as_tensor(value).detach().reshape(-1).double().cpu()
+    if not len(flat) or bool((flat != flat[0]).any()):
+        raise InputError(f"{name} differs from run to run: all runs of a step share one level")
+    return float(flat[0])

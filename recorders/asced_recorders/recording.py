@@ -1,0 +1,263 @@
+"""``Recorder``: watch any diffusers pipeline, or a loop of one's own, and keep what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from asced_recorders.calls import CallWatch, end_of_blending, expected_runs, run_facts
+from asced_recorders.capture import FIELDS, Capture, RunBuffer
+from asced_recorders.decoding import images_of_output, to_image
+from asced_recorders.layouts import Layout, layout_of
+from asced_recorders.provenance import pipeline_facts
+from asced_recorders.session import Session, Settings, make_spec
+from asced_recorders.tap import StepEvent, Tap
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_recorders.custom import CustomRecorder
+    from asced_stores import TrajectoryStore
+
+
+class Recorder:
+    """Record what a pipeline does while it is used as always.
+
+    >>> with Recorder(pipe, "runs.zarr") as recorder:  # doctest: +SKIP
+    ...     images = pipe(prompt, generator=generators).images
+
+    Each call is one batch of the store: the first one fixes the number of noise levels, the shape
+    and the size of a batch; later ones may be smaller. Outputs are bit-identical to those without
+    a recorder.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline
+        Its scheduler and class are swapped while the context lasts, and restored whatever happens.
+    store : str or Path
+        Path or URL of the store.
+    fields : sequence of str
+        Some of ``eps, x0, x_init, x, sample, image``.
+    checkpoints : sequence of int
+        Steps whose entering sample is kept in float32.
+    dtype : str
+        Of eps and x0: ``float16`` or ``float32``.
+    runs : int, optional
+        Number of runs planned, where it is known.
+    batch_size : int, optional
+        Runs in a batch; by default as many as the first call makes.
+    resume, overwrite : bool
+        Go on with a store that exists, or replace it.
+    prompts : bool
+        Keep the prompts.
+    name : str, optional
+        What the pipeline is called in the store.
+    layout : Layout, optional
+        How its tensors are laid out, where that is not known by its class.
+    rank, world_size : int, optional
+        Which process this is, of how many; by default as torchrun or SLURM say.
+    storage_options : mapping, optional
+        For object storage.
+
+    Attributes
+    ----------
+    store : TrajectoryStore or None
+        The store, once the first call has ended.
+
+    Raises
+    ------
+    StoreExistsError
+        If a store lies there and neither `resume` nor `overwrite` is given.
+    InputError
+        At once, if the pipeline's scheduler cannot be recorded; during a call, if its loop cannot.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        store: str | Path,
+        *,
+        fields: Sequence[str] = FIELDS,
+        checkpoints: Sequence[int] = (),
+        dtype: str = "float16",
+        runs: int | None = None,
+        batch_size: int | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        prompts: bool = True,
+        name: str | None = None,
+        layout: Layout | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.pipe = pipe
+        self.settings = Settings(tuple(fields), tuple(checkpoints), dtype)
+        self.batch_size = batch_size
+        self.prompts = prompts
+        self.name = name or type(pipe).__name__
+        self.layout = layout
+        self.facts: dict[str, Any] = {}
+        self.session = Session(
+            str(store),
+            runs=runs,
+            resume=resume,
+            overwrite=overwrite,
+            rank=rank,
+            world_size=world_size,
+            storage_options=storage_options,
+        )
+        self._stack: ExitStack | None = None
+        self._batches: Iterator[int] | None = None
+        self.capture = _PipelineCapture(self)
+        self.scheduler: Any = None
+
+    @property
+    def store(self) -> TrajectoryStore | None:
+        """The store, once the first call has ended."""
+        return self.session.store
+
+    @classmethod
+    def custom(
+        cls, store: str | Path, shape: Sequence[int], steps: int, **options: Any
+    ) -> CustomRecorder:
+        """Make a recorder for a sampling loop of one's own; see `CustomRecorder`.
+
+        Parameters
+        ----------
+        store : str or Path
+            Path or URL of the store.
+        shape : sequence of int
+            Of one sample: (channel, y, x), or (frame, channel, y, x).
+        steps : int
+            Noise levels of a run.
+        **options
+            As `CustomRecorder` has them.
+        """
+        from asced_recorders.custom import CustomRecorder
+
+        return CustomRecorder(store, shape, steps, **options)
+
+    def __enter__(self) -> Self:
+        if self._stack is not None:
+            raise InputError("this recorder is in use already: leave it first")
+        with ExitStack() as stack:
+            stack.callback(self.session.close, quietly=True)
+            stack.enter_context(Tap(self.pipe, self.capture))
+            stack.enter_context(CallWatch(self.pipe, self._before, self._after, self._failed))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        stack, self._stack = self._stack, None
+        assert stack is not None
+        with stack:
+            if error is None:
+                self.session.background.drain()
+
+    def _before(self, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        self.capture.layout = self.layout or layout_of(self.pipe, arguments)
+        self.capture.expected_runs = expected_runs(arguments)
+        return end_of_blending(self.pipe, arguments, self.capture.finish)
+
+    def _after(self, arguments: dict[str, Any], output: Any) -> None:
+        capture = self.capture
+        buffer = capture.release()
+        facts = run_facts(arguments, buffer.count, prompts=self.prompts)
+        images = self._images(output, buffer)
+        batch_size = self.batch_size or buffer.count
+        if buffer.count > batch_size:
+            raise InputError(
+                f"this call made {buffer.count} runs, and a batch of the store holds {batch_size}: "
+                "make the largest call first, or give batch_size"
+            )
+        self.batch_size = batch_size
+        self._ensure_store(buffer, images, batch_size)
+        batch, runs = self._next_batch(buffer.count, batch_size)
+        self.session.submit(batch, buffer, runs, {**facts, **self._scalars(runs)}, images)
+
+    def _failed(self) -> None:
+        buffer, self.capture.buffer = self.capture.buffer, None
+        if buffer is not None:
+            self.session.background.give_back(buffer)
+
+    def _next_batch(self, count: int, batch_size: int) -> tuple[int, range]:
+        if self._batches is None:
+            self._batches = self.session.pending(batch_size)
+        batch = next(self._batches, None)
+        if batch is None:
+            raise InputError(f"{self.session.out} holds all the runs it was planned for")
+        return batch, range(batch * batch_size, batch * batch_size + count)
+
+    def _scalars(self, runs: range) -> dict[str, Any]:
+        """Numbers by run that are known better than from the call's arguments."""
+        return {}
+
+    def _images(self, output: Any, buffer: RunBuffer) -> Any:
+        if "image" not in self.settings.fields:
+            return None
+        images = images_of_output(output, buffer.count)
+        if images is not None:
+            return images
+        end = self.capture.end
+        if end is not None and end.ndim == 4 and end.shape[1] in (1, 3):
+            return to_image(None, end)
+        return None
+
+    def _ensure_store(self, buffer: RunBuffer, images: Any, batch_size: int) -> None:
+        capture = self.capture
+        assert capture.expected is not None
+        assert capture.end is not None
+        facts = {
+            "pipeline": self.name,
+            "steps": capture.expected.steps,
+            **pipeline_facts(self.pipe, self.scheduler, capture.expected),
+            **self.facts,
+        }
+        spec = make_spec(
+            self.settings,
+            capture.expected,
+            tuple(capture.end.shape[1:]),
+            None if images is None else images.shape[1:],
+            facts,
+        )
+        self.session.ensure(spec, batch_size)
+
+
+class _PipelineCapture(Capture):
+    """A capture that also checks the number of runs and remembers the scheduler."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        background = recorder.session.background
+        settings = recorder.settings
+        super().__init__(
+            background.take,
+            fields=settings.fields,
+            checkpoints=settings.checkpoints,
+            dtype=settings.dtype,
+            check=background.check,
+        )
+        self.recorder = recorder
+        self.expected_runs: int | None = None
+
+    def before_step(self, event: StepEvent) -> None:
+        """Refuse a batch that is not made of one row a run."""
+        if event.step == 0:
+            rows = self.layout.rearrange(event.sample).shape[0]
+            if self.expected_runs is not None and rows != self.expected_runs:
+                raise InputError(
+                    f"{type(self.recorder.pipe).__name__} steps {rows} samples for "
+                    f"{self.expected_runs} runs: how they belong together is not known, so it is "
+                    "not recorded"
+                )
+            if self.recorder.scheduler not in (None, event.scheduler) and self.done:
+                raise InputError("two schedulers step in one run: it is not recorded")
+            self.recorder.scheduler = event.scheduler
+        super().before_step(event)
