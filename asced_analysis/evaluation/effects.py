@@ -99,10 +99,10 @@ def worth(correction: Effect, controls: Mapping[str, Effect]) -> dict[str, Any]:
     Returns
     -------
     dict
-        By place: ``best_control``, and ``value``, ``low``, ``high`` of the difference; negative
-        means that the mask repairs more than the best control does. The best control is chosen on
-        the same runs, which makes the worth look smaller, never larger. ``against`` holds the
-        difference to every control: ``everywhere`` is none of equal area.
+        By place: ``best_control``, the best one of equal area, and ``value``, ``low``, ``high`` of
+        the difference; negative means that the mask repairs more. The best control is chosen on the
+        same runs, which makes the worth look smaller, never larger. ``against`` holds the
+        difference to every control, ``everywhere`` among them, which is not of equal area.
     """
     result: dict[str, Any] = {}
     for where in WHERE:
@@ -111,10 +111,11 @@ def worth(correction: Effect, controls: Mapping[str, Effect]) -> dict[str, Any]:
             for name, effect in controls.items()
             if (value := effect.estimate(where).value) is not None
         }
+        equal = [name for name in means if name != "everywhere"] or list(means)
         if not means:
             result[where] = {"best_control": None, **NOTHING.to_dict(), "against": {}}
             continue
-        best = min(means, key=lambda name: means[name])
+        best = min(equal, key=lambda name: means[name])
         against = {name: _paired(correction, controls[name], where).to_dict() for name in means}
         result[where] = {"best_control": best, **against[best], "against": against}
     return result

@@ -89,6 +89,8 @@ class Evaluation:
         for where, figure in (data["worth_of_mask"] or {}).items():
             against = f" (against {figure['best_control']})" if figure["best_control"] else ""
             rows.append((f"worth of the mask, {where.replace('_', ' ')}", _text(figure) + against))
+            if "everywhere" in figure["against"] and figure["best_control"] != "everywhere":
+                rows.append(("  against everywhere", _text(figure["against"]["everywhere"])))
         return rows
 
 
