@@ -437,8 +437,8 @@ class Thresholds:
         )
         warnings.warn(
             f"these thresholds were calibrated with {self.fingerprint.get('scheduler_class')} at "
-            f"{self.fingerprint.get('steps')} steps, not {here[0]} at {here[1]}: the false-alarm "
-            f"rate there is not promised ({measured}). Run `asced calibrate --recheck STORE` on "
+            f"{self.fingerprint.get('steps')} steps, not {here[0]} at {here[1]} "
+            f"steps: the false-alarm rate there is not promised ({measured}). Run `asced calibrate --recheck STORE` on "
             "200 runs of this sampler.",
             PortabilityWarning,
             stacklevel=2,

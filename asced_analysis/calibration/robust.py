@@ -63,11 +63,13 @@ def robust_level(
     for shape in (stats.norm.ppf, stats.gumbel_r.ppf, _between):
         for share in np.linspace(0, most_contamination, 41):
             expected = shape(probability / (1 - share))
-            slope, shift = np.polyfit(expected, found, 1)
+            centred = expected - expected.mean()
+            slope = float(centred @ found / (centred @ centred))
+            shift = float(found.mean() - slope * expected.mean())
             # a little is asked of contamination, or noise alone would always claim some
             error = float(np.mean((found - slope * expected - shift) ** 2)) * (1 + share)
             if best is None or error < best[0]:
-                best = (error, float(shift + slope * shape(1 - rate)), float(share))
+                best = (error, shift + slope * float(shape(1 - rate)), float(share))
     assert best is not None
     return best[1], best[2]
 

@@ -1,0 +1,165 @@
+"""Calibration of recorded runs end to end, on small synthetic stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asced_analysis.calibration import calibrate, check, recheck
+from asced_analysis.calibration.conformal import TooFewRunsError, expected_band
+from asced_analysis.calibration.drift import holm
+from asced_analysis.calibration.population import location_and_scale
+from asced_analysis.calibration.scoring import scores_of
+from asced_analysis.calibration.source import open_source
+from asced_analysis.detection import VARIANTS
+from asced_analysis.thresholds import (
+    FingerprintMismatchError,
+    PortabilityWarning,
+    Thresholds,
+)
+from asced_stores import open_runs
+from asced_stores.errors import InputError
+from asced_stores.testing import synthetic_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("calibration") / "runs.zarr"
+    synthetic_store(path, runs=240, steps=12, shape=(1, 16, 16), batch_size=16)
+    return path
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("calibration") / "others.zarr"
+    synthetic_store(path, runs=200, steps=12, shape=(1, 16, 16), batch_size=16, seed=90_000)
+    return path
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "outcome"])
+def test_new_runs_lie_in_the_beta_binomial_band(variant: str, store: Path, others: Path) -> None:
+    thresholds = calibrate(store, variant, false_alarm_rate=0.1)
+    guarantee = thresholds.guarantee
+    source = open_source(others)
+    _, scores = scores_of(source, thresholds, np.ones(source.runs, dtype=bool))
+    assert guarantee.order_statistic is not None
+    low, high = expected_band(guarantee.calibrate, guarantee.order_statistic, source.runs)
+    assert low <= (scores > thresholds.levels.level).sum() <= high
+    assert guarantee.fit + guarantee.calibrate + guarantee.report == 240
+    assert guarantee.needed["0.01"] == 99
+
+
+def test_a_dataset_a_path_and_a_store_give_the_same(store: Path) -> None:
+    by_path = calibrate(store, false_alarm_rate=0.1)
+    assert calibrate(str(store), false_alarm_rate=0.1) == by_path
+    assert calibrate(open_runs(store), false_alarm_rate=0.1) == by_path
+    assert calibrate(open_runs(store).load(), false_alarm_rate=0.1) == by_path
+
+
+def test_too_few_runs_name_how_many_are_needed(store: Path) -> None:
+    with pytest.raises(TooFewRunsError, match="at least 999 calibration runs, there are 96"):
+        calibrate(store, false_alarm_rate=0.001)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"false_alarm_rate": 0.0},
+        {"false_alarm_rate": 1.5},
+        {"method": "magic"},
+        {"variant": "magic"},
+        {"window": (0.6, 0.2)},
+        {"parameters": {"magic": 1}},
+        {"parameters": {"signal": "magic"}},
+        {"fractions": (1.0, 0.0, 0.0)},
+        {"method": "labels"},
+        {"groups": "magic"},
+        {"variant": "released", "method": "risk"},
+    ],
+)
+def test_bad_arguments_are_input_errors(bad: dict[str, Any], store: Path) -> None:
+    with pytest.raises(InputError):
+        calibrate(store, **{"false_alarm_rate": 0.1, **bad})
+
+
+def test_methods_say_what_they_promise(store: Path) -> None:
+    risk = calibrate(store, method="risk", false_alarm_rate=0.02)
+    assert risk.guarantee.measured is not None
+    assert risk.guarantee.measured <= 0.03
+    robust = calibrate(store, method="robust", false_alarm_rate=0.05)
+    assert not robust.guarantee.finite_sample
+    assert "no finite-sample guarantee" in robust.guarantee.notes[0]
+    labels = {run: run % 4 == 0 for run in range(200)}
+    labelled = calibrate(store, method="labels", labels=labels)
+    assert labelled.guarantee.population == "runs labelled normal"
+    normal = calibrate(store, normal=dict.fromkeys(range(150), True), normal_name="a person")
+    assert normal.guarantee.population == "runs called normal by a person"
+    assert normal.guarantee.fit + normal.guarantee.calibrate + normal.guarantee.report == 150
+
+
+def test_levels_by_group(store: Path) -> None:
+    runs = open_runs(store)
+    runs = runs.assign_coords(label=("run", np.arange(240) % 2))
+    thresholds = calibrate(runs, groups="label", false_alarm_rate=0.1)
+    assert sorted(thresholds.groups) == ["0", "1"]
+    assert thresholds.level_for(group=1) == thresholds.groups["1"]
+    assert thresholds.level_for(group="unknown") == thresholds.levels.level
+
+
+def test_another_sampler_warns_until_it_is_rechecked(store: Path, tmp_path: Path) -> None:
+    thresholds = calibrate(store, false_alarm_rate=0.1)
+    finer = tmp_path / "finer.zarr"
+    synthetic_store(finer, runs=100, steps=24, shape=(1, 16, 16), batch_size=25, seed=7000)
+    with pytest.warns(PortabilityWarning, match="not DDIMScheduler at 24 steps"):
+        thresholds.level_for("DDIMScheduler", 24)
+    known = recheck(thresholds, finer)
+    entry = known.rechecks[0]
+    assert known.level_for("DDIMScheduler", 24) == entry.level
+    source = open_source(finer)
+    _, scores = scores_of(source, known, np.ones(100, dtype=bool))
+    assert (scores > entry.level).mean() <= 0.1
+    assert entry.factor == pytest.approx((scores > thresholds.levels.level).mean() / 0.1)
+    with pytest.warns(PortabilityWarning, match="largest measured factor"):
+        known.level_for("EulerDiscreteScheduler", 30)
+    known.save(tmp_path / "known.json")
+    assert Thresholds.load(tmp_path / "known.json") == known
+
+
+def test_another_model_is_refused_by_name(store: Path) -> None:
+    thresholds = calibrate(store, false_alarm_rate=0.1)
+    foreign = open_runs(store).assign_attrs(model_fingerprint="another")
+    for use in (lambda: recheck(thresholds, foreign), lambda: check(foreign, thresholds)):
+        with pytest.raises(FingerprintMismatchError, match="model_fingerprint is 'another'"):
+            use()
+
+
+def test_drift_is_found_and_calm_is_not(store: Path, others: Path) -> None:
+    thresholds = calibrate(store, false_alarm_rate=0.1)
+    assert not check(others, thresholds).drifted
+    runs = open_runs(others).load()
+    louder = runs.assign(x0=(runs["x0"] * np.float16(1.3)))
+    drift = check(louder, thresholds)
+    assert drift.drifted
+    assert len(drift.comparisons) == len(thresholds.levels.location) + 1
+    with pytest.raises(InputError, match="at least 20 runs"):
+        check(runs.isel(run=slice(0, 10)), thresholds)
+
+
+def test_holm_controls_the_family() -> None:
+    rng = np.random.default_rng(0)
+    alarms = [holm(rng.uniform(size=12), 0.05).any() for _ in range(2000)]
+    assert np.mean(alarms) <= 0.065
+    assert holm(np.array([0.5, 1e-6, 0.02]), 0.05).tolist() == [False, True, True]
+
+
+def test_location_and_scale_from_counts() -> None:
+    rng = np.random.default_rng(4)
+    values = rng.normal(3.0, 0.7, size=20_001)
+    counts = np.bincount((values / 0.01).clip(0).astype(int), minlength=1000)
+    location, scale = location_and_scale(counts, (np.arange(1000) + 0.5) * 0.01)
+    assert location == pytest.approx(np.median(values), abs=0.01)
+    mad = 1.4826 * np.median(np.abs(values - np.median(values)))
+    assert scale == pytest.approx(mad, abs=0.02)
