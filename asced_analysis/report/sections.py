@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asced_analysis.report.page import Case, Picture, Section, Table
 from asced_analysis.report.pictures import as_rgb, figure_uri, png_uri, upscaled, with_outline
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
+    from asced_analysis.evaluation import Evaluation
     from asced_analysis.phases import Phases
     from asced_analysis.thresholds import Thresholds
 
@@ -24,49 +27,69 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def interval_text(interval: Sequence[float] | None, form: str = "{:.3g}") -> str:
+def figure_of(axes: Any) -> Figure:
+    """The figure that holds some axes."""
+    figure: Figure = axes.get_figure()
+    return figure
+
+
+def interval_text(interval: Sequence[float] | None, form: str = "{:.1f}") -> str:
     """An interval in brackets, or nothing."""
     if interval is None:
         return ""
     return "[" + ", ".join(form.format(value) for value in interval) + "]"
 
 
+def phases_in_words(phases: Phases) -> str:
+    """Where the boundaries lie, as one sentence."""
+    mutation, refinement = phases.population
+    if mutation.step != mutation.step:
+        return "No phases were found: activity does not rise and fall again."
+    return (
+        f"Mutation begins at step {mutation.step:.1f} {interval_text(mutation.step_interval)} and "
+        f"Refinement at step {refinement.step:.1f} {interval_text(refinement.step_interval)} "
+        f"(log-SNR {mutation.log_snr:.1f} and {refinement.log_snr:.1f}); "
+        f"the test against no phases at all gives p = {phases.p_value:.2g}."
+    )
+
+
 def phases_section(phases: Phases) -> Section:
     """Boundaries of the three phases with their intervals, and the activity curve."""
     from asced_analysis import plots
 
+    names = ("Profiling | Mutation", "Mutation | Refinement")
+    found = phases.population.mutation.step == phases.population.mutation.step
     rows = tuple(
         (
             name,
-            f"{boundary.step:.1f} {interval_text(boundary.step_interval, '{:.1f}')}",
-            f"{boundary.time:.2f} {interval_text(boundary.time_interval, '{:.2f}')}",
+            f"{boundary.step:.1f} {interval_text(boundary.step_interval)}",
+            f"{boundary.normalised_time:.2f} "
+            f"{interval_text(boundary.normalised_time_interval, '{:.2f}')}",
             f"{boundary.log_snr:.2f} {interval_text(boundary.log_snr_interval, '{:.2f}')}",
         )
-        for name, boundary in zip(
-            ("Profiling | Mutation", "Mutation | Refinement"), phases.population, strict=True
-        )
+        for name, boundary in zip(names, phases.population, strict=True)
+    )
+    table = Table(
+        f"Boundaries with {100 * phases.confidence:g} % bootstrap intervals",
+        rows,
+        ("boundary", "step", "time (0 noise, 1 image)", "log-SNR"),
     )
     return Section(
         "Phases",
         (
             "Activity is the share of an image's pixels whose innovation, per unit of log-SNR, "
-            "lies far outside that run's own bulk; the curve is the mean over runs. Two change "
-            "points split it. Intervals resample runs.",
+            f"lies more than {phases.cutoff:g} robust units out; the curve is the mean over runs. "
+            "Two change points split it into Profiling (layout), Mutation (where abnormal "
+            "dynamics appear) and Refinement (detail).",
         ),
         (
             Picture(
-                figure_uri(plots.plot_phases(phases).figure),
-                f"Activity by step with the phase boundaries: {phases.summary()}",
-                "Mean activity by step; the boundaries with their intervals are shaded.",
+                figure_uri(figure_of(plots.phase_curve(phases))),
+                f"Activity by step with the phases shaded. {phases_in_words(phases)}",
+                "Mean activity by step, with the phases.",
             ),
         ),
-        (
-            Table(
-                "Boundaries with bootstrap intervals",
-                rows,
-                ("boundary", "step", "time, 0 noise to 1 image", "log-SNR"),
-            ),
-        ),
+        (table,) if found else (),
     )
 
 
@@ -78,15 +101,32 @@ def dynamics_section(statistics: xr.Dataset, phases: Phases) -> Section:
         "Score dynamics",
         (
             "The weighted score is the pull of the model on each pixel; its dynamics are the "
-            "differences between adjacent steps. Exact quantiles over all pixels of all runs.",
+            "differences between adjacent steps. Quantiles are over all pixels of all runs.",
         ),
         (
             Picture(
-                figure_uri(plots.plot_dynamics(statistics, phases=phases).figure),
-                "Median and quantile bands of the score dynamics by step, on a logarithmic axis",
-                "Median and quantile bands of |D| by step, with the phase boundaries.",
+                figure_uri(figure_of(plots.dynamics_curves(statistics, phases))),
+                "Median and quantile bands of the score dynamics by step",
+                "Median and quantile bands of the score dynamics by step, with the phases.",
             ),
         ),
+    )
+
+
+def evaluation_section(evaluation: Evaluation) -> Section:
+    """What the correction did, beside the controls."""
+    rows = tuple((name.strip(), figures) for name, figures in evaluation.table())
+    return Section(
+        "Before and after",
+        (
+            "Local distance is how far small regions of an image lie from the nearest ones of real "
+            "images, in the features of a judge that took no part in calibration: lower is more "
+            "realistic, so a negative change is a repair. Intervals resample runs.",
+            "The controls repeat the same correction of the same runs in masks of equal area at "
+            "the wrong place, or everywhere. The worth of the mask is its effect minus that of the "
+            "best control: what the place of the mask alone has earned.",
+        ),
+        tables=(Table("With 95 % bootstrap intervals", rows, ("figure", "value")),),
     )
 
 
@@ -135,9 +175,9 @@ def gallery_section(cases: Sequence[Case], flagged: int) -> Section:
 
 
 def case(
-    image: np.ndarray,
-    mask: np.ndarray,
-    twin: np.ndarray | None,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    twin: NDArray[np.uint8] | None,
     *,
     run: int,
     details: Mapping[str, Any],
@@ -188,5 +228,5 @@ def provenance_section(attributes: Mapping[str, Any]) -> Section:
     )
 
 
-def _plain(image: np.ndarray) -> str:
+def _plain(image: NDArray[np.uint8]) -> str:
     return png_uri(np.asarray(upscaled(as_rgb(image), PICTURE_SIZE), np.uint8))

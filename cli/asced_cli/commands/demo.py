@@ -46,6 +46,8 @@ def command(
     )
     from asced_analysis.replay import replay
     from asced_analysis.report import write_report
+    from asced_analysis.report.sections import phases_in_words
+    from asced_analysis.saving import save
     from asced_recorders import record
     from asced_stores.errors import InputError
 
@@ -91,16 +93,20 @@ def command(
     runs_dataset = open_runs(files["runs.zarr"])
     with stage("stats", "exact medians and quantiles of the dynamics by step"):
         statistics = step_statistics(runs_dataset)
-        statistics.to_zarr(files["stats.zarr"], mode="w")
+        save(statistics, files["stats.zarr"], overwrite=overwrite)
         results["stats"] = f"{int(statistics['count'].max()):,} values a step"
     with stage("phases", "Profiling | Mutation | Refinement"):
         phases = segment_phases(runs_dataset)
-        files["phases.json"].write_text(phases.to_json())
-        results["phases"] = phases.summary()
+        save(phases, files["phases.json"], overwrite=overwrite)
+        results["phases"] = phases_in_words(phases)
     with stage("calibrate", f"thresholds at a false-alarm rate of {false_alarm_rate:g}"):
         thresholds = calibrate(files["runs.zarr"], "calibrated", false_alarm_rate=false_alarm_rate)
         thresholds.save(files["thresholds.json"], overwrite=overwrite)
-        results["calibrate"] = thresholds.guarantee.summary()
+        guarantee = thresholds.guarantee
+        results["calibrate"] = (
+            f"promised {guarantee.promised:.1%}, measured {guarantee.measured:.1%} "
+            f"on {guarantee.report} held-out runs"
+        )
     with stage("replay", "flagged runs again, corrected"):
         corrected = replay(
             files["runs.zarr"],
@@ -121,6 +127,8 @@ def command(
             thresholds=thresholds,
             replay=files["corrected.zarr"],
             evaluation=evaluation,
+            phases=phases,
+            statistics=statistics,
             overwrite=overwrite,
         )
         results["report"] = str(files["report.html"])

@@ -1,0 +1,52 @@
+"""``asced report``: one self-contained page."""
+
+from __future__ import annotations
+
+import click
+
+from asced_cli.options import emit, json_option
+
+
+@click.command(
+    epilog="Example: asced report runs.zarr --thresholds thresholds.json --replay corrected.zarr "
+    "--out report.html"
+)
+@click.argument("runs")
+@click.option("--thresholds", help="File of `asced calibrate`.")
+@click.option("--replay", help="Store of `asced replay`.")
+@click.option("--evaluation", help="File of `asced evaluate`; computed when left out.")
+@click.option("--out", required=True, help="File to write.")
+@click.option("--format", "form", type=click.Choice(["html", "md"]), default="html")
+@click.option("--gallery", type=click.IntRange(min=0), default=24, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@json_option
+def command(
+    runs: str,
+    thresholds: str | None,
+    replay: str | None,
+    evaluation: str | None,
+    out: str,
+    form: str,
+    gallery: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write one page about RUNS that needs no network and escapes every stored string."""
+    from asced_analysis.report import write_report
+
+    path = write_report(
+        runs,
+        out,
+        thresholds=thresholds,
+        replay=replay,
+        evaluation=evaluation,
+        format="md" if form == "md" else "html",
+        gallery=gallery,
+        overwrite=overwrite,
+    )
+    size = path.stat().st_size
+    emit(
+        {"out": str(path), "bytes": size},
+        as_json=as_json,
+        table=[("written", str(path)), ("size", f"{size / 1e6:.1f} MB")],
+    )
