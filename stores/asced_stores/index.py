@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.errors import InputError
+from asced_stores.errors import DamagedStoreError, InputError
 from asced_stores.markers import Marker
 
 if TYPE_CHECKING:
     from asced_stores.store import TrajectoryStore
 
 STATUSES: Mapping[str, int] = {"complete": 1, "failed": 2}
+_PATIENCE = 5
 Select = Sequence[int] | NDArray[Any] | slice | Callable[["RunIndex"], Any]
 
 
@@ -117,10 +118,17 @@ def index_of(markers: Sequence[Marker], dtypes: Mapping[str, str]) -> RunIndex:
 
 def load_index(store: TrajectoryStore) -> RunIndex:
     """Index of all committed runs: one read where the store is sealed, else its markers."""
-    if store.sealed is not None:
-        from asced_stores.sealing import read_index
-
-        return read_index(store)
     from asced_stores.compaction import load_markers
+    from asced_stores.sealing import read_index
 
+    for _ in range(_PATIENCE):
+        if store.sealed is None:
+            return index_of(load_markers(store), store.scalar_dtypes)
+        try:
+            return read_index(store)
+        except DamagedStoreError:  # or sealed anew, or opened, since the root was read
+            current = store.reload()
+            if current.sealed == store.sealed:
+                raise
+            store = current
     return index_of(load_markers(store), store.scalar_dtypes)

@@ -229,6 +229,8 @@ class LocalPlace(Place):
 class LocalReader:
     """An open file."""
 
+    group = _GROUP
+
     def __init__(self, descriptor: int, key: str) -> None:
         self._descriptor = descriptor
         self._key = key

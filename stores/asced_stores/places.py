@@ -31,6 +31,9 @@ class Stamp(Protocol):
 class Reader(Protocol):
     """An open object."""
 
+    group: int
+    """Bytes that are best asked for at once."""
+
     def read_into(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
         """Fill buffers.
 

@@ -83,9 +83,9 @@ def _read_part(
     tail = bytearray(layout.index_nbytes)
     reader.read_into([(-len(tail), [tail])])
     index = read_index(bytes(tail), layout, where)
-    requests: list[tuple[int, list[Any]]] = []
-    checks: list[tuple[NDArray[Any], bytearray, NDArray[Any], NDArray[Any]]] = []
-    end = -1
+    if (index[..., 0][index[..., 0] != ABSENT] > 1 << 62).any():
+        raise DamagedBatchError(f"the index of {where} names a place beyond its end")
+    pending = _Pending(reader, where)
     for row in range(rows.start, rows.stop, layout.inner[0]):
         for column in range(columns.start, columns.stop, layout.inner[1]):
             a, b = row - rows.start, column - columns.start
@@ -93,22 +93,9 @@ def _read_part(
             offset = int(index[row // layout.inner[0], column // layout.inner[1], 0])
             if offset == ABSENT:
                 target[...] = np.nan if layout.dtype.kind == "f" else 0
-                continue
-            chunk = target if target.flags.c_contiguous else np.empty_like(target, order="C")
-            checksum, flat = bytearray(4), chunk.reshape(-1).view(np.uint8)
-            if offset == end:  # chunks that lie side by side are read at once
-                requests[-1][1].extend((flat, checksum))
             else:
-                requests.append((offset, [flat, checksum]))
-            end = offset + layout.chunk_nbytes + 4
-            checks.append((flat, checksum, chunk, target))
-    if (index[..., 0][index[..., 0] != ABSENT] > 1 << 62).any():
-        raise DamagedBatchError(f"the index of {where} names a place beyond its end")
-    reader.read_into(requests)
-    for flat, checksum, chunk, target in checks:
-        check_chunk(flat, bytes(checksum), where)
-        if chunk is not target:
-            target[...] = chunk
+                pending.add(offset, target)
+    pending.flush()
     if data is out:
         return data
     part: NDArray[Any] = data[
@@ -119,6 +106,41 @@ def _read_part(
         return part
     out[...] = part
     return out
+
+
+class _Pending:
+    """Chunks to be read, in groups small enough that checksums find them in the cache."""
+
+    def __init__(self, reader: Reader, where: str) -> None:
+        self._reader = reader
+        self._where = where
+        self._requests: list[tuple[int, list[Any]]] = []
+        self._chunks: list[tuple[NDArray[Any], bytearray, NDArray[Any], NDArray[Any]]] = []
+        self._end = -1
+        self._size = 0
+
+    def add(self, offset: int, target: NDArray[Any]) -> None:
+        """Read one chunk to its place, through a buffer where it is not contiguous there."""
+        chunk = target if target.flags.c_contiguous else np.empty_like(target, order="C")
+        checksum, flat = bytearray(4), chunk.reshape(-1).view(np.uint8)
+        if offset == self._end:  # chunks that lie side by side are read at once
+            self._requests[-1][1].extend((flat, checksum))
+        else:
+            self._requests.append((offset, [flat, checksum]))
+        self._end = offset + flat.nbytes + 4
+        self._chunks.append((flat, checksum, chunk, target))
+        self._size += flat.nbytes
+        if self._size >= self._reader.group:
+            self.flush()
+
+    def flush(self) -> None:
+        """Read what is pending, and check it."""
+        self._reader.read_into(self._requests)
+        for flat, checksum, chunk, target in self._chunks:
+            check_chunk(flat, checksum, self._where)
+            if chunk is not target:
+                target[...] = chunk
+        self._requests, self._chunks, self._end, self._size = [], [], -1, 0
 
 
 def remedy(url: str) -> str:

@@ -107,7 +107,7 @@ def read_index(data: bytes, layout: ArrayLayout, where: str) -> NDArray[np.uint6
     return index
 
 
-def check_chunk(data: Any, checksum: bytes, where: str) -> None:
+def check_chunk(data: Any, checksum: bytes | bytearray, where: str) -> None:
     """Compare a chunk with its CRC-32C (four little-endian bytes).
 
     Raises
@@ -115,5 +115,5 @@ def check_chunk(data: Any, checksum: bytes, where: str) -> None:
     DamagedBatchError
         If they differ.
     """
-    if crc32c(data) != struct.unpack("<I", checksum)[0]:
+    if crc32c(data) != int.from_bytes(checksum, "little"):
         raise DamagedBatchError(f"a chunk of {where} does not match its checksum")

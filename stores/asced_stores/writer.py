@@ -158,6 +158,7 @@ class BatchWriter:
                 for name, array in prepared.items()
             ]
             wait(jobs)
+            self._reached("shards")
             shards, finite = {}, np.ones(count, bool)
             for name, job in zip(prepared, jobs, strict=True):
                 shards[name], whole = job.result()
@@ -166,7 +167,9 @@ class BatchWriter:
                 numbers["status"] = np.where(finite, COMPLETE, FAILED).astype(np.uint8)
             # The status last: plain readers filter by it.
             shards["status"] = self._write_status(batch, numbers["status"], owner, made)
+            self._reached("status")
             place.make_durable(made)
+            self._reached("durable")
             return self._commit(batch, numbers, shards, made, owner)
         except SealedStoreError:
             raise
@@ -181,6 +184,9 @@ class BatchWriter:
         for key, stamp in made.items():
             if self.store.place.stamp(key) == stamp:
                 self.store.place.delete(key)
+
+    def _reached(self, point: str) -> None:
+        """Do nothing at a named point of a commit; where stress tests kill the writer."""
 
     def _taken(self, batch: int) -> BatchTakenError:
         return BatchTakenError(
@@ -198,6 +204,7 @@ class BatchWriter:
         encoder = ShardEncoder(array, self.store.layouts[name])
         key = self.store.layouts[name].key(batch)
         made[key] = self.store.place.create(key, encoder.parts(), owner=owner)
+        self._reached(f"shard {name}")
         return ShardRecord(encoder.nbytes, encoder.checksum), finite
 
     def _write_status(
@@ -233,7 +240,9 @@ class BatchWriter:
         if not self._owns(made):
             raise self._taken(batch)
         stamp = place.create(key, [marker.to_bytes()], owner=owner)
+        self._reached("marker")
         place.make_durable([key])
+        self._reached("committed")
         # A sweeper that looked just before the marker came may have removed shards since.
         if not self._owns(made):
             if place.stamp(key) == stamp:
