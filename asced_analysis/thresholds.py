@@ -437,9 +437,9 @@ class Thresholds:
         )
         warnings.warn(
             f"these thresholds were calibrated with {self.fingerprint.get('scheduler_class')} at "
-            f"{self.fingerprint.get('steps')} steps, not {here[0]} at {here[1]} "
-            f"steps: the false-alarm rate there is not promised ({measured}). Run `asced calibrate --recheck STORE` on "
-            "200 runs of this sampler.",
+            f"{self.fingerprint.get('steps')} steps, not {here[0]} at {here[1]} steps: the "
+            f"false-alarm rate there is not promised ({measured}). Run `asced calibrate "
+            "--recheck STORE` on 200 runs of this sampler.",
             PortabilityWarning,
             stacklevel=2,
         )

@@ -200,7 +200,7 @@ def _guarantee(
         needed={
             f"{rate:g}": conformal.runs_needed(rate, confidence=request.confidence)
             for rate in TIGHTER
-            if rate < request.rate
+            if finite_sample and rate < request.rate
         },
         notes=notes,
     )

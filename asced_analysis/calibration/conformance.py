@@ -65,9 +65,9 @@ def _search(thresholds: Thresholds, want: bool) -> dict[str, Any] | None:
         signal = detector.needs()[0]
         drift = 2.0 ** (attempt / 6 - 7)
         values = np.cumsum(rng.normal(size=(log_snr.size, *shape)) * drift, axis=0)
-        if want:
-            middle = log_snr.size // 2
-            values[middle:, :, 4:10, 5:11] += 2.0 ** (attempt / 6 - 3)
+        if want:  # a square that goes its own way at every step
+            ramp = np.arange(log_snr.size) * 2.0 ** (attempt / 6 - 6)
+            values[:, :, 3:13, 2:14] += ramp[:, None, None, None]
         values = np.round(np.clip(values, -15, 15) * 64) / 64
         vector = {
             "alpha": alpha.tolist(),

@@ -1,62 +1,101 @@
-"""``asced calibrate``: thresholds with a stated false-alarm rate."""
+"""``asced calibrate``: thresholds with a stated false-alarm rate; recheck and drift check."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from asced_cli.options import emit, json_option
 
+if TYPE_CHECKING:
+    from asced_analysis.thresholds import Thresholds
+
 
 @click.command(
-    epilog="Example: asced calibrate runs.zarr --variant calibrated --false-alarm-rate 0.05 "
-    "--out thresholds.json"
+    epilog="""\b
+Examples:
+  asced calibrate runs.zarr --variant calibrated --false-alarm-rate 0.05 --out thresholds.json
+  asced calibrate runs.zarr --method outcome --out thresholds.json
+  asced calibrate --recheck euler.zarr thresholds.json --out euler.json
+  asced calibrate --check new.zarr thresholds.json"""
 )
-@click.argument("store")
+@click.argument("source")
+@click.option("--recheck", metavar="STORE", help="Add a level for this store's sampler to SOURCE.")
+@click.option("--check", metavar="STORE", help="Test this store's runs for drift against SOURCE.")
 @click.option("--variant", default="calibrated", show_default=True, help="Detection variant.")
-@click.option("--method", default="conformal", show_default=True, help="Kind of guarantee.")
+@click.option(
+    "--method",
+    default="conformal",
+    show_default=True,
+    help="conformal, risk, robust, labels or outcome.",
+)
 @click.option("--false-alarm-rate", type=float, default=0.05, show_default=True)
 @click.option("--confidence", type=float, help="Keep the rate for this calibration, so surely.")
+@click.option("--groups", help="Coordinate whose values get levels of their own (label, prompt).")
+@click.option("--labels", help="CSV with columns run and label: broken runs (method labels).")
+@click.option("--normal", help="CSV with columns run and label: promise for runs labelled normal.")
+@click.option("--window", type=(float, float), help="Shares of sampling: first step, correction.")
 @click.option("--strategy", default="ttc", show_default=True, help="Default correction.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the split of runs.")
+@click.option("--significance", type=float, default=0.01, show_default=True, help="Of --check.")
 @click.option("--out", help="File to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @json_option
 def command(
-    store: str,
-    variant: str,
-    method: str,
-    false_alarm_rate: float,
-    confidence: float | None,
-    strategy: str,
-    seed: int,
+    source: str,
+    recheck: str | None,
+    check: str | None,
     out: str | None,
     overwrite: bool,
+    significance: float,
     as_json: bool,
-) -> None:
-    """Calibrate thresholds on the recorded runs of STORE."""
+    **options: Any,
+) -> int:
+    """Calibrate thresholds on the recorded runs of SOURCE.
+
+    With --recheck or --check, SOURCE is a thresholds file.
+    """
     from pathlib import Path
 
-    from asced_analysis.calibration import calibrate
+    from asced_analysis.thresholds import Thresholds
     from asced_stores.errors import InputError
 
     if out and Path(out).exists() and not overwrite:
         raise InputError(f"{out} exists; choose another name or pass --overwrite")
-    thresholds = calibrate(
-        store,
-        variant,
-        method=method,
-        false_alarm_rate=false_alarm_rate,
-        confidence=confidence,
-        strategy=strategy,
-        seed=seed,
-    )
+    if recheck and check:
+        raise InputError("give --recheck or --check, not both")
+    if check:
+        return _check(Thresholds.load(source), check, significance, as_json)
+    if recheck:
+        thresholds = _recheck(Thresholds.load(source), recheck, out, as_json)
+    else:
+        thresholds = _calibrate(source, out, as_json, options)
     if out:
         thresholds.save(out, overwrite=overwrite)
-    guarantee = thresholds.guarantee
+    return 0
+
+
+def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, Any]) -> Thresholds:
+    """Calibrate and print what is promised."""
+    from asced_analysis.calibration import calibrate
+    from asced_analysis.detection.external import read_labels
+
+    labels, normal = options.pop("labels"), options.pop("normal")
+    thresholds = calibrate(
+        source,
+        options.pop("variant"),
+        labels=read_labels(labels) if labels else None,
+        normal={run: not bad for run, bad in read_labels(normal).items()} if normal else None,
+        normal_name=normal or "",
+        **options,
+    )
+    guarantee, window = thresholds.guarantee, thresholds.window
     measured = "not measured"
     if guarantee.measured is not None and guarantee.interval is not None:
         low, high = guarantee.interval
         measured = f"{guarantee.measured:.3f} ({low:.3f} to {high:.3f}) on {guarantee.report} runs"
+    tighter = ", ".join(f"{rate}: {runs}" for rate, runs in guarantee.needed.items())
     emit(
         {
             "variant": thresholds.variant,
@@ -71,10 +110,60 @@ def command(
             ("promised", f"{guarantee.promised:g} of {guarantee.population}"),
             ("method", f"{guarantee.method}, {guarantee.calibrate} {guarantee.unit}s"),
             ("measured", measured),
-            (
-                "window",
-                "steps {} to {} of {}".format(*thresholds.window.steps, thresholds.window.of_steps),
-            ),
+            ("runs for tighter rates", tighter or "-"),
+            ("window", f"steps {window.steps[0]} to {window.steps[1]} of {window.of_steps}"),
+            *(("note", note) for note in guarantee.notes),
             *([("written", out)] if out else []),
         ],
     )
+    return thresholds
+
+
+def _recheck(thresholds: Thresholds, store: str, out: str | None, as_json: bool) -> Thresholds:
+    """Measure another sampler."""
+    from dataclasses import asdict
+
+    from asced_analysis.calibration import recheck
+
+    known = recheck(thresholds, store)
+    entry = known.rechecks[-1]
+    emit(
+        {"recheck": asdict(entry), "out": out},
+        as_json=as_json,
+        table=[
+            ("sampler", f"{entry.scheduler_class} at {entry.steps} steps, {entry.runs} runs"),
+            ("realised", f"{entry.realised:.4f}, {entry.factor:.2f} times the promise"),
+            ("level there", f"{entry.level:.4g}"),
+            *([("written", out)] if out else []),
+        ],
+    )
+    return known
+
+
+def _check(thresholds: Thresholds, store: str, significance: float, as_json: bool) -> int:
+    """Test for drift; exit status 1 where there is some."""
+    from asced_analysis.calibration import check
+
+    drift = check(store, thresholds, significance=significance)
+    emit(
+        {
+            "drifted": drift.drifted,
+            "significance": drift.significance,
+            "runs": drift.runs,
+            "shipped_runs": drift.shipped_runs,
+            "comparisons": [
+                {"name": name, "distance": distance, "p_value": p}
+                for name, distance, p in drift.comparisons
+            ],
+        },
+        as_json=as_json,
+        table=[
+            ("drift", "yes: recalibrate" if drift.drifted else "none found"),
+            ("runs", f"{drift.runs} new, {drift.shipped_runs} behind the thresholds"),
+            *(
+                (name, f"distance {distance:.3f}, p = {p:.2g}")
+                for name, distance, p in drift.comparisons
+            ),
+        ],
+    )
+    return 1 if drift.drifted else 0

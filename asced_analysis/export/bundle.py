@@ -1,0 +1,107 @@
+"""A folder with all that a port in another language needs, and proves itself with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from os import PathLike
+from pathlib import Path
+from tempfile import mkdtemp
+
+from asced_analysis.export.algorithm import ALGORITHM
+from asced_analysis.thresholds import Thresholds, schema
+from asced_stores.errors import InputError
+
+
+def export_bundle(
+    thresholds: Thresholds, out: str | PathLike[str], *, overwrite: bool = False
+) -> Path:
+    """Write ``thresholds.json``, its schema, ``conformance.json`` and ``README.md`` to a folder.
+
+    Parameters
+    ----------
+    thresholds : Thresholds
+    out : path
+        A folder that does not exist yet, or `overwrite`; whole or not at all.
+
+    Raises
+    ------
+    InputError
+        Where the folder exists, or these thresholds carry no conformance vectors.
+    """
+    if thresholds.variant not in ALGORITHM:
+        raise InputError(
+            f"there is no bundle for the variant {thresholds.variant}; expected one of "
+            f"{sorted(ALGORITHM)}"
+        )
+    if not thresholds.conformance:
+        raise InputError("these thresholds carry no conformance vectors; calibrate again")
+    target = _free(out, overwrite)
+    part = Path(mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        thresholds.save(part / "thresholds.json")
+        _write_json(part / "thresholds.schema.json", schema())
+        _write_json(part / "conformance.json", list(thresholds.to_dict()["conformance"]))
+        (part / "README.md").write_text(readme(thresholds), encoding="utf-8")
+        part.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        part.replace(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return target
+
+
+def export_schema(out: str | PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write the JSON Schema of thresholds files."""
+    target = _free(out, overwrite)
+    part = target.with_name(f".{target.name}.part")
+    _write_json(part, schema())
+    part.replace(target)
+    return target
+
+
+def readme(thresholds: Thresholds) -> str:
+    """The algorithm in plain steps, with this file's guarantee."""
+    guarantee = thresholds.guarantee
+    measured = (
+        "not measured"
+        if guarantee.measured is None
+        else f"{guarantee.measured:.4f} on {guarantee.report} held-out {guarantee.unit}s"
+    )
+    promise = (
+        f"Promised rate {guarantee.promised:g} of {guarantee.population} ({guarantee.method}, "
+        f"{guarantee.calibrate} calibration {guarantee.unit}s); measured {measured}."
+    )
+    return f"""# Detector `{thresholds.variant}`
+
+`thresholds.json` holds all numbers, `thresholds.schema.json` says what each may be, and
+`conformance.json` holds small inputs with the masks and scores a correct port gives: masks must be
+equal, scores within 1e-3.
+
+{promise}
+
+Calibrated on: {json.dumps(dict(thresholds.fingerprint))}
+
+{ALGORITHM[thresholds.variant]}
+## Conformance
+
+Every vector of `conformance.json` has `alpha`, `sigma` and `log_snr` (one entry a step, noisy end
+first), `signal` (`x0` or `eps`: what `values` holds), `values` (step, channel, y, x; exact in half
+precision), and what must come out: `mask` (rows of 0 and 1), `score`, `flagged`.
+"""
+
+
+def _free(out: str | PathLike[str], overwrite: bool) -> Path:
+    """A target that may be written."""
+    target = Path(out)
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists; choose another name or pass --overwrite")
+    if not target.parent.is_dir():
+        raise InputError(f"the folder {target.parent} does not exist")
+    return target
+
+
+def _write_json(path: Path, content: object) -> None:
+    """Write plain JSON."""
+    path.write_text(json.dumps(content, allow_nan=False, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,35 @@
+"""``asced export``: thresholds for other deployments."""
+
+from __future__ import annotations
+
+import click
+
+from asced_cli.options import emit, json_option
+
+
+@click.command(epilog="Example: asced export thresholds.json --target bundle --out detector/")
+@click.argument("thresholds", required=False)
+@click.option(
+    "--target",
+    required=True,
+    type=click.Choice(["bundle", "torch", "schema"]),
+    help="bundle: a folder for ports; torch: a torch.export program; schema: of the file itself.",
+)
+@click.option("--out", required=True, help="Folder or file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace what exists.")
+@json_option
+def command(thresholds: str | None, target: str, out: str, overwrite: bool, as_json: bool) -> None:
+    """Export THRESHOLDS (not needed for the schema) to another form."""
+    from asced_analysis.export import export_bundle, export_program, export_schema
+    from asced_analysis.thresholds import Thresholds
+    from asced_stores.errors import InputError
+
+    if target == "schema":
+        path = export_schema(out, overwrite=overwrite)
+    elif thresholds is None:
+        raise InputError(f"the target {target} needs a thresholds file as its first argument")
+    elif target == "bundle":
+        path = export_bundle(Thresholds.load(thresholds), out, overwrite=overwrite)
+    else:
+        path = export_program(Thresholds.load(thresholds), out, overwrite=overwrite)
+    emit({"target": target, "out": str(path)}, as_json=as_json, table=[("written", str(path))])
