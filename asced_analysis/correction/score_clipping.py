@@ -29,6 +29,7 @@ class ScoreClipping(Strategy):
 
     name = "score_clipping"
     streams_masks = True
+    from_checkpoint = False
 
     mad_scale: float = 1.0
 

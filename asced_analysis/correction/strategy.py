@@ -49,13 +49,16 @@ class Strategy:
     """A correction; subclasses override the hooks they need.
 
     `in_loop` is False for what needs more than one pass of sampling: only replay can do it.
-    `streams_masks` asks for the mask after every step of the window, not only at ``T_c``.
+    `streams_masks` asks for the mask after every step of the window, not only at ``T_c``;
+    `whole_run` widens the mask of a flagged run to the whole image; `from_checkpoint` is False for
+    what acts before ``T_c``.
     """
 
     name: ClassVar[str] = "none"
     in_loop: ClassVar[bool] = True
     streams_masks: ClassVar[bool] = False
     whole_run: ClassVar[bool] = False
+    from_checkpoint: ClassVar[bool] = True
 
     @property
     def history(self) -> int | None:

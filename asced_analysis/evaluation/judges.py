@@ -49,4 +49,8 @@ def choose_judge(judge: str | RealismModel | None, recording: Any) -> RealismMod
 def pictures(samples: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Samples as (n, channel, y, x); a video's frames are stacked as channels."""
     samples = np.asarray(samples, np.float32)
-    return samples.reshape(len(samples), -1, *samples.shape[-2:])
+    return (
+        samples
+        if samples.ndim == 4
+        else samples.reshape(len(samples), samples.shape[1] * samples.shape[2], *samples.shape[3:])
+    )

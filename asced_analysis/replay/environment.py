@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 
 from asced_stores.errors import InputError
+
+NOT_IN_JSON = ("inf", "-inf", "nan")  # recorded as text: DPM++ clips log-SNR at -inf
 
 
 def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> Any:
@@ -50,24 +53,27 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
             f"this is another model than the one that was recorded: fingerprint {found[:19]}... "
             f"where the store has {str(recorded)[:19]}...; give the recorded one (--pipeline)"
         )
-    set_scheduler(pipe, attributes)
-    return pipe
+    return with_scheduler(pipe, attributes)
 
 
-def set_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> None:
-    """Give a pipeline the recorded scheduler."""
+def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:
+    """Return the pipeline with the recorded scheduler; the one given keeps its own."""
     import diffusers
 
     name = attributes.get("scheduler_class")
     if not name:
-        return
+        return pipe
     kind = getattr(diffusers, str(name), None)
     if kind is None:
         raise InputError(
             f"the installed diffusers {diffusers.__version__} has no {name}, with which the store "
             "was recorded"
         )
-    pipe.scheduler = kind.from_config(dict(attributes.get("scheduler_config") or {}))
+    twin = copy.copy(pipe)
+    config = dict(attributes.get("scheduler_config") or {})
+    config |= {key: float(value) for key, value in config.items() if value in NOT_IN_JSON}
+    twin.scheduler = kind.from_config(config)
+    return twin
 
 
 @contextmanager

@@ -123,7 +123,7 @@ def replay(
         target = correction_step(thresholds, table) if step is None else step
         if chosen.name == "none" and isinstance(start, int):
             target = max(target, start)
-        begin = check_start(recording, table, start, target)
+        begin = check_start(recording, table, start, target, chosen)
         plan = _plan(recording, thresholds, masks, control, target, chosen, seed)
         job = Job(
             recording=recording,

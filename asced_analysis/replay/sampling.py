@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.corrector import Corrector
+from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.recording import Batch, Recording
 from asced_recorders.sampling import run_generators, sample_shape, sample_unconditional
 from asced_recorders.schedulers import StepTable, step_table
@@ -23,7 +24,13 @@ def table_of(pipe: Any, steps: int) -> StepTable:
     return step_table(pipe.scheduler)
 
 
-def check_start(recording: Recording, table: StepTable, start: int | str, target: int) -> int:
+def check_start(
+    recording: Recording,
+    table: StepTable,
+    start: int | str,
+    target: int,
+    strategy: Strategy,
+) -> int:
     """Turn `start` into a step, and refuse what cannot be right.
 
     Raises
@@ -46,6 +53,11 @@ def check_start(recording: Recording, table: StepTable, start: int | str, target
         raise InputError(
             f"{table.scheduler_class} keeps solver history or draws noise, which a checkpoint does "
             "not hold: start at init"
+        )
+    if start and not strategy.from_checkpoint:
+        raise InputError(
+            f"{strategy.name} acts on steps before T_c, which a start at step {start} does not "
+            "take again: start at init"
         )
     if start > target:
         raise InputError(
@@ -99,7 +111,12 @@ def resample(
         x_init = torch.from_numpy(recording.read(batch, "x_init"))
         generators = random_states(recording, batch, pipe)
         out = sample_unconditional(
-            pipe, x_init=x_init, steps=steps, generators=generators, listener=watch
+            pipe,
+            x_init=x_init,
+            steps=steps,
+            generators=generators,
+            listener=watch,
+            labels=class_labels(batch),
         )
         return out.cpu().numpy()
     x_start = torch.from_numpy(recording.checkpoint(batch, start)).to(pipe.unet.device)
@@ -133,8 +150,17 @@ def resample_from(
         listener=listener,
         start=start,
         x_start=x_start,
+        labels=class_labels(batch),
     )
     return out.cpu().numpy()
+
+
+def class_labels(batch: Batch) -> Tensor | None:
+    """Classes the runs were conditioned on; None where they had none."""
+    labels = batch.scalars.get("label")
+    if labels is None or (np.asarray(labels) < 0).any():
+        return None
+    return torch.from_numpy(np.asarray(labels, np.int64))
 
 
 def recorded_event(

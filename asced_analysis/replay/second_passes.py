@@ -13,7 +13,7 @@ from torch import Tensor
 from asced_analysis.correction.corrector import noise_seed
 from asced_analysis.correction.restart import Restart
 from asced_analysis.replay.recording import Batch
-from asced_analysis.replay.sampling import table_of
+from asced_analysis.replay.sampling import class_labels, table_of
 from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
 from asced_recorders.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
@@ -50,6 +50,7 @@ def noise_and_denoise(
         x_start=alpha * finished + sigma * noise,
         start=job.target,
         steps=job.recording.steps,
+        labels=class_labels(batch),
     ).cpu()
     inside = torch.from_numpy(masks).reshape(
         len(masks), *[1] * (finished.ndim - 3), *masks.shape[1:]
@@ -76,21 +77,23 @@ def draw_anew(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.float64]]:
         raise InputError("restart judges every new draw: it needs thresholds, not masks")
     table = table_of(job.pipe, job.recording.steps)
     count = len(batch.runs)
+    labels = class_labels(batch)
     best = np.full(count, np.inf)
     seeds = np.zeros(count, np.int64)
     evaluations = np.full(count, float(job.target))
-    open_runs = np.arange(count)
+    pending = np.arange(count)
     for attempt in range(job.strategy.tries):
-        new = np.array([noise_seed(job.seed, int(batch.runs[i]), 100 + attempt) for i in open_runs])
-        scores, flagged = _judge_start(job, new, table)
-        evaluations[open_runs] += job.target
-        better = scores < best[open_runs]
-        best[open_runs[better]] = scores[better]
-        seeds[open_runs[better]] = new[better]
-        open_runs = open_runs[flagged]
-        if not len(open_runs):
+        new = np.array([noise_seed(job.seed, int(batch.runs[i]), 100 + attempt) for i in pending])
+        part = None if labels is None else labels[torch.from_numpy(pending)]
+        scores, flagged = _judge_start(job, new, table, part)
+        evaluations[pending] += job.target
+        better = scores < best[pending]
+        best[pending[better]] = scores[better]
+        seeds[pending[better]] = new[better]
+        pending = pending[flagged]
+        if not len(pending):
             break
-    samples = _sample_seeds(job, seeds)
+    samples = _sample_seeds(job, seeds, labels)
     evaluations += table.steps - job.target
     return samples, evaluations
 
@@ -123,7 +126,7 @@ class _Watch(TapListener):
 
 
 def _judge_start(
-    job: Job, seeds: NDArray[np.int64], table: StepTable
+    job: Job, seeds: NDArray[np.int64], table: StepTable, labels: Tensor | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Scores and flags of new draws, sampled only as far as the detector looks."""
     from asced_analysis.detection.streaming import make_detector
@@ -137,7 +140,7 @@ def _judge_start(
     )
     watch = _Watch(detector, min(detector.last_step, job.target - 1))
     with suppress(_SeenEnoughError):
-        _sample_seeds(job, seeds, watch)
+        _sample_seeds(job, seeds, labels, watch)
     found = detector.result(watch.state)
     return (
         np.asarray(torch.as_tensor(found.score).cpu(), np.float64),
@@ -146,7 +149,10 @@ def _judge_start(
 
 
 def _sample_seeds(
-    job: Job, seeds: NDArray[np.int64], listener: TapListener | None = None
+    job: Job,
+    seeds: NDArray[np.int64],
+    labels: Tensor | None,
+    listener: TapListener | None = None,
 ) -> Samples:
     """Sample new runs of these seeds."""
     steps = job.recording.steps
@@ -154,7 +160,12 @@ def _sample_seeds(
     generators = run_generators([int(seed) for seed in seeds])
     x_init = initial_noise(job.pipe, generators)
     out = sample_unconditional(
-        job.pipe, x_init=x_init, steps=steps, generators=generators, listener=listener
+        job.pipe,
+        x_init=x_init,
+        steps=steps,
+        generators=generators,
+        listener=listener,
+        labels=labels,
     )
     return out.cpu().numpy()
 

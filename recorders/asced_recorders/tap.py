@@ -22,6 +22,8 @@ from asced_stores.noise_levels import eps_and_x0
 if TYPE_CHECKING:
     from torch import Tensor
 
+CORRECTORS = ("multistep_uni_c_bh_update", "stochastic_adams_moulton_update")
+
 
 class StepEvent:
     """What is known when ``scheduler.step`` is called at a new noise level.
@@ -266,6 +268,7 @@ class _Stream:
         """Forget the run: a new schedule was set."""
         self.table: StepTable | None = None
         self.event: StepEvent | None = None
+        self.edited: Tensor | None = None
         self.call = 0
 
     def step(self, scheduler: Any, real: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -368,7 +371,13 @@ class _Stream:
             )
         if getattr(scheduler, "last_sample", None) is not None:
             # UniPC and SASolver would undo the edit: their corrector starts from the old sample.
-            scheduler.last_sample = None
+            # Runs that were not edited keep it.
+            same = changed == output[0]
+            edited = ~same.reshape(len(same), -1).all(1)
+            if bool(edited.all()):
+                scheduler.last_sample = None
+            else:
+                self.edited = edited.reshape(-1, *[1] * (changed.ndim - 1))
         if isinstance(output, tuple):
             return (changed, *output[1:])
         output.prev_sample = changed
@@ -405,6 +414,18 @@ def _tapped_class(plain: type, stream: _Stream) -> type:
             return plain_step(self, *args, **kwargs)
         return stream.step(self, plain_step, args, kwargs)
 
+    def correct(method: Callable[..., Any]) -> Callable[..., Any]:
+        # A solver's corrector goes on from the sample before an edit: edited runs go without.
+        @functools.wraps(method)
+        def corrected(self: Any, *args: Any, **kwargs: Any) -> Any:
+            result = method(self, *args, **kwargs)
+            edited, stream.edited = stream.edited, None
+            if edited is None or not stream.active:
+                return result
+            return kwargs["this_sample"].where(edited, result)
+
+        return corrected
+
     def deep_copy(self: Any, memo: dict[int, Any]) -> Any:
         # A copy keeps telling the same stream: some pipelines sample with a copy.
         twin = type(self).__new__(type(self))
@@ -416,10 +437,14 @@ def _tapped_class(plain: type, stream: _Stream) -> type:
         # What is pickled is the plain scheduler.
         return _blank, (plain,), self.__dict__.copy()
 
+    correctors = {
+        name: correct(getattr(plain, name)) for name in CORRECTORS if hasattr(plain, name)
+    }
     return type(
         plain.__name__,
         (plain,),
         {
+            **correctors,
             "__module__": plain.__module__,
             "__qualname__": plain.__qualname__,
             "__doc__": plain.__doc__,

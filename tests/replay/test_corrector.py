@@ -1,0 +1,251 @@
+"""The corrector in the loop: any pipeline, any scheduler family, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asced_analysis.calibration import calibrate
+from asced_analysis.correction import Corrector, make_strategy
+from asced_analysis.correction.controls import control_masks, foreground
+from asced_analysis.correction.masks import grow, resize, soften
+from asced_analysis.replay.planning import detect_recorded
+from asced_analysis.replay.recording import Recording
+from asced_analysis.thresholds import Thresholds
+from asced_recorders import record
+from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
+from asced_stores.errors import InputError
+
+SQUARE = np.zeros((16, 16), bool)
+SQUARE[4:9, 5:10] = True
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("corrector") / "runs.zarr"
+    record(tiny_pipeline, path, runs=60, steps=10, batch_size=20, seed=100, checkpoints=(4,))
+    return path
+
+
+@pytest.fixture(scope="module")
+def thresholds(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = calibrate(runs, "calibrated", false_alarm_rate=0.3)
+    return found.save(tmp_path_factory.mktemp("thresholds") / "thresholds.json")
+
+
+def draw(pipe: Any, listener: Any, seeds: range = range(100, 120), steps: int = 10) -> np.ndarray:
+    pipe.scheduler.set_timesteps(steps)
+    generators = run_generators(list(seeds))
+    x_init = initial_noise(pipe, generators)
+    out = sample_unconditional(
+        pipe, x_init=x_init, steps=steps, generators=generators, listener=listener
+    )
+    return out.numpy()
+
+
+def test_the_loop_flags_what_the_store_flags(
+    runs: Path, thresholds: Path, tiny_pipeline: Any
+) -> None:
+    corrector = Corrector.from_file(thresholds)
+    draw(tiny_pipeline, corrector)
+    offline = detect_recorded(Recording(runs), Thresholds.load(thresholds))
+    flags = [report.flagged for report in corrector.report]
+    assert flags == [run in offline.masks for run in range(20)]
+    assert any(flags)
+    for report in corrector.report:
+        assert report.score == pytest.approx(offline.scores[report.run], rel=1e-5)
+        if report.flagged:
+            assert (report.mask == offline.masks[report.run]).mean() > 0.9999
+
+
+def test_flagged_images_alone_change(thresholds: Path, tiny_pipeline: Any) -> None:
+    corrector = Corrector.from_file(thresholds)
+    plain, corrected = draw(tiny_pipeline, None), draw(tiny_pipeline, corrector)
+    same = (plain == corrected).all((1, 2, 3))
+    assert same.tolist() == [not report.flagged for report in corrector.report]
+    assert [report.run for report in corrector.report] == list(range(20))
+
+
+def test_attach_leaves_the_pipeline_as_it_was(thresholds: Path, tiny_pipeline: Any) -> None:
+    kind = type(tiny_pipeline.scheduler)
+    corrector = Corrector.from_file(thresholds)
+    with corrector.attach(tiny_pipeline):
+        images = tiny_pipeline(
+            batch_size=2,
+            num_inference_steps=10,
+            generator=run_generators([0, 1]),
+            output_type="np",
+        ).images
+    assert type(tiny_pipeline.scheduler) is kind
+    assert images.shape == (2, 16, 16, 1)
+    assert len(corrector.report) == 2
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        "ddim",
+        "euler",
+        "heun",
+        "kdpm2",
+        "lms",
+        "dpm++",
+        "dpm++2s",
+        "deis",
+        "unipc",
+        "sasolver",
+        "pndm",
+    ],
+)
+def test_an_edit_holds_for_every_scheduler_family(scheduler: str, tiny_pipeline: Any) -> None:
+    """What is put into the mask must survive the solver's memory (UniPC would undo it)."""
+    import copy
+
+    from asced_recorders.scheduler_names import make_scheduler
+
+    pipe = copy.copy(tiny_pipeline)
+    pipe.scheduler = make_scheduler(scheduler, tiny_pipeline.scheduler, None)
+    masks = np.stack([SQUARE, np.zeros_like(SQUARE)])
+
+    class Last(Corrector):
+        """Edits the sample entering the last step by a lot."""
+
+        def after_step(self, event: Any, next_sample: torch.Tensor) -> torch.Tensor | None:
+            entering = self._state.correction_step
+            if event.step + 1 == entering:
+                return next_sample + 50 * event.next_sigma * self._state.mask
+            return None
+
+    probe = Corrector(None, strategy="ttc")
+    pipe.scheduler.set_timesteps(8)
+    from asced_recorders.schedulers import step_table
+
+    target = probe.target(step_table(pipe.scheduler))
+    corrector = Last(None, strategy="ttc", step=target)
+    corrector.assign([0, 1], masks=masks)
+    plain = draw(pipe, None, range(2), 8)
+    edited = draw(pipe, corrector, range(2), 8)
+    assert (plain[1] == edited[1]).all()
+    away = np.abs(edited - plain)[0, 0]
+    assert away[SQUARE].mean() > 5 * away[~SQUARE].mean()
+    assert away[SQUARE].mean() > 0.1
+
+
+def test_outside_a_hard_mask_the_edit_changes_no_bit(tiny_pipeline: Any) -> None:
+    seen: dict[str, torch.Tensor] = {}
+
+    class Spy(Corrector):
+        def after_step(self, event: Any, next_sample: torch.Tensor) -> torch.Tensor | None:
+            out = super().after_step(event, next_sample)
+            if out is not None:
+                seen["before"], seen["after"] = next_sample.clone(), out.clone()
+                seen["noise"] = (
+                    out - event.next_alpha * event.x0.half().float()
+                ) / event.next_sigma
+            return out
+
+    corrector = Spy(None, strategy="ttc", step=5)
+    corrector.assign([0, 1], masks=np.stack([SQUARE, SQUARE.T]))
+    draw(tiny_pipeline, corrector, range(2))
+    inside = torch.from_numpy(np.stack([SQUARE, SQUARE.T]))[:, None]
+    assert (seen["before"] == seen["after"])[~inside].all()
+    noise = seen["noise"][inside]  # x = alpha x0 + sigma z inside
+    assert abs(float(noise.mean())) < 0.5
+    assert 0.6 < float(noise.std()) < 1.4
+
+
+@pytest.mark.parametrize("perturbation", ["additive", "multiplicative"])
+def test_noise_scale_changes_the_edit(perturbation: str, tiny_pipeline: Any) -> None:
+    outs = []
+    for scale in (0.0, 0.3):
+        corrector = Corrector(None, step=5, perturbation=perturbation, noise_scale=scale)
+        corrector.assign([0], masks=SQUARE[None])
+        outs.append(draw(tiny_pipeline, corrector, range(1)))
+    assert (outs[0] != outs[1]).any()
+
+
+def test_soft_edges_fade() -> None:
+    mask = torch.zeros(1, 9, 9)
+    mask[0, 4, 4] = 1
+    weight = soften(mask, 2)[0]
+    assert weight[4].tolist() == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 2 / 3, 1 / 3, 0, 0])
+    assert grow(mask, 1).sum() == 9
+    assert resize(mask, (3, 3))[0].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_random_places_lie_in_the_foreground() -> None:
+    image = np.full((1, 1, 32, 32), -1.0, np.float32)
+    image[0, 0, 8:24, 8:24] = 0.5
+    masks = np.zeros((1, 32, 32), bool)
+    masks[0, :6, :6] = True
+    placed = control_masks("foreground", masks, np.array([True]), image)
+    assert placed.sum() == 36
+    assert foreground(image[0])[placed[0]].all()
+    again = control_masks("foreground", masks, np.array([True]), image)
+    assert (placed == again).all()
+
+
+def test_what_needs_two_passes_is_refused_in_the_loop() -> None:
+    for strategy in ("noise_denoise", "restart"):
+        with pytest.raises(InputError, match="asced replay"):
+            Corrector(None, strategy=strategy)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parameters", "message"),
+    [
+        ("ttc", {"reverse_step": 0}, "at least 1"),
+        ("ttc", {"perturbation": "odd"}, "additive or multiplicative"),
+        ("ttc", {"colour": 1}, "no parameter 'colour'.*noise_scale"),
+        ("stochastic_steps", {"count": 0}, "at least 1"),
+        ("score_clipping", {"mad_scale": 0}, "positive"),
+        ("restart", {"tries": 0}, "at least 1"),
+    ],
+)
+def test_wrong_parameters_are_named(
+    strategy: str, parameters: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make_strategy(strategy, **parameters)
+
+
+def test_wrong_use_is_named(tiny_pipeline: Any) -> None:
+    with pytest.raises(InputError, match="needs masks"):
+        draw(tiny_pipeline, Corrector(None), range(2))
+    corrector = Corrector(None, step=5)
+    corrector.assign([0, 1, 2], masks=np.stack([SQUARE] * 3))
+    with pytest.raises(InputError, match="3 runs were assigned to a batch of 2"):
+        draw(tiny_pipeline, corrector, range(2))
+    corrector = Corrector(None, step=99)
+    corrector.assign([0, 1], masks=np.stack([SQUARE] * 2))
+    with pytest.raises(InputError, match="steps 1 to 9"):
+        draw(tiny_pipeline, corrector, range(2))
+
+
+def test_a_corrector_loads_no_analysis_stack(thresholds: Path, tiny_folder: Path) -> None:
+    """In deployment: no zarr, xarray, dask or scikit-learn, even after sampling with it."""
+    code = f"""
+import json, sys
+from diffusers import DDIMPipeline
+from asced_analysis.correction import Corrector
+pipe = DDIMPipeline.from_pretrained({str(tiny_folder)!r})
+pipe.set_progress_bar_config(disable=True)
+corrector = Corrector.from_file({str(thresholds)!r})
+with corrector.attach(pipe):
+    pipe(batch_size=2, num_inference_steps=10)
+names = ("zarr", "xarray", "dask", "sklearn", "distributed", "pandas", "matplotlib")
+print(json.dumps([len(corrector.report), [n for n in names if n in sys.modules]]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    images, loaded = json.loads(done.stdout.splitlines()[-1])
+    assert images == 2
+    assert loaded == []

@@ -1,0 +1,276 @@
+"""Replay: bit for bit without a correction, flagged runs only with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asced_analysis.correction import STRATEGIES
+from asced_analysis.replay import exactness, replay
+from asced_recorders import record
+from asced_stores import TrajectoryStore, open_runs
+from asced_stores.errors import InputError
+
+TARGET = 6
+IN_LOOP = [name for name, kind in STRATEGIES.items() if kind.in_loop and name != "none"]
+
+
+def square(top: int = 4, left: int = 5, size: int = 5) -> np.ndarray:
+    mask = np.zeros((16, 16), bool)
+    mask[top : top + size, left : left + size] = True
+    return mask
+
+
+MASKS = {3: square(), 12: square(8, 2)}
+
+
+def samples(store: TrajectoryStore) -> np.ndarray:
+    return np.asarray(open_runs(store.path)["sample"].values)
+
+
+def test_without_a_correction_every_bit_comes_back(
+    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    before = tiny_pipeline.scheduler
+    twin = replay(tiny_runs, tmp_path / "none.zarr", strategy="none", pipeline=tiny_pipeline)
+    agreement = exactness(twin)
+    assert agreement.bit_exact
+    assert agreement.runs == 20
+    assert (samples(twin) == np.asarray(open_runs(tiny_runs)["sample"].values)).all()
+    assert tiny_pipeline.scheduler is before
+    assert type(before).__name__ == "DDIMScheduler"
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "ddpm", "euler", "heun", "dpm++", "unipc", "pndm"])
+def test_every_scheduler_family_comes_back(
+    scheduler: str, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    store = record(
+        tiny_pipeline, tmp_path / "r.zarr", runs=4, steps=6, batch_size=4, scheduler=scheduler
+    )
+    twin = replay(store, tmp_path / "none.zarr", strategy="none", pipeline=tiny_pipeline)
+    assert exactness(twin).bit_exact
+
+
+@pytest.mark.parametrize("start", [3, 6])
+def test_a_checkpoint_gives_the_same_bits(
+    start: int, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    twin = replay(
+        tiny_runs, tmp_path / "none.zarr", strategy="none", start=start, pipeline=tiny_pipeline
+    )
+    assert exactness(twin).bit_exact
+    assert set(open_runs(twin.path)["evaluations"].values) == {10 - start}
+
+
+@pytest.mark.parametrize("strategy", IN_LOOP)
+def test_only_flagged_runs_differ(
+    strategy: str, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    twin = replay(
+        tiny_runs,
+        tmp_path / "c.zarr",
+        strategy=strategy,
+        masks=MASKS,
+        step=TARGET,
+        pipeline=tiny_pipeline,
+    )
+    ds = open_runs(twin.path)
+    same = (ds["sample"].values == open_runs(tiny_runs)["sample"].values).all((1, 2, 3))
+    flagged = ds["flagged"].values
+    assert sorted(ds["run"].values[flagged]) == [3, 12]
+    assert same[~flagged].all()
+    assert not same[flagged].any()
+    assert (ds["difference"].values[~flagged] == 0).all()
+    area = ds["mask"].values.sum((1, 2))
+    assert (area[~flagged] == 0).all()
+    assert (area[flagged] == (256 if STRATEGIES[strategy].whole_run else 25)).all()
+
+
+@pytest.mark.parametrize("strategy", ["ttc", "renoise", "state_replacement"])
+@pytest.mark.parametrize("start", [3, 6])
+def test_a_correction_from_a_checkpoint_gives_the_same_bits(
+    strategy: str, start: int, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {
+        "strategy": strategy,
+        "masks": MASKS,
+        "step": TARGET,
+        "pipeline": tiny_pipeline,
+    }
+    whole = replay(tiny_runs, tmp_path / "init.zarr", **options)
+    part = replay(tiny_runs, tmp_path / "part.zarr", start=start, **options)
+    assert (samples(whole) == samples(part)).all()
+
+
+def test_flagged_runs_alone_differ_in_last_bits_only(
+    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"masks": MASKS, "step": TARGET, "pipeline": tiny_pipeline}
+    whole = samples(replay(tiny_runs, tmp_path / "a.zarr", **options))
+    alone = samples(replay(tiny_runs, tmp_path / "b.zarr", only_flagged=True, **options))
+    assert np.abs(whole - alone).max() < 1e-4
+    assert np.abs(whole - np.asarray(open_runs(tiny_runs)["sample"].values)).max() > 0.1
+
+
+def test_noise_and_denoise_stays_inside_the_mask(
+    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    twin = replay(
+        tiny_runs,
+        tmp_path / "c.zarr",
+        strategy="noise_denoise",
+        masks=MASKS,
+        step=TARGET,
+        pipeline=tiny_pipeline,
+    )
+    ds = open_runs(twin.path)
+    away = np.abs(ds["sample"].values - open_runs(tiny_runs)["sample"].values).max(1)
+    assert (away[ds["mask"].values == 0] == 0).all()
+    assert (away[3][MASKS[3]] > 0).mean() > 0.9
+    assert ds["evaluations"].values.max() == 10 - TARGET
+
+
+@pytest.mark.parametrize("control", ["shuffled", "foreground", "everywhere"])
+def test_controls_correct_the_same_runs_elsewhere(
+    control: Any, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    masks = {3: square(), 12: square(8, 2), 7: square(0, 0, 4)}
+    twin = replay(
+        tiny_runs,
+        tmp_path / "c.zarr",
+        masks=masks,
+        control=control,
+        step=TARGET,
+        pipeline=tiny_pipeline,
+        only_flagged=True,
+    )
+    ds = open_runs(twin.path)
+    used = {
+        int(r): m.astype(bool) for r, m in zip(ds["run"].values, ds["mask"].values, strict=True)
+    }
+    assert sorted(run for run, mask in used.items() if mask.any()) == [3, 7, 12]
+    if control == "everywhere":
+        assert all(used[run].all() for run in masks)
+    elif control == "shuffled":
+        assert all((used[run] != masks[run]).any() for run in masks)
+        assert sum(used[run].sum() for run in masks) == sum(m.sum() for m in masks.values())
+    else:
+        assert all(used[run].sum() == masks[run].sum() for run in masks)
+    assert twin.attributes["control"] == control
+
+
+def test_common_random_numbers(tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
+    """A run's correction does not depend on which others are corrected, nor on their number."""
+    options: dict[str, Any] = {"step": TARGET, "pipeline": tiny_pipeline}
+    one = samples(replay(tiny_runs, tmp_path / "a.zarr", masks={3: MASKS[3]}, **options))
+    two = samples(replay(tiny_runs, tmp_path / "b.zarr", masks=MASKS, **options))
+    other = samples(replay(tiny_runs, tmp_path / "c.zarr", masks=MASKS, seed=1, **options))
+    assert (one[3] == two[3]).all()
+    assert (other[3] != two[3]).any()
+
+
+def test_the_twin_store_says_what_it_is(
+    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    twin = replay(tiny_runs, tmp_path / "c.zarr", masks=MASKS, step=TARGET, pipeline=tiny_pipeline)
+    recording = TrajectoryStore.open(tiny_runs)
+    reopened = TrajectoryStore.open(twin.path)
+    assert reopened.attributes["replay_of"] == recording.fingerprint
+    assert reopened.attributes["strategy"] == "ttc"
+    assert reopened.attributes["correction_step"] == TARGET
+    assert reopened.committed_batches() == recording.committed_batches()
+    assert reopened.verify().ok
+    ds, original = open_runs(twin.path), open_runs(tiny_runs)
+    for name in ("run", "seed", "batch"):
+        assert (ds[name].values == original[name].values).all()
+    assert ds["image"].shape == original["image"].shape
+
+
+class TestRefusals:
+    def test_a_step_that_is_no_checkpoint(
+        self, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+    ) -> None:
+        with pytest.raises(InputError, match="recorded: 3, 6"):
+            replay(tiny_runs, tmp_path / "c.zarr", strategy="none", start=5, pipeline=tiny_pipeline)
+        assert not (tmp_path / "c.zarr").exists()
+
+    def test_solver_history(self, tiny_pipeline: Any, tmp_path: Path) -> None:
+        store = record(
+            tiny_pipeline,
+            tmp_path / "r.zarr",
+            runs=2,
+            steps=6,
+            batch_size=2,
+            scheduler="unipc",
+            checkpoints=(3,),
+        )
+        with pytest.raises(InputError, match=r"UniPC.*start at init"):
+            replay(store, tmp_path / "c.zarr", strategy="none", start=3, pipeline=tiny_pipeline)
+
+    def test_an_edit_before_the_start(
+        self, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+    ) -> None:
+        with pytest.raises(InputError, match="before the start at 6"):
+            replay(
+                tiny_runs,
+                tmp_path / "c.zarr",
+                masks=MASKS,
+                step=4,
+                start=6,
+                pipeline=tiny_pipeline,
+            )
+
+    def test_score_clipping_from_a_checkpoint(
+        self, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+    ) -> None:
+        with pytest.raises(InputError, match="before T_c"):
+            replay(
+                tiny_runs,
+                tmp_path / "c.zarr",
+                strategy="score_clipping",
+                masks=MASKS,
+                step=6,
+                start=6,
+                pipeline=tiny_pipeline,
+            )
+
+    def test_another_model(self, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
+        import copy
+
+        import torch
+
+        other = copy.deepcopy(tiny_pipeline)
+        with torch.no_grad():
+            next(other.unet.parameters()).add_(1)
+        with pytest.raises(InputError, match="another model"):
+            replay(tiny_runs, tmp_path / "c.zarr", strategy="none", pipeline=other)
+
+    def test_no_thresholds(self, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="needs thresholds"):
+            replay(tiny_runs, tmp_path / "c.zarr", pipeline=tiny_pipeline)
+
+    def test_a_control_of_nothing(
+        self, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+    ) -> None:
+        with pytest.raises(InputError, match="control needs a correction"):
+            replay(
+                tiny_runs,
+                tmp_path / "c.zarr",
+                strategy="none",
+                control="shuffled",
+                pipeline=tiny_pipeline,
+            )
+
+    def test_an_unknown_strategy(self, tiny_runs: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"unknown strategy 'magic'.*ttc"):
+            replay(tiny_runs, tmp_path / "c.zarr", strategy="magic", masks=MASKS)
+
+    def test_a_store_that_exists(self, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
+        out = tmp_path / "c.zarr"
+        replay(tiny_runs, out, strategy="none", start=6, pipeline=tiny_pipeline)
+        with pytest.raises(ValueError, match=r"c\.zarr"):
+            replay(tiny_runs, out, strategy="none", start=6, pipeline=tiny_pipeline)
