@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.capture import FIELDS, Capture
 from asced_recorders.cost import check_disk, recording_cost
-from asced_recorders.decoding import has_image, to_image
 from asced_recorders.interruption import FinishBatch
 from asced_recorders.loading import load_pipeline, pipeline_name
 from asced_recorders.progress import Event, ProgressReport
-from asced_recorders.provenance import pipeline_facts
-from asced_recorders.sampling import (
-    initial_noise,
-    is_unconditional,
-    run_generators,
-    sample_shape,
-    sample_unconditional,
-)
+from asced_recorders.prompts import Prompt, read_prompts
+from asced_recorders.sampling import is_unconditional
 from asced_recorders.scheduler_names import make_scheduler
-from asced_recorders.schedulers import StepTable, step_table
-from asced_recorders.session import Session, Settings, make_spec
+from asced_recorders.schedulers import StepTable
+from asced_recorders.session import Session, Settings, check_resumable
+from asced_recorders.sources import PipelineSource, RunSource, UnconditionalSource
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_stores import TrajectorySpec, TrajectoryStore
+
+MAX_BATCHES = 10_000_000
 
 
 def record(
@@ -46,6 +42,11 @@ def record(
     resume: bool = False,
     overwrite: bool = False,
     labels: Sequence[int] | None = None,
+    prompts: str | Path | Iterable[Any] | None = None,
+    negative_prompt: str | None = None,
+    guidance_scale: float | None = None,
+    keep_prompts: bool = True,
+    call_options: Mapping[str, Any] | None = None,
     rank: int | None = None,
     world_size: int | None = None,
     ignore_disk: bool = False,
@@ -64,8 +65,8 @@ def record(
         A pipeline, or what `load_pipeline` takes.
     out : str or Path
         Path or URL of the store.
-    runs : int
-        Number of runs.
+    runs : int, optional
+        Number of runs; by default one a prompt.
     steps : int
         Number of noise levels.
     batch_size : int
@@ -88,6 +89,17 @@ def record(
         Replace a store that exists.
     labels : sequence of int, optional
         Class of each run, for a class-conditional model; repeated to the number of runs.
+    prompts : str, Path or iterable, optional
+        A file or a sequence of prompts (`asced_recorders.prompts.read_prompts`); repeated to the
+        number of runs.
+    negative_prompt : str, optional
+        Where a prompt has none of its own.
+    guidance_scale : float, optional
+        Where a prompt has none of its own; the pipeline's default otherwise.
+    keep_prompts : bool
+        Write the prompts to the store.
+    call_options : mapping, optional
+        Further arguments of the pipeline's call, for example ``height`` and ``width``.
     rank, world_size : int, optional
         Which process this is, of how many; by default as torchrun or SLURM say.
     ignore_disk : bool
@@ -112,6 +124,9 @@ def record(
         After the batch during which Ctrl-C or SIGTERM came; the store can be resumed.
     """
     settings = Settings(tuple(fields), tuple(checkpoints), dtype)
+    chosen = read_prompts(prompts) if prompts is not None else ()
+    if runs is None and chosen:
+        runs = len(chosen)
     total = _check_counts(runs, steps, batch_size, settings)
     session = Session(
         str(out),
@@ -125,8 +140,14 @@ def record(
     failed = True
     try:
         name, pipe = _pipeline(pipeline, scheduler, scheduler_options, loading)
-        campaign = _Unconditional(pipe, name, settings, steps, seed, labels)
-        _walk(session, campaign, total, batch_size, ignore_disk, progress)
+        options = {
+            "guidance_scale": guidance_scale,
+            "negative_prompt": negative_prompt,
+            "keep_prompts": keep_prompts,
+            "options": call_options,
+        }
+        source = _source(pipe, name, settings, steps, seed, labels, chosen, options)
+        _Campaign(session, source, total, batch_size, ignore_disk, progress).walk()
         failed = False
     finally:
         session.close(quietly=failed)
@@ -134,116 +155,108 @@ def record(
     return session.store
 
 
-class _Unconditional:
-    """Batches from our own loop."""
+def _source(
+    pipe: Any,
+    name: str,
+    settings: Settings,
+    steps: int,
+    seed: int,
+    labels: Sequence[int] | None,
+    prompts: Sequence[Prompt],
+    options: dict[str, Any],
+) -> RunSource:
+    """Our own loop where it fits, else the pipeline itself."""
+    if is_unconditional(pipe):
+        if prompts or any(value for key, value in options.items() if key != "keep_prompts"):
+            raise InputError(
+                f"{type(pipe).__name__} takes no prompts, guidance or other options of a call"
+            )
+        return UnconditionalSource(pipe, name, settings, steps, seed, labels)
+    if labels:
+        if prompts:
+            raise InputError("labels stand in the prompts' column `label`: give one of the two")
+        prompts = tuple(Prompt(label=int(label)) for label in labels)
+    pipe.set_progress_bar_config(disable=True)
+    return PipelineSource(pipe, name, settings, steps, seed, prompts=prompts, **options)
+
+
+class _Campaign:
+    """Samples and hands over batch after batch, until done, interrupted or failed."""
 
     def __init__(
         self,
-        pipe: Any,
-        name: str,
-        settings: Settings,
-        steps: int,
-        seed: int,
-        labels: Sequence[int] | None,
+        session: Session,
+        source: RunSource,
+        runs: int,
+        batch_size: int,
+        ignore_disk: bool,
+        tell: Callable[[Event], None] | None,
     ) -> None:
-        if not is_unconditional(pipe):
-            raise InputError(f"{type(pipe).__name__} needs prompts")
-        self.pipe, self.name, self.settings = pipe, name, settings
-        self.steps, self.seed = steps, seed
-        classes = pipe.unet.config.get("num_class_embeds")
-        if (labels is None) != (not classes):
-            raise InputError(
-                f"the model has {classes or 'no'} classes: give labels (--labels)"
-                if classes
-                else "the model has no classes: leave the labels out"
-            )
-        self.labels = labels
-        pipe.unet.eval()
-        pipe.scheduler.set_timesteps(steps)
-        self.table: StepTable = step_table(pipe.scheduler)
-        settings.check_steps(self.table.steps)
+        self.session, self.source = session, source
+        self.runs, self.batch_size, self.ignore_disk = runs, batch_size, ignore_disk
+        self.report = ProgressReport(tell, runs, session.out)
+        session.background.on_commit = self.report.committed
+        self.batches: list[int] = []
 
-    def spec(self) -> TrajectorySpec:
-        shape = sample_shape(self.pipe)
-        image = (shape[1], shape[2], shape[0]) if has_image(self.pipe, shape) else None
-        facts = {
-            "pipeline": self.name,
-            "loop": "asced_recorders.sampling",
-            "steps": self.steps,
-            "seed": self.seed,
-            **pipeline_facts(self.pipe, self.pipe.scheduler, self.table),
-        }
-        return make_spec(self.settings, self.table, shape, image, facts)
-
-    def sample(self, runs: Sequence[int], capture: Capture) -> tuple[dict[str, Any], Any]:
-        import torch
-
-        pipe = self.pipe
-        seeds = [self.seed + run for run in runs]
-        scalars: dict[str, Any] = {"seed": seeds}
-        classes = None
-        if self.labels is not None:
-            chosen = [int(self.labels[run % len(self.labels)]) for run in runs]
-            scalars["label"] = chosen
-            classes = torch.tensor(chosen)
-        generators = run_generators(seeds)
-        pipe.scheduler.set_timesteps(self.steps)
-        x_init = initial_noise(pipe, generators)
-        end = sample_unconditional(
-            pipe,
-            x_init=x_init,
-            steps=self.steps,
-            generators=generators,
-            listener=capture,
-            labels=classes,
+    def walk(self) -> None:
+        """Record what falls to this process."""
+        session, source, report = self.session, self.source, self.report
+        spec = source.known_spec()
+        if spec is not None:
+            self._preview(spec)
+            session.ensure(spec, self.batch_size)
+        else:
+            self.batches = list(session.pending(self.batch_size))
+        settings = source.settings
+        capture = Capture(
+            session.background.take,
+            fields=settings.fields,
+            checkpoints=settings.checkpoints,
+            dtype=settings.dtype,
+            check=session.background.check,
+            on_first=None if spec is not None else self._first_step,
         )
-        wanted = "image" in self.settings.fields and has_image(pipe, tuple(end.shape[1:]))
-        return scalars, to_image(pipe, end) if wanted else None
+        began = time.monotonic()
+        with FinishBatch(lambda: report.say("interrupting")) as interrupt:
+            for batch in self.batches:
+                if interrupt.requested:
+                    break
+                numbers = _runs_of(batch, self.batch_size, self.runs)
+                scalars, images = source.sample(numbers, capture)
+                if spec is None:
+                    assert capture.table is not None
+                    assert capture.end is not None
+                    image_shape = None if images is None else images.shape[1:]
+                    spec = source.spec(capture.table, capture.end.shape[1:], image_shape)
+                    session.ensure(spec, self.batch_size)
+                session.submit(batch, capture.release(), numbers, scalars, images)
+            session.background.drain()
+        if interrupt.requested and report.done < report.runs:
+            report.say("interrupted")
+            raise KeyboardInterrupt
+        report.say("done", seconds=round(time.monotonic() - began, 3))
 
+    def _first_step(self, table: StepTable, shape: tuple[int, ...]) -> None:
+        """The schedule and the shape of a pipeline's runs are known: say what they will cost."""
+        known = self.session.store
+        image = self.source.expected_image(shape) if known is None else known.spec.image_shape
+        self._preview(self.source.spec(table, shape, image))
 
-def _walk(
-    session: Session,
-    campaign: _Unconditional,
-    runs: int,
-    batch_size: int,
-    ignore_disk: bool,
-    tell: Callable[[Event], None] | None,
-) -> None:
-    """Sample and hand over batch after batch, until done, interrupted or failed."""
-    spec = campaign.spec()
-    if not session.resume:  # before anything is made
-        cost = recording_cost(spec, runs, session.out)
-        if not ignore_disk:
-            check_disk(cost, session.out)
-    store = session.ensure(spec, batch_size)
-    batches = list(session.pending(batch_size))
-    mine = sum(len(_runs_of(batch, batch_size, runs)) for batch in batches)
-    cost = recording_cost(spec, mine, session.out)
-    if session.resume and not ignore_disk:
-        check_disk(cost, session.out)
-    report = ProgressReport(tell, mine, session.out)
-    session.background.on_commit = report.committed
-    report.start(cost, batches=len(batches), store=str(store.path))
-    capture = Capture(
-        session.background.take,
-        fields=campaign.settings.fields,
-        checkpoints=campaign.settings.checkpoints,
-        dtype=campaign.settings.dtype,
-        check=session.background.check,
-    )
-    began = time.monotonic()
-    with FinishBatch(lambda: report.say("interrupting")) as interrupt:
-        for batch in batches:
-            if interrupt.requested:
-                break
-            numbers = _runs_of(batch, batch_size, runs)
-            scalars, images = campaign.sample(numbers, capture)
-            session.submit(batch, capture.release(), numbers, scalars, images)
-        session.background.drain()
-    if interrupt.requested and report.done < mine:
-        report.say("interrupted")
-        raise KeyboardInterrupt
-    report.say("done", seconds=round(time.monotonic() - began, 3))
+    def _preview(self, spec: TrajectorySpec) -> None:
+        """Say what is about to be written, and refuse it where the disk is too small."""
+        store = self.session.store
+        if store is not None:
+            check_resumable(store, spec, self.batch_size, self.runs)
+        elif not self.ignore_disk:  # before the batches are counted: there may be very many
+            check_disk(recording_cost(spec, self.runs, self.session.out), self.session.out)
+        if not self.batches:
+            self.batches = list(self.session.pending(self.batch_size))
+        mine = sum(len(_runs_of(batch, self.batch_size, self.runs)) for batch in self.batches)
+        self.report.runs = mine
+        cost = recording_cost(spec, mine, self.session.out)
+        if not self.ignore_disk:
+            check_disk(cost, self.session.out)
+        self.report.start(cost, batches=len(self.batches), store=self.session.out)
 
 
 def _runs_of(batch: int, batch_size: int, runs: int) -> range:
@@ -257,6 +270,10 @@ def _check_counts(runs: int | None, steps: int, batch_size: int, settings: Setti
             raise InputError(f"{name} is {value}: give a number of at least 1")
     settings.check_steps(steps)
     assert runs is not None
+    if runs > MAX_BATCHES * batch_size:
+        raise InputError(
+            f"{runs} runs are more than {MAX_BATCHES} batches of {batch_size}: raise the batch size"
+        )
     return int(runs)
 
 

@@ -141,6 +141,15 @@ class Capture(TapListener):
         Called at each step; raises what should stop the sampling.
     observers : sequence of RunObserver
         Told of each step, in the recorded precision.
+    on_first : callable, optional
+        Told the schedule and the shape of a sample at the very first step.
+
+    Attributes
+    ----------
+    expected_runs : int or None
+        How many rows a batch must have, where that is known.
+    scheduler : SchedulerMixin
+        The one that steps.
     """
 
     def __init__(
@@ -153,6 +162,7 @@ class Capture(TapListener):
         layout: Layout | None = None,
         check: Callable[[], None] | None = None,
         observers: Sequence[RunObserver] = (),
+        on_first: Callable[[StepTable, tuple[int, ...]], None] | None = None,
     ) -> None:
         self.take = take
         self.fields = tuple(fields)
@@ -161,6 +171,9 @@ class Capture(TapListener):
         self.layout = Layout() if layout is None else layout
         self.check = check
         self.observers = tuple(observers)
+        self.on_first = on_first
+        self.expected_runs: int | None = None
+        self.scheduler: Any = None
         self.table: StepTable | None = None
         self.expected: StepTable | None = None
         self.buffer: RunBuffer | None = None
@@ -197,6 +210,10 @@ class Capture(TapListener):
         rearrange = self.layout.rearrange
         if event.step == 0 or self.buffer is None:
             sample = rearrange(event.sample)
+            self._check_rows(event, sample.shape[0])
+            if self.on_first is not None:
+                self.on_first(event.table, tuple(sample.shape[1:]))
+                self.on_first = None
             self.buffer = self._buffer(event, sample)
             self.buffer.put("x_init", sample)
             for observer in self.observers:
@@ -245,6 +262,15 @@ class Capture(TapListener):
         self.expected = table
         self.buffer = None
         return buffer
+
+    def _check_rows(self, event: StepEvent, rows: int) -> None:
+        """Refuse a batch that is not made of one row a run, by one scheduler."""
+        if self.expected_runs is not None and rows != self.expected_runs:
+            raise InputError(
+                f"the pipeline steps {rows} samples for {self.expected_runs} runs: how they belong "
+                "together is not known, so it is not recorded"
+            )
+        self.scheduler = event.scheduler
 
     def _buffer(self, event: StepEvent, sample: Tensor) -> RunBuffer:
         key = (

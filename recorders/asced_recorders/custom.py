@@ -181,16 +181,15 @@ class CustomRecorder:
                 "they must be the same"
             )
         told = float(self._done) if timestep is None else _number(timestep, "timestep")
+        if self._buffer is not None and x.shape[0] != self._buffer.count:
+            raise InputError(
+                f"step {self._done} has {x.shape[0]} runs, the steps before {self._buffer.count}"
+            )
         self._check_level(told, alpha, sigma, kind)
-        if self._done == 0:
+        if self._buffer is None:
             self._buffer = self._new_buffer(x)
             self._buffer.put("x_init", x)
         buffer = self._buffer
-        assert buffer is not None
-        if x.shape[0] != buffer.count:
-            raise InputError(
-                f"step {self._done} has {x.shape[0]} runs, the steps before {buffer.count}"
-            )
         eps, x0 = eps_and_x0(
             x, output, alpha=alpha, sigma=sigma, prediction_type=kind, sigma_data=sigma_data
         )

@@ -14,7 +14,7 @@ from asced_recorders.decoding import images_of_output, to_image
 from asced_recorders.layouts import Layout, layout_of
 from asced_recorders.provenance import pipeline_facts
 from asced_recorders.session import Session, Settings, make_spec
-from asced_recorders.tap import StepEvent, Tap
+from asced_recorders.tap import Tap
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -111,8 +111,14 @@ class Recorder:
         )
         self._stack: ExitStack | None = None
         self._batches: Iterator[int] | None = None
-        self.capture = _PipelineCapture(self)
-        self.scheduler: Any = None
+        background = self.session.background
+        self.capture = Capture(
+            background.take,
+            fields=self.settings.fields,
+            checkpoints=self.settings.checkpoints,
+            dtype=self.settings.dtype,
+            check=background.check,
+        )
 
     @property
     def store(self) -> TrajectoryStore | None:
@@ -181,7 +187,7 @@ class Recorder:
         self.batch_size = batch_size
         self._ensure_store(buffer, images, batch_size)
         batch, runs = self._next_batch(buffer.count, batch_size)
-        self.session.submit(batch, buffer, runs, {**facts, **self._scalars(runs)}, images)
+        self.session.submit(batch, buffer, runs, facts, images)
 
     def _failed(self) -> None:
         buffer, self.capture.buffer = self.capture.buffer, None
@@ -195,10 +201,6 @@ class Recorder:
         if batch is None:
             raise InputError(f"{self.session.out} holds all the runs it was planned for")
         return batch, range(batch * batch_size, batch * batch_size + count)
-
-    def _scalars(self, runs: range) -> dict[str, Any]:
-        """Numbers by run that are known better than from the call's arguments."""
-        return {}
 
     def _images(self, output: Any, buffer: RunBuffer) -> Any:
         if "image" not in self.settings.fields:
@@ -218,7 +220,7 @@ class Recorder:
         facts = {
             "pipeline": self.name,
             "steps": capture.expected.steps,
-            **pipeline_facts(self.pipe, self.scheduler, capture.expected),
+            **pipeline_facts(self.pipe, capture.scheduler, capture.expected),
             **self.facts,
         }
         spec = make_spec(
@@ -229,35 +231,3 @@ class Recorder:
             facts,
         )
         self.session.ensure(spec, batch_size)
-
-
-class _PipelineCapture(Capture):
-    """A capture that also checks the number of runs and remembers the scheduler."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        background = recorder.session.background
-        settings = recorder.settings
-        super().__init__(
-            background.take,
-            fields=settings.fields,
-            checkpoints=settings.checkpoints,
-            dtype=settings.dtype,
-            check=background.check,
-        )
-        self.recorder = recorder
-        self.expected_runs: int | None = None
-
-    def before_step(self, event: StepEvent) -> None:
-        """Refuse a batch that is not made of one row a run."""
-        if event.step == 0:
-            rows = self.layout.rearrange(event.sample).shape[0]
-            if self.expected_runs is not None and rows != self.expected_runs:
-                raise InputError(
-                    f"{type(self.recorder.pipe).__name__} steps {rows} samples for "
-                    f"{self.expected_runs} runs: how they belong together is not known, so it is "
-                    "not recorded"
-                )
-            if self.recorder.scheduler not in (None, event.scheduler) and self.done:
-                raise InputError("two schedulers step in one run: it is not recorded")
-            self.recorder.scheduler = event.scheduler
-        super().before_step(event)

@@ -238,7 +238,7 @@ def test_a_store_that_exists_is_left_alone(tiny_pipeline: Any, tiny_runs: Path) 
 
 def test_a_disk_that_is_too_small_is_seen_first(tiny_pipeline: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"are free.*--ignore-disk"):
-        record(tiny_pipeline, tmp_path / "big.zarr", runs=10**10, steps=25, batch_size=2)
+        record(tiny_pipeline, tmp_path / "big.zarr", runs=10**9, steps=25, batch_size=10**5)
     assert not (tmp_path / "big.zarr").exists()
 
 

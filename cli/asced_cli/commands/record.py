@@ -14,6 +14,7 @@ EPILOG = """\b
 Examples:
   asced record --pipeline fashion --runs 512 --steps 25 --batch-size 64 --out runs.zarr
   asced record --pipeline ./my-model --scheduler euler --runs 1000 --out runs.zarr --resume
+  asced record --pipeline owner/name --prompts prompts.txt --batch-size 4 --out runs.zarr
   torchrun --nproc-per-node 2 -m asced_cli record --pipeline fashion --runs 512 --out runs.zarr
 """
 
@@ -30,6 +31,11 @@ Examples:
 @click.option("--checkpoints", default="", metavar="STEPS", help="For example 8,12,16.")
 @click.option("--fields", default="", metavar="NAMES", help="Of eps,x0,x_init,x,sample,image.")
 @click.option("--dtype", default="float16", show_default=True, help="Of eps and x0.")
+@click.option("--prompts", metavar="FILE", help="Text, CSV or JSONL; one prompt a run.")
+@click.option("--negative-prompt", help="Where a prompt has none of its own.")
+@click.option("--guidance-scale", type=float, help="Where a prompt has none of its own.")
+@click.option("--no-prompts", is_flag=True, help="Leave the prompts out of the store.")
+@click.option("--call-option", multiple=True, metavar="KEY=VALUE", help="As height=512.")
 @click.option("--labels", default="", metavar="CLASSES", help="Of a class-conditional model.")
 @click.option("--resume", is_flag=True, help="Go on with a store that was begun.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that exists.")
@@ -73,6 +79,8 @@ def command(**options: Any) -> int | None:
     }
     arguments: dict[str, Any] = {
         "scheduler_options": parse_options(options.pop("scheduler_option")),
+        "call_options": parse_options(options.pop("call_option")),
+        "keep_prompts": not options.pop("no_prompts"),
         "checkpoints": _integers(options.pop("checkpoints"), "--checkpoints"),
         "labels": _integers(options.pop("labels"), "--labels") or None,
     }

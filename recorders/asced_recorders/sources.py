@@ -1,0 +1,298 @@
+"""Where the runs of a recording come from: our own loop, or a pipeline that is called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from asced_recorders.calls import end_of_blending
+from asced_recorders.capture import Capture
+from asced_recorders.decoding import has_image, images_of_output, to_image
+from asced_recorders.layouts import layout_of
+from asced_recorders.prompts import Prompt, prompts_hash
+from asced_recorders.provenance import pipeline_facts
+from asced_recorders.sampling import (
+    initial_noise,
+    run_generators,
+    sample_shape,
+    sample_unconditional,
+)
+from asced_recorders.schedulers import StepTable, scheduler_class, step_table
+from asced_recorders.session import Settings, make_spec
+from asced_recorders.tap import Tap
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_stores import TrajectorySpec
+
+
+class RunSource(Protocol):
+    """Draws batches of runs while a capture listens."""
+
+    settings: Settings
+
+    def known_spec(self) -> TrajectorySpec | None:
+        """What a run consists of, if that is known before the first one is drawn."""
+
+    def spec(
+        self, table: StepTable, shape: Sequence[int], image_shape: Sequence[int] | None
+    ) -> TrajectorySpec:
+        """What a run consists of."""
+
+    def expected_image(self, shape: Sequence[int]) -> tuple[int, int, int] | None:
+        """Shape of the image of a run, as far as it can be foretold."""
+
+    def sample(self, runs: Sequence[int], capture: Capture) -> tuple[dict[str, Any], Any]:
+        """Draw a batch; return numbers by run, and the images or None."""
+
+
+class UnconditionalSource:
+    """Our own loop around a UNet of pixels, with any scheduler.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline
+    name : str
+        What it is called in the store.
+    settings : Settings
+    steps, seed : int
+    labels : sequence of int, optional
+        Classes, repeated to the number of runs.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        name: str,
+        settings: Settings,
+        steps: int,
+        seed: int,
+        labels: Sequence[int] | None = None,
+    ) -> None:
+        self.pipe, self.name, self.settings = pipe, name, settings
+        self.steps, self.seed, self.labels = steps, seed, labels
+        classes = pipe.unet.config.get("num_class_embeds")
+        if classes and not labels:
+            raise InputError(f"the model has {classes} classes: give labels (--labels)")
+        if labels and not classes:
+            raise InputError("the model has no classes: leave the labels out")
+        pipe.unet.eval()
+        pipe.scheduler.set_timesteps(steps)
+        self.table: StepTable = step_table(pipe.scheduler)
+        settings.check_steps(self.table.steps)
+
+    def known_spec(self) -> TrajectorySpec:
+        """Everything is known beforehand."""
+        shape = sample_shape(self.pipe)
+        return self.spec(self.table, shape, self.expected_image(shape))
+
+    def spec(
+        self, table: StepTable, shape: Sequence[int], image_shape: Sequence[int] | None
+    ) -> TrajectorySpec:
+        """Lay out a run."""
+        facts = {
+            "pipeline": self.name,
+            "loop": "asced_recorders.sampling",
+            "steps": self.steps,
+            "seed": self.seed,
+            **pipeline_facts(self.pipe, self.pipe.scheduler, table),
+        }
+        return make_spec(self.settings, table, shape, image_shape, facts)
+
+    def expected_image(self, shape: Sequence[int]) -> tuple[int, int, int] | None:
+        """The sample is the image, if it is grey or RGB."""
+        channel, y, x = shape
+        return (y, x, channel) if has_image(self.pipe, (channel, y, x)) else None
+
+    def sample(self, runs: Sequence[int], capture: Capture) -> tuple[dict[str, Any], Any]:
+        """Draw a batch."""
+        import torch
+
+        pipe = self.pipe
+        seeds = [self.seed + run for run in runs]
+        scalars: dict[str, Any] = {"seed": seeds}
+        classes = None
+        if self.labels:
+            chosen = [int(self.labels[run % len(self.labels)]) for run in runs]
+            scalars["label"] = chosen
+            classes = torch.tensor(chosen)
+        generators = run_generators(seeds)
+        pipe.scheduler.set_timesteps(self.steps)
+        x_init = initial_noise(pipe, generators)
+        end = sample_unconditional(
+            pipe,
+            x_init=x_init,
+            steps=self.steps,
+            generators=generators,
+            listener=capture,
+            labels=classes,
+        )
+        wanted = "image" in self.settings.fields and has_image(pipe, tuple(end.shape[1:]))
+        return scalars, to_image(pipe, end) if wanted else None
+
+
+class PipelineSource:
+    """A pipeline that is called with prompts, classes, or only a number of images.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline
+    name : str
+        What it is called in the store.
+    settings : Settings
+    steps, seed : int
+    prompts : sequence of Prompt
+        Repeated to the number of runs; empty for a pipeline that takes none.
+    guidance_scale : float, optional
+        Where a prompt has none of its own.
+    negative_prompt : str, optional
+        Where a prompt has none of its own.
+    keep_prompts : bool
+        Write the prompts to the store.
+    options : mapping, optional
+        Further arguments of the call, for example height and width.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        name: str,
+        settings: Settings,
+        steps: int,
+        seed: int,
+        *,
+        prompts: Sequence[Prompt] = (),
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        keep_prompts: bool = True,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.pipe, self.name, self.settings = pipe, name, settings
+        self.steps, self.seed, self.prompts = steps, seed, tuple(prompts)
+        self.guidance_scale, self.negative_prompt = guidance_scale, negative_prompt
+        self.keep_prompts, self.options = keep_prompts, dict(options or {})
+        self.parameters = inspect.signature(type(pipe).__call__).parameters
+        scheduler_class(pipe.scheduler)
+        self._check()
+
+    def _check(self) -> None:
+        kind, takes = type(self.pipe).__name__, self.parameters
+        if "num_inference_steps" not in takes or "generator" not in takes:
+            raise InputError(
+                f"{kind} does not take num_inference_steps and generator: record it with "
+                "`with Recorder(pipe, store): pipe(...)`"
+            )
+        if ("prompt" in takes or "class_labels" in takes) and not self.prompts:
+            what = "prompts (--prompts FILE)" if "prompt" in takes else "labels (--labels)"
+            raise InputError(f"{kind} needs {what}")
+        unknown = sorted(set(self.options) - set(takes))
+        if unknown:
+            raise InputError(f"{kind} takes no {', '.join(unknown)}: it takes {', '.join(takes)}")
+        for name, given in (
+            ("negative_prompt", self.negative_prompt is not None),
+            ("guidance_scale", self.guidance_scale is not None),
+            ("negative_prompt", any(p.negative_prompt for p in self.prompts)),
+            ("guidance_scale", any(p.guidance_scale is not None for p in self.prompts)),
+        ):
+            if given and name not in takes:
+                raise InputError(f"{kind} takes no {name}")
+
+    def known_spec(self) -> None:
+        """Shape and schedule show at the first step."""
+        return
+
+    def spec(
+        self, table: StepTable, shape: Sequence[int], image_shape: Sequence[int] | None
+    ) -> TrajectorySpec:
+        """Lay out a run."""
+        facts: dict[str, Any] = {
+            "pipeline": self.name,
+            "loop": type(self.pipe).__name__,
+            "steps": self.steps,
+            "seed": self.seed,
+            "guidance_scale": self.guidance_scale,
+            **pipeline_facts(self.pipe, self.pipe.scheduler, table),
+        }
+        if self.options:
+            facts["call_options"] = {k: str(v) for k, v in self.options.items()}
+        if self.prompts:
+            facts["prompts_sha256"] = prompts_hash(self.prompts)
+        return make_spec(self.settings, table, shape, image_shape, facts)
+
+    def expected_image(self, shape: Sequence[int]) -> tuple[int, int, int] | None:
+        """Size of the decoded image, by the autoencoder's factor."""
+        vae = getattr(self.pipe, "vae", None) or getattr(self.pipe, "vqvae", None)
+        factor = int(getattr(self.pipe, "vae_scale_factor", 8)) if vae is not None else 1
+        colours = 3 if vae is not None else shape[-3]
+        return shape[-2] * factor, shape[-1] * factor, colours
+
+    def sample(self, runs: Sequence[int], capture: Capture) -> tuple[dict[str, Any], Any]:
+        """Draw a batch."""
+        chosen = [self.prompts[run % len(self.prompts)] for run in runs] if self.prompts else []
+        seeds = self._seeds(runs, chosen)
+        arguments = self._arguments(len(runs), chosen)
+        arguments["generator"] = run_generators(seeds)
+        bound = {name: p.default for name, p in self.parameters.items()} | arguments
+        capture.layout = layout_of(self.pipe, bound)
+        capture.expected_runs = len(runs)
+        arguments |= end_of_blending(self.pipe, bound, capture.finish) or {}
+        with Tap(self.pipe, capture):
+            output = self.pipe(**arguments)
+        images = images_of_output(output, len(runs)) if "image" in self.settings.fields else None
+        return self._scalars(seeds, chosen, bound), images
+
+    def _seeds(self, runs: Sequence[int], chosen: Sequence[Prompt]) -> list[int]:
+        """Seed of each run; a prompt's own seed rises by one each time the prompt comes again."""
+        if not chosen:
+            return [self.seed + run for run in runs]
+        again = [run // len(self.prompts) for run in runs]
+        return [
+            self.seed + run if prompt.seed is None else prompt.seed + count
+            for run, prompt, count in zip(runs, chosen, again, strict=True)
+        ]
+
+    def _arguments(self, runs: int, chosen: Sequence[Prompt]) -> dict[str, Any]:
+        takes = self.parameters
+        arguments: dict[str, Any] = {"num_inference_steps": self.steps, **self.options}
+        if "output_type" in takes:
+            arguments.setdefault("output_type", "np")
+        if "prompt" in takes:
+            arguments["prompt"] = [prompt.prompt for prompt in chosen]
+            negative = [
+                self.negative_prompt if prompt.negative_prompt is None else prompt.negative_prompt
+                for prompt in chosen
+            ]
+            if any(text is not None for text in negative):
+                arguments["negative_prompt"] = [text or "" for text in negative]
+        elif "class_labels" in takes:
+            arguments["class_labels"] = [prompt.label or 0 for prompt in chosen]
+        elif "batch_size" in takes:
+            arguments["batch_size"] = runs
+        elif runs > 1:
+            raise InputError(f"{type(self.pipe).__name__} draws one image at a time: batch size 1")
+        scales = {
+            self.guidance_scale if prompt.guidance_scale is None else prompt.guidance_scale
+            for prompt in chosen
+        }
+        if len(scales) > 1:
+            raise InputError(
+                f"runs of one batch have guidance scales {sorted(map(str, scales))}: a pipeline "
+                "takes one a call. Sort the prompts by it and choose the batch size to fit."
+            )
+        if scales and (scale := scales.pop()) is not None:
+            arguments["guidance_scale"] = scale
+        return arguments
+
+    def _scalars(
+        self, seeds: list[int], chosen: Sequence[Prompt], bound: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        scalars: dict[str, Any] = {"seed": seeds}
+        if self.keep_prompts and chosen:
+            scalars["prompt"] = [prompt.prompt for prompt in chosen]
+        if any(prompt.label is not None for prompt in chosen):
+            scalars["label"] = [-1 if p.label is None else p.label for p in chosen]
+        scale = bound.get("guidance_scale")
+        if isinstance(scale, (int, float)):
+            scalars["guidance_scale"] = float(scale)
+        return scalars

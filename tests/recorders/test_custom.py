@@ -1,0 +1,122 @@
+"""Loops of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asced_recorders import Recorder
+from asced_stores import open_runs
+from asced_stores.errors import InputError
+
+ALPHA = np.sqrt(np.linspace(0.02, 0.98, 6))
+SIGMA = np.sqrt(1 - ALPHA**2)
+
+
+def loop(recorder: Any, array: Any, runs: int = 3, seed: int = 0, shape: Any = (1, 8, 8)) -> Any:
+    """DDIM towards a fixed picture."""
+    rng = np.random.default_rng(seed)
+    picture = np.linspace(-1, 1, int(np.prod(shape))).reshape(shape)
+    x = rng.normal(size=(runs, *shape))
+    start = x
+    for k in range(6):
+        eps = (x - ALPHA[k] * picture) / SIGMA[k]
+        recorder.step(
+            sample=array(x),
+            model_output=array(eps),
+            alpha=ALPHA[k],
+            sigma=SIGMA[k],
+            prediction_type="epsilon",
+        )
+        following = (ALPHA[k + 1], SIGMA[k + 1]) if k < 5 else (1.0, 0.0)
+        x = following[0] * picture + following[1] * eps
+    return start, x
+
+
+@pytest.mark.parametrize("array", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_a_loop_is_recorded(array: Any, tmp_path: Path) -> None:
+    path = tmp_path / "runs.zarr"
+    with Recorder.custom(path, (1, 8, 8), 6, checkpoints=(2,)) as recorder:
+        start, end = loop(recorder, array)
+        recorder.describe(seed=[4, 5, 6], label=1)
+        recorder.end(array(end))
+        loop(recorder, array, runs=2, seed=1)  # a short batch, without its end
+    ds = open_runs(path)
+    assert ds.sizes["run"] == 5
+    assert ds["seed"].values.tolist() == [4, 5, 6, -1, -1]
+    np.testing.assert_allclose(ds["x_init"][:3], start.astype("f4"))
+    np.testing.assert_allclose(ds["sample"][:3], end.astype("f4"), atol=1e-6)
+    np.testing.assert_allclose(ds["x0"][3:, -1], ds["sample"][3:], atol=1e-3)
+    np.testing.assert_allclose(ds["alpha"], ALPHA)
+    assert ds["image"].shape == (5, 8, 8, 1)
+    assert ds.attrs["prediction_type"] == "epsilon"
+
+
+def test_it_works_without_a_context(tmp_path: Path) -> None:
+    recorder = Recorder.custom(tmp_path / "runs.zarr", (1, 8, 8), 6)
+    loop(recorder, np.asarray)
+    recorder.close()
+    recorder.close()
+    assert open_runs(tmp_path / "runs.zarr").sizes["run"] == 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "sample", "stored"),
+    [
+        ((3, 8, 8), (2, 3, 8, 8), (2, 3, 8, 8)),
+        ((2, 3, 8, 8), (2, 3, 8, 8), (2, 3, 8, 8)),  # the shape was given with the runs
+        ((1, 8, 8), (1, 8, 8), (1, 1, 8, 8)),  # one run without its dimension
+        ((8, 8), (2, 8, 8), (2, 1, 8, 8)),
+        ((2,), (4, 2), (4, 2, 1, 1)),  # points in the plane
+        ((3, 4, 8, 8), (2, 3, 4, 8, 8), (2, 3, 4, 8, 8)),  # video
+    ],
+)
+def test_shapes(shape: Any, sample: Any, stored: Any, tmp_path: Path) -> None:
+    with Recorder.custom(tmp_path / "runs.zarr", shape, 1) as recorder:
+        x = torch.ones(sample)
+        recorder.step(sample=x, model_output=x, alpha=0.6, sigma=0.8, prediction_type="sample")
+    assert open_runs(tmp_path / "runs.zarr")["sample"].shape == stored
+
+
+def test_levels_may_be_tensors_but_not_differ(tmp_path: Path) -> None:
+    x = torch.ones(2, 1, 4, 4)
+    level = torch.full((2, 1, 1, 1), 0.5)
+    with Recorder.custom(tmp_path / "runs.zarr", (1, 4, 4), 1) as recorder:
+        recorder.step(sample=x, model_output=x, alpha=level, sigma=level, prediction_type="flow")
+        mixed = torch.tensor([0.5, 0.6])
+        with pytest.raises(InputError, match="alpha differs from run to run"):
+            recorder.step(sample=x, model_output=x, alpha=mixed, sigma=0.5)
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    x = np.zeros((2, 1, 4, 4))
+    recorder = Recorder.custom(tmp_path / "runs.zarr", (1, 4, 4), 3)
+    step: dict[str, Any] = {"sample": x, "model_output": x, "alpha": 0.6, "sigma": 0.8}
+    with pytest.raises(InputError, match="expected \\(runs, 1, 4, 4\\)"):
+        recorder.step(**{**step, "sample": x[..., :3]})
+    with pytest.raises(InputError, match="unknown prediction type"):
+        recorder.step(**step, prediction_type="noise")
+    with pytest.raises(InputError, match="sigma above 0"):
+        recorder.step(**{**step, "sigma": 0.0})
+    recorder.step(**step)
+    with pytest.raises(InputError, match="noisier than the one before"):
+        recorder.step(**{**step, "alpha": 0.1})
+    with pytest.raises(InputError, match="the steps before 2"):
+        recorder.step(**{**step, "sample": x[:1], "model_output": x[:1], "alpha": 0.7})
+    with pytest.raises(InputError, match="ended after"):
+        recorder.end(x)
+    with pytest.raises(InputError, match="not recorded"):
+        recorder.close()
+    assert not (tmp_path / "runs.zarr").exists()
+
+
+def test_another_schedule_is_refused(tmp_path: Path) -> None:
+    x = np.zeros((1, 1, 4, 4))
+    with Recorder.custom(tmp_path / "runs.zarr", (1, 4, 4), 1) as recorder:
+        recorder.step(sample=x, model_output=x, alpha=0.6, sigma=0.8)
+        with pytest.raises(InputError, match="one store holds one schedule"):
+            recorder.step(sample=x, model_output=x, alpha=0.8, sigma=0.6)
