@@ -15,14 +15,16 @@ import numpy.typing as npt
 import xarray as xr
 
 from asced_analysis import fields
-from asced_analysis.counts import Counts, Kind, Tally, stack_counts
+from asced_analysis.counts import Counts, Kind, Tally, join_counts
 from asced_analysis.dynamics import noise_ratio
 from asced_stores.errors import InputError
 
 Measure: TypeAlias = Literal["dynamics", "difference", "magnitude", "value"]
 """``|D_k|``, signed ``D_k``, ``|signal|`` or the signed signal itself."""
 
-_TILE = 1 << 15  # values counted at once: three float32 tiles and their keys stay in the L2 cache
+_TILE = 1 << 16  # values counted at once: three float32 tiles and their keys stay in the L2 cache
+_HALF_INFINITY = 0x7C00
+_SIGN_AND_HALF = np.int32(-0x70002000)  # 0x8FFFE000: the sign, and fifteen bits below the top four
 _STEPS_AT_ONCE = 32  # steps with a table each; 2 MB of address space a step, little of it touched
 
 
@@ -76,9 +78,7 @@ class Plan:
         now, last, change = (np.empty(shape, np.float32) for _ in range(3))
         for position, step in enumerate(self.steps):
             now, last = last, now
-            np.copyto(now, block[:, step], casting="unsafe")
-            if self.before is not None:
-                now *= np.float32(self.before[position])
+            _scaled(block[:, step], 1.0 if self.before is None else self.before[position], now)
             if self.lag == 0:
                 yield position, now
             elif position:
@@ -86,6 +86,30 @@ class Plan:
                 if self.after is not None:
                     change *= np.float32(self.after[position])
                 yield position - 1, change
+
+
+def _scaled(
+    values: npt.NDArray[np.floating[Any]], factor: float, out: npt.NDArray[np.float32]
+) -> None:
+    """``out = factor * values``, rounded once from fp16; three times as fast as NumPy's cast.
+
+    Shifted by 13, the bits of an fp16 number are those of a float32 number 2**112 times smaller,
+    subnormal numbers included; NaN and infinity are not, and take the ordinary way.
+    """
+    if values.dtype == np.float16:
+        bits = values.view(np.int16)
+        if int((bits & np.int16(0x7FFF)).max(initial=0)) < _HALF_INFINITY:
+            wide = out.view(np.int32)
+            np.copyto(wide, bits)
+            wide <<= np.int32(13)
+            wide &= _SIGN_AND_HALF
+            out *= np.float32(2.0**112)
+            if factor != 1.0:
+                out *= np.float32(factor)
+            return
+    np.copyto(out, values, casting="unsafe")
+    if factor != 1.0:
+        out *= np.float32(factor)
 
 
 def count_block(
@@ -123,8 +147,8 @@ def count_block(
         for code in np.unique(codes):
             if code not in tallies:
                 tallies[int(code)] = [
-                    Tally(_STEPS_AT_ONCE * channels, plan.kind, signed=plan.signed)
-                    for _ in range(0, steps, _STEPS_AT_ONCE)
+                    Tally(min(_STEPS_AT_ONCE, steps - at) * channels, plan.kind, signed=plan.signed)
+                    for at in range(0, steps, _STEPS_AT_ONCE)
                 ]
             own = tallies[int(code)]
             chosen = data if groups is None else data[codes == code]
@@ -140,13 +164,13 @@ def count_block(
                             tally.add(row * channels + channel, part)
     shape = (steps, channels) if by_channel else (steps,)
     finished = {
-        code: stack_counts([tally.finish() for tally in own]).reshape(shape)
-        for code, own in tallies.items()
+        code: join_counts([tally.finish() for tally in own], shape) for code, own in tallies.items()
     }
     if groups is None:
         return finished[0]
     nothing = Counts.empty(plan.kind, shape)
-    return stack_counts([finished.get(code, nothing) for code in range(groups)])
+    everyone = [finished.get(code, nothing) for code in range(groups)]
+    return join_counts(everyone, (groups, *shape))
 
 
 def plan_counts(ds: xr.Dataset, signal: str, measure: str) -> Plan:

@@ -15,7 +15,7 @@ import xarray as xr
 
 from asced_analysis import fields, streaming
 from asced_analysis.counting import Measure, Plan, count_block, plan_counts
-from asced_analysis.counts import RELATIVE_ERROR, Counts, Kind, merge_counts, stack_counts
+from asced_analysis.counts import RELATIVE_ERROR, Counts, Kind, join_counts, merge_counts
 from asced_stores.errors import InputError
 
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
@@ -286,6 +286,6 @@ def _counts_of(statistics: xr.Dataset, group: str | None, labels: list[Any]) -> 
         return counts
     own = statistics[group].values.tolist()
     nothing = Counts.empty(counts.kind, counts.groups[1:])
-    return stack_counts(
-        [counts.select(own.index(label)) if label in own else nothing for label in sorted(labels)]
-    )
+    names = sorted(labels)
+    parts = [counts.select(own.index(name)) if name in own else nothing for name in names]
+    return join_counts(parts, (len(names), *counts.groups[1:]))

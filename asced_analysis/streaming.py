@@ -23,8 +23,14 @@ Blocks: TypeAlias = Iterator[dict[str, npt.NDArray[Any]]]
 Graph: TypeAlias = Any
 """A dask.delayed.Delayed."""
 
-TASK_BYTES = 24 * 2**20
-"""Small shards share a task up to this size: 50 runs of 32x32 pixels are only 2.5 MB."""
+TASK_BYTES = 64 * 2**20
+"""Small shards share a task up to this size: 50 runs of 32x32 pixels are only 2.5 MB.
+
+A task reads them one at a time, so this costs no memory; it saves merging.
+"""
+
+LEAST_TASKS = 8
+"""As many tasks as there may be, so that a small store too keeps a few workers busy."""
 
 FAN_IN = 8
 """Results merged at once."""
@@ -83,7 +89,8 @@ def shard_tasks(
     run_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays.values())
     call = dask.delayed(_call, pure=False, traverse=False)
     tasks = []
-    for first, last in _group(bounds, max(1, task_bytes // max(1, run_bytes))):
+    most = min(task_bytes // max(1, run_bytes), -(-runs // LEAST_TASKS))
+    for first, last in _group(bounds, max(1, most)):
         parts = [shards.read(index) for index in range(first, last)]
         beside = [
             {name: values[bounds[index] : bounds[index + 1]] for name, values in per_run.items()}

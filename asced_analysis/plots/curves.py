@@ -195,7 +195,7 @@ def region_acceleration(profile: pd.DataFrame, *, run: Any = None, ax: Axes | No
         ax.axhline(0, color=style.GREY, lw=1)
         ax.set(xlabel=_AXIS_LABELS["step"], ylabel="acceleration |D(k)| - |D(k-1)|\n(data units)")
         if run is not None:
-            ax.set_title(f"Run {run}")
+            ax.set_title(f"Run {run:g}" if isinstance(run, float) else f"Run {run}")
         ax.legend(fontsize="small")
     return ax
 
