@@ -73,3 +73,7 @@ class SealedStoreError(StoreError):
 
 class DiskFullError(StoreError, OSError):
     """No space is left; earlier batches are intact, and the batch can be written again."""
+
+
+class PlaceError(StoreError, OSError):
+    """Object storage refused or did not answer, after all attempts."""

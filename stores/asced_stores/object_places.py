@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from asced_stores.errors import DamagedStoreError, InputError
+from asced_stores.errors import DamagedStoreError, InputError, PlaceError
 from asced_stores.places import Parts, Place, Stamp
 
 _MEMORIES: dict[str, Any] = {}
@@ -73,6 +73,23 @@ def _s3(bucket: str, prefix: str, options: dict[str, Any]) -> Any:
     )
 
 
+@contextlib.contextmanager
+def _explained(url: str, key: str) -> Iterator[None]:
+    """Turn what the client raises after its last attempt into an error of the toolkit."""
+    from obstore.exceptions import AlreadyExistsError, BaseError
+
+    try:
+        yield
+    except AlreadyExistsError:
+        raise
+    except (BaseError, PermissionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise PlaceError(
+            f"{key} of {url} could not be reached: {reason}. Check endpoint, bucket and the "
+            "credentials in the environment, then go on with --resume"
+        ) from error
+
+
 class ObjectPlace(Place):
     """An obstore store. Conditional puts make objects, whole and only once."""
 
@@ -82,19 +99,21 @@ class ObjectPlace(Place):
 
     def read(self, key: str, *, limit: int | None = None) -> bytes:
         """Read a whole object."""
-        answer = self._store.get(key)
-        if limit is not None and answer.meta["size"] > limit:
-            raise DamagedStoreError(f"{key} in {self.url} is longer than {limit} bytes")
-        return bytes(answer.bytes())
+        with _explained(self.url, key):
+            answer = self._store.get(key)
+            if limit is not None and answer.meta["size"] > limit:
+                raise DamagedStoreError(f"{key} in {self.url} is longer than {limit} bytes")
+            return bytes(answer.bytes())
 
     @contextlib.contextmanager
     def reader(self, key: str) -> Iterator[ObjectReader]:
         """Open an object, to fill buffers from it."""
-        yield ObjectReader(self._store, key)
+        yield ObjectReader(self._store, key, self.url)
 
     def size(self, key: str) -> int:
         """Length in bytes."""
-        return int(self._store.head(key)["size"])
+        with _explained(self.url, key):
+            return int(self._store.head(key)["size"])
 
     def create(self, key: str, parts: Parts, *, owner: str = "") -> Stamp:
         """Make a new, whole object."""
@@ -103,9 +122,10 @@ class ObjectPlace(Place):
         token = uuid.uuid4().hex
         data = b"".join(parts)
         try:
-            answer = self._store.put(
-                key, data, mode="create", use_multipart=False, attributes={"writer": token}
-            )
+            with _explained(self.url, key):
+                answer = self._store.put(
+                    key, data, mode="create", use_multipart=False, attributes={"writer": token}
+                )
         except AlreadyExistsError as error:
             # A put whose answer was lost is tried again, and then finds itself.
             stamp = self.stamp(key)
@@ -117,7 +137,8 @@ class ObjectPlace(Place):
     def stamp(self, key: str) -> tuple[str, str] | None:
         """Entity tag and writer's token; the tag alone is the same for equal bytes."""
         try:
-            answer = self._store.get(key, options={"range": (0, 1)})
+            with _explained(self.url, key):
+                answer = self._store.get(key, options={"range": (0, 1)})
         except FileNotFoundError:
             return None
         return str(answer.meta["e_tag"]), str(answer.attributes.get("writer"))
@@ -127,23 +148,25 @@ class ObjectPlace(Place):
 
     def replace(self, key: str, data: bytes) -> None:
         """Write atomically over what lies there."""
-        self._store.put(key, data, use_multipart=False)
+        with _explained(self.url, key):
+            self._store.put(key, data, use_multipart=False)
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
-        try:
+        with contextlib.suppress(FileNotFoundError), _explained(self.url, key):
             self._store.delete(key)
-        except FileNotFoundError:
-            return
 
     def names(self, folder: str) -> list[str]:
         """Names directly in a folder."""
-        found = self._store.list_with_delimiter(folder)["objects"]
+        with _explained(self.url, folder):
+            found = self._store.list_with_delimiter(folder)["objects"]
         return [str(each["path"]).rpartition("/")[2] for each in found]
 
     def walk(self) -> Iterator[tuple[str, int]]:
         """Key and size of everything."""
-        for page in self._store.list():
+        with _explained(self.url, "the list"):
+            pages = list(self._store.list())
+        for page in pages:
             for each in page:
                 yield str(each["path"]), int(each["size"])
 
@@ -158,7 +181,8 @@ class ObjectPlace(Place):
         if isinstance(source, ObjectPlace) and source._store is self._store:
             if self.exists(key):  # S3 has no conditional copy
                 raise FileExistsError(key)
-            self._store.copy(source_key, key)
+            with _explained(self.url, key):
+                self._store.copy(source_key, key)
             return
         self.create(key, [source.read(source_key)], owner="copy")
 
@@ -168,12 +192,17 @@ class ObjectReader:
 
     group = 256 << 20
 
-    def __init__(self, store: Any, key: str) -> None:
+    def __init__(self, store: Any, key: str, url: str) -> None:
         self._store = store
         self._key = key
+        self._url = url
 
     def read_into(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
         """Fill buffers; see `asced_stores.places.Reader`."""
+        with _explained(self._url, self._key):
+            self._read_into(requests)
+
+    def _read_into(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
         starts, lengths, targets = [], [], []
         for offset, buffers in requests:
             length = sum(memoryview(buffer).nbytes for buffer in buffers)
