@@ -291,9 +291,10 @@ def stream_of(
     given = dict(thresholds.parameters)
     given["coefficients"] = tuple(given["coefficients"])
     levels = thresholds.levels
+    from asced_analysis.detection.streaming import table
+
     grid = GridSignal("predicted_x0", levels.log_snr, tuple(alpha), tuple(sigma), tuple(log_snr))
-    location = np.asarray(levels.location, dtype=np.float32)
-    scale = np.asarray(levels.scale, dtype=np.float32)
+    location, scale = table(levels.location), table(levels.scale)
     if location.shape != (len(levels.log_snr) - 1,) or scale.shape != location.shape:
         raise InputError("outcome needs one location and scale a grid cell")
     layers = layers_from_bytes(thresholds.weights_bytes())

@@ -232,8 +232,7 @@ def make_stream(
         rows, columns = calibrated.map_shape(height, width, given["resolution"])
         parameters = calibrated.Parameters(**given, min_width=cleanup.pixels(rows, columns)[1])
         cells = len(levels.log_snr) - 1
-        location = np.asarray(levels.location, dtype=np.float32)
-        scale = np.asarray(levels.scale, dtype=np.float32)
+        location, scale = table(levels.location), table(levels.scale)
         if (
             location.shape != scale.shape
             or location.shape[0] != cells
@@ -275,16 +274,36 @@ def make_stream(
     if thresholds.variant == "diffpath":
         if levels.whitening is None:
             raise InputError("diffpath needs levels.whitening")
-        center = np.asarray(levels.location, dtype=np.float64)
-        whitening = np.asarray(levels.whitening, dtype=np.float64)
+        center = table(levels.location).astype(np.float64)
+        whitening = table(levels.whitening).astype(np.float64)
         if center.shape != (diffpath.NUMBERS,) or whitening.shape != (diffpath.NUMBERS,) * 2:
             raise InputError("diffpath needs six locations and a 6 x 6 whitening matrix")
         return diffpath.Stream(center, whitening, first, last)
     baseline = _baseline(thresholds.variant)
-    numbers = (float(levels.location[0]), float(levels.scale[0]))
+    location, scale = table(levels.location), table(levels.scale)
+    if location.shape != (1,) or scale.shape != (1,):
+        raise InputError(f"{thresholds.variant} needs one location and one scale")
+    numbers = (float(location[0]), float(scale[0]))
     extra = (tuple(sigma),) if thresholds.variant == "score_norm" else ()
     stream: Stream = baseline.Stream(run_scores.Parameters(**given), *numbers, *extra, first, last)
     return stream
+
+
+def table(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Numbers of thresholds as a float32 array.
+
+    Raises
+    ------
+    InputError
+        Where rows differ in length, or a number is beyond float32.
+    """
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except ValueError:
+        raise InputError("a table of the thresholds has rows of different lengths") from None
+    if not (np.abs(numbers) < np.finfo(np.float32).max).all():
+        raise InputError("a number of the thresholds is beyond single precision")
+    return numbers.astype(np.float32)
 
 
 def _baseline(variant: str) -> Any:
