@@ -29,8 +29,10 @@ lint: $(STAMP)
 stress: $(STAMP)
 	$(BIN)/python -m pytest -m stress -s --timeout 5400
 
+# Ratios within one run: `make bench BENCH=stores` for one group of rows.
+BENCH ?= *
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	for file in benchmarks/bench_$(BENCH).py; do $(BIN)/python $$file || exit 1; done
 
 # The embedded model: two one-thread processes on two cores; interrupt and resume at any time.
 train: $(STAMP)
@@ -39,6 +41,7 @@ train: $(STAMP)
 
 # Every picture and figure of the README.
 figures: $(STAMP)
+	$(BIN)/python training/describe_fashion.py
 	$(BIN)/python docs/make_figures.py
 
 $(STAMP): pyproject.toml constraints.txt
