@@ -1,0 +1,261 @@
+"""Population statistics against plain NumPy; merging; saving; clusters."""
+
+from __future__ import annotations
+
+import dask
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from asced_analysis import streaming
+from asced_analysis.accessor import open_runs
+from asced_analysis.counting import _scaled
+from asced_analysis.saving import load, save
+from asced_analysis.statistics import (
+    QUANTILES,
+    counts_of,
+    merge_statistics,
+    statistics_graph,
+    step_statistics,
+)
+from asced_stores.errors import InputError
+
+
+def plain(ds, signal, measure="dynamics"):
+    """The same population with everything in memory: (step, value) in float64."""
+    eps, x0 = ds["eps"].values.astype(np.float64), ds["x0"].values.astype(np.float64)
+    kappa = (ds["sigma"] / ds["alpha"]).values[:, None, None, None]
+    values = {"weighted_score": -kappa * eps, "predicted_x0": x0, "eps": eps, "x0": x0}
+    if signal == "innovation":
+        found = -kappa[1:] * np.diff(eps, axis=1)
+    elif measure in ("dynamics", "difference"):
+        found = np.diff(values[signal], axis=1)
+    else:
+        found = values[signal]
+    if measure in ("dynamics", "magnitude"):
+        found = np.abs(found)
+    return np.moveaxis(found, 1, 0).reshape(found.shape[1], -1)
+
+
+@pytest.mark.parametrize("signal", ["weighted_score", "predicted_x0", "innovation"])
+def test_median_mad_and_quantiles_by_step_agree_with_numpy(runs, signal):
+    found = step_statistics(runs, signal=signal, quantiles=QUANTILES)
+    values = plain(runs, signal)
+    median = np.median(values, axis=1)
+    mad = np.median(np.abs(values - median[:, None]), axis=1)
+    assert found["step"].values.tolist() == list(range(1, 10))
+    np.testing.assert_allclose(found["median"], median, rtol=5e-4)
+    np.testing.assert_allclose(found["mad"], mad, rtol=2e-3)
+    np.testing.assert_allclose(found["mean"], values.mean(axis=1), rtol=5e-4)
+    # near zero, rounding to float32 weighs more than the bins
+    np.testing.assert_allclose(
+        found["quantile"], np.quantile(values, QUANTILES, axis=1), rtol=6e-4, atol=1e-5
+    )
+    assert found["count"].values.tolist() == [values.shape[1]] * 9
+    assert found["nan"].sum() == found["infinite"].sum() == 0
+
+
+@pytest.mark.parametrize("signal", ["eps", "x0"])
+@pytest.mark.parametrize("measure", ["magnitude", "value"])
+def test_recorded_fp16_numbers_are_exact(runs, signal, measure):
+    found = step_statistics(runs, signal=signal, measure=measure)
+    values = plain(runs, signal, measure)
+    assert found.attrs["relative_error"] == 0
+    np.testing.assert_array_equal(found["median"], np.median(values, axis=1))
+    mad = np.median(np.abs(values - np.median(values, axis=1)[:, None]), axis=1)
+    np.testing.assert_array_equal(found["mad"], mad)
+    expected = np.quantile(values, QUANTILES, axis=1)
+    np.testing.assert_allclose(found["quantile"], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_signed_differences(runs):
+    found = step_statistics(runs, measure="difference")
+    expected = np.quantile(plain(runs, "weighted_score", "difference"), QUANTILES, axis=1)
+    np.testing.assert_allclose(found["quantile"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_failed_runs_are_counted_apart_when_they_are_asked_for(runs_path):
+    everything = open_runs(runs_path, statuses=("complete", "failed"))
+    found = step_statistics(everything)
+    assert found["nan"].values.tolist() == [240] * 9
+    complete = step_statistics(open_runs(runs_path))
+    np.testing.assert_array_equal(found["median"], complete["median"])
+
+
+@pytest.mark.parametrize("by", ["channel", "batch"])
+def test_groups_are_the_statistics_of_their_parts(runs, by):
+    found = step_statistics(runs, by=by)
+    for name in found[by].values:
+        if by == "channel":
+            part = step_statistics(runs.isel(channel=[name]))
+        else:
+            part = step_statistics(runs.isel(run=np.flatnonzero(runs["batch"].values == name)))
+        for variable in ("median", "mad", "quantile", "count"):
+            chosen = found[variable].sel({by: name})
+            np.testing.assert_array_equal(chosen, part[variable])
+
+
+def test_prompts_and_labels_are_groups(runs):
+    prompts = np.array(["a cat", "a dog"])[runs["run"].values % 2]
+    labelled = runs.assign_coords(prompt=("run", prompts), label=("run", runs["run"].values % 3))
+    assert step_statistics(labelled, by="prompt")["prompt"].values.tolist() == ["a cat", "a dog"]
+    assert step_statistics(labelled, by="label").sizes["label"] == 3
+    with pytest.raises(InputError, match="no groups by 'colour'"):
+        step_statistics(labelled, by="colour")
+    many = xr.concat([labelled] * 3, "run").assign_coords(label=("run", np.arange(87)))
+    with pytest.raises(InputError, match="87 groups"):
+        step_statistics(many, by="label")
+
+
+@pytest.mark.parametrize("by", [None, "channel", "batch"])
+def test_merging_parts_is_the_same_as_all_at_once(runs, by):
+    parts = [
+        step_statistics(runs.isel(run=part), by=by) for part in np.split(np.arange(29), [7, 8])
+    ]
+    merged = merge_statistics([parts[2], parts[0], parts[1]])
+    whole = step_statistics(runs, by=by)
+    for name in ("median", "mad", "quantile", "count"):
+        np.testing.assert_array_equal(merged[name], whole[name])
+    assert merged.attrs["runs"] == 29
+
+
+def test_saved_counts_take_more_runs_later(runs, tmp_path):
+    save(step_statistics(runs.isel(run=slice(0, 11))), tmp_path / "first.zarr")
+    first = load(tmp_path / "first.zarr")
+    later = merge_statistics([first, step_statistics(runs.isel(run=slice(11, None)))], (0.3, 0.9))
+    whole = step_statistics(runs, quantiles=(0.3, 0.9))
+    np.testing.assert_array_equal(later["quantile"], whole["quantile"])
+    # quantiles nobody asked for at the time
+    np.testing.assert_array_equal(counts_of(first).quantile(0.5), first["median"])
+
+
+def test_results_are_saved_by_type_and_never_overwritten_by_accident(runs, tmp_path):
+    statistics = step_statistics(runs)
+    frame = counts_of(statistics).to_frame(("step",))
+    save(frame, tmp_path / "counts.parquet")
+    pd.testing.assert_frame_equal(load(tmp_path / "counts.parquet"), frame)
+    with pytest.raises(InputError, match="exists"):
+        save(frame, tmp_path / "counts.parquet")
+    save(frame.head(), tmp_path / "counts.parquet", overwrite=True)
+    assert len(load(tmp_path / "counts.parquet")) == 5
+    with pytest.raises(InputError, match=r"written as \*\.zarr"):
+        save(statistics, tmp_path / "statistics.csv")
+    with pytest.raises(InputError, match="does not exist"):
+        load(tmp_path / "nothing.zarr")
+    assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_what_does_not_fit_does_not_merge(runs):
+    one = step_statistics(runs)
+    with pytest.raises(InputError, match="do not merge"):
+        merge_statistics([one, step_statistics(runs, "predicted_x0")])
+    with pytest.raises(InputError, match="different steps"):
+        merge_statistics([one, step_statistics(runs.isel(step=slice(1, None)))])
+    with pytest.raises(InputError, match="nothing to merge"):
+        merge_statistics([])
+    with pytest.raises(InputError, match="no complete runs"):
+        step_statistics(runs.isel(run=slice(0, 0)))
+    with pytest.raises(InputError, match="no measure"):
+        step_statistics(runs, measure="speed")
+
+
+def test_chunks_selections_and_memory_give_the_same_counts(runs):
+    whole = step_statistics(runs)
+    for other in (runs.compute(), runs.chunk(run=3), runs.chunk(step=4), runs.transpose("x", ...)):
+        xr.testing.assert_identical(step_statistics(other), whole)
+
+
+def test_many_steps_are_counted_in_windows():
+    rng = np.random.default_rng(0)
+    eps = rng.standard_normal((5, 70, 1, 6, 6)).astype(np.float16)
+    levels = {"alpha": np.linspace(0.1, 0.99, 70)}
+    levels["sigma"] = np.sqrt(1 - levels["alpha"] ** 2)
+    ds = xr.Dataset(
+        dict.fromkeys(("eps", "x0"), (("run", "step", "channel", "y", "x"), eps)),
+        {"step": np.arange(70), **{name: ("step", values) for name, values in levels.items()}},
+    )
+    found = step_statistics(ds)
+    np.testing.assert_allclose(
+        found["median"], np.median(plain(ds, "weighted_score"), axis=1), rtol=5e-4
+    )
+
+
+def test_conversion_by_bits_is_right_for_every_fp16_number():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    for factor in (1.0, -0.37, 157.4):
+        out = np.empty(finite.size, np.float32)
+        _scaled(finite, factor, out)
+        np.testing.assert_array_equal(out, finite.astype(np.float32) * np.float32(factor))
+    out = np.empty(every.size, np.float32)
+    with np.errstate(invalid="ignore"):
+        _scaled(every, 2.0, out)
+        np.testing.assert_array_equal(out, every.astype(np.float32) * np.float32(2))
+
+
+def count_shards(blocks, folder):
+    """Note each call, then count; fail the first time that a shard is seen, when asked to."""
+    total = 0
+    for block in blocks:
+        name = folder / f"{int(block['number'][0])}"
+        seen = len(list(folder.glob(f"{name.name}-*")))
+        (folder / f"{name.name}-{seen}").touch()
+        if seen == 0 and int(block["number"][0]) == 7:
+            import os
+
+            os._exit(1)  # the worker dies with its results, as if the machine were lost
+        total += len(block["eps"])
+    return total
+
+
+@pytest.mark.slow
+def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(runs, tmp_path):
+    from distributed import Client, LocalCluster
+
+    expected = step_statistics(runs)
+    with (
+        dask.config.set({"distributed.logging.distributed": "critical"}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs="CRITICAL",
+        ) as cluster,
+        Client(cluster),
+    ):
+        xr.testing.assert_identical(step_statistics(runs), expected)
+        tasks = streaming.shard_tasks(
+            runs,
+            ["eps"],
+            count_shards,
+            per_run={"number": np.arange(29)},
+            task_bytes=1,
+            folder=tmp_path,
+        )
+        assert streaming.compute(streaming.tree_merge(tasks, sum)) == 29
+    assert len(list(tmp_path.glob("7-*"))) == 2  # died once, was counted again
+
+
+def test_work_that_fails_says_why(runs):
+    def broken(blocks):
+        raise InputError("this shard is odd")
+
+    with pytest.raises(InputError, match="this shard is odd"):
+        streaming.compute(streaming.shard_tasks(runs, ["eps"], broken))
+
+
+def test_a_progress_bar_is_drawn_on_standard_error(runs, capsys):
+    step_statistics(runs, progress=True)
+    streams = capsys.readouterr()
+    assert "Counting 29 runs" in streams.err
+    assert "100% Completed" in streams.err
+    assert not streams.out
+
+
+def test_a_graph_is_one_task_a_shard_group_and_a_tree(runs):
+    graph, _ = statistics_graph(runs)
+    names = [str(key) for key in graph.__dask_graph__()]
+    counting = [name for name in names if name.startswith("_call")]
+    assert len(counting) == 4  # four batches, each too large for an eighth of the runs
