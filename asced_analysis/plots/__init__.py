@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asced_analysis.plots.results import feature_ranking as feature_ranking
     from asced_analysis.plots.results import run_phases as run_phases
     from asced_analysis.plots.style import save_figure as save_figure
+    from asced_analysis.plots.twins import twins as twins
 
 _HOMES = {
     "comparison": "results",
@@ -34,6 +35,7 @@ _HOMES = {
     "region_frequency": "curves",
     "run_phases": "results",
     "save_figure": "style",
+    "twins": "twins",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "region_frequency",
     "run_phases",
     "save_figure",
+    "twins",
 ]
 
 

@@ -1,0 +1,64 @@
+"""Runs beside their corrected twins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asced_analysis.plots import style
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+
+def twins(ds: xr.Dataset, corrected: xr.Dataset, *, runs: Sequence[int] | None = None) -> Figure:
+    """Runs as sampled, with the flagged region outlined, above their corrected twins.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        The recording, as `open_runs` returns it; only the drawn images are read.
+    corrected : xarray.Dataset
+        The replay of it, with ``mask``.
+    runs : sequence of int, optional
+        Names in the coordinate ``run``; the eight flagged ones of the highest score by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        When no run is flagged, or a run is in only one of the two.
+    """
+    if runs is None:
+        flagged = corrected["run"].values[corrected["flagged"].values]
+        order = np.argsort(-corrected["score"].sel(run=flagged).values, kind="stable")
+        runs = [int(run) for run in flagged[order][:8]]
+    if not len(runs):
+        raise InputError("no run is flagged: name the runs to draw")
+    missing = [r for r in runs if r not in ds["run"].values or r not in corrected["run"].values]
+    if missing:
+        raise InputError(f"run {missing[0]} is not in both stores; choose runs that are")
+    with style.look():
+        figure = style.figure(width=max(style.WIDTH, 0.95 * len(runs)), height=2.9)
+        grid = figure.subplots(2, len(runs), squeeze=False)
+        for column, run in enumerate(runs):
+            mask = corrected["mask"].sel(run=run).values.astype(bool)
+            for axis, source in zip(grid[:, column], (ds, corrected), strict=True):
+                image = source["image"].sel(run=run).values
+                axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
+                axis.set(xticks=[], yticks=[])
+            if mask.any():
+                scale = image.shape[0] / mask.shape[0]
+                large = np.kron(mask, np.ones((max(1, round(scale)),) * 2))
+                grid[0, column].contour(large, levels=[0.5], colors=[style.ORANGE], linewidths=1.2)
+            grid[0, column].set_title(f"run {run}", fontsize="small")
+        grid[0, 0].set_ylabel("as sampled,\nflagged region", fontsize="small")
+        grid[1, 0].set_ylabel("corrected\ntwin", fontsize="small")
+    return figure
