@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asced_analysis.evaluation.judging import evaluate
     from asced_analysis.evaluation.result import Evaluation
+    from asced_analysis.evaluation.tuning import Tuning, tune
 
-_PLACES = {"Evaluation": "result", "evaluate": "judging"}
+_PLACES = {"Evaluation": "result", "Tuning": "tuning", "evaluate": "judging", "tune": "tuning"}
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "Tuning", "evaluate", "tune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asced_analysis.replay.agreement import Exactness, exactness
-    from asced_analysis.replay.branching import branch
+    from asced_analysis.replay.branching import Branch, branch
     from asced_analysis.replay.replaying import replay
 
 _PLACES = {
+    "Branch": "branching",
     "Exactness": "agreement",
     "branch": "branching",
     "exactness": "agreement",
     "replay": "replaying",
 }
 
-__all__ = ["Exactness", "branch", "exactness", "replay"]
+__all__ = ["Branch", "Exactness", "branch", "exactness", "replay"]
 
 
 def __getattr__(name: str) -> Any:

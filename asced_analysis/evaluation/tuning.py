@@ -1,0 +1,193 @@
+"""Choice of ``T_c`` and strength on counterfactuals, not by hand."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asced_analysis.correction.corrector import correction_step
+from asced_analysis.evaluation.intervals import Estimate, mean_estimate
+from asced_analysis.evaluation.judges import pictures
+from asced_analysis.realism.local import RealismModel, local_realism
+from asced_analysis.replay.branching import Branch, branch
+from asced_analysis.replay.environment import matching_pipeline
+from asced_analysis.replay.planning import detect_recorded
+from asced_analysis.replay.recording import Recording
+from asced_analysis.replay.sampling import table_of
+from asced_analysis.thresholds import Thresholds
+from asced_stores import TrajectoryStore, open_runs
+from asced_stores.errors import InputError
+
+LEAST_RUNS = 8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One setting of the correction, and what it does.
+
+    Attributes
+    ----------
+    strategy : str
+    step : int
+        ``T_c``.
+    strength : float
+        Noise scale of the perturbation.
+    chosen_on, held_out : Estimate
+        Mean change of local distance (lower is better) on the half of the runs that the choice is
+        made on, and on the other.
+    """
+
+    strategy: str
+    step: int
+    strength: float
+    chosen_on: Estimate
+    held_out: Estimate
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The candidates, the best of them, and thresholds that carry it."""
+
+    candidates: tuple[Candidate, ...]
+    best: Candidate
+    runs: int
+    judge: str
+    thresholds: Thresholds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        rows = [
+            {
+                "strategy": one.strategy,
+                "step": one.step,
+                "strength": one.strength,
+                "chosen_on": one.chosen_on.to_dict(),
+                "held_out": one.held_out.to_dict(),
+                "best": one is self.best,
+            }
+            for one in self.candidates
+        ]
+        return {"judge": self.judge, "runs": self.runs, "candidates": rows}
+
+
+def tune(
+    store: TrajectoryStore | str | Path,
+    thresholds: Thresholds | str | Path,
+    *,
+    steps: Sequence[int] | None = None,
+    strengths: Sequence[float] = (0.0,),
+    strategies: Sequence[str] = ("ttc", "renoise"),
+    share: float = 0.25,
+    judge: str | RealismModel = "teacher",
+    pipeline: Any = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tuning:
+    """Try corrections on the most suspicious runs and choose the one that repairs most.
+
+    Parameters
+    ----------
+    store : TrajectoryStore or path
+        Recorded runs, not those that results are reported on.
+    thresholds : Thresholds or path
+    steps : sequence of int, optional
+        Candidates for ``T_c``; by default six from the thresholds' own to four fifths of the way.
+    strengths : sequence of float
+        Noise scales.
+    strategies : sequence of str
+        ``ttc`` and ``renoise``, or others that act from ``T_c`` on.
+    share : float
+        Share of the runs, by score, to try them on: flagged runs alone may be too few.
+    judge : str or RealismModel
+        The teacher, since the judge is for reporting.
+    pipeline : DiffusionPipeline or str, optional
+    progress : callable, optional
+
+    Returns
+    -------
+    Tuning
+        Chosen on one half of the runs; the other half's figures are free of that choice.
+    """
+    from asced_analysis.evaluation.judges import choose_judge
+
+    recording = Recording(store)
+    if not isinstance(thresholds, Thresholds):
+        thresholds = Thresholds.load(thresholds)
+    if not 0 < share <= 1:
+        raise InputError(f"share is {share}; expected a share of the runs in 0..1")
+    pipe = matching_pipeline(recording.attributes, pipeline)
+    model = choose_judge(judge, recording)
+    table = table_of(pipe, recording.steps)
+    own = correction_step(thresholds, table)
+    if steps is None:
+        last = max(own, int(0.8 * table.steps))
+        steps = sorted({int(step) for step in np.linspace(own, last, 6).round()})
+    first = detect_recorded(recording, thresholds, last_step=min(steps) - 1)
+    scores = np.array(list(first.scores.values()))
+    level = float(np.quantile(scores, 1 - share))
+    lowered = replace(thresholds, levels=replace(thresholds.levels, level=level), groups={})
+    plan = detect_recorded(recording, lowered, last_step=min(steps) - 1)
+    if len(plan.masks) < LEAST_RUNS:
+        raise InputError(
+            f"{len(plan.masks)} runs are suspicious enough to try corrections on, at least "
+            f"{LEAST_RUNS} are needed: record more runs, or raise --share"
+        )
+    branches = [
+        Branch(
+            step=step,
+            strategy=strategy,
+            seed=thresholds.correction.seed,
+            parameters={"noise_scale": strength} if strategy in ("ttc", "renoise") else {},
+        )
+        for strategy in strategies
+        for step in steps
+        for strength in strengths
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        twin = branch(
+            recording.store,
+            Path(folder) / "branches.zarr",
+            branches,
+            masks=plan.masks,
+            pipeline=pipe,
+            progress=progress,
+        )
+        ds = open_runs(twin.path)
+        before = local_realism(pictures(ds["sample"].values), model).mean((1, 2))
+        changes = [
+            local_realism(pictures(ds["branch_sample"].isel(branch=i).values), model).mean((1, 2))
+            - before
+            for i in range(len(branches))
+        ]
+        even = np.asarray(ds["run"].values) % 2 == 0
+    candidates = tuple(
+        Candidate(
+            strategy=one.strategy,
+            step=one.step,
+            strength=float(one.parameters.get("noise_scale", 0.0)),
+            chosen_on=mean_estimate(change[even]),
+            held_out=mean_estimate(change[~even]),
+        )
+        for one, change in zip(branches, changes, strict=True)
+    )
+    best = min(
+        candidates, key=lambda one: np.inf if one.chosen_on.value is None else one.chosen_on.value
+    )
+    correction = replace(
+        thresholds.correction,
+        strategy=best.strategy,
+        log_snr=float(table.log_snr[best.step]),
+        normalised_time=best.step / table.steps,
+        strength=best.strength,
+    )
+    return Tuning(
+        candidates=candidates,
+        best=best,
+        runs=len(before),
+        judge=model.name,
+        thresholds=replace(thresholds, correction=correction),
+    )

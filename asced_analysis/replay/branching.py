@@ -1,0 +1,262 @@
+"""Counterfactuals: several corrections branch off one recorded run, with common random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asced_analysis.correction.controls import Control
+from asced_analysis.correction.corrector import Corrector
+from asced_analysis.correction.registry import make_strategy
+from asced_analysis.replay.environment import matching_pipeline, recorded_threads
+from asced_analysis.replay.planning import Plan, control_plan, detect_recorded, given_plan
+from asced_analysis.replay.recording import Batch, Recording
+from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, table_of
+from asced_analysis.thresholds import Thresholds
+from asced_recorders.schedulers import StepTable
+from asced_recorders.tap import StepEvent, TapListener
+from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
+from asced_stores.errors import InputError
+
+AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One counterfactual.
+
+    Attributes
+    ----------
+    step : int
+        ``T_c``: where it leaves the recorded run.
+    strategy : str
+        One that edits once, at ``T_c``, or from there on.
+    control : str or None
+        Wrong places instead of the masks.
+    seed : int
+        Of the noise; the same seed means the same noise in every branch.
+    grow, soft : int
+    parameters : dict
+        Of the strategy.
+    """
+
+    step: int
+    strategy: str = "ttc"
+    control: Control | None = None
+    seed: int = 0
+    grow: int = 0
+    soft: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def branch(
+    store: TrajectoryStore | str | Path,
+    out: str | Path,
+    branches: Sequence[Branch],
+    *,
+    thresholds: Thresholds | None = None,
+    masks: Any = None,
+    pipeline: Any = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrajectoryStore:
+    """Sample every branch of every flagged run, each from where it leaves the recording.
+
+    A branch pays only for the steps after its ``T_c``; the sample entering it comes from a recorded
+    checkpoint, or from one uncorrected pass that all branches share.
+
+    Parameters
+    ----------
+    store : TrajectoryStore or path
+        The recording; its scheduler must be deterministic and without memory.
+    out : path
+        Of a store that holds flagged runs only.
+    branches : sequence of Branch
+    thresholds : Thresholds, optional
+        Whom and where to correct; or `masks`, as in `replay`.
+    pipeline : DiffusionPipeline or str, optional
+    overwrite : bool
+    progress : callable, optional
+
+    Returns
+    -------
+    TrajectoryStore
+        `sample` is the recorded end of each run; `branch_sample` (run, branch, channel, y, x) and
+        `branch_mask` (run, branch, y, x) its counterfactuals. The attribute `branches` describes
+        them.
+    """
+    if not branches:
+        raise InputError("no branch was given: say at which steps to branch off")
+    recording = Recording(store)
+    pipe = matching_pipeline(recording.attributes, pipeline)
+    with recorded_threads(recording.attributes):
+        table = table_of(pipe, recording.steps)
+        _check(branches, table)
+        if masks is not None:
+            plan = given_plan(masks, recording)
+        elif thresholds is not None:
+            first = min(one.step for one in branches)
+            plan = detect_recorded(recording, thresholds, last_step=first - 1)
+        else:
+            raise InputError("branches need thresholds or masks: whom and where to correct")
+        plans = [_plan(one, plan, recording) for one in branches]
+        runs = np.array(sorted(plan.masks), np.int64)
+        if not len(runs):
+            raise InputError(f"no run of {recording.store.path} is flagged: nothing to branch off")
+        twin = TrajectoryStore.create(
+            out,
+            _spec(recording, branches),
+            runs=len(runs),
+            batch_size=min(AT_ONCE, len(runs)),
+            overwrite=overwrite,
+        )
+        with twin.writer(rank=0, world_size=1) as writer:
+            total = -(-len(runs) // AT_ONCE)
+            for number in range(total):
+                batch = recording.select(runs[number * AT_ONCE : (number + 1) * AT_ONCE])
+                arrays = _sample(recording, batch, pipe, table, branches, plans)
+                writer.write_batch(number, arrays, runs=batch.runs, scalars=batch.scalars)
+                if progress is not None:
+                    progress(number + 1, total)
+    return twin
+
+
+def _check(branches: Sequence[Branch], table: StepTable) -> None:
+    """Refuse what can't branch off."""
+    if not table.resumable:
+        raise InputError(
+            f"{table.scheduler_class} keeps solver history or draws noise, which a branch off a "
+            "sample does not have: replay each correction from init"
+        )
+    for one in branches:
+        strategy = make_strategy(one.strategy, **one.parameters)
+        if not strategy.in_loop or not strategy.from_checkpoint:
+            raise InputError(f"{one.strategy} does not act from T_c on: replay it from init")
+        if not 1 <= one.step < table.steps or not table.editable[one.step]:
+            raise InputError(f"no sample entering step {one.step} can be edited here")
+
+
+def _plan(one: Branch, plan: Plan, recording: Recording) -> Plan:
+    """Masks of a branch."""
+    if one.control is None:
+        return plan
+    return control_plan(plan, one.control, recording, seed=one.seed)
+
+
+def _sample(
+    recording: Recording,
+    batch: Batch,
+    pipe: Any,
+    table: StepTable,
+    branches: Sequence[Branch],
+    plans: Sequence[Plan],
+) -> dict[str, NDArray[Any]]:
+    """Sample all branches of one batch."""
+    shape = recording.spec.sample_shape[-2], recording.spec.sample_shape[-1]
+    entering = entering_samples(recording, batch, pipe, {one.step for one in branches})
+    samples, masks = [], []
+    for one, plan in zip(branches, plans, strict=True):
+        given, flagged, scores = plan.of(batch, shape)
+        corrector = Corrector(
+            None,
+            strategy=make_strategy(one.strategy, **one.parameters),
+            seed=one.seed,
+            step=one.step,
+            grow=one.grow,
+            soft=one.soft,
+        )
+        corrector.assign(
+            batch.runs,
+            masks=given,
+            flagged=flagged,
+            scores=scores,
+            x0=earlier_x0(recording, batch, one.step, pipe.unet.device),
+        )
+        samples.append(
+            resample_from(
+                recording,
+                batch,
+                pipe,
+                entering[one.step],
+                one.step,
+                corrector=corrector,
+                listener=corrector,
+            )
+        )
+        masks.append(np.stack([report.mask for report in corrector.report]))
+    return {
+        "sample": recording.read(batch, "sample"),
+        "branch_sample": np.stack(samples, axis=1),
+        "branch_mask": np.stack(masks, axis=1).astype(np.uint8),
+    }
+
+
+class _Capture(TapListener):
+    """Keeps the samples that enter chosen steps."""
+
+    def __init__(self, steps: set[int]) -> None:
+        self.steps = steps
+        self.found: dict[int, Tensor] = {}
+
+    def before_step(self, event: StepEvent) -> None:
+        """Keep the sample."""
+        if event.step in self.steps:
+            self.found[event.step] = event.sample.clone()
+
+
+def entering_samples(
+    recording: Recording, batch: Batch, pipe: Any, steps: set[int]
+) -> dict[int, Tensor]:
+    """Samples entering chosen steps: from checkpoints, else from one uncorrected pass."""
+    recorded = set(recording.spec.checkpoints)
+    found = {
+        step: torch.from_numpy(recording.checkpoint(batch, step)).to(pipe.unet.device)
+        for step in steps & recorded
+    }
+    missing = steps - recorded
+    if missing:
+        start = max((step for step in recorded if step <= min(missing)), default=0)
+        capture = _Capture(missing)
+        resample(recording, batch, pipe, start=start, listener=capture)
+        found |= capture.found
+    return found
+
+
+def _spec(recording: Recording, branches: Sequence[Branch]) -> TrajectorySpec:
+    """Layout of the store: a dimension ``branch`` after ``run``."""
+    spec = recording.spec
+    count = len(branches)
+    rows, columns = spec.sample_shape[-2:]
+    attributes = {
+        name: value
+        for name, value in spec.attributes.items()
+        if name not in ("format", "format_version")
+    }
+    attributes |= {
+        "replay_of": recording.store.fingerprint,
+        "branches": [{**asdict(one), "parameters": dict(one.parameters)} for one in branches],
+    }
+    return TrajectorySpec(
+        sample_shape=spec.sample_shape,
+        timestep=spec.timestep,
+        alpha=spec.alpha,
+        sigma=spec.sigma,
+        fields=("sample",),
+        extra=(
+            VariableSpec(
+                "branch_sample",
+                ("branch", *spec.sample_dims),
+                (count, *spec.sample_shape),
+                "float32",
+            ),
+            VariableSpec("branch_mask", ("branch", "y", "x"), (count, rows, columns), "uint8"),
+        ),
+        attributes=attributes,
+    )

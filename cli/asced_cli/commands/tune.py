@@ -1,0 +1,84 @@
+"""``asced tune``: choose step and strength of the correction on counterfactuals."""
+
+from __future__ import annotations
+
+import click
+
+from asced_cli.options import emit, json_option, progress_callback
+
+
+@click.command(
+    epilog="Example: asced tune runs.zarr --thresholds thresholds.json --out tuned.json",
+)
+@click.argument("store")
+@click.option("--thresholds", required=True, help="Thresholds to choose a correction for.")
+@click.option("--out", help="Thresholds with the chosen correction.")
+@click.option("--steps", help="Candidates for T_c, separated by commas.")
+@click.option("--strengths", default="0", show_default=True, help="Noise scales, by commas.")
+@click.option("--strategies", default="ttc,renoise", show_default=True)
+@click.option("--share", type=float, default=0.25, show_default=True, help="Of the runs, to try.")
+@click.option(
+    "--judge", type=click.Choice(["teacher", "patches"]), default="teacher", show_default=True
+)
+@click.option("--pipeline", help="Name or folder, instead of the one the store names.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@json_option
+def command(
+    store: str,
+    thresholds: str,
+    out: str | None,
+    steps: str | None,
+    strengths: str,
+    strategies: str,
+    share: float,
+    judge: str,
+    pipeline: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Try corrections of the most suspicious runs of STORE, and keep the best."""
+    from pathlib import Path
+
+    from asced_analysis.evaluation.tuning import tune
+    from asced_stores.errors import InputError
+
+    if out and Path(out).exists() and not overwrite:
+        raise InputError(f"{out} exists; choose another name or pass --overwrite")
+    try:
+        chosen = None if steps is None else [int(step) for step in steps.split(",")]
+        scales = [float(scale) for scale in strengths.split(",")]
+    except ValueError as error:
+        raise InputError(f"--steps and --strengths are numbers, by commas: {error}") from error
+    with progress_callback("tune") as tell:
+        result = tune(
+            store,
+            thresholds,
+            steps=chosen,
+            strengths=scales,
+            strategies=strategies.split(","),
+            share=share,
+            judge=judge,
+            pipeline=pipeline,
+            progress=tell,
+        )
+    if out:
+        result.thresholds.save(out, overwrite=overwrite)
+    rows = [
+        (
+            f"{'* ' if one is result.best else '  '}{one.strategy}, step {one.step}, "
+            f"strength {one.strength:g}",
+            f"{one.chosen_on} chosen on, {one.held_out} held out",
+        )
+        for one in result.candidates
+    ]
+    emit(
+        {**result.to_dict(), "out": out},
+        as_json=as_json,
+        table=[
+            ("judge", result.judge),
+            ("runs", str(result.runs)),
+            ("change of local distance", "lower is better"),
+            *rows,
+            *([("written", out)] if out else []),
+        ],
+    )
