@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from asced_stores.errors import DamagedStoreError, DiskFullError
+from asced_stores.errors import DamagedStoreError, DiskFullError, StoreExistsError
 from asced_stores.places import TEMPORARY, Parts, Place, Stamp, pieces
 
 _VECTOR = 64
@@ -120,8 +120,14 @@ class LocalPlace(Place):
     def _make_folder(self, folder: Path) -> None:
         """Make a folder, and make sure once that no link leads out of the store there."""
         if folder not in self._made:
-            folder.mkdir(parents=True, exist_ok=True)
             self._check_inside(folder)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except (NotADirectoryError, FileExistsError) as error:
+                raise StoreExistsError(
+                    f"{self.url} is a file, or holds one where a folder should be: "
+                    "choose another --out"
+                ) from error
             if len(self._made) > _REMEMBERED:
                 self._made.clear()
             self._made.add(folder)

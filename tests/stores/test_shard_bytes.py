@@ -1,0 +1,130 @@
+"""The bytes of shards: zarr itself must read them, and every checksum must hold."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asced_stores.checksums import combine, crc32c, extend
+from asced_stores.errors import DamagedBatchError
+from asced_stores.layout import ArrayLayout
+from asced_stores.local_place import LocalPlace
+from asced_stores.reading import read_shard
+from asced_stores.shards import ShardEncoder
+from asced_stores.spec import DTYPES, VariableSpec
+
+
+def test_checksum_is_the_castagnoli_one() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_checksums_of_pieces_combine(first: bytes, second: bytes) -> None:
+    assert combine(crc32c(first), crc32c(second), len(second)) == crc32c(first + second)
+    assert extend(crc32c(first), memoryview(second)) == crc32c(first + second)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    batch_size=st.integers(1, 6),
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    dtype=st.sampled_from(DTYPES),
+    stepwise=st.booleans(),
+    chunk_bytes=st.sampled_from([1, 40, 200, 10**6]),
+    data=st.data(),
+)
+def test_zarr_reads_every_layout(
+    tmp_path_factory: pytest.TempPathFactory,
+    batch_size: int,
+    shape: list[int],
+    dtype: str,
+    stepwise: bool,
+    chunk_bytes: int,
+    data: st.DataObject,
+) -> None:
+    dims = ("step" if stepwise else "first", "second", "third")[: len(shape)]
+    variable = VariableSpec("eps", dims, tuple(shape), dtype)
+    layout = ArrayLayout.choose(variable, batch_size, chunk_bytes=chunk_bytes)
+    runs = data.draw(st.integers(1, batch_size))
+    rng = np.random.default_rng(runs)
+    array = rng.integers(0, 2 if dtype == "bool" else 100, (runs, *shape)).astype(dtype)
+    place = LocalPlace(tmp_path_factory.mktemp("shard"), fsync=False)
+    place.replace("zarr.json", json.dumps({"zarr_format": 3, "node_type": "group"}).encode())
+    place.replace("eps/zarr.json", json.dumps(layout.metadata(3 * batch_size)).encode())
+    encoder = ShardEncoder(array, layout)
+    place.create(layout.key(1), encoder.parts())
+    whole = place.read(layout.key(1))
+    assert (len(whole), crc32c(whole)) == (encoder.nbytes, encoder.checksum)
+    read = np.asarray(zarr.open_group(place.root, mode="r")["eps"])
+    np.testing.assert_array_equal(read[batch_size : batch_size + runs], array)
+    first = data.draw(st.integers(0, runs - 1))
+    step = data.draw(st.integers(0, shape[0] - 1))
+    part = read_shard(place, layout, 1, runs=slice(first, runs), steps=slice(step, None))
+    np.testing.assert_array_equal(part, array[first:, step:])
+
+
+def test_slots_of_a_short_batch_are_absent(tmp_path_factory: pytest.TempPathFactory) -> None:
+    variable = VariableSpec("eps", ("step", "y"), (2, 3), "float16")
+    layout = ArrayLayout.choose(variable, 4, chunk_bytes=6)
+    place = LocalPlace(tmp_path_factory.mktemp("short"), fsync=False)
+    place.create(layout.key(0), ShardEncoder(np.ones((1, 2, 3), "<f2"), layout).parts())
+    assert place.size(layout.key(0)) == 2 * (6 + 4) + layout.index_nbytes
+    read = read_shard(place, layout, 0)
+    assert (read[0] == 1).all()
+    assert np.isnan(read[1:]).all()
+
+
+def test_every_flipped_bit_and_every_truncation_is_refused(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    variable = VariableSpec("eps", ("step", "y"), (3, 4), "float16")
+    layout = ArrayLayout.choose(variable, 2, chunk_bytes=8)
+    place = LocalPlace(tmp_path_factory.mktemp("flips"), fsync=False)
+    place.create(layout.key(0), ShardEncoder(np.ones((2, 3, 4), "<f2"), layout).parts())
+    file = place.root / layout.key(0)
+    good = file.read_bytes()
+    for position in range(len(good)):
+        bad = bytearray(good)
+        bad[position] ^= 1 << random.Random(position).randrange(8)
+        file.write_bytes(bad)
+        with pytest.raises(DamagedBatchError):
+            read_shard(place, layout, 0)
+    for length in range(0, len(good), 7):
+        file.write_bytes(good[:length])
+        with pytest.raises(DamagedBatchError):
+            read_shard(place, layout, 0)
+
+
+@pytest.mark.parametrize("offset", [1 << 40, 1 << 63, (1 << 64) - 2])
+def test_an_index_with_a_valid_checksum_but_absurd_offsets(
+    tmp_path_factory: pytest.TempPathFactory, offset: int
+) -> None:
+    variable = VariableSpec("eps", ("step",), (4,), "float16")
+    layout = ArrayLayout.choose(variable, 1)
+    place = LocalPlace(tmp_path_factory.mktemp("absurd"), fsync=False)
+    place.create(layout.key(0), ShardEncoder(np.ones((1, 4), "<f2"), layout).parts())
+    file = place.root / layout.key(0)
+    data = bytearray(file.read_bytes())
+    data[-20:-12] = offset.to_bytes(8, "little")
+    data[-4:] = crc32c(bytes(data[-20:-4])).to_bytes(4, "little")
+    file.write_bytes(data)
+    with pytest.raises(DamagedBatchError):
+        read_shard(place, layout, 0)
+
+
+def test_chunks_stay_below_the_limit_and_contiguous() -> None:
+    for shape, batch_size in (((1, 32, 32), 64), ((4, 64, 64), 16), ((3, 256, 256), 16)):
+        variable = VariableSpec("eps", ("step", "channel", "y", "x"), (25, *shape), "float16")
+        layout = ArrayLayout.choose(variable, batch_size)
+        runs, steps = layout.inner[:2]
+        assert layout.chunk_nbytes <= 1 << 19
+        assert runs == 1 or steps == 25
+        assert batch_size % runs == 0
+        assert 25 % steps == 0
