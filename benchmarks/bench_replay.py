@@ -1,0 +1,175 @@
+"""What a replay costs, as ratios against bare sampling of the same batches.
+
+Rows: replay with a correction, replay from the checkpoint at about half of the steps, a sweep of
+six ``T_c`` values against six full replays. Each ratio is the median of interleaved pairs with a
+bootstrap interval of 95 %, CPU seconds beside it. Run ``python benchmarks/bench_replay.py`` (or
+``--pairs 5``, ``--json``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STEPS = 25
+HALF = 12
+SWEEP = (12, 13, 14, 15, 16, 17)
+GOALS = {"replay with ttc": 1.03, "replay from step 12": 0.60, "sweep of six T_c": 0.50}
+
+
+def interval(ratios: list[float]) -> tuple[float, float, float]:
+    """Median of ratios and the 95 % interval of its bootstrap."""
+    values = np.asarray(ratios)
+    draws = np.random.default_rng(0).choice(values, (2000, len(values)))
+    low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
+    return float(np.median(values)), float(low), float(high)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Wall and CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def compare(
+    name: str, plain: Callable[[], Any], ours: Callable[[], Any], pairs: int
+) -> dict[str, Any]:
+    """Time interleaved pairs, alternating who is first; the first pair warms up."""
+    ratios, cpu_ratios, times = [], [], []
+    for pair in range(pairs + 1):
+        order = (plain, ours) if pair % 2 else (ours, plain)
+        found = [timed(work) for work in order]
+        one, other = found if pair % 2 else found[::-1]
+        if pair:
+            ratios.append(other[0] / one[0])
+            cpu_ratios.append(other[1] / one[1])
+            times.append((one[1], other[1]))
+    median, low, high = interval(ratios)
+    cpu, cpu_low, cpu_high = interval(cpu_ratios)
+    plain_cpu, own_cpu = np.median(np.asarray(times), 0)
+    return {
+        "row": name,
+        "goal": GOALS[name],
+        "ratio": round(median, 3),
+        "interval": [round(low, 3), round(high, 3)],
+        "cpu_ratio": round(cpu, 3),
+        "cpu_interval": [round(cpu_low, 3), round(cpu_high, 3)],
+        "plain_cpu_s": round(float(plain_cpu), 3),
+        "cpu_s": round(float(own_cpu), 3),
+        "pairs": pairs,
+    }
+
+
+class Case:
+    """A recording of one batch, masks for a tenth of its runs, and the ways to sample it again."""
+
+    def __init__(self, folder: Path, runs: int) -> None:
+        from asced_recorders import load_pipeline, record
+
+        self.folder = folder
+        self.pipe = load_pipeline("fashion", device="cpu")
+        self.path = folder / "runs.zarr"
+        self.runs = runs
+        record(
+            self.pipe,
+            self.path,
+            runs=runs,
+            steps=STEPS,
+            batch_size=runs,
+            checkpoints=SWEEP,
+        )
+        mask = np.zeros((32, 32), np.bool_)
+        mask[10:20, 10:20] = True
+        self.masks = {run: mask for run in range(0, runs, 10)}
+
+    def bare(self) -> None:
+        """Sample the batch as one would without this toolkit: from noise to image."""
+        from asced_recorders.decoding import to_image
+        from asced_recorders.sampling import (
+            initial_noise,
+            run_generators,
+            sample_unconditional,
+        )
+
+        self.pipe.scheduler.set_timesteps(STEPS)
+        generators = run_generators(list(range(self.runs)))
+        out = sample_unconditional(
+            self.pipe,
+            x_init=initial_noise(self.pipe, generators),
+            steps=STEPS,
+            generators=generators,
+        )
+        to_image(self.pipe, out)
+
+    def replay(self, **options: Any) -> None:
+        """Replay the batch with a correction."""
+        from asced_analysis.replay import replay
+
+        replay(
+            self.path,
+            self.folder / "twin.zarr",
+            masks=self.masks,
+            pipeline=self.pipe,
+            overwrite=True,
+            **{"step": HALF, **options},
+        )
+
+    def six_replays(self) -> None:
+        """Flagged runs, replayed from noise for every ``T_c``."""
+        for step in SWEEP:
+            self.replay(step=step, only_flagged=True)
+
+    def sweep(self) -> None:
+        """The same as branches."""
+        from asced_analysis.replay import Branch, branch
+
+        branch(
+            self.path,
+            self.folder / "branches.zarr",
+            [Branch(step=step) for step in SWEEP],
+            masks=self.masks,
+            pipeline=self.pipe,
+            overwrite=True,
+        )
+
+
+def main() -> None:
+    """Run the rows and print them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--runs", type=int, default=32)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        case = Case(Path(folder), arguments.runs)
+        rows = [
+            compare("replay with ttc", case.bare, case.replay, arguments.pairs),
+            compare(
+                "replay from step 12", case.bare, lambda: case.replay(start=HALF), arguments.pairs
+            ),
+            compare("sweep of six T_c", case.six_replays, case.sweep, arguments.pairs),
+        ]
+    if arguments.json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        low, high = row["interval"]
+        print(
+            f"{row['row']:<20} {row['ratio']:.3f} ({low:.3f} to {high:.3f}) of plain, goal at most "
+            f"{row['goal']}; CPU {row['cpu_ratio']:.3f}, {row['cpu_s']} s, {row['pairs']} pairs"
+        )
+
+
+if __name__ == "__main__":
+    main()
