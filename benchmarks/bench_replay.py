@@ -88,7 +88,7 @@ class Case:
         )
         mask = np.zeros((32, 32), np.bool_)
         mask[10:20, 10:20] = True
-        self.masks = {run: mask for run in range(0, runs, 10)}
+        self.masks = dict.fromkeys(range(0, runs, 10), mask)
 
     def bare(self) -> None:
         """Sample the batch as one would without this toolkit: from noise to image."""
