@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ def bench_reading(folder: Path, name: str, pairs: int, **options: Any) -> list[d
         return store.read("eps", steps=pair % STEPS)
 
     step = f"one step of {runs} runs, {name}"
-    rows = [
+    found = [
         compare(f"read one run, {name}", raw_run, one_run, run_bytes, pairs),
         compare(f"read {step}", raw_step, one_step, step_bytes, pairs),
         compare(f"read one run by Dask, {name}", raw_run, dask_run, run_bytes, pairs),
@@ -176,7 +176,7 @@ def bench_reading(folder: Path, name: str, pairs: int, **options: Any) -> list[d
     ]
     shutil.rmtree(path)
     plain.unlink()
-    return rows
+    return found
 
 
 def make_many(path: Path, batches: int, *, sealed: bool) -> Any:
@@ -208,22 +208,19 @@ def make_many(path: Path, batches: int, *, sealed: bool) -> Any:
     return store.seal() if sealed else store
 
 
-def bench_opening(folder: Path, counts: tuple[int, ...]) -> list[dict[str, Any]]:
+def bench_opening(folder: Path, counts: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """Seconds to open stores of many batches, median of nine."""
     from asced_stores import open_runs
 
-    rows = []
     for count in counts:
         store = make_many(folder / "many.zarr", count, sealed=False)
         for state in ("unsealed", "sealed"):
             if state == "sealed":
                 store.seal()
             seconds = [timed(lambda: open_runs(folder / "many.zarr"))[0] for _ in range(9)]
-            rows.append(
-                {"row": f"open {count} batches, {state}", "s": round(float(np.median(seconds)), 4)}
-            )
+            median = round(float(np.median(seconds)), 4)
+            yield {"row": f"open {count} batches, {state}", "s": median}
         shutil.rmtree(folder / "many.zarr")
-    return rows
 
 
 def peak_of(task: str, path: Path, runs: int) -> float:
@@ -239,7 +236,7 @@ def memory_task(task: str, path: Path, runs: int) -> None:
 
     shape, batch_size = SHAPES["4x64x64"]
     if task == "write":
-        batch = np.zeros((batch_size, STEPS, *shape), np.float16)
+        batch = np.ones((batch_size, STEPS, *shape), np.float16)
         store = TrajectoryStore.create(
             path, make_spec(shape), runs=runs, batch_size=batch_size, overwrite=True, fsync=False
         )
@@ -275,23 +272,20 @@ def bench_memory(folder: Path, runs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def bench_layouts(folder: Path, pairs: int) -> list[dict[str, Any]]:
+def bench_layouts(folder: Path, pairs: int) -> Iterator[dict[str, Any]]:
     """Inner chunks of several sizes, by shape: write, one run, one step."""
-    rows = []
     for name in SHAPES:
         for chunk_bytes in (1 << 16, 1 << 18, 1 << 19, 1 << 20, 1 << 22):
             write = bench_writing(folder, name, pairs, chunk_bytes=chunk_bytes)
             run, step, *_ = bench_reading(folder, name, pairs, chunk_bytes=chunk_bytes)
-            rows.append(
-                {
-                    "row": f"chunks up to {chunk_bytes >> 10} KB, {name}",
-                    "write": write["ratio"],
-                    "run": run["ratio"],
-                    "step": step["ratio"],
-                    "mb_s": [write["mb_s"], run["mb_s"], step["mb_s"]],
-                }
-            )
-    return rows
+            yield {
+                "row": f"chunks up to {chunk_bytes >> 10} KB, {name}",
+                "write": write["ratio"],
+                "run": run["ratio"],
+                "step": step["ratio"],
+                "mb_s": [write["mb_s"], run["mb_s"], step["mb_s"]],
+                "cpu_s": [write["cpu_s"], run["cpu_s"], step["cpu_s"]],
+            }
 
 
 def main() -> None:
@@ -307,20 +301,22 @@ def main() -> None:
         task, path, runs = arguments.memory_task
         memory_task(task, Path(path), int(runs))
         return
-    pairs = 5 if arguments.quick else 30
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        folder = Path(name)
-        if arguments.layouts:
-            rows += bench_layouts(folder, pairs)
-        else:
-            for shape in reversed(SHAPES):
-                rows.append(bench_writing(folder, shape, pairs))
-                rows += bench_reading(folder, shape, pairs)
-            rows += bench_opening(folder, (100, 1000) if arguments.quick else (100, 1000, 10000))
-            rows += bench_memory(folder, 128 if arguments.quick else 256)
-    for row in rows:
-        print(json.dumps(row) if arguments.json else _line(row))
+        for row in rows(Path(name), quick=arguments.quick, layouts=arguments.layouts):
+            print(json.dumps(row) if arguments.json else _line(row), flush=True)
+
+
+def rows(folder: Path, *, quick: bool = False, layouts: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield row by row."""
+    pairs = 5 if quick else 30
+    if layouts:
+        yield from bench_layouts(folder, pairs)
+        return
+    for shape in reversed(SHAPES):
+        yield bench_writing(folder, shape, pairs)
+        yield from bench_reading(folder, shape, pairs)
+    yield from bench_memory(folder, 128 if quick else 256)
+    yield from bench_opening(folder, (100, 1000) if quick else (100, 1000, 10000))
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -42,20 +42,20 @@ def open_object_place(url: str, storage_options: Mapping[str, Any] | None) -> Pl
 def _s3(bucket: str, prefix: str, options: dict[str, Any]) -> Any:
     from obstore.store import S3Store
 
-    known = ("endpoint", "region", "virtual_hosted_style_request")
-    known += ("timeout", "max_retries", "retry_timeout")
-    unknown = sorted(set(options) - set(known))
+    known = {"endpoint", "region", "virtual_hosted_style_request"}
+    known |= {"timeout", "max_retries", "retry_timeout"}
+    unknown = sorted(set(options) - known)
     if unknown:
         raise InputError(
             f"storage options {', '.join(unknown)} are not taken: expected some of "
-            f"{', '.join(known)}; credentials come from the environment"
+            f"{', '.join(sorted(known))}; credentials come from the environment"
         )
     endpoint = (
         options.get("endpoint")
         or os.environ.get("AWS_ENDPOINT_URL_S3")
         or os.environ.get("AWS_ENDPOINT_URL")
     )
-    client: dict[str, Any] = {"timeout": timedelta(seconds=options.get("timeout", 60))}
+    client: Any = {"timeout": timedelta(seconds=options.get("timeout", 60))}
     config: dict[str, Any] = {}
     if endpoint:
         config["endpoint"] = endpoint
@@ -64,7 +64,7 @@ def _s3(bucket: str, prefix: str, options: dict[str, Any]) -> Any:
     config["region"] = region or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     if "virtual_hosted_style_request" in options:
         config["virtual_hosted_style_request"] = options["virtual_hosted_style_request"]
-    retry = {
+    retry: Any = {
         "max_retries": options.get("max_retries", 8),
         "retry_timeout": timedelta(seconds=options.get("retry_timeout", 120)),
     }

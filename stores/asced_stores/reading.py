@@ -296,7 +296,8 @@ def read_slots(
     if len(slots) == last - first and (np.diff(slots) == 1).all():
         return read_shard(place, layout, batch, runs=slice(first, last), steps=steps, out=out)
     first, last = int(slots.min()), int(slots.max()) + 1
-    data = read_shard(place, layout, batch, runs=slice(first, last), steps=steps)[slots - first]
+    whole = read_shard(place, layout, batch, runs=slice(first, last), steps=steps)
+    data: NDArray[Any] = whole[slots - first]
     if out is None:
         return data
     out[...] = data

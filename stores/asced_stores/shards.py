@@ -48,13 +48,12 @@ class ShardEncoder:
         for number, chunk in enumerate(_chunks(self._array, layout)):
             if chunk is None:
                 continue
-            piece = memoryview(chunk).cast("B")
-            checksum = crc32c(piece)
+            checksum = crc32c(chunk)
             tail = struct.pack("<I", checksum)
             index[number] = self.nbytes, length + 4
             self.checksum = extend(combine(self.checksum, checksum, length), tail)
             self.nbytes += length + 4
-            yield piece
+            yield chunk.data
             yield tail
         end = index.tobytes()
         end += struct.pack("<I", crc32c(end))

@@ -229,7 +229,8 @@ class TrajectorySpec:
     def log_snr(self) -> NDArray[np.float64]:
         """``2*log(alpha/sigma)``, shape (step,); infinite where a level is singular."""
         with np.errstate(divide="ignore"):
-            return 2 * (np.log(np.asarray(self.alpha)) - np.log(np.asarray(self.sigma)))
+            levels: NDArray[np.float64] = np.log(self.alpha) - np.log(self.sigma)
+            return 2 * levels
 
     @property
     def variables(self) -> tuple[VariableSpec, ...]:

@@ -179,13 +179,11 @@ def synthetic_store(
     )
     scalars = {v.name: np.zeros(()) for v in spec.scalars}
     with store.writer(0, 1) as writer:
-        for batch in writer.pending_batches():
+        for batch in writer.pending_batches() if batches is None else batches:
             first = batch * batch_size
             numbers = range(first, min(first + batch_size, runs))
             if not numbers:
                 break
-            if batches is not None and batch not in batches:
-                continue
             arrays = synthetic_batch(spec, numbers, seed=seed, failed=failed)
             seeds = seed + np.arange(numbers.start, numbers.stop)
             writer.write_batch(batch, arrays, scalars={"seed": seeds, **scalars})
