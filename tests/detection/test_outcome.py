@@ -1,0 +1,136 @@
+"""Learning from outcomes: the map, its export beside the file, and the promise on top of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asced_analysis.calibration import calibrate
+from asced_analysis.calibration.conformal import expected_band
+from asced_analysis.calibration.outcome import compare_inputs, train_map
+from asced_analysis.calibration.source import open_source
+from asced_analysis.detection import outcome
+from asced_analysis.detection.apply import detect
+from asced_analysis.detection.streaming import make_detector
+from asced_analysis.thresholds import Thresholds, ThresholdsError
+from asced_stores import open_runs
+from asced_stores.errors import InputError
+from asced_stores.testing import synthetic_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("outcome") / "runs.zarr"
+    synthetic_store(path, runs=160, steps=12, shape=(1, 16, 16), batch_size=32)
+    return path
+
+
+@pytest.fixture(scope="module")
+def thresholds(store: Path) -> Thresholds:
+    return calibrate(store, method="outcome", false_alarm_rate=0.2, outcome={"epochs": 3})
+
+
+def test_the_promise_holds_whatever_was_learnt(store: Path, thresholds: Thresholds) -> None:
+    guarantee = thresholds.guarantee
+    assert guarantee.finite_sample
+    assert guarantee.order_statistic is not None
+    found = detect(open_runs(store), thresholds)
+    flagged = found["flagged"].values
+    low, high = expected_band(guarantee.calibrate, guarantee.order_statistic, flagged.size)
+    assert low <= flagged.sum() <= high
+    shares = found["mask"].values.mean(axis=(1, 2))
+    np.testing.assert_allclose(shares[flagged], 0.12, atol=0.02)
+    assert (shares[~flagged] == 0).all()
+
+
+def test_weights_travel_beside_the_file(thresholds: Thresholds, tmp_path: Path) -> None:
+    path = thresholds.save(tmp_path / "thresholds.json")
+    assert thresholds.weights is not None
+    weights = tmp_path / thresholds.weights["name"]
+    assert sorted(tmp_path.iterdir()) == sorted([path, weights])
+    loaded = Thresholds.load(path)
+    assert loaded == thresholds
+    assert loaded.weights_bytes() == thresholds.weights_bytes()
+    again = loaded.save(tmp_path / "again.json")
+    assert Thresholds.load(again) == thresholds
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    with pytest.raises(ThresholdsError, match="SHA-256"):
+        Thresholds.load(path)
+    weights.unlink()
+    with pytest.raises(ThresholdsError, match="Copy them beside"):
+        Thresholds.load(path)
+    lost = shutil.copy(path, tmp_path.parent / "lost.json")
+    with pytest.raises(ThresholdsError, match="can't be read"):
+        Thresholds.load(lost)
+
+
+def test_torch_and_numpy_run_the_same_network(store: Path, thresholds: Thresholds) -> None:
+    source = open_source(store)
+    batch = next(source.batches(("eps", "x0")))
+    numbers = {"alpha": source.alpha, "sigma": source.sigma, "log_snr": source.log_snr}
+    detector = make_detector(thresholds, **numbers)
+    found: dict[str, Any] = {}
+    for name, wrap in (("numpy", np.asarray), ("torch", torch.from_numpy)):
+        state = detector.start(batch.arrays["x0"][:, 0])
+        for step in range(source.steps):
+            eps, x0 = (wrap(batch.arrays[key][:, step]) for key in ("eps", "x0"))
+            state = detector.update(state, step, eps=eps, x0=x0)
+        found[name] = detector.result(state)
+    np.testing.assert_allclose(found["torch"].score.numpy(), found["numpy"].score, atol=1e-4)
+    assert (found["torch"].mask.numpy() == found["numpy"].mask).mean() > 0.999
+
+
+def test_the_array_network_is_torchs_convolution() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 5, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(5, 1, 3, padding=1)
+    )
+    layers = [
+        (layer.weight.detach().numpy(), layer.bias.detach().numpy())
+        for layer in network
+        if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None
+    ]
+    inputs = torch.randn(2, 3, 7, 9)
+    expected = network(inputs).detach().numpy()
+    np.testing.assert_allclose(outcome.convolve(inputs.numpy(), layers), expected, atol=1e-5)
+
+
+def test_the_map_learns_what_foretells_the_end() -> None:
+    rng = np.random.default_rng(0)
+    channels = rng.normal(size=(200, 4, 8, 8)).astype(np.float32)
+    target = (np.abs(channels[:, 1]) - channels[:, 3]).astype(np.float32)  # no sign given
+    before = torch.get_rng_state()
+    layers = train_map(channels[:150], target[:150], epochs=25, seed=0)
+    assert torch.equal(before, torch.get_rng_state())
+    predicted = outcome.convolve(channels[150:], layers)[:, 0]
+    assert np.corrcoef(predicted.ravel(), target[150:].ravel())[0, 1] > 0.9
+
+
+def test_inputs_are_compared_within_matched_content(store: Path) -> None:
+    rows = compare_inputs(store, epochs=2)
+    assert [row["inputs"] for row in rows] == ["dynamics", "snapshot", "both"]
+    for row in rows:
+        assert 0 <= row["run_auroc"] <= 1
+        assert 0 <= row["run_auroc_matched"] <= 1
+        assert -1 <= row["place_correlation"] <= 1
+
+
+def test_bad_requests(store: Path) -> None:
+    with pytest.raises(InputError, match="at least 40 runs"):
+        calibrate(open_runs(store).isel(run=slice(0, 80)), method="outcome", false_alarm_rate=0.2)
+    with pytest.raises(InputError, match="inputs"):
+        calibrate(store, method="outcome", false_alarm_rate=0.2, parameters={"inputs": "all"})
+
+
+def test_worst_places_are_the_stated_share() -> None:
+    predicted = np.random.default_rng(1).normal(size=(3, 10, 10))
+    mask = outcome.artifact_mask(predicted, share=0.07)
+    assert mask.sum(axis=(1, 2)).tolist() == [7, 7, 7]
+    assert predicted[mask].min() > np.quantile(predicted, 0.8)
