@@ -17,7 +17,12 @@ from asced_recorders.capture import FIELDS, RunBuffer
 from asced_recorders.schedulers import StepTable
 from asced_recorders.writing import BackgroundWriter
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
-from asced_stores.errors import InputError, StoreExistsError, StoreNotFoundError
+from asced_stores.errors import (
+    InputError,
+    NotATrajectoryStoreError,
+    StoreExistsError,
+    StoreNotFoundError,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -236,6 +241,10 @@ class Session:
             return TrajectoryStore.open(self.out, storage_options=self.storage_options)
         except StoreNotFoundError:
             return None
+        except NotATrajectoryStoreError:
+            if self.rank > 0:  # the first process is just laying it out: its root comes last
+                return None
+            raise
 
     def _is_ours(self, store: TrajectoryStore) -> bool:
         """Whether the first process of this very launch has made the store just now."""

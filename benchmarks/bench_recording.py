@@ -1,0 +1,195 @@
+"""What recording costs: the tap alone, and everything, against bare sampling of the same batches.
+
+Pairs are interleaved and their order alternates, so that a busy machine burdens both sides alike.
+Given are the median of the pairs' ratios with a bootstrap interval, and CPU seconds, which include
+the writer's threads.
+
+    python benchmarks/bench_recording.py --pairs 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process, all threads."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def timed(work: Callable[[], None]) -> tuple[float, float]:
+    """Wall and CPU seconds of one call, on CUDA after everything has run."""
+    import torch
+
+    gc.collect()
+    cpu, wall = cpu_seconds(), time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - wall, cpu_seconds() - cpu
+
+
+def compare(
+    bare: Callable[[], None], loaded: Callable[[], None], pairs: int, seed: int = 0
+) -> dict[str, Any]:
+    """Median overhead of one over the other, in percent, with a 95 % bootstrap interval."""
+    bare()
+    loaded()
+    rows = []
+    for pair in range(pairs):
+        if pair % 2:
+            second, first = timed(loaded), timed(bare)
+        else:
+            first, second = timed(bare), timed(loaded)
+        rows.append((*first, *second))
+    table = np.array(rows)
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, pairs, size=(2000, pairs))
+    found: dict[str, Any] = {"pairs": pairs}
+    for name, one, two in (("wall", 0, 2), ("cpu", 1, 3)):
+        overhead = 100 * (table[:, two] / table[:, one] - 1)
+        low, high = np.quantile(np.median(overhead[draws], axis=1), (0.025, 0.975))
+        found[f"{name}_overhead_percent"] = round(float(np.median(overhead)), 2)
+        found[f"{name}_interval"] = [round(float(low), 2), round(float(high), 2)]
+        found[f"{name}_seconds_bare"] = round(float(np.median(table[:, one])), 4)
+        found[f"{name}_seconds_loaded"] = round(float(np.median(table[:, two])), 4)
+    return found
+
+
+def run(
+    pipeline: Any, pairs: int, steps: int, batch_size: int, folder: Path, shape: Any = None
+) -> dict[str, Any]:
+    """Both comparisons for one pipeline."""
+    from asced_recorders.capture import Capture
+    from asced_recorders.loading import load_pipeline
+    from asced_recorders.sampling import initial_noise, sample_unconditional
+    from asced_recorders.session import Session, Settings
+    from asced_recorders.sources import UnconditionalSource
+    from asced_recorders.tap import TapListener
+
+    pipe = load_pipeline(pipeline) if isinstance(pipeline, str) else pipeline
+    pipe.scheduler.set_timesteps(steps)
+    x_init = initial_noise(pipe, range(batch_size))
+    settings = Settings(checkpoints=(steps // 2,))
+    source = UnconditionalSource(pipe, "bench", settings, steps, 0)
+    session = Session(str(folder / "bench.zarr"))
+    session.ensure(source.known_spec(), batch_size)
+    capture = Capture(
+        session.background.take,
+        fields=settings.fields,
+        checkpoints=settings.checkpoints,
+        check=session.background.check,
+    )
+    batches = session.pending(batch_size)
+
+    def bare() -> None:
+        sample_unconditional(pipe, x_init=x_init, steps=steps)
+
+    def tapped() -> None:
+        sample_unconditional(pipe, x_init=x_init, steps=steps, listener=TapListener())
+
+    def recorded() -> None:
+        sample_unconditional(pipe, x_init=x_init, steps=steps, listener=capture)
+        batch = next(batches)
+        runs = range(batch * batch_size, (batch + 1) * batch_size)
+        session.submit(batch, capture.release(), runs, {"seed": list(range(batch_size))}, images())
+        session.background.drain()  # the writing is counted, though in use it overlaps
+
+    def images() -> Any:
+        from asced_recorders.decoding import has_image, to_image
+
+        end = capture.end
+        assert end is not None
+        return to_image(pipe, end) if has_image(pipe, tuple(end.shape[1:])) else None
+
+    found = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "shape": list(x_init.shape[1:]),
+        "device": str(x_init.device),
+        "tap": compare(bare, tapped, pairs),
+        "recording": compare(bare, recorded, pairs),
+    }
+    session.close()
+    return found
+
+
+def large_unet(size: int, channels: int) -> Any:
+    """A UNet of real size with random weights, for a GPU."""
+    import diffusers
+    import torch
+
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=size,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=(128, 256, 384, 512),
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    ).eval()
+    return diffusers.DDIMPipeline(unet, diffusers.DDIMScheduler(clip_sample=False)).to("cuda")
+
+
+def memory(folder: Path, runs: tuple[int, ...]) -> dict[str, int]:
+    """Peak memory in bytes of recordings of different length, each in a process of its own."""
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, resource; from asced_recorders import record;"
+        "record('fashion', sys.argv[1], runs=int(sys.argv[2]), steps=2, batch_size=16);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    )
+    found = {}
+    for count in runs:
+        command = [sys.executable, "-c", program, str(folder / f"{count}.zarr"), str(count)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found[str(count)] = int(output.split()[-1])
+    return found
+
+
+def main() -> None:
+    """Run the bench and print JSON."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--memory", action="store_true", help="Measure peak memory instead.")
+    parser.add_argument("--folder", help="On the disk that is to be measured.")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="asced-bench-", dir=options.folder))
+    try:
+        if options.memory:
+            print(json.dumps({"peak_bytes_by_runs": memory(folder, (32, 128, 512))}))
+            return
+        found = run("fashion", options.pairs, options.steps, options.batch_size, folder)
+        print(json.dumps({"fashion": found, "threads": torch.get_num_threads()}))
+        if torch.cuda.is_available():
+            for size, channels, batch in ((64, 4, 16), (256, 3, 4)):
+                shutil.rmtree(folder / "bench.zarr", ignore_errors=True)
+                pipe = large_unet(size, channels)
+                found = run(pipe, options.pairs, options.steps, batch, folder)
+                print(json.dumps({f"{channels}x{size}x{size}": found}))
+        else:
+            print(json.dumps({"cuda": "no device: the CUDA path is untested"}))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
