@@ -1,0 +1,104 @@
+"""``asced calibrate``, ``detect`` and ``export``: output, exit status, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from asced_analysis.thresholds import Thresholds
+from asced_cli.main import run
+from asced_stores.testing import synthetic_store
+
+SHAPE = (1, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("commands")
+    synthetic_store(path / "runs.zarr", runs=128, steps=12, shape=SHAPE, batch_size=32)
+    synthetic_store(path / "finer.zarr", runs=64, steps=24, shape=SHAPE, batch_size=32, seed=900)
+    synthetic_store(path / "wide.zarr", runs=64, steps=12, shape=(1, 16, 20), batch_size=32)
+    command = ["calibrate", str(path / "runs.zarr"), "--false-alarm-rate", "0.1"]
+    assert run([*command, "--out", str(path / "thresholds.json")]) == 0
+    return path
+
+
+def test_calibrate_prints_what_is_promised(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["calibrate", str(folder / "runs.zarr"), "--false-alarm-rate", "0.1"]
+    assert run(command) == 0
+    text = capsys.readouterr().out
+    assert "0.1 of all runs" in text
+    assert "0.01: 99" in text
+    assert run([*command, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["guarantee"]["promised"] == 0.1
+    assert content["level"] == Thresholds.load(folder / "thresholds.json").levels.level
+
+
+def test_bad_input_ends_with_status_two_and_writes_nothing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, out = str(folder / "runs.zarr"), str(tmp_path / "out.json")
+    assert run(["calibrate", store, "--false-alarm-rate", "0.001", "--out", out]) == 2
+    assert "at least 999 calibration runs, there are 51" in capsys.readouterr().err
+    assert run(["calibrate", store, "--out", str(folder / "thresholds.json")]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert run(["calibrate", str(tmp_path / "none.zarr"), "--out", out]) == 2
+    assert run(["calibrate", store, "--variant", "magic", "--out", out]) == 2
+    assert run(["calibrate", store, "--recheck", store, "--check", store]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recheck_and_check(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thresholds, finer = str(folder / "thresholds.json"), str(folder / "finer.zarr")
+    out = tmp_path / "known.json"
+    assert run(["calibrate", thresholds, "--recheck", finer, "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recheck"]["steps"] == 24
+    assert len(Thresholds.load(out).rechecks) == 1
+    assert run(["calibrate", thresholds, "--check", str(folder / "runs.zarr")]) == 0
+    assert "none found" in capsys.readouterr().out
+
+
+def test_drift_ends_with_status_one(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((folder / "thresholds.json").read_text())
+    for counts in content["counts"]["cells"]:
+        counts["bins"] = [bin_ + 200 for bin_ in counts["bins"]]
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    store = str(folder / "runs.zarr")
+    assert run(["calibrate", str(tmp_path / "old.json"), "--check", store]) == 1
+    assert "recalibrate" in capsys.readouterr().out
+
+
+def test_detect(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    thresholds, out = str(folder / "thresholds.json"), tmp_path / "flags.csv"
+    command = ["detect", str(folder / "runs.zarr"), "--thresholds", thresholds]
+    assert run([*command, "--out", str(out), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["runs"] == 128
+    assert content["flagged"] == len(content["flagged_runs"])
+    assert len(out.read_text().splitlines()) == 129
+    wide = ["detect", str(folder / "wide.zarr"), "--thresholds", thresholds]
+    assert run(wide) == 2
+    assert "sample_shape is [1, 16, 20]" in capsys.readouterr().err
+    assert run([*wide, "--override"]) == 0
+    assert run(["detect", str(folder / "runs.zarr"), "--thresholds", str(out)]) == 2
+
+
+def test_export(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    thresholds = str(folder / "thresholds.json")
+    bundle, schema = tmp_path / "bundle", tmp_path / "schema.json"
+    assert run(["export", thresholds, "--target", "bundle", "--out", str(bundle)]) == 0
+    assert (bundle / "conformance.json").exists()
+    assert run(["export", "--target", "schema", "--out", str(schema)]) == 0
+    assert json.loads(schema.read_text())["title"].startswith("Thresholds")
+    assert run(["export", thresholds, "--target", "schema", "--out", str(schema)]) == 2
+    assert run(["export", "--target", "bundle", "--out", str(tmp_path / "b")]) == 2
+    assert "needs a thresholds file" in capsys.readouterr().err
