@@ -27,7 +27,7 @@ def runs(runs_path: Path) -> xr.Dataset:
     return open_runs(runs_path)
 
 
-def planted_runs(
+def plant_runs(
     *,
     runs: int = 40,
     steps: int = 25,
@@ -81,3 +81,9 @@ def planted_runs(
             "truth_second": ("run", ends),
         },
     )
+
+
+@pytest.fixture(scope="session")
+def planted_runs() -> Any:
+    """The function that plants runs; see `plant_runs`."""
+    return plant_runs

@@ -1,0 +1,160 @@
+"""Phases on planted trajectories whose boundaries are known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from asced_analysis.change_points import means_of, segment
+from asced_analysis.phases import Phases, activity_curves, segment_phases
+from asced_analysis.saving import load, save
+from asced_stores.errors import InputError
+
+
+def test_change_points_are_those_of_an_exhaustive_search():
+    rng = np.random.default_rng(0)
+    curves = rng.random((6, 11)) + np.where((np.arange(11) > 3) & (np.arange(11) < 8), 0.6, 0)
+    found = segment(curves)
+    for curve, first, second, gain in zip(
+        curves, found.first, found.second, found.gain, strict=True
+    ):
+        best = (-1.0, 0, 0)
+        for i in range(2, 8):
+            for j in range(i + 2, 10):
+                parts = curve[:i], curve[i:j], curve[j:]
+                means = [part.mean() for part in parts]
+                if means[1] > max(means[0], means[2]):
+                    explained = sum(
+                        len(p) * (m - curve.mean()) ** 2 for p, m in zip(parts, means, strict=True)
+                    )
+                    best = max(best, (explained, i, j))
+        assert (first, second) == best[1:]
+        assert gain == pytest.approx(best[0])
+    fitted = means_of(curves, found)
+    first = int(found.first[0])
+    np.testing.assert_allclose(fitted[0, :first], curves[0, :first].mean())
+
+
+@pytest.mark.parametrize("curve", [np.ones(12), np.arange(12.0), np.arange(12.0)[::-1]])
+def test_a_curve_without_a_hump_has_no_boundaries(curve):
+    found = segment(curve)
+    assert np.isnan(found.first[0])
+    assert found.gain[0] == 0
+
+
+def test_activity_is_the_share_of_pixels_beyond_the_runs_own_units(planted_runs):
+    ds = planted_runs(runs=3, steps=9, size=8)
+    kappa = (ds["sigma"] / ds["alpha"]).values[1:, None, None, None]
+    rate = -kappa * np.diff(ds["eps"].values.astype(float), axis=1)
+    rate /= np.diff(ds["log_snr"].values)[:, None, None, None]
+    rate = rate.reshape(3, 8, -1)
+    for unit, axis in (("step", -1), ("run", (-2, -1))):
+        distance = np.abs(rate - np.median(rate, axis=axis, keepdims=True))
+        scale = 1.4826 * np.median(distance, axis=axis, keepdims=True)
+        curves, steps = activity_curves(ds, unit=unit, cutoff=2.5)
+        np.testing.assert_allclose(curves, (distance > 2.5 * scale).mean(axis=-1), atol=1.6e-2)
+        assert steps.tolist() == list(range(1, 9))
+
+
+def test_boundaries_of_single_runs_are_found_within_one_step_and_intervals_cover_them(planted_runs):
+    ds = planted_runs(runs=120, jitter=3, share=0.06, size=16)
+    rows = segment_phases(ds, replicates=99, run_replicates=199, seed=1).per_run
+    for name, truth in (("mutation", ds["truth_first"]), ("refinement", ds["truth_second"])):
+        assert (np.abs(rows[f"{name}_step"] - truth.values) <= 1).mean() >= 0.95
+        covered = (rows[f"{name}_lower"] <= truth.values) & (truth.values <= rows[f"{name}_upper"])
+        assert covered.mean() >= 0.90
+
+
+def test_intervals_cover_where_boundaries_are_hard_to_see(planted_runs):
+    ds = planted_runs(runs=120, jitter=3, share=0.04, size=12, strength=8)
+    rows = segment_phases(ds, replicates=9, run_replicates=199).per_run
+    for name, truth in (("mutation", ds["truth_first"]), ("refinement", ds["truth_second"])):
+        covered = (rows[f"{name}_lower"] <= truth.values) & (truth.values <= rows[f"{name}_upper"])
+        assert covered.mean() >= 0.90
+        assert (rows[f"{name}_upper"] - rows[f"{name}_lower"]).mean() > 3
+
+
+def test_boundaries_of_populations_are_found_and_covered(planted_runs):
+    near, covered = [], []
+    for seed in range(20):
+        first, second = 6 + seed % 5, 15 + seed % 4
+        ds = planted_runs(runs=20, seed=seed, share=0.05, size=10, first=first, second=second)
+        phases = segment_phases(ds, replicates=99, run_replicates=0)
+        assert phases.p_value <= 0.05
+        for boundary, truth in zip(phases.population, (first, second), strict=True):
+            low, high = boundary.step_interval
+            near.append(abs(boundary.step - truth) <= 1)
+            covered.append(low <= truth <= high)
+    assert np.mean(near) >= 0.95
+    assert np.mean(covered) >= 0.90
+
+
+def test_without_phases_the_test_seldom_speaks(planted_runs):
+    p_values = [
+        segment_phases(
+            planted_runs(runs=12, seed=seed, share=0.03, calm=0.03, size=8),
+            replicates=99,
+            run_replicates=0,
+        ).p_value
+        for seed in range(40)
+    ]
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.15  # 40 draws: 6 or fewer, when 2 are expected
+
+
+def test_one_run_alone_is_tested_by_shuffled_blocks(planted_runs):
+    phases = segment_phases(planted_runs(runs=1), replicates=199, run_replicates=9)
+    assert phases.attributes["test"].startswith("shuffled blocks")
+    assert phases.p_value < 0.05
+    assert phases.population.mutation.step == 8
+
+
+def test_step_normalised_time_and_log_snr_name_one_place(planted_runs):
+    ds = planted_runs(runs=10)
+    mutation = segment_phases(ds, replicates=99, run_replicates=0).population.mutation
+    assert mutation.step == 8
+    assert mutation.normalised_time == 8 / 25
+    assert mutation.log_snr == ds["log_snr"].values[8]
+    assert mutation.log_snr_interval[0] <= mutation.log_snr <= mutation.log_snr_interval[1]
+
+
+def test_activity_of_a_whole_image_needs_the_unit_of_the_run(planted_runs):
+    ds = planted_runs(runs=20, share=1.0, calm=0.0, strength=20, first=9, second=15)
+    phases = segment_phases(ds, unit="run", replicates=99, run_replicates=0)
+    assert [boundary.step for boundary in phases.population] == [9, 15]
+
+
+def test_phases_survive_json(planted_runs, tmp_path):
+    phases = segment_phases(planted_runs(runs=6, size=6), replicates=19, run_replicates=9)
+    save(phases, tmp_path / "phases.json")
+    again = load(tmp_path / "phases.json")
+    assert again.to_json() == phases.to_json()
+    assert again.population == phases.population
+    assert "per_run" not in json.loads(phases.to_json(per_run=False))
+    assert Phases.from_json(phases.to_json(per_run=False)).population == phases.population
+    with pytest.raises(InputError, match="no phases file"):
+        Phases.from_json("{}")
+    newer = json.loads(phases.to_json()) | {"format_version": 99}
+    with pytest.raises(InputError, match="upgrade"):
+        Phases.from_json(json.dumps(newer))
+
+
+def test_runs_that_are_not_finite_are_left_out_and_counted(planted_runs):
+    ds = planted_runs(runs=12, size=6)
+    ds["eps"][3, 4, 0, 0, 0] = np.nan
+    phases = segment_phases(ds, replicates=19, run_replicates=9)
+    assert phases.runs == 11
+    assert phases.attributes["failed_runs"] == 1
+    assert phases.per_run.loc[3].isna().all()
+    assert len(phases.per_run) == 12
+
+
+def test_too_few_steps_and_unknown_names_are_refused(planted_runs):
+    ds = planted_runs(runs=4, size=6)
+    with pytest.raises(InputError, match="at least 3"):
+        segment_phases(ds.isel(step=slice(0, 3)))
+    with pytest.raises(InputError, match="no unit"):
+        segment_phases(ds, unit="pixel")
+    with pytest.raises(InputError, match="confidence"):
+        segment_phases(ds, confidence=95)
