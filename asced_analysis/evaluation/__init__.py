@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asced_analysis.evaluation.judging import evaluate
+    from asced_analysis.evaluation.judging import evaluate, quality
     from asced_analysis.evaluation.result import Evaluation
     from asced_analysis.evaluation.tuning import Tuning, tune
 
-_PLACES = {"Evaluation": "result", "Tuning": "tuning", "evaluate": "judging", "tune": "tuning"}
+_PLACES = {
+    "Evaluation": "result",
+    "Tuning": "tuning",
+    "evaluate": "judging",
+    "quality": "judging",
+    "tune": "tuning",
+}
 
-__all__ = ["Evaluation", "Tuning", "evaluate", "tune"]
+__all__ = ["Evaluation", "Tuning", "evaluate", "quality", "tune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ from asced_analysis.evaluation.effects import (
 )
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.judges import choose_judge, pictures
-from asced_analysis.evaluation.quality import compare, quality_of
+from asced_analysis.evaluation.populations import compare, estimates, quality_of
 from asced_analysis.evaluation.result import FORMAT, FORMAT_VERSION, Evaluation
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.local import RealismModel, features, local_realism
@@ -141,6 +141,39 @@ def evaluate(
     )
 
 
+def quality(
+    runs: TrajectoryStore | str | Path, *, judge: str | RealismModel | None = None
+) -> dict[str, Any]:
+    """Quality of recorded runs alone: Frechet distance, precision, recall and local realism.
+
+    Parameters
+    ----------
+    runs : TrajectoryStore or path
+        The recording.
+    judge : {"judge", "teacher", "patches"} or RealismModel, optional
+        As for `evaluate`.
+
+    Returns
+    -------
+    dict
+        ``judge``, ``runs``, and estimates with 95 % intervals over runs. Compare populations of one
+        size only.
+    """
+    recording = Recording(runs)
+    model = choose_judge(judge, recording)
+    numbers = np.asarray(recording.dataset["run"].values, np.int64)
+    numbers = numbers[recording.dataset["status"].values == 1]
+    if len(numbers) <= NEIGHBOURS:
+        raise InputError(
+            f"{recording.store.path} holds {len(numbers)} complete runs; their quality needs more "
+            f"than {NEIGHBOURS}"
+        )
+    vectors, realism = _encoded(recording, numbers, model)
+    radii = neighbour_radii(model.vectors, NEIGHBOURS)
+    measured = quality_of(vectors, realism, model, radii, NEIGHBOURS)
+    return {"judge": model.name, "runs": len(numbers), **estimates(measured, model)}
+
+
 def _checked(recording: Recording, store: TrajectoryStore) -> Any:
     """Dataset of the replay, if it is one of this recording."""
     of = store.attributes.get("replay_of")
@@ -199,13 +232,7 @@ def _population(
     """Quality before and after, batch by batch, and how many unflagged runs changed."""
     runs = np.asarray(ds["run"].values, np.int64)
     place = {int(run): i for i, run in enumerate(runs)}
-    vectors, realism = [], []
-    for begin in range(0, len(runs), AT_ONCE):
-        batch = recording.select(runs[begin : begin + AT_ONCE])
-        samples = pictures(recording.read(batch, "sample"))
-        vectors.append(features(samples, model))
-        realism.append(local_realism(samples, model).mean((1, 2), dtype=np.float64))
-    first, first_realism = np.concatenate(vectors), np.concatenate(realism)
+    first, first_realism = _encoded(recording, runs, model)
     second, second_realism = first.copy(), first_realism.copy()
     flagged = np.asarray(ds["flagged"].values, np.bool_)
     changed = np.flatnonzero(~flagged & (np.asarray(ds["difference"].values) > 0))
@@ -233,6 +260,19 @@ def _population(
         "largest_difference": float(largest) if np.isfinite(largest) else None,
     }
     return quality, others
+
+
+def _encoded(
+    recording: Recording, runs: NDArray[np.int64], model: RealismModel
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Vectors and mean local distances of recorded runs, read a few at a time."""
+    vectors, realism = [], []
+    for begin in range(0, len(runs), AT_ONCE):
+        batch = recording.select(runs[begin : begin + AT_ONCE])
+        samples = pictures(recording.read(batch, "sample"))
+        vectors.append(features(samples, model))
+        realism.append(local_realism(samples, model).mean((1, 2), dtype=np.float64))
+    return np.concatenate(vectors), np.concatenate(realism)
 
 
 class _ControlSampler:

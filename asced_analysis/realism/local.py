@@ -86,7 +86,7 @@ def nearest_distances(queries: Array, references: Array, /) -> Array:
             block = left[part] @ right[:, first : first + REFERENCES_AT_ONCE]
             np.maximum(best[part], block.max(1), out=best[part])
     norms = np.einsum("nc,nc->n", queries, queries)  # |q - r|^2 = |q|^2 - 2 (q.r - |r|^2 / 2)
-    return np.sqrt(np.maximum(norms - 2 * best, 0)).astype(np.float32)
+    return np.asarray(np.sqrt(np.maximum(norms - 2 * best, 0)), np.float32)
 
 
 def local_realism(images: NDArray[np.floating[Any]], model: RealismModel) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asced_analysis.evaluation import Evaluation, evaluate
+from asced_analysis.evaluation import Evaluation, evaluate, quality
 from asced_analysis.evaluation.effects import damaged_locations, effect_of, pixel_change, worth
 from asced_analysis.evaluation.intervals import bootstrap, mean_estimate
 from asced_analysis.realism import patch_model
@@ -158,3 +158,9 @@ def test_a_judge_of_one_s_own(tiny_runs: Path, corrected: TrajectoryStore) -> No
     model = patch_model(rng.uniform(-1, 1, (50, 1, 16, 16)).astype(np.float32), name="mine")
     result = evaluate(tiny_runs, corrected, judge=model, controls=False)
     assert result.to_dict()["judge"]["name"] == "mine"
+
+
+def test_the_quality_of_runs_alone(tiny_runs: Path, evaluation: Evaluation) -> None:
+    alone = quality(tiny_runs)
+    for name, figure in evaluation.to_dict()["quality"].items():
+        assert alone[name] == figure["before"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import click
 
 from asced_cli.options import emit, json_option, progress_callback
@@ -11,7 +14,7 @@ from asced_cli.options import emit, json_option, progress_callback
     epilog="Example: asced evaluate runs.zarr corrected.zarr --out evaluation.json",
 )
 @click.argument("runs")
-@click.argument("corrected")
+@click.argument("corrected", required=False)
 @click.option("--out", help="JSON file to write.")
 @click.option(
     "--judge",
@@ -24,7 +27,7 @@ from asced_cli.options import emit, json_option, progress_callback
 @json_option
 def command(
     runs: str,
-    corrected: str,
+    corrected: str | None,
     out: str | None,
     judge: str | None,
     controls: bool,
@@ -32,14 +35,20 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Compare CORRECTED, a replay, with the RUNS it was made from."""
+    """Compare CORRECTED, a replay, with the RUNS it was made from; or judge RUNS alone."""
     from pathlib import Path
 
-    from asced_analysis.evaluation import evaluate
+    from asced_analysis.evaluation import evaluate, quality
     from asced_stores.errors import InputError
 
     if out and Path(out).exists() and not overwrite:
         raise InputError(f"{out} exists; choose another name or pass --overwrite")
+    if corrected is None:
+        if out:
+            raise InputError("--out is for the evaluation of a replay; use --json for RUNS alone")
+        alone = quality(runs, judge=judge)
+        emit(alone, as_json=as_json, table=list(rows_of(alone)))
+        return
     with progress_callback("evaluate") as tell:
         result = evaluate(
             runs, corrected, controls=controls, judge=judge, pipeline=pipeline, progress=tell
@@ -51,3 +60,12 @@ def command(
         as_json=as_json,
         table=[*result.table(), *([("written", out)] if out else [])],
     )
+
+
+def rows_of(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Rows of the quality of runs alone."""
+    for name, value in figures.items():
+        text = str(value)
+        if isinstance(value, Mapping):
+            text = f"{value['value']:.4g} ({value['low']:.4g} to {value['high']:.4g})"
+        yield name.replace("_", " "), text

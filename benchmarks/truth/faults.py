@@ -1,0 +1,205 @@
+"""Faults planted while recorded runs are sampled again, with their pixel masks.
+
+Change is not damage: a fault that the model works into a coherent picture is no artifact. So the
+masks of change (against the undisturbed twin) and of damage (less realistic than the twin) are both
+kept, and results are reported for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asced_analysis.evaluation.judges import pictures
+from asced_analysis.realism import RealismModel, local_realism, upsample
+from asced_analysis.replay.environment import matching_pipeline, recorded_threads
+from asced_analysis.replay.recording import Batch, Recording
+from asced_analysis.replay.sampling import resample
+from asced_recorders.tap import ListenerChain, StepEvent, TapListener
+from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
+from asced_stores.noise_levels import model_output_from_eps
+
+KINDS = ("score_trap", "foreign_patch", "impulse", "speckle", "scramble")
+CHANGED = 0.1  # of a range of 2
+WORSE = 0.5  # of the standard deviation of the undisturbed runs' local distance
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: what, where, when, how strong.
+
+    Attributes
+    ----------
+    kind : str
+        `score_trap`: the region keeps an earlier step's eps for `length` steps; `foreign_patch`: a
+        patch of another run's predicted x0, re-noised; `impulse`: an additive bump; and two that
+        come late enough to stay broken: `speckle`, white noise on the predicted x0, and `scramble`,
+        its region turned upside down.
+    mask : bool array, shape (y, x)
+    step, length : int
+    strength : float
+    """
+
+    kind: str
+    mask: NDArray[np.bool_]
+    step: int
+    length: int
+    strength: float
+
+
+def draw_fault(run: int, shape: tuple[int, int], steps: int, *, seed: int = 0) -> Fault:
+    """Fault of a run: kinds in turn, everything else by chance."""
+    rng = np.random.default_rng([seed, run])
+    kind = KINDS[run % len(KINDS)]
+    size = int(rng.integers(shape[0] // 6, shape[0] // 3 + 1))
+    top, left = (int(rng.integers(n // 6, n - n // 6 - size + 1)) for n in shape)
+    mask = np.zeros(shape, np.bool_)
+    mask[top : top + size, left : left + size] = True
+    late = kind in ("speckle", "scramble")
+    where = rng.uniform(0.55, 0.68) if late else rng.uniform(0.25, 0.45)
+    return Fault(kind, mask, round(where * steps), 4, float(rng.uniform(0.5, 1.0)))
+
+
+class Plant(TapListener):
+    """Plants one fault in each run of a batch."""
+
+    def __init__(self, faults: Sequence[Fault], runs: Sequence[int]) -> None:
+        self.faults = faults
+        self.runs = runs
+        self.kept: dict[int, Tensor] = {}
+
+    def before_step(self, event: StepEvent) -> Tensor | None:
+        """Trap the score."""
+        eps, trapped = event.eps, False
+        new = eps.clone()
+        for i, fault in enumerate(self.faults):
+            if fault.kind != "score_trap":
+                continue
+            if event.step == fault.step - 1:
+                self.kept[i] = eps[i].clone()
+            elif fault.step <= event.step < fault.step + fault.length:
+                mask = torch.from_numpy(fault.mask)
+                mixed = fault.strength * self.kept[i] + (1 - fault.strength) * eps[i]
+                new[i] = torch.where(mask, mixed, eps[i])
+                trapped = True
+        if not trapped:
+            return None
+        return model_output_from_eps(
+            new,
+            event.sample.float(),
+            alpha=event.alpha,
+            sigma=event.sigma,
+            prediction_type=event.prediction_type,
+        )
+
+    def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
+        """Put in patches, bumps and noise."""
+        out = next_sample.clone()
+        for i, fault in enumerate(self.faults):
+            if fault.step != event.step + 1 or fault.kind == "score_trap":
+                continue
+            generator = torch.Generator().manual_seed(900_000 + int(self.runs[i]))
+            noise = torch.randn(out[i].shape, generator=generator)
+            x0, alpha, sigma = event.x0, event.next_alpha, event.next_sigma
+            if fault.kind == "foreign_patch":
+                edited = alpha * x0[(i + 1) % len(x0)] + sigma * noise
+            elif fault.kind == "impulse":
+                edited = out[i] + 2 * fault.strength * alpha * (1 if noise.flatten()[0] > 0 else -1)
+            elif fault.kind == "speckle":
+                edited = out[i] + fault.strength * alpha * noise
+            else:
+                turned = x0[i].flip(-2).roll(int(np.argmax(fault.mask.any(1))), -2)
+                edited = alpha * turned + sigma * noise
+            out[i] = torch.where(torch.from_numpy(fault.mask), edited, out[i])
+        return out
+
+
+class Capture(TapListener):
+    """Keeps predicted noise and x0 as a recording does."""
+
+    def __init__(self) -> None:
+        self.eps: list[NDArray[np.float16]] = []
+        self.x0: list[NDArray[np.float16]] = []
+
+    def before_step(self, event: StepEvent) -> None:
+        """Keep one step."""
+        self.eps.append(event.eps.to(torch.float16).numpy())
+        self.x0.append(event.x0.to(torch.float16).numpy())
+
+
+def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) -> TrajectoryStore:
+    """Write faulted twins of recorded runs, with masks of the fault, of change and of damage."""
+    recording = Recording(store)
+    pipe = matching_pipeline(recording.attributes, pipeline)
+    spec = recording.spec
+    shape = spec.sample_shape[-2], spec.sample_shape[-1]
+    masks = tuple(
+        VariableSpec(name, ("y", "x"), shape, "uint8") for name in ("fault", "change", "damage")
+    )
+    attributes = {
+        name: value
+        for name, value in spec.attributes.items()
+        if name not in ("format", "format_version")
+    }
+    twin = TrajectoryStore.create(
+        out,
+        TrajectorySpec(
+            sample_shape=spec.sample_shape,
+            timestep=spec.timestep,
+            alpha=spec.alpha,
+            sigma=spec.sigma,
+            fields=("eps", "x0", "x_init", "sample"),
+            extra=(
+                *masks,
+                VariableSpec("kind", (), (), "int64"),
+                VariableSpec("strength", (), (), "float64"),
+                VariableSpec("onset", (), (), "int64"),
+            ),
+            attributes={**attributes, "planted_in": recording.store.fingerprint},
+        ),
+        runs=recording.store.planned_runs,
+        batch_size=recording.store.batch_size,
+    )
+    with recorded_threads(recording.attributes), twin.writer(rank=0, world_size=1) as writer:
+        for batch in recording.batches():
+            arrays, scalars = _faulted(recording, batch, pipe, judge, shape)
+            writer.write_batch(
+                batch.number, arrays, runs=batch.runs, scalars={**batch.scalars, **scalars}
+            )
+    return twin
+
+
+def _faulted(
+    recording: Recording, batch: Batch, pipe: Any, judge: RealismModel, shape: tuple[int, int]
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Sample one batch with its faults, and compare with the undisturbed twins."""
+    faults = [draw_fault(int(run), shape, recording.steps) for run in batch.runs]
+    capture = Capture()
+    chain = ListenerChain(Plant(faults, batch.runs), capture)
+    samples = resample(recording, batch, pipe, listener=chain)
+    twins = recording.read(batch, "sample")
+    change = np.abs(pictures(samples) - pictures(twins)).max(1) > CHANGED
+    before, after = (local_realism(pictures(one), judge) for one in (twins, samples))
+    worse = upsample(after - before > WORSE * before.std(), shape)
+    arrays = {
+        "eps": np.stack(capture.eps, 1),
+        "x0": np.stack(capture.x0, 1),
+        "x_init": recording.read(batch, "x_init"),
+        "sample": samples,
+        "fault": np.stack([fault.mask for fault in faults]).astype(np.uint8),
+        "change": change.astype(np.uint8),
+        "damage": (change & worse).astype(np.uint8),
+    }
+    scalars = {
+        "kind": np.array([KINDS.index(fault.kind) for fault in faults]),
+        "strength": np.array([fault.strength for fault in faults]),
+        "onset": np.array([fault.step for fault in faults]),
+    }
+    return arrays, scalars

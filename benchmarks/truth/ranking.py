@@ -1,0 +1,105 @@
+"""Every detector on the same runs, judged by what it cannot see.
+
+A detector's masks are nested in its level, so the largest level at which a pixel is in the mask is
+a map by which pixels are ranked, and the largest level at which the mask is not empty is the run's
+score. Both come from a ladder of levels, for every variant alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from asced_analysis.calibration.scoring import detector_for
+from asced_analysis.calibration.source import open_source
+from asced_analysis.thresholds import Thresholds
+
+RUNGS = 24
+RESAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Scores (n,) and level maps (n, y, x) of runs."""
+
+    scores: NDArray[np.float64]
+    maps: NDArray[np.float32]
+
+
+def rank(runs: Any, thresholds: Thresholds) -> Ranked:
+    """Score and level map of every run."""
+    source = open_source(runs)
+    detector = detector_for(source, thresholds)
+    states = list(_states(source, detector))
+    scores = np.concatenate([np.asarray(detector.result(s).score, np.float64) for s in states])
+    finite = scores[np.isfinite(scores)]
+    ladder = np.unique(np.quantile(finite, np.linspace(0.0, 0.99, RUNGS)))
+    low = finite.min() - np.ptp(finite) * np.linspace(0.5, 0.05, 8)
+    maps = []
+    for state in states:
+        found: NDArray[np.float32] | None = None
+        for rung, level in enumerate((*low, *ladder), start=1):
+            mask = np.asarray(state.stream.detect(state.inner, float(level))[0])
+            found = np.zeros(mask.shape, np.float32) if found is None else found
+            found[mask] = rung
+        assert found is not None
+        maps.append(found)
+    return Ranked(scores, np.concatenate(maps))
+
+
+def _states(source: Any, detector: Any) -> Iterator[Any]:
+    """Final state of the detector for each batch."""
+    for batch in source.batches(detector.needs(), steps=(detector.first_step, detector.last_step)):
+        some = next(iter(batch.arrays.values()))
+        state = detector.start((some.shape[0], *some.shape[2:]))
+        for offset in range(some.shape[1]):
+            given = {name: values[:, offset] for name, values in batch.arrays.items()}
+            state = detector.update(state, batch.first_step + offset, **given)
+        yield state
+
+
+def image_auroc(scores: NDArray[Any], labels: NDArray[np.bool_]) -> float:
+    """Area under the curve of a run score; NaN where one class is missing."""
+    if labels.all() or not labels.any():
+        return float("nan")
+    return float(roc_auc_score(labels, np.nan_to_num(scores, neginf=-1e9, posinf=1e9)))
+
+
+def balanced_accuracy(scores: NDArray[Any], labels: NDArray[np.bool_], seed: int = 0) -> float:
+    """Accuracy at equal numbers and the best threshold: the paper's protocol."""
+    rng = np.random.default_rng(seed)
+    few = int(min(labels.sum(), (~labels).sum()))
+    good, bad = np.flatnonzero(~labels), np.flatnonzero(labels)
+    chosen = np.concatenate([rng.permutation(good)[:few], rng.permutation(bad)[:few]])
+    values, truth = scores[chosen], labels[chosen]
+    return float(max(((values > level) == truth).mean() for level in np.unique(values)))
+
+
+def pixel_precision(maps: NDArray[Any], truth: NDArray[np.bool_]) -> float:
+    """Average precision over all pixels of all runs."""
+    return float(average_precision_score(truth.ravel(), maps.ravel()))
+
+
+def foreground_correlation(
+    maps: NDArray[Any], distance: NDArray[Any], inside: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Rank correlation of map and local distance inside the foreground, by run."""
+    found = [
+        stats.spearmanr(m[w], d[w]).statistic if np.ptp(m[w]) > 0 else 0.0
+        for m, d, w in zip(maps, distance, inside, strict=True)
+    ]
+    return np.asarray(found, np.float64)
+
+
+def interval(statistic: Any, runs: int, seed: int = 0) -> tuple[float, float]:
+    """Percentile interval of a statistic of chosen runs."""
+    rng = np.random.default_rng(seed)
+    drawn = [statistic(rng.integers(0, runs, runs)) for _ in range(RESAMPLES)]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
