@@ -24,12 +24,18 @@ class PCAOutlier(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     variance : float
         Share of the variance that the plane explains.
+    central : float
+        The plane is fitted to this share of the rows, those nearest to the median: fitted to all
+        of them, one far outlier turns the plane to itself.
     contamination : float
         Share of the training runs that `predict` calls outliers.
     """
 
-    def __init__(self, variance: float = 0.9, contamination: float = 0.05) -> None:
+    def __init__(
+        self, variance: float = 0.9, central: float = 0.8, contamination: float = 0.05
+    ) -> None:
         self.variance = variance
+        self.central = central
         self.contamination = contamination
 
     def fit(self, X: npt.ArrayLike, y: object = None) -> PCAOutlier:
@@ -38,7 +44,9 @@ class PCAOutlier(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
         values = np.asarray(X, np.float64)
         self.n_features_in_ = values.shape[1]
-        self.pca_ = PCA(n_components=self.variance, svd_solver="full").fit(values)
+        distance = np.linalg.norm(values - np.median(values, axis=0), axis=1)
+        near = values[distance <= np.quantile(distance, self.central)]
+        self.pca_ = PCA(n_components=self.variance, svd_solver="full").fit(near)
         self.offset_ = float(np.quantile(self.score_samples(values), self.contamination))
         return self
 
