@@ -129,11 +129,13 @@ class GridSignal:
             while point < len(self.grid) and self.grid[point] <= here:
                 point, at_grid = point + 1, signal  # a sampler that starts inside the grid
         else:
-            change = signal - state.signal
             final = step == len(self.log_snr) - 1  # nothing follows: a short last cell is closed
             while point < len(self.grid) and (self.grid[point] <= here or final):
                 fraction = (self.grid[point] - state.log_snr) / (here - state.log_snr)
-                value = signal if fraction >= 1 else state.signal + change * fraction
+                if fraction >= 1:
+                    value = signal
+                else:
+                    value = state.signal + (signal - state.signal) * fraction
                 if at_grid is not None:
                     cells.append((point - 1, value - at_grid))
                 point, at_grid = point + 1, value

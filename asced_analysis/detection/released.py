@@ -6,7 +6,9 @@ robust threshold of the whole picture; flagged pixels are united over steps and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
@@ -20,6 +22,7 @@ from asced_stores.errors import InputError
 
 REFERENCE_SIDE = 256
 GROWTH = 5
+MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,7 @@ def artifact_mask(
     xp = array_api_compat.array_namespace(x0)
     batch_shape, (height, width) = tuple(x0.shape[:-4]), tuple(x0.shape[-2:])
     runs = xp.reshape(x0, (prod(batch_shape), *x0.shape[-4:]))
-    # one run at a time: 12 frames of 3 x 256 x 256 stay in the cache, a batch of 64 does not
-    masks = [_union_of_steps(xp, runs[index, ...], parameters) for index in range(runs.shape[0])]
+    masks = _each_run(xp, runs, parameters)
     device = array_api_compat.device(x0)
     empty = xp.zeros((0, height, width), dtype=xp.bool, device=device)
     union = xp.stack(masks, axis=0) if masks else empty
@@ -171,15 +173,28 @@ def step_excess(previous: Any, current: Any, blur: float) -> tuple[Any, Any, Any
     return xp.max(change, axis=-3), median, mad
 
 
+def _each_run(xp: Any, runs: Any, parameters: Parameters) -> list[Any]:
+    """Uncleaned masks, one run and one step at a time: those stay in the cache, batches don't.
+
+    On NumPy two threads share the runs; products, comparisons and sorts release the GIL.
+    """
+    parts = [runs[index, ...] for index in range(runs.shape[0])]
+    threads = min(os.cpu_count() or 1, MOST_THREADS, len(parts))
+    if threads < 2 or not array_api_compat.is_numpy_namespace(xp):
+        return [_union_of_steps(xp, part, parameters) for part in parts]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda part: _union_of_steps(xp, part, parameters), parts))
+
+
 def _union_of_steps(xp: Any, x0: Any, parameters: Parameters) -> Any:
     """Pixels beyond the threshold at any step, shape (y, x)."""
     frames = frame(x0)
     device = array_api_compat.device(x0)
-    if frames.shape[0] < 2:
-        return xp.zeros(tuple(x0.shape[-2:]), dtype=xp.bool, device=device)
-    peak, median, mad = step_excess(frames[:-1, ...], frames[1:, ...], parameters.blur)
-    threshold = median + parameters.mad_scale * 1.4826 * mad
-    return xp.any(peak > threshold[..., None, None], axis=0)
+    union = xp.zeros(tuple(x0.shape[-2:]), dtype=xp.bool, device=device)
+    for step in range(1, frames.shape[0]):
+        peak, median, mad = step_excess(frames[step - 1, ...], frames[step, ...], parameters.blur)
+        union = union | (peak > median + parameters.mad_scale * 1.4826 * mad)
+    return union
 
 
 @dataclass(frozen=True)

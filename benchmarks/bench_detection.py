@@ -1,0 +1,236 @@
+"""What detection costs, as ratios: against plain SciPy offline, against bare sampling in the loop.
+
+Rows: `released` and `calibrated` (streaming) against the released detector written with SciPy, one
+image of 3 x 256 x 256 over 12 frames at a time; detection and correction of `fashion` against bare
+sampling. Each ratio is the median of interleaved pairs with a bootstrap interval of 95 %, CPU
+seconds beside it. Run ``python benchmarks/bench_detection.py`` (or ``--pairs 5``, ``--json``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FRAMES, CHANNELS, SIDE = 12, 3, 256
+STEPS = 25
+GOALS = {
+    "released, times faster than SciPy": 5.0,
+    "calibrated, times faster than SciPy": 20.0,
+    "fashion with detection and correction": 1.03,
+    "fashion with a learnt detector": 1.03,
+}
+
+
+def interval(ratios: list[float]) -> tuple[float, float, float]:
+    """Median of ratios and the 95 % interval of its bootstrap."""
+    values = np.asarray(ratios)
+    draws = np.random.default_rng(0).choice(values, (2000, len(values)))
+    low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
+    return float(np.median(values)), float(low), float(high)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Wall and CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def compare(
+    name: str, plain: Callable[[], Any], ours: Callable[[], Any], pairs: int, *, faster: bool
+) -> dict[str, Any]:
+    """Time interleaved pairs, alternating who is first; the first pair warms up."""
+    ratios, cpu_ratios, times = [], [], []
+    for pair in range(pairs + 1):
+        order = (plain, ours) if pair % 2 else (ours, plain)
+        found = [timed(work) for work in order]
+        one, other = found if pair % 2 else found[::-1]
+        if pair:
+            ratio = [other[kind] / one[kind] for kind in (0, 1)]
+            ratios.append(1 / ratio[0] if faster else ratio[0])
+            cpu_ratios.append(1 / ratio[1] if faster else ratio[1])
+            times.append((one[1], other[1]))
+    median, low, high = interval(ratios)
+    cpu, cpu_low, cpu_high = interval(cpu_ratios)
+    plain_cpu, own_cpu = np.median(np.asarray(times), 0)
+    return {
+        "row": name,
+        "goal": GOALS[name],
+        "ratio": round(median, 3),
+        "interval": [round(low, 3), round(high, 3)],
+        "cpu_ratio": round(cpu, 3),
+        "cpu_interval": [round(cpu_low, 3), round(cpu_high, 3)],
+        "plain_cpu_s": round(float(plain_cpu), 4),
+        "cpu_s": round(float(own_cpu), 4),
+        "pairs": pairs,
+    }
+
+
+def plain_scipy(x0: Any) -> Any:
+    """The released detector, one image at a time (method.md section 3 with SciPy's functions)."""
+    from scipy import ndimage
+
+    frames = np.clip((x0 + np.float32(1)) * np.float32(127.5), 0, 255).astype(np.uint8)
+    frames = np.moveaxis(frames, 1, -1).astype(np.float32)
+    union = np.zeros(x0.shape[-2:], dtype=bool)
+    for previous, current in pairwise(frames):
+        change = ndimage.gaussian_filter(np.abs(current - previous), 2.0)
+        median = np.median(change)
+        mad = np.median(np.abs(change - median))
+        union |= change.max(axis=-1) > median + 3.0 * 1.4826 * mad
+    labels, count = ndimage.label(union)
+    area = np.bincount(labels.ravel(), minlength=count + 1)
+    keep = (area > 100) & (area < 10000)
+    wide = np.zeros(count + 1, dtype=bool)
+    wide[labels[ndimage.binary_erosion(union, np.ones((5, 5)))]] = True
+    keep &= wide
+    keep[0] = False
+    return keep[labels]
+
+
+def pictures(count: int) -> Any:
+    """Predicted x0 that converge, with an episode in a region; (run, step, channel, y, x)."""
+    from scipy import ndimage
+
+    rng = np.random.default_rng(0)
+    final = ndimage.gaussian_filter(rng.normal(size=(count, 1, CHANNELS, SIDE, SIDE)), 6) * 8
+    noise = rng.normal(size=(count, FRAMES, CHANNELS, SIDE, SIDE))
+    fade = np.linspace(0.5, 0.02, FRAMES)[:, None, None, None]
+    x0 = final + ndimage.gaussian_filter(noise, (0, 0, 0, 2, 2)) * fade * 4
+    x0[:, FRAMES // 2, :, 60:110, 80:140] += 0.8
+    return x0.astype(np.float32)
+
+
+def synthetic_thresholds() -> tuple[Any, dict[str, Any]]:
+    """Thresholds of the variant `calibrated` whose grid spans twelve steps, and the sampler."""
+    from asced_analysis.calibration.fitting import UNCALIBRATED, default_parameters
+    from asced_analysis.thresholds import Correction, Levels, Thresholds, Window
+
+    log_snr = np.linspace(-6.0, 3.0, FRAMES).tolist()
+    parameters, cleanup = default_parameters("calibrated", {})
+    cells = (0.0,) * (FRAMES - 1)
+    thresholds = Thresholds(
+        "calibrated",
+        parameters,
+        Levels(tuple(log_snr), tuple(-3.0 for _ in cells), tuple(0.5 for _ in cells), 4.0),
+        Window((log_snr[0], log_snr[-1]), (0.1, 0.5), (0, FRAMES - 1), FRAMES),
+        cleanup,
+        Correction("ttc", 3.0, 0.5),
+        UNCALIBRATED,
+        {"sample_shape": [CHANNELS, SIDE, SIDE]},
+    )
+    return thresholds, {"alpha": (*cells, 1.0), "sigma": (*cells, 1.0), "log_snr": log_snr}
+
+
+def offline_rows(pairs: int, runs: int) -> list[dict[str, Any]]:
+    """Offline detection against SciPy, on the same images."""
+    from asced_analysis.detection import released
+    from asced_analysis.detection.streaming import make_detector
+
+    x0 = pictures(runs)
+    agree = np.mean([released.artifact_mask(run) == plain_scipy(run) for run in x0])
+    if agree < 0.9999:
+        raise RuntimeError(f"masks agree in {agree:.4%} only; the comparison means nothing")
+    thresholds, sampler = synthetic_thresholds()
+    detector = make_detector(thresholds, **sampler)
+
+    def streaming() -> None:
+        for run in x0:  # one image at a time, as its frames come out of the sampler
+            state = detector.start((1, CHANNELS, SIDE, SIDE))
+            for step in range(FRAMES):
+                state = detector.update(state, step, x0=run[step][None])
+            detector.result(state)
+
+    def scipy() -> None:
+        for run in x0:
+            plain_scipy(run)
+
+    names = list(GOALS)
+    return [
+        compare(names[0], scipy, lambda: released.artifact_mask(x0), pairs, faster=True),
+        compare(names[1], scipy, streaming, pairs, faster=True),
+    ]
+
+
+def loop_rows(pairs: int, runs: int) -> list[dict[str, Any]]:
+    """Sampling `fashion` with a corrector attached, against bare sampling."""
+    import torch
+
+    from asced_analysis.calibration import calibrate
+    from asced_analysis.correction import Corrector
+    from asced_recorders import load_pipeline, record
+    from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
+
+    torch.set_num_threads(1)
+    pipe = load_pipeline("fashion", device="cpu")
+
+    def sample(listener: Any = None) -> None:
+        pipe.scheduler.set_timesteps(STEPS)
+        generators = run_generators(list(range(runs)))
+        sample_unconditional(
+            pipe,
+            x_init=initial_noise(pipe, generators),
+            steps=STEPS,
+            generators=generators,
+            listener=listener,
+        )
+
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "runs.zarr"
+        record(pipe, store, runs=128, steps=STEPS, batch_size=32)
+        for name, options in (
+            ("fashion with detection and correction", {}),
+            ("fashion with a learnt detector", {"method": "outcome", "outcome": {"epochs": 2}}),
+        ):
+            path = Path(folder) / f"{len(found)}.json"
+            calibrate(store, false_alarm_rate=0.1, **options).save(path)
+
+            def corrected(path: Path = path) -> None:
+                sample(Corrector.from_file(path))
+
+            found.append(compare(name, sample, corrected, pairs, faster=False))
+    return found
+
+
+def rows(pairs: int, images: int, runs: int) -> list[dict[str, Any]]:
+    """All rows."""
+    return [*offline_rows(pairs, images), *loop_rows(pairs, runs)]
+
+
+def main() -> None:
+    """Run the rows and print them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--images", type=int, default=4, help="Images a pair, offline.")
+    parser.add_argument("--runs", type=int, default=32, help="Runs a batch, in the loop.")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", choices=["offline", "loop"])
+    arguments = parser.parse_args()
+    found: list[dict[str, Any]] = []
+    if arguments.only != "loop":
+        found += offline_rows(arguments.pairs, arguments.images)
+    if arguments.only != "offline":
+        found += loop_rows(arguments.pairs, arguments.runs)
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    for row in found:
+        low, high = row["interval"]
+        print(
+            f"{row['row']:<40} {row['ratio']:.3f} ({low:.3f} to {high:.3f}), goal {row['goal']}; "
+            f"CPU {row['cpu_ratio']:.3f}, {row['cpu_s']} s against {row['plain_cpu_s']} s, "
+            f"{row['pairs']} pairs"
+        )
+
+
+if __name__ == "__main__":
+    main()
