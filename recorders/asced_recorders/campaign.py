@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.capture import FIELDS, Capture
 from asced_recorders.cost import check_disk, recording_cost
+from asced_recorders.flight import GROUP_RUNS, FlightRecorder, KeepRule
 from asced_recorders.interruption import FinishBatch
 from asced_recorders.loading import load_pipeline, pipeline_name
+from asced_recorders.observers import RunObserver
 from asced_recorders.progress import Event, ProgressReport
 from asced_recorders.prompts import Prompt, read_prompts
 from asced_recorders.sampling import is_unconditional
@@ -47,6 +49,8 @@ def record(
     guidance_scale: float | None = None,
     keep_prompts: bool = True,
     call_options: Mapping[str, Any] | None = None,
+    keep: str = "all",
+    observers: Sequence[RunObserver] = (),
     rank: int | None = None,
     world_size: int | None = None,
     ignore_disk: bool = False,
@@ -100,6 +104,11 @@ def record(
         Write the prompts to the store.
     call_options : mapping, optional
         Further arguments of the pipeline's call, for example ``height`` and ``width``.
+    keep : str
+        ``all``; or ``flagged`` (by an observer) or ``sample:P`` (a random share): then only those
+        runs are kept in full, and of all runs what the observers saw.
+    observers : sequence of RunObserver
+        For ``flagged`` and ``sample:P``, for example those of `asced_analysis.observing`.
     rank, world_size : int, optional
         Which process this is, of how many; by default as torchrun or SLURM say.
     ignore_disk : bool
@@ -128,9 +137,12 @@ def record(
     if runs is None and chosen:
         runs = len(chosen)
     total = _check_counts(runs, steps, batch_size, settings)
+    rule = KeepRule.parse(keep)
+    flight = None if rule is None else FlightRecorder(rule, observers)
     session = Session(
         str(out),
         runs=total,
+        flight=flight,
         resume=resume,
         overwrite=overwrite,
         rank=rank,
@@ -147,6 +159,7 @@ def record(
             "options": call_options,
         }
         source = _source(pipe, name, settings, steps, seed, labels, chosen, options)
+        source.facts = {"keep": keep}
         _Campaign(session, source, total, batch_size, ignore_disk, progress).walk()
         failed = False
     finally:
@@ -197,6 +210,9 @@ class _Campaign:
         self.report = ProgressReport(tell, runs, session.out)
         session.background.on_commit = self.report.committed
         self.batches: list[int] = []
+        self.rule = None if session.flight is None else session.flight.rule
+        groups = 1 if self.rule is None else max(1, GROUP_RUNS // batch_size)
+        self.store_batch = min(batch_size * groups, max(runs, batch_size))
 
     def walk(self) -> None:
         """Record what falls to this process."""
@@ -204,9 +220,9 @@ class _Campaign:
         spec = source.known_spec()
         if spec is not None:
             self._preview(spec)
-            session.ensure(spec, self.batch_size)
+            session.ensure(spec, self.store_batch)
         else:
-            self.batches = list(session.pending(self.batch_size))
+            self.batches = list(session.pending(self.store_batch))
         settings = source.settings
         capture = Capture(
             session.background.take,
@@ -218,17 +234,16 @@ class _Campaign:
         )
         began = time.monotonic()
         with FinishBatch(lambda: report.say("interrupting")) as interrupt:
-            for batch in self.batches:
+            for batch, numbers in self._sampled_batches():
                 if interrupt.requested:
                     break
-                numbers = _runs_of(batch, self.batch_size, self.runs)
                 scalars, images = source.sample(numbers, capture)
                 if spec is None:
                     assert capture.table is not None
                     assert capture.end is not None
                     image_shape = None if images is None else images.shape[1:]
                     spec = source.spec(capture.table, capture.end.shape[1:], image_shape)
-                    session.ensure(spec, self.batch_size)
+                    session.ensure(spec, self.store_batch)
                 session.submit(batch, capture.release(), numbers, scalars, images)
             session.background.drain()
         if interrupt.requested and report.done < report.runs:
@@ -236,24 +251,37 @@ class _Campaign:
             raise KeyboardInterrupt
         report.say("done", seconds=round(time.monotonic() - began, 3))
 
+    def _sampled_batches(self) -> Iterator[tuple[int, range]]:
+        """Each batch of the store with the runs to sample at once; a flight recorder has more."""
+        for batch in self.batches:
+            whole = _runs_of(batch, self.store_batch, self.runs)
+            for first in range(whole.start, whole.stop, self.batch_size):
+                yield batch, range(first, min(first + self.batch_size, whole.stop))
+
     def _first_step(self, table: StepTable, shape: tuple[int, ...]) -> None:
         """The schedule and the shape of a pipeline's runs are known: say what they will cost."""
         known = self.session.store
         image = self.source.expected_image(shape) if known is None else known.spec.image_shape
         self._preview(self.source.spec(table, shape, image))
 
+    def _kept(self, runs: int) -> int:
+        """How many of these runs are likely to be kept in full."""
+        return runs if self.rule is None else max(1, round(runs * self.rule.share))
+
     def _preview(self, spec: TrajectorySpec) -> None:
         """Say what is about to be written, and refuse it where the disk is too small."""
         store = self.session.store
         if store is not None:
-            check_resumable(store, spec, self.batch_size, self.runs)
+            check_resumable(store, spec, self.store_batch, self.runs)
         elif not self.ignore_disk:  # before the batches are counted: there may be very many
-            check_disk(recording_cost(spec, self.runs, self.session.out), self.session.out)
+            check_disk(
+                recording_cost(spec, self._kept(self.runs), self.session.out), self.session.out
+            )
         if not self.batches:
-            self.batches = list(self.session.pending(self.batch_size))
-        mine = sum(len(_runs_of(batch, self.batch_size, self.runs)) for batch in self.batches)
+            self.batches = list(self.session.pending(self.store_batch))
+        mine = sum(len(_runs_of(batch, self.store_batch, self.runs)) for batch in self.batches)
         self.report.runs = mine
-        cost = recording_cost(spec, mine, self.session.out)
+        cost = recording_cost(spec, self._kept(mine), self.session.out)
         if not self.ignore_disk:
             check_disk(cost, self.session.out)
         self.report.start(cost, batches=len(self.batches), store=self.session.out)

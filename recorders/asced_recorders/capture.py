@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asced_recorders.layouts import Layout
-from asced_recorders.observers import RunObserver
 from asced_recorders.schedulers import StepTable
 from asced_recorders.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
@@ -139,8 +138,6 @@ class Capture(TapListener):
         How the pipeline's tensors become (run, [frame,] channel, y, x).
     check : callable, optional
         Called at each step; raises what should stop the sampling.
-    observers : sequence of RunObserver
-        Told of each step, in the recorded precision.
     on_first : callable, optional
         Told the schedule and the shape of a sample at the very first step.
 
@@ -161,7 +158,6 @@ class Capture(TapListener):
         dtype: str = "float16",
         layout: Layout | None = None,
         check: Callable[[], None] | None = None,
-        observers: Sequence[RunObserver] = (),
         on_first: Callable[[StepTable, tuple[int, ...]], None] | None = None,
     ) -> None:
         self.take = take
@@ -170,7 +166,6 @@ class Capture(TapListener):
         self.dtype = dtype
         self.layout = Layout() if layout is None else layout
         self.check = check
-        self.observers = tuple(observers)
         self.on_first = on_first
         self.expected_runs: int | None = None
         self.scheduler: Any = None
@@ -216,8 +211,6 @@ class Capture(TapListener):
                 self.on_first = None
             self.buffer = self._buffer(event, sample)
             self.buffer.put("x_init", sample)
-            for observer in self.observers:
-                observer.start(event.table, tuple(sample.shape))
         buffer = self.buffer
         if "eps" in buffer.tensors:
             buffer.put("eps", rearrange(event.eps), event.step)
@@ -225,8 +218,6 @@ class Capture(TapListener):
             buffer.put("x0", rearrange(event.x0), event.step)
         if event.step in self.checkpoints:
             buffer.put("x", rearrange(event.sample), self.checkpoints[event.step])
-        for observer in self.observers:
-            observer.step(event.step, rearrange(event.eps), rearrange(event.x0))
         self.done += 1
 
     def after_step(self, event: StepEvent, next_sample: Tensor) -> None:

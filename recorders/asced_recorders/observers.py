@@ -1,48 +1,60 @@
-"""What watches a run while it is recorded: the protocol, without any statistics of its own."""
+"""What watches runs while they are recorded: a protocol, without any statistics of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from asced_stores.observations import SparseCounts
 
+if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from asced_recorders.schedulers import StepTable
+    from asced_stores import TrajectorySpec
+
+
+@dataclass(frozen=True)
+class ObservedBatch:
+    """A batch that was just sampled, in the recorded precision.
+
+    Attributes
+    ----------
+    arrays : mapping of str to ndarray, shape (run, ...)
+        The variables of the store.
+    runs : sequence of int
+        Numbers of the runs.
+    spec : TrajectorySpec
+        Noise levels and attributes.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    runs: Sequence[int]
+    spec: TrajectorySpec
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What an observer has to say about a batch of runs.
+    """What an observer has to say about a batch.
 
     Attributes
     ----------
-    scalars : mapping of str to ndarray, shape (run,)
-        Features of each run; they are kept for every run, recorded in full or not.
-    counts : mapping of str to ndarray of integers
-        Counts of the whole batch, which add up over batches. They are stored sparsely.
+    features : mapping of str to ndarray, shape (run,)
+        One number a run; kept for every run, recorded in full or not.
+    counts : mapping of str to SparseCounts
+        Of the whole batch; they add up over batches.
     keep : ndarray of bool, shape (run,), optional
         Runs whose full trajectory should be kept.
     """
 
-    scalars: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    counts: Mapping[str, NDArray[np.integer[Any]]] = field(default_factory=dict)
+    features: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    counts: Mapping[str, SparseCounts] = field(default_factory=dict)
     keep: NDArray[np.bool_] | None = None
 
 
 class RunObserver(Protocol):
-    """Is told of each step of a batch, and asked at its end what it saw."""
+    """Is shown each batch, in the writer's thread: sampling goes on meanwhile."""
 
-    def start(self, table: StepTable, shape: tuple[int, ...]) -> None:
-        """Begin a batch of runs of this shape (run, [frame,] channel, y, x)."""
-
-    def step(self, step: int, eps: Tensor, x0: Tensor) -> None:
-        """See one noise level: float32 tensors, shape (run, [frame,] channel, y, x)."""
-
-    def finish(self, runs: Sequence[int], seeds: Sequence[int]) -> Observation:
-        """Conclude the batch."""
+    def observe(self, batch: ObservedBatch) -> Observation:
+        """Conclude what is worth keeping of a batch."""

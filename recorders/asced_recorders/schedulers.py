@@ -287,7 +287,7 @@ def _first_order_calls(scheduler: Any, name: str, total: int, begin: int) -> NDA
                 "up assumes the first timestep. Choose another scheduler, for example ddim."
             )
         if scheduler.config.skip_prk_steps:
-            return calls[calls != 1]
+            return np.asarray(calls[calls != 1])
         warm_up = len(scheduler.prk_timesteps)
         if total - warm_up < 1:
             raise InputError("PNDMScheduler with its Runge-Kutta warm-up needs at least 4 steps")
@@ -298,7 +298,7 @@ def _first_order_calls(scheduler: Any, name: str, total: int, begin: int) -> NDA
                 f"{name} was started between two evaluations of one step; give the pipeline a "
                 "strength that falls on a step"
             )
-        return calls[::2]
+        return np.asarray(calls[::2])
     return calls
 
 

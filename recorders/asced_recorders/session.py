@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asced_recorders.capture import FIELDS, RunBuffer
+from asced_recorders.flight import FlightRecorder
 from asced_recorders.schedulers import StepTable
 from asced_recorders.writing import BackgroundWriter
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
@@ -23,6 +24,7 @@ from asced_stores.errors import (
     StoreExistsError,
     StoreNotFoundError,
 )
+from asced_stores.observations import observation_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,6 +132,8 @@ class Session:
         Told each batch and its number of runs when it is committed.
     storage_options : mapping, optional
         For object storage.
+    flight : FlightRecorder, optional
+        Keeps few runs of each batch, and the statistics of all.
 
     Raises
     ------
@@ -149,6 +153,7 @@ class Session:
         depth: int = 2,
         on_commit: Callable[[int, int], None] | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        flight: FlightRecorder | None = None,
     ) -> None:
         from asced_stores.writer import placement
 
@@ -161,6 +166,7 @@ class Session:
         self.rank, self.world_size = placement(rank, world_size)
         self.launch = launch_id(self.rank, self.world_size)
         self.storage_options = storage_options
+        self.flight = flight
         self.store: TrajectoryStore | None = None
         self.writer: BatchWriter | None = None
         self._pending: Iterator[int] | None = None
@@ -273,7 +279,22 @@ class Session:
         assert self.store is not None
         names = {variable.name for variable in self.store.spec.variables}
         wanted = {name: array for name, array in arrays.items() if name in names}
-        self.writer.write_batch(batch, wanted, runs, scalars)
+        if self.flight is None:
+            self.writer.write_batch(batch, wanted, runs, scalars)
+            return
+        flight, size = self.flight, self.store.batch_size
+        if int(runs[0]) == batch * size:
+            flight.clear()
+        flight.add(wanted, [int(run) for run in runs], scalars, self.store.spec)
+        end = (batch + 1) * size if self.runs is None else min((batch + 1) * size, self.runs)
+        if int(runs[-1]) + 1 == end:
+            kept, numbers, facts, seen = flight.finish()
+            place, key = self.store.place, observation_key(batch)
+            if place.exists(key):  # of a writer that died before its marker
+                place.delete(key)
+            place.create(key, [seen.to_bytes()], owner=f"{batch}-{self.rank}-")
+            place.make_durable([key])
+            self.writer.write_batch(batch, kept, numbers, facts)
 
 
 def launch_id(rank: int, world_size: int) -> str:

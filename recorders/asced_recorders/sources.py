@@ -31,6 +31,7 @@ class RunSource(Protocol):
     """Draws batches of runs while a capture listens."""
 
     settings: Settings
+    facts: dict[str, Any]
 
     def known_spec(self) -> TrajectorySpec | None:
         """What a run consists of, if that is known before the first one is drawn."""
@@ -71,6 +72,7 @@ class UnconditionalSource:
         labels: Sequence[int] | None = None,
     ) -> None:
         self.pipe, self.name, self.settings = pipe, name, settings
+        self.facts: dict[str, Any] = {}
         self.steps, self.seed, self.labels = steps, seed, labels
         classes = pipe.unet.config.get("num_class_embeds")
         if classes and not labels:
@@ -97,6 +99,7 @@ class UnconditionalSource:
             "steps": self.steps,
             "seed": self.seed,
             **pipeline_facts(self.pipe, self.pipe.scheduler, table),
+            **self.facts,
         }
         return make_spec(self.settings, table, shape, image_shape, facts)
 
@@ -169,6 +172,7 @@ class PipelineSource:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.pipe, self.name, self.settings = pipe, name, settings
+        self.facts: dict[str, Any] = {}
         self.steps, self.seed, self.prompts = steps, seed, tuple(prompts)
         self.guidance_scale, self.negative_prompt = guidance_scale, negative_prompt
         self.keep_prompts, self.options = keep_prompts, dict(options or {})
@@ -213,6 +217,7 @@ class PipelineSource:
             "seed": self.seed,
             "guidance_scale": self.guidance_scale,
             **pipeline_facts(self.pipe, self.pipe.scheduler, table),
+            **self.facts,
         }
         if self.options:
             facts["call_options"] = {k: str(v) for k, v in self.options.items()}

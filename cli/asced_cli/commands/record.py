@@ -36,6 +36,8 @@ Examples:
 @click.option("--guidance-scale", type=float, help="Where a prompt has none of its own.")
 @click.option("--no-prompts", is_flag=True, help="Leave the prompts out of the store.")
 @click.option("--call-option", multiple=True, metavar="KEY=VALUE", help="As height=512.")
+@click.option("--keep", default="all", show_default=True, help="all, flagged, or sample:P.")
+@click.option("--thresholds", metavar="FILE", help="What --keep flagged goes by.")
 @click.option("--labels", default="", metavar="CLASSES", help="Of a class-conditional model.")
 @click.option("--resume", is_flag=True, help="Go on with a store that was begun.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that exists.")
@@ -87,6 +89,7 @@ def command(**options: Any) -> int | None:
     fields = [name.strip() for name in options.pop("fields").split(",") if name.strip()]
     if fields:
         arguments["fields"] = fields
+    arguments["observers"] = _observers(options["keep"], options.pop("thresholds"))
     with reporter:
         store = record(progress=reporter.tell, **options, **arguments, **loading)
     facts = reporter.facts
@@ -106,6 +109,26 @@ def command(**options: Any) -> int | None:
         ]
         emit(result, as_json=as_json, table=table)
     return None
+
+
+def _observers(keep: str, thresholds: str | None) -> list[Any]:
+    """Statistics of every run, and flags, where not every run is kept."""
+    from asced_stores.errors import InputError
+
+    if keep == "all":
+        if thresholds:
+            raise InputError("--thresholds goes with --keep flagged")
+        return []
+    from asced_analysis.observing import FlagObserver, StatisticsObserver
+
+    found: list[Any] = [StatisticsObserver()]
+    if thresholds:
+        from asced_analysis.thresholds import Thresholds
+
+        found.append(FlagObserver(Thresholds.load(thresholds)))
+    elif keep == "flagged":
+        raise InputError("--keep flagged needs --thresholds, which say what is flagged")
+    return found
 
 
 class _JsonEvents:

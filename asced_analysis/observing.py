@@ -1,0 +1,159 @@
+"""Statistics and flags of every run while it is recorded, and reading them again.
+
+`StatisticsObserver` and `FlagObserver` are shown each sampled batch by the flight recorder
+(``asced record --keep``); `observed_statistics` and `observed_features` read what they left for
+every run, also for those whose trajectory was not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asced_stores.errors import InputError
+from asced_stores.observations import Observations, SparseCounts, read_observations
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from asced_analysis.thresholds import Thresholds
+
+SIGNALS = ("weighted_score", "innovation")
+
+
+class StatisticsObserver:
+    """Counts the dynamics of every run by step, and takes its features.
+
+    Parameters
+    ----------
+    signals : sequence of str
+        Signals whose dynamics are counted.
+    features : bool
+        Take `run_features` too.
+    """
+
+    def __init__(self, signals: Sequence[str] = SIGNALS, *, features: bool = True) -> None:
+        self.signals, self.features = tuple(signals), features
+
+    def observe(self, batch: Any) -> Any:
+        """Look at a batch (`asced_recorders.observers.RunObserver`)."""
+        from asced_analysis.features import run_features
+        from asced_analysis.statistics import counts_of, step_statistics
+
+        ds = batch_dataset(batch)
+        counts = {}
+        for signal in self.signals:
+            found = counts_of(step_statistics(ds, signal, (0.5,)))
+            counts[signal] = SparseCounts(found.keys, found.table)
+            others = np.stack([found.nan, found.infinite], axis=-1)
+            counts[f"{signal}:other"] = SparseCounts(np.arange(2), others)
+        features = {}
+        if self.features:
+            frame = run_features(ds)
+            features = {str(name): frame[name].to_numpy() for name in frame}
+        return _Seen(features, counts, None)
+
+
+class FlagObserver:
+    """Asks for the runs that thresholds flag.
+
+    Parameters
+    ----------
+    thresholds : Thresholds
+    override : bool
+        Use them although they were calibrated on something else.
+    """
+
+    def __init__(self, thresholds: Thresholds, *, override: bool = False) -> None:
+        self.thresholds, self.override = thresholds, override
+
+    def observe(self, batch: Any) -> Any:
+        """Look at a batch (`asced_recorders.observers.RunObserver`)."""
+        from asced_analysis.detection.apply import detect
+
+        found = detect(batch_dataset(batch), self.thresholds, override=self.override)
+        flagged = np.asarray(found["flagged"].values, dtype=bool)
+        return _Seen({"flagged": flagged, "score": found["score"].values}, {}, flagged)
+
+
+class _Seen:
+    """An observation, by shape: this package does not import the recorders."""
+
+    def __init__(self, features: Any, counts: Any, keep: Any) -> None:
+        self.features, self.counts, self.keep = features, counts, keep
+
+
+def batch_dataset(batch: Any) -> xr.Dataset:
+    """A batch in memory as `open_runs` would give it."""
+    import dask.array as da
+    import xarray as xr
+
+    spec = batch.spec
+    variables = {
+        v.name: (("run", *v.dims), da.from_array(batch.arrays[v.name], chunks=-1))
+        for v in spec.variables
+        if v.name in ("eps", "x0", "sample")
+    }
+    coordinates = {
+        "run": np.asarray(batch.runs),
+        "step": np.arange(spec.steps),
+        **{
+            name: ("step", np.asarray(getattr(spec, name), dtype=np.float64))
+            for name in ("timestep", "alpha", "sigma", "log_snr")
+        },
+    }
+    return xr.Dataset(variables, coordinates, attrs=dict(spec.attributes))
+
+
+def observed(path: str) -> Observations:
+    """Observations of all runs of a store, added up.
+
+    Raises
+    ------
+    InputError
+        If the store holds none.
+    """
+    from asced_stores import TrajectoryStore
+
+    total: Observations | None = None
+    for part in read_observations(TrajectoryStore.open(path)):
+        total = part if total is None else total + part
+    if total is None:
+        raise InputError(f"{path} holds no runs yet")
+    return total
+
+
+def observed_features(path: str) -> pd.DataFrame:
+    """Features of every run, one row a run, recorded in full or not."""
+    import pandas as pd
+
+    seen = observed(path)
+    return pd.DataFrame(dict(seen.features), index=pd.Index(seen.runs, name="run")).sort_index()
+
+
+def observed_counts(path: str, signal: str = "weighted_score") -> Any:
+    """Counts of ``|D|`` by step over every run of a store (`asced_analysis.counts.Counts`).
+
+    Parameters
+    ----------
+    path : str
+        Of a store made with ``asced record --keep``.
+    signal : str
+        One that was observed.
+
+    Returns
+    -------
+    Counts
+        With groups ``(step,)``; its ``quantile``, ``median`` and ``mad`` are those of all runs.
+    """
+    from asced_analysis.counts import Counts
+
+    seen = observed(path)
+    if signal not in seen.counts:
+        names = sorted(name for name in seen.counts if ":" not in name)
+        raise InputError(f"{signal!r} was not observed; {', '.join(names) or 'nothing'} was")
+    counts, others = seen.counts[signal], seen.counts[f"{signal}:other"]
+    return Counts("single", counts.keys, counts.table, others.table[..., 0], others.table[..., 1])

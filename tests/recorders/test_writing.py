@@ -1,0 +1,174 @@
+"""The writer in the background: bounded, lossless, and loud when it fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asced_recorders import record
+from asced_recorders.capture import RunBuffer
+from asced_recorders.interruption import FinishBatch
+from asced_recorders.writing import BackgroundWriter
+from asced_stores import TrajectoryStore, open_runs
+from asced_stores.errors import InputError
+
+KEY = (2, 0, 3, (1, 2, 2), "float16", ("eps", "sample"), "cpu")
+
+
+def filled(writer: BackgroundWriter, value: float) -> RunBuffer:
+    buffer = writer.take(lambda: RunBuffer(KEY), KEY)
+    for step in range(2):
+        buffer.put("eps", torch.full((3, 1, 2, 2), value + step), step)
+    buffer.put("sample", torch.full((3, 1, 2, 2), value))
+    return buffer
+
+
+def test_batches_come_in_order_and_none_is_lost() -> None:
+    seen: list[tuple[int, float]] = []
+
+    def write(batch: int, arrays: dict[str, Any], runs: Any, scalars: Any) -> None:
+        time.sleep(0.01)
+        assert arrays["eps"].shape == (3, 2, 1, 2, 2)
+        assert arrays["eps"].dtype == np.float16
+        seen.append((batch, float(arrays["eps"][0, 1, 0, 0, 0])))
+
+    with BackgroundWriter(write) as writer:
+        for batch in range(12):
+            writer.submit(batch, filled(writer, float(batch)), range(3), {})
+    assert seen == [(batch, batch + 1.0) for batch in range(12)]
+
+
+def test_sampling_waits_for_a_slow_disk_and_memory_is_bounded() -> None:
+    gate = threading.Event()
+    made: list[RunBuffer] = []
+
+    def make() -> RunBuffer:
+        made.append(RunBuffer(KEY))
+        return made[-1]
+
+    with BackgroundWriter(lambda *_: gate.wait(), depth=2) as writer:
+        for batch in range(2):
+            writer.submit(batch, writer.take(make, KEY), range(3), {})
+        took = threading.Event()
+
+        def sampler() -> None:
+            writer.give_back(writer.take(make, KEY))
+            took.set()
+
+        thread = threading.Thread(target=sampler)
+        thread.start()
+        assert not took.wait(0.2)  # both buffers wait for the disk
+        gate.set()
+        assert took.wait(5)
+        thread.join()
+    assert len(made) == 2
+
+
+def test_an_error_of_the_disk_is_raised_to_the_sampler() -> None:
+    def write(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = BackgroundWriter(write)
+    writer.submit(0, filled(writer, 0.0), range(3), {})
+    with pytest.raises(OSError, match="No space left") as caught:
+        writer.drain()
+    assert "--resume" in caught.value.__notes__[0]
+    with pytest.raises(OSError, match="No space left"):
+        writer.check()
+    with pytest.raises(OSError, match="No space left"):
+        writer.take(lambda: RunBuffer(KEY), KEY)
+    writer.close(quietly=True)
+
+
+def test_sampling_stops_at_its_next_step_when_the_disk_fails(
+    tiny_pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asced_stores.writer import BatchWriter
+
+    real, steps = BatchWriter.write_batch, []
+
+    def fail(self: BatchWriter, batch: int, *rest: Any) -> Any:
+        if batch == 1:
+            raise OSError(28, "No space left on device")
+        return real(self, batch, *rest)
+
+    monkeypatch.setattr(BatchWriter, "write_batch", fail)
+    forward = type(tiny_pipeline.unet).forward
+
+    def count(self: Any, *rest: Any, **named: Any) -> Any:
+        steps.append(1)
+        time.sleep(0.02)  # the disk fails while a batch is being sampled
+        return forward(self, *rest, **named)
+
+    monkeypatch.setattr(type(tiny_pipeline.unet), "forward", count)
+    path = tmp_path / "runs.zarr"
+    with pytest.raises(OSError, match="No space left"):
+        record(tiny_pipeline, path, runs=20, steps=8, batch_size=2)
+    assert len(steps) < 10 * 8
+    assert TrajectoryStore.open(path).committed_batches() == [0]
+    monkeypatch.undo()
+    record(tiny_pipeline, path, runs=20, steps=8, batch_size=2, resume=True)
+    assert open_runs(path).sizes["run"] == 20
+
+
+def test_the_second_interrupt_does_not_wait() -> None:
+    import os
+    import signal
+
+    notices: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    with FinishBatch(lambda: notices.append(1)) as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        assert interrupt.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert notices == [1]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_ends_after_the_batch(
+    tiny_pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import signal
+
+    def tell(event: dict[str, Any]) -> None:
+        if event["event"] == "batch" and event["batch"] == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    path = tmp_path / "runs.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        record(tiny_pipeline, path, runs=40, steps=6, batch_size=2, progress=tell)
+    done = TrajectoryStore.open(path).committed_batches()
+    assert 1 <= len(done) < 20
+    record(tiny_pipeline, path, runs=40, steps=6, batch_size=2, resume=True)
+    assert open_runs(path).sizes["run"] == 40
+
+
+@pytest.mark.gpu
+def test_cuda_recording_equals_a_recording_without_the_ring(
+    tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    import copy
+
+    pipe = copy.deepcopy(tiny_pipeline).to("cuda")
+    store = record(pipe, tmp_path / "runs.zarr", runs=6, steps=8, batch_size=4)
+    ds = open_runs(store.path)
+    x = ds["alpha"] * ds["x0"].astype("f4") + ds["sigma"] * ds["eps"].astype("f4")
+    np.testing.assert_allclose(x.transpose("run", "step", ...)[:, 0], ds["x_init"], atol=1e-2)
+
+
+def test_a_gap_in_the_settings_is_named() -> None:
+    from asced_recorders.session import Settings
+
+    with pytest.raises(InputError, match="need the field x"):
+        Settings(fields=("eps",), checkpoints=(1,))
