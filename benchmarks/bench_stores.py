@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,31 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def forget(file: Path) -> None:
+    """Have the system drop a file from its cache, so that the next read goes to the disk."""
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+        os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def compare(
-    name: str, raw: Callable[[int], Any], ours: Callable[[int], Any], nbytes: int, pairs: int
+    name: str,
+    raw: Callable[[int], Any],
+    ours: Callable[[int], Any],
+    nbytes: int,
+    pairs: int,
+    *,
+    prepared: bool = False,
 ) -> dict[str, Any]:
-    """Time interleaved pairs, alternating who is first; the first pair warms up."""
+    """Time interleaved pairs, alternating who is first; the first pair warms up.
+
+    With ``prepared``, what is called with the pair's number returns what is to be timed.
+    """
     ratios, times = [], []
     for pair in range(pairs + 1):
         order = (raw, ours) if pair % 2 else (ours, raw)
-        found = [timed(lambda work=work, pair=pair: work(pair)) for work in order]
+        works = [work(pair) if prepared else partial(work, pair) for work in order]
+        found = [timed(work) for work in works]
         one, other = found if pair % 2 else found[::-1]
         if pair:
             ratios.append(one[0] / other[0])
@@ -100,18 +118,24 @@ def bench_writing(folder: Path, name: str, pairs: int, **options: Any) -> dict[s
 
     with store.writer(0, 1) as writer:
 
+        def prepare(work: Callable[[int], Any]) -> Callable[[int], Callable[[], Any]]:
+            """Remove what both wrote in earlier pairs, so that they meet the same memory."""
+
+            def prepared(pair: int) -> Callable[[], Any]:
+                for old in folder.glob(f"raw-*-{pair - 1}.npy"):
+                    old.unlink()
+                for key in store.shard_keys(pair - 1).values() if pair else ():
+                    store.place.delete(key)
+                return partial(work, pair)
+
+            return prepared
+
         def ours(pair: int) -> None:
             writer.write_batch(pair, arrays)
 
-        def both(pair: int, work: Callable[[int], None]) -> None:
-            if pair:  # old files are removed outside the clock of the next pair
-                for old in folder.glob(f"raw-*-{pair - 2}.npy"):
-                    old.unlink()
-            work(pair)
-
         nbytes = sum(array.nbytes for array in arrays.values())
         label = f"write a batch of {batch_size} x {name} x {STEPS}"
-        result = compare(label, lambda p: both(p, raw), ours, nbytes, pairs)
+        result = compare(label, prepare(raw), prepare(ours), nbytes, pairs, prepared=True)
     for old in folder.glob("raw-*.npy"):
         old.unlink()
     shutil.rmtree(path)
@@ -167,8 +191,34 @@ def bench_reading(folder: Path, name: str, pairs: int, **options: Any) -> list[d
     def one_step(pair: int) -> Any:
         return store.read("eps", steps=pair % STEPS)
 
+    def cold(work: Callable[[int], Any]) -> Callable[[int], Any]:
+        def prepare(pair: int) -> Callable[[], Any]:
+            forget(plain)
+            for file in path.glob("eps/c/**/0"):
+                if file.is_file():
+                    forget(file)
+            return lambda: work(pair)
+
+        return prepare
+
     step = f"one step of {runs} runs, {name}"
     found = [
+        compare(
+            f"read one run from disk, {name}",
+            cold(raw_run),
+            cold(one_run),
+            run_bytes,
+            pairs,
+            prepared=True,
+        ),
+        compare(
+            f"read from disk {step}",
+            cold(raw_step),
+            cold(one_step),
+            step_bytes,
+            pairs,
+            prepared=True,
+        ),
         compare(f"read one run, {name}", raw_run, one_run, run_bytes, pairs),
         compare(f"read {step}", raw_step, one_step, step_bytes, pairs),
         compare(f"read one run by Dask, {name}", raw_run, dask_run, run_bytes, pairs),
@@ -293,6 +343,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="five pairs, no layouts")
     parser.add_argument("--layouts", action="store_true", help="only the choice of inner chunks")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, help="only these, no other rows")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--folder", type=Path, help="a folder on the disk to be measured")
     parser.add_argument("--memory-task", nargs=3, help=argparse.SUPPRESS)
@@ -302,19 +353,33 @@ def main() -> None:
         memory_task(task, Path(path), int(runs))
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        for row in rows(Path(name), quick=arguments.quick, layouts=arguments.layouts):
+        found = rows(
+            Path(name),
+            quick=arguments.quick,
+            layouts=arguments.layouts,
+            shapes=arguments.shapes,
+        )
+        for row in found:
             print(json.dumps(row) if arguments.json else _line(row), flush=True)
 
 
-def rows(folder: Path, *, quick: bool = False, layouts: bool = False) -> Iterator[dict[str, Any]]:
+def rows(
+    folder: Path,
+    *,
+    quick: bool = False,
+    layouts: bool = False,
+    shapes: list[str] | None = None,
+) -> Iterator[dict[str, Any]]:
     """Yield row by row."""
     pairs = 5 if quick else 30
     if layouts:
         yield from bench_layouts(folder, pairs)
         return
-    for shape in reversed(SHAPES):
+    for shape in shapes or reversed(SHAPES):
         yield bench_writing(folder, shape, pairs)
         yield from bench_reading(folder, shape, pairs)
+    if shapes:
+        return
     yield from bench_memory(folder, 128 if quick else 256)
     yield from bench_opening(folder, (100, 1000) if quick else (100, 1000, 10000))
 

@@ -143,7 +143,7 @@ def _lazy(
     chunks = (runs, *((n,) for n in layout.variable.shape))
     meta = np.empty((0,) * lazy.ndim, layout.dtype)
     name = f"{layout.variable.name}-{_token(store, layout, index)}"
-    return dask.array.from_array(lazy, chunks=chunks, name=name, meta=meta)
+    return dask.array.from_array(lazy, chunks=chunks, name=name, meta=meta)  # type: ignore[no-untyped-call]
 
 
 def _token(store: TrajectoryStore, layout: ArrayLayout, index: RunIndex) -> str:

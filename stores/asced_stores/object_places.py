@@ -197,6 +197,9 @@ class ObjectReader:
         self._key = key
         self._url = url
 
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Nothing: the requests themselves go out together."""
+
     def read_into(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
         """Fill buffers; see `asced_stores.places.Reader`."""
         with _explained(self._url, self._key):

@@ -34,6 +34,10 @@ class Reader(Protocol):
     group: int
     """Bytes that are best asked for at once."""
 
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Announce offsets and lengths that will be read soon."""
+        ...
+
     def read_into(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
         """Fill buffers.
 

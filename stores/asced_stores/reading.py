@@ -85,6 +85,7 @@ def _read_part(
     index = read_index(bytes(tail), layout, where)
     if (index[..., 0][index[..., 0] != ABSENT] > 1 << 62).any():
         raise DamagedBatchError(f"the index of {where} names a place beyond its end")
+    reader.expect(_ranges(index, layout, rows, columns))
     pending = _Pending(reader, where)
     for row in range(rows.start, rows.stop, layout.inner[0]):
         for column in range(columns.start, columns.stop, layout.inner[1]):
@@ -106,6 +107,19 @@ def _read_part(
         return part
     out[...] = part
     return out
+
+
+def _ranges(
+    index: NDArray[np.uint64], layout: ArrayLayout, rows: slice, columns: slice
+) -> list[tuple[int, int]]:
+    """Offsets and lengths of the chunks of a part, those that lie side by side as one."""
+    (runs, steps), length = layout.inner[:2], layout.chunk_nbytes + 4
+    part = index[rows.start // runs : rows.stop // runs, columns.start // steps :]
+    offsets = part[:, : columns.stop // steps - columns.start // steps, 0].reshape(-1)
+    offsets = offsets[offsets != ABSENT].astype(np.int64)
+    starts = np.flatnonzero(np.diff(offsets, prepend=-length - 1) != length)
+    counts = np.diff(starts, append=len(offsets))
+    return [(int(offsets[s]), int(n) * length) for s, n in zip(starts, counts, strict=True)]
 
 
 class _Pending:
@@ -213,7 +227,7 @@ class RunReader:
             try:
                 for batch, rows in groups:
                     pending.append((batch, rows, pool.submit(self._read, batch, rows)))
-                    if len(pending) > self.threads:
+                    if len(pending) >= self.threads:
                         yield self._finish(*pending.pop(0))
                 while pending:
                     yield self._finish(*pending.pop(0))

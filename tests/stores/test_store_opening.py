@@ -161,7 +161,7 @@ def test_ten_thousand_sealed_batches_open_in_two_seconds(tmp_path: Path) -> None
     start = time.perf_counter()
     dataset = open_runs(tmp_path / "many.zarr")
     assert time.perf_counter() - start < 2
-    assert dataset["eps"].numblocks[0] == dataset.sizes["run"] == 10_000
+    assert dataset["eps"].data.numblocks[0] == dataset.sizes["run"] == 10_000
 
 
 @pytest.mark.slow
@@ -175,7 +175,9 @@ def test_memory_is_flat_as_runs_grow(tmp_path: Path, task: str) -> None:
             command += [str(tmp_path / "memory.zarr"), str(runs)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
         peaks.append(float(done.stdout))
-    assert peaks[1] < 1.15 * peaks[0] + 10
+    batch = 32 * 25 * 4 * 64 * 64 * 2 * 2 / 2**20
+    assert peaks[0] < 100 + 4 * batch
+    assert peaks[1] < peaks[0] + batch  # eight batches, then thirty-two
 
 
 def test_opening_another_zarr_or_a_file(tmp_path: Path) -> None:
