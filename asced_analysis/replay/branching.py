@@ -177,7 +177,7 @@ def _sample(
             masks=given,
             flagged=flagged,
             scores=scores,
-            x0=earlier_x0(recording, batch, one.step, pipe.unet.device),
+            x0=earlier_x0(recording, batch, one.step, pipe.device),
         )
         samples.append(
             resample_from(
@@ -217,7 +217,7 @@ def entering_samples(
     """Samples entering chosen steps: from checkpoints, else from one uncorrected pass."""
     recorded = set(recording.spec.checkpoints)
     found = {
-        step: torch.from_numpy(recording.checkpoint(batch, step)).to(pipe.unet.device)
+        step: torch.from_numpy(recording.checkpoint(batch, step)).to(pipe.device)
         for step in steps & recorded
     }
     missing = steps - recorded

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.strategy import Strategy
+from asced_analysis.replay.calls import Call
 from asced_analysis.replay.planning import Plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import earlier_x0, resample
@@ -39,6 +40,8 @@ class Job:
     thresholds : Thresholds or None
     grow : int or None
     soft : int
+    call : callable or None
+        Repeats the call of a pipeline that is not our own loop's.
     """
 
     recording: Recording
@@ -51,6 +54,7 @@ class Job:
     thresholds: Thresholds | None = None
     grow: int | None = None
     soft: int = 0
+    call: Call | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,7 +72,9 @@ class Job:
             "evaluations": np.full(count, float(steps - self.begin)),
         }
         if self.strategy.name == "none":
-            return resample(self.recording, batch, self.pipe, start=self.begin), facts
+            return resample(
+                self.recording, batch, self.pipe, start=self.begin, call=self.call
+            ), facts
         if not self.strategy.in_loop:
             return self._second_pass(batch, facts)
         corrector = self.corrector()
@@ -76,9 +82,16 @@ class Job:
         if self.plan is not None:
             masks, flagged, scores = self.plan.of(batch, self.shape)
             given = {"masks": masks, "flagged": flagged, "scores": scores}
-        before = earlier_x0(self.recording, batch, self.begin, self.pipe.unet.device)
+        before = earlier_x0(self.recording, batch, self.begin, self.pipe.device)
         corrector.assign(batch.runs, x0=before, **given)
-        samples = resample(self.recording, batch, self.pipe, start=self.begin, corrector=corrector)
+        samples = resample(
+            self.recording,
+            batch,
+            self.pipe,
+            start=self.begin,
+            corrector=corrector,
+            call=self.call,
+        )
         facts["mask"] = np.stack([report.mask for report in corrector.report]).astype(np.uint8)
         facts["flagged"] = np.array([report.flagged for report in corrector.report])
         facts["score"] = np.array([report.score for report in corrector.report])

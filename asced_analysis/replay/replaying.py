@@ -17,11 +17,12 @@ from asced_analysis.correction.corrector import (
     strategy_of,
 )
 from asced_analysis.correction.strategy import Strategy
+from asced_analysis.replay.calls import Call
 from asced_analysis.replay.environment import differences, matching_pipeline, recorded_threads
 from asced_analysis.replay.jobs import Facts, Job
 from asced_analysis.replay.planning import Plan, control_plan, detect_recorded, given_plan
 from asced_analysis.replay.recording import Batch, Recording
-from asced_analysis.replay.sampling import check_start, table_of
+from asced_analysis.replay.sampling import check_start, schedule_of
 from asced_analysis.thresholds import Thresholds, fingerprint_of
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
 from asced_stores.errors import InputError
@@ -38,6 +39,7 @@ def replay(
     start: Literal["init"] | int = "init",
     control: Control | None = None,
     pipeline: Any = None,
+    call: Call | None = None,
     masks: Any = None,
     step: int | None = None,
     seed: int | None = None,
@@ -67,6 +69,10 @@ def replay(
         Correct the same runs at the wrong place.
     pipeline : DiffusionPipeline or str, optional
         By default the one that the store names.
+    call : callable, optional
+        ``call(pipe, batch)`` repeats the recorded call of a pipeline that takes prompts or other
+        options, where the store does not hold them all: ``batch.seeds``, ``batch.runs`` and
+        ``batch.scalars`` say what was sampled together.
     masks : mapping of run to bool array (y, x), or bool array (run, y, x), optional
         Masks from outside; runs with an empty mask are left alone.
     step : int, optional
@@ -119,7 +125,7 @@ def replay(
         )
     pipe = matching_pipeline(recording.attributes, pipeline)
     with recorded_threads(recording.attributes):
-        table = table_of(pipe, recording.steps)
+        table = schedule_of(pipe, recording)
         target = correction_step(thresholds, table) if step is None else step
         if chosen.name == "none" and isinstance(start, int):
             target = max(target, start)
@@ -136,6 +142,7 @@ def replay(
             seed=_seed(thresholds, seed),
             grow=grow,
             soft=soft,
+            call=call,
         )
         conditions = differences(recording.attributes, pipe)
         twin = TrajectoryStore.create(

@@ -11,8 +11,14 @@ from torch import Tensor
 
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.strategy import Strategy
+from asced_analysis.replay.calls import Call, call_again
 from asced_analysis.replay.recording import Batch, Recording
-from asced_recorders.sampling import run_generators, sample_shape, sample_unconditional
+from asced_recorders.sampling import (
+    is_unconditional,
+    run_generators,
+    sample_shape,
+    sample_unconditional,
+)
 from asced_recorders.schedulers import StepTable, step_table
 from asced_recorders.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
@@ -22,6 +28,29 @@ def table_of(pipe: Any, steps: int) -> StepTable:
     """Schedule of the pipeline's scheduler with so many steps."""
     pipe.scheduler.set_timesteps(steps)
     return step_table(pipe.scheduler)
+
+
+def schedule_of(pipe: Any, recording: Recording) -> StepTable:
+    """Schedule of a recording: set anew for our own loop, as recorded for a pipeline's.
+
+    A pipeline sets its schedule when it is called, with options that are its own affair; whether an
+    edit is allowed is then checked in the loop.
+    """
+    if is_unconditional(pipe):
+        return table_of(pipe, recording.steps)
+    spec = recording.spec
+    return StepTable(
+        timestep=np.asarray(spec.timestep),
+        alpha=np.asarray(spec.alpha),
+        sigma=np.asarray(spec.sigma),
+        log_snr=spec.log_snr,
+        prediction_type=str(recording.attributes.get("prediction_type")),
+        sigma_data=float(recording.attributes.get("sigma_data") or 0.5),
+        calls=np.arange(recording.steps),
+        editable=np.ones(recording.steps, np.bool_),
+        resumable=False,
+        scheduler_class=str(recording.attributes.get("scheduler_class")),
+    )
 
 
 def check_start(
@@ -84,6 +113,7 @@ def resample(
     start: int = 0,
     corrector: Corrector | None = None,
     listener: TapListener | None = None,
+    call: Call | None = None,
 ) -> NDArray[np.float32]:
     """Sample a batch again; the corrector, if any, has been told its runs.
 
@@ -100,6 +130,8 @@ def resample(
         Edits; also what must be edited right at the start.
     listener : TapListener, optional
         Instead of a corrector.
+    call : callable, optional
+        Repeats the call of a pipeline that is not our own loop's; see `calls.call_again`.
 
     Returns
     -------
@@ -107,6 +139,10 @@ def resample(
     """
     steps = recording.steps
     watch: TapListener | None = corrector if corrector is not None else listener
+    if not is_unconditional(pipe):
+        if start:
+            raise InputError(f"{type(pipe).__name__} cannot begin at a checkpoint: start at init")
+        return call_again(recording, batch, pipe, watch, call)
     if start == 0:
         x_init = torch.from_numpy(recording.read(batch, "x_init"))
         generators = random_states(recording, batch, pipe)
@@ -119,7 +155,7 @@ def resample(
             labels=class_labels(batch),
         )
         return out.cpu().numpy()
-    x_start = torch.from_numpy(recording.checkpoint(batch, start)).to(pipe.unet.device)
+    x_start = torch.from_numpy(recording.checkpoint(batch, start)).to(pipe.device)
     return resample_from(
         recording, batch, pipe, x_start, start, corrector=corrector, listener=watch
     )

@@ -1,0 +1,126 @@
+"""Pipelines that are called, not looped over: the recorded call once more, with a listener."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asced_analysis.replay.recording import Batch, Recording
+from asced_recorders.layouts import Images, Layout, layout_of
+from asced_recorders.sampling import run_generators
+from asced_recorders.tap import ListenerChain, StepEvent, Tap, TapListener
+from asced_stores.errors import InputError
+
+Call = Callable[[Any, Batch], Any]
+TOLERANCE = 1e-2
+
+
+class Ends(TapListener):
+    """Checks that a run begins with the recorded noise, and keeps its end."""
+
+    def __init__(self, x_init: NDArray[np.float32], layout: Layout) -> None:
+        self.x_init = torch.from_numpy(x_init)
+        self.layout = layout
+        self.end: Tensor | None = None
+
+    def before_step(self, event: StepEvent) -> None:
+        """Compare the first sample with the recorded one."""
+        if event.step:
+            return
+        found = self.layout.rearrange(event.sample).float().cpu()
+        if found.shape != self.x_init.shape or not torch.allclose(
+            found, self.x_init, rtol=TOLERANCE, atol=TOLERANCE
+        ):
+            raise InputError(
+                "the call did not begin with the recorded noise: give the seeds, size and options "
+                "of the recording (replay(..., call=...))"
+            )
+
+    def after_step(self, event: StepEvent, next_sample: Tensor) -> None:
+        """Keep the end."""
+        if event.step + 1 == event.steps:
+            self.end = self.layout.rearrange(next_sample).float().cpu()
+
+
+def recorded_arguments(recording: Recording, batch: Batch, pipe: Any) -> dict[str, Any]:
+    """Arguments of the recorded call, as far as the store knows them.
+
+    Raises
+    ------
+    InputError
+        Where the recording was made with options or prompts that the store does not hold.
+    """
+    attributes, takes = recording.attributes, inspect.signature(type(pipe).__call__).parameters
+    if attributes.get("call_options"):
+        raise InputError(
+            f"the recording was made with {', '.join(attributes['call_options'])}: repeat the call "
+            "with replay(..., call=lambda pipe, batch: pipe(...))"
+        )
+    arguments: dict[str, Any] = {
+        "num_inference_steps": int(attributes.get("steps", recording.steps)),
+        "generator": run_generators([int(seed) for seed in batch.seeds]),
+    }
+    scale = np.asarray(batch.scalars.get("guidance_scale", np.nan), np.float64).reshape(-1)
+    if "guidance_scale" in takes and np.isfinite(scale).all():
+        arguments["guidance_scale"] = float(scale[0])
+    if "output_type" in takes:
+        arguments["output_type"] = "latent" if hasattr(pipe, "vae") else "np"
+    if "prompt" in takes:
+        prompts = [str(prompt) for prompt in batch.scalars.get("prompt", [])]
+        if not any(prompts):
+            raise InputError(
+                "the store does not hold the prompts: repeat the call with "
+                "replay(..., call=lambda pipe, batch: pipe(...))"
+            )
+        arguments["prompt"] = prompts
+    elif "class_labels" in takes:
+        arguments["class_labels"] = [int(label) for label in batch.scalars["label"]]
+    elif "batch_size" in takes:
+        arguments["batch_size"] = len(batch.runs)
+    return {name: value for name, value in arguments.items() if name in takes}
+
+
+def call_again(
+    recording: Recording,
+    batch: Batch,
+    pipe: Any,
+    listener: TapListener | None,
+    call: Call | None = None,
+) -> NDArray[np.float32]:
+    """Call a pipeline for a recorded batch, and return the ends of its runs.
+
+    Parameters
+    ----------
+    recording : Recording
+    batch : Batch
+    pipe : DiffusionPipeline
+    listener : TapListener or None
+        For example a corrector.
+    call : callable, optional
+        ``call(pipe, batch)`` repeats the recorded call; ``batch.seeds`` and ``batch.scalars`` say
+        what it was. By default it is made from what the store knows.
+    """
+    signature = inspect.signature(type(pipe).__call__).parameters
+    bound = {name: parameter.default for name, parameter in signature.items()}
+    arguments = {} if call is not None else recorded_arguments(recording, batch, pipe)
+    layout = layout_of(pipe, {**bound, **arguments})
+    if listener is not None and type(layout) not in (Layout, Images):
+        raise InputError(
+            f"the samples of {type(pipe).__name__} are packed or doubled while it runs: it can be "
+            "replayed without a correction only"
+        )
+    ends = Ends(recording.read(batch, "x_init"), layout)
+    with Tap(pipe, ends if listener is None else ListenerChain(listener, ends)):
+        if call is not None:
+            call(pipe, batch)
+        else:
+            pipe(**arguments)
+    if ends.end is None:
+        raise InputError("the call did not come to the recorded schedule's end")
+    return ends.end.numpy()
