@@ -26,7 +26,7 @@ from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
-OPENING = Cleanup("opening", min_width=0.04)
+OPENING = Cleanup("opening", min_width=0.12)
 COMPONENTS = Cleanup("components", min_area=100 / 256**2, min_width=5 / 256)
 NO_CLEANUP = Cleanup("none")
 UNCALIBRATED = Guarantee("none", 0.5, False, None, "run", "none", 0, 0, 0, None, None, None)
@@ -78,6 +78,16 @@ def default_parameters(variant: str, given: dict[str, Any]) -> tuple[dict[str, A
     return {**defaults, **given}, cleanup
 
 
+def as_fractions(given: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Sizes of 1 and more are pixels of the recorded image: express them as fractions of it."""
+    height, width = shape[-2:]
+    whole = {"min_area": height * width, "min_width": min(height, width)}
+    return {
+        name: value / whole[name] if name in whole and value >= 1 else value
+        for name, value in given.items()
+    }
+
+
 def fit_variant(
     source: Source,
     variant: str,
@@ -106,7 +116,7 @@ def fit_variant(
     Thresholds, Population or None
         The population only where the variant stands on a grid.
     """
-    given, cleanup = default_parameters(variant, parameters)
+    given, cleanup = default_parameters(variant, as_fractions(parameters, source.sample_shape))
     first, last = window
     steps = source.steps
     grid = (source.log_snr[first], source.log_snr[last])

@@ -154,7 +154,9 @@ def untrained_stream(
         source.sigma,
         source.log_snr,
     )
-    maps = calibrated.Parameters(resolution=given.resolution, floor=given.floor, blur=0.0)
+    maps = calibrated.Parameters(
+        resolution=given.resolution, floor=given.floor, blur=0.0, by_position=False
+    )
     batches = source.batches(("x0",), steps=(signal.first_step, signal.last_step), only=fit)
     population = fit_population(batches, signal, maps)
     return outcome.Stream(

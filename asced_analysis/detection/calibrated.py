@@ -50,7 +50,9 @@ class Parameters:
     min_width : int
         Side of the opening, in map cells.
     by_position : bool
-        Location and scale for every place of the map instead of one for all.
+        Location and scale for every place of the map instead of one for all: convolutions pad with
+        zeros, so corners change more than the middle in every run, and one scale for all flags
+        little else.
     """
 
     signal: SignalName = "predicted_x0"
@@ -58,10 +60,10 @@ class Parameters:
     blur: float = 1 / 32
     floor: float = 2e-3
     contrast: Literal["none", "local"] = "none"
-    join: Literal["peak", "persistent", "mean"] = "peak"
+    join: Literal["peak", "persistent", "mean"] = "mean"
     direction: Literal["high", "low", "both"] = "high"
     min_width: int = 2
-    by_position: bool = False
+    by_position: bool = True
 
     def __post_init__(self) -> None:
         """Check names and sizes."""

@@ -57,7 +57,7 @@ def test_a_port_in_javascript_passes_the_bundle(
 def test_a_wrong_port_fails_the_bundle(store: Path, tmp_path: Path) -> None:
     bundle = export_bundle(calibrate(store, false_alarm_rate=0.2), tmp_path / "bundle")
     content = json.loads((bundle / "thresholds.json").read_text())
-    content["levels"]["location"][0] += 1.0
+    content["levels"]["location"] = (np.asarray(content["levels"]["location"]) + 1.0).tolist()
     (bundle / "thresholds.json").write_text(json.dumps(content))
     result = subprocess.run(["node", str(PORT), str(bundle)], capture_output=True, check=False)
     assert result.returncode == 1
