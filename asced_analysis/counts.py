@@ -34,7 +34,7 @@ RELATIVE_ERROR: Mapping[str, float] = {"half": 0.0, "single": 2.0**-11}
 _SHIFT = 12  # of a float32 pattern; 11 bits of mantissa stay
 _INFINITY = {"half": 0x7C00, "single": 0x7F800000 >> _SHIFT}
 _SPAN = {"half": 1 << 15, "single": 1 << (31 - _SHIFT)}  # keys of one sign, NaN included
-_SHIFTS = {"half": 0, "single": _SHIFT}
+_SHIFTS: Mapping[str, Any] = {"half": np.uint16(0), "single": np.uint32(_SHIFT)}
 _MAGNITUDE = {"half": np.uint16(0x7FFF), "single": np.uint32(0x7FFFFFFF)}
 _BLOCK = 1 << 10  # neighbouring keys that are kept or left out together
 _NOTHING = (1 << 32, -1)  # range of patterns that were seen
@@ -306,12 +306,12 @@ class Tally:
         magnitude, keys = self._buffers(pattern)
         np.bitwise_and(pattern, _MAGNITUDE[self._kind], out=magnitude)
         chosen = magnitude if self._sides == 1 else pattern
-        np.right_shift(chosen, chosen.dtype.type(_SHIFTS[self._kind]), out=keys, casting="unsafe")
+        np.right_shift(chosen, _SHIFTS[self._kind], out=keys, casting="unsafe")
         np.add.at(self._scratch[group], keys, _ONE)
         # which part of the table was touched: two passes here (0.2 ns a value) are cheaper than
         # searching all of it in the end. Zero wraps to the largest number, and is looked up apart
         most = int(magnitude.max())
-        magnitude -= magnitude.dtype.type(1)
+        np.subtract(magnitude, 1, out=magnitude)
         self._range = (min(self._range[0], int(magnitude.min())), max(self._range[1], most))
 
     def _buffers(self, pattern: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
@@ -326,7 +326,7 @@ class Tally:
         """The counts so far; the tally is empty afterwards."""
         groups = self._scratch.shape[0]
         blocks = self._scratch.reshape(groups, self._sides, -1, _BLOCK)
-        shift, (least, most) = _SHIFTS[self._kind] + 10, self._range
+        shift, (least, most) = int(_SHIFTS[self._kind]) + 10, self._range
         inside = np.arange(min(least >> shift, blocks.shape[2]), (most >> shift) + 1)
         touched = inside[blocks[:, :, inside].max(axis=-1).any(axis=(0, 1))]
         if blocks[:, :, 0].any() and (not touched.size or touched[0]):

@@ -145,7 +145,7 @@ def rank_runs(
     known = features[finite]
     if len(known) < 10:
         raise InputError(f"{len(known)} runs with finite features; outliers need at least 10")
-    pipeline = outlier_pipeline(model) if isinstance(model, str) else model
+    pipeline = model if isinstance(model, Pipeline) else outlier_pipeline(model)
     pipeline.fit(known)
     centre = known.median()
     spread = 1.4826 * (known - centre).abs().median()

@@ -53,7 +53,8 @@ def test_order_statistics_of_float32_numbers_keep_the_stated_error(values, signe
     found = count(values, "single", signed=signed).quantile(exact)
     # numbers below the smallest normal one share the bin of zero
     tiny = np.finfo(np.float32).tiny
-    assert np.all(np.abs(found.T - wide) <= RELATIVE_ERROR["single"] * np.abs(wide) + tiny)
+    slack = tiny + 1e-15 * np.abs(wide).max(axis=-1, keepdims=True)  # of the ranks themselves
+    assert np.all(np.abs(found.T - wide) <= RELATIVE_ERROR["single"] * np.abs(wide) + slack)
 
 
 @settings(max_examples=30, deadline=None)
