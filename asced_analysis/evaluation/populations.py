@@ -1,0 +1,127 @@
+"""Quality of a population before and after: Frechet distance, precision, recall, realism."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.evaluation.intervals import Counts, bootstrap, mean_estimate
+from asced_analysis.realism.distances import (
+    inside_manifold,
+    neighbour_radii,
+    weighted_frechet_distance,
+)
+from asced_analysis.realism.local import RealismModel
+
+RESAMPLES = 200  # each costs an eigenvalue decomposition
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What the figures of one population are computed from.
+
+    Attributes
+    ----------
+    vectors : float32 array, shape (n, d)
+    realism : float64 array, shape (n,)
+        Mean local distance of each run.
+    realistic : bool array, shape (n,)
+        Whether a run lies within the manifold of real images (precision).
+    covered : bool array, shape (real, n)
+        Whether each real image lies within the ball of each run (recall).
+    """
+
+    vectors: NDArray[np.float32]
+    realism: NDArray[np.float64]
+    realistic: NDArray[np.bool_]
+    covered: NDArray[np.bool_]
+
+
+Statistic = Callable[[Quality, RealismModel, Counts], float]
+
+
+def quality_of(
+    vectors: NDArray[np.float32],
+    realism: NDArray[np.float64],
+    model: RealismModel,
+    real_radii: NDArray[np.float32],
+    neighbours: int,
+) -> Quality:
+    """Place a population against the judge's real images."""
+    radii = neighbour_radii(vectors, neighbours)
+    covered = np.concatenate(
+        [
+            _within(model.vectors[begin : begin + 512], vectors, radii)
+            for begin in range(0, len(model.vectors), 512)
+        ]
+    )
+    realistic = inside_manifold(vectors, model.vectors, real_radii)
+    return Quality(vectors, realism, realistic, covered)
+
+
+def _within(
+    queries: NDArray[Any], support: NDArray[Any], radii: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Whether each query lies in the ball around each support vector."""
+    squared = (queries**2).sum(1)[:, None] + (support**2).sum(1) - 2 * (queries @ support.T)
+    return np.asarray(squared <= radii)
+
+
+def _frechet(quality: Quality, model: RealismModel, counts: Counts) -> float:
+    """Frechet distance with each run so many times."""
+    return weighted_frechet_distance(quality.vectors, counts, model.mean, model.covariance)
+
+
+def _recall(quality: Quality, model: RealismModel, counts: Counts) -> float:
+    """Share of real images in the ball of any run that was drawn."""
+    return float(quality.covered[:, counts > 0].any(1).mean())
+
+
+def _change(
+    of: Statistic, before: Quality, after: Quality, model: RealismModel, counts: Counts
+) -> float:
+    """Difference of a figure between two populations of the same runs."""
+    return of(after, model, counts) - of(before, model, counts)
+
+
+OF_SETS: dict[str, Statistic] = {"frechet_distance": _frechet, "recall": _recall}
+
+
+def estimates(quality: Quality, model: RealismModel) -> dict[str, Any]:
+    """Figures of one population, with bootstrap intervals over runs."""
+    runs = len(quality.vectors)
+    figures: dict[str, Any] = {
+        name: bootstrap(partial(statistic, quality, model), runs, resamples=RESAMPLES).to_dict()
+        for name, statistic in OF_SETS.items()
+    }
+    figures["precision"] = mean_estimate(quality.realistic).to_dict()
+    figures["local_realism"] = mean_estimate(quality.realism).to_dict()
+    return figures
+
+
+def compare(before: Quality, after: Quality, model: RealismModel) -> dict[str, Any]:
+    """Figures before and after, and their change, with paired bootstrap intervals over runs."""
+    runs = len(before.vectors)
+    first, second = estimates(before, model), estimates(after, model)
+    change = {
+        name: bootstrap(
+            partial(_change, statistic, before, after, model),
+            runs,
+            resamples=RESAMPLES,
+        ).to_dict()
+        for name, statistic in OF_SETS.items()
+    }
+    for name, old, new in (
+        ("precision", before.realistic, after.realistic),
+        ("local_realism", before.realism, after.realism),
+    ):
+        change[name] = mean_estimate(new.astype(np.float64) - old.astype(np.float64)).to_dict()
+    return {
+        name: {"before": first[name], "after": second[name], "change": change[name]}
+        for name in first
+    }
