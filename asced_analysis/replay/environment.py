@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import torch
 
+from asced_recorders.scheduler_names import recorded_scheduler
 from asced_stores.errors import InputError
 
 NOT_IN_JSON = ("inf", "-inf", "nan")  # recorded as text: DPM++ clips log-SNR at -inf
@@ -58,21 +60,13 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
 
 def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:
     """Return the pipeline with the recorded scheduler; the one given keeps its own."""
-    import diffusers
-
     name = attributes.get("scheduler_class")
     if not name:
         return pipe
-    kind = getattr(diffusers, str(name), None)
-    if kind is None:
-        raise InputError(
-            f"the installed diffusers {diffusers.__version__} has no {name}, with which the store "
-            "was recorded"
-        )
     twin = copy.copy(pipe)
     config = dict(attributes.get("scheduler_config") or {})
     config |= {key: float(value) for key, value in config.items() if value in NOT_IN_JSON}
-    twin.scheduler = kind.from_config(config)
+    twin.scheduler = recorded_scheduler(str(name), config)
     return twin
 
 
@@ -97,11 +91,9 @@ def differences(attributes: Mapping[str, Any], pipe: Any) -> list[str]:
     list of str
         Empty where a replay is expected to be bit-exact.
     """
-    import diffusers
-
     found: list[str] = []
     versions = attributes.get("versions") or {}
-    for name, here in (("torch", torch.__version__), ("diffusers", diffusers.__version__)):
+    for name, here in (("torch", torch.__version__), ("diffusers", version("diffusers"))):
         if name in versions and versions[name] != here:
             found.append(f"{name} {here} instead of {versions[name]}")
     device, recorded = pipe.device.type, attributes.get("device")

@@ -84,6 +84,25 @@ def make_scheduler(name: str | None, current: Any, options: Mapping[str, Any] | 
         raise InputError(f"{class_name} cannot be built: {first}") from error
 
 
+def recorded_scheduler(class_name: str, config: Mapping[str, Any]) -> Any:
+    """Build a scheduler as a store's attributes describe it.
+
+    Raises
+    ------
+    InputError
+        If the installed diffusers has no such class.
+    """
+    import diffusers
+
+    kind = getattr(diffusers, class_name, None)
+    if kind is None:
+        raise InputError(
+            f"the installed diffusers {diffusers.__version__} has no {class_name}, with which the "
+            "store was recorded; install the version that the store's attributes name"
+        )
+    return kind.from_config(dict(config))
+
+
 def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
     """Read ``key=value`` pairs; values are JSON where they can be, else text.
 

@@ -24,10 +24,9 @@ MAY_IMPORT = {
     "asced_cli": {"asced_stores", "asced_recorders", "asced_analysis"},
 }
 RECORDERS_ONLY_IN = ("correction", "replay")
-TORCH_ONLY_IN = ("correction", "replay", "realism", "calibration/outcome", "detection/outcome")
-# Array code meets torch tensors through array_api_compat and a back end each (one kernel, two
-# callers); export writes a torch program.
-TORCH_BACK_ENDS = ("detection/primitives", "detection/torch", "export/")
+TORCH_ONLY_IN = ("correction", "replay", "realism", "calibration/outcome")
+# Export writes a torch program. Array kernels meet tensors through array_api_compat alone.
+TORCH_BACK_ENDS = ("export/",)
 
 
 def _imports(path: Path) -> Iterator[tuple[str, bool]]:
@@ -100,12 +99,3 @@ def test_analysis_imports_neither_torch_nor_diffusers_nor_click() -> None:
 def test_a_corrector_loads_no_storage_and_no_statistics() -> None:
     loaded = _loaded_after("from asced_analysis.correction import Corrector")
     assert not loaded & {"zarr", "xarray", "dask", "sklearn"}
-
-
-def test_every_module_stays_readable() -> None:
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for _, path in _files()
-        if (lines := len(path.read_text().splitlines())) > 450
-    }
-    assert not long, f"files over 450 lines are two files: {long}"

@@ -99,8 +99,13 @@ def command(
         phases = segment_phases(runs_dataset)
         save(phases, files["phases.json"], overwrite=overwrite)
         results["phases"] = phases_in_words(phases)
-    with stage("calibrate", f"thresholds at a false-alarm rate of {false_alarm_rate:g}"):
-        thresholds = calibrate(files["runs.zarr"], "calibrated", false_alarm_rate=false_alarm_rate)
+    with stage(
+        "calibrate",
+        f"learn from outcomes what ends badly; thresholds at a false-alarm rate of {false_alarm_rate:g}",
+    ):
+        thresholds = calibrate(
+            files["runs.zarr"], "outcome", method="outcome", false_alarm_rate=false_alarm_rate
+        )
         thresholds.save(files["thresholds.json"], overwrite=overwrite)
         guarantee = thresholds.guarantee
         results["calibrate"] = (
