@@ -87,7 +87,7 @@ def choose_level(source: Source, thresholds: Thresholds, split: Split, request: 
     level += ROUNDING * max(1.0, abs(level))
     levels: dict[str, float] = {}
     flagged = scores[~own] > level
-    notes = ()
+    remarks: tuple[str, ...] = ()
     if request.groups is not None:
         if request.groups not in source.dataset.coords:
             raise InputError(
@@ -95,14 +95,16 @@ def choose_level(source: Source, thresholds: Thresholds, split: Split, request: 
                 f"{sorted(str(name) for name in source.dataset.coords)}"
             )
         names = source.dataset[request.groups].values[rows]
-        levels = group_levels(scores[own], names[own], request.rate, confidence=request.confidence)
+        levels = group_levels(
+            scores[own], list(names[own]), request.rate, confidence=request.confidence
+        )
         limits = np.array([levels.get(str(name), level) for name in names[~own]])
         flagged = scores[~own] > limits
-        notes = (f"levels by {request.groups} where groups are large enough",)
+        remarks = (f"levels by {request.groups} where groups are large enough",)
     method = "split conformal"
     if request.confidence is not None:
         method += ", training-conditional"
-    guarantee = _guarantee(flagged, split, request, method, rank, True, notes)
+    guarantee = _guarantee(flagged, split, request, method, rank, True, remarks)
     return Chosen(level, guarantee, scores, levels)
 
 

@@ -260,10 +260,12 @@ def train_map(
         optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
         for _ in range(epochs):
-            for rows in torch.randperm(len(inputs)).split(batch_size):
+            order = torch.randperm(len(inputs))
+            for start in range(0, len(inputs), batch_size):
+                rows = order[start : start + batch_size]
                 loss = torch.mean((network(inputs[rows])[:, 0] - (goals[rows] - shift)) ** 2)
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
     convolutions = [layer for layer in network if isinstance(layer, torch.nn.Conv2d)]

@@ -93,5 +93,5 @@ def _detect_block(
     if first.ndim == 6:
         mask = mask.reshape(-1, frames, *mask.shape[1:])
         score = score.reshape(-1, frames).max(axis=1)
-        flagged = flagged.reshape(-1, frames).any(axis=1)
+        flagged = np.asarray(flagged.reshape(-1, frames).any(axis=1))
     return mask, score.astype(np.float64), flagged

@@ -89,6 +89,12 @@ def build_module(thresholds: Thresholds, shape: tuple[int, ...]) -> Any:
     class Detector(torch.nn.Module):
         """See `export_program`."""
 
+        grid: torch.Tensor
+        location: torch.Tensor
+        scale: torch.Tensor
+        blur_y: torch.Tensor
+        blur_x: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             places = (cells, -1, 1) if np.ndim(levels.location) == 1 else (cells, rows, columns)

@@ -82,7 +82,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     from asced_analysis.detection.external import read_labels
 
     labels, normal = options.pop("labels"), options.pop("normal")
-    thresholds = calibrate(
+    thresholds: Thresholds = calibrate(
         source,
         options.pop("variant"),
         labels=read_labels(labels) if labels else None,
@@ -125,7 +125,7 @@ def _recheck(thresholds: Thresholds, store: str, out: str | None, as_json: bool)
 
     from asced_analysis.calibration import recheck
 
-    known = recheck(thresholds, store)
+    known: Thresholds = recheck(thresholds, store)
     entry = known.rechecks[-1]
     emit(
         {"recheck": asdict(entry), "out": out},
