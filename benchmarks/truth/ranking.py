@@ -1,13 +1,13 @@
 """Every detector on the same runs, judged by what it cannot see.
 
-A detector's masks are nested in its level, so the largest level at which a pixel is in the mask is
-a map by which pixels are ranked, and the largest level at which the mask is not empty is the run's
-score. Both come from a ladder of levels, for every variant alike.
+Pixels are ranked by the map that a detector thresholds: `calibrated` and `outcome` have one. The
+masks of the others are nested in the level, so the largest level of a ladder at which a pixel is
+in the mask ranks it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from asced_analysis.calibration.scoring import detector_for
 from asced_analysis.calibration.source import open_source
+from asced_analysis.realism.local import upsample
 from asced_analysis.thresholds import Thresholds
 
 RUNGS = 24
@@ -38,10 +39,20 @@ def rank(runs: Any, thresholds: Thresholds) -> Ranked:
     detector = detector_for(source, thresholds)
     states = list(_states(source, detector))
     scores = np.concatenate([np.asarray(detector.result(s).score, np.float64) for s in states])
-    finite = scores[np.isfinite(scores)]
-    ladder = np.unique(np.quantile(finite, np.linspace(0.0, 0.99, RUNGS)))
-    low = finite.min() - np.ptp(finite) * np.linspace(0.5, 0.05, 8)
-    maps = []
+    shape = source.sample_shape[-2], source.sample_shape[-1]
+    if hasattr(states[0].stream, "predict"):
+        maps = [np.asarray(s.stream.predict(s.inner)[0], np.float32) for s in states]
+    elif hasattr(states[0].stream, "statistic"):
+        maps = [np.asarray(s.stream.statistic(s.inner), np.float32) for s in states]
+    else:
+        maps = list(_climb(states, scores[np.isfinite(scores)]))
+    return Ranked(scores, upsample(np.concatenate(maps), shape))
+
+
+def _climb(states: Sequence[Any], scores: NDArray[Any]) -> Iterator[NDArray[np.float32]]:
+    """Highest rung of a ladder of levels at which each pixel is in the mask."""
+    ladder = np.unique(np.quantile(scores, np.linspace(0.0, 0.99, RUNGS)))
+    low = scores.min() - np.ptp(scores) * np.linspace(0.5, 0.05, 8)
     for state in states:
         found: NDArray[np.float32] | None = None
         for rung, level in enumerate((*low, *ladder), start=1):
@@ -49,8 +60,7 @@ def rank(runs: Any, thresholds: Thresholds) -> Ranked:
             found = np.zeros(mask.shape, np.float32) if found is None else found
             found[mask] = rung
         assert found is not None
-        maps.append(found)
-    return Ranked(scores, np.concatenate(maps))
+        yield found
 
 
 def _states(source: Any, detector: Any) -> Iterator[Any]:
