@@ -7,7 +7,7 @@ DEMO ?= build/demo
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow lint stress bench docs train figures clean
+.PHONY: demo test test-slow test-gpu lint stress bench docs train figures clean
 
 demo: $(STAMP)
 	OMP_NUM_THREADS=$${ASCED_THREADS:-2} $(BIN)/asced demo --out $(DEMO) --overwrite
@@ -39,8 +39,11 @@ train: $(STAMP)
 	$(BIN)/torchrun --nproc-per-node 2 training/train_fashion.py
 	$(BIN)/python training/train_classifiers.py
 
+docs: $(STAMP)
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
 # Every picture and figure of the README.
-figures: $(STAMP)
+figures: demo
 	$(BIN)/python training/describe_fashion.py
 	$(BIN)/python docs/make_figures.py
 

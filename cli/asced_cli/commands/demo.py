@@ -101,7 +101,7 @@ def command(
         results["phases"] = phases_in_words(phases)
     with stage(
         "calibrate",
-        f"learn from outcomes what ends badly; thresholds at a false-alarm rate of {false_alarm_rate:g}",
+        f"learn how runs end badly; false-alarm rate {false_alarm_rate:g}",
     ):
         thresholds = calibrate(
             files["runs.zarr"], "outcome", method="outcome", false_alarm_rate=false_alarm_rate
