@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ScoreAccessor", "open_runs"]
 
 
-@xr.register_dataset_accessor("asced")
+@xr.register_dataset_accessor("asced")  # type: ignore[no-untyped-call]
 class ScoreAccessor:
     """Score, dynamics and statistics of the runs in a Dataset.
 

@@ -101,11 +101,13 @@ def artifact_regions(
         raise InputError(f"no reference {reference!r}; choose {' or '.join(get_args(Reference))}")
     plan = plan_counts(ds, signal, "dynamics")
     steps = np.asarray(ds["step"].values)[list(plan.steps)][1:]
-    if reference == "population" and levels is None:
-        levels = abnormal_levels(
+    limits = None if levels is None else np.asarray(levels, np.float64)
+    if reference == "run":
+        limits = None
+    elif limits is None:
+        limits = abnormal_levels(
             ds, signal=signal, probability=probability, smooth=smooth, progress=progress
         )
-    limits = None if reference == "run" else np.asarray(levels, np.float64)
     if limits is not None and limits.shape != steps.shape:
         raise InputError(f"{limits.size} levels found; expected {steps.size}, one a difference")
     pixels = ds.sizes["y"] * ds.sizes["x"]
@@ -182,7 +184,7 @@ def region_profile(
     from asced_analysis import fields
 
     one = ds.sel(run=[region["run"]])
-    change = np.abs(fields.dynamics(one, signal)).compute()
+    change = abs(fields.dynamics(one, signal)).compute()
     size = change.transpose("step", ..., "y", "x").values.reshape(
         change.sizes["step"], -1, change.sizes["y"], change.sizes["x"]
     )

@@ -35,7 +35,7 @@ _SHIFT = 12  # of a float32 pattern; 11 bits of mantissa stay
 _INFINITY = {"half": 0x7C00, "single": 0x7F800000 >> _SHIFT}
 _SPAN = {"half": 1 << 15, "single": 1 << (31 - _SHIFT)}  # keys of one sign, NaN included
 _SHIFTS: Mapping[str, Any] = {"half": np.uint16(0), "single": np.uint32(_SHIFT)}
-_MAGNITUDE = {"half": np.uint16(0x7FFF), "single": np.uint32(0x7FFFFFFF)}
+_MAGNITUDE: Mapping[str, Any] = {"half": np.uint16(0x7FFF), "single": np.uint32(0x7FFFFFFF)}
 _BLOCK = 1 << 10  # neighbouring keys that are kept or left out together
 _NOTHING = (1 << 32, -1)  # range of patterns that were seen
 _ONE = np.int32(1)  # a Python 1 makes numpy.add.at fifty times slower on int32
@@ -300,12 +300,13 @@ class Tally:
         values : numpy.ndarray of any shape
             C-contiguous.
         """
-        pattern = values.reshape(-1).view(np.uint16 if self._kind == "half" else np.uint32)
+        width: Any = np.uint16 if self._kind == "half" else np.uint32
+        pattern: npt.NDArray[Any] = values.reshape(-1).view(width)
         if not pattern.size:
             return
         magnitude, keys = self._buffers(pattern)
         np.bitwise_and(pattern, _MAGNITUDE[self._kind], out=magnitude)
-        chosen = magnitude if self._sides == 1 else pattern
+        chosen: Any = magnitude if self._sides == 1 else pattern
         np.right_shift(chosen, _SHIFTS[self._kind], out=keys, casting="unsafe")
         np.add.at(self._scratch[group], keys, _ONE)
         # which part of the table was touched: two passes here (0.2 ns a value) are cheaper than

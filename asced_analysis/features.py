@@ -75,9 +75,6 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
     finite = np.flatnonzero(np.isfinite(snr))
     if finite.size < 4:
         raise InputError(f"{finite.size} steps with a finite log-SNR found; expected at least 4")
-    levels = {
-        name: np.asarray(used[name].values, np.float64)[finite] for name in ("alpha", "sigma")
-    }
     tasks = streaming.shard_tasks(
         ds,
         ["eps", "x0"],
@@ -86,7 +83,8 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
         log_snr=snr[finite],
         total_steps=ds.sizes["step"],
         by_step=by_step,
-        **levels,
+        alpha=np.asarray(used["alpha"].values, np.float64)[finite],
+        sigma=np.asarray(used["sigma"].values, np.float64)[finite],
     )
     label = f"Features of {ds.sizes['run']} runs"
     table = streaming.compute(

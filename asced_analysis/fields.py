@@ -53,11 +53,11 @@ def signal(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     if check_signal(name) == "innovation":
         return dynamics(ds, name)
     if name == "predicted_x0":
-        x0 = _recorded(ds, "x0").astype(np.float32)
+        x0 = recorded(ds, "x0").astype(np.float32)
         return _describe(x0, LONG_NAMES[name], UNITS, name)
     used, dropped = regular_steps(ds)
     levels = _levels(used, "alpha", "sigma")
-    weighted = _apply(lambda eps: kernels.weighted_score(eps, *levels), _recorded(used, "eps"))
+    weighted = _apply(lambda eps: kernels.weighted_score(eps, *levels), recorded(used, "eps"))
     return _describe(weighted, LONG_NAMES[name], UNITS, name, dropped)
 
 
@@ -74,7 +74,7 @@ def score(ds: xr.Dataset) -> xr.DataArray:
     xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
     """
     (sigma,) = _levels(ds, "sigma")
-    result = _apply(lambda eps: kernels.score(eps, sigma), _recorded(ds, "eps"))
+    result = _apply(lambda eps: kernels.score(eps, sigma), recorded(ds, "eps"))
     return _describe(result, "score s", f"1 / {UNITS}", "score")
 
 
@@ -96,7 +96,7 @@ def dynamics(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     if check_signal(name) == "innovation":
         levels = _levels(ds, "alpha", "sigma")
         change = _apply(
-            lambda eps: kernels.innovation(eps, *levels), _recorded(ds, "eps"), shorter=1
+            lambda eps: kernels.innovation(eps, *levels), recorded(ds, "eps"), shorter=1
         )
         return _describe(change, "innovation", UNITS, name)
     base = signal(ds, name)
@@ -166,7 +166,7 @@ def trajectory_variance(ds: xr.Dataset, *, last: int | None = None) -> xr.DataAr
     -------
     xarray.DataArray, dims (run, [frame,] channel, y, x), float32
     """
-    x0 = _recorded(ds, "x0")
+    x0 = recorded(ds, "x0")
     result = _apply(
         lambda values: kernels.trajectory_variance(values, last=last), x0, output=_PIXEL
     )
@@ -207,7 +207,7 @@ def sample(ds: xr.Dataset) -> xr.DataArray:
     xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
         Right to the precision of the recorded fp16 numbers.
     """
-    x0, eps = (_recorded(ds, name).astype(np.float32) for name in ("x0", "eps"))
+    x0, eps = (recorded(ds, name).astype(np.float32) for name in ("x0", "eps"))
     alpha, sigma = (ds[name].astype(np.float32) for name in ("alpha", "sigma"))
     mixed = (alpha * x0 + sigma * eps).transpose(*x0.dims)
     return _describe(mixed, "sample x", UNITS, "sample_at_step")
@@ -251,15 +251,32 @@ def check_signal(name: str) -> Signal:
     """
     if name not in SIGNALS:
         raise InputError(f"no signal {name!r}; choose one of {', '.join(SIGNALS)}")
-    return cast("Signal", name)
+    return name
 
 
 _PIXEL = ("channel", "y", "x")
 _CORE = ("step", *_PIXEL)
 
 
-def _recorded(ds: xr.Dataset, name: str) -> xr.DataArray:
-    """A recorded variable, or an error that says what the store holds."""
+def recorded(ds: xr.Dataset, name: str) -> xr.DataArray:
+    """A recorded variable, or an error that says what the runs hold.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+    name : str
+        ``eps``, ``x0``, ``sample``, ...
+
+    Returns
+    -------
+    xarray.DataArray
+
+    Raises
+    ------
+    InputError
+        When it was not recorded.
+    """
     if name not in ds.data_vars:
         raise InputError(
             f"this needs the recorded variable {name!r}; the runs hold "

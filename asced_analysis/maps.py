@@ -210,7 +210,8 @@ def _tops(ds: xr.Dataset, plan: Plan) -> npt.NDArray[np.int64]:
         kappa = np.minimum(np.where(alpha > 0, sigma / alpha, np.inf), 2.0**60)
     limit = 8 * (kappa[1:] + np.minimum(kappa[:-1], 1e3 * kappa[1:] + 1))
     octave = np.ceil(np.log2(np.maximum(limit, 2.0**-30)))
-    return ((octave.astype(np.int64) + 127) << 2).astype(np.int64)
+    top: npt.NDArray[np.int64] = (octave.astype(np.int64) + 127) << 2
+    return top
 
 
 def _edges(top: npt.NDArray[np.int64]) -> Floats:

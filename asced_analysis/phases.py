@@ -164,9 +164,8 @@ class Phases:
                 f"phases file of version {document['format_version']}, this release reads up to "
                 f"{FORMAT_VERSION}; upgrade asced-analysis"
             )
-        boundaries = {
-            name: Boundary(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
-            for name, entry in document["population"].items()
+        boundaries: dict[str, Any] = {
+            name: _read_boundary(entry) for name, entry in document["population"].items()
         }
         curve, rows = document["activity"], document.get("per_run", {"run": []})
         frame = pd.DataFrame(rows).set_index("run")
@@ -234,7 +233,7 @@ def segment_phases(
     curves, steps = activity_curves(ds, signal=signal, cutoff=cutoff, unit=unit, progress=progress)
     rng = np.random.default_rng(seed)
     step, time, snr = _axes(ds, steps)
-    finite = np.isfinite(curves).all(axis=1)
+    finite: npt.NDArray[np.bool_] = np.all(np.isfinite(curves), axis=1)
     if not finite.any():
         raise InputError("no run has finite innovations; look at its status with `asced info`")
     used = curves[finite]
@@ -459,7 +458,7 @@ def _step_bootstrap(curves: Floats, replicates: int, rng: np.random.Generator) -
 
 def _block_length(steps: int) -> int:
     """Length of the blocks of a bootstrap over steps."""
-    return max(1, round(steps ** (1 / 3)))
+    return max(1, round(float(np.cbrt(steps))))
 
 
 def _interval(draws: Floats, tail: float) -> tuple[Any, Any]:
@@ -519,6 +518,14 @@ def _activity_array(
         name="activity",
         attrs={"long_name": "share of active pixels", "units": "1"},
     )
+
+
+def _read_boundary(entry: dict[str, Any]) -> Boundary:
+    """A boundary from JSON, where intervals are lists."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
+    }
+    return Boundary(**values)
 
 
 def _null(value: Any) -> Any:

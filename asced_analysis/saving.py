@@ -40,12 +40,14 @@ def save(result: Result, path: str | os.PathLike[str], *, overwrite: bool = Fals
     InputError
         When the file exists, or its name does not fit the type.
     """
+    import xarray as xr
+
     target = check_target(path, _SUFFIXES[type(result).__name__], overwrite=overwrite)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         if isinstance(result, Phases):
             partial.write_text(result.to_json() + "\n", encoding="utf-8")
-        elif hasattr(result, "to_zarr"):
+        elif isinstance(result, xr.Dataset):
             result.to_zarr(partial, mode="w", consolidated=False)
         else:
             result.to_parquet(partial)

@@ -72,8 +72,7 @@ def shard_tasks(
     InputError
         When a variable is missing or there are no runs.
     """
-    import dask
-
+    dask = _dask()
     missing = [name for name in variables if name not in ds.data_vars]
     if missing:
         raise InputError(
@@ -119,8 +118,7 @@ def tree_merge(parts: Sequence[Graph], merge: Callable[[Sequence[T]], T]) -> Gra
     -------
     dask.delayed.Delayed
     """
-    import dask
-
+    dask = _dask()
     level, join = list(parts), dask.delayed(merge, pure=False)
     while len(level) > 1:
         level = [join(level[at : at + FAN_IN]) for at in range(0, len(level), FAN_IN)]
@@ -147,8 +145,7 @@ def compute(graph: Any, *, progress: bool = False, label: str = "") -> Any:
     Any
         The result.
     """
-    import dask
-
+    dask = _dask()
     if not progress:
         return dask.compute(graph)[0]
     if label:
@@ -159,14 +156,21 @@ def compute(graph: Any, *, progress: bool = False, label: str = "") -> Any:
 
         future = client.compute(graph)
         try:
-            progress_bar(future, notebook=False)
+            progress_bar(future, notebook=False)  # type: ignore[no-untyped-call]
             return future.result()
         finally:
             future.cancel()
-    from dask.diagnostics import ProgressBar
+    from dask.diagnostics.progress import ProgressBar
 
-    with ProgressBar(out=sys.stderr):
+    with ProgressBar(out=sys.stderr):  # type: ignore[no-untyped-call]
         return dask.compute(graph)[0]
+
+
+def _dask() -> Any:
+    """Dask, imported when it is used; its own types are incomplete."""
+    import dask
+
+    return dask
 
 
 def _active_client() -> Any:
@@ -196,8 +200,7 @@ class _Reading:
 
     def __call__(self, common: Mapping[Any, Any]) -> dict[str, npt.NDArray[Any]]:
         """Arrays of the shard."""
-        import dask
-
+        dask = _dask()
         graph = {**self.tasks, **{key: common[key] for key in self.common}}
         return {name: np.asarray(dask.get(graph, key)) for name, key in self.keys.items()}
 
@@ -210,23 +213,21 @@ class _Shards:
     """
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
-        import dask
         from dask.core import get_dependencies
         from dask.utils import ensure_dict
 
         names = list(arrays)
-        optimized = dask.optimize(*(arrays[name] for name in names))
+        optimized = _dask().optimize(*(arrays[name] for name in names))
         self._names = {name: array.name for name, array in zip(names, optimized, strict=True)}
         self._ndim = {name: array.ndim for name, array in arrays.items()}
         self._graph: dict[Any, Any] = {}
         for array in optimized:
             self._graph.update(ensure_dict(array.__dask_graph__()))
-        self._dependencies = lambda key: get_dependencies(self._graph, key)
+        self._dependencies: Callable[[Any], Any] = lambda key: get_dependencies(self._graph, key)
         self.common: dict[Any, Any] = {}
 
     def read(self, index: int) -> _Reading:
         """How to read one chunk of every array."""
-        import dask
         from dask._task_spec import DataNode
 
         keys = {
@@ -235,7 +236,7 @@ class _Shards:
         }
         tasks: dict[Any, Any] = {}
         common: set[Any] = set()
-        waiting = list(keys.values())
+        waiting: list[Any] = list(keys.values())
         while waiting:
             key = waiting.pop()
             if key in tasks or key in common:
@@ -243,7 +244,7 @@ class _Shards:
             node = self._graph[key]
             if isinstance(node, DataNode):
                 if key not in self.common:
-                    self.common[key] = dask.delayed(node.value, pure=False, traverse=False)
+                    self.common[key] = _dask().delayed(node.value, pure=False, traverse=False)
                 common.add(key)
             else:
                 tasks[key] = node

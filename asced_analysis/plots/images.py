@@ -109,7 +109,7 @@ def film_strip(
         grid = figure.subplots(2, len(steps), squeeze=False)
         for column, step in enumerate(steps):
             picture = _picture(one["x0"].sel(step=step))
-            size = np.abs(change.sel(step=step))
+            size = abs(change.sel(step=step))
             others = [dim for dim in size.dims if dim not in ("y", "x")]
             grid[0, column].imshow(picture, cmap="gray", vmin=0, vmax=1)
             grid[0, column].set_title(f"step {step}", fontsize="small")

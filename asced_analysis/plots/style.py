@@ -31,7 +31,7 @@ def look() -> Iterator[None]:
     import matplotlib as mpl
     import seaborn as sns
 
-    own = {"axes.titlesize": "medium", "legend.frameon": True}
+    own: dict[Any, Any] = {"axes.titlesize": "medium", "legend.frameon": True}
     style, scale = sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.9)
     with style, scale, mpl.rc_context(own):
         yield
