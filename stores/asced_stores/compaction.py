@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PACK_EVERY = 256
 """A writer packs markers each time it has committed so many batches."""
-_LIMIT = 1 << 30
+_LIMIT = 256 << 20
 
 
 def load_markers(store: TrajectoryStore) -> list[Marker]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from asced_stores.places import Place
     from asced_stores.store import TrajectoryStore
 
+_LIMIT = 4 << 30
 SEAL_MARK = "commits/seal.json"
 _ABSENT: Mapping[str, Any] = {"run": -1, "seed": -1, "label": -1, "rank": -1, "batch": -1}
 
@@ -112,17 +113,33 @@ def read_index(store: TrajectoryStore) -> RunIndex:
     where = f"commits/{name} of {store.path}"
     remedy = f"rebuild it with `asced seal {store.path}`"
     try:
-        data = store.place.read(f"commits/{name}")
+        data = store.place.read(f"commits/{name}", limit=_LIMIT)
     except FileNotFoundError as error:
         raise DamagedStoreError(f"{where} is missing: {remedy}") from error
     if crc32c(data) != store.sealed["crc32c"]:
         raise DamagedStoreError(f"{where} does not match its checksum: {remedy}")
-    table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
     dtypes = _index_dtypes(store)
-    columns: dict[str, NDArray[Any]] = {}
-    for column, dtype in dtypes.items():
-        values = table.column(column).to_numpy()
-        columns[column] = values.astype(object if dtype == "str" else dtype, copy=False)
+    try:
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
+        rows = file.metadata.num_rows
+        groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+        size = sum(group.total_byte_size for group in groups)
+        # Different run numbers do not compress to nothing: what claims to is not unpacked.
+        if rows != store.sealed["runs"] or rows > 8 * len(data) or size > _LIMIT:
+            raise ValueError(
+                f"{rows} runs in {len(data)} bytes, {store.sealed['runs']} were sealed"
+            )
+        table = file.read(columns=list(dtypes))
+        columns: dict[str, NDArray[Any]] = {}
+        for column, dtype in dtypes.items():
+            values = table.column(column).to_numpy()
+            columns[column] = values.astype(object if dtype == "str" else dtype, copy=False)
+    except (ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
+        raise DamagedStoreError(f"{where} is no index of this store ({error}): {remedy}") from error
+    batches, slots = columns["batch"], columns["slot"]
+    inside = (batches >= 0) & (batches < store.batches) & (slots >= 0)
+    if not (inside & (slots < store.batch_size)).all():
+        raise DamagedStoreError(f"{where} names batches that cannot be: {remedy}")
     return RunIndex(columns)
 
 

@@ -38,7 +38,7 @@ FORMAT_VERSION = 1
 UNPLANNED_BATCHES = 16384
 """Capacity of a store whose number of runs is not known beforehand; absent chunks cost nothing."""
 MAX_BATCHES = 10_000_000
-METADATA_LIMIT = 256 << 20
+METADATA_LIMIT = 16 << 20
 RESERVED_ATTRIBUTES = ("format", "format_version", "asced")
 
 Path = str | os.PathLike[str]

@@ -73,6 +73,34 @@ def test_a_sealed_store_opens_with_its_root_and_one_index(reads: Counter[str]) -
     assert store.sealed is not None
 
 
+def test_an_index_that_swells_or_names_strangers_is_refused() -> None:
+    import io
+    import json
+
+    import pyarrow
+    import pyarrow.parquet
+
+    from asced_stores.checksums import crc32c
+    from asced_stores.errors import DamagedStoreError
+
+    path = f"memory://{uuid.uuid4()}"
+    store = synthetic_store(path, seal=True, **SMALL)
+    assert store.sealed is not None
+    name = f"commits/{store.sealed['index']}"
+    table = pyarrow.parquet.read_table(io.BytesIO(store.place.read(name)))
+    nine = table.set_column(table.column_names.index("batch"), "batch", [[10**9] * 20])
+    bomb = pyarrow.table({column: [0] * 10**6 for column in ("run", "batch", "slot")})
+    for bad, runs in ((nine, 20), (bomb, 10**6), (table.drop_columns("seed"), 20)):
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(bad, buffer, compression="zstd")
+        store.place.replace(name, buffer.getvalue())
+        root = json.loads(store.place.read("zarr.json"))
+        root["attributes"]["asced"]["sealed"] |= {"crc32c": crc32c(buffer.getvalue()), "runs": runs}
+        store.place.replace("zarr.json", json.dumps(root).encode())
+        with pytest.raises(DamagedStoreError, match="asced seal"):
+            open_runs(path)
+
+
 def test_packs_spare_reading_markers_and_markers_stay_the_truth(reads: Counter[str]) -> None:
     store = synthetic_store(f"memory://{uuid.uuid4()}", batches=range(8), **SMALL)
     before = open_runs(store).load()
