@@ -14,6 +14,7 @@ import gc
 import json
 import resource
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -114,14 +115,15 @@ def run(
         assert end is not None
         return to_image(pipe, end) if has_image(pipe, tuple(end.shape[1:])) else None
 
-    found = {
+    found: dict[str, Any] = {
         "steps": steps,
         "batch_size": batch_size,
         "shape": list(x_init.shape[1:]),
         "device": str(x_init.device),
-        "tap": compare(bare, tapped, pairs),
-        "recording": compare(bare, recorded, pairs),
     }
+    for name, loaded in (("tap", tapped), ("recording", recorded)):
+        found[name] = compare(bare, loaded, pairs)
+        print(json.dumps({name: found[name]}), file=sys.stderr, flush=True)
     session.close()
     return found
 
@@ -146,7 +148,6 @@ def large_unet(size: int, channels: int) -> Any:
 def memory(folder: Path, runs: tuple[int, ...]) -> dict[str, int]:
     """Peak memory in bytes of recordings of different length, each in a process of its own."""
     import subprocess
-    import sys
 
     program = (
         "import sys, resource; from asced_recorders import record;"

@@ -428,7 +428,7 @@ def _tapped_class(plain: type, stream: _Stream) -> type:
 
     def deep_copy(self: Any, memo: dict[int, Any]) -> Any:
         # A copy keeps telling the same stream: some pipelines sample with a copy.
-        twin = type(self).__new__(type(self))
+        twin: Any = object.__new__(type(self))
         memo[id(self)] = twin
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
@@ -459,7 +459,7 @@ def _tapped_class(plain: type, stream: _Stream) -> type:
 
 def _blank(plain: type) -> Any:
     """An instance without a state, which unpickling fills."""
-    return plain.__new__(plain)
+    return object.__new__(plain)
 
 
 def _schedulers(pipeline_or_scheduler: Any) -> Iterator[Any]:

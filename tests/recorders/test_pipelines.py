@@ -349,6 +349,36 @@ def test_video_of_an_unknown_layout_is_refused(build: Build, tmp_path: Path) -> 
         pipe(["a"], num_frames=2, num_inference_steps=2, height=16, width=16)
 
 
+@pytest.mark.parametrize("kind", ["DDPM", "DDIM"])
+def test_pipelines_of_pixels_are_recorded_in_their_own_loop(
+    kind: str, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    pipe = getattr(diffusers, f"{kind}Pipeline")(
+        tiny_pipeline.unet,
+        getattr(diffusers, f"{kind}Scheduler").from_config(tiny_pipeline.scheduler.config),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    arguments: dict[str, Any] = {"batch_size": 2, "num_inference_steps": 4, "output_type": "np"}
+    plain = pipe(generator=generators(1, 2), **arguments).images
+    with Recorder(pipe, tmp_path / "runs.zarr"):
+        recorded = pipe(generator=generators(1, 2), **arguments).images
+    assert np.array_equal(plain, recorded)
+    ds = open_runs(tmp_path / "runs.zarr")
+    assert ds["seed"].values.tolist() == [1, 2]
+    np.testing.assert_array_equal(ds["image"].values, (plain * 255).round().astype("uint8"))
+
+
+def test_a_pipeline_is_recorded_once_at_a_time(tiny_pipeline: Any, tmp_path: Path) -> None:
+    with (
+        Recorder(tiny_pipeline, tmp_path / "a.zarr") as first,
+        pytest.raises(InputError, match="another tap already listens"),
+        Recorder(tiny_pipeline, tmp_path / "b.zarr"),
+    ):
+        raise AssertionError("must not be entered")
+    assert first.store is None
+    assert type(tiny_pipeline) is diffusers.DDIMPipeline
+
+
 def test_a_recorder_resumes_with_the_next_batch(build: Build, tmp_path: Path) -> None:
     pipe = build("sd")
     for seed in (1, 2):

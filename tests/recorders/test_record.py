@@ -242,6 +242,11 @@ def test_a_disk_that_is_too_small_is_seen_first(tiny_pipeline: Any, tmp_path: Pa
     assert not (tmp_path / "big.zarr").exists()
 
 
+def test_a_store_may_lie_in_memory(tiny_pipeline: Any) -> None:
+    record(tiny_pipeline, "memory://recorded", runs=3, steps=2, batch_size=2)
+    assert open_runs("memory://recorded").sizes["run"] == 3
+
+
 def test_a_run_with_infinite_values_is_marked_as_failed(tiny_pipeline: Any, tmp_path: Path) -> None:
     import copy
 
