@@ -247,7 +247,11 @@ class Corrector(TapListener):
         from asced_analysis.detection.streaming import make_detector
 
         return make_detector(
-            self.thresholds, alpha=table.alpha, sigma=table.sigma, log_snr=table.log_snr
+            self.thresholds,
+            alpha=table.alpha,
+            sigma=table.sigma,
+            log_snr=table.log_snr,
+            level=self.thresholds.level_for(table.scheduler_class, table.steps),
         )
 
     def _meet(self, event: StepEvent) -> None:
