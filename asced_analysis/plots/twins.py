@@ -46,7 +46,7 @@ def twins(ds: xr.Dataset, corrected: xr.Dataset, *, runs: Sequence[int] | None =
     if missing:
         raise InputError(f"run {missing[0]} is not in both stores; choose runs that are")
     with style.look():
-        figure = style.figure(width=max(style.WIDTH, 0.95 * len(runs)), height=2.9)
+        figure = style.figure(width=max(style.WIDTH, 0.95 * len(runs)), height=2.4)
         grid = figure.subplots(2, len(runs), squeeze=False)
         for column, run in enumerate(runs):
             mask = corrected["mask"].sel(run=run).values.astype(bool)

@@ -155,15 +155,17 @@ def build_page(
     if thresholds is not None:
         guarantee = thresholds.guarantee
         keys.append(Key(percent(guarantee.promised), "promised false-alarm rate"))
-        summary.append(
-            f"Thresholds ({thresholds.variant}) flag at most {percent(guarantee.promised)} of "
-            f"{guarantee.population}, on average over calibrations"
-            + (
-                f"; {percent(guarantee.measured)} of {guarantee.report} held-out "
-                f"{guarantee.unit}s were flagged."
-                if guarantee.measured is not None
-                else "."
+        measured = ""
+        if guarantee.measured is not None and guarantee.interval is not None:
+            low, high = (percent(limit) for limit in guarantee.interval)
+            measured = (
+                f"; of {guarantee.report} held-out {guarantee.unit}s, "
+                f"{percent(guarantee.measured)} were flagged (95 % interval {low} to {high})"
             )
+        summary.append(
+            f"Thresholds ({thresholds.variant}) promise to flag at most "
+            f"{percent(guarantee.promised)} of {guarantee.population}, on average over "
+            f"calibrations{measured}."
         )
     flagged = None
     if twins is not None:
