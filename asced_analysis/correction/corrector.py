@@ -188,6 +188,11 @@ class Corrector(TapListener):
             )
         if self._detector is not None:
             window = (window[0], min(window[1], target - 1))
+            if window[0] > window[1]:
+                raise InputError(
+                    f"the detector begins to look at step {window[0]}, but the correction edits "
+                    f"the sample entering step {target}: choose a later T_c"
+                )
         self._state = LoopState(correction_step=target, window=window, noise=self._noise)
         self._batch: NDArray[np.int64] | None = None
 
@@ -197,11 +202,14 @@ class Corrector(TapListener):
         if self._batch is None:
             self._meet(event)
         if event.step < state.correction_step:
-            x0 = event.x0.to(RECORDED)
-            self._keep(event.step, x0)
+            if self._is_kept(event.step):
+                state.x0[event.step] = event.x0.to(RECORDED)
             if self._detector is not None and event.step <= state.window[1]:
                 self._detection = self._detector.update(
-                    self._detection, event.step, eps=event.eps.to(RECORDED).float(), x0=x0.float()
+                    self._detection,
+                    event.step,
+                    eps=event.eps.to(RECORDED).float(),
+                    x0=event.x0.to(RECORDED).float(),
                 )
                 last = event.step == state.window[1]
                 if last or (self.strategy.streams_masks and event.step >= state.window[0]):
@@ -273,13 +281,11 @@ class Corrector(TapListener):
                 raise InputError(f"{len(given.masks)} masks were given for {count} images")
             self._apply(event, given.masks, given.flagged, given.scores)
 
-    def _keep(self, step: int, x0: Tensor) -> None:
-        """Keep predicted x0 as far back as the strategy asks for."""
-        state = self._state
-        history = self.strategy.history
+    def _is_kept(self, step: int) -> bool:
+        """Whether the strategy goes back to the predicted x0 of this step."""
+        state, history = self._state, self.strategy.history
         earliest = state.window[0] - 1 if history is None else state.correction_step - history
-        if step >= max(0, earliest):
-            state.x0[step] = x0
+        return step >= max(0, earliest)
 
     def _find(self, event: StepEvent, *, last: bool) -> None:
         """Take the detector's result so far as the mask."""

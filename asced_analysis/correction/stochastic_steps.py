@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from asced_analysis.correction.strategy import LoopState, Strategy, blend
+from asced_analysis.correction.strategy import LoopState, Strategy, blend, stochastic_step
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,16 +36,7 @@ class StochasticSteps(Strategy):
     def after_step(self, event: StepEvent, sample: Tensor, state: LoopState) -> Tensor | None:
         """Replace the deterministic step where the mask is."""
         offset = event.step + 1 - state.correction_step
-        if not 0 <= offset < self.count or state.mask is None or event.alpha == 0:
+        if not 0 <= offset < self.count or state.mask is None:
             return None
-        if event.next_alpha == 0 or event.next_sigma == 0:
-            return None
-        kappa = event.sigma / event.alpha
-        following = event.next_sigma / event.next_alpha
-        # DDIM with eta = 1, written in kappa = sigma / alpha: Eq. 16 of arXiv 2010.02502
-        up = following * max(0.0, 1 - (following / kappa) ** 2) ** 0.5
-        down = following**2 / kappa
-        edited = event.next_alpha * (
-            event.x0 + down * event.eps + up * state.noise(sample, 2 + offset)
-        )
-        return blend(sample, edited, state.mask)
+        edited = stochastic_step(event, state.noise(sample, 2 + offset))
+        return None if edited is None else blend(sample, edited, state.mask)

@@ -80,3 +80,18 @@ def blend(sample: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
     weight = mask.to(sample.dtype)
     mixed = torch.where(weight >= 1, edited, sample + weight * (edited - sample))
     return torch.where(weight > 0, mixed, sample)
+
+
+def stochastic_step(event: StepEvent, noise: Tensor, eta: float = 1.0) -> Tensor | None:
+    """The sample entering the next step, by a DDIM step with this eta (1: DDPM).
+
+    Eq. 16 of arXiv 2010.02502, written in ``kappa = sigma / alpha`` so that it holds in every
+    parametrisation. None where a noise level is singular.
+    """
+    if event.alpha == 0 or event.next_alpha == 0 or event.next_sigma == 0:
+        return None
+    kappa = event.sigma / event.alpha
+    following = event.next_sigma / event.next_alpha
+    up = eta * following * max(0.0, 1 - (following / kappa) ** 2) ** 0.5
+    down = max(0.0, following**2 - up**2) ** 0.5
+    return event.next_alpha * (event.x0 + down * event.eps + up * noise)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from asced_analysis.correction.strategy import LoopState, Strategy, blend
+from asced_analysis.correction.strategy import LoopState, Strategy, blend, stochastic_step
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class TargetedCorrection(Strategy):
         Use the predicted x0 of this many steps before ``T_c``; 1 is the latest.
     noise_scale : float
         Strength of the perturbation.
+    eta : float
+        Stochasticity (DDIM's eta) of the one step from ``T_c``, inside the mask.
     """
 
     name = "ttc"
@@ -34,6 +36,7 @@ class TargetedCorrection(Strategy):
     perturbation: Literal["additive", "multiplicative"] = "additive"
     reverse_step: int = 1
     noise_scale: float = 0.0
+    eta: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the parameters."""
@@ -45,6 +48,8 @@ class TargetedCorrection(Strategy):
             raise InputError(
                 f"reverse_step counts back from T_c and is at least 1, not {self.reverse_step}"
             )
+        if not 0 <= self.eta <= 1:
+            raise InputError(f"eta lies in 0..1, not {self.eta}")
 
     @property
     def history(self) -> int | None:
@@ -52,7 +57,10 @@ class TargetedCorrection(Strategy):
         return self.reverse_step
 
     def after_step(self, event: StepEvent, sample: Tensor, state: LoopState) -> Tensor | None:
-        """Edit the sample entering ``T_c``."""
+        """Edit the sample entering ``T_c``; with eta, also the one step from there."""
+        if self.eta and event.step == state.correction_step and state.mask is not None:
+            drawn = stochastic_step(event, state.noise(sample, 2), self.eta)
+            return None if drawn is None else blend(sample, drawn, state.mask)
         if event.step + 1 != state.correction_step or state.mask is None:
             return None
         source = max(0, state.correction_step - self.reverse_step)

@@ -105,11 +105,25 @@ def control_plan(plan: Plan, control: Control, recording: Recording, *, seed: in
 
 
 def given_plan(masks: Any, recording: Recording) -> Plan:
-    """Take masks from outside: a mapping of run to mask, or an array (run, y, x) of all runs."""
-    if isinstance(masks, Mapping):
-        return Plan({int(run): np.asarray(mask, np.bool_) for run, mask in masks.items()})
-    array = np.asarray(masks, np.bool_)
-    runs = recording.dataset["run"].values
-    if array.ndim != 3 or len(array) != len(runs):
-        raise InputError(f"masks have shape {array.shape}; expected ({len(runs)}, y, x)")
-    return Plan({int(r): m for r, m in zip(runs, array, strict=True) if m.any()})
+    """Take masks from outside: a mapping of run to mask, or an array (run, y, x) of all runs.
+
+    Raises
+    ------
+    InputError
+        For runs that the recording does not have, and masks of another size.
+    """
+    runs = [int(run) for run in recording.dataset["run"].values]
+    if not isinstance(masks, Mapping):
+        array = np.asarray(masks)
+        if array.ndim != 3 or len(array) != len(runs):
+            raise InputError(f"masks have shape {array.shape}; expected ({len(runs)}, y, x)")
+        masks = dict(zip(runs, array, strict=True))
+    given = {int(run): np.asarray(mask, np.bool_) for run, mask in masks.items()}
+    shape = recording.spec.sample_shape[-2:]
+    unknown = sorted(set(given) - set(runs))
+    if unknown:
+        raise InputError(f"there are masks of runs {unknown[:5]}, which were not recorded")
+    for run, mask in given.items():
+        if mask.shape != shape:
+            raise InputError(f"the mask of run {run} has shape {mask.shape}; expected {shape}")
+    return Plan({run: mask for run, mask in given.items() if mask.any()})

@@ -166,6 +166,7 @@ def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) 
         ),
         runs=recording.store.planned_runs,
         batch_size=recording.store.batch_size,
+        overwrite=True,
     )
     with recorded_threads(recording.attributes), twin.writer(rank=0, world_size=1) as writer:
         for batch in recording.batches():

@@ -44,20 +44,30 @@ VARIANTS = ("calibrated", "outcome", "paper", "released", "trajectory_variance")
 LEAST_DAMAGE = 8  # pixels of a planted run that must be damaged for it to count as broken
 
 
-def stores(cache: Path, runs: int, pipe: Any) -> dict[str, Path]:
-    """Record the natural sets and plant the faults, or find them in the cache."""
+def stores(cache: Path, runs: int, pipe: Any, pipeline: str) -> dict[str, Path]:
+    """Record the natural sets and plant the faults, or find them in the cache.
+
+    They are recorded by the pipeline's name, by which calibration finds the teacher.
+    """
     judge = load_embedded("judge")
     folder = cache / f"{model_fingerprint(pipe)[7:19]}-{runs}"
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f"{name}.zarr" for name in ("fit", "report", "planted")}
     for name, seed in (("fit", 0), ("report", 1_000_000)):
-        if not paths[name].exists():
-            record(
-                pipe, paths[name], runs=runs, steps=STEPS, batch_size=64, seed=seed,
-                checkpoints=(8, 12),
-            )  # fmt: skip
+        record(
+            pipeline,
+            paths[name],
+            runs=runs,
+            steps=STEPS,
+            batch_size=64,
+            seed=seed,
+            checkpoints=(8, 12),
+            resume=paths[name].exists(),
+        )
     if not paths["planted"].exists():
-        plant(paths["report"], paths["planted"], judge, pipeline=pipe)
+        part = folder / "planted.part.zarr"
+        plant(paths["report"], part, judge, pipeline=pipe)
+        part.rename(paths["planted"])
     return paths
 
 
@@ -158,7 +168,7 @@ def main() -> None:
     wanted = arguments.only or ["natural", "planted", "corrections"]
     pipe = load_pipeline(arguments.pipeline)
     begin = time.perf_counter()
-    paths = stores(arguments.cache, arguments.runs, pipe)
+    paths = stores(arguments.cache, arguments.runs, pipe, arguments.pipeline)
     results: dict[str, Any] = {
         "model": model_fingerprint(pipe),
         "judge": "fashion-judge",

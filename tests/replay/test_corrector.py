@@ -73,6 +73,24 @@ def test_flagged_images_alone_change(thresholds: Path, tiny_pipeline: Any) -> No
     assert [report.run for report in corrector.report] == list(range(20))
 
 
+@pytest.mark.parametrize("strategy", ["state_replacement", "score_clipping"])
+def test_masks_that_grow_step_by_step(strategy: str, thresholds: Path, tiny_pipeline: Any) -> None:
+    corrector = Corrector.from_file(thresholds, strategy=strategy)
+    plain, corrected = draw(tiny_pipeline, None), draw(tiny_pipeline, corrector)
+    same = (plain == corrected).all((1, 2, 3))
+    flagged = np.array([report.flagged for report in corrector.report])
+    assert len(flagged) == 20
+    assert same[~flagged].all()
+    assert not same[flagged].all()
+
+
+def test_a_correction_before_the_detector_looks_is_refused(
+    thresholds: Path, tiny_pipeline: Any
+) -> None:
+    with pytest.raises(InputError, match="choose a later T_c"):
+        draw(tiny_pipeline, Corrector.from_file(thresholds, step=1))
+
+
 def test_attach_leaves_the_pipeline_as_it_was(thresholds: Path, tiny_pipeline: Any) -> None:
     kind = type(tiny_pipeline.scheduler)
     corrector = Corrector.from_file(thresholds)
@@ -171,6 +189,33 @@ def test_noise_scale_changes_the_edit(perturbation: str, tiny_pipeline: Any) -> 
     assert (outs[0] != outs[1]).any()
 
 
+def test_eta_makes_one_step_stochastic(tiny_pipeline: Any) -> None:
+    outs = []
+    for eta in (0.0, 1.0):
+        corrector = Corrector(None, step=5, eta=eta)
+        corrector.assign([0], masks=SQUARE[None])
+        outs.append(draw(tiny_pipeline, corrector, range(1)))
+    assert (outs[0] != outs[1]).any()
+
+
+def test_a_stochastic_step_has_the_next_levels_noise() -> None:
+    """With exact eps and x0, the result is alpha x0 + sigma z for a standard normal z."""
+    from types import SimpleNamespace
+
+    from asced_analysis.correction.strategy import stochastic_step
+
+    torch.manual_seed(0)
+    eps, noise = torch.randn(2, 200_000)
+    for alpha, sigma, after, level in ((0.6, 0.8, 0.8, 0.6), (1.0, 3.0, 1.0, 2.0)):
+        event: Any = SimpleNamespace(
+            alpha=alpha, sigma=sigma, next_alpha=after, next_sigma=level, eps=eps, x0=eps * 0
+        )
+        for eta in (0.0, 0.5, 1.0):
+            out = stochastic_step(event, noise, eta)
+            assert out is not None
+            assert float(out.std()) == pytest.approx(level, rel=0.01)
+
+
 def test_soft_edges_fade() -> None:
     mask = torch.zeros(1, 9, 9)
     mask[0, 4, 4] = 1
@@ -203,6 +248,7 @@ def test_what_needs_two_passes_is_refused_in_the_loop() -> None:
     [
         ("ttc", {"reverse_step": 0}, "at least 1"),
         ("ttc", {"perturbation": "odd"}, "additive or multiplicative"),
+        ("ttc", {"eta": 2}, "eta lies in"),
         ("ttc", {"colour": 1}, "no parameter 'colour'.*noise_scale"),
         ("stochastic_steps", {"count": 0}, "at least 1"),
         ("score_clipping", {"mad_scale": 0}, "positive"),

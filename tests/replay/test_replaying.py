@@ -274,3 +274,17 @@ class TestRefusals:
         replay(tiny_runs, out, strategy="none", start=6, pipeline=tiny_pipeline)
         with pytest.raises(ValueError, match=r"c\.zarr"):
             replay(tiny_runs, out, strategy="none", start=6, pipeline=tiny_pipeline)
+
+    @pytest.mark.parametrize(
+        ("masks", "message"),
+        [
+            ({99: square()}, r"runs \[99\]"),
+            ({3: np.ones((8, 8), bool)}, r"run 3 has shape \(8, 8\)"),
+            (np.ones((2, 16, 16), bool), r"expected \(20, y, x\)"),
+        ],
+    )
+    def test_masks_that_do_not_fit(
+        self, masks: Any, message: str, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+    ) -> None:
+        with pytest.raises(InputError, match=message):
+            replay(tiny_runs, tmp_path / "c.zarr", masks=masks, step=6, pipeline=tiny_pipeline)

@@ -34,6 +34,8 @@ from asced_cli.options import emit, json_option, progress_callback
 @click.option("--grow", type=int, help="Grow masks by so many pixels.")
 @click.option("--soft", type=int, default=0, show_default=True, help="Fade the edge over pixels.")
 @click.option("--noise-scale", type=float, help="Strength of the perturbation (ttc, renoise).")
+@click.option("--eta", type=float, help="Stochasticity of the step from T_c (ttc, renoise).")
+@click.option("--masks", help="Masks from outside: <run>.png in a folder, or an .npz.")
 @click.option("--only-flagged", is_flag=True, help="Sample flagged runs alone; copy the others.")
 @click.option("--pipeline", help="Name or folder, instead of the one the store names.")
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
@@ -51,6 +53,8 @@ def command(
     grow: int | None,
     soft: int,
     noise_scale: float | None,
+    eta: float | None,
+    masks: str | None,
     only_flagged: bool,
     pipeline: str | None,
     override: bool,
@@ -64,7 +68,13 @@ def command(
 
     if start != "init" and not start.isdigit():
         raise InputError(f"--start is init or a step, not {start!r}")
-    parameters = {} if noise_scale is None else {"noise_scale": noise_scale}
+    named = {"noise_scale": noise_scale, "eta": eta}
+    parameters = {name: value for name, value in named.items() if value is not None}
+    given = None
+    if masks is not None:
+        from asced_analysis.detection.external import read_masks
+
+        given = read_masks(masks)
     with progress_callback("replay") as tell:
         twin = replay(
             store,
@@ -73,6 +83,7 @@ def command(
             strategy=strategy,
             start="init" if start == "init" else int(start),
             control=control,
+            masks=given,
             step=step,
             seed=seed,
             grow=grow,
