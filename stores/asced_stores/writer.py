@@ -152,9 +152,10 @@ class BatchWriter:
         if place.exists(f"commits/{batch}.json"):
             raise BatchTakenError(f"batch {batch} of {self.store.path} is committed already")
         made: dict[str, Stamp] = {}
+        judge = "status" not in numbers
         try:
             jobs = [
-                self._pool.submit(self._write_shard, name, batch, array, owner, made)
+                self._pool.submit(self._write_shard, name, batch, array, owner, made, judge)
                 for name, array in prepared.items()
             ]
             wait(jobs)
@@ -163,7 +164,7 @@ class BatchWriter:
             for name, job in zip(prepared, jobs, strict=True):
                 shards[name], whole = job.result()
                 finite &= whole
-            if "status" not in numbers:
+            if judge:
                 numbers["status"] = np.where(finite, COMPLETE, FAILED).astype(np.uint8)
             # The status last: plain readers filter by it.
             shards["status"] = self._write_status(batch, numbers["status"], owner, made)
@@ -195,11 +196,17 @@ class BatchWriter:
         )
 
     def _write_shard(
-        self, name: str, batch: int, array: NDArray[Any], owner: str, made: dict[str, Stamp]
+        self,
+        name: str,
+        batch: int,
+        array: NDArray[Any],
+        owner: str,
+        made: dict[str, Stamp],
+        judge: bool,
     ) -> tuple[ShardRecord, Any]:
         """Write one variable; the second value says which runs are finite."""
         finite: Any = True
-        if name in _MUST_BE_FINITE:
+        if judge and name in _MUST_BE_FINITE:
             finite = np.array([all_finite(run) for run in array])
         encoder = ShardEncoder(array, self.store.layouts[name])
         key = self.store.layouts[name].key(batch)
