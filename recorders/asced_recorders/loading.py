@@ -75,8 +75,9 @@ def load_pipeline(
     if revision:
         options["revision"] = revision
     diffusers.utils.logging.disable_progress_bar()
+    pipelines: Any = diffusers.DiffusionPipeline
     try:
-        pipe = diffusers.DiffusionPipeline.from_pretrained(
+        pipe = pipelines.from_pretrained(
             where,
             use_safetensors=None if allow_pickle else True,
             trust_remote_code=trust_remote_code,

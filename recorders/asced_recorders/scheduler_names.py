@@ -62,7 +62,7 @@ def make_scheduler(name: str | None, current: Any, options: Mapping[str, Any] | 
     class_name = type(current).__name__ if name is None else SHORT_NAMES.get(name, name)
     if class_name in REFUSED:
         raise InputError(f"{class_name} cannot be recorded: {REFUSED[class_name]}")
-    cls = getattr(diffusers, class_name, None)
+    cls: Any = getattr(diffusers, class_name, None)
     if not isinstance(cls, type) or not hasattr(cls, "set_timesteps"):
         near = difflib.get_close_matches(str(name), SHORT_NAMES, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""

@@ -303,7 +303,12 @@ def launch_id(rank: int, world_size: int) -> str:
     torchrun and SLURM number their launches; without either it is random, and there is one
     process.
     """
-    keys = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
+    keys: tuple[str, ...] = (
+        "TORCHELASTIC_RUN_ID",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "TORCHELASTIC_RESTART_COUNT",
+    )
     keys += ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     found = [f"{key}={os.environ[key]}" for key in keys if key in os.environ]
     if world_size == 1 or not found:
