@@ -148,7 +148,7 @@ class CustomRecorder:
 
         Parameters
         ----------
-        sample : torch.Tensor or ndarray, shape (run, *shape)
+        sample : torch.Tensor or ndarray, shape (run, ...)
             The sample that the network saw, ``alpha * x0 + sigma * eps``.
         model_output : torch.Tensor or ndarray, of the shape of `sample`
             After guidance.
