@@ -195,6 +195,7 @@ class Corrector(TapListener):
                 )
         self._state = LoopState(correction_step=target, window=window, noise=self._noise)
         self._batch: NDArray[np.int64] | None = None
+        self._seen: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Look at a step; clip its score where the strategy does so."""
@@ -289,7 +290,12 @@ class Corrector(TapListener):
 
     def _find(self, event: StepEvent, *, last: bool) -> None:
         """Take the detector's result so far as the mask."""
-        result = self._detector.result(self._detection)
+        try:
+            result = self._detector.result(self._detection)
+        except InputError:
+            if last:
+                raise
+            return  # too early: not one cell of the detector's grid is complete
         masks = _to_numpy(result.mask).astype(np.bool_)
         flagged = _to_numpy(result.flagged).astype(np.bool_)
         scores = _to_numpy(result.score).astype(np.float64)
@@ -300,6 +306,9 @@ class Corrector(TapListener):
                 state.first_flagged = torch.full((len(flagged),), -1)
             new = (state.first_flagged < 0) & seen
             state.first_flagged = torch.where(new, event.step, state.first_flagged)
+            if self._seen is not None:  # what was edited on the way stays in the report
+                masks, flagged = masks | self._seen[0], flagged | self._seen[1]
+            self._seen = (masks & flagged[:, None, None], flagged)
         if self.control is not None and flagged.any():
             from asced_analysis.correction.controls import control_masks
 
