@@ -28,6 +28,7 @@ from asced_stores.noise_levels import model_output_from_eps
 
 KINDS = ("score_trap", "foreign_patch", "impulse", "speckle", "scramble")
 CHANGED = 0.1  # of a range of 2
+BACK = 3  # a trap holds the eps of so many steps before it: neighbours hardly differ
 WORSE = 0.5  # of the standard deviation of the undisturbed runs' local distance
 
 
@@ -64,7 +65,7 @@ def draw_fault(run: int, shape: tuple[int, int], steps: int, *, seed: int = 0) -
     mask[top : top + size, left : left + size] = True
     late = kind in ("speckle", "scramble")
     where = rng.uniform(0.55, 0.68) if late else rng.uniform(0.25, 0.45)
-    return Fault(kind, mask, round(where * steps), 4, float(rng.uniform(0.5, 1.0)))
+    return Fault(kind, mask, round(where * steps), 8, float(rng.uniform(0.5, 1.0)))
 
 
 class Plant(TapListener):
@@ -82,7 +83,7 @@ class Plant(TapListener):
         for i, fault in enumerate(self.faults):
             if fault.kind != "score_trap":
                 continue
-            if event.step == fault.step - 1:
+            if event.step == fault.step - BACK:
                 self.kept[i] = eps[i].clone()
             elif fault.step <= event.step < fault.step + fault.length:
                 mask = torch.from_numpy(fault.mask)
@@ -113,7 +114,7 @@ class Plant(TapListener):
             elif fault.kind == "impulse":
                 edited = out[i] + 2 * fault.strength * alpha * (1 if noise.flatten()[0] > 0 else -1)
             elif fault.kind == "speckle":
-                edited = out[i] + fault.strength * alpha * noise
+                edited = out[i] + 1.5 * fault.strength * alpha * noise
             else:
                 turned = x0[i].flip(-2).roll(int(np.argmax(fault.mask.any(1))), -2)
                 edited = alpha * turned + sigma * noise
