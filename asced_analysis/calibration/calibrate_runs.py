@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,11 @@ from asced_analysis.calibration.splits import FRACTIONS, split_runs
 from asced_analysis.thresholds import Correction, Thresholds
 from asced_stores.errors import InputError
 
-WINDOW = (0.2, 0.48)
+LATEST_CORRECTION = 0.48
+"""Last share of sampling at which a correction is useful, as the paper has it."""
+
+FEWEST_STEPS = 3
+WINDOW = (0.2, LATEST_CORRECTION)
 """First step and correction step, as shares of sampling: Mutation as the paper has it."""
 
 
@@ -30,7 +34,7 @@ def calibrate(
     method: str = "conformal",
     false_alarm_rate: float = 0.05,
     confidence: float | None = None,
-    window: tuple[float, float] | None = None,
+    window: tuple[float, float] | Literal["phases"] | None = None,
     parameters: Mapping[str, Any] | None = None,
     strategy: str = "ttc",
     fractions: tuple[float, float, float] = FRACTIONS,
@@ -60,9 +64,11 @@ def calibrate(
         Share of the population's runs that may be flagged.
     confidence : float, optional
         Keep the rate for this very calibration with this confidence, instead of on average.
-    window : (float, float), optional
+    window : (float, float) or "phases", optional
         Shares of sampling at which the window begins and at which the correction edits; the
-        window's last step is the one before. `WINDOW` by default.
+        window's last step is the one before. `WINDOW` by default. "phases": from the beginning of
+        the runs' Mutation phase to its end, or to `LATEST_CORRECTION` where that is earlier and
+        leaves a window.
     parameters : mapping, optional
         Overrides of the variant's parameters.
     strategy : str
@@ -101,6 +107,8 @@ def calibrate(
     if (method == "outcome") != (variant == "outcome"):
         variant, method = "outcome", "outcome"
     source = open_source(store)
+    if window == "phases":
+        window = phases_window(source)
     steps, correction = window_and_correction(source, window or WINDOW, strategy)
     if method == "labels" and not labels:
         raise InputError("method labels needs labels; give a mapping of run id to broken or not")
@@ -155,6 +163,20 @@ def calibrate(
         counts=run_counts(run_means, chosen.scores),
     )
     return replace(thresholds, conformance=conformance_vectors(thresholds))
+
+
+def phases_window(source: Source) -> tuple[float, float]:
+    """The runs' own Mutation phase, ended in time for a correction, as shares of sampling."""
+    from asced_analysis.phases import segment_phases
+
+    population = segment_phases(source.dataset, run_replicates=1).population
+    start = population.mutation.step / source.steps
+    if not np.isfinite([start, population.refinement.step]).all():
+        raise InputError("no phases can be told apart in these runs; give the window yourself")
+    end = min(population.refinement.step / source.steps, LATEST_CORRECTION)
+    if (end - start) * source.steps < FEWEST_STEPS:  # Mutation begins late: then to its own end
+        end = population.refinement.step / source.steps
+    return start, end
 
 
 def window_and_correction(

@@ -163,3 +163,8 @@ def test_location_and_scale_from_counts() -> None:
     assert location == pytest.approx(np.median(values), abs=0.01)
     mad = 1.4826 * np.median(np.abs(values - np.median(values)))
     assert scale == pytest.approx(mad, abs=0.02)
+
+
+def test_runs_without_phases_give_no_window(store: Path) -> None:
+    with pytest.raises(InputError, match="no phases"):
+        calibrate(store, window="phases", false_alarm_rate=0.1)

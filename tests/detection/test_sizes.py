@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from asced_stores.testing import synthetic_store
 
 from asced_analysis import calibrate
 from asced_analysis.calibration.fitting import as_fractions
+from asced_stores.testing import synthetic_store
 
 
 def test_pixels_become_fractions_of_the_recorded_image() -> None:

@@ -36,6 +36,7 @@ Examples:
 @click.option("--labels", help="CSV with columns run and label: broken runs (method labels).")
 @click.option("--normal", help="CSV with columns run and label: promise for runs labelled normal.")
 @click.option("--window", type=(float, float), help="Shares of sampling: first step, correction.")
+@click.option("--phases", is_flag=True, help="Window: the runs' own Mutation phase.")
 @click.option("--strategy", default="ttc", show_default=True, help="Default correction.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the split of runs.")
 @click.option("--significance", type=float, default=0.01, show_default=True, help="Of --check.")
@@ -82,6 +83,8 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     from asced_analysis.detection.external import read_labels
 
     labels, normal = options.pop("labels"), options.pop("normal")
+    if options.pop("phases"):
+        options["window"] = "phases"
     thresholds: Thresholds = calibrate(
         source,
         options.pop("variant"),
