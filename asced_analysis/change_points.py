@@ -17,7 +17,7 @@ from asced_stores.errors import InputError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-_CELLS = 1 << 21  # curves times pairs held at once: 16 MB an array
+_CELLS = 1 << 17  # curves times pairs held at once: 1 MB an array, which stays in the cache
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ FORMAT = "asced-phases"
 FORMAT_VERSION = 1
 
 _FLOOR = 1e-3  # of the root mean square: a unit of zero would make every moving pixel active
-_MOST_BLOCKS = 4096  # runs are averaged to so many blocks before the bootstrap over them
+_RUNS_AT_ONCE = 512  # whose replicates lie in memory at once
+_MOST_BLOCKS = 1024  # runs are averaged to so many blocks before the bootstrap over them
 
 
 @dataclass(frozen=True)
@@ -422,20 +423,31 @@ def _run_frame(
     step, time, snr = axes
     used = curves[finite]
     split = segment(used)
-    draws = _step_bootstrap(used, replicates, rng) if replicates else None
+    intervals = _run_intervals(used, replicates, tail, rng) if replicates else None
     columns: dict[str, Floats] = {}
     for number, (name, best) in enumerate(
         (("mutation", split.first), ("refinement", split.second))
     ):
         columns[f"{name}_step"] = _at(step, best)
-        if draws is not None:
-            lower, upper = _interval(draws[number], tail)
+        if intervals is not None:
+            lower, upper = intervals[number]
             columns[f"{name}_lower"] = _at(step, np.where(np.isnan(best), np.nan, lower))
             columns[f"{name}_upper"] = _at(step, np.where(np.isnan(best), np.nan, upper))
         columns[f"{name}_normalised_time"] = _at(time, best)
         columns[f"{name}_log_snr"] = _at(snr, best)
     frame = pd.DataFrame(columns, index=pd.Index(ds["run"].values[finite], name="run"))
     return frame.reindex(pd.Index(ds["run"].values, name="run"))
+
+
+def _run_intervals(
+    curves: Floats, replicates: int, tail: float, rng: np.random.Generator
+) -> Floats:
+    """Ends of the intervals of each run, shape (2, 2, run); some runs at a time, in flat memory."""
+    parts = []
+    for start in range(0, len(curves), _RUNS_AT_ONCE):
+        draws = _step_bootstrap(curves[start : start + _RUNS_AT_ONCE], replicates, rng)
+        parts.append([_interval(each, tail) for each in draws])
+    return np.concatenate(parts, axis=-1) if parts else np.empty((2, 2, 0))
 
 
 def _step_bootstrap(curves: Floats, replicates: int, rng: np.random.Generator) -> Floats:
