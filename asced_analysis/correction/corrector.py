@@ -154,7 +154,7 @@ class Corrector(TapListener):
         self._given = None
         if masks is not None:
             count = len(masks)
-            known = masks.any((1, 2)) if flagged is None else np.asarray(flagged, np.bool_)
+            known = np.asarray(masks.any((1, 2)) if flagged is None else flagged, np.bool_)
             values = np.full(count, np.nan) if scores is None else np.asarray(scores, np.float64)
             self._given = GivenMasks(np.asarray(masks, np.bool_), known, values)
 
@@ -166,7 +166,8 @@ class Corrector(TapListener):
         """Pixels by which a mask of this shape is grown."""
         if self.grow is not None:
             return self.grow
-        return math.ceil(correction_settings(self.thresholds).get("grow", 0.0) * min(shape))
+        share = float(correction_settings(self.thresholds).get("grow", 0.0))
+        return math.ceil(share * min(shape))
 
     # ---- the tap's calls
 

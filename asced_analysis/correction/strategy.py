@@ -94,4 +94,5 @@ def stochastic_step(event: StepEvent, noise: Tensor, eta: float = 1.0) -> Tensor
     following = event.next_sigma / event.next_alpha
     up = eta * following * max(0.0, 1 - (following / kappa) ** 2) ** 0.5
     down = max(0.0, following**2 - up**2) ** 0.5
-    return event.next_alpha * (event.x0 + down * event.eps + up * noise)
+    sample: Tensor = event.next_alpha * (event.x0 + down * event.eps + up * noise)
+    return sample

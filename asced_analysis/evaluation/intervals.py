@@ -38,7 +38,12 @@ NOTHING = Estimate(None, None, None)
 
 
 def bootstrap(
-    statistic: Callable[[Counts], float], runs: int, *, resamples: int = RESAMPLES, seed: int = 0
+    statistic: Callable[[Counts], float],
+    runs: int,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Estimate:
     """Interval of a statistic of weighted runs.
 
@@ -48,6 +53,8 @@ def bootstrap(
         From how often each run was drawn, an int array (runs,), to a number.
     runs : int
     resamples, seed : int
+    bounds : (float, float)
+        What the statistic can be: the interval is cut to it.
 
     Returns
     -------
@@ -65,8 +72,8 @@ def bootstrap(
         for _ in range(resamples)
     ]
     low, middle, high = np.quantile(drawn, [0.025, 0.5, 0.975])
-    shift = value - middle
-    return Estimate(float(value), float(low + shift), float(high + shift))
+    low, high = np.clip([low + value - middle, high + value - middle], *bounds)
+    return Estimate(float(value), float(low), float(high))
 
 
 def mean_estimate(

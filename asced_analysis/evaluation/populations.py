@@ -90,13 +90,16 @@ def _change(
 
 
 OF_SETS: dict[str, Statistic] = {"frechet_distance": _frechet, "recall": _recall}
+BOUNDS = {"frechet_distance": (0.0, np.inf), "recall": (0.0, 1.0)}
 
 
 def estimates(quality: Quality, model: RealismModel) -> dict[str, Any]:
     """Figures of one population, with bootstrap intervals over runs."""
     runs = len(quality.vectors)
     figures: dict[str, Any] = {
-        name: bootstrap(partial(statistic, quality, model), runs, resamples=RESAMPLES).to_dict()
+        name: bootstrap(
+            partial(statistic, quality, model), runs, resamples=RESAMPLES, bounds=BOUNDS[name]
+        ).to_dict()
         for name, statistic in OF_SETS.items()
     }
     figures["precision"] = mean_estimate(quality.realistic).to_dict()
