@@ -88,7 +88,8 @@ def test_detect(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     wide = ["detect", str(folder / "wide.zarr"), "--thresholds", thresholds]
     assert run(wide) == 2
     assert "sample_shape is [1, 16, 20]" in capsys.readouterr().err
-    assert run([*wide, "--override"]) == 0
+    assert run([*wide, "--override"]) == 2  # they were calibrated place by place
+    assert "by position are for maps of (16, 16)" in capsys.readouterr().err
     assert run(["detect", str(folder / "runs.zarr"), "--thresholds", str(out)]) == 2
 
 
