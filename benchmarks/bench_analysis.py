@@ -392,7 +392,7 @@ def main(arguments: list[str] | None = None) -> int:
             path = make_store(Path(folder) / "runs.zarr", large)
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         if wanted("numpy"):
-            rows += bench_numpy(path, large // 10, pairs)
+            rows += bench_numpy(path, large // 2, max(5, pairs // 6))
         if wanted("reading"):
             rows += bench_reading(path, pairs)
         if wanted("linear"):
