@@ -153,22 +153,27 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         case = Case(Path(folder), arguments.runs)
-        rows = [
-            compare("replay with ttc", case.bare, case.replay, arguments.pairs),
-            compare(
-                "replay from step 12", case.bare, lambda: case.replay(start=HALF), arguments.pairs
-            ),
-            compare("sweep of six T_c", case.six_replays, case.sweep, arguments.pairs),
-        ]
+        measures = (
+            ("replay with ttc", case.bare, case.replay),
+            ("replay from step 12", case.bare, lambda: case.replay(start=HALF)),
+            ("sweep of six T_c", case.six_replays, case.sweep),
+        )
+        rows = []
+        for name, plain, ours in measures:
+            rows.append(compare(name, plain, ours, arguments.pairs))
+            if not arguments.json:
+                print(sentence(rows[-1]), flush=True)
     if arguments.json:
         print(json.dumps(rows))
-        return
-    for row in rows:
-        low, high = row["interval"]
-        print(
-            f"{row['row']:<20} {row['ratio']:.3f} ({low:.3f} to {high:.3f}) of plain, goal at most "
-            f"{row['goal']}; CPU {row['cpu_ratio']:.3f}, {row['cpu_s']} s, {row['pairs']} pairs"
-        )
+
+
+def sentence(row: dict[str, Any]) -> str:
+    """One row for people."""
+    low, high = row["interval"]
+    return (
+        f"{row['row']:<20} {row['ratio']:.3f} ({low:.3f} to {high:.3f}) of plain, goal at most "
+        f"{row['goal']}; CPU {row['cpu_ratio']:.3f}, {row['cpu_s']} s, {row['pairs']} pairs"
+    )
 
 
 if __name__ == "__main__":
