@@ -128,6 +128,74 @@ def run(
     return found
 
 
+class Silent:
+    """A network that costs nothing: what is left is the cost of the loop and of recording."""
+
+    def __init__(self, unet: Any) -> None:
+        self.config, self.dtype = unet.config, unet.dtype
+        self.parameters = unet.parameters
+
+    def __call__(self, sample: Any, *_: Any, **__: Any) -> tuple[Any]:
+        """Predict the sample itself."""
+        return (sample,)
+
+
+def direct(pairs: int, steps: int, batch_size: int, folder: Path) -> dict[str, Any]:
+    """CPU seconds that tap and recording add to a batch, found with a network that costs nothing.
+
+    On a busy machine this resolves what a comparison against bare sampling cannot.
+    """
+    from asced_recorders.capture import Capture
+    from asced_recorders.decoding import to_image
+    from asced_recorders.loading import load_pipeline
+    from asced_recorders.sampling import initial_noise, sample_unconditional
+    from asced_recorders.session import Session, Settings
+    from asced_recorders.sources import UnconditionalSource
+    from asced_recorders.tap import TapListener
+
+    pipe = load_pipeline("fashion", device="cpu")
+    settings = Settings(checkpoints=(steps // 2,))
+    spec = UnconditionalSource(pipe, "bench", settings, steps, 0).known_spec()
+    x_init = initial_noise(pipe, range(batch_size))
+    model = [timed(lambda: sample_unconditional(pipe, x_init=x_init, steps=2))[1] for _ in range(3)]
+    session = Session(str(folder / "direct.zarr"))
+    session.ensure(spec, batch_size)
+    batches = session.pending(batch_size)
+    capture = Capture(
+        session.background.take, checkpoints=settings.checkpoints, check=session.background.check
+    )
+    silent = type("Pipe", (), {"unet": Silent(pipe.unet), "scheduler": pipe.scheduler})()
+
+    def sample(listener: Any) -> None:
+        sample_unconditional(silent, x_init=x_init, steps=steps, listener=listener)
+
+    def recorded() -> None:
+        sample(capture)
+        assert capture.end is not None
+        batch = next(batches)
+        runs = range(batch * batch_size, (batch + 1) * batch_size)
+        session.submit(batch, capture.release(), runs, {}, to_image(pipe, capture.end))
+        session.background.drain()
+
+    bare = np.array([timed(lambda: sample(None)) for _ in range(pairs)])
+    tapped = np.array([timed(lambda: sample(TapListener())) for _ in range(pairs)])
+    whole = np.array([timed(recorded) for _ in range(pairs)])
+    session.close()
+    model_seconds = float(np.median(model)) / 2 * steps
+    tap = float(np.median(tapped[:, 1]) - np.median(bare[:, 1]))
+    recording = float(np.median(whole[:, 1]) - np.median(bare[:, 1]))
+    return {
+        "steps": steps,
+        "batch_size": batch_size,
+        "repetitions": pairs,
+        "bare_cpu_seconds": round(model_seconds, 3),
+        "tap_cpu_seconds": round(tap, 5),
+        "tap_percent": round(100 * tap / model_seconds, 3),
+        "recording_cpu_seconds": round(recording, 4),
+        "recording_percent": round(100 * recording / model_seconds, 2),
+    }
+
+
 def large_unet(size: int, channels: int) -> Any:
     """A UNet of real size with random weights, for a GPU."""
     import diffusers
@@ -170,11 +238,16 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--direct", action="store_true", help="CPU seconds without the model.")
     parser.add_argument("--memory", action="store_true", help="Measure peak memory instead.")
     parser.add_argument("--folder", help="On the disk that is to be measured.")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="asced-bench-", dir=options.folder))
     try:
+        if options.direct:
+            found = direct(options.pairs, options.steps, options.batch_size, folder)
+            print(json.dumps({"direct": found}))
+            return
         if options.memory:
             print(json.dumps({"peak_bytes_by_runs": memory(folder, (32, 128, 512))}))
             return
