@@ -93,7 +93,7 @@ def batch_dataset(batch: Any) -> xr.Dataset:
 
     spec = batch.spec
     variables = {
-        v.name: (("run", *v.dims), da.from_array(batch.arrays[v.name], chunks=-1))
+        v.name: (("run", *v.dims), da.from_array(batch.arrays[v.name], chunks=-1))  # type: ignore[no-untyped-call]
         for v in spec.variables
         if v.name in ("eps", "x0", "sample")
     }

@@ -63,7 +63,7 @@ def make_scheduler(name: str | None, current: Any, options: Mapping[str, Any] | 
     if class_name in REFUSED:
         raise InputError(f"{class_name} cannot be recorded: {REFUSED[class_name]}")
     cls: Any = getattr(diffusers, class_name, None)
-    if not isinstance(cls, type) or not hasattr(cls, "set_timesteps"):
+    if not hasattr(cls, "set_timesteps"):
         near = difflib.get_close_matches(str(name), SHORT_NAMES, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise InputError(
@@ -71,7 +71,7 @@ def make_scheduler(name: str | None, current: Any, options: Mapping[str, Any] | 
             f"{', '.join(SHORT_NAMES)}"
         )
     _check_kin(class_name, type(current).__name__, current)
-    known = set(inspect.signature(cls.__init__).parameters) - {"self"}
+    known = set(inspect.signature(cls).parameters)
     unknown = sorted(set(options or {}) - known)
     if unknown:
         raise InputError(

@@ -8,7 +8,7 @@ and Karras et al., arXiv:2206.00364.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
@@ -56,7 +56,7 @@ def canonical_prediction_type(prediction_type: str, /) -> PredictionType:
             f"unknown prediction type {prediction_type!r}: "
             f"give one of {', '.join(PREDICTION_TYPES)}"
         )
-    return cast(PredictionType, name)
+    return name
 
 
 def log_snr(alpha: Any, sigma: Any, /) -> Any:
@@ -260,7 +260,7 @@ def _edm_coefficients(sigma: Any, sigma_data: float, kind: str) -> tuple[Any, An
 
 def _arrays(level: Any) -> Any:
     """Leave arrays alone; turn numbers into floats and sequences into NumPy arrays."""
-    if is_array_api_obj(level) and getattr(level, "ndim", 0):
+    if is_array_api_obj(level) and level.ndim:
         return level
     if isinstance(level, (list, tuple)):
         return np.asarray(level, dtype=np.float64)

@@ -69,7 +69,7 @@ def command(
     if start != "init" and not start.isdigit():
         raise InputError(f"--start is init or a step, not {start!r}")
     named = {"noise_scale": noise_scale, "eta": eta}
-    parameters = {name: value for name, value in named.items() if value is not None}
+    parameters: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     given = None
     if masks is not None:
         from asced_analysis.detection.external import read_masks
