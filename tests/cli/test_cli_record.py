@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,18 +166,17 @@ def test_an_interrupt_ends_at_a_batch_and_can_be_resumed(
     out = tmp_path / "runs.zarr"
     command = [sys.executable, "-m", "asced_cli", *arguments(tiny_folder, out)]
     slow = [*command, "--ignore-disk", "--json"]
-    process = subprocess.Popen(
-        slow, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    deadline = time.monotonic() + 200
-    for line in process.stderr:
-        assert time.monotonic() < deadline
-        if '"batch"' in line:
-            process.send_signal(number)
-            break
-    rest = process.stderr.read()
-    assert process.wait(timeout=100) == 130
+    pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(slow, env=environment(), **pipes) as process:
+        assert process.stderr is not None
+        deadline = time.monotonic() + 200
+        for line in process.stderr:
+            assert time.monotonic() < deadline
+            if '"batch"' in line:
+                process.send_signal(number)
+                break
+        rest = process.stderr.read()
+        assert process.wait(timeout=100) == 130
     assert "interrupted" in rest
     assert "Traceback" not in rest
     done = TrajectoryStore.open(out).committed_batches()
