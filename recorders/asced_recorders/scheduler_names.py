@@ -70,7 +70,6 @@ def make_scheduler(name: str | None, current: Any, options: Mapping[str, Any] | 
             f"unknown scheduler {name!r}{hint}: give a class of diffusers or one of "
             f"{', '.join(SHORT_NAMES)}"
         )
-    cls: Any = found
     _check_kin(class_name, type(current).__name__, current)
     known = set(inspect.signature(cls).parameters)
     unknown = sorted(set(options or {}) - known)
