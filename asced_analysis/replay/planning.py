@@ -61,7 +61,10 @@ def detect_recorded(
 
     spec = recording.spec
     alpha, sigma = np.asarray(spec.alpha), np.asarray(spec.sigma)
-    detector = make_detector(thresholds, alpha=alpha, sigma=sigma, log_snr=spec.log_snr)
+    level = thresholds.level_for(recording.attributes.get("scheduler_class"), recording.steps)
+    detector = make_detector(
+        thresholds, alpha=alpha, sigma=sigma, log_snr=spec.log_snr, level=level
+    )
     end = detector.last_step if last_step is None else min(detector.last_step, last_step)
     if end < detector.first_step:
         raise InputError(

@@ -137,6 +137,7 @@ def _judge_start(
         alpha=tuple(map(float, table.alpha)),
         sigma=tuple(map(float, table.sigma)),
         log_snr=tuple(map(float, table.log_snr)),
+        level=job.thresholds.level_for(table.scheduler_class, table.steps),
     )
     watch = _Watch(detector, min(detector.last_step, job.target - 1))
     with suppress(_SeenEnoughError):

@@ -1,4 +1,4 @@
-"""Detectors and corrections on sets whose truth is known (method: docs/truth.md).
+"""Detectors and corrections on sets whose truth is known.
 
     python benchmarks/truth/run.py --runs 1000 --cache build/truth --out build/truth/results.json
 
