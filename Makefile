@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO ?= build/demo
+# Where torch comes from, e.g. https://download.pytorch.org/whl/cpu; by default where pip looks.
+TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -49,6 +51,8 @@ figures: demo
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	if [ -n "$(TORCH_INDEX)" ]; then $(BIN)/python -m pip install --quiet -c constraints.txt torch \
+		--index-url $(TORCH_INDEX); fi
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 

@@ -2,7 +2,7 @@
 
 Two one-thread processes train faster on two cores than one process with two threads::
 
-    torchrun --nproc-per-node 2 training/train_fashion.py --steps 12000
+    torchrun --nproc-per-node 2 training/train_fashion.py --steps 10000
 
 Every random draw is seeded by (seed, step, rank), so a resumed training goes on as if it had not
 been stopped. The learning rate is constant after a warm-up and falls linearly to zero over the
@@ -83,7 +83,7 @@ def export(network: UNet2DModel, ema: dict[str, torch.Tensor], folder: Path, car
 def main() -> None:
     """Train, checkpoint, export."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--batch-size", type=int, default=64, help="over all processes")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--decay", type=float, default=0.3, help="share of the steps")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -28,6 +29,9 @@ COMMANDS = {
     "demo": "Run the whole path on the embedded model.",
     "doctor": "Check versions, devices, disk and whether a pipeline can be recorded.",
 }
+
+
+RECORDING_PACKAGES = {"torch", "diffusers", "transformers", "accelerate", "safetensors"}
 
 
 class LazyGroup(click.Group):
@@ -79,15 +83,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except AscedError as error:
         _show(error)
         return error.exit_status
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in RECORDING_PACKAGES:
+            raise
+        click.echo(
+            f"asced: error: this needs {error.name}: pip install 'asced-analysis[record]'", err=True
+        )
+        return 2
     except (OSError, MemoryError) as error:
         _show(error)
+        return 3
+    except Exception as error:
+        _show(error)
+        click.echo("  unexpected; set ASCED_TRACEBACK=1 to see where", err=True)
+        if os.environ.get("ASCED_TRACEBACK"):
+            raise
         return 3
     return status if isinstance(status, int) else 0
 
 
 def _show(error: BaseException) -> None:
     """Print an error and its notes."""
-    click.echo(f"asced: error: {error}", err=True)
+    click.echo(f"asced: error: {error or type(error).__name__}", err=True)
     for note in getattr(error, "__notes__", ()):
         click.echo(f"  {note}", err=True)
 

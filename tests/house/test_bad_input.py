@@ -72,7 +72,7 @@ def test_damaged_chunk_is_found_and_never_data(
     assert "checksum" in said.out + said.err
     with pytest.raises((StoreError, OSError, ValueError)):
         open_runs(out)["eps"].compute()
-    assert run(["stats", str(out), "--out", str(tmp_path / "s.zarr")]) in (1, 3)
+    assert run(["stats", str(out), "--out", str(tmp_path / "s.zarr")]) == 1
     assert "Traceback" not in capsys.readouterr().err
     assert not (tmp_path / "s.zarr").exists()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from asced_cli.options import emit, json_option
+from asced_cli.options import emit, json_option, progress_callback
 
 
 @click.command(
@@ -49,7 +49,7 @@ def command(
     from asced_analysis.report.sections import phases_in_words
     from asced_analysis.saving import save
     from asced_recorders import record
-    from asced_stores.errors import InputError
+    from asced_stores.errors import InputError, StoreError
 
     if out.exists() and any(out.iterdir()) and not overwrite:
         raise InputError(f"{out} exists and is not empty: choose another --out or add --overwrite")
@@ -76,7 +76,10 @@ def command(
         yield
         seconds[name] = time.monotonic() - started
 
-    with stage("record", f"{runs} runs of fashion in {steps} steps"):
+    with (
+        stage("record", f"{runs} runs of fashion in {steps} steps"),
+        progress_callback("  runs") as bar,
+    ):
         store = record(
             "fashion",
             files["runs.zarr"],
@@ -85,11 +88,14 @@ def command(
             batch_size=batch_size,
             seed=seed,
             overwrite=overwrite,
+            progress=lambda event: bar(event.get("done", 0), runs) if bar else None,
         )
         results["record"] = f"{runs} runs, {len(store.committed_batches())} batches"
     with stage("verify", "every chunk against its checksum"):
         verified = store.verify()
-        results["verify"] = "all chunks match" if verified.ok else "DAMAGED"
+        if not verified.ok:
+            raise StoreError(f"{store.path} is damaged: {verified.problems[0]}")
+        results["verify"] = "all chunks match"
     runs_dataset = open_runs(files["runs.zarr"])
     with stage("stats", "exact medians and quantiles of the dynamics by step"):
         statistics = step_statistics(runs_dataset)
@@ -112,17 +118,21 @@ def command(
             f"promised {guarantee.promised:.1%}, measured {guarantee.measured:.1%} "
             f"on {guarantee.report} held-out runs"
         )
-    with stage("replay", "flagged runs again, corrected"):
+    with stage("replay", "flagged runs again, corrected"), progress_callback("  runs") as bar:
         corrected = replay(
             files["runs.zarr"],
             files["corrected.zarr"],
             thresholds=Thresholds.load(files["thresholds.json"]),
             overwrite=overwrite,
+            progress=bar,
         )
         flagged = int(open_runs(corrected.path)["flagged"].sum())
         results["replay"] = f"{flagged} of {runs} runs flagged and corrected"
-    with stage("evaluate", "against the judge, with three controls"):
-        evaluation = evaluate(files["runs.zarr"], files["corrected.zarr"])
+    with (
+        stage("evaluate", "against the judge, with three controls"),
+        progress_callback("  parts") as bar,
+    ):
+        evaluation = evaluate(files["runs.zarr"], files["corrected.zarr"], progress=bar)
         evaluation.save(files["evaluation.json"], overwrite=overwrite)
         results["evaluate"] = evaluation.summary()
     with stage("report", "one page"):
