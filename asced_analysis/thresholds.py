@@ -38,7 +38,7 @@ class FingerprintMismatchError(ThresholdsError):
 
 
 class PortabilityWarning(UserWarning):
-    """The promised false-alarm rate was not shown for this sampler."""
+    """The promised false-alarm rate was not shown for this sampler, or the model is not known."""
 
 
 @dataclass(frozen=True)
@@ -387,6 +387,11 @@ class Thresholds:
         ------
         FingerprintMismatchError
             Naming every key that differs.
+
+        Warns
+        -----
+        PortabilityWarning
+            Where only one of the two says which model it comes from, or the sampler is another.
         """
         different = [
             f"{key} is {fingerprint[key]!r}, thresholds were calibrated on {value!r}"
@@ -401,6 +406,15 @@ class Thresholds:
                 "these thresholds belong to something else: "
                 + "; ".join(different)
                 + ". Calibrate on runs of this pipeline, or override if you know better."
+            )
+        known = self.fingerprint.get("model_fingerprint") is not None
+        if known != (fingerprint.get("model_fingerprint") is not None):
+            warnings.warn(
+                f"{'the runs' if known else 'these thresholds'} do not say which model they come "
+                "from (model_fingerprint), so nothing shows that it is the same: its false-alarm "
+                "rate is not promised. Record with the model (`Recorder.custom(..., model=net)`).",
+                PortabilityWarning,
+                stacklevel=2,
             )
         self.level_for(fingerprint.get("scheduler_class"), fingerprint.get("steps"))
 

@@ -85,7 +85,7 @@ def fit_outcome(
     parameters : dict
         Overrides of `asced_analysis.detection.outcome.Parameters`.
     teacher : RealismModel, optional
-        Default: the embedded teacher for `fashion`, else the population's own samples.
+        Default: the embedded teacher for embedded `fashion`, else the population's own samples.
     epochs : int
         Passes over the fit set.
     seed : int
@@ -170,9 +170,9 @@ def untrained_stream(
 def default_teacher(source: Source, fit: npt.NDArray[np.bool_]) -> Any:
     """The embedded teacher where it fits the samples, else patches of the population's own."""
     from asced_analysis.realism import load_embedded, patch_model
+    from asced_analysis.replay.environment import is_embedded
 
-    name = str(source.dataset.attrs.get("pipeline") or "")
-    if name == "fashion" and source.sample_shape == (1, 32, 32):
+    if tuple(source.sample_shape) == (1, 32, 32) and is_embedded(source.dataset.attrs):
         return load_embedded("teacher")
     some = np.flatnonzero(fit)[:MOST_RUNS:2]  # half of the fit set is the reference
     values = source.dataset["sample"].isel(run=some).values.astype(np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ REFERENCES = 1000
 
 
 def choose_judge(judge: str | RealismModel | None, recording: Any) -> RealismModel:
-    """Return the judge asked for; by default the embedded one for `fashion`, else patches.
+    """Return the judge asked for; by default the embedded one for embedded `fashion`, else patches.
 
     Parameters
     ----------
@@ -28,9 +27,11 @@ def choose_judge(judge: str | RealismModel | None, recording: Any) -> RealismMod
     if isinstance(judge, RealismModel):
         return judge
     if judge is None:
-        name = PurePosixPath(str(recording.attributes.get("pipeline") or "")).name
+        from asced_analysis.replay.environment import is_embedded
+
         shape = tuple(recording.spec.sample_shape)
-        judge = "judge" if name == "fashion" and shape == (1, 32, 32) else "patches"
+        known = shape == (1, 32, 32) and is_embedded(recording.attributes)
+        judge = "judge" if known else "patches"
     if judge in ("judge", "teacher"):
         from asced_analysis.realism.embedded import load_embedded
 

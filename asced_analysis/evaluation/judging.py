@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import CONTROLS, Control
 from asced_analysis.correction.registry import make_strategy
+from asced_analysis.evaluation.belonging import replayed_runs
 from asced_analysis.evaluation.effects import (
     Effect,
     damaged_locations,
@@ -27,7 +28,7 @@ from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.local import RealismModel, features, local_realism
 from asced_analysis.replay.planning import Plan
 from asced_analysis.replay.recording import Recording
-from asced_stores import TrajectoryStore, open_runs
+from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 
 NEIGHBOURS = 3
@@ -67,7 +68,7 @@ def evaluate(
         ``everywhere``. True: all three, where the strategy has a mask; the flagged runs are sampled
         again for each.
     judge : {"judge", "teacher", "patches"} or RealismModel, optional
-        By default the embedded judge for `fashion`, patches for any other pipeline.
+        By default the embedded judge for the embedded `fashion`, patches for any other model.
     pipeline : DiffusionPipeline or str, optional
         For the controls; by default the one the recording names.
     progress : callable, optional
@@ -80,7 +81,7 @@ def evaluate(
     Raises
     ------
     InputError
-        When the second store is no replay of the first.
+        When the second store is no whole replay of the first.
     """
     recording = Recording(runs)
     store = corrected if isinstance(corrected, TrajectoryStore) else TrajectoryStore.open(corrected)
@@ -175,19 +176,8 @@ def quality(
 
 
 def _checked(recording: Recording, store: TrajectoryStore) -> Any:
-    """Dataset of the replay, if it is one of this recording."""
-    of = store.attributes.get("replay_of")
-    if of is None:
-        raise InputError(f"{store.path} is no replay; make one with `asced replay`")
-    if of != recording.store.fingerprint:
-        raise InputError(
-            f"{store.path} is a replay of another recording than {recording.store.path}; give the "
-            "recording it was made from"
-        )
-    ds = open_runs(store.path)
-    known = np.isin(ds["run"].values, recording.dataset["run"].values)
-    if not known.all():
-        raise InputError(f"{store.path} holds runs that {recording.store.path} does not have")
+    """Dataset of the replay, if it is one of this recording and there are enough runs."""
+    ds = replayed_runs(recording, store)
     if ds.sizes["run"] <= NEIGHBOURS:
         raise InputError(
             f"{store.path} holds {ds.sizes['run']} complete runs; an evaluation needs more than "

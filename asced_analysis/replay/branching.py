@@ -24,6 +24,7 @@ from asced_recorders.schedulers import StepTable
 from asced_recorders.tap import StepEvent, TapListener
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
 from asced_stores.errors import InputError
+from asced_stores.places import check_apart
 
 AT_ONCE = 64
 
@@ -91,10 +92,16 @@ def branch(
         `sample` is the recorded end of each run; `branch_sample` (run, branch, channel, y, x) and
         `branch_mask` (run, branch, y, x) its counterfactuals. The attribute `branches` describes
         them.
+
+    Raises
+    ------
+    InputError
+        Without branches or masks; for an `out` that is the recording, or lies in it.
     """
     if not branches:
         raise InputError("no branch was given: say at which steps to branch off")
     recording = Recording(store)
+    check_apart(out, [recording.store.place])
     pipe = matching_pipeline(recording.attributes, pipeline)
     with recorded_threads(recording.attributes):
         table = table_of(pipe, recording.steps)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ import torch
 from asced_recorders.scheduler_names import recorded_scheduler
 from asced_stores.errors import InputError
 
+EMBEDDED = "fashion"
+PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
 NOT_IN_JSON = ("inf", "-inf", "nan")  # recorded as text: DPM++ clips log-SNR at -inf
 
 
@@ -23,7 +27,7 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
     ----------
     attributes : mapping
         Of the recorded store.
-    pipeline : DiffusionPipeline or str, optional
+    pipeline : DiffusionPipeline, str or Path, optional
         A pipeline, or a name or folder to load; by default the name in the store.
 
     Returns
@@ -34,21 +38,17 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
     Raises
     ------
     InputError
-        When the model's fingerprint differs from the recorded one, or nothing names a pipeline.
+        When the model's fingerprint differs from the recorded one, or nothing names a pipeline that
+        can be loaded.
     """
+    from asced_recorders import load_pipeline
     from asced_recorders.fingerprint import model_fingerprint
 
-    if pipeline is None:
-        pipeline = attributes.get("pipeline")
-        if not pipeline:
-            raise InputError(
-                "the store does not name the pipeline it was recorded from; give it (--pipeline)"
-            )
-    if isinstance(pipeline, str):
-        from asced_recorders import load_pipeline
-
-        pipeline = load_pipeline(pipeline)
     pipe = pipeline
+    if pipe is None:
+        pipe = _named_pipeline(attributes)
+    elif isinstance(pipe, (str, Path)):
+        pipe = load_pipeline(pipe)
     recorded, found = attributes.get("model_fingerprint"), model_fingerprint(pipe)
     if recorded is not None and found != recorded:
         raise InputError(
@@ -56,6 +56,54 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
             f"where the store has {str(recorded)[:19]}...; give the recorded one (--pipeline)"
         )
     return with_scheduler(pipe, attributes)
+
+
+def _named_pipeline(attributes: Mapping[str, Any]) -> Any:
+    """Load the pipeline that a store names; of a local one, only a name is known."""
+    from asced_recorders import load_pipeline
+
+    name = str(attributes.get("pipeline") or "")
+    if not name:
+        raise InputError(
+            "the store does not name the pipeline it was recorded from; give it (--pipeline)"
+        )
+    try:
+        return load_pipeline(name)
+    except InputError as error:
+        if "/" in name:  # on the hub: what went wrong there is the news
+            raise
+        raise InputError(
+            f"the store was recorded from a pipeline of one's own, called {name!r}: where that "
+            "lies is not recorded; give it with --pipeline FOLDER (in code: pipeline=...)"
+        ) from error
+
+
+def is_embedded(attributes: Mapping[str, Any]) -> bool:
+    """Whether runs are those of the embedded model, by its weights and not by its name.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of the recorded store. Without a fingerprint in it, the name decides.
+    """
+    recorded = attributes.get("model_fingerprint")
+    if recorded is None:
+        return attributes.get("pipeline") == EMBEDDED
+    return recorded in _embedded_fingerprints()
+
+
+@cache
+def _embedded_fingerprints() -> frozenset[str]:
+    """Fingerprints of the embedded model in each precision that it may be recorded in."""
+    from asced_recorders import load_pipeline
+    from asced_recorders.fingerprint import model_fingerprint
+
+    found = set()
+    for precision in PRECISIONS:  # loaded anew: rounding twice would be another model
+        pipe = load_pipeline(EMBEDDED, device="cpu")
+        torch.nn.Module.to(pipe.unet, precision)  # the network's own method warns at every cast
+        found.add(model_fingerprint(pipe))
+    return frozenset(found)
 
 
 def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:

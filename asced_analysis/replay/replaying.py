@@ -26,6 +26,7 @@ from asced_analysis.replay.sampling import check_start, schedule_of
 from asced_analysis.thresholds import Thresholds, fingerprint_of
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
 from asced_stores.errors import InputError
+from asced_stores.places import check_apart
 
 CHANGED = 2 / 255  # a pixel counts as changed when its 8-bit value would
 
@@ -107,9 +108,10 @@ def replay(
     ------
     InputError
         For another model, a step that is no checkpoint, a sampler that cannot start there, a
-        control without a correction.
+        control without a correction; for an `out` that is the recording, or lies in it.
     """
     recording = Recording(store)
+    check_apart(out, [recording.store.place])
     thresholds = _load(thresholds)
     if thresholds is not None and not override:
         thresholds.check_fingerprint(

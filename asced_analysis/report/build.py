@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from asced_analysis.evaluation import Evaluation
     from asced_analysis.phases import Phases
+    from asced_analysis.replay.recording import Recording
     from asced_analysis.thresholds import Thresholds
 
 GALLERY = 24
@@ -44,6 +45,7 @@ def write_report(
     evaluation: Evaluation | str | PathLike[str] | None = None,
     phases: Phases | None = None,
     statistics: xr.Dataset | None = None,
+    pipeline: Any = None,
     format: Literal["html", "md"] = "html",
     gallery: int = GALLERY,
     overwrite: bool = False,
@@ -64,6 +66,8 @@ def write_report(
         By default computed when there is a replay.
     phases, statistics : optional
         Results already at hand; by default computed.
+    pipeline : DiffusionPipeline, str or Path, optional
+        For the controls of the evaluation; by default the one the recording names.
     format : {"html", "md"}
         Pictures are embedded in both.
     gallery : int
@@ -82,7 +86,10 @@ def write_report(
     """
     from asced_analysis import open_runs, segment_phases, step_statistics
     from asced_analysis.evaluation import Evaluation, evaluate
+    from asced_analysis.evaluation.belonging import replayed_runs
+    from asced_analysis.replay.recording import Recording
     from asced_analysis.thresholds import Thresholds
+    from asced_stores import TrajectoryStore
 
     target = Path(out)
     if target.exists() and not overwrite:
@@ -93,11 +100,17 @@ def write_report(
     limits = None
     if thresholds is not None:
         limits = thresholds if isinstance(thresholds, Thresholds) else Thresholds.load(thresholds)
+        _check_thresholds(ds, limits)
     if evaluation is not None and not isinstance(evaluation, Evaluation):
         evaluation = Evaluation.load(evaluation)
-    if replay is not None and evaluation is None:
-        evaluation = evaluate(str(runs), str(replay))
-    twins = None if replay is None else open_runs(str(replay))
+    twins = None
+    if replay is not None:
+        recording = Recording(str(runs))
+        twins = replayed_runs(recording, TrajectoryStore.open(str(replay)))
+        if evaluation is None:
+            evaluation = evaluate(str(runs), str(replay), pipeline=pipeline)
+        else:
+            _check_evaluation(evaluation, recording, twins)
     page = build_page(
         ds,
         name=Path(str(runs)).name,
@@ -199,6 +212,33 @@ def build_page(
         sections=tuple(sections),
         footer=f"Written by asced-analysis {version('asced-analysis')}.",
     )
+
+
+def _check_thresholds(ds: xr.Dataset, thresholds: Thresholds) -> None:
+    """Refuse thresholds that were calibrated on another model than the one of these runs."""
+    from asced_analysis.thresholds import fingerprint_of
+
+    variable = next((ds[name] for name in ("sample", "x0", "eps") if name in ds), None)
+    sizes = {} if variable is None else dict(variable.sizes)
+    shape = [sizes[d] for d in ("frame", "channel", "y", "x") if d in sizes]
+    here = fingerprint_of(ds.attrs, shape) | {"steps": int(ds.sizes["step"])}
+    thresholds.check_fingerprint(here if shape else here | {"sample_shape": None})
+
+
+def _check_evaluation(evaluation: Evaluation, recording: Recording, twins: xr.Dataset) -> None:
+    """Refuse an evaluation of another replay, as far as its figures tell."""
+    data = evaluation.data
+    expected = {
+        "replay_of": recording.store.fingerprint,
+        "runs": int(twins.sizes["run"]),
+        "flagged": int(twins["flagged"].sum()),
+    }
+    for name, value in expected.items():
+        if data.get(name) != value:
+            raise InputError(
+                f"the evaluation is one of another replay: its {name} is {data.get(name)} where "
+                f"this replay has {value}; make one with `asced evaluate`, or leave it out"
+            )
 
 
 def _cases(

@@ -11,7 +11,8 @@ import numpy as np
 
 from asced_recorders.capture import FIELDS, RunBuffer
 from asced_recorders.decoding import pixels_to_image
-from asced_recorders.provenance import versions
+from asced_recorders.fingerprint import model_fingerprint
+from asced_recorders.provenance import device_facts, versions
 from asced_recorders.schedulers import StepTable
 from asced_recorders.session import Session, Settings, make_spec
 from asced_stores.errors import InputError
@@ -53,7 +54,16 @@ class CustomRecorder:
     rank, world_size : int, optional
         Which process this is, of how many.
     attributes : mapping, optional
-        Further facts for the store, for example ``model_fingerprint``.
+        Further facts for the store; they stand in for those that are found, where both are given.
+    model : torch.nn.Module or DiffusionPipeline, optional
+        What the steps come from. A hash of its weights, taken when the first batch is complete, is
+        the store's ``model_fingerprint``: thresholds then know this model from others. Give a
+        pipeline where other stores of it are recorded with `Recorder`.
+
+    Raises
+    ------
+    InputError
+        If shape, steps or options are none that can be recorded; if `model` has no weights.
     """
 
     def __init__(
@@ -73,7 +83,10 @@ class CustomRecorder:
         world_size: int | None = None,
         storage_options: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        model: Any = None,
     ) -> None:
+        from torch import nn
+
         self.settings = Settings(tuple(fields), tuple(checkpoints), dtype)
         if isinstance(steps, bool) or int(steps) < 1:
             raise InputError(f"steps is {steps}: give a number of at least 1")
@@ -84,6 +97,12 @@ class CustomRecorder:
         self.settings.check_steps(self.steps)
         self.batch_size = batch_size
         self.attributes = dict(attributes or {})
+        if not (model is None or isinstance(model, nn.Module) or hasattr(model, "components")):
+            raise InputError(
+                f"model is a {type(model).__name__}: give the torch module or pipeline whose "
+                "weights are to be known again"
+            )
+        self.model = model
         self.session = Session(
             str(store),
             runs=runs,
@@ -100,6 +119,7 @@ class CustomRecorder:
         self._done = 0
         self._end: Tensor | None = None
         self._facts: dict[str, Any] = {}
+        self._provenance: dict[str, Any] = {}
         self._batches: Iterator[int] | None = None
         self._closed = False
 
@@ -188,6 +208,7 @@ class CustomRecorder:
         self._check_level(told, alpha, sigma, kind)
         if self._buffer is None:
             self._buffer = self._new_buffer(x)
+            self._provenance = self._provenance or device_facts(x.device)
             self._buffer.put("x_init", x)
         buffer = self._buffer
         eps, x0 = eps_and_x0(
@@ -281,8 +302,11 @@ class CustomRecorder:
             "prediction_type": self._kind,
             "steps": self.steps,
             "versions": versions(),
-            **self.attributes,
+            **self._provenance,
         }
+        if self.model is not None:
+            facts["model_fingerprint"] = model_fingerprint(self.model)
+        facts |= self.attributes
         assert self.batch_size is not None
         spec = make_spec(self.settings, table, shape, image_shape, facts)
         self.session.ensure(spec, self.batch_size)

@@ -60,11 +60,14 @@ def load_pipeline(
     Raises
     ------
     InputError
-        If there is no such pipeline, or it may not be loaded.
+        If there is no such pipeline or device, or the pipeline may not be loaded.
     """
     import diffusers
     import torch
 
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
     folder, where = _locate(str(name_or_path))
     torch_dtype = _dtype(dtype)
     options: dict[str, Any] = {"local_files_only": local_files_only or folder}
@@ -88,9 +91,38 @@ def load_pipeline(
     if scheduler is not None or scheduler_options:
         pipe.scheduler = make_scheduler(scheduler, pipe.scheduler, scheduler_options)
     pipe.set_progress_bar_config(disable=True)
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     return pipe.to(device)
+
+
+def check_device(device: Any) -> None:
+    """Put one number on a device, to see whether it is there.
+
+    Parameters
+    ----------
+    device : str or torch.device
+
+    Raises
+    ------
+    InputError
+        If there is no such device here, naming those that are.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
+        raise InputError(
+            f"device {str(device)!r} cannot be used here ({_first_line(error)}): give one of "
+            f"{', '.join(available_devices())}"
+        ) from error
+
+
+def available_devices() -> list[str]:
+    """Devices that torch finds here, the CPU first."""
+    import torch
+
+    found = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    return [*found, "mps"] if torch.backends.mps.is_available() else found
 
 
 def pipeline_name(name_or_path: str | Path) -> str:
@@ -133,11 +165,16 @@ def _dtype(dtype: Any) -> Any:
 
 def _explain(name: str, error: Exception, allow_pickle: bool) -> InputError:
     """Say in one line why a pipeline was not loaded."""
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     advice = "check the name, or give a local folder"
     if "safetensors" in str(error) and not allow_pickle:
         advice = "it has no safetensors weights; --allow-pickle accepts pickled ones, which can "
         advice += "run any code"
     elif "trust_remote_code" in str(error):
         advice = "it brings code of its own; --trust-remote-code runs it"
-    return InputError(f"pipeline {name!r} cannot be loaded ({first[:300]}): {advice}")
+    return InputError(f"pipeline {name!r} cannot be loaded ({_first_line(error)}): {advice}")
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of what an error says, or its name."""
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

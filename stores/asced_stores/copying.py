@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from asced_stores.errors import InputError
 from asced_stores.index import RunIndex, Select, load_index
+from asced_stores.places import check_apart
 from asced_stores.reading import read_rows
 from asced_stores.spec import TrajectorySpec
 from asced_stores.store import TrajectoryStore
@@ -53,7 +54,7 @@ def select_runs(
     Raises
     ------
     InputError
-        If no run is chosen, or one is not there.
+        If no run is chosen, or one is not there; if ``out`` is the source, or lies in it.
     """
     index = load_index(source).with_status(statuses).select(select)
     return _copy(
@@ -100,6 +101,11 @@ def repack(
         Limit of the inner chunks.
     overwrite, resume, progress, storage_options
         As in `select_runs`.
+
+    Raises
+    ------
+    InputError
+        If ``out`` is the source, or lies in it.
     """
     spec = source.spec
     if dtype is not None and dtype != spec.dtype:
@@ -135,6 +141,7 @@ def _copy(
 ) -> TrajectoryStore:
     if not len(index):
         raise InputError(f"no run of {source.path} is chosen: there is nothing to copy")
+    check_apart(out, [source.place], storage_options=storage_options)
     if resume:
         store = TrajectoryStore.open(out, storage_options=storage_options)
         wanted = (spec.fingerprint, batch_size, len(index))

@@ -36,6 +36,11 @@ class LocalPlace(Place):
         """Absolute path."""
         return str(self.root)
 
+    @property
+    def position(self) -> tuple[str, ...]:
+        """Folders from the root of the file system on, links followed."""
+        return self.root.parts
+
     # --- reading --------------------------------------------------------------------------------
 
     @contextlib.contextmanager

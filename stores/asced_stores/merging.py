@@ -12,6 +12,7 @@ import numpy as np
 from asced_stores.compaction import load_markers
 from asced_stores.errors import InputError
 from asced_stores.markers import Marker
+from asced_stores.places import check_apart
 from asced_stores.store import TrajectoryStore
 
 
@@ -45,8 +46,10 @@ def merge(
     Raises
     ------
     InputError
-        If the stores do not fit together, or hold the same batch twice.
+        If the stores do not fit together, or hold the same batch twice; if ``out`` is one of them,
+        or lies in one.
     """
+    check_apart(out, [source.place for source in sources], storage_options=storage_options)
     first = sources[0]
     for other in sources[1:]:
         _check_fit(first, other)

@@ -97,6 +97,15 @@ class ObjectPlace(Place):
         self._store = store
         self.url = url
 
+    @property
+    def position(self) -> tuple[str, ...]:
+        """Endpoint, bucket and the parts of the prefix; every memory is alone."""
+        scheme, _, rest = self.url.partition("://")
+        if scheme == "memory":
+            return scheme, rest.strip("/")
+        endpoint = str(self._store.config.get("endpoint", "")).rstrip("/")
+        return scheme, endpoint, *(part for part in rest.split("/") if part)
+
     def read(self, key: str, *, limit: int | None = None) -> bytes:
         """Read a whole object."""
         with _explained(self.url, key):

@@ -59,6 +59,11 @@ class Place(abc.ABC):
         """The place's name for another process, whose working directory may be another one."""
         return self.url
 
+    @property
+    def position(self) -> tuple[str, ...]:
+        """Where it lies, from the outermost folder inwards: equal for two names of one place."""
+        return (self.url.rstrip("/"),)
+
     @abc.abstractmethod
     def read(self, key: str, *, limit: int | None = None) -> bytes:
         """Read a whole object; longer than ``limit`` is a `DamagedStoreError`."""
@@ -155,6 +160,43 @@ def open_place(
     raise InputError(
         f"{url!r} names a place of kind {scheme!r}: expected a local path, memory:// or s3://"
     )
+
+
+def check_apart(
+    out: str | os.PathLike[str],
+    sources: Iterable[Place],
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Make sure that what is about to be written touches nothing that it is made from.
+
+    Parameters
+    ----------
+    out : path or str
+        Where the new store shall be made; nothing is touched there.
+    sources : iterable of Place
+        Where the stores lie that are read.
+    storage_options : mapping, optional
+        Of the place of ``out``.
+
+    Raises
+    ------
+    InputError
+        If ``out`` is one of the sources, lies in one, or holds one; links and relative paths are
+        followed first.
+    """
+    target = open_place(out, storage_options=storage_options).position
+    for source in sources:
+        own = source.position
+        if target == own:
+            relation = "is the store that is read"
+        elif target[: len(own)] == own:
+            relation = f"lies inside {source.url}, the store that is read"
+        elif own[: len(target)] == target:
+            relation = f"holds {source.url}, the store that is read"
+        else:
+            continue
+        raise InputError(f"{os.fspath(out)} {relation}: choose an --out of its own")
 
 
 def pieces(source: Place, key: str) -> Iterator[bytes]:

@@ -103,3 +103,15 @@ def test_export(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run(["export", thresholds, "--target", "schema", "--out", str(schema)]) == 2
     assert run(["export", "--target", "bundle", "--out", str(tmp_path / "b")]) == 2
     assert "needs a thresholds file" in capsys.readouterr().err
+
+
+def test_a_promise_names_the_labels_and_not_where_they_lie(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.csv").write_text(
+        "run,label\n" + "".join(f"{run},0\n" for run in range(128)), "utf-8"
+    )
+    command = ["calibrate", str(folder / "runs.zarr"), "--false-alarm-rate", "0.2", "--json"]
+    assert run([*command, "--normal", str(tmp_path / "mine.csv")]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["guarantee"]["population"] == "runs called normal by mine"

@@ -95,3 +95,14 @@ def test_an_interrupted_copy_is_resumed(store: str, tmp_path: Path) -> None:
     assert copy.verify().ok
     assert copy.verify().runs == 10
     assert run(["repack", store, "--batch-size", "3", "--out", out, "--resume"]) == 2
+
+
+def test_no_command_replaces_its_own_source(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("select", "repack", "merge"):
+        assert run([command, store, "--out", f"{store}/", "--overwrite"]) == 2
+        assert "is the store that is read" in capsys.readouterr().err
+    assert run(["repack", store, "--out", store, "--resume"]) == 2
+    assert TrajectoryStore.open(store).verify().ok
+    assert open_runs(store).sizes["run"] == 9

@@ -17,6 +17,7 @@ from asced_analysis.calibration import calibrate
 from asced_analysis.detection import outcome
 from asced_analysis.thresholds import (
     FingerprintMismatchError,
+    PortabilityWarning,
     Thresholds,
     ThresholdsError,
     parse_json,
@@ -211,3 +212,15 @@ def test_weights_travel_beside_the_file_and_are_checked(
     for damaged in (blob[:-4], b"", blob[:40], outcome.layers_to_bytes(layers[:1])):
         with pytest.raises(InputError):
             outcome.layers_from_bytes(damaged)
+
+
+@pytest.mark.parametrize("side", ["runs", "thresholds"])
+def test_a_model_known_on_one_side_only_warns(side: str, thresholds: Thresholds) -> None:
+    unknown = {**thresholds.fingerprint, "model_fingerprint": None}
+    here = unknown if side == "runs" else thresholds.fingerprint
+    if side == "thresholds":
+        thresholds = replace(thresholds, fingerprint=unknown)
+    with pytest.warns(PortabilityWarning, match=f"the {side} do|these {side} do"):
+        thresholds.check_fingerprint(here)
+    neither = replace(thresholds, fingerprint=unknown)
+    neither.check_fingerprint(unknown)  # a warning would be an error

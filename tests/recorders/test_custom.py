@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from asced_recorders import Recorder
+from asced_recorders import Recorder, record
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
@@ -120,3 +120,35 @@ def test_another_schedule_is_refused(tmp_path: Path) -> None:
         recorder.step(sample=x, model_output=x, alpha=0.6, sigma=0.8)
         with pytest.raises(InputError, match="one store holds one schedule"):
             recorder.step(sample=x, model_output=x, alpha=0.8, sigma=0.6)
+
+
+@pytest.mark.parametrize("array", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_provenance_is_that_of_a_recorded_pipeline(
+    array: Any, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    with Recorder.custom(tmp_path / "runs.zarr", (1, 8, 8), 6, model=tiny_pipeline) as recorder:
+        loop(recorder, array)
+    attributes = open_runs(tmp_path / "runs.zarr").attrs
+    record(tiny_pipeline, tmp_path / "other.zarr", runs=2, steps=2, batch_size=2)
+    expected = open_runs(tmp_path / "other.zarr").attrs
+    for name in ("device", "threads", "flags", "versions", "model_fingerprint"):
+        assert attributes[name] == expected[name]
+    assert attributes["device"] == "cpu"
+
+
+def test_a_model_is_known_by_its_weights(tmp_path: Path) -> None:
+    def fingerprint(name: str, model: Any, **options: Any) -> Any:
+        with Recorder.custom(tmp_path / name, (1, 8, 8), 6, model=model, **options) as recorder:
+            loop(recorder, np.asarray)
+        return open_runs(tmp_path / name).attrs.get("model_fingerprint")
+
+    net = torch.nn.Linear(2, 2)
+    first = fingerprint("a.zarr", net)
+    assert first.startswith("sha256:")
+    with torch.no_grad():
+        net.weight += 1
+    assert fingerprint("b.zarr", net) != first
+    assert fingerprint("c.zarr", None) is None
+    assert fingerprint("d.zarr", net, attributes={"model_fingerprint": "own"}) == "own"
+    with pytest.raises(InputError, match="model is a str"):
+        fingerprint("e.zarr", "weights.pt")

@@ -110,6 +110,52 @@ def test_refusals(
         Evaluation.load(tmp_path / "junk.json")
 
 
+def test_a_replay_of_other_runs_or_of_half_of_them(
+    tiny_runs: Path, corrected: TrajectoryStore, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    """The fingerprint knows neither seeds nor how far a replay came."""
+    from asced_recorders import record
+
+    options = {"runs": 20, "steps": 10, "batch_size": 8, "checkpoints": (3, 6)}
+    other = record(tiny_pipeline, tmp_path / "other.zarr", seed=8, **options)
+    assert other.fingerprint == TrajectoryStore.open(tiny_runs).fingerprint
+    with pytest.raises(InputError, match="the seed of run 0 is"):
+        evaluate(other, corrected, controls=False)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    half = tmp_path / "half.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        replay(tiny_runs, half, strategy="none", pipeline=tiny_pipeline, progress=stop)
+    with pytest.raises(InputError, match=r"lacks 2 of the 3 batches.*asced replay"):
+        evaluate(tiny_runs, half)
+
+
+def test_a_replay_of_flagged_runs_alone_is_whole(
+    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    mask = np.ones((16, 16), bool)
+    path = tmp_path / "only.zarr"
+    replay(tiny_runs, path, masks={3: mask}, step=6, only_flagged=True, pipeline=tiny_pipeline)
+    assert evaluate(tiny_runs, path, controls=False).data["runs"] == 20
+
+
+def test_the_embedded_model_is_known_by_its_weights() -> None:
+    from asced_analysis.replay.environment import is_embedded
+    from asced_recorders import load_pipeline
+    from asced_recorders.fingerprint import model_fingerprint
+
+    pipe = load_pipeline("fashion", device="cpu")
+    here = model_fingerprint(pipe)
+    assert is_embedded({"pipeline": "elsewhere", "model_fingerprint": here})
+    assert not is_embedded({"pipeline": "fashion", "model_fingerprint": "sha256:" + "0" * 64})
+    pipe.unet.bfloat16()
+    assert is_embedded({"model_fingerprint": model_fingerprint(pipe)})
+    assert is_embedded({"pipeline": "fashion"})
+    assert not is_embedded({"pipeline": "tiny"})
+
+
 def test_effects_by_hand() -> None:
     """Two runs, 2x2 locations, 4x4 pixels: everything can be counted."""
     before = np.array([[[1, 2], [3, 9]], [[1, 1], [1, 1]]], np.float32)

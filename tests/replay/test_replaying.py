@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asced_analysis.correction import STRATEGIES
-from asced_analysis.replay import exactness, replay
+from asced_analysis.replay import Branch, branch, exactness, replay
 from asced_recorders import record
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
@@ -288,3 +288,29 @@ class TestRefusals:
     ) -> None:
         with pytest.raises(InputError, match=message):
             replay(tiny_runs, tmp_path / "c.zarr", masks=masks, step=6, pipeline=tiny_pipeline)
+
+
+def test_the_recording_is_never_replaced(
+    tiny_pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.zarr"
+    record(tiny_pipeline, path, runs=4, steps=6, batch_size=4)
+    (tmp_path / "link.zarr").symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    for out in (path, f"{path}/", "r.zarr", "link.zarr", path / "twin.zarr"):
+        with pytest.raises(InputError, match="the store that is read"):
+            replay(path, out, strategy="none", pipeline=tiny_pipeline, overwrite=True)
+        with pytest.raises(InputError, match="the store that is read"):
+            branch(
+                path,
+                out,
+                [Branch(step=2)],
+                masks={1: square()},
+                pipeline=tiny_pipeline,
+                overwrite=True,
+            )
+    assert TrajectoryStore.open(path).verify().ok
+    assert open_runs(path).sizes["run"] == 4
+    replay("r.zarr", "twin.zarr", strategy="none", pipeline=tiny_pipeline)
+    again = replay("r.zarr", "twin.zarr", strategy="none", pipeline=tiny_pipeline, overwrite=True)
+    assert exactness(again).bit_exact

@@ -79,6 +79,8 @@ def command(
 
 def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, Any]) -> Thresholds:
     """Calibrate and print what is promised."""
+    from pathlib import Path
+
     from asced_analysis.calibration import calibrate
     from asced_analysis.detection.external import read_labels
 
@@ -90,7 +92,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
         options.pop("variant"),
         labels=read_labels(labels) if labels else None,
         normal={run: not bad for run, bad in read_labels(normal).items()} if normal else None,
-        normal_name=normal or "",
+        normal_name=Path(normal).stem if normal else "",
         **options,
     )
     guarantee, window = thresholds.guarantee, thresholds.window

@@ -15,6 +15,7 @@ from asced_cli.options import emit, json_option
 @click.option("--thresholds", help="File of `asced calibrate`.")
 @click.option("--replay", help="Store of `asced replay`.")
 @click.option("--evaluation", help="File of `asced evaluate`; computed when left out.")
+@click.option("--pipeline", help="Name or folder for the evaluation, if not as the store names it.")
 @click.option("--out", required=True, help="File to write.")
 @click.option("--format", "form", type=click.Choice(["html", "md"]), default="html")
 @click.option("--gallery", type=click.IntRange(min=0), default=24, show_default=True)
@@ -25,6 +26,7 @@ def command(
     thresholds: str | None,
     replay: str | None,
     evaluation: str | None,
+    pipeline: str | None,
     out: str,
     form: str,
     gallery: int,
@@ -40,6 +42,7 @@ def command(
         thresholds=thresholds,
         replay=replay,
         evaluation=evaluation,
+        pipeline=pipeline,
         format="md" if form == "md" else "html",
         gallery=gallery,
         overwrite=overwrite,

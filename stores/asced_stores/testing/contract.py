@@ -380,6 +380,22 @@ class StoreContract:
         with pytest.raises(ValueError, match="dtype"):
             merge([first, wide], f"{path}-never", **options)
 
+    def test_a_copy_leaves_its_source_alone(self, path: str, storage_options: Any) -> None:
+        options = {"storage_options": storage_options}
+        store = synthetic_store(path, **options, **SMALL)
+        for out in (path, f"{path}/"):
+            for overwrite in (False, True):
+                with pytest.raises(InputError, match="is the store that is read"):
+                    select_runs(store, out, [1], overwrite=overwrite, **options)
+                with pytest.raises(InputError, match="is the store that is read"):
+                    repack(store, out, dtype="float32", overwrite=overwrite, **options)
+                with pytest.raises(InputError, match="is the store that is read"):
+                    merge([store], out, overwrite=overwrite, **options)
+        with pytest.raises(InputError, match="is the store that is read"):
+            repack(store, path, resume=True, **options)
+        assert store.reload().verify().ok
+        assert open_runs(store).sizes["run"] == SMALL["runs"]
+
 
 def _write(writer: Any, batch: int, runs: Any = None, seed: int = 0) -> int:
     store = writer.store
