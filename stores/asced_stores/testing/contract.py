@@ -23,6 +23,7 @@ from asced_stores.errors import (
     DamagedBatchError,
     DamagedStoreError,
     IncompleteStoreError,
+    InputError,
     NewerFormatError,
     NotATrajectoryStoreError,
     SealedStoreError,

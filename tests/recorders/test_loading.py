@@ -1,0 +1,46 @@
+"""Where a pipeline is loaded to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from asced_cli.main import run
+from asced_recorders.loading import available_devices, load_pipeline
+from asced_stores.errors import InputError
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "cpu:x", ""])
+def test_a_device_that_is_not_there_is_named(device: str, tiny_folder: Path) -> None:
+    with pytest.raises(InputError, match=f"device '{device}' cannot be used here .* of cpu"):
+        load_pipeline(tiny_folder, device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_cuda_is_wrong_input(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="device 'cuda' cannot be used here"):
+        load_pipeline(tiny_folder, device="cuda")
+    out = tmp_path / "runs.zarr"
+    command = [
+        "record",
+        "--pipeline",
+        str(tiny_folder),
+        "--runs",
+        "2",
+        "--steps",
+        "2",
+        "--out",
+        str(out),
+    ]
+    assert run([*command, "--device", "cuda"]) == 2
+    assert "give one of cpu" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_devices_that_are_there_are_taken(tiny_folder: Path) -> None:
+    for device in available_devices():
+        assert load_pipeline(tiny_folder, device=device).device.type == torch.device(device).type
