@@ -21,43 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pairs import compare, timed
 
 STEPS, SIDE, BATCH = 25, 32, 50
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, float]:
-    """Wall and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def ratio(
-    name: str, other: Callable[[], Any], ours: Callable[[], Any], pairs: int
-) -> dict[str, Any]:
-    """Seconds of the other by ours, in interleaved pairs; the first pair warms up."""
-    found = []
-    for pair in range(pairs + 1):
-        order = (other, ours) if pair % 2 else (ours, other)
-        times = [timed(work) for work in order]
-        if pair:
-            found.append(times if pair % 2 else times[::-1])
-    table = np.asarray(found)
-    values = table[:, 0] / table[:, 1]
-    draws = np.random.default_rng(0).integers(0, pairs, (2000, pairs))
-    low, high = np.quantile(np.median(values[draws, 0], axis=1), [0.025, 0.975])
-    wall, cpu = np.median(values, axis=0)
-    (other_wall, other_cpu), (own_wall, own_cpu) = np.median(table, axis=0)
-    return {
-        "row": name,
-        "ratio": round(float(wall), 2),
-        "interval": [round(float(low), 2), round(float(high), 2)],
-        "cpu_ratio": round(float(cpu), 2),
-        "pairs": pairs,
-        "seconds": [round(float(other_wall), 3), round(float(own_wall), 3)],
-        "cpu_s": [round(float(other_cpu), 3), round(float(own_cpu), 3)],
-    }
 
 
 def make_store(path: Path, runs: int) -> Path:
@@ -102,12 +69,11 @@ def bench_numpy(path: Path, runs: int, pairs: int) -> list[dict[str, Any]]:
     assert np.allclose(found["quantile"], expected[2:], rtol=1e-3, atol=1e-5)
     name = f"NumPy in memory / step_statistics from disk, {runs} runs (at least 5)"
     return [
-        ratio(
-            name,
+        compare(
             lambda: numpy_statistics(eps, kappa),
             lambda: step_statistics(ds, quantiles=QUANTILES),
             pairs,
-        )
+        ).row(name, faster=True)
     ]
 
 
@@ -127,7 +93,7 @@ def bench_reading(path: Path, pairs: int) -> list[dict[str, Any]]:
             array[first : first + batch]
 
     name = f"step_statistics / reading the same shards with zarr, {runs} runs (at most 3)"
-    return [ratio(name, lambda: step_statistics(ds), read, pairs)]
+    return [compare(read, lambda: step_statistics(ds), pairs).row(name)]
 
 
 def bench_linear(path: Path, sizes: list[int], pairs: int) -> list[dict[str, Any]]:
@@ -141,12 +107,11 @@ def bench_linear(path: Path, sizes: list[int], pairs: int) -> list[dict[str, Any
         name = f"step_statistics of {large} runs / of {small} runs (at most 2.1)"
         one, two = (ds.isel(run=slice(0, runs)) for runs in (small, large))
         rows.append(
-            ratio(
-                name,
-                lambda two=two: step_statistics(two),  # type: ignore[misc]
+            compare(
                 lambda one=one: step_statistics(one),  # type: ignore[misc]
+                lambda two=two: step_statistics(two),  # type: ignore[misc]
                 pairs,
-            )
+            ).row(name)
         )
     return rows
 
@@ -173,13 +138,14 @@ def bench_workers(path: Path, pairs: int) -> list[dict[str, Any]]:
                 step_statistics(ds)
 
         name = "one worker process / two (at least 1.7 on two idle cores)"
-        rows.append(ratio(name, lambda: on(one), lambda: on(two), pairs))
+        rows.append(compare(lambda: on(one), lambda: on(two), pairs).row(name, faster=True))
 
     def threads(number: int) -> None:
         with dask.config.set(scheduler="threads", num_workers=number):
             step_statistics(ds)
 
-    rows.append(ratio("one thread / two", lambda: threads(1), lambda: threads(2), pairs))
+    threaded = compare(lambda: threads(1), lambda: threads(2), pairs)
+    rows.append(threaded.row("one thread / two", faster=True))
     return rows
 
 

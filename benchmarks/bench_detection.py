@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pairs import compare
 
 FRAMES, CHANNELS, SIDE = 12, 3, 256
 STEPS = 25
@@ -27,51 +26,6 @@ GOALS = {
     "fashion with detection and correction": 1.03,
     "fashion with a learnt detector": 1.03,
 }
-
-
-def interval(ratios: list[float]) -> tuple[float, float, float]:
-    """Median of ratios and the 95 % interval of its bootstrap."""
-    values = np.asarray(ratios)
-    draws = np.random.default_rng(0).choice(values, (2000, len(values)))
-    low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
-    return float(np.median(values)), float(low), float(high)
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, float]:
-    """Wall and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def compare(
-    name: str, plain: Callable[[], Any], ours: Callable[[], Any], pairs: int, *, faster: bool
-) -> dict[str, Any]:
-    """Time interleaved pairs, alternating who is first; the first pair warms up."""
-    ratios, cpu_ratios, times = [], [], []
-    for pair in range(pairs + 1):
-        order = (plain, ours) if pair % 2 else (ours, plain)
-        found = [timed(work) for work in order]
-        one, other = found if pair % 2 else found[::-1]
-        if pair:
-            ratio = [other[kind] / one[kind] for kind in (0, 1)]
-            ratios.append(1 / ratio[0] if faster else ratio[0])
-            cpu_ratios.append(1 / ratio[1] if faster else ratio[1])
-            times.append((one[1], other[1]))
-    median, low, high = interval(ratios)
-    cpu, cpu_low, cpu_high = interval(cpu_ratios)
-    plain_cpu, own_cpu = np.median(np.asarray(times), 0)
-    return {
-        "row": name,
-        "goal": GOALS[name],
-        "ratio": round(median, 3),
-        "interval": [round(low, 3), round(high, 3)],
-        "cpu_ratio": round(cpu, 3),
-        "cpu_interval": [round(cpu_low, 3), round(cpu_high, 3)],
-        "plain_cpu_s": round(float(plain_cpu), 4),
-        "cpu_s": round(float(own_cpu), 4),
-        "pairs": pairs,
-    }
 
 
 def plain_scipy(x0: Any) -> Any:
@@ -153,10 +107,9 @@ def offline_rows(pairs: int, runs: int) -> list[dict[str, Any]]:
         for run in x0:
             plain_scipy(run)
 
-    names = list(GOALS)
     return [
-        compare(names[0], scipy, lambda: released.artifact_mask(x0), pairs, faster=True),
-        compare(names[1], scipy, streaming, pairs, faster=True),
+        compare(scipy, work, pairs).row(name, faster=True, goal=GOALS[name])
+        for name, work in zip(GOALS, (lambda: released.artifact_mask(x0), streaming), strict=False)
     ]
 
 
@@ -197,7 +150,7 @@ def loop_rows(pairs: int, runs: int) -> list[dict[str, Any]]:
             def corrected(path: Path = path) -> None:
                 sample(Corrector.from_file(path))
 
-            found.append(compare(name, sample, corrected, pairs, faster=False))
+            found.append(compare(sample, corrected, pairs).row(name, goal=GOALS[name]))
     return found
 
 

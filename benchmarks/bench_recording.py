@@ -10,63 +10,15 @@ the writer's threads.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-import resource
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-
-def cpu_seconds() -> float:
-    """User and system time of this process, all threads."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """Wall and CPU seconds of one call, on CUDA after everything has run."""
-    import torch
-
-    gc.collect()
-    cpu, wall = cpu_seconds(), time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - wall, cpu_seconds() - cpu
-
-
-def compare(
-    bare: Callable[[], None], loaded: Callable[[], None], pairs: int, seed: int = 0
-) -> dict[str, Any]:
-    """Median overhead of one over the other, in percent, with a 95 % bootstrap interval."""
-    bare()
-    loaded()
-    rows = []
-    for pair in range(pairs):
-        if pair % 2:
-            second, first = timed(loaded), timed(bare)
-        else:
-            first, second = timed(bare), timed(loaded)
-        rows.append((*first, *second))
-    table = np.array(rows)
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, pairs, size=(2000, pairs))
-    found: dict[str, Any] = {"pairs": pairs}
-    for name, one, two in (("wall", 0, 2), ("cpu", 1, 3)):
-        overhead = 100 * (table[:, two] / table[:, one] - 1)
-        low, high = np.quantile(np.median(overhead[draws], axis=1), (0.025, 0.975))
-        found[f"{name}_overhead_percent"] = round(float(np.median(overhead)), 2)
-        found[f"{name}_interval"] = [round(float(low), 2), round(float(high), 2)]
-        found[f"{name}_seconds_bare"] = round(float(np.median(table[:, one])), 4)
-        found[f"{name}_seconds_loaded"] = round(float(np.median(table[:, two])), 4)
-    return found
+from pairs import compare, timed
 
 
 def run(
@@ -122,7 +74,7 @@ def run(
         "device": str(x_init.device),
     }
     for name, loaded in (("tap", tapped), ("recording", recorded)):
-        found[name] = compare(bare, loaded, pairs)
+        found[name] = compare(bare, loaded, pairs).row(name)
         print(json.dumps({name: found[name]}), file=sys.stderr, flush=True)
     session.close()
     return found

@@ -11,61 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pairs import compare
 
 STEPS = 25
 HALF = 12
 SWEEP = (12, 13, 14, 15, 16, 17)
 GOALS = {"replay with ttc": 1.03, "replay from step 12": 0.60, "sweep of six T_c": 0.50}
-
-
-def interval(ratios: list[float]) -> tuple[float, float, float]:
-    """Median of ratios and the 95 % interval of its bootstrap."""
-    values = np.asarray(ratios)
-    draws = np.random.default_rng(0).choice(values, (2000, len(values)))
-    low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
-    return float(np.median(values)), float(low), float(high)
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, float]:
-    """Wall and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def compare(
-    name: str, plain: Callable[[], Any], ours: Callable[[], Any], pairs: int
-) -> dict[str, Any]:
-    """Time interleaved pairs, alternating who is first; the first pair warms up."""
-    ratios, cpu_ratios, times = [], [], []
-    for pair in range(pairs + 1):
-        order = (plain, ours) if pair % 2 else (ours, plain)
-        found = [timed(work) for work in order]
-        one, other = found if pair % 2 else found[::-1]
-        if pair:
-            ratios.append(other[0] / one[0])
-            cpu_ratios.append(other[1] / one[1])
-            times.append((one[1], other[1]))
-    median, low, high = interval(ratios)
-    cpu, cpu_low, cpu_high = interval(cpu_ratios)
-    plain_cpu, own_cpu = np.median(np.asarray(times), 0)
-    return {
-        "row": name,
-        "goal": GOALS[name],
-        "ratio": round(median, 3),
-        "interval": [round(low, 3), round(high, 3)],
-        "cpu_ratio": round(cpu, 3),
-        "cpu_interval": [round(cpu_low, 3), round(cpu_high, 3)],
-        "plain_cpu_s": round(float(plain_cpu), 3),
-        "cpu_s": round(float(own_cpu), 3),
-        "pairs": pairs,
-    }
 
 
 class Case:
@@ -160,7 +115,7 @@ def main() -> None:
         )
         rows = []
         for name, plain, ours in measures:
-            rows.append(compare(name, plain, ours, arguments.pairs))
+            rows.append(compare(plain, ours, arguments.pairs).row(name, goal=GOALS[name]))
             if not arguments.json:
                 print(sentence(rows[-1]), flush=True)
     if arguments.json:

@@ -13,13 +13,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pairs import Work, measure, timed
 
 SHAPES = {
     "1x32x32": ((1, 32, 32), 64),
@@ -29,21 +29,6 @@ SHAPES = {
 STEPS = 25
 
 
-def interval(ratios: list[float]) -> tuple[float, float, float]:
-    """Median of ratios and the 95 % interval of its bootstrap."""
-    values = np.asarray(ratios)
-    draws = np.random.default_rng(0).choice(values, (2000, len(values)))
-    low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
-    return float(np.median(values)), float(low), float(high)
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, float]:
-    """Wall and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
 def forget(file: Path) -> None:
     """Have the system drop a file from its cache, so that the next read goes to the disk."""
     with file.open("rb") as handle:
@@ -51,40 +36,16 @@ def forget(file: Path) -> None:
         os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def compare(
-    name: str,
-    raw: Callable[[int], Any],
-    ours: Callable[[int], Any],
-    nbytes: int,
-    pairs: int,
-    *,
-    prepared: bool = False,
+def row(
+    name: str, prepare: Callable[[int], tuple[Work, Work]], nbytes: int, pairs: int
 ) -> dict[str, Any]:
-    """Time interleaved pairs, alternating who is first; the first pair warms up.
-
-    With ``prepared``, what is called with the pair's number returns what is to be timed.
-    """
-    ratios, times = [], []
-    for pair in range(pairs + 1):
-        order = (raw, ours) if pair % 2 else (ours, raw)
-        works = [work(pair) if prepared else partial(work, pair) for work in order]
-        found = [timed(work) for work in works]
-        one, other = found if pair % 2 else found[::-1]
-        if pair:
-            ratios.append(one[0] / other[0])
-            times.append((*one, *other))
-    median, low, high = interval(ratios)
-    wall, cpu, own_wall, own_cpu = np.median(np.asarray(times), 0)
-    return {
-        "row": name,
-        "ratio": round(median, 3),
-        "interval": [round(low, 3), round(high, 3)],
-        "pairs": pairs,
-        "raw_mb_s": round(nbytes / float(wall) / 1e6, 1),
-        "mb_s": round(nbytes / float(own_wall) / 1e6, 1),
-        "raw_cpu_s": round(float(cpu), 4),
-        "cpu_s": round(float(own_cpu), 4),
+    """Raw time by ours (1 is as fast as raw), and both rates."""
+    found = measure(prepare, pairs).row(name, faster=True)
+    rates = {
+        key: round(nbytes / found[of] / 1e6, 1)
+        for key, of in (("raw_mb_s", "plain_s"), ("mb_s", "s"))
     }
+    return {**found, **rates}
 
 
 def make_spec(shape: tuple[int, ...]) -> Any:
@@ -118,24 +79,17 @@ def bench_writing(folder: Path, name: str, pairs: int, **options: Any) -> dict[s
 
     with store.writer(0, 1) as writer:
 
-        def prepare(work: Callable[[int], Any]) -> Callable[[int], Callable[[], Any]]:
+        def prepare(pair: int) -> tuple[Work, Work]:
             """Remove what both wrote in earlier pairs, so that they meet the same memory."""
-
-            def prepared(pair: int) -> Callable[[], Any]:
-                for old in folder.glob(f"raw-*-{pair - 1}.npy"):
-                    old.unlink()
-                for key in store.shard_keys(pair - 1).values() if pair else ():
-                    store.place.delete(key)
-                return partial(work, pair)
-
-            return prepared
-
-        def ours(pair: int) -> None:
-            writer.write_batch(pair, arrays)
+            for old in folder.glob(f"raw-*-{pair - 1}.npy"):
+                old.unlink()
+            for key in store.shard_keys(pair - 1).values() if pair else ():
+                store.place.delete(key)
+            return partial(raw, pair), partial(writer.write_batch, pair, arrays)
 
         nbytes = sum(array.nbytes for array in arrays.values())
         label = f"write a batch of {batch_size} x {name} x {STEPS}"
-        result = compare(label, prepare(raw), prepare(ours), nbytes, pairs, prepared=True)
+        result = row(label, prepare, nbytes, pairs)
     for old in folder.glob("raw-*.npy"):
         old.unlink()
     shutil.rmtree(path)
@@ -191,38 +145,29 @@ def bench_reading(folder: Path, name: str, pairs: int, **options: Any) -> list[d
     def one_step(pair: int) -> Any:
         return store.read("eps", steps=pair % STEPS)
 
-    def cold(work: Callable[[int], Any]) -> Callable[[int], Any]:
-        def prepare(pair: int) -> Callable[[], Any]:
+    Way = Callable[[int], Any]
+
+    def warm(raw: Way, ours: Way) -> Callable[[int], tuple[Work, Work]]:
+        return lambda pair: (partial(raw, pair), partial(ours, pair))
+
+    def cold(raw: Way, ours: Way) -> Callable[[int], tuple[Work, Work]]:
+        def prepare(pair: int) -> tuple[Work, Work]:
             forget(plain)
             for file in path.glob("eps/c/**/0"):
                 if file.is_file():
                     forget(file)
-            return lambda: work(pair)
+            return partial(raw, pair), partial(ours, pair)
 
         return prepare
 
     step = f"one step of {runs} runs, {name}"  # what was just written lies in the cache
     found = [
-        compare(f"read one run, {name}", raw_run, one_run, run_bytes, pairs),
-        compare(f"read {step}", raw_step, one_step, step_bytes, pairs),
-        compare(f"read one run by Dask, {name}", raw_run, dask_run, run_bytes, pairs),
-        compare(f"read by Dask {step}", raw_step, dask_step, step_bytes, pairs),
-        compare(
-            f"read one run from disk, {name}",
-            cold(raw_run),
-            cold(one_run),
-            run_bytes,
-            pairs,
-            prepared=True,
-        ),
-        compare(
-            f"read from disk {step}",
-            cold(raw_step),
-            cold(one_step),
-            step_bytes,
-            pairs,
-            prepared=True,
-        ),
+        row(f"read one run, {name}", warm(raw_run, one_run), run_bytes, pairs),
+        row(f"read {step}", warm(raw_step, one_step), step_bytes, pairs),
+        row(f"read one run by Dask, {name}", warm(raw_run, dask_run), run_bytes, pairs),
+        row(f"read by Dask {step}", warm(raw_step, dask_step), step_bytes, pairs),
+        row(f"read one run from disk, {name}", cold(raw_run, one_run), run_bytes, pairs),
+        row(f"read from disk {step}", cold(raw_step, one_step), step_bytes, pairs),
     ]
     shutil.rmtree(path)
     plain.unlink()

@@ -174,11 +174,14 @@ def test_the_ground_floor_stays_light() -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_sealed_batches_open_in_two_seconds(tmp_path: Path) -> None:
+def test_ten_thousand_sealed_batches_open_in_two_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import importlib.util
     import time
 
     file = Path(__file__).parents[2] / "benchmarks/bench_stores.py"
+    monkeypatch.syspath_prepend(file.parent)
     spec = importlib.util.spec_from_file_location("bench_stores", file)
     assert spec is not None
     assert spec.loader is not None
