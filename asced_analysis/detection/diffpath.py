@@ -9,7 +9,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from asced_analysis.detection.run_scores import whole_runs, wide
+from asced_analysis.detection.run_scores import mask_of_runs, wide
 from asced_stores.errors import InputError
 
 NUMBERS = 6
@@ -41,11 +41,7 @@ def run_numbers(eps: Any, /) -> Any:
 
 def artifact_mask(eps: Any, /, location: Any, whitening: Any, *, level: float) -> Any:
     """Whole runs farther from the population than a level; shape (..., y, x)."""
-    xp = array_api_compat.array_namespace(eps)
-    flagged = distance(run_numbers(eps), location, whitening) > level
-    return xp.asarray(
-        xp.broadcast_to(flagged[..., None, None], (*flagged.shape, *eps.shape[-2:])), copy=True
-    )
+    return mask_of_runs(distance(run_numbers(eps), location, whitening) > level, eps.shape[-2:])
 
 
 def distance(numbers: Any, location: Any, whitening: Any) -> Any:
@@ -128,6 +124,6 @@ class Stream:
 
     def detect(self, state: State, level: float) -> tuple[Any, Any, Any]:
         """Mask, score and flag of each run at a level (see `streaming.Detection`)."""
-        return whole_runs(
-            distance(self.raw(state), self.location, self.whitening), level, state.shape
-        )
+        score = distance(self.raw(state), self.location, self.whitening)
+        flagged = score > level
+        return mask_of_runs(flagged, state.shape), score, flagged

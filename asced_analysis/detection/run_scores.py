@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import array_api_compat
 
@@ -31,6 +32,66 @@ class Parameters:
             raise InputError(f"direction {self.direction!r} must be high, low or both")
 
 
+@dataclass(frozen=True)
+class RunStream:
+    """A baseline over a window, in constant memory: subclasses say what a step adds.
+
+    Attributes
+    ----------
+    parameters : Parameters
+    location, scale : float
+        The population's, of the run score.
+    first_step, last_step : int
+        The window, both included.
+    """
+
+    variable: ClassVar[Literal["eps", "x0"]] = "x0"
+
+    parameters: Parameters
+    location: float
+    scale: float
+    first_step: int
+    last_step: int
+
+    def needs(self) -> tuple[str, ...]:
+        """Which of ``eps`` and ``x0`` `update` looks at."""
+        return (self.variable,)
+
+    def start(self, shape: Sequence[int]) -> State:
+        """Begin with samples of shape ``(batch, channel, y, x)``."""
+        return State((int(shape[-2]), int(shape[-1])))
+
+    def update(self, state: State, step: int, *, eps: Any = None, x0: Any = None) -> State:
+        """Take in one step; arrays of shape ``(batch, channel, y, x)``."""
+        if not self.first_step <= step <= self.last_step:
+            return state
+        value = wide(x0 if self.variable == "x0" else eps)
+        return State(state.shape, state.steps + 1, self.add(state, step, value))
+
+    def add(self, state: State, step: int, value: Any) -> Any:
+        """What is kept after one more step, of ``state.kept`` (None before the first)."""
+        raise NotImplementedError
+
+    def raw(self, state: State) -> Any:
+        """The run score before standardising, shape (batch,)."""
+        raise NotImplementedError
+
+    def detect(self, state: State, level: float) -> tuple[Any, Any, Any]:
+        """Mask, score and flag of each run at a level (see `streaming.Detection`)."""
+        score = standardise(self.raw(state), self.location, self.scale, self.parameters.direction)
+        flagged = score > level
+        return mask_of_runs(flagged, state.shape), score, flagged
+
+
+@dataclass(frozen=True)
+class State:
+    """Image shape, steps seen, and what a baseline keeps of them."""
+
+    shape: tuple[int, int]
+    steps: int = 0
+    kept: Any = None
+
+
 def standardise(value: Any, location: float, scale: float, direction: Direction) -> Any:
     """A run's number in robust units of the population, larger for more suspicious."""
     robust = (value - location) / scale
@@ -39,12 +100,11 @@ def standardise(value: Any, location: float, scale: float, direction: Direction)
     return -robust if direction == "low" else abs(robust)
 
 
-def whole_runs(score: Any, level: float, shape: tuple[int, int]) -> tuple[Any, Any, Any]:
-    """Mask, score and flag where only whole runs can be flagged: their mask is the whole image."""
-    xp = array_api_compat.array_namespace(score)
-    flagged = score > level
-    mask = xp.broadcast_to(flagged[:, None, None], (flagged.shape[0], *shape))
-    return xp.asarray(mask, copy=True), score, flagged
+def mask_of_runs(flagged: Any, shape: Sequence[int]) -> Any:
+    """Whole images where only whole runs can be flagged; shape (..., y, x) of (...)."""
+    xp = array_api_compat.array_namespace(flagged)
+    mask = xp.broadcast_to(flagged[..., None, None], (*flagged.shape, *shape))
+    return xp.asarray(mask, copy=True)
 
 
 def wide(values: Any) -> Any:

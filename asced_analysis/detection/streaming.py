@@ -284,8 +284,8 @@ def make_stream(
     if location.shape != (1,) or scale.shape != (1,):
         raise InputError(f"{thresholds.variant} needs one location and one scale")
     numbers = (float(location[0]), float(scale[0]))
-    extra = (tuple(sigma),) if thresholds.variant == "score_norm" else ()
-    stream: Stream = baseline.Stream(run_scores.Parameters(**given), *numbers, *extra, first, last)
+    extra = {"sigma": tuple(sigma)} if thresholds.variant == "score_norm" else {}
+    stream: Stream = baseline.Stream(run_scores.Parameters(**given), *numbers, first, last, **extra)
     return stream
 
 

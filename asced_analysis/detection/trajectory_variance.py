@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import array_api_compat
 
-from asced_analysis.detection.run_scores import Parameters, standardise, whole_runs, wide
+from asced_analysis.detection.run_scores import Parameters, RunStream, State, wide
 
 __all__ = ["Parameters", "Stream", "artifact_mask", "run_score", "variance_map"]
 
@@ -40,59 +39,20 @@ def artifact_mask(x0: Any, /, *, level: float) -> Any:
 
 
 @dataclass(frozen=True)
-class State:
-    """Welford's running mean and sum of squared deviations."""
+class Stream(RunStream):
+    """Run score over a window; see `RunStream`. Keeps Welford's mean and sum of squares."""
 
-    shape: tuple[int, int]
-    steps: int = 0
-    mean: Any = None
-    squares: Any = None
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Run score over a window, in constant memory.
-
-    Attributes
-    ----------
-    parameters : Parameters
-    location, scale : float
-        The population's, of the run score.
-    first_step, last_step : int
-        The window, both included.
-    """
-
-    parameters: Parameters
-    location: float
-    scale: float
-    first_step: int
-    last_step: int
-
-    def needs(self) -> tuple[str, ...]:
-        """Which of ``eps`` and ``x0`` `update` looks at."""
-        return ("x0",)
-
-    def start(self, shape: Sequence[int]) -> State:
-        """Begin with samples of shape ``(batch, channel, y, x)``."""
-        return State((int(shape[-2]), int(shape[-1])))
-
-    def update(self, state: State, step: int, *, eps: Any = None, x0: Any = None) -> State:
-        """Take in one step; arrays of shape ``(batch, channel, y, x)``."""
-        if not self.first_step <= step <= self.last_step:
-            return state
-        value, steps = wide(x0), state.steps + 1
-        if state.mean is None:
-            return State(state.shape, 1, value, value * 0)
-        change = value - state.mean
-        mean = state.mean + change / steps
-        return State(state.shape, steps, mean, state.squares + change * (value - mean))
+    def add(self, state: State, step: int, value: Any) -> Any:
+        """Running mean and sum of squared deviations."""
+        if state.kept is None:
+            return value, value * 0
+        mean, squares = state.kept
+        change = value - mean
+        mean = mean + change / (state.steps + 1)
+        return mean, squares + change * (value - mean)
 
     def raw(self, state: State) -> Any:
         """The run score before standardising, shape (batch,)."""
-        xp = array_api_compat.array_namespace(state.squares)
-        return xp.mean(state.squares / max(state.steps, 1), axis=(-3, -2, -1))
-
-    def detect(self, state: State, level: float) -> tuple[Any, Any, Any]:
-        """Mask, score and flag of each run at a level (see `streaming.Detection`)."""
-        score = standardise(self.raw(state), self.location, self.scale, self.parameters.direction)
-        return whole_runs(score, level, state.shape)
+        squares = state.kept[1]
+        xp = array_api_compat.array_namespace(squares)
+        return xp.mean(squares / max(state.steps, 1), axis=(-3, -2, -1))

@@ -12,7 +12,8 @@ import torch
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.calibration.conformal import expected_band
-from asced_analysis.calibration.outcome import compare_inputs, train_map
+from asced_analysis.calibration.outcome_comparison import compare_inputs
+from asced_analysis.calibration.outcome_training import train_map
 from asced_analysis.calibration.source import open_source
 from asced_analysis.detection import outcome
 from asced_analysis.detection.apply import detect

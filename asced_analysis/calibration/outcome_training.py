@@ -1,0 +1,118 @@
+"""Training for calibration by outcome: the map's network with torch, the run score with ridge."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asced_analysis.detection import outcome
+
+Floats = npt.NDArray[np.float32]
+
+HIDDEN = 32
+LAYERS = 5
+RIDGE = 30.0
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the learner sees: kept small (maps of 16 x 16) and capped at `MOST_RUNS` runs.
+
+    Attributes
+    ----------
+    rows : array, shape (run,)
+    channels : array, shape (run, channel, y, x)
+        Inputs up to the window's end.
+    statistics : array, shape (run, statistic)
+    target : array, shape (run, y, x)
+        Log of the final local distance.
+    final : array, shape (run, y, x)
+        Final sample at map resolution, for matching content.
+    """
+
+    rows: npt.NDArray[np.intp]
+    channels: Floats
+    statistics: Floats
+    target: Floats
+    final: Floats
+
+
+def learn(
+    stream: outcome.Stream, examples: Examples, *, epochs: int = 40, seed: int = 0
+) -> outcome.Stream:
+    """Train the map on three quarters of the examples and the run model on all that remains.
+
+    The run model sees the map's summary, so it must be fitted where the map was not trained.
+    """
+    count = len(examples.rows)
+    order = np.random.default_rng(seed).permutation(count)
+    held, used = order[: count // 4], order[count // 4 :]
+    layers = train_map(examples.channels[used], examples.target[used], epochs=epochs, seed=seed)
+    predicted = outcome.convolve(examples.channels[held], layers)[:, 0]
+    summary = np.concatenate([examples.statistics[held], outcome.map_summary(predicted)], axis=1)
+    goal = np.log(np.exp(examples.target[held]).mean(axis=(1, 2)))
+    coefficients = fit_run_model(summary, goal)
+    return replace(
+        stream,
+        layers=layers,
+        parameters=replace(stream.parameters, coefficients=tuple(coefficients)),
+    )
+
+
+def fit_run_model(summary: Floats, goal: npt.NDArray[Any]) -> list[float]:
+    """Ridge regression on standardised statistics; intercept first, scales folded in."""
+    from sklearn.linear_model import Ridge
+
+    center, spread = summary.mean(axis=0), np.maximum(summary.std(axis=0), 1e-6)
+    model = Ridge(alpha=RIDGE).fit((summary - center) / spread, goal)
+    slopes = model.coef_ / spread
+    intercept = float(model.intercept_ - slopes @ center)
+    return [intercept, *(float(slope) for slope in slopes)]
+
+
+def train_map(
+    channels: Floats, target: Floats, *, epochs: int, seed: int, batch_size: int = 32
+) -> tuple[tuple[Floats, Floats], ...]:
+    """Train the network; squared error of the log distance.
+
+    Returns
+    -------
+    tuple of (weight, bias)
+        As `asced_analysis.detection.outcome.convolve` takes them.
+    """
+    import torch
+
+    inputs, goals = torch.from_numpy(channels), torch.from_numpy(target)
+    shift = float(goals.mean())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        widths = [channels.shape[1], *[HIDDEN] * (LAYERS - 1), 1]
+        network = torch.nn.Sequential()
+        for number, (before, after) in enumerate(itertools.pairwise(widths)):
+            network.append(torch.nn.Conv2d(before, after, 3, padding=1))
+            if number < LAYERS - 1:
+                network.append(torch.nn.ReLU())
+        steps = epochs * max(1, -(-len(inputs) // batch_size))
+        optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+        for _ in range(epochs):
+            order = torch.randperm(len(inputs))
+            for start in range(0, len(inputs), batch_size):
+                rows = order[start : start + batch_size]
+                loss = torch.mean((network(inputs[rows])[:, 0] - (goals[rows] - shift)) ** 2)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+    convolutions = [layer for layer in network if isinstance(layer, torch.nn.Conv2d)]
+    layers = [
+        (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
+        for layer in convolutions
+        if layer.bias is not None
+    ]
+    layers[-1] = (layers[-1][0], layers[-1][1] + np.float32(shift))
+    return tuple(layers)

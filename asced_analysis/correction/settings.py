@@ -1,0 +1,94 @@
+"""What a corrector is told and what it reports: settings of thresholds, given masks, reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.correction.registry import make_strategy
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.correction.strategy import Strategy
+    from asced_analysis.thresholds import Thresholds
+    from asced_recorders.schedulers import StepTable
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    """What was found in one image, and what was done to it.
+
+    Attributes
+    ----------
+    run : int
+        Its number, counted from 0 over the calls, or the one given to `Corrector.assign`.
+    flagged : bool
+    score : float
+        NaN where the mask came from outside.
+    mask : bool array, shape (y, x)
+        What was edited; empty where not flagged.
+    changed : float
+        Share of pixels edited.
+    """
+
+    run: int
+    flagged: bool
+    score: float
+    mask: NDArray[np.bool_]
+    changed: float
+
+
+@dataclass(frozen=True)
+class GivenMasks:
+    """Masks from outside for the next call: another detector's, hindsight, a control."""
+
+    masks: NDArray[np.bool_]
+    flagged: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+
+
+def noise_seed(seed: int, run: int, draw: int = 0) -> int:
+    """Seed of a run's correction noise: unrelated to the seeds of the runs themselves."""
+    words = np.random.SeedSequence([seed, run, draw, 0xA5CED]).generate_state(2, np.uint32)
+    return int(words[0]) << 31 | int(words[1]) >> 1
+
+
+def correction_settings(thresholds: Thresholds | None) -> dict[str, Any]:
+    """Return what thresholds say about the correction; empty where they say nothing."""
+    return {} if thresholds is None else dict(vars(thresholds.correction))
+
+
+def strategy_of(
+    thresholds: Thresholds | None, strategy: str | Strategy | None, parameters: dict[str, Any]
+) -> Strategy:
+    """Build the strategy that is asked for, with the thresholds' strength where it is theirs."""
+    settings = correction_settings(thresholds)
+    if strategy is None:
+        strategy = str(settings.get("strategy", "ttc"))
+    if strategy == settings.get("strategy") and strategy in ("ttc", "renoise"):
+        parameters = {"noise_scale": float(settings["strength"]), **parameters}
+    return make_strategy(strategy, **parameters)
+
+
+def correction_step(thresholds: Thresholds | None, table: StepTable) -> int:
+    """``T_c`` on a sampler's own steps: the step of nearest log-SNR that may be edited.
+
+    Falls back to 0.48 of the steps, the paper's choice, where the thresholds name none.
+    """
+    settings = correction_settings(thresholds)
+    target = settings.get("log_snr")
+    levels = np.asarray(table.log_snr, np.float64)
+    allowed = np.array([k for k in range(1, table.steps) if table.editable[k]], int)
+    if not len(allowed):
+        raise InputError(
+            f"{table.scheduler_class} with {table.steps} steps has no step whose entering sample "
+            "may be edited; choose another scheduler or more steps"
+        )
+    if target is None:
+        distance = np.abs(allowed - round(0.48 * table.steps)).astype(float)
+    else:
+        distance = np.abs(levels[allowed] - float(target))
+    return int(allowed[np.argmin(distance)])

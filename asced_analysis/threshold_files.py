@@ -1,0 +1,143 @@
+"""Thresholds files as bytes: strict parsing, the published schema, whole writes."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from asced_stores.errors import InputError
+
+FORMAT = "asced-thresholds"
+FORMAT_VERSION = "1.0"
+LARGEST_FILE = 16 * 2**20
+
+
+class ThresholdsError(InputError):
+    """A thresholds file can't be used as it is."""
+
+
+def schema() -> dict[str, Any]:
+    """The published JSON Schema of a thresholds file."""
+    text = resources.files("asced_analysis").joinpath("thresholds.schema.json").read_text("utf-8")
+    return dict(json.loads(text))
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = target.with_name(f".{target.name}.part")
+    part.write_bytes(content)
+    part.replace(target)
+
+
+@lru_cache(maxsize=1)
+def _validator() -> Any:
+    """Compiled schema."""
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(schema())
+
+
+def parse_file(source: Path) -> Any:
+    """JSON content of a file that may hold anything."""
+    try:
+        size = source.stat().st_size
+        if size > LARGEST_FILE:
+            raise ThresholdsError(
+                f"{source} has {size:,} bytes, more than any thresholds file "
+                f"({LARGEST_FILE:,}); is it one?"
+            )
+        raw = source.read_bytes()
+    except FileNotFoundError:
+        raise ThresholdsError(
+            f"{source} does not exist; make one with `asced calibrate STORE --out {source}`"
+        ) from None
+    except OSError as error:
+        raise ThresholdsError(f"{source} can't be read: {error}") from error
+    return parse_json(raw, str(source))
+
+
+def parse_json(raw: bytes, name: str) -> Any:
+    """Parse JSON strictly: UTF-8, no NaN or infinity, no key twice.
+
+    Raises
+    ------
+    ThresholdsError
+    """
+    try:
+        return json.loads(
+            raw.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique
+        )
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ThresholdsError):
+            raise
+        raise ThresholdsError(f"{name} is no JSON file: {error}") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ThresholdsError(f"the number {name} is not allowed in a thresholds file")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ThresholdsError("a key stands twice in one object of the thresholds file")
+    return content
+
+
+def check_content(content: Any) -> None:
+    """Check a parsed file: version, schema, finite numbers.
+
+    Raises
+    ------
+    ThresholdsError
+        Naming the place in the file, what was found and what was expected.
+    """
+    _check_version(content)
+    _check_schema(content)
+    _check_finite(content, "")
+
+
+def _check_version(content: Any) -> None:
+    """Refuse other formats and newer versions by name."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ThresholdsError(
+            f'this is no thresholds file: expected an object with "format": "{FORMAT}"'
+        )
+    version = content.get("format_version")
+    parts = str(version).split(".")
+    if not (isinstance(version, str) and len(parts) == 2 and all(p.isdecimal() for p in parts)):
+        raise ThresholdsError(f"format_version is {version!r}; expected something like '1.0'")
+    if version != FORMAT_VERSION:
+        raise ThresholdsError(
+            f"this thresholds file has format version {version}; this toolkit reads "
+            f"{FORMAT_VERSION}. Update asced-analysis, or calibrate again."
+        )
+
+
+def _check_schema(content: Any) -> None:
+    """Check against the published schema."""
+    try:
+        error = next(iter(_validator().iter_errors(content)), None)
+    except RecursionError:
+        raise ThresholdsError("the thresholds file is nested too deeply") from None
+    if error is not None:
+        place = "/".join(str(part) for part in error.absolute_path) or "the top level"
+        raise ThresholdsError(f"thresholds file, at {place}: {error.message[:300]}")
+
+
+def _check_finite(content: Any, place: str) -> None:
+    """Refuse numbers such as 1e999, which JSON allows and Python reads as infinity."""
+    if isinstance(content, float) and not math.isfinite(content):
+        raise ThresholdsError(f"thresholds file, at {place}: a number is not finite")
+    if isinstance(content, int) and not isinstance(content, bool) and abs(content) > 2**63:
+        raise ThresholdsError(f"thresholds file, at {place}: a number is too large")
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _check_finite(value, f"{place}/{key}")
+    elif isinstance(content, list):
+        for index, value in enumerate(content):
+            _check_finite(value, f"{place}/{index}")
