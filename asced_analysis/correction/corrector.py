@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 RECORDED = torch.float16
+LOOKED_AT = 0.24  # of the steps: where abnormal dynamics begin in the paper
 
 
 class Corrector(TapListener):
@@ -118,6 +119,8 @@ class Corrector(TapListener):
         masks: NDArray[np.bool_] | None = None,
         flagged: NDArray[np.bool_] | None = None,
         scores: NDArray[np.float64] | None = None,
+        first_flagged: NDArray[np.int64] | None = None,
+        window: tuple[int, int] | None = None,
         x0: dict[int, Tensor] | None = None,
     ) -> None:
         """Say which runs the next call samples, and give masks and predicted x0 known before.
@@ -128,6 +131,11 @@ class Corrector(TapListener):
             Their numbers, which choose the correction's noise.
         masks, flagged, scores : arrays, shapes (n, y, x), (n,) and (n,), optional
             Masks from outside: no detection takes place.
+        first_flagged : int array, shape (n,), optional
+            First flagged step of each run, -1 where unknown; a strategy that acts before ``T_c``
+            leaves a run alone until then.
+        window : (int, int), optional
+            First and last step that the masks' detector looked at; `LOOKED_AT` by default.
         x0 : dict of step to Tensor, optional
             Predicted x0 of steps before the first that the call takes (a start at a checkpoint).
         """
@@ -138,7 +146,9 @@ class Corrector(TapListener):
             count = len(masks)
             known = np.asarray(masks.any((1, 2)) if flagged is None else flagged, np.bool_)
             values = np.full(count, np.nan) if scores is None else np.asarray(scores, np.float64)
-            self._given = GivenMasks(np.asarray(masks, np.bool_), known, values)
+            self._given = GivenMasks(
+                np.asarray(masks, np.bool_), known, values, first_flagged, window
+            )
 
     def target(self, table: StepTable) -> int:
         """``T_c`` on the steps of a sampler."""
@@ -160,10 +170,12 @@ class Corrector(TapListener):
             return
         self._detector = self._make_detector(table)
         self._detection: Any = None
-        window = (0, table.steps - 1)
+        target = self.target(table)
+        window = (min(round(LOOKED_AT * table.steps), target - 1), target - 1)
         if self._detector is not None:
             window = (int(self._detector.first_step), int(self._detector.last_step))
-        target = self.target(table)
+        elif self._given is not None and self._given.window is not None:
+            window = self._given.window
         if not 1 <= target < table.steps:
             raise InputError(
                 f"T_c is step {target}: the sample entering it can only be edited for steps 1 to "
@@ -178,6 +190,7 @@ class Corrector(TapListener):
                 )
         self._state = LoopState(correction_step=target, window=window, noise=self._noise)
         self._batch: NDArray[np.int64] | None = None
+        self._whole_mask: Tensor | None = None
         self._seen: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
 
     def before_step(self, event: StepEvent) -> Tensor | None:
@@ -186,6 +199,7 @@ class Corrector(TapListener):
         if self._batch is None:
             self._meet(event)
         if event.step < state.correction_step:
+            self._reveal(event.step)
             if self._is_kept(event.step):
                 state.x0[event.step] = event.x0.to(RECORDED)
             if self._detector is not None and event.step <= state.window[1]:
@@ -264,6 +278,16 @@ class Corrector(TapListener):
             if len(given.masks) != count:
                 raise InputError(f"{len(given.masks)} masks were given for {count} images")
             self._apply(event, given.masks, given.flagged, given.scores)
+            if given.first_flagged is not None:
+                self._state.first_flagged = torch.as_tensor(given.first_flagged)
+                self._whole_mask = self._state.mask
+
+    def _reveal(self, step: int) -> None:
+        """Give a mask from outside to a strategy that streams masks no earlier than it was seen."""
+        first, mask = self._state.first_flagged, self._whole_mask
+        if mask is not None and first is not None and self.strategy.streams_masks:
+            seen = (first <= step).to(mask.device).reshape(-1, *[1] * (mask.ndim - 1))
+            self._state.mask = mask * seen
 
     def _is_kept(self, step: int) -> bool:
         """Whether the strategy goes back to the predicted x0 of this step."""

@@ -48,6 +48,8 @@ class GivenMasks:
     masks: NDArray[np.bool_]
     flagged: NDArray[np.bool_]
     scores: NDArray[np.float64]
+    first_flagged: NDArray[np.int64] | None = None
+    window: tuple[int, int] | None = None
 
 
 def noise_seed(seed: int, run: int, draw: int = 0) -> int:

@@ -26,8 +26,9 @@ from asced_analysis.evaluation.populations import compare, estimates, quality_of
 from asced_analysis.evaluation.result import FORMAT, FORMAT_VERSION, Evaluation
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.local import RealismModel, features, local_realism
-from asced_analysis.replay.planning import Plan
+from asced_analysis.replay.planning import Plan, detect_recorded
 from asced_analysis.replay.recording import Recording
+from asced_analysis.thresholds import Thresholds
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 
@@ -274,6 +275,7 @@ class _ControlSampler:
         self.recording = recording
         self.attributes = store.attributes
         self.pipe = matching_pipeline(recording.attributes, pipeline)
+        self.seen = self._find()
 
     def sample(
         self, control: Control, twins: _Twins
@@ -285,7 +287,12 @@ class _ControlSampler:
 
         attributes = self.attributes
         seed = int(attributes["correction_seed"])
-        known = Plan({int(run): m for run, m in zip(twins.runs, twins.masks, strict=True)})
+        seen = self.seen
+        known = Plan(
+            {int(run): m for run, m in zip(twins.runs, twins.masks, strict=True)},
+            first_flagged=seen.first_flagged,
+            window=seen.window,
+        )
         plan = control_plan(known, control, self.recording, seed=seed)
         start = attributes["start"]
         job = Job(
@@ -306,6 +313,18 @@ class _ControlSampler:
                 batch = self.recording.select(twins.runs[begin : begin + AT_ONCE])
                 samples.append(pictures(job.sample(batch)[0]))
         return np.concatenate(samples), np.stack([plan.masks[int(run)] for run in twins.runs])
+
+    def _find(self) -> Plan:
+        """When each run was first flagged, for strategies that go by it: a control must as well."""
+        settings, name = self.attributes.get("thresholds"), str(self.attributes["strategy"])
+        if settings is None or not make_strategy(name).streams_masks:
+            return Plan({})
+        if not self.recording.has_trajectory:
+            return Plan({})
+        last = int(self.attributes["correction_step"]) - 1
+        return detect_recorded(
+            self.recording, Thresholds.from_dict(settings), last_step=last, streamed=True
+        )
 
 
 def _by_run(

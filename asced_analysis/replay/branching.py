@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ class Branch:
         Wrong places instead of the masks.
     seed : int
         Of the noise; the same seed means the same noise in every branch.
-    grow, soft : int
+    grow : int or None
+        Pixels by which masks are grown; the thresholds' fraction by default.
+    soft : int
+        Pixels over which the masks' edges fade.
     parameters : dict
         Of the strategy.
     """
@@ -52,7 +56,7 @@ class Branch:
     strategy: str = "ttc"
     control: Control | None = None
     seed: int = 0
-    grow: int = 0
+    grow: int | None = None
     soft: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,15 +110,8 @@ def branch(
     with recorded_threads(recording.attributes):
         table = table_of(pipe, recording.steps)
         _check(branches, table)
-        if masks is not None:
-            plan = given_plan(masks, recording)
-        elif thresholds is not None:
-            first = min(one.step for one in branches)
-            plan = detect_recorded(recording, thresholds, last_step=first - 1)
-        else:
-            raise InputError("branches need thresholds or masks: whom and where to correct")
-        plans = [_plan(one, plan, recording) for one in branches]
-        runs = np.array(sorted(plan.masks), np.int64)
+        plans = _plans(branches, recording, thresholds, masks)
+        runs = np.array(sorted({run for plan in plans for run in plan.masks}), np.int64)
         if not len(runs):
             raise InputError(f"no run of {recording.store.path} is flagged: nothing to branch off")
         twin = TrajectoryStore.create(
@@ -128,7 +125,7 @@ def branch(
             total = -(-len(runs) // AT_ONCE)
             for number in range(total):
                 batch = recording.select(runs[number * AT_ONCE : (number + 1) * AT_ONCE])
-                arrays = _sample(recording, batch, pipe, table, branches, plans)
+                arrays = _sample(recording, batch, pipe, branches, plans, thresholds)
                 writer.write_batch(number, arrays, runs=batch.runs, scalars=batch.scalars)
                 if progress is not None:
                     progress(number + 1, total)
@@ -150,29 +147,45 @@ def _check(branches: Sequence[Branch], table: StepTable) -> None:
             raise InputError(f"no sample entering step {one.step} can be edited here")
 
 
-def _plan(one: Branch, plan: Plan, recording: Recording) -> Plan:
-    """Masks of a branch."""
-    if one.control is None:
-        return plan
-    return control_plan(plan, one.control, recording, seed=one.seed)
+def _plans(
+    branches: Sequence[Branch], recording: Recording, thresholds: Thresholds | None, masks: Any
+) -> list[Plan]:
+    """Masks of each branch; those that look after every step are found apart."""
+    if masks is None and thresholds is None:
+        raise InputError("branches need thresholds or masks: whom and where to correct")
+    last = min(one.step for one in branches) - 1
+
+    @cache
+    def found(streamed: bool) -> Plan:
+        if masks is not None:
+            return given_plan(masks, recording)
+        assert thresholds is not None
+        return detect_recorded(recording, thresholds, last_step=last, streamed=streamed)
+
+    plans = []
+    for one in branches:
+        plan = found(make_strategy(one.strategy, **one.parameters).streams_masks)
+        if one.control is not None:
+            plan = control_plan(plan, one.control, recording, seed=one.seed)
+        plans.append(plan)
+    return plans
 
 
 def _sample(
     recording: Recording,
     batch: Batch,
     pipe: Any,
-    table: StepTable,
     branches: Sequence[Branch],
     plans: Sequence[Plan],
+    thresholds: Thresholds | None,
 ) -> dict[str, NDArray[Any]]:
     """Sample all branches of one batch."""
     shape = recording.spec.sample_shape[-2], recording.spec.sample_shape[-1]
     entering = entering_samples(recording, batch, pipe, {one.step for one in branches})
     samples, masks = [], []
     for one, plan in zip(branches, plans, strict=True):
-        given, flagged, scores = plan.of(batch, shape)
         corrector = Corrector(
-            None,
+            thresholds,
             strategy=make_strategy(one.strategy, **one.parameters),
             seed=one.seed,
             step=one.step,
@@ -181,9 +194,7 @@ def _sample(
         )
         corrector.assign(
             batch.runs,
-            masks=given,
-            flagged=flagged,
-            scores=scores,
+            **plan.assignment(batch, shape),
             x0=earlier_x0(recording, batch, one.step, pipe.device),
         )
         samples.append(

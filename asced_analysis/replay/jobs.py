@@ -80,8 +80,7 @@ class Job:
         corrector = self.corrector()
         given: dict[str, Any] = {}
         if self.plan is not None:
-            masks, flagged, scores = self.plan.of(batch, self.shape)
-            given = {"masks": masks, "flagged": flagged, "scores": scores}
+            given = self.plan.assignment(batch, self.shape)
         before = earlier_x0(self.recording, batch, self.begin, self.pipe.device)
         corrector.assign(batch.runs, x0=before, **given)
         samples = resample(
@@ -100,7 +99,7 @@ class Job:
     def corrector(self) -> Corrector:
         """Make a corrector for one batch."""
         return Corrector(
-            None if self.plan is not None else self.thresholds,
+            self.thresholds,
             strategy=self.strategy,
             seed=self.seed,
             step=self.target,

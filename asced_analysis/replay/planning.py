@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,10 +29,26 @@ class Plan:
     masks : dict of run to bool array (y, x)
         Flagged runs only: memory grows with these alone.
     scores : dict of run to float
+    first_flagged : dict of run to int
+        First flagged step, where it is known.
+    window : (int, int) or None
+        Steps that the detector looked at.
     """
 
     masks: dict[int, NDArray[np.bool_]]
     scores: dict[int, float] = field(default_factory=dict)
+    first_flagged: dict[int, int] = field(default_factory=dict)
+    window: tuple[int, int] | None = None
+
+    def assignment(self, batch: Batch, shape: tuple[int, int]) -> dict[str, Any]:
+        """What `Corrector.assign` is to be told of a batch."""
+        masks, flagged, scores = self.of(batch, shape)
+        told: dict[str, Any] = {"masks": masks, "flagged": flagged, "scores": scores}
+        if self.first_flagged:
+            told["first_flagged"] = np.array(
+                [self.first_flagged.get(int(run), -1) for run in batch.runs], np.int64
+            )
+        return told | {"window": self.window}
 
     def of(
         self, batch: Batch, shape: tuple[int, int]
@@ -46,7 +63,11 @@ class Plan:
 
 
 def detect_recorded(
-    recording: Recording, thresholds: Thresholds, *, last_step: int | None = None
+    recording: Recording,
+    thresholds: Thresholds,
+    *,
+    last_step: int | None = None,
+    streamed: bool = False,
 ) -> Plan:
     """Run the in-loop detector over recorded eps and x0: the same kernel on the same numbers.
 
@@ -56,6 +77,9 @@ def detect_recorded(
     thresholds : Thresholds
     last_step : int, optional
         Look no further than this step (the one before ``T_c``).
+    streamed : bool
+        Look after every step, as a strategy does in the loop that acts on what is known so far:
+        masks are united over the steps, and the first flagged step is found.
     """
     from asced_analysis.detection.streaming import make_detector
 
@@ -73,6 +97,7 @@ def detect_recorded(
         )
     masks: dict[int, NDArray[np.bool_]] = {}
     scores: dict[int, float] = {}
+    first: dict[int, int] = {}
     for batch in recording.batches():
         window = slice(0, end + 1)
         eps = recording.read(batch, "eps", step=window)
@@ -85,12 +110,28 @@ def detect_recorded(
                 eps=eps[:, step].astype(np.float32),
                 x0=x0[:, step].astype(np.float32),
             )
+            if streamed and detector.first_step <= step < end:
+                with suppress(InputError):  # too early: no cell of the detector's grid is complete
+                    _unite(detector.result(state), batch, masks, first, step)
         result = detector.result(state)
-        for index, run in enumerate(batch.runs):
-            scores[int(run)] = float(result.score[index])
-            if bool(result.flagged[index]):
-                masks[int(run)] = np.asarray(result.mask[index], np.bool_)
-    return Plan(masks, scores)
+        _unite(result, batch, masks, first, end)
+        scores |= {int(run): float(s) for run, s in zip(batch.runs, result.score, strict=True)}
+    seen = (int(detector.first_step), int(end))
+    return Plan(masks, scores, first if streamed else {}, seen)
+
+
+def _unite(
+    result: Any,
+    batch: Batch,
+    masks: dict[int, NDArray[np.bool_]],
+    first: dict[int, int],
+    step: int,
+) -> None:
+    """Add what is flagged by now to what was flagged before."""
+    for index in np.flatnonzero(np.asarray(result.flagged)):
+        run, mask = int(batch.runs[index]), np.asarray(result.mask[index], np.bool_)
+        masks[run] = masks[run] | mask if run in masks else mask
+        first.setdefault(run, step)
 
 
 def control_plan(plan: Plan, control: Control, recording: Recording, *, seed: int = 0) -> Plan:
@@ -104,7 +145,7 @@ def control_plan(plan: Plan, control: Control, recording: Recording, *, seed: in
     wrong = control_masks(
         control, masks, np.ones(len(runs), np.bool_), images, seed=seed, runs=runs
     )
-    return Plan({int(run): mask for run, mask in zip(runs, wrong, strict=True)}, plan.scores)
+    return replace(plan, masks={int(run): mask for run, mask in zip(runs, wrong, strict=True)})
 
 
 def given_plan(masks: Any, recording: Recording) -> Plan:

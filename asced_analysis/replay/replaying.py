@@ -132,7 +132,9 @@ def replay(
         if chosen.name == "none" and isinstance(start, int):
             target = max(target, start)
         begin = check_start(recording, table, start, target, chosen)
-        plan = _plan(recording, thresholds, masks, control, target, chosen, seed)
+        plan = _plan(
+            recording, thresholds, masks, control, target, chosen, seed, bool(begin or only_flagged)
+        )
         job = Job(
             recording=recording,
             pipe=pipe,
@@ -166,6 +168,7 @@ def _plan(
     target: int,
     strategy: Strategy,
     seed: int | None,
+    beforehand: bool,
 ) -> Plan | None:
     """Find out whom to edit where; None means: in the loop."""
     if strategy.name == "none":
@@ -174,9 +177,11 @@ def _plan(
         plan = given_plan(masks, recording)
     elif recording.has_trajectory:
         assert thresholds is not None
-        if strategy.streams_masks and control is None:
+        if strategy.streams_masks and control is None and not beforehand:
             return None
-        plan = detect_recorded(recording, thresholds, last_step=target - 1)
+        plan = detect_recorded(
+            recording, thresholds, last_step=target - 1, streamed=strategy.streams_masks
+        )
     elif control is not None or not strategy.in_loop:
         raise InputError(
             f"{control or strategy.name} needs to know every run's mask beforehand, and "
