@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asced_stores.datasets import open_runs
     from asced_stores.index import RunIndex
-    from asced_stores.reading import RunReader
     from asced_stores.spec import TrajectorySpec, VariableSpec
     from asced_stores.store import TrajectoryStore
+    from asced_stores.streaming import RunReader
 
 _HOMES = {
     "RunIndex": "index",
-    "RunReader": "reading",
+    "RunReader": "streaming",
     "TrajectorySpec": "spec",
     "TrajectoryStore": "store",
     "VariableSpec": "spec",

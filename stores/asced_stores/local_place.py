@@ -50,7 +50,7 @@ class LocalPlace(Place):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             try:  # one system call; realpath needs one for each folder
-                real = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+                real = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
             except OSError:
                 real = ""
             if real != path:
@@ -246,11 +246,17 @@ class LocalReader:
     def __init__(self, descriptor: int, key: str) -> None:
         self._descriptor = descriptor
         self._key = key
+        self._expected: Iterable[tuple[int, int]] | None = None
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Have the disk begin with all of them; see `Place.reader`."""
+        """Remember what the disk shall begin with once something is not in the system's cache."""
+        self._expected = ranges
+
+    def _announce(self) -> None:
+        """Have the disk begin with all that is expected; where it is cached, 0.2 ms in vain."""
+        expected, self._expected = self._expected, None
         if hasattr(os, "posix_fadvise"):
-            for offset, length in ranges:
+            for offset, length in expected or ():
                 os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def read_into(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
@@ -262,8 +268,37 @@ class LocalReader:
                 if at < 0:
                     raise EOFError(self._key)
             for start in range(0, len(buffers), _VECTOR):
-                pending = [memoryview(b).cast("B") for b in buffers[start : start + _VECTOR]]
-                at = _read_vector(self._descriptor, pending, at, self._key)
+                at = self._read_vector(buffers[start : start + _VECTOR], at)
+
+    def _read_vector(self, buffers: Sequence[Any], offset: int) -> int:
+        """Fill buffers from there on, and say where that ended."""
+        count = 0
+        if self._expected is not None:
+            count = _read_cached(self._descriptor, buffers, offset)
+        views = [memoryview(buffer).cast("B") for buffer in buffers]
+        end = offset + sum(view.nbytes for view in views)
+        while True:
+            offset += count
+            if offset == end:
+                return end
+            while views and count >= views[0].nbytes:
+                count -= views.pop(0).nbytes
+            if count:
+                views[0] = views[0][count:]
+            self._announce()
+            count = os.preadv(self._descriptor, views, offset)
+            if not count:
+                raise EOFError(self._key)
+
+
+def _read_cached(descriptor: int, buffers: Sequence[Any], offset: int) -> int:
+    """Read what the system has in memory, without waiting for the disk; 0 where there is none."""
+    if not hasattr(os, "RWF_NOWAIT"):
+        return 0
+    try:
+        return os.preadv(descriptor, buffers, offset, os.RWF_NOWAIT)
+    except OSError:  # nothing is there, or this file system cannot say
+        return 0
 
 
 @contextlib.contextmanager
@@ -333,16 +368,3 @@ def _write_vector(descriptor: int, views: list[memoryview]) -> None:
             written -= views.pop(0).nbytes
         if written:
             views[0] = views[0][written:]
-
-
-def _read_vector(descriptor: int, views: list[memoryview], offset: int, key: str) -> int:
-    while views:
-        count = os.preadv(descriptor, views, offset)
-        if not count:
-            raise EOFError(key)
-        offset += count
-        while views and count >= views[0].nbytes:
-            count -= views.pop(0).nbytes
-        if count:
-            views[0] = views[0][count:]
-    return offset

@@ -100,9 +100,12 @@ def read_index(data: bytes, layout: ArrayLayout, where: str) -> NDArray[np.uint6
     if crc32c(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
         raise DamagedBatchError(f"the index of {where} does not match its checksum")
     index = np.frombuffer(data, "<u8", 2 * layout.chunks).reshape(*layout.grid, 2)
-    present = index[..., 0] != ABSENT
-    if (index[present][:, 1] != layout.chunk_nbytes + 4).any():
+    offsets, lengths = index[..., 0], index[..., 1]
+    absent = offsets == ABSENT
+    if not (absent | (lengths == layout.chunk_nbytes + 4)).all():
         raise DamagedBatchError(f"the index of {where} names chunks of a wrong length")
+    if not (absent | (offsets <= 1 << 62)).all():
+        raise DamagedBatchError(f"the index of {where} names a place beyond its end")
     return index
 
 

@@ -15,7 +15,7 @@ from asced_stores.checksums import combine, crc32c, extend
 from asced_stores.errors import DamagedBatchError
 from asced_stores.layout import ArrayLayout
 from asced_stores.local_place import LocalPlace
-from asced_stores.reading import read_shard
+from asced_stores.reading import empty, read_shard
 from asced_stores.shards import ShardEncoder
 from asced_stores.spec import DTYPES, VariableSpec
 
@@ -128,3 +128,32 @@ def test_chunks_stay_below_the_limit_and_contiguous() -> None:
         assert runs == 1 or steps == 25
         assert batch_size % runs == 0
         assert 25 % steps == 0
+
+
+@pytest.mark.parametrize("inner", [(1, 3), (2, 6), (2, 3)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_share_a_large_shard_whatever_its_chunks(
+    tmp_path_factory: pytest.TempPathFactory, inner: tuple[int, int], threads: int
+) -> None:
+    variable = VariableSpec("eps", ("step", "channel", "y", "x"), (6, 4, 128, 128), "float16")
+    layout = ArrayLayout(variable, 6, (*inner, 4, 128, 128))
+    array = np.random.default_rng(0).standard_normal((6, *variable.shape)).astype(np.float16)
+    place = LocalPlace(tmp_path_factory.mktemp("shared"), fsync=False)
+    place.create(layout.key(0), ShardEncoder(array[:5], layout).parts())
+    part = read_shard(place, layout, 0, runs=slice(1, 5), steps=slice(1, 6), threads=threads)
+    np.testing.assert_array_equal(part, array[1:5, 1:6])
+    out = np.empty((4, 6, 4, 128, 128), np.float16)
+    read_shard(place, layout, 0, runs=slice(1, 5), out=out, threads=threads)
+    np.testing.assert_array_equal(out, array[1:5])
+    file = place.root / layout.key(0)
+    data = bytearray(file.read_bytes())
+    data[-layout.index_nbytes - 100_000] ^= 4  # in the last chunk
+    file.write_bytes(data)
+    with pytest.raises(DamagedBatchError, match="checksum"):
+        read_shard(place, layout, 0, threads=threads)
+
+
+def test_large_arrays_begin_with_a_page() -> None:
+    large, small = empty((3, 25, 70, 70), np.dtype("<f2")), empty((2, 3), np.dtype("<f2"))
+    assert large.__array_interface__["data"][0] % 4096 == 0
+    assert (large.shape, large.dtype, small.shape) == ((3, 25, 70, 70), np.float16, (2, 3))
