@@ -1,19 +1,57 @@
-"""Sphinx configuration: Markdown pages and the reference from docstrings, offline."""
+"""Sphinx configuration: pages, tutorials from notebooks, reference from docstrings; offline."""
 
+import json
+import shutil
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # for mathml.py
 
 project = "asced-analysis"
 author = "The asced-analysis developers"
 release = installed_version("asced-analysis")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "mathml",
+]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 html_theme = "furo"
 html_title = f"asced-analysis {release}"
 html_static_path: list[str] = []
+html_math_renderer = "mathml"  # MathJax would be fetched from elsewhere
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+
+
+def _same_source(one: Path, other: Path) -> bool:
+    """Whether two notebooks hold the same cells, outputs aside."""
+    sources = [
+        ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
+        for path in (one, other)
+    ]
+    return sources[0] == sources[1]
+
+
+def _gather_tutorials() -> None:
+    """Copy the notebooks: as `make docs` executed them, or stripped where that is out of date."""
+    target = HERE / "tutorials"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for notebook in sorted((HERE.parent / "notebooks").glob("*.ipynb")):
+        executed = HERE.parent / "build" / "notebooks" / notebook.name
+        fresh = executed.exists() and _same_source(notebook, executed)
+        shutil.copyfile(executed if fresh else notebook, target / notebook.name)
+
+
+_gather_tutorials()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from asced_analysis.plots.curves import region_frequency as region_frequency
     from asced_analysis.plots.images import film_strip as film_strip
     from asced_analysis.plots.images import pixel_map as pixel_map
+    from asced_analysis.plots.judgements import effects as effects
+    from asced_analysis.plots.judgements import scores as scores
     from asced_analysis.plots.results import comparison as comparison
     from asced_analysis.plots.results import feature_ranking as feature_ranking
     from asced_analysis.plots.results import run_phases as run_phases
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "comparison": "results",
     "dynamics_curves": "curves",
+    "effects": "judgements",
     "feature_ranking": "results",
     "film_strip": "images",
     "phase_curve": "curves",
@@ -35,12 +38,14 @@ _HOMES = {
     "region_frequency": "curves",
     "run_phases": "results",
     "save_figure": "style",
+    "scores": "judgements",
     "twins": "twins",
 }
 
 __all__ = [
     "comparison",
     "dynamics_curves",
+    "effects",
     "feature_ranking",
     "film_strip",
     "phase_curve",
@@ -50,6 +55,7 @@ __all__ = [
     "region_frequency",
     "run_phases",
     "save_figure",
+    "scores",
     "twins",
 ]
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from asced_analysis.phases import Phases
 
+DECADES = 1e-6
+"""Least share of the largest value that a logarithmic colour scale shows."""
+
 _AXIS_LABELS = {
     "step": "step (0 = noise)",
     "normalised_time": "normalised time (0 = noise, 1 = image)",
@@ -113,7 +116,10 @@ def quantile_heatmap(statistics: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         ax = style.axes(ax)
         steps = statistics["step"].values
         edges = np.concatenate([steps - 0.5, steps[-1:] + 0.5])
-        norm = LogNorm(positive.min(), positive.max()) if positive.size else None
+        # Differences of fp16 numbers are often exactly or nearly zero: such quantiles would take
+        # the whole scale.
+        top = float(positive.max()) if positive.size else 1.0
+        norm = LogNorm(max(float(positive.min()), DECADES * top), top) if positive.size else None
         image = ax.pcolormesh(
             edges, np.arange(levels.size + 1), table, cmap=style.SEQUENTIAL, norm=norm
         )
@@ -122,7 +128,8 @@ def quantile_heatmap(statistics: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         ax.grid(visible=False)
         name = statistics.attrs["signal"].replace("_", " ")
         label = f"{name}: {_MEASURES[statistics.attrs['measure']]} ({statistics.attrs['units']})"
-        ax.figure.colorbar(image, ax=ax, label=label)
+        below = "min" if positive.size and table.min() < DECADES * top else "neither"
+        ax.figure.colorbar(image, ax=ax, label=label, extend=below)
         ax.set_title(f"{statistics.attrs['runs']:,} runs, all pixels")
     return ax
 

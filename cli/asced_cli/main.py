@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "Export thresholds for other deployments.",
     "demo": "Run the whole path on the embedded model.",
     "doctor": "Check versions, devices, disk and whether a pipeline can be recorded.",
+    "completion": "Print the script that makes a shell complete what is typed.",
 }
 
 

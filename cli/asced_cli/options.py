@@ -14,6 +14,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
+def examples(*lines: tuple[str, str]) -> str:
+    """The examples of a command's help: what each is for, and a line that can be copied whole."""
+    shown = "\n".join(f"  # {purpose}\n  {line}" for purpose, line in lines)
+    return f"\b\nExamples:\n{shown}\n"
+
+
 def json_option(function: F) -> F:
     """Add ``--json``: one JSON object on standard output, for machines."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)

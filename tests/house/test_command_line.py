@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,28 @@ def test_missing_store_is_wrong_input_without_traceback(
         assert "no.zarr" in error
         assert "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_parse(name: str) -> None:
+    """Every line of the examples is a command with options that exist."""
+    command = importlib.import_module(f"asced_cli.commands.{name}").command
+    lines = [line.strip() for line in (command.epilog or "").splitlines()]
+    examples = [line for line in lines if f"asced {name} " in f"{line} "]
+    assert examples
+    for line in examples:
+        words = shlex.split(line.removeprefix('eval "$(').removesuffix(')"').split(" > ")[0])
+        if words[0] == "torchrun":
+            words = ["asced", *words[words.index("asced_cli") + 1 :]]
+        assert words[:2] == ["asced", name], line
+        command.make_context(name, words[2:])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_can_be_copied(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No example is broken over two lines, however narrow the terminal."""
+    assert run([name, "--help"]) == 0
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    command = importlib.import_module(f"asced_cli.commands.{name}").command
+    for line in (command.epilog or "").replace("\b", "").splitlines():
+        assert line.strip() in shown

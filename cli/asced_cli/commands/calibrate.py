@@ -6,24 +6,53 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asced_cli.options import emit, json_option
+from asced_cli import completion
+from asced_cli.options import emit, examples, json_option
 
 if TYPE_CHECKING:
     from asced_analysis.thresholds import Thresholds
 
 
 @click.command(
-    epilog="""\b
-Examples:
-  asced calibrate runs.zarr --variant calibrated --false-alarm-rate 0.05 --out thresholds.json
-  asced calibrate runs.zarr --method outcome --out thresholds.json
-  asced calibrate --recheck euler.zarr thresholds.json --out euler.json
-  asced calibrate --check new.zarr thresholds.json"""
+    epilog=examples(
+        (
+            "At most one ordinary run in twenty is flagged",
+            "asced calibrate runs.zarr --false-alarm-rate 0.05 --out thresholds.json",
+        ),
+        (
+            "Learn from how runs ended which ones end badly",
+            "asced calibrate runs.zarr --variant outcome --method outcome --out learnt.json",
+        ),
+        (
+            "Add a level for another sampler",
+            "asced calibrate --recheck euler.zarr thresholds.json --out everywhere.json",
+        ),
+        (
+            "Have new runs drifted from those of the calibration? Status 1 if so",
+            "asced calibrate --check new.zarr thresholds.json",
+        ),
+    )
 )
-@click.argument("source")
-@click.option("--recheck", metavar="STORE", help="Add a level for this store's sampler to SOURCE.")
-@click.option("--check", metavar="STORE", help="Test this store's runs for drift against SOURCE.")
-@click.option("--variant", default="calibrated", show_default=True, help="Detection variant.")
+@click.argument("source", shell_complete=completion.stores)
+@click.option(
+    "--recheck",
+    shell_complete=completion.stores,
+    metavar="STORE",
+    help="Add a level for this store's sampler to SOURCE.",
+)
+@click.option(
+    "--check",
+    shell_complete=completion.stores,
+    metavar="STORE",
+    help="Test this store's runs for drift against SOURCE.",
+)
+@click.option(
+    "--variant",
+    shell_complete=completion.variants,
+    default="calibrated",
+    show_default=True,
+    help="Detection variant.",
+)
 @click.option(
     "--method",
     default="conformal",
@@ -37,7 +66,13 @@ Examples:
 @click.option("--normal", help="CSV with columns run and label: promise for runs labelled normal.")
 @click.option("--window", type=(float, float), help="Shares of sampling: first step, correction.")
 @click.option("--phases", is_flag=True, help="Window: the runs' own Mutation phase.")
-@click.option("--strategy", default="ttc", show_default=True, help="Default correction.")
+@click.option(
+    "--strategy",
+    shell_complete=completion.strategies,
+    default="ttc",
+    show_default=True,
+    help="Default correction.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the split of runs.")
 @click.option("--significance", type=float, default=0.01, show_default=True, help="Of --check.")
 @click.option("--out", help="File to write.")

@@ -10,11 +10,13 @@ from typing import Any
 
 import click
 
-from asced_cli.options import emit, json_option, progress_callback
+from asced_cli.options import emit, examples, json_option, progress_callback
 
 
 @click.command(
-    epilog="Example: asced demo --out demo --runs 512",
+    epilog=examples(
+        ("The whole path, with a report at its end", "asced demo --out demo --runs 512"),
+    ),
     context_settings={"max_content_width": 100},
 )
 @click.option("--out", type=click.Path(path_type=Path), default="asced-demo", show_default=True)

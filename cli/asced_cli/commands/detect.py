@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import click
 
-from asced_cli.options import emit, json_option
+from asced_cli import completion
+from asced_cli.options import emit, examples, json_option
 
 
 @click.command(
-    epilog="Example: asced detect runs.zarr --thresholds thresholds.json --out flags.csv"
+    epilog=examples(
+        (
+            "Which runs, as a table",
+            "asced detect runs.zarr --thresholds thresholds.json --out flags.csv",
+        ),
+        (
+            "The masks as well",
+            "asced detect runs.zarr --thresholds thresholds.json --out flags.npz",
+        ),
+    )
 )
-@click.argument("store")
-@click.option("--thresholds", "path", required=True, help="Thresholds file.")
+@click.argument("store", shell_complete=completion.stores)
+@click.option(
+    "--thresholds",
+    "path",
+    shell_complete=completion.files(".json"),
+    required=True,
+    help="Thresholds file.",
+)
 @click.option("--out", help="Write run, score and flag as CSV, or also the masks as .npz.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")

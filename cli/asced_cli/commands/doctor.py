@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import click
 
-from asced_cli.options import emit, json_option
+from asced_cli import completion
+from asced_cli.options import emit, examples, json_option
 
 
-@click.command(epilog="Example: asced doctor --pipeline ./my-model --folder /scratch")
-@click.option("--pipeline", help="Embedded model, local folder or hub name to try.")
+@click.command(
+    epilog=examples(
+        ("The installation", "asced doctor"),
+        (
+            "Can this folder be recorded, and its trajectories written there?",
+            "asced doctor --pipeline ./my-model --folder /scratch",
+        ),
+    )
+)
+@click.option(
+    "--pipeline",
+    shell_complete=completion.pipelines,
+    help="Embedded model, local folder or hub name to try.",
+)
 @click.option("--folder", default=".", show_default=True, help="Where stores will lie.")
 @click.option("--offline", is_flag=True, help="Ask the hub for nothing.")
 @json_option

@@ -7,14 +7,25 @@ from typing import Any
 
 import click
 
-from asced_cli.options import emit, json_option, progress_callback
+from asced_cli import completion
+from asced_cli.options import emit, examples, json_option, progress_callback
 
 
 @click.command(
-    epilog="Example: asced evaluate runs.zarr corrected.zarr --out evaluation.json",
+    epilog=examples(
+        (
+            "Runs against their corrected twins, with three controls",
+            "asced evaluate runs.zarr corrected.zarr --out evaluation.json",
+        ),
+        ("How realistic recorded runs are, alone", "asced evaluate runs.zarr --out quality.json"),
+        (
+            "Of a pipeline of one's own",
+            "asced evaluate runs.zarr corrected.zarr --pipeline ./my-model --out evaluation.json",
+        ),
+    ),
 )
-@click.argument("runs")
-@click.argument("corrected", required=False)
+@click.argument("runs", shell_complete=completion.stores)
+@click.argument("corrected", shell_complete=completion.stores, required=False)
 @click.option("--out", help="JSON file to write.")
 @click.option(
     "--judge",
@@ -22,7 +33,11 @@ from asced_cli.options import emit, json_option, progress_callback
     help="Default: the embedded judge for fashion, patches for other pipelines.",
 )
 @click.option("--controls/--no-controls", default=True, show_default=True)
-@click.option("--pipeline", help="Name or folder, instead of the one the store names.")
+@click.option(
+    "--pipeline",
+    shell_complete=completion.pipelines,
+    help="Name or folder, instead of the one the store names.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @json_option
 def command(

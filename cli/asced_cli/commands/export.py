@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import click
 
-from asced_cli.options import emit, json_option
+from asced_cli import completion
+from asced_cli.options import emit, examples, json_option
 
 
-@click.command(epilog="Example: asced export thresholds.json --target bundle --out detector/")
-@click.argument("thresholds", required=False)
+@click.command(
+    epilog=examples(
+        (
+            "A folder from which a port in any language can be written and checked",
+            "asced export thresholds.json --target bundle --out detector/",
+        ),
+        (
+            "A torch program that runs without this package",
+            "asced export thresholds.json --target torch --out detector.pt2",
+        ),
+        ("The schema of the thresholds file", "asced export --target schema --out schema.json"),
+    )
+)
+@click.argument("thresholds", shell_complete=completion.files(".json"), required=False)
 @click.option(
     "--target",
     required=True,

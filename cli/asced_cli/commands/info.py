@@ -6,11 +6,17 @@ from typing import Any
 
 import click
 
-from asced_cli.options import emit, endpoint_option, json_option
+from asced_cli import completion
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
-@click.command(epilog="Example: asced info runs.zarr --json")
-@click.argument("store", metavar="STORE")
+@click.command(
+    epilog=examples(
+        ("For people", "asced info runs.zarr"),
+        ("For machines", "asced info runs.zarr --json"),
+    )
+)
+@click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @endpoint_option
 @json_option
 def command(store: str, endpoint: str | None, as_json: bool) -> None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import click
 
+from asced_cli import completion
 from asced_cli.commands.verify import counter
-from asced_cli.options import emit, endpoint_option, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
-@click.command(epilog="Example: asced merge monday.zarr tuesday.zarr --out both.zarr")
-@click.argument("stores", metavar="STORE...", nargs=-1, required=True)
+@click.command(
+    epilog=examples(
+        (
+            "Two days of recording as one store",
+            "asced merge monday.zarr tuesday.zarr --out both.zarr",
+        ),
+    )
+)
+@click.argument(
+    "stores", shell_complete=completion.stores, metavar="STORE...", nargs=-1, required=True
+)
 @click.option("--out", required=True, metavar="STORE", help="The new store.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that lies there.")
 @endpoint_option

@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asced_cli.options import emit, endpoint_option, json_option
+from asced_cli import completion
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 if TYPE_CHECKING:
     from asced_analysis.phases import Boundary, Phases
 
 
-@click.command(epilog="Example: asced phases runs.zarr --out phases.json --plot phases.png")
-@click.argument("store", metavar="STORE")
+@click.command(
+    epilog=examples(
+        (
+            "Boundaries and a picture of them",
+            "asced phases runs.zarr --out phases.json --plot phases.png",
+        ),
+    )
+)
+@click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option("--out", type=click.Path(), help="Write boundaries, intervals and curves (*.json).")
 @click.option("--plot", type=click.Path(), help="Draw the activity curve (*.png, *.svg, *.pdf).")
 @click.option(

@@ -8,25 +8,54 @@ from typing import Any
 
 import click
 
-from asced_cli.options import emit, json_option
-
-EPILOG = """\b
-Examples:
-  asced record --pipeline fashion --runs 512 --steps 25 --batch-size 64 --out runs.zarr
-  asced record --pipeline ./my-model --scheduler euler --runs 1000 --out runs.zarr --resume
-  asced record --pipeline owner/name --prompts prompts.txt --batch-size 4 --out runs.zarr
-  torchrun --nproc-per-node 2 -m asced_cli record --pipeline fashion --runs 512 --out runs.zarr
-"""
+from asced_cli import completion
+from asced_cli.options import emit, examples, json_option
 
 
-@click.command(epilog=EPILOG)
-@click.option("--pipeline", required=True, help="Embedded model, local folder, or hub name.")
+@click.command(
+    epilog=examples(
+        (
+            "The embedded model",
+            "asced record --pipeline fashion --runs 512 --steps 25 --out runs.zarr",
+        ),
+        (
+            "A folder of your own, another sampler; the same line goes on where it stopped",
+            "asced record --pipeline ./my-model --scheduler euler --runs 1000 --out "
+            "runs.zarr --resume",
+        ),
+        (
+            "Prompts, one a line",
+            "asced record --pipeline owner/name --prompts prompts.txt --batch-size 4 "
+            "--out runs.zarr",
+        ),
+        (
+            "Two processes",
+            "torchrun --nproc-per-node 2 -m asced_cli record --pipeline fashion "
+            "--runs 512 --out runs.zarr",
+        ),
+        (
+            "Every run counted, only flagged ones kept",
+            "asced record --pipeline fashion --runs 100000 --keep flagged "
+            "--thresholds thresholds.json --out runs.zarr",
+        ),
+    )
+)
+@click.option(
+    "--pipeline",
+    shell_complete=completion.pipelines,
+    required=True,
+    help="Embedded model, local folder, or hub name.",
+)
 @click.option("--out", required=True, help="Path of the store, or s3://bucket/prefix.")
 @click.option("--runs", type=int, help="Number of runs; by default one a prompt.")
 @click.option("--steps", type=int, default=25, show_default=True, help="Noise levels.")
 @click.option("--batch-size", type=int, default=64, show_default=True, help="Runs a batch.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of run 0.")
-@click.option("--scheduler", help="Another scheduler: ddim, euler, heun, dpm++, unipc, ...")
+@click.option(
+    "--scheduler",
+    shell_complete=completion.schedulers,
+    help="Another scheduler: ddim, euler, heun, dpm++, unipc, ...",
+)
 @click.option("--scheduler-option", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
 @click.option("--checkpoints", default="", metavar="STEPS", help="For example 8,12,16.")
 @click.option("--fields", default="", metavar="NAMES", help="Of eps,x0,x_init,x,sample,image.")
@@ -37,7 +66,12 @@ Examples:
 @click.option("--no-prompts", is_flag=True, help="Leave the prompts out of the store.")
 @click.option("--call-option", multiple=True, metavar="KEY=VALUE", help="As height=512.")
 @click.option("--keep", default="all", show_default=True, help="all, flagged, or sample:P.")
-@click.option("--thresholds", metavar="FILE", help="What --keep flagged goes by.")
+@click.option(
+    "--thresholds",
+    shell_complete=completion.files(".json"),
+    metavar="FILE",
+    help="What --keep flagged goes by.",
+)
 @click.option("--labels", default="", metavar="CLASSES", help="Of a class-conditional model.")
 @click.option("--resume", is_flag=True, help="Go on with a store that was begun.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that exists.")

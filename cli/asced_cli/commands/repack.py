@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import click
 
+from asced_cli import completion
 from asced_cli.commands.verify import counter
-from asced_cli.options import emit, endpoint_option, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
-@click.command(epilog="Example: asced repack runs.zarr --batch-size 16 --out repacked.zarr")
-@click.argument("store", metavar="STORE")
+@click.command(
+    epilog=examples(
+        ("Smaller batches", "asced repack runs.zarr --batch-size 16 --out repacked.zarr"),
+        (
+            "Chunks for reading one step of all runs",
+            "asced repack runs.zarr --chunk-bytes 32768 --out by-step.zarr",
+        ),
+    )
+)
+@click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Of eps and x0.")
 @click.option("--batch-size", type=click.IntRange(1), help="Runs in a shard.")
 @click.option("--chunk-bytes", type=click.IntRange(1), help="Limit of the inner chunks.")

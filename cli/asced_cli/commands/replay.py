@@ -6,18 +6,41 @@ from typing import Any
 
 import click
 
-from asced_cli.options import emit, json_option, progress_callback
+from asced_cli import completion
+from asced_cli.options import emit, examples, json_option, progress_callback
 
 
 @click.command(
-    epilog="Example: asced replay runs.zarr --thresholds thresholds.json --strategy ttc "
-    "--out corrected.zarr"
+    epilog=examples(
+        (
+            "Flagged runs again, corrected; the others come back as they were",
+            "asced replay runs.zarr --thresholds thresholds.json --out corrected.zarr",
+        ),
+        (
+            "The same from a recorded checkpoint, which costs half",
+            "asced replay runs.zarr --thresholds thresholds.json --start 12 --out corrected.zarr",
+        ),
+        (
+            "Prove that the recording comes back",
+            "asced replay runs.zarr --strategy none --out again.zarr",
+        ),
+        (
+            "Of a pipeline of one's own: a store keeps no path",
+            "asced replay runs.zarr --thresholds thresholds.json --pipeline "
+            "./my-model --out corrected.zarr",
+        ),
+    )
 )
-@click.argument("store")
+@click.argument("store", shell_complete=completion.stores)
 @click.option("--out", required=True, help="Store to write, run by run beside its twin.")
-@click.option("--thresholds", help="Whom, where and when to correct (asced calibrate).")
+@click.option(
+    "--thresholds",
+    shell_complete=completion.files(".json"),
+    help="Whom, where and when to correct (asced calibrate).",
+)
 @click.option(
     "--strategy",
+    shell_complete=completion.strategies,
     default="ttc",
     show_default=True,
     help="ttc, renoise, state_replacement, score_clipping, stochastic_steps, noise_denoise, "
@@ -37,7 +60,11 @@ from asced_cli.options import emit, json_option, progress_callback
 @click.option("--eta", type=float, help="Stochasticity of the step from T_c (ttc, renoise).")
 @click.option("--masks", help="Masks from outside: <run>.png in a folder, or an .npz.")
 @click.option("--only-flagged", is_flag=True, help="Sample flagged runs alone; copy the others.")
-@click.option("--pipeline", help="Name or folder, instead of the one the store names.")
+@click.option(
+    "--pipeline",
+    shell_complete=completion.pipelines,
+    help="Name or folder, instead of the one the store names.",
+)
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @json_option

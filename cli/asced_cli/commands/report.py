@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import click
 
-from asced_cli.options import emit, json_option
+from asced_cli import completion
+from asced_cli.options import emit, examples, json_option
 
 
 @click.command(
-    epilog="Example: asced report runs.zarr --thresholds thresholds.json --replay corrected.zarr "
-    "--out report.html"
+    epilog=examples(
+        ("Runs alone: phases and dynamics", "asced report runs.zarr --out report.html"),
+        (
+            "Everything there is",
+            "asced report runs.zarr --thresholds thresholds.json --replay "
+            "corrected.zarr --evaluation evaluation.json --out report.html",
+        ),
+        (
+            "For a wiki",
+            "asced report runs.zarr --thresholds thresholds.json --format md --out report.md",
+        ),
+    )
 )
-@click.argument("runs")
-@click.option("--thresholds", help="File of `asced calibrate`.")
-@click.option("--replay", help="Store of `asced replay`.")
-@click.option("--evaluation", help="File of `asced evaluate`; computed when left out.")
-@click.option("--pipeline", help="Name or folder for the evaluation, if not as the store names it.")
+@click.argument("runs", shell_complete=completion.stores)
+@click.option(
+    "--thresholds", shell_complete=completion.files(".json"), help="File of `asced calibrate`."
+)
+@click.option("--replay", shell_complete=completion.stores, help="Store of `asced replay`.")
+@click.option(
+    "--evaluation",
+    shell_complete=completion.files(".json"),
+    help="File of `asced evaluate`; computed when left out.",
+)
+@click.option(
+    "--pipeline",
+    shell_complete=completion.pipelines,
+    help="Name or folder for the evaluation, if not as the store names it.",
+)
 @click.option("--out", required=True, help="File to write.")
 @click.option("--format", "form", type=click.Choice(["html", "md"]), default="html")
 @click.option("--gallery", type=click.IntRange(min=0), default=24, show_default=True)

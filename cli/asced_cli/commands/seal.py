@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import click
 
-from asced_cli.options import emit, endpoint_option, json_option
+from asced_cli import completion
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
-@click.command(epilog="Example: asced seal runs.zarr")
-@click.argument("store", metavar="STORE")
+@click.command(
+    epilog=examples(
+        ("One index, so that it opens with one read", "asced seal runs.zarr"),
+        ("Open it for further runs", "asced seal runs.zarr --reopen"),
+    )
+)
+@click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option("--allow-gaps", is_flag=True, help="Seal although batches in the middle are missing.")
 @click.option("--reopen", is_flag=True, help="Undo the seal, so that more runs can be recorded.")
 @endpoint_option

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import click
 
+from asced_cli import completion
 from asced_cli.commands.verify import counter
-from asced_cli.options import emit, endpoint_option, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
-@click.command(epilog="Example: asced select runs.zarr --runs 0-99,250 --out some.zarr")
-@click.argument("store", metavar="STORE")
+@click.command(
+    epilog=examples(
+        ("Some runs", "asced select runs.zarr --runs 0-99,250 --out some.zarr"),
+    )
+)
+@click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option("--runs", metavar="LIST", help="Numbers and ranges: 0-99,250. Default: all.")
 @click.option("--label", type=int, multiple=True, help="Only runs of this label; repeatable.")
 @click.option(

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asced_cli.options import emit, endpoint_option, json_option
+from asced_cli import completion
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-@click.command(epilog="Example: asced stats runs.zarr --out stats.zarr")
-@click.argument("store", metavar="STORE")
+@click.command(
+    epilog=examples(
+        ("Medians, MADs and quantiles by step", "asced stats runs.zarr --out stats.zarr"),
+        (
+            "Another day's runs added, without reading the first ones again",
+            "asced stats more.zarr --add stats.zarr --out all.zarr",
+        ),
+    )
+)
+@click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option(
     "--signal",
     type=click.Choice(["weighted_score", "predicted_x0", "innovation", "eps", "x0"]),

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import click
 
-from asced_cli.options import emit, json_option, progress_callback
+from asced_cli import completion
+from asced_cli.options import emit, examples, json_option, progress_callback
 
 
 @click.command(
-    epilog="Example: asced tune runs.zarr --thresholds thresholds.json --out tuned.json",
+    epilog=examples(
+        (
+            "Choose step and strategy; on other runs than those you will report",
+            "asced tune runs.zarr --thresholds thresholds.json --out tuned.json",
+        ),
+    ),
 )
-@click.argument("store")
-@click.option("--thresholds", required=True, help="Thresholds to choose a correction for.")
+@click.argument("store", shell_complete=completion.stores)
+@click.option(
+    "--thresholds",
+    shell_complete=completion.files(".json"),
+    required=True,
+    help="Thresholds to choose a correction for.",
+)
 @click.option("--out", help="Thresholds with the chosen correction.")
 @click.option("--steps", help="Candidates for T_c, separated by commas.")
 @click.option("--strengths", default="0", show_default=True, help="Noise scales, by commas.")
@@ -20,7 +31,11 @@ from asced_cli.options import emit, json_option, progress_callback
 @click.option(
     "--judge", type=click.Choice(["teacher", "patches"]), default="teacher", show_default=True
 )
-@click.option("--pipeline", help="Name or folder, instead of the one the store names.")
+@click.option(
+    "--pipeline",
+    shell_complete=completion.pipelines,
+    help="Name or folder, instead of the one the store names.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @json_option
 def command(

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from asced_cli.options import emit, endpoint_option, json_option
+from asced_cli import completion
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
 @contextlib.contextmanager
@@ -26,8 +27,16 @@ def counter(label: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
-@click.command(epilog="Example: asced verify runs.zarr --drop")
-@click.argument("store", metavar="STORE")
+@click.command(
+    epilog=examples(
+        ("Read everything once. Status 1 if there is damage", "asced verify runs.zarr"),
+        (
+            "Take damaged batches out; `asced record --resume` draws them again",
+            "asced verify runs.zarr --drop",
+        ),
+    )
+)
+@click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option("--drop", is_flag=True, help="Take damaged batches out, to be recorded again.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64))
 @endpoint_option

@@ -1,0 +1,113 @@
+"""Plots of what a calibration flags and of what a correction did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asced_analysis.plots import style
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+    from asced_analysis.evaluation import Evaluation
+    from asced_analysis.thresholds import Thresholds
+
+PLACES = {
+    "shuffled": "control: another run's mask",
+    "foreground": "control: random foreground",
+    "everywhere": "control: the whole image",
+}
+
+
+def scores(detected: xr.Dataset, thresholds: Thresholds, *, ax: Axes | None = None) -> Axes:
+    """How the scores of runs lie about the level that flags them.
+
+    Parameters
+    ----------
+    detected : xarray.Dataset
+        With ``score`` and ``flagged`` (run): what `asced_analysis.detection.apply.detect` or a
+        replay gives.
+    thresholds : Thresholds
+        Whose level is drawn.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        When no run has a finite score.
+    """
+    values = np.asarray(detected["score"].values, np.float64)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise InputError("no run has a finite score: there is nothing to draw")
+    level = float(detected.attrs.get("level", thresholds.levels.level))
+    flagged = int(np.count_nonzero(detected["flagged"].values))
+    with style.look():
+        ax = style.axes(ax, height=3.0)
+        edges = np.histogram_bin_edges(np.append(finite, level), bins=40)
+        edges = np.sort(np.append(edges, level))  # no bar stands on both sides of the level
+        for side, colour, name in (
+            (finite[finite <= level], style.BLUE, "not flagged"),
+            (finite[finite > level], style.VERMILION, "flagged"),
+        ):
+            ax.hist(side, edges, color=colour, label=name)
+        ax.axvline(level, color=style.GREY, ls="--", lw=1.2, label=f"level {level:.3g}")
+        ax.set(xlabel="score of a run (robust units)", ylabel="runs")
+        ax.set_title(
+            f"{flagged} of {values.size:,} runs flagged ({100 * flagged / values.size:.1f} %); "
+            f"promised at most {100 * thresholds.guarantee.promised:g} %"
+        )
+        ax.legend(fontsize="small")
+    return ax
+
+
+def effects(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
+    """What the correction did to the flagged runs, beside the same at wrong places.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Result of `asced_analysis.evaluate`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        When no run was flagged.
+    """
+    data = evaluation.data
+    effect = data["flagged_runs"]["effect"]["all"]
+    if effect["value"] is None:
+        raise InputError("no run was flagged: there is no effect to draw")
+    rows = [(f"{data['strategy']} in the mask", effect, style.VERMILION)]
+    rows += [
+        (PLACES.get(name, f"control: {name}"), control["effect"]["all"], style.BLUE)
+        for name, control in (data["controls"] or {}).items()
+        if control["effect"]["all"]["value"] is not None
+    ]
+    with style.look():
+        ax = style.axes(ax, height=1.1 + 0.45 * len(rows))
+        for place, (_, figure, colour) in enumerate(rows):
+            ax.plot(figure["value"], place, "o", color=colour)
+            if figure["low"] is not None:
+                ax.plot([figure["low"], figure["high"]], [place, place], color=colour, lw=2)
+        ax.axvline(0, color=style.GREY, lw=1)
+        ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_xlabel("change of the local distance to real images (negative is a repair)")
+        ax.set_title(f"{data['flagged']} flagged runs; 95 % intervals over runs")
+    return ax

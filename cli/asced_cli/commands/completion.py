@@ -1,0 +1,42 @@
+"""``asced completion``: the script that makes a shell complete what is typed."""
+
+from __future__ import annotations
+
+import click
+
+from asced_cli.options import emit, examples, json_option
+
+
+@click.command(
+    epilog=examples(
+        ("For this shell only", 'eval "$(asced completion bash)"'),
+        (
+            "From now on, in bash",
+            "asced completion bash > ~/.local/share/bash-completion/completions/asced",
+        ),
+        ("From now on, in fish", "asced completion fish > ~/.config/fish/completions/asced.fish"),
+    )
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@json_option
+def command(shell: str, as_json: bool) -> None:
+    """Print the completion script of a SHELL.
+
+    Commands, options and their values complete: stores, pipelines, schedulers, variants. Bash needs
+    version 4.4 or later; in zsh, put the file named _asced into a folder of $fpath.
+    """
+    from click.shell_completion import get_completion_class
+
+    from asced_cli.main import cli
+    from asced_stores.errors import InputError
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise InputError(f"no completion for {shell}; there is one for bash, zsh and fish")
+    script = kind(cli, {}, "asced", "_ASCED_COMPLETE")
+    # Not `source()`: that asks the bash of this machine for its version, where the script may go
+    # to another one.
+    text = script.source_template % script.source_vars()
+    emit({"shell": shell, "script": text}, as_json=as_json, table=[]) if as_json else click.echo(
+        text
+    )
