@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from asced_analysis.plots.images import pixel_map as pixel_map
     from asced_analysis.plots.judgements import effects as effects
     from asced_analysis.plots.judgements import scores as scores
+    from asced_analysis.plots.pairs import twins as twins
     from asced_analysis.plots.results import comparison as comparison
     from asced_analysis.plots.results import feature_ranking as feature_ranking
     from asced_analysis.plots.results import run_phases as run_phases
+    from asced_analysis.plots.stories import story as story
     from asced_analysis.plots.style import save_figure as save_figure
-    from asced_analysis.plots.twins import twins as twins
 
 _HOMES = {
     "comparison": "results",
@@ -39,7 +40,8 @@ _HOMES = {
     "run_phases": "results",
     "save_figure": "style",
     "scores": "judgements",
-    "twins": "twins",
+    "story": "stories",
+    "twins": "pairs",
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "run_phases",
     "save_figure",
     "scores",
+    "story",
     "twins",
 ]
 

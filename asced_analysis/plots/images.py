@@ -108,10 +108,10 @@ def film_strip(
         figure = style.figure(width=max(style.WIDTH, 0.95 * len(steps)), height=2.6)
         grid = figure.subplots(2, len(steps), squeeze=False)
         for column, step in enumerate(steps):
-            picture = _picture(one["x0"].sel(step=step))
+            shown = picture(one["x0"].sel(step=step))
             size = abs(change.sel(step=step))
             others = [dim for dim in size.dims if dim not in ("y", "x")]
-            grid[0, column].imshow(picture, cmap="gray", vmin=0, vmax=1)
+            grid[0, column].imshow(shown, cmap="gray", vmin=0, vmax=1)
             grid[0, column].set_title(f"step {step}", fontsize="small")
             values = size.max(others).values
             grid[1, column].imshow(
@@ -129,7 +129,7 @@ def film_strip(
     return figure
 
 
-def _picture(x0: xr.DataArray) -> npt.NDArray[np.float32]:
+def picture(x0: xr.DataArray) -> npt.NDArray[np.float32]:
     """A predicted x0 as a grey or colour picture between 0 and 1."""
     values = x0.compute()
     if "frame" in values.dims:

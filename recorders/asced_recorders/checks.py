@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,6 +14,8 @@ from asced_recorders.cost import disk_free, human
 
 TESTED = {"torch": "2.13", "diffusers": "0.42", "transformers": "5.23", "zarr": "3.1"}
 LEAST_FREE = 1 << 30
+TRIAL_BYTES = 64 << 20
+SLOW_DISK = 20e6  # bytes a second
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ def examine(folder: str = ".", pipeline: str | None = None, **loading: Any) -> I
         return
     yield _device()
     yield _disk(folder)
+    if disk_free(folder) is not None and os.access(folder, os.W_OK):
+        yield _disk_speed(folder)
     yield from _processes()
     if pipeline is not None:
         yield from _pipeline(pipeline, loading)
@@ -78,8 +84,13 @@ def _device() -> Check:
 
     if not torch.cuda.is_available():
         return Check("device", "ok", f"CPU, {torch.get_num_threads()} threads; no CUDA device")
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return Check("device", "warning", f"{', '.join(names)}; the CUDA copy path is untested so far")
+    found = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        found.append(f"{name}, {human(free)} of {human(total)} free")
+    text = f"{'; '.join(found)}; CUDA {torch.version.cuda}; the CUDA copy path is untested so far"
+    return Check("device", "warning", text)
 
 
 def _disk(folder: str) -> Check:
@@ -90,6 +101,39 @@ def _disk(folder: str) -> Check:
         return Check("disk", "problem", f"{folder} cannot be written to")
     state: Literal["ok", "warning"] = "ok" if free > LEAST_FREE else "warning"
     return Check("disk", state, f"{human(free)} free")
+
+
+def _disk_speed(folder: str) -> Check:
+    """Write and read a file of TRIAL_BYTES where stores will lie; it is gone afterwards."""
+    block = os.urandom(1 << 20)
+    pieces = TRIAL_BYTES // len(block)
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".asced-doctor-") as file:
+            begun = time.perf_counter()
+            for _ in range(pieces):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+            written = time.perf_counter()
+            # Ask for the disk's own speed, not that of the system's cache, where that can be asked.
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            file.seek(0)
+            started = time.perf_counter()
+            while file.read(len(block)):
+                pass
+            read = time.perf_counter()
+    except OSError as error:
+        return Check("disk speed", "problem", f"{folder} cannot be written to: {error}")
+    speeds = TRIAL_BYTES / (written - begun), TRIAL_BYTES / (read - started)
+    state: Literal["ok", "warning"] = "ok" if speeds[0] > SLOW_DISK else "warning"
+    advice = "" if state == "ok" else "; sampling may have to wait for it"
+    return Check(
+        "disk speed",
+        state,
+        f"writes {human(int(speeds[0]))}/s (fsync included), "
+        f"reads {human(int(speeds[1]))}/s{advice}",
+    )
 
 
 def _processes() -> Iterator[Check]:
@@ -126,6 +170,9 @@ def _pipeline(name: str, loading: dict[str, Any]) -> Iterator[Check]:
         return
     if is_unconditional(pipe):
         yield _trial(pipe)
+    else:
+        found = "not made, since it takes prompts or images; record one batch first"
+        yield Check("trial", "ok", found)
 
 
 def _trial(pipe: Any) -> Check:

@@ -59,3 +59,30 @@ def test_tiny_quantiles_do_not_take_the_colour_scale(tmp_path: Path) -> None:
     ax = plots.quantile_heatmap(step_statistics(quiet, signal="eps", measure="magnitude"))
     norm = ax.collections[0].norm
     assert norm.vmax / norm.vmin <= 1.01e6
+
+
+def test_a_story_shows_the_flagged_run_of_the_highest_score(tmp_path: Path) -> None:
+    ds = open_runs(synthetic_store(tmp_path / "runs.zarr", runs=8).path)
+    masks = np.zeros((8, ds.sizes["y"], ds.sizes["x"]), bool)
+    masks[:, 2:6, 3:7] = True
+    flagged = np.arange(8) >= 6
+    corrected = ds[["image"]].assign(
+        mask=(("run", "y", "x"), masks), flagged=("run", flagged), score=("run", np.arange(8.0))
+    )
+    drawn = plots.story(ds, corrected.assign_attrs(correction_step=4), steps=[3, 5])
+    titles = [axis.get_title() for axis in drawn.axes]
+    assert titles.count("corrected twin") == 1
+    assert {"step 3", "step 5", "as sampled", "flagged region"} <= set(titles)
+    curve = next(axis for axis in drawn.axes if axis.get_legend() is not None)
+    assert len(curve.lines) == 3, "region, rest, and where the correction falls"
+    with pytest.raises(InputError, match="no run is flagged"):
+        plots.story(ds, corrected.assign(flagged=("run", ~flagged & flagged)))
+    with pytest.raises(InputError, match="not in both stores"):
+        plots.story(ds, corrected, run=99)
+
+
+@pytest.mark.parametrize("name", plots.__all__)
+def test_a_plot_is_a_function_also_the_second_time(name: str) -> None:
+    """A module of the same name would take the function's place once it is imported."""
+    assert callable(getattr(plots, name))
+    assert callable(getattr(plots, name))

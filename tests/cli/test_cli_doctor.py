@@ -19,6 +19,9 @@ def test_a_pipeline_that_can_be_recorded(
     assert result["problems"] == 0
     assert "DDIMScheduler, v_prediction" in found["scheduler"]["found"]
     assert found["trial"]["state"] == "ok"
+    assert "/s (fsync included), reads " in found["disk speed"]["found"]
+    assert not list(tmp_path.iterdir()), "the trial file is gone"
+    assert {"torch", "diffusers", "zarr", "device", "disk", "processes", "pipeline"} <= set(found)
 
 
 def test_a_pipeline_that_cannot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,125 @@
+"""One flagged run in one picture: how it came about, where it was flagged, what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asced_analysis.plots import style
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def story(
+    ds: xr.Dataset,
+    corrected: xr.Dataset,
+    *,
+    run: int | None = None,
+    signal: str = "innovation",
+    steps: Sequence[int] | None = None,
+) -> Figure:
+    """A run that breaks: its steps, its dynamics, the flagged region and the corrected twin.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        The recording, as `open_runs` returns it; one run is read.
+    corrected : xarray.Dataset
+        The replay of it, with ``mask``, ``flagged`` and ``score``.
+    run : int, optional
+        Its name in the coordinate ``run``; the flagged one of the highest score by default.
+    signal : {"innovation", "predicted_x0", "weighted_score"}
+        Whose dynamics.
+    steps : sequence of int, optional
+        Steps to show; six from the middle of sampling on by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        When no run is flagged, or the run is in only one of the two.
+    """
+    from asced_analysis import fields
+    from asced_analysis.plots.images import picture
+
+    if run is None:
+        flagged = corrected["run"].values[corrected["flagged"].values]
+        if not len(flagged):
+            raise InputError("no run is flagged: name the run to draw")
+        run = int(corrected["score"].sel(run=flagged).idxmax())
+    if run not in ds["run"].values or run not in corrected["run"].values:
+        raise InputError(f"run {run} is not in both stores; choose one that is")
+    one, twin = ds.sel(run=run), corrected.sel(run=run)
+    mask = np.asarray(twin["mask"].values, np.bool_)
+    change = abs(fields.dynamics(ds.sel(run=[run]), signal).isel(run=0)).compute()
+    others = [dim for dim in change.dims if dim not in ("step", "y", "x")]
+    sizes = change.max(others)
+    if steps is None:
+        last = int(sizes["step"].values[-1])
+        steps = np.unique(np.linspace(0.25 * last, last, 6).round().astype(int)).tolist()
+    end = int(corrected.attrs.get("correction_step") or 0)
+    with style.look():
+        figure = style.figure(width=9.2, height=4.5)
+        upper, lower = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+        grid = upper.subplots(2, len(steps), squeeze=False)
+        for column, step in enumerate(steps):
+            grid[0, column].imshow(picture(one["x0"].sel(step=step)), cmap="gray", vmin=0, vmax=1)
+            values = sizes.sel(step=step).values
+            top = float(np.nanquantile(values, 0.999)) or 1
+            grid[1, column].imshow(values, cmap=style.SEQUENTIAL, vmin=0, vmax=top)
+            grid[0, column].set_title(f"step {step}", fontsize="small")
+            for axis in grid[:, column]:
+                axis.set(xticks=[], yticks=[])
+        grid[0, 0].set_ylabel("what the model\nexpects", fontsize="small")
+        grid[1, 0].set_ylabel("what it\nrevises", fontsize="small")
+        curve, *ends = lower.subplots(1, 4, width_ratios=[2.2, 1, 1, 1])
+        _region_and_rest(curve, sizes, mask, end)
+        titles = ("as sampled", "flagged region", "corrected twin")
+        for axis, source, title in zip(ends, (one, one, twin), titles, strict=True):
+            image = source["image"].values
+            axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
+            axis.set(xticks=[], yticks=[])
+            axis.set_title(title, fontsize="small")
+        if mask.any():
+            scale = max(1, round(one["image"].shape[0] / mask.shape[0]))
+            large = np.kron(mask, np.ones((scale, scale)))
+            ends[1].contour(large, [0.5], colors=[style.ORANGE], linewidths=1.6)
+    return figure
+
+
+def _region_and_rest(ax: Axes, sizes: xr.DataArray, mask: npt.NDArray[np.bool_], end: int) -> None:
+    """Mean change by step inside and outside the mask, and where the correction falls."""
+    from matplotlib.ticker import NullFormatter
+
+    values: Any = sizes.transpose("step", "y", "x").values
+    steps = sizes["step"].values
+    if mask.any() and not mask.all():
+        ax.plot(steps, values[:, mask].mean(1), color=style.VERMILION, label="flagged region")
+        ax.plot(steps, values[:, ~mask].mean(1), color=style.BLUE, label="rest of the image")
+        ax.legend(fontsize="small")
+    else:
+        ax.plot(steps, values.mean((1, 2)), color=style.BLUE)
+    if end:
+        ax.axvline(end, color=style.GREY, ls="--", lw=1)
+        ax.annotate(
+            "corrected here",
+            (end, 0),
+            xytext=(3, 4),
+            textcoords="offset points",
+            fontsize="x-small",
+            color=style.GREY,
+            xycoords=("data", "axes fraction"),
+        )
+    ax.set(xlabel="step (0 = noise)", ylabel="|change| (data units)")
+    ax.set_yscale("log")
+    ax.yaxis.set_minor_formatter(NullFormatter())
