@@ -54,14 +54,14 @@ def scores(detected: xr.Dataset, thresholds: Thresholds, *, ax: Axes | None = No
     with style.look():
         ax = style.axes(ax, height=3.0)
         edges = np.histogram_bin_edges(np.append(finite, level), bins=40)
-        edges = np.sort(np.append(edges, level))  # no bar stands on both sides of the level
+        bins = np.sort(np.append(edges, level)).tolist()  # no bar stands on both sides of the level
         for side, colour, name in (
             (finite[finite <= level], style.BLUE, "not flagged"),
             (finite[finite > level], style.VERMILION, "flagged"),
         ):
-            ax.hist(side, edges, color=colour, label=name)
+            ax.hist(side, bins, color=colour, label=name)
         ax.axvline(level, color=style.GREY, ls="--", lw=1.2, label=f"level {level:.3g}")
-        ax.set(xlabel="score of a run (robust units)", ylabel="runs")
+        ax.set(xlabel="score of a run", ylabel="runs")
         ax.set_title(
             f"{flagged} of {values.size:,} runs flagged ({100 * flagged / values.size:.1f} %); "
             f"promised at most {100 * thresholds.guarantee.promised:g} %"

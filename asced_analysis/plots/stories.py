@@ -70,7 +70,8 @@ def story(
     end = int(corrected.attrs.get("correction_step") or 0)
     with style.look():
         figure = style.figure(width=9.2, height=4.5)
-        upper, lower = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+        halves: Any = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+        upper, lower = halves
         grid = upper.subplots(2, len(steps), squeeze=False)
         for column, step in enumerate(steps):
             grid[0, column].imshow(picture(one["x0"].sel(step=step)), cmap="gray", vmin=0, vmax=1)
