@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from asced_analysis.report.page import Case, Key, Page, Section, render_html, render_markdown
+from asced_analysis.report.page import Case, Page, Section, render_html, render_markdown
 from asced_analysis.report.sections import (
     case,
     dynamics_section,
     evaluation_section,
     gallery_section,
     percent,
-    phases_in_words,
     phases_section,
     provenance_section,
+    story_section,
     thresholds_section,
 )
+from asced_analysis.report.summary import in_plain_words
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -158,28 +159,6 @@ def build_page(
     -------
     Page
     """
-    sections: list[Section] = []
-    keys = [Key(f"{ds.sizes['run']:,}", "complete runs"), Key(str(ds.sizes["step"]), "steps each")]
-    summary = [
-        f"{ds.sizes['run']:,} runs of {ds.attrs.get('pipeline', 'a pipeline')} were recorded in "
-        f"{ds.sizes['step']} steps with {ds.attrs.get('scheduler_class', 'a custom loop')}.",
-        phases_in_words(phases),
-    ]
-    if thresholds is not None:
-        guarantee = thresholds.guarantee
-        keys.append(Key(percent(guarantee.promised), "promised false-alarm rate"))
-        measured = ""
-        if guarantee.measured is not None and guarantee.interval is not None:
-            low, high = (percent(limit) for limit in guarantee.interval)
-            measured = (
-                f"; of {guarantee.report} held-out {guarantee.unit}s, "
-                f"{percent(guarantee.measured)} were flagged (95 % interval {low} to {high})"
-            )
-        summary.append(
-            f"Thresholds ({thresholds.variant}) promise to flag at most "
-            f"{percent(guarantee.promised)} of {guarantee.population}, on average over "
-            f"calibrations{measured}."
-        )
     flagged = None
     if twins is not None:
         flagged = twins
@@ -187,28 +166,34 @@ def build_page(
         from asced_analysis.detection.apply import detect
 
         flagged = detect(ds, thresholds)
+        # Two numbers a run; masks stay where they are until the gallery's are chosen.
+        flagged = flagged.assign(flagged[["score", "flagged"]].compute())
     cases: list[Case] = []
     count = 0
+    first = None
     if flagged is not None:
-        cases, count = _cases(ds, flagged, twins, evaluation, gallery)
-        keys.append(Key(str(count), "flagged runs"))
-    if evaluation is not None:
-        keys.append(_repaired(evaluation))
-        summary.append(_effect_in_words(evaluation))
-    if flagged is not None:
-        sections.append(gallery_section(cases, count))
-    if evaluation is not None:
-        sections.append(evaluation_section(evaluation))
+        cases, count, first = _cases(ds, flagged, twins, evaluation, gallery)
+    sections: list[Section] = []
+    if twins is not None and first is not None:
+        sections.append(story_section(ds, twins, first))
     sections += [phases_section(phases), dynamics_section(statistics, phases)]
     if thresholds is not None:
-        sections.append(thresholds_section(thresholds))
-    sections.append(provenance_section(ds.attrs))
+        sections.append(thresholds_section(thresholds, flagged))
+    if evaluation is not None:
+        sections.append(evaluation_section(evaluation))
+    if flagged is not None:
+        sections.append(gallery_section(cases, count))
+    attributes = None if twins is None else twins.attrs
+    sections.append(provenance_section(ds.attrs, thresholds, attributes, evaluation))
+    keys, summary = in_plain_words(
+        ds, phases, thresholds, None if flagged is None else count, evaluation
+    )
     return Page(
         title=f"Score dynamics of {name}",
         subtitle="What the trajectories of these runs show, what was flagged, and what a "
         "correction did.",
-        keys=tuple(keys),
-        summary=tuple(summary),
+        keys=keys,
+        summary=summary,
         sections=tuple(sections),
         footer=f"Written by asced-analysis {version('asced-analysis')}.",
     )
@@ -247,16 +232,19 @@ def _cases(
     twins: xr.Dataset | None,
     evaluation: Evaluation | None,
     gallery: int,
-) -> tuple[list[Case], int]:
-    """The gallery's cases, most abnormal first, and how many runs were flagged in all."""
+) -> tuple[list[Case], int, int | None]:
+    """The gallery's cases, how many runs were flagged in all, and the most abnormal one."""
     chosen = np.flatnonzero(flagged["flagged"].values)
     scores = np.asarray(flagged["score"].values, np.float64)[chosen]
-    order = chosen[np.argsort(-scores, kind="stable")][:gallery]
+    order = chosen[np.argsort(-scores, kind="stable")]
+    first = int(flagged["run"].values[order[0]]) if len(order) else None
+    order = order[:gallery]
+    masks = np.asarray(flagged["mask"].isel(run=order).values, np.bool_)
     by_run: dict[int, Mapping[str, Any]] = {}
     if evaluation is not None:
         by_run = {int(entry["run"]): entry for entry in evaluation.data["by_run"]}
     cases = []
-    for index in order:
+    for index, mask in zip(order, masks, strict=True):
         row = flagged.isel(run=int(index))
         run = int(row["run"])
         source = ds.sel(run=run)
@@ -265,7 +253,7 @@ def _cases(
         }
         details = {k: v for k, v in details.items() if v == v and v not in ("", -1)}
         details["score"] = f"{float(row['score']):.3g}"
-        details["mask"] = percent(float(row["mask"].mean()))
+        details["mask"] = percent(float(mask.mean()))
         if run in by_run:
             entry = by_run[run]
             details["local distance"] = (
@@ -273,36 +261,5 @@ def _cases(
                 f"{entry['local_realism_after']:.3g} after"
             )
         twin = None if twins is None else twins["image"].sel(run=run).values
-        mask = np.asarray(row["mask"].values, np.bool_)
         cases.append(case(source["image"].values, mask, twin, run=run, details=details))
-    return cases, len(chosen)
-
-
-def _repaired(evaluation: Evaluation) -> Key:
-    improved = evaluation.data["flagged_runs"]["effect"]["improved"]["value"]
-    return Key("-" if improved is None else percent(improved, 0), "of flagged runs improved")
-
-
-def _effect_in_words(evaluation: Evaluation) -> str:
-    """What the correction did to the flagged runs, and whether the mask earned it."""
-    data = evaluation.data
-    effect = data["flagged_runs"]["effect"]["all"]
-    if effect["value"] is None:
-        return "No run was flagged, so nothing was corrected."
-    text = (
-        f"Correction by {data['strategy']} at step {data['correction_step']} changed the flagged "
-        f"runs' local distance to real images by {effect['value']:.3g}"
-    )
-    if effect["low"] is not None:
-        text += f" ({effect['low']:.3g} to {effect['high']:.3g}; negative is better)"
-    worth = data["worth_of_mask"]
-    if worth:
-        figure = worth["all"]
-        if figure["low"] is None or figure["low"] <= 0 <= figure["high"]:
-            text += "; against the best control the mask's place made no clear difference"
-        elif figure["value"] < 0:
-            text += f"; the mask's place earned {figure['value']:.3g} over the best control"
-        else:
-            text += f"; the best control did better by {figure['value']:.3g}"
-    others = data["other_runs"]
-    return f"{text}. {others['changed']} of {others['runs']} other runs changed."
+    return cases, len(chosen), first

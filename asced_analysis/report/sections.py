@@ -115,6 +115,25 @@ def dynamics_section(statistics: xr.Dataset, phases: Phases) -> Section:
 
 def evaluation_section(evaluation: Evaluation) -> Section:
     """What the correction did, beside the controls."""
+    from asced_analysis import plots
+
+    figures = []
+    effect = evaluation.data["flagged_runs"]["effect"]["all"]
+    if effect["value"] is not None:
+        controls = ", ".join(
+            f"{name} {control['effect']['all']['value']:.3g}"
+            for name, control in (evaluation.data["controls"] or {}).items()
+            if control["effect"]["all"]["value"] is not None
+        )
+        figures.append(
+            Picture(
+                figure_uri(figure_of(plots.effects(evaluation))),
+                f"Change of the flagged runs' local distance: {effect['value']:.3g} with the mask"
+                + (f"; controls: {controls}" if controls else ""),
+                "The correction in the mask, and the same correction elsewhere. Left of zero is "
+                "a repair; what a control repairs as well is no merit of the mask.",
+            )
+        )
     rows = tuple((name.strip(), figures) for name, figures in evaluation.table())
     return Section(
         "Before and after",
@@ -126,22 +145,25 @@ def evaluation_section(evaluation: Evaluation) -> Section:
             "the wrong place, or everywhere. The worth of the mask is its effect minus that of the "
             "best control: what the place of the mask alone has earned.",
         ),
-        tables=(Table("With 95 % bootstrap intervals", rows, ("figure", "value")),),
+        tuple(figures),
+        (Table("With 95 % bootstrap intervals", rows, ("figure", "value")),),
     )
 
 
-def thresholds_section(thresholds: Thresholds) -> Section:
-    """The level, what it promises and to whom."""
+def thresholds_section(thresholds: Thresholds, detected: xr.Dataset | None = None) -> Section:
+    """The level, what it promises and to whom, and how the runs' scores lie about it."""
+    from asced_analysis import plots
+
     guarantee, window = thresholds.guarantee, thresholds.window
     measured = (
         "not measured"
-        if guarantee.measured is None
-        else f"{percent(guarantee.measured)} {interval_text(guarantee.interval, '{:.3f}')}"
+        if guarantee.measured is None or guarantee.interval is None
+        else f"{percent(guarantee.measured)} ({' to '.join(map(percent, guarantee.interval))})"
     )
     rows = [
         ("variant", thresholds.variant),
-        ("level", f"{thresholds.levels.level:.4g} robust units"),
-        ("window", f"steps {window.steps[0]} to {window.steps[1]} of {window.of_steps}"),
+        ("level", f"{thresholds.levels.level:.4g}"),
+        ("looks at", f"steps {window.steps[0]} to {window.steps[1]} of {window.of_steps}"),
         ("method", guarantee.method),
         ("promised false-alarm rate", percent(guarantee.promised)),
         ("measured on held-out runs, 95 % interval", measured),
@@ -156,10 +178,52 @@ def thresholds_section(thresholds: Thresholds) -> Section:
             f"{thresholds.correction.strategy} at time {thresholds.correction.normalised_time:.2f}",
         ),
     ]
+    figures = []
+    if detected is not None and np.isfinite(detected["score"].values).any():
+        flagged = int(np.count_nonzero(detected["flagged"].values))
+        figures.append(
+            Picture(
+                figure_uri(figure_of(plots.scores(detected, thresholds))),
+                f"Histogram of the scores of {detected.sizes['run']:,} runs; {flagged:,} of them "
+                f"lie above the level {thresholds.levels.level:.3g} and are flagged.",
+                "Scores of all runs about the level. It was set on a part of them that chose "
+                "nothing else, so this histogram looks a little better than new runs will.",
+            )
+        )
     return Section(
-        "Thresholds",
-        tuple(guarantee.notes),
-        tables=(Table("What is promised, and what was measured", tuple(rows)),),
+        "Calibration and its guarantee",
+        (*guarantee_in_words(thresholds), *guarantee.notes),
+        tuple(figures),
+        (Table("What is promised, and what was measured", tuple(rows)),),
+    )
+
+
+def guarantee_in_words(thresholds: Thresholds) -> tuple[str, ...]:
+    """What the promise means and what it does not."""
+    guarantee = thresholds.guarantee
+    unit = guarantee.unit
+    if not guarantee.finite_sample:
+        meaning = (
+            f"The level aims at flagging {percent(guarantee.promised)} of {guarantee.population}. "
+            "This method has no guarantee at a finite number of runs: trust the measured rate."
+        )
+    elif guarantee.confidence is not None:
+        meaning = (
+            f"With a confidence of {percent(guarantee.confidence, 0)}, this very level flags at "
+            f"most {percent(guarantee.promised)} of new runs that are like those of the "
+            f"calibration ({guarantee.population})."
+        )
+    else:
+        meaning = (
+            f"A new {unit} that is like those of the calibration ({guarantee.population}) is "
+            f"flagged with a probability of at most {percent(guarantee.promised)}, on average "
+            "over calibrations: if many people calibrated on as many runs, some would see more "
+            "and some less. No assumption about the model or the score is needed."
+        )
+    return (
+        meaning,
+        "It is a promise about false alarms alone. It does not say how many broken images are "
+        "found, and it does not hold for another model, sampler or set of prompts.",
     )
 
 
@@ -172,6 +236,38 @@ def gallery_section(cases: Sequence[Case], flagged: int) -> Section:
         else "No run was flagged."
     )
     return Section("Flagged runs", (text,), cases=tuple(cases))
+
+
+def story_section(ds: xr.Dataset, twins: xr.Dataset, run: int) -> Section:
+    """One run from noise to its corrected twin."""
+    from asced_analysis import plots
+
+    return Section(
+        "One run, from noise to its twin",
+        (),
+        (
+            Picture(
+                figure_uri(plots.story(ds, twins, run=run)),
+                f"Run {run}: what the model expects and what it revises at six steps; the change "
+                "inside and outside the flagged region by step; the image as sampled, the "
+                "flagged region, the corrected twin.",
+                f"Run {run}, the most abnormal one. Above, the image that the model expects at a "
+                "step and what it revised there; below, the revisions inside and outside the "
+                "flagged region, and the end with and without the correction.",
+            ),
+        ),
+    )
+
+
+def place_in_words(mask: NDArray[np.bool_]) -> str:
+    """Where in the image a mask lies, for those who do not see it."""
+    if not mask.any():
+        return "nothing is outlined"
+    flat = mask.any(0) if mask.ndim == 3 else mask
+    rows, columns = np.nonzero(flat)
+    vertical = ("top", "middle", "bottom")[min(2, int(3 * rows.mean() / flat.shape[0]))]
+    across = ("left", "centre", "right")[min(2, int(3 * columns.mean() / flat.shape[1]))]
+    return f"{percent(float(mask.mean()))} of the image, {vertical} {across}"
 
 
 def case(
@@ -187,7 +283,7 @@ def case(
         Picture(_plain(image), f"run {run} as sampled", "as sampled"),
         Picture(
             png_uri(with_outline(image, mask, size=PICTURE_SIZE)),
-            f"run {run} with the flagged region outlined",
+            f"run {run} with the flagged region outlined: {place_in_words(mask)}",
             "flagged region",
         ),
     ]
@@ -199,33 +295,84 @@ def case(
     return Case(f"run {run}", tuple(pictures), words)
 
 
-def provenance_section(attributes: Mapping[str, Any]) -> Section:
-    """What the runs were made with."""
-    keys = (
-        "pipeline",
-        "model_fingerprint",
-        "scheduler_class",
-        "prediction_type",
-        "steps",
-        "device",
-        "threads",
-        "format",
-        "format_version",
-    )
-    rows = [(key.replace("_", " "), str(attributes[key])) for key in keys if key in attributes]
+DEFINITIONS = (
+    (
+        "score dynamics",
+        "difference between adjacent steps of the weighted score W = -(sigma / alpha) eps, the way "
+        "from the sample to the image that the model expects (ASCED, CVPR 2025, arXiv:2503.16218)",
+    ),
+    (
+        "innovation",
+        "the part of it that the model decided, -(sigma / alpha) times the change of eps; the rest "
+        "is the schedule acting on old noise",
+    ),
+    (
+        "phases",
+        "two change points of the mean activity curve, by least squares; intervals by resampling "
+        "runs, p-value by turning curves",
+    ),
+    (
+        "calibration",
+        "runs are split into three; one part fits, one sets the level as an order statistic "
+        "(split conformal), one measures the rate",
+    ),
+    (
+        "local distance",
+        "distance of local features to the nearest ones of real images, or of the population "
+        "where there are none (PatchCore, arXiv:2106.08265), by a judge that took no part in "
+        "calibration",
+    ),
+    (
+        "controls",
+        "the same correction of the same runs in masks of equal area at the wrong place, and "
+        "everywhere",
+    ),
+)
+RECORDED = (
+    "pipeline",
+    "pipeline_class",
+    "model_fingerprint",
+    "scheduler_class",
+    "prediction_type",
+    "steps",
+    "seed",
+    "model_dtype",
+    "device",
+    "threads",
+    "format",
+    "format_version",
+)
+
+
+def provenance_section(
+    attributes: Mapping[str, Any],
+    thresholds: Thresholds | None = None,
+    twins: Mapping[str, Any] | None = None,
+    evaluation: Evaluation | None = None,
+) -> Section:
+    """What the words mean, and what runs, thresholds and replay were made with."""
+    rows = [(key.replace("_", " "), str(attributes[key])) for key in RECORDED if key in attributes]
     versions = attributes.get("versions", {})
     if isinstance(versions, Mapping):
         rows.append(("versions", ", ".join(f"{name} {value}" for name, value in versions.items())))
-    return Section(
-        "Method and provenance",
-        (
-            "Definitions: score dynamics after ASCED (CVPR 2025, arXiv:2503.16218); phases, "
-            "calibration and judging as this toolkit's documentation describes. Thresholds are "
-            "calibrated by split conformal control; effects are judged by a network that took no "
-            "part in calibration.",
-        ),
-        tables=(Table("Recorded with", tuple(rows)),),
-    )
+    tables = [Table("What the words mean", DEFINITIONS), Table("Recorded with", tuple(rows))]
+    made = []
+    if thresholds is not None:
+        parameters = ", ".join(f"{k} {v}" for k, v in thresholds.parameters.items())
+        made.append(("detector", f"{thresholds.variant}: {parameters}"))
+    if twins is not None:
+        made += [
+            (name.replace("_", " "), str(twins[name]))
+            for name in ("strategy", "strategy_parameters", "correction_step", "start", "control")
+            if twins.get(name) is not None
+        ]
+        differs = twins.get("replay_conditions")
+        made.append(("replay differs from the recording in", "; ".join(differs or ()) or "nothing"))
+    if evaluation is not None:
+        made.append(("judge", str(evaluation.data["judge"]["name"])))
+    if made:
+        tables.append(Table("Detected, corrected and judged with", tuple(made)))
+    return Section("Method and provenance", (), tables=tuple(tables))
 
 
 def _plain(image: NDArray[np.uint8]) -> str:

@@ -1,0 +1,122 @@
+"""The summary of a report: what was found, in plain words, bad news as plainly as good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asced_analysis.report.page import Key
+from asced_analysis.report.sections import percent, phases_in_words
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from asced_analysis.evaluation import Evaluation
+    from asced_analysis.phases import Phases
+    from asced_analysis.thresholds import Thresholds
+
+
+def in_plain_words(
+    ds: xr.Dataset,
+    phases: Phases,
+    thresholds: Thresholds | None,
+    flagged: int | None,
+    evaluation: Evaluation | None,
+) -> tuple[tuple[Key, ...], tuple[str, ...]]:
+    """Figures that the reader should not miss, and sentences that say what they mean.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        The recording.
+    phases : Phases
+    thresholds : Thresholds or None
+    flagged : int or None
+        Number of flagged runs; None where nothing detects.
+    evaluation : Evaluation or None
+
+    Returns
+    -------
+    tuple of Key, tuple of str
+    """
+    runs, steps = ds.sizes["run"], ds.sizes["step"]
+    keys = [Key(f"{runs:,}", "runs"), Key(str(steps), "steps each")]
+    said = [
+        f"{runs:,} images were sampled from {ds.attrs.get('pipeline', 'a pipeline')} in {steps} "
+        f"steps with {ds.attrs.get('scheduler_class', 'a custom loop')}; every step was recorded.",
+        phases_in_words(phases),
+    ]
+    if thresholds is not None:
+        keys.append(Key(percent(thresholds.guarantee.promised), "promised false-alarm rate"))
+        said.append(_promise(thresholds))
+    if flagged is not None:
+        keys.append(Key(f"{flagged:,}", "runs flagged"))
+        said.append(
+            f"{flagged:,} of these {runs:,} runs ({percent(flagged / max(1, runs))}) were flagged "
+            "while they were still being sampled."
+            if flagged
+            else "None of these runs was flagged."
+        )
+    if evaluation is not None:
+        improved = evaluation.data["flagged_runs"]["effect"]["improved"]["value"]
+        keys.append(
+            Key("-" if improved is None else percent(improved, 0), "of flagged runs improved")
+        )
+        said += effect_in_words(evaluation)
+    return tuple(keys), tuple(said)
+
+
+def _promise(thresholds: Thresholds) -> str:
+    guarantee = thresholds.guarantee
+    measured = "; it was not measured"
+    if guarantee.measured is not None and guarantee.interval is not None:
+        low, high = (percent(limit) for limit in guarantee.interval)
+        measured = (
+            f"; of {guarantee.report} held-out {guarantee.unit}s, "
+            f"{percent(guarantee.measured)} were flagged (95 % interval {low} to {high})"
+        )
+    verb = "promise to" if guarantee.finite_sample else "aim to"
+    return (
+        f"Thresholds ({thresholds.variant}) {verb} flag at most {percent(guarantee.promised)} of "
+        f"{guarantee.population}, on average over calibrations{measured}."
+    )
+
+
+def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
+    """What the correction did to the flagged runs, and whether the mask earned it."""
+    data = evaluation.data
+    effect = data["flagged_runs"]["effect"]["all"]
+    if effect["value"] is None:
+        return ("No run was flagged, so nothing was corrected.",)
+    low, high = effect["low"], effect["high"]
+    change = f"by {effect['value']:.3g}"
+    if low is not None:
+        change += f" ({low:.3g} to {high:.3g})"
+    if low is None or low <= 0 <= high:
+        verdict = "made no clear difference to how realistic the flagged runs ended"
+    elif effect["value"] < 0:
+        verdict = "made the flagged runs more realistic"
+    else:
+        verdict = "made the flagged runs less realistic"
+    said = [
+        f"Correcting them ({data['strategy']} at step {data['correction_step']}) {verdict}: local "
+        f"distance to real images changed {change}; negative is better."
+    ]
+    worth = data["worth_of_mask"]
+    figure = worth["all"] if worth else None
+    if figure and figure["value"] is not None:
+        if figure["low"] is None or figure["low"] <= 0 <= figure["high"]:
+            said.append(
+                "Against the best control the mask's place made no clear difference: the same "
+                "correction at a wrong place of equal area did about as well. Whom to correct may "
+                "have been right; where is not shown."
+            )
+        elif figure["value"] < 0:
+            said.append(f"The mask's place earned {figure['value']:.3g} over the best control.")
+        else:
+            said.append(
+                f"The best control did better by {figure['value']:.3g}: the mask's place was worse "
+                "than a wrong one of equal area."
+            )
+    others = data["other_runs"]
+    said.append(f"{others['changed']:,} of {others['runs']:,} other runs changed.")
+    return tuple(said)
