@@ -15,7 +15,7 @@ demo: $(STAMP)
 	OMP_NUM_THREADS=$${ASCED_THREADS:-2} $(BIN)/asced demo --out $(DEMO) --overwrite
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow and not stress and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not stress and not gpu"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not stress and not gpu"
@@ -41,7 +41,14 @@ train: $(STAMP)
 	$(BIN)/torchrun --nproc-per-node 2 training/train_fashion.py
 	$(BIN)/python training/train_classifiers.py
 
-docs: $(STAMP)
+# The tutorials show what the notebooks printed when they were last run; `make docs` runs them anew
+# where one changed.
+EXECUTED := build/notebooks
+$(EXECUTED)/.done: $(STAMP) $(wildcard notebooks/*.ipynb)
+	ASCED_EXECUTED=$(CURDIR)/$(EXECUTED) $(BIN)/python -m pytest -q -k runs tests/house/test_notebooks.py
+	touch $@
+
+docs: $(EXECUTED)/.done
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 
 # Every picture and figure of the README.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asced_analysis.report.page import Key
-from asced_analysis.report.sections import percent, phases_in_words
+from asced_analysis.report.sections import percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,7 +43,7 @@ def in_plain_words(
     said = [
         f"{runs:,} images were sampled from {ds.attrs.get('pipeline', 'a pipeline')} in {steps} "
         f"steps with {ds.attrs.get('scheduler_class', 'a custom loop')}; every step was recorded.",
-        phases_in_words(phases),
+        _when(phases, steps),
     ]
     if thresholds is not None:
         keys.append(Key(percent(thresholds.guarantee.promised), "promised false-alarm rate"))
@@ -63,6 +63,25 @@ def in_plain_words(
         )
         said += effect_in_words(evaluation)
     return tuple(keys), tuple(said)
+
+
+def _when(phases: Phases, steps: int) -> str:
+    """When regions begin to change on their own, without the vocabulary."""
+    mutation, refinement = phases.population
+    if mutation.step != mutation.step:
+        return "No phases were found: how locally the model revises does not rise and fall again."
+    chance = (
+        "far clearer than chance would have it"
+        if phases.p_value <= 0.01
+        else f"which chance alone would also show (p = {phases.p_value:.2g})"
+        if phases.p_value > 0.05
+        else f"p = {phases.p_value:.2g}"
+    )
+    return (
+        f"Up to about step {mutation.step:.0f} of {steps} the model lays out the image as a whole; "
+        f"from there to about step {refinement.step:.0f} it revises single regions, which is where "
+        f"artifacts arise; then it refines detail ({chance})."
+    )
 
 
 def _promise(thresholds: Thresholds) -> str:

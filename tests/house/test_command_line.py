@@ -63,6 +63,7 @@ def test_examples_parse(name: str) -> None:
     examples = [line for line in lines if f"asced {name} " in f"{line} "]
     assert examples
     for line in examples:
+        line = line.removeprefix("Example: ")
         words = shlex.split(line.removeprefix('eval "$(').removesuffix(')"').split(" > ")[0])
         if words[0] == "torchrun":
             words = ["asced", *words[words.index("asced_cli") + 1 :]]

@@ -13,6 +13,7 @@ from asced_analysis import calibrate, segment_phases, step_statistics
 from asced_analysis.report import build_page, write_report
 from asced_analysis.report.page import Key, Page, Section, Table, render_html, render_markdown
 from asced_analysis.report.pictures import OUTLINE, as_rgb, with_outline
+from asced_analysis.report.sections import place_in_words
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store
@@ -124,3 +125,69 @@ def test_outline_lies_inside_the_mask_and_nowhere_else() -> None:
     assert (drawn[~coloured] == 100).all()
     assert not (with_outline(image, np.zeros_like(mask)) == OUTLINE).all(-1).any()
     assert as_rgb(image).shape == (8, 8, 3)
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of #rgb or #rrggbb, as WCAG 2.2 defines it."""
+    digits = colour.lstrip("#")
+    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+    shares = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    bright, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def _style() -> str:
+    page = Page("t", "s", (), (), (), "f")
+    found = re.search(r"<style>(.*?)</style>", render_html(page), flags=re.S)
+    assert found is not None
+    return found[1]
+
+
+def test_contrast_of_every_text_colour() -> None:
+    assert round(_contrast("#000", "#fff"), 1) == 21.0
+    assert round(_contrast("#777777", "#ffffff"), 2) == 4.48  # known to fail by a little
+    style = _style()
+    names = dict(re.findall(r"--(\w+): (#[0-9a-f]{3,6})", style))
+    used = set(re.findall(r"(?<![-\w])color: var\(--(\w+)\)", style))
+    assert used, "text colours are variables"
+    assert not re.search(r"(?<![-\w])color: #", style), "a colour that this test would miss"
+    for name in used:
+        for ground in (names["paper"], "#f3f5f7", "#fff"):
+            assert _contrast(names[name], ground) >= 4.5, name
+
+
+def test_print_keeps_things_whole() -> None:
+    printed = _style().split("@media print", 1)[1]
+    assert "break-inside: avoid" in printed
+    assert ".case" in printed.split("break-inside")[0]
+
+
+def test_page_can_be_read_without_being_seen(runs: Path, tmp_path: Path) -> None:
+    thresholds = calibrate(runs, false_alarm_rate=0.2)
+    text = write_report(runs, tmp_path / "r.html", thresholds=thresholds).read_text()
+    assert '<html lang="en">' in text
+    assert re.findall(r"<h([1-6])", text)[:3] == ["1", "2", "2"], "no level is skipped"
+    assert text.count("<table>") == text.count("<caption>")
+    assert "outlined: " in text, "the place of a mask stands in words"
+    assert "Histogram of the scores" in text
+
+
+def test_place_of_a_mask_in_words() -> None:
+    mask = np.zeros((30, 30), bool)
+    assert place_in_words(mask) == "nothing is outlined"
+    mask[22:28, 1:7] = True
+    assert place_in_words(mask) == "4.0 % of the image, bottom left"
+
+
+def test_markdown_says_the_same(runs: Path, tmp_path: Path) -> None:
+    thresholds = calibrate(runs, false_alarm_rate=0.2)
+    html = write_report(runs, tmp_path / "r.html", thresholds=thresholds).read_text()
+    plain = write_report(runs, tmp_path / "r.md", thresholds=thresholds, format="md").read_text()
+    for title in re.findall(r"<h2>(.*?)</h2>", html):
+        assert f"## {title}" in plain
+    assert html.count("data:image/png") == plain.count("data:image/png")
