@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow test-gpu lint stress bench docs train figures clean
+.PHONY: demo test test-slow test-gpu lint stress bench paper docs train figures clean
 
 demo: $(STAMP)
 	OMP_NUM_THREADS=$${ASCED_THREADS:-2} $(BIN)/asced demo --out $(DEMO) --overwrite
@@ -35,6 +35,12 @@ stress: $(STAMP)
 BENCH ?= *
 bench: $(STAMP)
 	for file in benchmarks/bench_$(BENCH).py; do $(BIN)/python $$file || exit 1; done
+
+# Tables 1 and 2, figures 4, 7 and 8 of the paper on 1,024 runs of fashion: about half an hour of
+# one core. Other runs, pipelines and real images: `make paper PAPER="--store runs.zarr ..."`.
+PAPER ?=
+paper: $(STAMP)
+	$(BIN)/python benchmarks/paper/run.py $(PAPER)
 
 # The embedded model: two one-thread processes on two cores; interrupt and resume at any time.
 train: $(STAMP)

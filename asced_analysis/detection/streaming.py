@@ -151,6 +151,8 @@ class Detector:
 
     def result(self, state: DetectorState) -> Detection:
         """Mask, score and flag by what was seen so far; final from `last_step` on."""
+        if getattr(state.inner, "statistic", self) is None:
+            raise InputError("nothing to detect yet: a change needs two steps of the window")
         return Detection(*state.stream.detect(state.inner, self.level))
 
     def _stream(self, shape: Sequence[int]) -> Stream:

@@ -51,7 +51,7 @@ def replayed_runs(recording: Recording, store: TrajectoryStore) -> xr.Dataset:
         raise InputError(
             f"{store.path} lacks {len(missing)} of the {len(wanted)} batches of "
             f"{recording.store.path}: the replay was interrupted, or runs were recorded since; run "
-            "`asced replay` again, with --overwrite"
+            "`asced replay` again, with --resume or --overwrite"
         )
     return ds
 

@@ -19,6 +19,7 @@ from asced_analysis.correction.registry import make_strategy
 from asced_analysis.replay.environment import matching_pipeline, recorded_threads
 from asced_analysis.replay.planning import Plan, control_plan, detect_recorded, given_plan
 from asced_analysis.replay.recording import Batch, Recording
+from asced_analysis.replay.resuming import plan_fingerprint, twin_store
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, table_of
 from asced_analysis.thresholds import Thresholds
 from asced_recorders.schedulers import StepTable
@@ -70,6 +71,7 @@ def branch(
     masks: Any = None,
     pipeline: Any = None,
     overwrite: bool = False,
+    resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrajectoryStore:
     """Sample every branch of every flagged run, each from where it leaves the recording.
@@ -87,7 +89,8 @@ def branch(
     thresholds : Thresholds, optional
         Whom and where to correct; or `masks`, as in `replay`.
     pipeline : DiffusionPipeline or str, optional
-    overwrite : bool
+    overwrite, resume : bool
+        Replace `out`, or go on with it where it was interrupted.
     progress : callable, optional
 
     Returns
@@ -114,16 +117,18 @@ def branch(
         runs = np.array(sorted({run for plan in plans for run in plan.masks}), np.int64)
         if not len(runs):
             raise InputError(f"no run of {recording.store.path} is flagged: nothing to branch off")
-        twin = TrajectoryStore.create(
+        twin = twin_store(
             out,
-            _spec(recording, branches),
+            _spec(recording, branches, thresholds, plans),
+            recording,
             runs=len(runs),
             batch_size=min(AT_ONCE, len(runs)),
             overwrite=overwrite,
+            resume=resume,
         )
         with twin.writer(rank=0, world_size=1) as writer:
             total = -(-len(runs) // AT_ONCE)
-            for number in range(total):
+            for number in writer.pending_batches():
                 batch = recording.select(runs[number * AT_ONCE : (number + 1) * AT_ONCE])
                 arrays = _sample(recording, batch, pipe, branches, plans, thresholds)
                 writer.write_batch(number, arrays, runs=batch.runs, scalars=batch.scalars)
@@ -247,7 +252,12 @@ def entering_samples(
     return found
 
 
-def _spec(recording: Recording, branches: Sequence[Branch]) -> TrajectorySpec:
+def _spec(
+    recording: Recording,
+    branches: Sequence[Branch],
+    thresholds: Thresholds | None,
+    plans: Sequence[Plan],
+) -> TrajectorySpec:
     """Layout of the store: a dimension ``branch`` after ``run``."""
     spec = recording.spec
     count = len(branches)
@@ -259,7 +269,9 @@ def _spec(recording: Recording, branches: Sequence[Branch]) -> TrajectorySpec:
     }
     attributes |= {
         "replay_of": recording.store.fingerprint,
+        "thresholds": None if thresholds is None else thresholds.to_dict(),
         "branches": [{**asdict(one), "parameters": dict(one.parameters)} for one in branches],
+        "plan": ", ".join(str(plan_fingerprint(plan)) for plan in plans),
     }
     return TrajectorySpec(
         sample_shape=spec.sample_shape,

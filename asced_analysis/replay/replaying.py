@@ -22,12 +22,14 @@ from asced_analysis.replay.environment import differences, matching_pipeline, re
 from asced_analysis.replay.jobs import Facts, Job
 from asced_analysis.replay.planning import Plan, control_plan, detect_recorded, given_plan
 from asced_analysis.replay.recording import Batch, Recording
+from asced_analysis.replay.resuming import plan_fingerprint, twin_store
 from asced_analysis.replay.sampling import check_start, schedule_of
 from asced_analysis.thresholds import Thresholds, fingerprint_of
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
 from asced_stores.errors import InputError
 from asced_stores.places import check_apart
 
+TOGETHER = 64  # runs
 CHANGED = 2 / 255  # a pixel counts as changed when its 8-bit value would
 
 
@@ -49,6 +51,7 @@ def replay(
     only_flagged: bool = False,
     override: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
     **parameters: Any,
 ) -> TrajectoryStore:
@@ -91,6 +94,9 @@ def replay(
         Use thresholds of another model all the same.
     overwrite : bool
         Replace `out` if it exists.
+    resume : bool
+        Go on with an `out` that was interrupted; its whole batches stay as they are, and the rest
+        comes out as if nothing had happened.
     progress : callable, optional
         Called with batches done and batches in all.
     **parameters
@@ -149,12 +155,14 @@ def replay(
             call=call,
         )
         conditions = differences(recording.attributes, pipe)
-        twin = TrajectoryStore.create(
+        twin = twin_store(
             out,
-            _spec(recording, job, control, start, conditions),
+            _spec(recording, job, control, start, conditions, only_flagged),
+            recording,
             runs=recording.store.planned_runs,
             batch_size=recording.store.batch_size,
             overwrite=overwrite,
+            resume=resume,
         )
         _write(twin, job, copy_rest=not conditions, dense=only_flagged, progress=progress)
     return twin
@@ -205,15 +213,17 @@ def _write(
     """Sample batch by batch, and write each beside its twin."""
     recording = job.recording
     batches = {batch.number: batch for batch in recording.batches()}
-    ready = _flagged_together(job) if dense else {}
+    together = _FlaggedTogether(job) if dense else None
     with twin.writer(rank=0, world_size=1) as writer:
-        for done, (number, batch) in enumerate(batches.items()):
+        pending = [number for number in writer.pending_batches() if number in batches]
+        for done, number in enumerate(pending, start=len(batches) - len(pending)):
+            batch = batches[number]
             recorded = recording.read(batch, "sample")
             untouched = job.plan is not None and not any(
                 int(run) in job.plan.masks for run in batch.runs
             )
-            if dense or (untouched and copy_rest):
-                samples, facts = _copied(job, batch, recorded, ready)
+            if together is not None or (untouched and copy_rest):
+                samples, facts = _copied(job, batch, recorded, together)
             else:
                 samples, facts = job.sample(batch)
             _commit(writer, number, job, batch, recorded, samples, facts)
@@ -225,9 +235,9 @@ def _copied(
     job: Job,
     batch: Batch,
     recorded: NDArray[np.float32],
-    ready: dict[int, tuple[NDArray[np.float32], dict[str, Any]]],
+    together: _FlaggedTogether | None,
 ) -> tuple[NDArray[np.float32], Facts]:
-    """Runs that nothing edits, from the recording; flagged ones from what is ready."""
+    """Runs that nothing edits, from the recording; flagged ones as sampled together."""
     assert job.plan is not None
     masks, flagged, scores = job.plan.of(batch, job.shape)
     samples = recorded.copy()
@@ -238,27 +248,40 @@ def _copied(
         "evaluations": np.zeros(len(batch.runs)),
     }
     for index in np.flatnonzero(flagged):
-        samples[index], own = ready[int(batch.runs[index])]
+        assert together is not None
+        samples[index], own = together.of(int(batch.runs[index]))
         for name, value in own.items():
             facts[name][index] = value
     return samples, facts
 
 
-def _flagged_together(
-    job: Job,
-) -> dict[int, tuple[NDArray[np.float32], dict[str, Any]]]:
-    """Sample all flagged runs in batches of their own."""
-    if job.plan is None:
-        raise InputError("only_flagged needs masks known beforehand: record eps and x0")
-    runs = np.array(sorted(job.plan.masks), np.int64)
-    ready: dict[int, tuple[NDArray[np.float32], dict[str, Any]]] = {}
-    for begin in range(0, len(runs), 64):
-        batch = job.recording.select(runs[begin : begin + 64])
-        samples, facts = job.sample(batch)
-        for index, run in enumerate(batch.runs):
-            own = {name: values[index] for name, values in facts.items()}
-            ready[int(run)] = samples[index], own
-    return ready
+class _FlaggedTogether:
+    """Flagged runs, sampled in batches of their own when the first of each is asked for.
+
+    Who is sampled with whom does not depend on what is asked for: a resumed replay gives the same
+    bits.
+    """
+
+    def __init__(self, job: Job) -> None:
+        if job.plan is None:
+            raise InputError("only_flagged needs masks known beforehand: record eps and x0")
+        self.job = job
+        self.runs = np.array(sorted(job.plan.masks), np.int64)
+        self.group = -1
+        self.ready: dict[int, tuple[NDArray[np.float32], dict[str, Any]]] = {}
+
+    def of(self, run: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Sample and facts of a flagged run."""
+        group = int(np.searchsorted(self.runs, run)) // TOGETHER
+        if group != self.group:
+            batch = self.job.recording.select(self.runs[group * TOGETHER : (group + 1) * TOGETHER])
+            samples, facts = self.job.sample(batch)
+            self.group = group
+            self.ready = {
+                int(one): (samples[i], {name: values[i] for name, values in facts.items()})
+                for i, one in enumerate(batch.runs)
+            }
+        return self.ready[run]
 
 
 def _commit(
@@ -302,6 +325,7 @@ def _spec(
     control: str | None,
     start: int | str,
     conditions: list[str],
+    only_flagged: bool,
 ) -> TrajectorySpec:
     """Layout of the twin store."""
     spec = recording.spec
@@ -320,6 +344,10 @@ def _spec(
         "correction_seed": job.seed,
         "control": control,
         "start": start,
+        "grow": job.grow,
+        "soft": job.soft,
+        "only_flagged": only_flagged,
+        "plan": plan_fingerprint(job.plan),
         "replay_conditions": conditions,
     }
     return TrajectorySpec(

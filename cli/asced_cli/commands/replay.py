@@ -67,6 +67,7 @@ from asced_cli.options import emit, examples, json_option, progress_callback
 )
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
+@click.option("--resume", is_flag=True, help="Go on with a replay that was interrupted.")
 @json_option
 def command(
     store: str,
@@ -86,6 +87,7 @@ def command(
     pipeline: str | None,
     override: bool,
     overwrite: bool,
+    resume: bool,
     as_json: bool,
 ) -> None:
     """Sample the runs of STORE again from the same noise, correcting the flagged ones."""
@@ -119,6 +121,7 @@ def command(
             pipeline=pipeline,
             override=override,
             overwrite=overwrite,
+            resume=resume,
             progress=tell,
             **parameters,
         )

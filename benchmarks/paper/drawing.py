@@ -1,0 +1,225 @@
+"""Tables and plots of the experiments, the paper's own figures beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import published
+
+from asced_analysis.plots import save_figure, style
+
+NAMES = {
+    "original": "original",
+    "state_replacement": "state replacement",
+    "score_clipping": "score clipping",
+    "ttc": "ASCED (`ttc`)",
+    "ttc, shuffled": "`ttc` in another run's mask",
+    "ttc, foreground": "`ttc` in random foreground",
+    "ttc, everywhere": "`ttc` everywhere",
+}
+FIGURES = ("frechet_distance", "precision", "recall", "local_realism")
+LABELS = {
+    "frechet_distance": "Frechet distance",
+    "precision": "precision",
+    "recall": "recall",
+    "local_realism": "local distance",
+}
+
+
+def tables(results: Mapping[str, Any]) -> Iterator[str]:
+    """All tables as Markdown."""
+    for variant, one in results.get("table1", {}).items():
+        yield f"**Table 1, detector `{variant}`** ({results['runs']} runs, {results['features']})\n"
+        yield "\n".join(_table_one(one))
+    if "table1" in results:
+        yield "**Table 1 of the paper** (FID / precision / recall; 10,000 images each)\n"
+        yield "\n".join(_published_quality())
+    if "table2" in results:
+        two = results["table2"]
+        yield (
+            f"**Table 2** ({two['each']} with and {two['each']} without artifacts, drawn from "
+            f"{two['broken']} and {two['whole']}; labels: {two['labels_by']})\n"
+        )
+        yield "\n".join(_table_two(two))
+    for variant, one in results.get("figure8", {}).items():
+        yield f"**Figure 8, detector `{variant}`**\n"
+        yield "\n".join(_table_eight(one))
+
+
+def _text(figure: Mapping[str, float | None], digits: int = 4) -> str:
+    """Value with its interval."""
+    if figure["value"] is None:
+        return "-"
+    texts = [f"{0.0 if v is None else v:.{digits}g}" for v in figure.values()]
+    return f"{texts[0]} ({texts[1]} to {texts[2]})"
+
+
+def _table_one(one: Mapping[str, Any]) -> Iterator[str]:
+    yield "| method | Frechet distance | precision | recall | local distance | flagged, area |"
+    yield "|---|---|---|---|---|---|"
+    methods = one["methods"]
+    first = next(iter(methods.values()))["quality"]
+    yield f"| original | {' | '.join(_text(first[name]['before']) for name in FIGURES)} | - |"
+    for name, row in methods.items():
+        cells = [f"{_text(row['quality'][figure]['after'])}" for figure in FIGURES]
+        flagged = f"{100 * row['flagged'] / row['runs']:.0f} %, {100 * row['mask_area']:.1f} %"
+        yield f"| {NAMES[name]} | {' | '.join(cells)} | {flagged} |"
+    yield "| *change against the original, paired* | | | | | *improved* |"
+    for name, row in methods.items():
+        cells = [_text(row["quality"][figure]["change"], 3) for figure in FIGURES]
+        share = _text({k: 100 * v for k, v in row["improved"].items()}, 3)
+        yield f"| {NAMES[name]} | {' | '.join(cells)} | {share} % |"
+
+
+def _published_quality() -> Iterator[str]:
+    yield f"| method | {' | '.join(published.DATA_SETS)} |"
+    yield "|---" * (len(published.DATA_SETS) + 1) + "|"
+    for name, rows in published.QUALITY.items():
+        cells = [f"{a:.2f} / {b:.3f} / {c:.3f}" for a, b, c in rows]
+        yield f"| {NAMES[name]} | {' | '.join(cells)} |"
+
+
+def _table_two(two: Mapping[str, Any]) -> Iterator[str]:
+    yield "| detector | accuracy | one draw of them | flagged with | flagged without | AUROC |"
+    yield "|---|---|---|---|---|---|"
+    for name, row in two["detectors"].items():
+        low, high = row["one_draw"]
+        yield (
+            f"| {name} | {100 * row['accuracy']:.1f} % | {100 * low:.1f} to {100 * high:.1f} % | "
+            f"{100 * row['flagged_broken']['value']:.0f} % | "
+            f"{100 * row['flagged_whole']['value']:.0f} % | {_text(row['auroc'], 3)} |"
+        )
+    told = ", ".join(f"{name} {100 * one:.1f} %" for name, one in published.ACCURACY.items())
+    yield f"\nThe paper: {told}."
+
+
+def _table_eight(one: Mapping[str, Any]) -> Iterator[str]:
+    yield "| T_c / T | step | flagged | Frechet distance | precision | recall | local distance |"
+    yield "|---|---|---|---|---|---|---|"
+    for share, row in one["sweep"].items():
+        cells = [_text(row["quality"][figure]["change"], 3) for figure in FIGURES]
+        flagged = f"{100 * row['flagged'] / row['runs']:.0f} %"
+        yield f"| {share} | {row['step']} | {flagged} | {' | '.join(cells)} |"
+
+
+def draw(results: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Every plot there are results for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    plots = {"figure4": _figure_four, "figure7": _figure_seven, "figure8": _figure_eight}
+    for name, plot in plots.items():
+        if name in results:
+            path = folder / f"paper-{name}.png"
+            save_figure(plot(results[name]), path)
+            made.append(path)
+    return made
+
+
+def _figure_four(one: Mapping[str, Any]) -> Any:
+    """Acceleration by place, and |D| of artifact regions over that of the others."""
+    colours = (style.VERMILION, style.BLUE, style.GREEN)
+    with style.look():
+        figure = style.figure(height=5.2)
+        grid = figure.subplots(2, len(one["signals"]), sharex=True)
+        for (upper, lower), (signal, found) in zip(grid.T, one["signals"].items(), strict=True):
+            steps = np.asarray(found["step"])
+            for colour, (place, values) in zip(colours, found["places"].items(), strict=True):
+                _band(upper, steps[1:], values["acceleration"], colour, place)
+                if values["artifact_over_this"]:
+                    _band(lower, steps, values["artifact_over_this"], colour, f"over {place}")
+            upper.set_yscale("symlog", linthresh=0.01)
+            upper.set_title(signal.replace("_", " "), fontsize="medium")
+            upper.axhline(0, color=style.GREY, lw=1)
+            lower.axhline(1, color=style.GREY, lw=1)
+            lower.set_xlabel("step (0 = noise)")
+            for ax in (upper, lower):
+                ax.axvspan(
+                    *(share * one["steps"] for share in published.ABNORMAL),
+                    color=style.GREY,
+                    alpha=0.1,
+                )
+        grid[0, 0].set_ylabel("acceleration |D(k)| - |D(k-1)|\n(data units)")
+        grid[1, 0].set_ylabel("|D| of artifact regions\nover that of other places")
+        for ax in grid[:, -1]:
+            ax.legend(fontsize="x-small", loc="best")
+        figure.suptitle(f"{one['runs_of_each']} broken and as many whole runs", fontsize="medium")
+    return figure
+
+
+def _band(ax: Any, x: Any, curve: Mapping[str, Any], colour: str, label: str) -> None:
+    """A curve in its interval."""
+    ax.plot(x, curve["mean"], color=colour, marker="o", ms=3, lw=1.2, label=label)
+    ax.fill_between(x, curve["low"], curve["high"], color=colour, alpha=0.25, lw=0)
+
+
+def _figure_seven(one: Mapping[str, Any]) -> Any:
+    """Frequency of abnormal dynamics, and of the steps at which regions begin."""
+    with style.look():
+        figure = style.figure(height=3.2)
+        panels = figure.subplots(1, 3)
+        x = one["share_of_sampling"]
+        titles = {
+            "released": "flagged runs (%),\nrule of the code",
+            "paper": "flagged pixels (%),\nEq. 4",
+        }
+        for ax, (rule, values) in zip(panels, one["rules"].items(), strict=False):
+            for kind, colour in (("broken", style.VERMILION), ("whole", style.BLUE)):
+                ax.plot(
+                    x, 100 * np.asarray(values[kind]), color=colour, marker="o", ms=3, label=kind
+                )
+            ax.set_title(titles[rule], fontsize="small")
+            ax.legend(fontsize="x-small")
+        for signal, colour in (("weighted_score", style.ORANGE), ("innovation", style.GREEN)):
+            counts = np.asarray(one["onsets"][signal]["by_step"], float)
+            shares = np.arange(len(counts)) / len(counts)
+            panels[2].plot(
+                shares,
+                100 * counts / max(1.0, counts.sum()),
+                color=colour,
+                marker="o",
+                ms=3,
+                label=f"{signal.replace('_', ' ')} ({counts.sum():,.0f})",
+            )
+        panels[2].set_title("regions that begin (%),\n5 robust units", fontsize="small")
+        panels[2].legend(fontsize="x-small")
+        for ax in panels:
+            ax.axvspan(*published.ABNORMAL, color=style.GREY, alpha=0.12)
+            ax.set(xlabel="share of sampling", xlim=(0, 1))
+            ax.set_ylim(bottom=0)
+    return figure
+
+
+def _figure_eight(results: Mapping[str, Any]) -> Any:
+    """Change of each figure by T_c, with intervals."""
+    with style.look():
+        figure = style.figure(height=5.0)
+        panels = figure.subplots(2, 2, sharex=True).ravel()
+        for colour, (variant, one) in zip(
+            (style.VERMILION, style.BLUE), results.items(), strict=False
+        ):
+            x = [float(share) for share in one["sweep"]]
+            for ax, name in zip(panels, FIGURES, strict=True):
+                change = [row["quality"][name]["change"] for row in one["sweep"].values()]
+                value = np.array([c["value"] for c in change])
+                low, high = (np.array([c[end] for c in change]) for end in ("low", "high"))
+                ax.errorbar(
+                    x,
+                    value,
+                    yerr=[np.maximum(value - low, 0), np.maximum(high - value, 0)],
+                    color=colour,
+                    marker="o",
+                    ms=4,
+                    capsize=2,
+                    label=f"detector {variant}",
+                )
+                ax.set_title(f"change of {LABELS[name]}", fontsize="small")
+        for ax in panels:
+            ax.axhline(0, color=style.GREY, lw=1)
+            ax.axvline(published.LAST_USEFUL, color=style.GREY, lw=1, ls="--")
+        for ax in panels[2:]:
+            ax.set_xlabel("$T_c/T$ (dashed: the paper's choice)")
+        panels[0].legend(fontsize="x-small")
+    return figure

@@ -1,0 +1,153 @@
+"""The paper's experiments: tables 1 and 2, figures 4, 7 and 8, on any pipeline and real images.
+
+    python benchmarks/paper/run.py                                     # fashion, 1,024 runs
+    python benchmarks/paper/run.py --store runs.zarr --runs 2048 --out build/paper/results.json
+    python benchmarks/paper/run.py --pipeline FOLDER --real IMAGES --features imagenet
+
+Twins are kept in the cache, so that an interrupted command goes on; results are added to those in
+``--out``. ``--labels`` takes what people said (columns ``run`` and ``broken``); without it the
+judge calls the worst tenth broken and the better half whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from correcting import SWEEP, figure_eight, table_one
+from detecting import figure_seven, table_two
+from drawing import draw, tables
+from regions import figure_four
+from setting import FEATURES, Setting, judge_of, runs_of
+
+from asced_analysis.thresholds import Thresholds
+from asced_stores import TrajectoryStore
+from asced_stores.errors import InputError
+
+PARTS = ("table1", "table2", "figure4", "figure7", "figure8")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--pipeline", default="fashion", help="name, folder or hub name")
+    made.add_argument("--store", type=Path, help="recorded runs, instead of recording now")
+    made.add_argument("--runs", type=int, default=1024)
+    made.add_argument("--steps", type=int, default=25)
+    made.add_argument("--features", choices=FEATURES, help="whose distances: see docs/paper.md")
+    made.add_argument("--real", type=Path, help="real images: a folder, or a .npy of 0..255")
+    made.add_argument("--labels", type=Path, help="CSV of run and broken, as people labelled them")
+    made.add_argument("--thresholds", type=Path, action="append", default=[], help="for table 2")
+    made.add_argument("--detector", choices=("released", "paper"), action="append")
+    made.add_argument("--only", choices=PARTS, action="append")
+    made.add_argument("--share", type=float, action="append", help="T_c / T of figure 8")
+    made.add_argument("--no-controls", action="store_true")
+    made.add_argument("--cache", type=Path, default=Path("build/paper"))
+    made.add_argument("--out", type=Path, default=Path("build/paper/results.json"))
+    made.add_argument("--figures", type=Path, default=Path("build/paper"))
+    return made
+
+
+def setting_of(arguments: argparse.Namespace) -> Setting:
+    """Runs and judge."""
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    store = runs_of(
+        store=arguments.store,
+        pipeline=arguments.pipeline,
+        runs=arguments.runs,
+        steps=arguments.steps,
+        cache=arguments.cache,
+    )
+    model = judge_of(arguments.features, arguments.real, store)
+    pipeline = None if arguments.pipeline == "fashion" else arguments.pipeline
+    return Setting(store, pipeline, model, arguments.cache)
+
+
+def main() -> None:
+    """Run what is wanted, and print tables."""
+    arguments = parser().parse_args()
+    torch.set_num_threads(1)
+    begin = time.perf_counter()
+
+    def tell(text: str) -> None:
+        print(f"[{time.perf_counter() - begin:6.0f} s] {text}", file=sys.stderr, flush=True)
+
+    try:
+        results = run(arguments, tell)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    for table in tables(results):
+        print(table)
+    for path in draw(results, arguments.figures):
+        tell(f"drawn: {path}")
+
+
+def run(arguments: argparse.Namespace, tell: Any) -> dict[str, Any]:
+    """All wanted parts; each is written as soon as it is there."""
+    setting = setting_of(arguments)
+    wanted = arguments.only or PARTS
+    variants = arguments.detector or ["released", "paper"]
+    facts = {
+        "pipeline": setting.recording.attributes.get("pipeline"),
+        "runs": arguments.runs,
+        "steps": setting.steps,
+        "features": setting.model.name,
+        "recording": TrajectoryStore.open(setting.store).fingerprint,
+    }
+    results: dict[str, Any] = dict(facts)
+    if arguments.out.exists():
+        before = json.loads(arguments.out.read_text(encoding="utf-8"))
+        if any(before.get(name) != value for name, value in facts.items()):
+            raise InputError(
+                f"{arguments.out} holds results of other runs or features: give another --out"
+            )
+        results = before
+    for part in (one for one in PARTS if one in wanted):
+        tell(part)
+        if part in ("table1", "figure8"):
+            for variant in variants:
+                found = (
+                    table_one(setting, variant, tell, controls=not arguments.no_controls)
+                    if part == "table1"
+                    else figure_eight(setting, variant, tell, arguments.share or SWEEP)
+                )
+                results.setdefault(part, {})[variant] = found
+                save(results, arguments.out)
+        elif part == "table2":
+            results[part] = table_two(setting, detectors(setting, arguments), arguments.labels)
+        elif part == "figure4":
+            results[part] = figure_four(setting, arguments.labels)
+        else:
+            results[part] = figure_seven(setting, arguments.labels)
+        save(results, arguments.out)
+    return results
+
+
+def detectors(setting: Setting, arguments: argparse.Namespace) -> dict[str, Thresholds]:
+    """The two printed detectors, and those of files."""
+    found = {
+        f"`{name}`, as printed": setting.thresholds(name)
+        for name in arguments.detector or ("released", "paper")
+    }
+    for path in arguments.thresholds:
+        found[f"`{path.stem}`"] = Thresholds.load(path)
+    return found
+
+
+def save(results: dict[str, Any], path: Path) -> None:
+    """Write the results, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    main()
