@@ -17,7 +17,8 @@ import xarray as xr
 
 from asced_analysis import streaming
 from asced_analysis.counting import Plan, plan_counts
-from asced_analysis.counts import Counts, Tally, merge_counts
+from asced_analysis.counts import Counts, merge_counts
+from asced_analysis.tally import Tally
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Counting a block of runs: the same numbers as the kernels of `dynamics`, tile by tile.
 
-A tile of 32,768 values goes through conversion, scaling, difference and counting while it stays
-in the cache: 3.6 ns a value and core, of which 1.5 are the fp16 conversion and 1.5 the counting.
+A tile of 65,536 values goes through conversion, scaling, difference and counting while it stays
+in the cache.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from asced_analysis import fields
-from asced_analysis.counts import Counts, Kind, Tally, join_counts
+from asced_analysis.bit_patterns import Kind
+from asced_analysis.counts import Counts, join_counts
 from asced_analysis.dynamics import noise_ratio
+from asced_analysis.tally import Tally
 from asced_stores.errors import InputError
 
 Measure: TypeAlias = Literal["dynamics", "difference", "magnitude", "value"]
@@ -24,6 +26,8 @@ Measure: TypeAlias = Literal["dynamics", "difference", "magnitude", "value"]
 
 _TILE = 1 << 16  # values counted at once: three float32 tiles and their keys stay in the L2 cache
 _HALF_INFINITY = 0x7C00
+_HALF_SCALE = 2.0**112
+_LARGEST_FACTOR = 2.0**15  # times the scale, still a float32 number
 _SIGN_AND_HALF = np.int32(-0x70002000)  # 0x8FFFE000: the sign, and fifteen bits below the top four
 _STEPS_AT_ONCE = 32  # steps with a table each; 2 MB of address space a step, little of it touched
 
@@ -75,10 +79,12 @@ class Plan:
                 yield position, np.ascontiguousarray(block[:, step], np.float16)
             return
         shape = (block.shape[0], *block.shape[2:])
+        finite = _finite_halves(block)
         now, last, change = (np.empty(shape, np.float32) for _ in range(3))
         for position, step in enumerate(self.steps):
             now, last = last, now
-            _scaled(block[:, step], 1.0 if self.before is None else self.before[position], now)
+            factor = 1.0 if self.before is None else self.before[position]
+            _scaled(block[:, step], factor, now, finite=finite)
             if self.lag == 0:
                 yield position, now
             elif position:
@@ -88,28 +94,41 @@ class Plan:
                 yield position - 1, change
 
 
-def _scaled(
-    values: npt.NDArray[np.floating[Any]], factor: float, out: npt.NDArray[np.float32]
-) -> None:
-    """``out = factor * values``, rounded once from fp16; three times as fast as NumPy's cast.
+def _finite_halves(values: npt.NDArray[Any]) -> bool:
+    """Whether these are fp16 numbers and none is NaN or infinite: two passes of integers."""
+    if values.dtype != np.float16:
+        return False
+    positive = int(values.view(np.int16).max(initial=0))
+    negative = int(values.view(np.uint16).max(initial=0))
+    return positive < _HALF_INFINITY and negative < _HALF_INFINITY + 0x8000
 
-    Shifted by 13, the bits of an fp16 number are those of a float32 number 2**112 times smaller,
-    subnormal numbers included; NaN and infinity are not, and take the ordinary way.
+
+def _scaled(
+    values: npt.NDArray[np.floating[Any]],
+    factor: float,
+    out: npt.NDArray[np.float32],
+    *,
+    finite: bool,
+) -> None:
+    """``out = factor * values``, rounded once from fp16; four times as fast as NumPy's cast.
+
+    Shifted by 13, the bits of a `finite` fp16 number are those of a float32 number 2**112 times
+    smaller, subnormal numbers included; other numbers take the ordinary way.
     """
-    if values.dtype == np.float16:
-        bits = values.view(np.int16)
-        if int((bits & np.int16(0x7FFF)).max(initial=0)) < _HALF_INFINITY:
-            wide = out.view(np.int32)
-            np.copyto(wide, bits)
-            wide <<= np.int32(13)
-            wide &= _SIGN_AND_HALF
-            out *= np.float32(2.0**112)
-            if factor != 1.0:
-                out *= np.float32(factor)
+    number = np.float32(factor)
+    if finite:
+        wide = out.view(np.int32)
+        np.copyto(wide, values.view(np.int16))
+        wide <<= np.int32(13)
+        wide &= _SIGN_AND_HALF
+        if abs(number) < _LARGEST_FACTOR:
+            out *= number * np.float32(_HALF_SCALE)
             return
-    np.copyto(out, values, casting="unsafe")
-    if factor != 1.0:
-        out *= np.float32(factor)
+        out *= np.float32(_HALF_SCALE)
+    else:
+        np.copyto(out, values, casting="unsafe")
+    if number != 1:
+        out *= number
 
 
 def count_block(
@@ -143,25 +162,19 @@ def count_block(
     for block in blocks:
         data = block[plan.variable]
         channels = data.shape[-3] if by_channel else 1
-        codes = block["group"] if groups is not None else np.zeros(len(data), np.intp)
-        for code in np.unique(codes):
+        for code, chosen in _by_group(data, None if groups is None else block["group"]):
             if code not in tallies:
-                tallies[int(code)] = [
+                tallies[code] = [
                     Tally(min(_STEPS_AT_ONCE, steps - at) * channels, plan.kind, signed=plan.signed)
                     for at in range(0, steps, _STEPS_AT_ONCE)
                 ]
-            own = tallies[int(code)]
-            chosen = data if groups is None else data[codes == code]
-            rows = max(1, _TILE // max(1, chosen[0, 0].size))
-            for start in range(0, len(chosen), rows):
-                for position, values in plan.values(chosen[start : start + rows]):
-                    tally, row = own[position // _STEPS_AT_ONCE], position % _STEPS_AT_ONCE
-                    if channels == 1:
-                        tally.add(row, values)
-                    else:
-                        for channel in range(channels):
-                            part = np.ascontiguousarray(values[..., channel, :, :])
-                            tally.add(row * channels + channel, part)
+            own = tallies[code]
+            for channel in range(channels):
+                part = chosen[..., channel, :, :] if by_channel else chosen
+                for tile in _tiles(part):
+                    for position, values in plan.values(tile):
+                        window, row = divmod(position, _STEPS_AT_ONCE)
+                        own[window].add(row * channels + channel, values)
     shape = (steps, channels) if by_channel else (steps,)
     finished = {
         code: join_counts([tally.finish() for tally in own], shape) for code, own in tallies.items()
@@ -171,6 +184,26 @@ def count_block(
     nothing = Counts.empty(plan.kind, shape)
     everyone = [finished.get(code, nothing) for code in range(groups)]
     return join_counts(everyone, (groups, *shape))
+
+
+def _by_group(
+    data: npt.NDArray[Any], codes: npt.NDArray[np.intp] | None
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Each group of runs and its code; all of them as group 0 where there are no codes."""
+    if codes is None:
+        yield 0, data
+        return
+    for code in np.unique(codes):
+        yield int(code), data[codes == code]
+
+
+def _tiles(data: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Blocks of shape (run, step, pixel) with at most a tile's values a step."""
+    flat = data.reshape(*data.shape[:2], -1)
+    rows, pixels = max(1, _TILE // max(1, flat.shape[2])), flat.shape[2]
+    for run in range(0, len(flat), rows):
+        for pixel in range(0, pixels, _TILE):
+            yield flat[run : run + rows, :, pixel : pixel + _TILE]
 
 
 def plan_counts(ds: xr.Dataset, signal: str, measure: str) -> Plan:

@@ -14,13 +14,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from asced_analysis import fields, streaming
+from asced_analysis.bit_patterns import RELATIVE_ERROR, Kind
 from asced_analysis.counting import Measure, Plan, count_block, plan_counts
-from asced_analysis.counts import RELATIVE_ERROR, Counts, Kind, join_counts, merge_counts
+from asced_analysis.counts import Counts, join_counts, merge_counts
 from asced_stores.errors import InputError
 
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 
 _MOST_GROUPS = 64
+_LEAST_BYTES = 16 * 2**20  # of a task, whose tables cost as much as counting 4 MB
 _LEVELS = ("timestep", "alpha", "sigma", "log_snr")
 
 
@@ -100,6 +102,7 @@ def statistics_graph(
         [plan.variable],
         count_block,
         per_run=None if codes is None else {"group": codes},
+        least_bytes=_LEAST_BYTES,
         plan=plan,
         groups=len(groups) if codes is not None else None,
         by_channel=by == "channel",

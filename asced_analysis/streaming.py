@@ -43,6 +43,7 @@ def shard_tasks(
     *,
     per_run: Mapping[str, npt.NDArray[Any]] | None = None,
     task_bytes: int = TASK_BYTES,
+    least_bytes: int = 0,
     **options: Any,
 ) -> list[Graph]:
     """Delayed calls ``task(blocks, **options)``, one for each shard or group of small shards.
@@ -60,6 +61,8 @@ def shard_tasks(
         Arrays in memory that are cut like the runs and given with each block.
     task_bytes : int, optional
         Size up to which neighbouring shards share a task.
+    least_bytes : int, optional
+        Size up to which they do so even if fewer than `LEAST_TASKS` tasks are left.
     **options
         Passed to every call.
 
@@ -89,7 +92,8 @@ def shard_tasks(
     call = dask.delayed(_call, pure=False, traverse=False)
     tasks = []
     most = min(task_bytes // max(1, run_bytes), -(-runs // LEAST_TASKS))
-    for first, last in _group(bounds, max(1, most)):
+    most = max(1, most, least_bytes // max(1, run_bytes))
+    for first, last in _group(bounds, most):
         parts = [shards.read(index) for index in range(first, last)]
         beside = [
             {name: values[bounds[index] : bounds[index + 1]] for name, values in per_run.items()}

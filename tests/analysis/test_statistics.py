@@ -184,13 +184,13 @@ def test_many_steps_are_counted_in_windows():
 def test_conversion_by_bits_is_right_for_every_fp16_number():
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)]
-    for factor in (1.0, -0.37, 157.4):
+    for factor in (1.0, -0.37, 157.4, 1e5):
         out = np.empty(finite.size, np.float32)
-        _scaled(finite, factor, out)
+        _scaled(finite, factor, out, finite=True)
         np.testing.assert_array_equal(out, finite.astype(np.float32) * np.float32(factor))
     out = np.empty(every.size, np.float32)
     with np.errstate(invalid="ignore"):
-        _scaled(every, 2.0, out)
+        _scaled(every, 2.0, out, finite=False)
         np.testing.assert_array_equal(out, every.astype(np.float32) * np.float32(2))
 
 
@@ -255,7 +255,14 @@ def test_a_progress_bar_is_drawn_on_standard_error(runs, capsys):
 
 
 def test_a_graph_is_one_task_a_shard_group_and_a_tree(runs):
-    graph, _ = statistics_graph(runs)
-    names = [str(key) for key in graph.__dask_graph__()]
-    counting = [name for name in names if name.startswith("_call")]
-    assert len(counting) == 4  # four batches, each too large for an eighth of the runs
+    tasks = streaming.shard_tasks(runs, ["eps"], count_shards, folder=None)
+    assert len(tasks) == 4  # four batches, each too large for an eighth of the runs
+    assert len(streaming.shard_tasks(runs, ["eps"], count_shards, least_bytes=1 << 20)) == 1
+    merged = streaming.tree_merge(tasks * 5, sum)
+    names = [str(key) for key in merged.__dask_graph__()]
+    assert len([name for name in names if name.startswith("sum")]) == 4  # 20 by eights: 3, then 1
+
+
+def test_a_few_small_shards_are_counted_in_one_task(runs):
+    names = [str(key) for key in statistics_graph(runs)[0].__dask_graph__()]
+    assert len([name for name in names if name.startswith("_call")]) == 1
