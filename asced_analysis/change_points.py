@@ -1,6 +1,8 @@
 """Two change points in curves over steps: least squares over every pair, by whole arrays.
 
 A curve is split into three segments of constant mean; the middle one must lie above both others.
+Steps may have widths (of log-SNR): then the curve is fitted along that axis, as if it were
+sampled evenly there, and where it is split does not depend on where a sampler spends its steps.
 With K steps there are about K**2 / 2 pairs, so the search over all of them is exact and, for
 hundreds of curves at once, a few array operations.
 """
@@ -8,7 +10,7 @@ hundreds of curves at once, a few array operations.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -60,33 +62,37 @@ def shortest_segment(steps: int) -> int:
     return 2 if steps >= 6 else 1
 
 
-def segment(curves: npt.ArrayLike) -> Segmentation:
+def segment(curves: npt.ArrayLike, widths: npt.ArrayLike | None = None) -> Segmentation:
     """Split every curve at its two best change points.
 
     Parameters
     ----------
     curves : array, shape (curve, step)
         Finite numbers.
+    widths : array, shape (step,), optional
+        Weight of each step, such as the log-SNR that it spans; all alike by default. A segment
+        has at least `shortest_segment` steps, or is as wide as so many steps of mean width.
 
     Returns
     -------
     Segmentation
     """
-    values = np.atleast_2d(np.asarray(curves, np.float64))
+    values = np.atleast_2d(np.asarray(curves))
     steps = values.shape[1]
-    shortest = shortest_segment(steps)
-    begin, end = np.triu_indices(steps + 1, shortest)
-    usable = (begin >= shortest) & (end <= steps - shortest)
-    begin, end = begin[usable], end[usable]
+    weights = _weights(steps, widths)
+    begin, end = _pairs(weights)
     rows = max(1, _CELLS // begin.size)
     parts = [
-        _best(values[start : start + rows], begin, end) for start in range(0, len(values), rows)
+        _best(np.asarray(values[start : start + rows], np.float64), weights, begin, end)
+        for start in range(0, len(values), rows)
     ]
     first, second, gain = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Segmentation(first, second, gain)
 
 
-def means_of(curves: Floats, split: Segmentation) -> Floats:
+def means_of(
+    curves: npt.NDArray[np.floating[Any]], split: Segmentation, widths: npt.ArrayLike | None = None
+) -> Floats:
     """The fitted curves: each step's segment mean (the overall mean where there is no split).
 
     Parameters
@@ -95,35 +101,75 @@ def means_of(curves: Floats, split: Segmentation) -> Floats:
         What was split.
     split : Segmentation
         Of these curves.
+    widths : array, shape (step,), optional
+        As in `segment`.
 
     Returns
     -------
     numpy.ndarray, shape (curve, step)
     """
     position = np.arange(curves.shape[1])
+    weights = _weights(curves.shape[1], widths)
     with np.errstate(invalid="ignore"):
         segments = (position >= split.first[:, None]).astype(int) + (
             position >= split.second[:, None]
         )
-    fitted = np.empty_like(curves)
+    fitted = np.empty(curves.shape)
     for number in range(3):
-        inside = segments == number
-        total = np.where(inside, curves, 0).sum(axis=1) / np.maximum(inside.sum(axis=1), 1)
-        fitted = np.where(inside, total[:, None], fitted)
+        inside = np.where(segments == number, weights, 0.0)
+        total = (inside * curves).sum(axis=1) / np.maximum(inside.sum(axis=1), 1e-300)
+        fitted = np.where(inside > 0, total[:, None], fitted)
     return fitted
 
 
+def _weights(steps: int, widths: npt.ArrayLike | None) -> Floats:
+    """Weights of the steps, one on average."""
+    if widths is None:
+        return np.ones(steps)
+    weights = np.asarray(widths, np.float64)
+    if weights.shape != (steps,) or not (np.isfinite(weights) & (weights > 0)).all():
+        raise InputError(f"widths {weights} found; expected {steps} positive numbers")
+    scaled: Floats = weights / weights.mean()
+    return scaled
+
+
+def _pairs(weights: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Every place at which the second and the third segment may begin."""
+    steps = weights.size
+    shortest = shortest_segment(steps)
+    edges = np.concatenate([[0.0], np.cumsum(weights)])
+    begin, end = np.triu_indices(steps + 1, 1)
+    usable = (begin > 0) & (end < steps)
+    for first, last in (
+        (np.zeros_like(begin), begin),
+        (begin, end),
+        (end, np.full_like(end, steps)),
+    ):
+        wide = edges[last] - edges[first] >= shortest - 1e-9
+        usable &= wide | (last - first >= shortest)
+    return begin[usable], end[usable]
+
+
 def _best(
-    values: Floats, begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64]
+    values: Floats,
+    weights: Floats,
+    begin: npt.NDArray[np.int64],
+    end: npt.NDArray[np.int64],
 ) -> tuple[Floats, Floats, Floats]:
     """Best of the given pairs for each curve."""
-    steps = values.shape[1]
-    centred = values - values.mean(axis=1, keepdims=True)
-    total = np.concatenate([np.zeros((len(values), 1)), np.cumsum(centred, axis=1)], axis=1)
-    left = total[:, begin] / begin
-    right = (total[:, -1:] - total[:, end]) / (steps - end)
-    middle = (total[:, end] - total[:, begin]) / (end - begin)
-    gain = left**2 * begin + middle**2 * (end - begin) + right**2 * (steps - end)
+    mean = values @ weights / weights.sum()
+    total = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum((values - mean[:, np.newaxis]) * weights, axis=1, out=total[:, 1:])
+    edges = np.concatenate([[0.0], np.cumsum(weights)])
+    before, after = total[:, begin], total[:, end]
+    left = before / edges[begin]
+    right = (total[:, -1:] - after) / (edges[-1] - edges[end])
+    middle = (after - before) / (edges[end] - edges[begin])
+    gain = (
+        left**2 * edges[begin]
+        + middle**2 * (edges[end] - edges[begin])
+        + right**2 * (edges[-1] - edges[end])
+    )
     # equal curves differ by rounding only: that is no hump
     floor = 1e-9 * (np.abs(values).max(axis=1, keepdims=True) + 1e-300)
     gain = np.where(middle > np.maximum(left, right) + floor, gain, -1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -87,9 +86,7 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
         sigma=np.asarray(used["sigma"].values, np.float64)[finite],
     )
     label = f"Features of {ds.sizes['run']} runs"
-    table = streaming.compute(
-        streaming.tree_merge(tasks, _concatenate), progress=progress, label=label
-    )
+    table = streaming.concatenate(tasks, progress=progress, label=label)
     later = ds["step"].values[(finite + first)[1:]]
     names = list(DESCRIPTIONS)
     if by_step:
@@ -179,7 +176,3 @@ def _rms(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Root mean square by step."""
     result: npt.NDArray[Any] = np.sqrt(np.mean(np.square(_by_step(values)), axis=1))
     return result
-
-
-def _concatenate(parts: Sequence[Floats]) -> Floats:
-    return np.concatenate(list(parts))

@@ -37,6 +37,38 @@ def test_change_points_are_those_of_an_exhaustive_search():
     np.testing.assert_allclose(fitted[0, :first], curves[0, :first].mean())
 
 
+def test_steps_of_different_width_are_split_as_if_the_axis_were_sampled_evenly():
+    rng = np.random.default_rng(1)
+    widths = np.array([2, 3, 2, 2, 4, 3, 2, 5, 2, 3])
+    curves = rng.random((20, 10)) + np.where((np.arange(10) > 3) & (np.arange(10) < 8), 1.0, 0)
+    found = segment(curves, widths)
+    even = np.repeat(curves, widths, axis=1)
+    edges = np.concatenate([[0], np.cumsum(widths)])
+    total = ((even - even.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    for run, (first, second) in enumerate(zip(found.first, found.second, strict=True)):
+        parts = np.split(even[run], [edges[int(first)], edges[int(second)]])
+        rest = sum(((part - part.mean()) ** 2).sum() for part in parts)
+        # the gain is the sum of squares explained, in steps of mean width
+        assert found.gain[run] == pytest.approx((total[run] - rest) / widths.mean())
+        for i, j in ((3, 8), (4, 7), (2, 8), (4, 8), (3, 7)):
+            others = np.split(even[run], [edges[i], edges[j]])
+            means = [part.mean() for part in others]
+            if means[1] > max(means[0], means[2]):
+                assert sum(((p - p.mean()) ** 2).sum() for p in others) >= rest - 1e-9
+    fitted = means_of(curves, found, widths)
+    first = int(found.first[0])
+    np.testing.assert_allclose(fitted[0, 0], even[0, : edges[first]].mean())
+
+
+def test_one_wide_step_may_be_a_phase_and_one_narrow_step_may_not():
+    curve = np.array([0.0, 0, 0, 0, 1, 1, 1, 1, 1, 0])
+    wide = np.array([1.0, 1, 1, 1, 1, 1, 1, 1, 1, 4])
+    assert segment(curve, wide).second[0] == 9
+    assert segment(curve).second[0] == 8
+    with pytest.raises(InputError, match="positive numbers"):
+        segment(curve, wide - 1)
+
+
 @pytest.mark.parametrize("curve", [np.ones(12), np.arange(12.0), np.arange(12.0)[::-1]])
 def test_a_curve_without_a_hump_has_no_boundaries(curve):
     found = segment(curve)

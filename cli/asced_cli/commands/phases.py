@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(), help="Write boundaries, intervals and curves (*.json).")
 @click.option("--plot", type=click.Path(), help="Draw the activity curve (*.png, *.svg, *.pdf).")
 @click.option(
-    "--cutoff", type=float, default=3.0, show_default=True, help="Robust units of an active pixel."
+    "--cutoff", type=float, default=5.0, show_default=True, help="Robust units of an active pixel."
 )
 @click.option(
     "--unit",

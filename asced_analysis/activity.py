@@ -1,0 +1,125 @@
+"""The activity curve of each run: the share of its pixels that move far more than the rest.
+
+A pixel is active at a step where its innovation per unit of log-SNR lies more than c robust units
+from the median.
+
+Whose unit? The robust unit is taken over the pixels of the run at that step (``unit="step"``), so
+the curve says how *locally* a run changes its mind. A unit over all steps (``unit="run"``) is
+there too, but with real networks it only shows that early predictions change more: the median
+innovation per unit of log-SNR of `fashion` falls by a factor of 130 from the first step to the
+last, without a hump. (A share beyond population quantiles by step would be flat by construction.)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from asced_analysis import streaming
+from asced_analysis.change_points import shortest_segment
+from asced_analysis.counting import Plan, plan_counts
+from asced_stores.errors import InputError
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Curves: TypeAlias = npt.NDArray[np.float32]
+
+Unit: TypeAlias = Literal["step", "run"]
+"""Over which values of a run its robust unit is taken."""
+
+CUTOFF = 5.0
+"""Robust units beyond which a pixel counts as active, as in `artifact_regions`."""
+
+_FLOOR = 1e-3  # of the root mean square: a unit of zero would make every moving pixel active
+
+
+def activity_curves(
+    ds: xr.Dataset,
+    *,
+    signal: str = "innovation",
+    cutoff: float = CUTOFF,
+    unit: Unit = "step",
+    progress: bool = False,
+) -> tuple[Curves, npt.NDArray[np.int64]]:
+    """Activity curve of every run: the share of its pixels beyond `cutoff` of its own units.
+
+    A unit is 1.4826 times the median absolute deviation from the median of the signal's change
+    per unit of log-SNR, and at least a thousandth of its root mean square: over the flat
+    background of an image the MAD may be zero.
+
+    Parameters
+    ----------
+    ds, signal, cutoff, unit, progress
+        As in `asced_analysis.phases.segment_phases`.
+
+    Returns
+    -------
+    curves : numpy.ndarray, shape (run, step), float32
+        NaN for a run with a number that is not finite.
+    steps : numpy.ndarray, shape (step,)
+        Position of the later step of each pair; pairs with an infinite log-SNR are left out.
+    """
+    if unit not in get_args(Unit):
+        raise InputError(f"no unit {unit!r}; choose one of {', '.join(get_args(Unit))}")
+    plan = plan_counts(ds, signal, "difference")
+    levels = np.asarray(ds["log_snr"].values, np.float64)[list(plan.steps)]
+    with np.errstate(invalid="ignore"):
+        width = np.abs(np.diff(levels))
+    usable = np.isfinite(width) & (width > 0)
+    shortest_segment(int(usable.sum()))
+    tasks = streaming.shard_tasks(
+        ds,
+        [plan.variable],
+        _activity_block,
+        plan=plan,
+        rates=1 / width[usable],
+        usable=usable,
+        cutoff=cutoff,
+        unit=unit,
+    )
+    label = f"Activity of {ds.sizes['run']} runs"
+    curves = streaming.concatenate(tasks, progress=progress, label=label)
+    return curves, np.asarray(plan.steps)[1:][usable]
+
+
+def _activity_block(
+    blocks: streaming.Blocks,
+    *,
+    plan: Plan,
+    rates: Floats,
+    usable: npt.NDArray[np.bool_],
+    cutoff: float,
+    unit: Unit,
+) -> Curves:
+    """Activity curves of the runs of one task, shape (run, step)."""
+    axis = -1 if unit == "step" else (-2, -1)
+    return np.concatenate(
+        [
+            _activity(run, rates, usable, plan, cutoff, axis)
+            for block in blocks
+            for run in np.split(block[plan.variable], len(block[plan.variable]))
+        ]
+    )
+
+
+def _activity(
+    run: npt.NDArray[Any],
+    rates: Floats,
+    usable: npt.NDArray[np.bool_],
+    plan: Plan,
+    cutoff: float,
+    axis: int | tuple[int, ...],
+) -> Curves:
+    """Activity curve of one run, shape (1, step); the unit is taken over `axis`."""
+    changes = np.stack([values.flatten() for _, values in plan.values(run)])[usable]
+    rate = changes * rates.astype(np.float32)[:, np.newaxis]
+    if not np.isfinite(rate).all():
+        return np.full((1, len(rates)), np.nan, np.float32)
+    distance = np.abs(rate - np.median(rate, axis=axis, keepdims=True))
+    typical = 1.4826 * np.median(distance, axis=axis, keepdims=True)
+    floor = _FLOOR * np.sqrt(np.mean(np.square(rate), axis=axis, keepdims=True))
+    active = distance > cutoff * np.maximum(typical, floor)
+    share: Curves = active.mean(axis=-1, dtype=np.float32)
+    return share[np.newaxis]
