@@ -6,6 +6,8 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))  # for mathml.py
 
@@ -55,3 +57,18 @@ def _gather_tutorials() -> None:
 
 
 _gather_tutorials()
+
+
+def _list_the_rest(_app: object, name: str, source: list[str]) -> None:
+    """A page that index.md does not list yet is found all the same."""
+    listed = source[0].splitlines()
+    rest = sorted(page.stem for page in HERE.glob("*.md") if page.stem not in listed)
+    if name == "index" and (rest := [page for page in rest if page != "index"]):
+        pages = "\n".join(rest)
+        source[0] += f"\n```{{toctree}}\n:maxdepth: 1\n:caption: Further\n\n{pages}\n```\n"
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", _list_the_rest)
+    app.connect("env-get-outdated", lambda *_: ["index"])  # a page may have come
