@@ -28,6 +28,14 @@ class ScoreAccessor:
     ----------
     ds : xarray.Dataset
         Runs as `open_runs` returns them.
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> weighted = ds.asced.weighted_score()  # lazy
+    >>> weighted.sizes["step"], ds.asced.dynamics("predicted_x0").sizes["step"]
+    (12, 11)
     """
 
     def __init__(self, ds: xr.Dataset) -> None:

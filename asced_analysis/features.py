@@ -65,6 +65,13 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
     ------
     InputError
         With fewer than four usable steps, or without eps and x0.
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> features = aa.run_features(aa.open_runs("runs.zarr"))
+    >>> features.shape
+    (48, 18)
     """
     import pandas as pd
 

@@ -82,6 +82,13 @@ def segment_phases(
     ------
     InputError
         With fewer than four steps, no runs, or a signal that is no difference.
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> phases = aa.segment_phases(aa.open_runs("runs.zarr"), replicates=99, run_replicates=0)
+    >>> phases.runs, phases.activity.dims
+    (48, ('step',))
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence {confidence} found; expected a number between 0 and 1")

@@ -67,6 +67,13 @@ def step_statistics(
     ------
     InputError
         When a name is unknown, there are no runs, or more than 64 groups.
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> stats = aa.step_statistics(aa.open_runs("runs.zarr"), quantiles=(0.05, 0.95))
+    >>> stats["quantile"].dims, stats.sizes["step"]
+    (('probability', 'step'), 11)
     """
     graph, layout = statistics_graph(ds, signal, measure=measure, by=by)
     label = f"Counting {ds.sizes['run']} runs"

@@ -95,6 +95,15 @@ class Thresholds:
         Where the file was read from; not part of the JSON.
     blob : bytes or None
         Content of the weights file where it was not read yet from `folder`; not part of the JSON.
+
+    Examples
+    --------
+    >>> from asced_analysis import Thresholds
+    >>> thresholds = Thresholds.load("thresholds.json")
+    >>> thresholds.variant, thresholds.guarantee.promised
+    ('calibrated', 0.2)
+    >>> thresholds.save("copy.json").name
+    'copy.json'
     """
 
     variant: str

@@ -100,6 +100,13 @@ def calibrate(
     InputError
         Where there are too few runs for the promised rate (naming how many it needs), or an
         argument makes no sense.
+
+    Examples
+    --------
+    >>> from asced_analysis import calibrate
+    >>> thresholds = calibrate("runs.zarr", "calibrated", false_alarm_rate=0.2)
+    >>> thresholds.guarantee.promised, thresholds.guarantee.unit
+    (0.2, 'run')
     """
     conformal.check_rate(false_alarm_rate)
     if method not in METHODS:

@@ -120,6 +120,13 @@ def check(runs: Any, thresholds: Thresholds, *, significance: float = 0.01) -> D
         Where the thresholds carry no counts, or there are fewer than 20 runs.
     FingerprintMismatchError
         Where the runs come from another model or sample shape.
+
+    Examples
+    --------
+    >>> from asced_analysis import Thresholds
+    >>> from asced_analysis.calibration import check
+    >>> check("runs.zarr", Thresholds.load("thresholds.json")).drifted
+    False
     """
     source = open_source(runs)
     if source.runs < FEWEST:

@@ -40,6 +40,17 @@ def recheck(thresholds: Thresholds, runs: Any) -> Thresholds:
         Where the runs come from another model.
     TooFewRunsError
         Where the promised rate needs more runs.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from asced_analysis import Thresholds
+    >>> from asced_analysis.calibration import recheck
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")  # few runs
+    ...     everywhere = recheck(Thresholds.load("thresholds.json"), "runs.zarr")
+    >>> everywhere.rechecks[-1].scheduler_class
+    'DDIMScheduler'
     """
     source = open_source(runs)
     here = {

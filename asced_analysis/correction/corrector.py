@@ -66,6 +66,18 @@ class Corrector(TapListener):
         Pixels over which the mask's edge fades.
     **parameters
         Of the strategy.
+
+    Examples
+    --------
+    >>> from asced_analysis import Corrector
+    >>> from asced_recorders import load_pipeline
+    >>> pipe = load_pipeline("fashion")
+    >>> pipe.set_progress_bar_config(disable=True)
+    >>> corrector = Corrector.from_file("thresholds.json")
+    >>> with corrector.attach(pipe):
+    ...     images = pipe(batch_size=2, num_inference_steps=12, output_type="np").images
+    >>> [report.run for report in corrector.report]
+    [0, 1]
     """
 
     def __init__(

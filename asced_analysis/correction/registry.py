@@ -38,6 +38,12 @@ def make_strategy(strategy: str | Strategy, **parameters: Any) -> Strategy:
     ------
     InputError
         For an unknown name or parameter; the message lists the known ones.
+
+    Examples
+    --------
+    >>> from asced_analysis.correction import make_strategy
+    >>> make_strategy("ttc", noise_scale=0.1).noise_scale
+    0.1
     """
     if isinstance(strategy, Strategy):
         return strategy

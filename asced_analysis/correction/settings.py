@@ -32,6 +32,13 @@ class ImageReport:
         What was edited; empty where not flagged.
     changed : float
         Share of pixels edited.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis.correction import ImageReport
+    >>> ImageReport(0, flagged=True, score=2.1, mask=np.ones((4, 4), bool), changed=0.3).flagged
+    True
     """
 
     run: int

@@ -214,6 +214,16 @@ def artifact_mask(
     Returns
     -------
     array, bool, shape (..., y, x)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis.detection import calibrated
+    >>> change = np.full((4, 1, 16, 16), 0.1, np.float32)  # by grid cell
+    >>> change[:, :, 4:10, 4:10] = 2
+    >>> mask = calibrated.artifact_mask(change, np.full(4, -2.3), np.ones(4), level=1.0)
+    >>> mask[7, 7].item(), mask[0, 15].item()
+    (True, False)
     """
     parameters = parameters or Parameters()
     if change.ndim < 4:

@@ -40,7 +40,16 @@ def run_numbers(eps: Any, /) -> Any:
 
 
 def artifact_mask(eps: Any, /, location: Any, whitening: Any, *, level: float) -> Any:
-    """Whole runs farther from the population than a level; shape (..., y, x)."""
+    """Whole runs farther from the population than a level; shape (..., y, x).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis.detection import diffpath
+    >>> eps = np.random.default_rng(0).standard_normal((6, 1, 8, 8)).astype(np.float32)
+    >>> diffpath.artifact_mask(eps, np.zeros(6), np.eye(6), level=1e9).any().item()
+    False
+    """
     return mask_of_runs(distance(run_numbers(eps), location, whitening) > level, eps.shape[-2:])
 
 

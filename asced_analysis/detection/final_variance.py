@@ -18,7 +18,15 @@ def run_score(x0: Any, /) -> Any:
 
 
 def artifact_mask(x0: Any, /, *, level: float) -> Any:
-    """Whole runs whose final variance exceeds a level; shape (..., y, x)."""
+    """Whole runs whose final variance exceeds a level; shape (..., y, x).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis.detection import final_variance
+    >>> final_variance.artifact_mask(np.zeros((6, 1, 8, 8), np.float32), level=0.1).any().item()
+    False
+    """
     return mask_of_runs(run_score(x0) > level, x0.shape[-2:])
 
 

@@ -183,6 +183,15 @@ def artifact_mask(predicted: Any, /, *, share: float = 0.12) -> Any:
     Returns
     -------
     array, bool, shape (..., y, x)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis.detection import outcome
+    >>> predicted = np.zeros((16, 16), np.float32)
+    >>> predicted[4:8, 4:8] = 1
+    >>> outcome.artifact_mask(predicted, share=0.05)[5, 5].item()
+    True
     """
     xp = array_api_compat.array_namespace(predicted)
     flat = xp.reshape(predicted, (-1, *predicted.shape[-2:]))

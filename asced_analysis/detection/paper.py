@@ -84,6 +84,15 @@ def artifact_mask(
     ------
     InputError
         Where the array has fewer than four axes, or a parameter makes no sense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis.detection import paper
+    >>> weighted = np.random.default_rng(0).normal(0, 0.1, (4, 1, 16, 16)).astype(np.float32)
+    >>> weighted[2:, :, 4:8, 4:8] += 5  # a region jumps between steps 1 and 2
+    >>> paper.artifact_mask(weighted, multiple=3)[5, 5].item()
+    True
     """
     parameters = Parameters(multiple, bank_mean, mad_center, min_area, min_width)
     if weighted_score.ndim < 4:

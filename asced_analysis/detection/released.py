@@ -104,6 +104,15 @@ def artifact_mask(
     ------
     InputError
         Where `x0` has fewer than four axes, or a parameter makes no sense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis.detection import released
+    >>> x0 = np.random.default_rng(0).uniform(-0.1, 0.1, (4, 3, 64, 64)).astype(np.float32)
+    >>> x0[2:, :, 20:40, 20:40] += 0.8  # a region jumps between steps 1 and 2
+    >>> released.artifact_mask(x0)[30, 30].item()
+    True
     """
     parameters = Parameters(mad_scale, min_area, max_area, min_width, blur)
     if x0.ndim < 4:

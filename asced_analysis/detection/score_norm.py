@@ -19,7 +19,15 @@ def run_score(score: Any, /) -> Any:
 
 
 def artifact_mask(score: Any, /, *, level: float) -> Any:
-    """Whole runs whose score norm exceeds a level; shape (..., y, x)."""
+    """Whole runs whose score norm exceeds a level; shape (..., y, x).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis.detection import score_norm
+    >>> score_norm.artifact_mask(np.ones((6, 1, 8, 8), np.float32), level=0.5).all().item()
+    True
+    """
     return mask_of_runs(run_score(score) > level, score.shape[-2:])
 
 

@@ -34,7 +34,17 @@ def run_score(x0: Any, /) -> Any:
 
 
 def artifact_mask(x0: Any, /, *, level: float) -> Any:
-    """Pixels whose trajectory variance exceeds a level; shape (..., y, x)."""
+    """Pixels whose trajectory variance exceeds a level; shape (..., y, x).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis.detection import trajectory_variance
+    >>> x0 = np.zeros((6, 1, 8, 8), np.float32)
+    >>> x0[::2, :, 2, 2] = 1
+    >>> trajectory_variance.artifact_mask(x0, level=0.1).sum().item()
+    1
+    """
     return variance_map(x0) > level
 
 

@@ -83,6 +83,13 @@ def evaluate(
     ------
     InputError
         When the second store is no whole replay of the first.
+
+    Examples
+    --------
+    >>> from asced_analysis import evaluate
+    >>> evaluation = evaluate("runs.zarr", "corrected.zarr", controls=False)
+    >>> evaluation.data["judge"]["name"], evaluation.data["runs"]
+    ('fashion-judge', 48)
     """
     recording = Recording(runs)
     store = corrected if isinstance(corrected, TrajectoryStore) else TrajectoryStore.open(corrected)
@@ -160,6 +167,13 @@ def quality(
     dict
         ``judge``, ``runs``, and estimates with 95 % intervals over runs. Compare populations of one
         size only.
+
+    Examples
+    --------
+    >>> from asced_analysis.evaluation import quality
+    >>> result = quality("runs.zarr")
+    >>> result["judge"], result["runs"]
+    ('fashion-judge', 48)
     """
     recording = Recording(runs)
     model = choose_judge(judge, recording)

@@ -17,7 +17,17 @@ FORMAT_VERSION = "1.0"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a correction did; `docs/replay.md` describes every key of `data`."""
+    """What a correction did; `docs/replay.md` describes every key of `data`.
+
+    Examples
+    --------
+    >>> from asced_analysis.evaluation import Evaluation
+    >>> evaluation = Evaluation.load("evaluation.json")
+    >>> evaluation.table()[0]
+    ('judge', 'fashion-judge')
+    >>> print(evaluation.summary())
+    flagged runs' local distance ...
+    """
 
     data: Mapping[str, Any]
 

@@ -51,7 +51,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The candidates, the best of them, and thresholds that carry it."""
+    """The candidates, the best of them, and thresholds that carry it.
+
+    Examples
+    --------
+    >>> from asced_analysis.evaluation import tune
+    >>> tuning = tune("runs.zarr", "thresholds.json", steps=[5], strategies=["ttc"], share=0.5)
+    >>> len(tuning.candidates), tuning.thresholds.correction.strategy
+    (1, 'ttc')
+    """
 
     candidates: tuple[Candidate, ...]
     best: Candidate
@@ -111,6 +119,13 @@ def tune(
     -------
     Tuning
         Chosen on one half of the runs; the other half's figures are free of that choice.
+
+    Examples
+    --------
+    >>> from asced_analysis.evaluation import tune
+    >>> tuning = tune("runs.zarr", "thresholds.json", steps=[5], strategies=["ttc"], share=0.5)
+    >>> tuning.best.strategy, tuning.best.step
+    ('ttc', 5)
     """
     from asced_analysis.evaluation.judges import choose_judge
 

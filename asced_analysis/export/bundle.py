@@ -28,6 +28,14 @@ def export_bundle(
     ------
     InputError
         Where the folder exists, or these thresholds carry no conformance vectors.
+
+    Examples
+    --------
+    >>> from asced_analysis import Thresholds
+    >>> from asced_analysis.export import export_bundle
+    >>> folder = export_bundle(Thresholds.load("thresholds.json"), "detector")
+    >>> "README.md" in {path.name for path in folder.iterdir()}
+    True
     """
     if thresholds.variant not in ALGORITHM:
         raise InputError(
@@ -53,7 +61,14 @@ def export_bundle(
 
 
 def export_schema(out: str | PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write the JSON Schema of thresholds files."""
+    """Write the JSON Schema of thresholds files.
+
+    Examples
+    --------
+    >>> from asced_analysis.export import export_schema
+    >>> export_schema("schema.json").name
+    'schema.json'
+    """
     target = _free(out, overwrite)
     part = target.with_name(f".{target.name}.part")
     _write_json(part, schema())

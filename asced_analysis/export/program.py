@@ -44,6 +44,13 @@ def export_program(
     ------
     InputError
         Where the variant isn't `calibrated`, or the file exists.
+
+    Examples
+    --------
+    >>> from asced_analysis import Thresholds
+    >>> from asced_analysis.export import export_program
+    >>> export_program(Thresholds.load("thresholds.json"), "detector.pt2").name
+    'detector.pt2'
     """
     import torch
 

@@ -55,6 +55,14 @@ def dynamics_curves(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> plots.dynamics_curves(aa.step_statistics(ds)).get_xlabel()
+    'step (0 = noise)'
     """
     import seaborn as sns
 
@@ -102,6 +110,14 @@ def quantile_heatmap(statistics: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> plots.quantile_heatmap(aa.step_statistics(ds)).get_ylabel()
+    'quantile'
     """
     from matplotlib.colors import LogNorm
 
@@ -149,6 +165,14 @@ def phase_curve(phases: Phases, *, axis: str = "step", ax: Axes | None = None) -
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> phases = aa.segment_phases(ds, replicates=99, run_replicates=0)
+    >>> ax = plots.phase_curve(phases, axis="log_snr")
     """
     if axis not in _AXIS_LABELS:
         raise InputError(f"no axis {axis!r}; choose one of {', '.join(_AXIS_LABELS)}")
@@ -185,6 +209,15 @@ def region_acceleration(profile: pd.DataFrame, *, run: Any = None, ax: Axes | No
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> from asced_analysis.anomalies import artifact_regions, region_profile
+    >>> region = artifact_regions(ds, reference="run").iloc[0]
+    >>> ax = plots.region_acceleration(region_profile(ds, region), run=region["run"])
     """
     with style.look():
         ax = style.axes(ax)
@@ -226,6 +259,15 @@ def region_frequency(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> from asced_analysis.anomalies import artifact_regions
+    >>> regions = artifact_regions(ds, reference="run")
+    >>> ax = plots.region_frequency(regions, steps=ds.sizes["step"])
     """
     with style.look():
         ax = style.axes(ax)

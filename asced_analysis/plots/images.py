@@ -37,6 +37,14 @@ def pixel_map(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> from asced_analysis.maps import pixel_maps
+    >>> ax = plots.pixel_map(pixel_maps(ds), step=6)
     """
     if variable not in maps or "y" not in maps[variable].dims:
         raise InputError(f"no map {variable!r}; choose mean, standard_deviation, largest, quantile")
@@ -91,6 +99,13 @@ def film_strip(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> figure = plots.film_strip(ds, run=3, steps=[2, 6, 11])
     """
     from asced_analysis import fields
 

@@ -44,6 +44,16 @@ def scores(detected: xr.Dataset, thresholds: Thresholds, *, ax: Axes | None = No
     ------
     InputError
         When no run has a finite score.
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> from asced_analysis.detection.apply import detect
+    >>> thresholds = aa.Thresholds.load("thresholds.json")
+    >>> plots.scores(detect(ds, thresholds), thresholds).get_ylabel()
+    'runs'
     """
     values = np.asarray(detected["score"].values, np.float64)
     finite = values[np.isfinite(values)]
@@ -88,6 +98,12 @@ def effects(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
     ------
     InputError
         When no run was flagged.
+
+    Examples
+    --------
+    >>> from asced_analysis import plots
+    >>> from asced_analysis.evaluation import Evaluation
+    >>> ax = plots.effects(Evaluation.load("evaluation.json"))
     """
     data = evaluation.data
     effect = data["flagged_runs"]["effect"]["all"]

@@ -35,6 +35,13 @@ def twins(ds: xr.Dataset, corrected: xr.Dataset, *, runs: Sequence[int] | None =
     ------
     InputError
         When no run is flagged, or a run is in only one of the two.
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> figure = plots.twins(ds, aa.open_runs("corrected.zarr"), runs=[0, 1])
     """
     if runs is None:
         flagged = corrected["run"].values[corrected["flagged"].values]

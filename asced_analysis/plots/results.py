@@ -29,6 +29,13 @@ def run_phases(phases: Phases, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> ax = plots.run_phases(aa.segment_phases(ds, replicates=99, run_replicates=9))
     """
     with style.look():
         ax = style.axes(ax)
@@ -75,6 +82,14 @@ def feature_ranking(ranking: pd.DataFrame, *, runs: int = 15, ax: Axes | None = 
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> from asced_analysis.outliers import rank_runs
+    >>> ax = plots.feature_ranking(rank_runs(aa.run_features(ds)), runs=5)
     """
     shown = ranking[np.isfinite(ranking["score"])].head(runs)[::-1]
     if shown.empty:
@@ -111,6 +126,15 @@ def comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> from asced_analysis.compare import compare
+    >>> halves = ds.isel(run=slice(0, 24)), ds.isel(run=slice(24, 48))
+    >>> ax = plots.comparison(compare(*halves, tiles=2, levels=5))
     """
     with style.look():
         ax = style.axes(ax)

@@ -48,6 +48,13 @@ def story(
     ------
     InputError
         When no run is flagged, or the run is in only one of the two.
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> figure = plots.story(ds, aa.open_runs("corrected.zarr"), run=0)
     """
     from asced_analysis import fields
     from asced_analysis.plots.images import picture

@@ -125,6 +125,13 @@ def save_figure(drawn: Axes | Figure, path: str | os.PathLike[str]) -> None:
     ------
     InputError
         When matplotlib has no such form.
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> plots.save_figure(plots.film_strip(ds, run=3), "run3.png")
     """
     figure_of: Any = drawn if hasattr(drawn, "savefig") else drawn.get_figure()
     form = os.fspath(path).rpartition(".")[2].lower()

@@ -28,6 +28,12 @@ def load_embedded(name: str) -> RealismModel:
     -------
     RealismModel
         For images (n, 1, 32, 32) in -1..1.
+
+    Examples
+    --------
+    >>> from asced_analysis.realism import load_embedded
+    >>> load_embedded("teacher").name
+    'fashion-teacher'
     """
     if name not in NAMES:
         raise InputError(f"no embedded realism model {name!r}; choose one of {', '.join(NAMES)}")

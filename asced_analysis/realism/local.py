@@ -39,6 +39,13 @@ class RealismModel:
         The (channel, y, x) it takes; None for any.
     card : dict
         What is known about its making.
+
+    Examples
+    --------
+    >>> from asced_analysis.realism import load_embedded
+    >>> judge = load_embedded("judge")
+    >>> judge.name, judge.image_shape
+    ('fashion-judge', (1, 32, 32))
     """
 
     name: str
@@ -103,6 +110,13 @@ def local_realism(images: NDArray[np.floating[Any]], model: RealismModel) -> Arr
     float32 array, shape (n, rows, columns)
         At the resolution of the model's local features (`upsample` brings it to the image's);
         its mean over a map is the image's local realism.
+
+    Examples
+    --------
+    >>> from asced_analysis import open_runs
+    >>> from asced_analysis.realism import load_embedded, local_realism
+    >>> local_realism(open_runs("runs.zarr")["sample"][:4].values, load_embedded("judge")).ndim
+    3
     """
     images = model.check(images)
     maps = []
@@ -114,14 +128,30 @@ def local_realism(images: NDArray[np.floating[Any]], model: RealismModel) -> Arr
 
 
 def features(images: NDArray[np.floating[Any]], model: RealismModel) -> Array:
-    """One vector an image, (n, d), as the model sees it."""
+    """One vector an image, (n, d), as the model sees it.
+
+    Examples
+    --------
+    >>> from asced_analysis import open_runs
+    >>> from asced_analysis.realism import features, load_embedded
+    >>> features(open_runs("runs.zarr")["sample"][:4].values, load_embedded("judge")).shape[0]
+    4
+    """
     images = model.check(images)
     vectors = [model.encode(images[begin : begin + 256])[1] for begin in range(0, len(images), 256)]
     return np.concatenate(vectors)
 
 
 def upsample(maps: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    """Repeat maps (n, rows, columns) to (n, *shape) by nearest neighbour."""
+    """Repeat maps (n, rows, columns) to (n, y, x) of `shape` by nearest neighbour.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis.realism import upsample
+    >>> upsample(np.ones((2, 8, 8)), (32, 32)).shape
+    (2, 32, 32)
+    """
     rows = np.arange(shape[0]) * maps.shape[1] // shape[0]
     columns = np.arange(shape[1]) * maps.shape[2] // shape[1]
     return maps[:, rows[:, None], columns]

@@ -80,6 +80,16 @@ def model_from_module(
         Names of submodules (`network.named_modules()`): one whose output is a map
         (n, c, rows, columns), and one whose output, averaged over positions if it has any, is the
         image's vector (by default the same).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from asced_analysis import open_runs
+    >>> from asced_analysis.realism import model_from_module
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten())
+    >>> real = open_runs("runs.zarr")["sample"].values
+    >>> model_from_module("mine", net, real, local_layer="1", patches=500).name
+    'mine'
     """
     import torch
 

@@ -68,6 +68,13 @@ def patch_model(
     RealismModel
         Local features are the leading principal components of the patches, whitened; an image's
         vector is the mean and the standard deviation of its local features.
+
+    Examples
+    --------
+    >>> from asced_analysis import open_runs
+    >>> from asced_analysis.realism import patch_model
+    >>> patch_model(open_runs("runs.zarr")["sample"].values, patches=500).name
+    'patches'
     """
     reference = np.asarray(reference, np.float32)
     rng = np.random.default_rng(seed)

@@ -25,6 +25,12 @@ class Exactness:
         Over all pixels of all compared runs, in units of the data (-1..1).
     conditions : list of str
         What differs between recording and replay: version, device, batch.
+
+    Examples
+    --------
+    >>> from asced_analysis.replay import Exactness
+    >>> Exactness(runs=8, identical=8, largest_difference=0.0, conditions=[]).sentence()
+    '8 of 8 uncorrected runs came back bit for bit'
     """
 
     runs: int
@@ -61,6 +67,12 @@ def exactness(replayed: TrajectoryStore | str | Path) -> Exactness:
     ----------
     replayed : TrajectoryStore or path
         A store that `replay` wrote.
+
+    Examples
+    --------
+    >>> from asced_analysis.replay import exactness
+    >>> exactness("corrected.zarr").bit_exact
+    True
     """
     store = replayed if isinstance(replayed, TrajectoryStore) else TrajectoryStore.open(replayed)
     ds = open_runs(store.path)

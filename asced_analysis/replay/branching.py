@@ -51,6 +51,12 @@ class Branch:
         Pixels over which the masks' edges fade.
     parameters : dict
         Of the strategy.
+
+    Examples
+    --------
+    >>> from asced_analysis.replay import Branch
+    >>> Branch(step=10).strategy, Branch(step=14, strategy="renoise").step
+    ('ttc', 14)
     """
 
     step: int
@@ -104,6 +110,18 @@ def branch(
     ------
     InputError
         Without branches or masks; for an `out` that is the recording, or lies in it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis import open_runs
+    >>> from asced_analysis.replay import Branch, branch
+    >>> mask = np.zeros((32, 32), bool)
+    >>> mask[8:16, 8:16] = True
+    >>> branches = [Branch(step=5), Branch(step=7)]
+    >>> store = branch("runs.zarr", "branches.zarr", branches, masks={3: mask})
+    >>> open_runs(store)["branch_sample"].dims
+    ('run', 'branch', 'channel', 'y', 'x')
     """
     if not branches:
         raise InputError("no branch was given: say at which steps to branch off")

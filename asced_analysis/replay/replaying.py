@@ -115,6 +115,13 @@ def replay(
     InputError
         For another model, a step that is no checkpoint, a sampler that cannot start there, a
         control without a correction; for an `out` that is the recording, or lies in it.
+
+    Examples
+    --------
+    >>> from asced_analysis.replay import exactness, replay
+    >>> twin = replay("runs.zarr", "again.zarr", thresholds="thresholds.json", start=5)
+    >>> exactness(twin).bit_exact
+    True
     """
     recording = Recording(store)
     check_apart(out, [recording.store.place])

@@ -84,6 +84,12 @@ def write_report(
     ------
     InputError
         When the file exists, or the inputs do not belong together.
+
+    Examples
+    --------
+    >>> from asced_analysis.report import write_report
+    >>> write_report("runs.zarr", "report.html", thresholds="thresholds.json").name
+    'report.html'
     """
     from asced_analysis import open_runs, segment_phases, step_statistics
     from asced_analysis.evaluation import Evaluation, evaluate
@@ -158,6 +164,16 @@ def build_page(
     Returns
     -------
     Page
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis.report import build_page
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> phases = aa.segment_phases(ds, replicates=99, run_replicates=0)
+    >>> page = build_page(ds, name="runs", phases=phases, statistics=aa.step_statistics(ds))
+    >>> [section.title for section in page.sections]
+    ['Phases', 'Score dynamics', 'Method and provenance']
     """
     flagged = None
     if twins is not None:

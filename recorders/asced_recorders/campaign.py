@@ -131,6 +131,13 @@ def record(
         If something cannot be recorded as asked; nothing was sampled.
     KeyboardInterrupt
         After the batch during which Ctrl-C or SIGTERM came; the store can be resumed.
+
+    Examples
+    --------
+    >>> from asced_recorders import record
+    >>> store = record("fashion", "two.zarr", runs=2, steps=3, batch_size=2)
+    >>> store.spec.steps, store.committed_batches()
+    (3, [0])
     """
     settings = Settings(tuple(fields), tuple(checkpoints), dtype)
     chosen = read_prompts(prompts) if prompts is not None else ()

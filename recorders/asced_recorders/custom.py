@@ -27,15 +27,6 @@ if TYPE_CHECKING:
 class CustomRecorder:
     """Records batches whose steps are handed to it, from torch or NumPy.
 
-    >>> recorder = Recorder.custom("runs.zarr", shape=(1, 32, 32), steps=50)  # doctest: +SKIP
-    >>> with recorder:  # doctest: +SKIP
-    ...     for t in reversed(range(50)):
-    ...         output = model(x, t)
-    ...         recorder.step(sample=x, model_output=output, alpha=a[t], sigma=s[t],
-    ...                       prediction_type="epsilon")
-    ...         x = my_update(x, output, t)
-    ...     recorder.end(x)
-
     After `steps` calls of `step` a batch is complete. `end` gives the sample that came out; without
     it, the end of a run is taken to be the predicted x0 of its last step, which is what
     deterministic samplers step to.
@@ -64,6 +55,26 @@ class CustomRecorder:
     ------
     InputError
         If shape, steps or options are none that can be recorded; if `model` has no weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_recorders import Recorder
+    >>> x = np.random.default_rng(0).standard_normal((2, 1, 8, 8), np.float32)
+    >>> with Recorder.custom("mine.zarr", shape=(1, 8, 8), steps=2) as recorder:
+    ...     for alpha, sigma in ((0.1, 0.99), (0.9, 0.44)):
+    ...         output = 0.9 * x  # the model
+    ...         recorder.step(
+    ...             sample=x,
+    ...             model_output=output,
+    ...             alpha=alpha,
+    ...             sigma=sigma,
+    ...             prediction_type="epsilon",
+    ...         )
+    ...         x = (x - sigma * output) / alpha  # the sampler
+    ...     recorder.end(x)
+    >>> recorder.store.committed_batches()
+    [0]
     """
 
     def __init__(

@@ -61,6 +61,13 @@ def load_pipeline(
     ------
     InputError
         If there is no such pipeline or device, or the pipeline may not be loaded.
+
+    Examples
+    --------
+    >>> from asced_recorders import load_pipeline
+    >>> pipe = load_pipeline("fashion", scheduler="euler")
+    >>> type(pipe.scheduler).__name__
+    'EulerDiscreteScheduler'
     """
     import diffusers
     import torch

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 class Recorder:
     """Record what a pipeline does while it is used as always.
 
-    >>> with Recorder(pipe, "runs.zarr") as recorder:  # doctest: +SKIP
-    ...     images = pipe(prompt, generator=generators).images
-
     Each call is one batch of the store: the first one fixes the number of noise levels, the shape
     and the size of a batch; later ones may be smaller. Outputs are bit-identical to those without
     a recorder.
@@ -72,6 +69,27 @@ class Recorder:
         If a store lies there and neither `resume` nor `overwrite` is given.
     InputError
         At once, if the pipeline's scheduler cannot be recorded; during a call, if its loop cannot.
+
+    Examples
+    --------
+    Around any call of a pipeline:
+
+    >>> from asced_recorders import Recorder, load_pipeline
+    >>> pipe = load_pipeline("fashion")
+    >>> pipe.set_progress_bar_config(disable=True)
+    >>> with Recorder(pipe, "watched.zarr"):
+    ...     images = pipe(batch_size=2, num_inference_steps=3, output_type="np").images
+
+    Around a loop of one's own:
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).standard_normal((2, 1, 8, 8), np.float32)
+    >>> with Recorder.custom("loop.zarr", shape=(1, 8, 8), steps=2) as recorder:
+    ...     for alpha, sigma in ((0.1, 0.99), (0.9, 0.44)):
+    ...         recorder.step(
+    ...             sample=x, model_output=x, alpha=alpha, sigma=sigma, prediction_type="epsilon"
+    ...         )
+    ...     recorder.end(x)
     """
 
     def __init__(

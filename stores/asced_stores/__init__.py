@@ -2,9 +2,6 @@
 
 The ground floor: it imports none of the other packages, and no torch. Names are loaded when they
 are used.
-
->>> store = TrajectoryStore.create("runs.zarr", spec, runs=512, batch_size=64)  # doctest: +SKIP
->>> dataset = open_runs("runs.zarr")  # doctest: +SKIP
 """
 
 from __future__ import annotations

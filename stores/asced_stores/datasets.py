@@ -51,6 +51,15 @@ def open_runs(
     ------
     StoreError
         If there is no store, or it is damaged.
+
+    Examples
+    --------
+    >>> from asced_stores import open_runs
+    >>> ds = open_runs("runs.zarr")
+    >>> ds["eps"].dims
+    ('run', 'step', 'channel', 'y', 'x')
+    >>> open_runs("runs.zarr", select=[3, 5])["run"].values.tolist()
+    [3, 5]
     """
     import xarray
 

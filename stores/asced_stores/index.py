@@ -29,6 +29,13 @@ class RunIndex:
     columns : mapping of str to ndarray, shape (run,)
         ``run``, ``seed``, ``prompt``, ``label``, ``guidance_scale``, ``rank``, ``batch``,
         ``status``, ``slot`` (place within the batch) and the store's own numbers by run.
+
+    Examples
+    --------
+    >>> from asced_stores import RunReader
+    >>> index = RunReader("runs.zarr").index
+    >>> len(index), index["seed"][:3].tolist()
+    (48, [0, 1, 2])
     """
 
     columns: Mapping[str, NDArray[Any]]

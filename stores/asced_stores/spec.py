@@ -66,6 +66,12 @@ class VariableSpec:
         Their lengths.
     dtype : str
         A NumPy name: bool, int8 ... uint64, float16, float32, float64.
+
+    Examples
+    --------
+    >>> from asced_stores import VariableSpec
+    >>> VariableSpec("error", ("y", "x"), (8, 8), "float32").nbytes  # of a run
+    256
     """
 
     name: str
@@ -144,6 +150,13 @@ class TrajectorySpec:
     ------
     InputError
         If the parts do not fit together.
+
+    Examples
+    --------
+    >>> from asced_stores import TrajectorySpec
+    >>> spec = TrajectorySpec((1, 8, 8), timestep=[999, 500], alpha=[0.1, 0.7], sigma=[0.99, 0.71])
+    >>> spec.steps, [variable.name for variable in spec.variables][:2]
+    (2, ['eps', 'x0'])
     """
 
     sample_shape: tuple[int, ...]

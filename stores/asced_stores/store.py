@@ -59,6 +59,23 @@ class TrajectoryStore:
         Runs in a batch.
     planned_runs : int or None
         How many runs there shall be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_stores import TrajectorySpec, TrajectoryStore
+    >>> spec = TrajectorySpec(
+    ...     (1, 8, 8), timestep=[999, 500], alpha=[0.1, 0.7], sigma=[0.99, 0.71], fields=("eps",)
+    ... )
+    >>> store = TrajectoryStore.create("own.zarr", spec, runs=4, batch_size=4)
+    >>> with store.writer() as writer:
+    ...     for batch in writer.pending_batches():
+    ...         eps = np.zeros((4, 2, 1, 8, 8), np.float16)
+    ...         marker = writer.write_batch(batch, {"eps": eps}, scalars={"seed": [0, 1, 2, 3]})
+    >>> store.verify().ok
+    True
+    >>> TrajectoryStore.open("own.zarr").seal().committed_batches()
+    [0]
     """
 
     def __init__(self, place: Place, metadata: Mapping[str, Any]) -> None:

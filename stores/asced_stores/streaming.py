@@ -36,6 +36,16 @@ class RunReader:
     ------
     InputError
         If the store has no such variable.
+
+    Examples
+    --------
+    >>> from asced_stores import RunReader
+    >>> reader = RunReader("runs.zarr", variables=("eps",))
+    >>> for batch, runs, arrays in reader.batches():
+    ...     print(batch, runs[0], arrays["eps"].shape)
+    0 0 (16, 12, 1, 32, 32)
+    1 16 (16, 12, 1, 32, 32)
+    2 32 (16, 12, 1, 32, 32)
     """
 
     def __init__(
