@@ -32,7 +32,17 @@ _SOURCES = {
     "step_statistics": "asced_analysis.statistics",
 }
 _SUBPACKAGES = frozenset(
-    {"calibration", "correction", "detection", "evaluation", "plots", "realism", "replay", "report"}
+    {
+        "calibration",
+        "correction",
+        "detection",
+        "evaluation",
+        "plots",
+        "realism",
+        "replay",
+        "report",
+        "viewer",
+    }
 )
 
 __all__ = [

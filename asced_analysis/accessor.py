@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from asced_analysis.phases import Phases
+    from asced_analysis.viewer.widget import Explorer
 
 __all__ = ["ScoreAccessor", "open_runs"]
 
@@ -98,3 +99,9 @@ class ScoreAccessor:
         from asced_analysis.features import run_features
 
         return run_features(self._ds, **options)
+
+    def explore(self, **options: Any) -> Explorer:
+        """Look at the runs in a notebook; see `asced_analysis.viewer.explore`."""
+        from asced_analysis.viewer import explore
+
+        return explore(self._ds, **options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.detection.streaming import Detector, make_detector
+from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,18 +39,7 @@ def detect(runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False) 
     """
     import xarray as xr
 
-    from asced_analysis.thresholds import fingerprint_of
-
-    numbers = {name: runs[name].values.tolist() for name in ("alpha", "sigma", "log_snr")}
-    level = thresholds.levels.level
-    if not override:
-        variable = runs["x0"] if "x0" in runs else runs["eps"]
-        sizes = dict(zip(variable.dims, variable.shape, strict=True))
-        shape = [sizes[d] for d in ("frame", "channel", "y", "x") if d in sizes]
-        here = {**fingerprint_of(runs.attrs, shape), "steps": int(runs.sizes["step"])}
-        thresholds.check_fingerprint(here)
-        level = thresholds.level_for(here["scheduler_class"], here["steps"])
-    detector = make_detector(thresholds, **numbers, level=level)
+    detector = bind(runs, thresholds, override=override)
     window = slice(detector.first_step, detector.last_step + 1)
     names = detector.needs()
     inputs = [runs[name].isel(step=window) for name in names]
@@ -66,8 +55,57 @@ def detect(runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False) 
         output_dtypes=[bool, np.float64, bool],
     )
     found = xr.Dataset({"mask": mask, "score": score, "flagged": flagged})
-    found.attrs["level"] = level
+    found.attrs["level"] = detector.level
     return found
+
+
+def bind(runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False) -> Detector:
+    """The detector of these runs' sampler, if the thresholds belong to it.
+
+    Parameters
+    ----------
+    runs, thresholds, override
+        As in `detect`.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        Where the thresholds were calibrated on something else.
+    """
+    from asced_analysis.thresholds import fingerprint_of
+
+    numbers = {name: runs[name].values.tolist() for name in ("alpha", "sigma", "log_snr")}
+    level = thresholds.levels.level
+    if not override:
+        variable = runs["x0"] if "x0" in runs else runs["eps"]
+        sizes = dict(zip(variable.dims, variable.shape, strict=True))
+        shape = [sizes[d] for d in ("frame", "channel", "y", "x") if d in sizes]
+        here = {**fingerprint_of(runs.attrs, shape), "steps": int(runs.sizes["step"])}
+        thresholds.check_fingerprint(here)
+        level = thresholds.level_for(here["scheduler_class"], here["steps"])
+    return make_detector(thresholds, **numbers, level=level)
+
+
+def watch(detector: Detector, inputs: dict[str, npt.NDArray[Any]]) -> DetectorState:
+    """Feed the window's steps of some runs to a detector.
+
+    Parameters
+    ----------
+    detector : Detector
+    inputs : dict of str to array, shape (run, step, channel, y, x)
+        What the detector needs, from its first step to its last; a video's frames are runs.
+
+    Returns
+    -------
+    DetectorState
+        From which masks at any level follow without reading again.
+    """
+    first = next(iter(inputs.values()))
+    state = detector.start((first.shape[0], *first.shape[2:]))
+    for offset in range(first.shape[1]):
+        given = {name: array[:, offset] for name, array in inputs.items()}
+        state = detector.update(state, detector.first_step + offset, **given)
+    return state
 
 
 def _detect_block(
@@ -82,11 +120,7 @@ def _detect_block(
         else array
         for array in arrays
     ]
-    state = detector.start((flat[0].shape[0], *flat[0].shape[2:]))
-    for offset in range(flat[0].shape[1]):
-        given = {name: array[:, offset] for name, array in zip(names, flat, strict=True)}
-        state = detector.update(state, detector.first_step + offset, **given)
-    found = detector.result(state)
+    found = detector.result(watch(detector, dict(zip(names, flat, strict=True))))
     mask: npt.NDArray[Any] = np.asarray(found.mask)
     score: npt.NDArray[Any] = np.asarray(found.score)
     flagged: npt.NDArray[Any] = np.asarray(found.flagged)

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asced_analysis.plots.curves import against_population as against_population
     from asced_analysis.plots.curves import dynamics_curves as dynamics_curves
     from asced_analysis.plots.curves import phase_curve as phase_curve
     from asced_analysis.plots.curves import quantile_heatmap as quantile_heatmap
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from asced_analysis.plots.style import save_figure as save_figure
 
 _HOMES = {
+    "against_population": "curves",
     "comparison": "results",
     "dynamics_curves": "curves",
     "effects": "judgements",
@@ -45,6 +47,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "against_population",
     "comparison",
     "dynamics_curves",
     "effects",

@@ -96,6 +96,41 @@ def dynamics_curves(
     return ax
 
 
+def against_population(
+    statistics: xr.Dataset,
+    curve: pd.DataFrame,
+    phases: Phases | None = None,
+    *,
+    name: str = "region",
+    ax: Axes | None = None,
+) -> Axes:
+    """Dynamics of one pixel or region against the bands of all pixels of all runs.
+
+    Parameters
+    ----------
+    statistics : xarray.Dataset
+        Result of `step_statistics` of the dynamics, without groups.
+    curve : pandas.DataFrame
+        Columns ``step`` and ``dynamics``: the mean of ``|D_k|`` over the region.
+    phases : Phases, optional
+        Shown as shading.
+    name : str, optional
+        What the curve is called in the legend.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    with style.look():
+        ax = dynamics_curves(statistics, phases, ax=ax)
+        ax.plot(curve["step"], curve["dynamics"], color=style.VERMILION, marker="o", ms=4, lw=2)
+        ax.lines[-1].set_label(name)
+        ax.legend(loc="best", fontsize="small")
+    return ax
+
+
 def quantile_heatmap(statistics: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """Heat map step x quantile, on a logarithmic colour scale.
 

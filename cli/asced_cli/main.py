@@ -25,6 +25,7 @@ COMMANDS = {
     "tune": "Choose step and strength of the correction on counterfactuals.",
     "evaluate": "Judge a replay: realism, distances, harm, controls.",
     "report": "Write one self-contained HTML page about runs, thresholds and replay.",
+    "view": "Look at runs in a browser: gallery, steps, thresholds, masks by hand.",
     "export": "Export thresholds for other deployments.",
     "demo": "Run the whole path on the embedded model.",
     "doctor": "Check versions, devices, disk and whether a pipeline can be recorded.",

@@ -1,0 +1,226 @@
+"""What is shown of the runs, read when it is shown and kept while there is room."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from asced_analysis.viewer import pictures
+from asced_stores.errors import InputError
+
+ROOM = 256 * 2**20
+"""Bytes of trajectories that are kept."""
+
+WHOLE_RUN = 8 * 2**20
+"""A run up to this size is read at once, a larger one by the steps that are shown."""
+
+ANSWER = 2**20
+"""Size of the pictures that are sent at once, if a step is not larger."""
+
+
+class Kept:
+    """The latest results of slow calls, up to a number of bytes."""
+
+    def __init__(self, room: int) -> None:
+        self._room, self._used = room, 0
+        self._found: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], tuple[Any, int]]) -> Any:
+        """A kept result, or a new one with its size."""
+        with self._lock:
+            if key in self._found:
+                self._found.move_to_end(key)
+                return self._found[key][0]
+        made, size = make()
+        with self._lock:
+            if key not in self._found:
+                self._found[key] = (made, size)
+                self._used += size
+            while self._used > self._room and len(self._found) > 1:
+                _, (_, freed) = self._found.popitem(last=False)
+                self._used -= freed
+        return made
+
+
+class Trajectories:
+    """Runs by their position (row) in the dataset.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+
+    Raises
+    ------
+    InputError
+        Where there is no run, or neither eps nor x0 by step.
+    """
+
+    def __init__(self, ds: xr.Dataset) -> None:
+        self.ds = ds
+        self.fields = [name for name in ("eps", "x0") if name in ds]
+        if "step" not in ds.dims or not self.fields:
+            raise InputError(
+                "these runs hold neither eps nor x0 by step, so there is nothing to step through; "
+                "record them with `asced record`"
+            )
+        if not ds.sizes.get("run"):
+            raise InputError("the store holds no complete run; record some with `asced record`")
+        self.runs = np.asarray(ds["run"].values, np.int64)
+        sizes = ds[self.fields[0]].sizes
+        self.steps, self.channels = int(sizes["step"]), int(sizes["channel"])
+        self.height, self.width = int(sizes["y"]), int(sizes["x"])
+        self.frames = int(sizes.get("frame", 1))
+        self._kept = Kept(ROOM)
+        self._small = Kept(ROOM // 8)
+
+    @cached_property
+    def run_bytes(self) -> int:
+        """Size of one run's trajectory."""
+        return sum(self.ds[name].nbytes for name in self.fields) // len(self.runs)
+
+    @property
+    def latent(self) -> bool:
+        """Whether samples are no pictures by themselves."""
+        return self.channels not in (1, 3)
+
+    @cached_property
+    def steps_at_once(self) -> int:
+        """Number of steps whose pictures are sent together."""
+        colours = 1 if self.channels == 1 else 3
+        step = (2 * colours + 2) * self.height * self.width
+        return max(1, min(self.steps, ANSWER // step))
+
+    def part(self, row: int, first: int, stop: int, frame: int = 0) -> xr.Dataset:
+        """Some steps of a run in memory, with the step before where there is one.
+
+        Parameters
+        ----------
+        row : int
+            Position of the run.
+        first, stop : int
+            Steps.
+        frame : int
+
+        Returns
+        -------
+        xarray.Dataset
+            One run, dims (run, step, channel, y, x); ``attrs["first"]`` says where it begins.
+        """
+        begin = max(0, first - 1)
+        if self.run_bytes <= WHOLE_RUN:
+            whole = self._read(row, 0, self.steps)
+            one = whole.isel(step=slice(begin, stop))
+        else:
+            one = self._read(row, begin, stop)
+        if "frame" in one.dims:
+            one = one.isel(frame=frame)
+        return one.assign_attrs(first=begin)
+
+    def whole(self, row: int, frame: int = 0) -> xr.Dataset:
+        """All steps of a run."""
+        return self.part(row, 0, self.steps, frame)
+
+    def _read(self, row: int, first: int, stop: int) -> xr.Dataset:
+        def make() -> tuple[xr.Dataset, int]:
+            part = self.ds[self.fields].isel(run=[row], step=slice(first, stop))
+            loaded = part.compute(scheduler="synchronous")
+            return loaded, loaded.nbytes
+
+        found: xr.Dataset = self._kept.get((row, first, stop), make)
+        return found
+
+    def projection(self, row: int, frame: int = 0) -> pictures.Projection | None:
+        """How a latent becomes colours; None where samples are pictures."""
+        if not self.latent:
+            return None
+
+        def make() -> tuple[pictures.Projection, int]:
+            name = "x0" if "x0" in self.fields else "eps"
+            last = self.part(row, self.steps - 1, self.steps, frame)[name]
+            return pictures.false_colours(last.values[0, -1]), 4096
+
+        found: pictures.Projection = self._small.get(("projection", row, frame), make)
+        return found
+
+    def image(self, row: int) -> pictures.Bytes:
+        """The picture that a person looks at, uint8, shape (row, column, colour)."""
+        return self._images([row])[0]
+
+    def thumbnails(self, rows: list[int], side: int) -> list[pictures.Bytes]:
+        """Small pictures of some runs; only those that are not kept are read."""
+        small: dict[int, pictures.Bytes] = {}
+        missing: list[int] = []
+        for row in rows:
+            try:
+                small[row] = self._small.get(("thumbnail", row, side), _absent)
+            except KeyError:
+                missing.append(row)
+        for row, image in zip(missing, self._images(missing), strict=True):
+            made = pictures.thumbnail(image, side)
+            small[row] = self._small.get(("thumbnail", row, side), partial(_sized, made))
+        return [small[row] for row in rows]
+
+    @staticmethod
+    def large(image: pictures.Bytes, side: int) -> pictures.Bytes:
+        """A picture at its own size, up to a limit."""
+        return pictures.thumbnail(image, side)
+
+    def _images(self, rows: list[int]) -> list[pictures.Bytes]:
+        """Recorded pictures, else the final samples as pictures."""
+        if not rows:
+            return []
+        if "image" not in self.ds:
+            return [self._final(row) for row in rows]
+        images = self.ds["image"].data
+        if self.ds["image"].chunks is None:
+            return [np.asarray(images[row]) for row in rows]
+        import dask
+
+        # one slice a batch: a list of runs would read all of every batch
+        batches = np.searchsorted(np.cumsum(images.chunks[0]), rows, side="right")
+        spans = {
+            int(batch): (int(own.min()), int(own.max()) + 1)
+            for batch in np.unique(batches)
+            for own in [np.asarray(rows)[batches == batch]]
+        }
+        parts = dask.compute(*(images[a:b] for a, b in spans.values()), scheduler="threads")
+        found = dict(zip(spans, parts, strict=True))
+        return [
+            found[int(batch)][row - spans[int(batch)][0]]
+            for row, batch in zip(rows, batches, strict=True)
+        ]
+
+    def _final(self, row: int) -> pictures.Bytes:
+        """A picture out of the final sample, or the last predicted x0 (first frame)."""
+        if "sample" in self.ds:
+            values = np.asarray(self.ds["sample"].isel(run=row).values)
+        else:
+            name = "x0" if "x0" in self.fields else "eps"
+            values = np.asarray(self.ds[name].isel(run=row, step=-1).values)
+        values = values[0] if values.ndim == 4 else values
+        return picture(values, pictures.false_colours(values) if self.latent else None)
+
+
+def picture(values: npt.NDArray[Any], projection: pictures.Projection | None) -> pictures.Bytes:
+    """A sample (channel, y, x) as a uint8 picture (y, x, colour)."""
+    reach = 1.0
+    if projection is not None:
+        values, reach = projection.colours(values), projection.reach
+    return pictures.eight_bit(pictures.pixels_of(values), -reach, reach)
+
+
+def _sized(array: pictures.Bytes) -> tuple[pictures.Bytes, int]:
+    return array, array.nbytes
+
+
+def _absent() -> tuple[Any, int]:
+    raise KeyError

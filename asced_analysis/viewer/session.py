@@ -1,0 +1,387 @@
+"""The page's questions and their answers, for the server and the notebook alike."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+from collections.abc import Callable, Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asced_analysis.viewer import frames
+from asced_analysis.viewer.answers import Answer
+from asced_analysis.viewer.background import Background
+from asced_analysis.viewer.exporting import Exporter
+from asced_analysis.viewer.labelling import HandLabels
+from asced_analysis.viewer.population import Population
+from asced_analysis.viewer.reading import Trajectories
+from asced_analysis.viewer.suspects import Suspects
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from asced_analysis.thresholds import Thresholds
+
+THUMBNAIL, LARGEST = 96, 768
+MOST_ON_A_PAGE = 200
+DETAILS = ("seed", "label", "prompt", "guidance_scale")
+PAGE_SIZE = 48
+
+
+class Session:
+    """Runs under the eyes of one or more people; answers questions by name.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+    name : str
+        What they are called on the page.
+    thresholds : Thresholds, optional
+        Score runs and draw their masks.
+    twins : xarray.Dataset, optional
+        A replay's runs, with ``mask``, ``flagged`` and ``score``.
+    override : bool
+        Use thresholds that were calibrated on something else.
+    keep_scores : bool
+        Keep scores beside the store for the next time.
+    """
+
+    def __init__(
+        self,
+        ds: xr.Dataset,
+        *,
+        name: str = "runs",
+        thresholds: Thresholds | None = None,
+        twins: xr.Dataset | None = None,
+        override: bool = False,
+        keep_scores: bool = True,
+    ) -> None:
+        self.ds, self.name, self.twins = ds, name, twins
+        self.runs = Trajectories(ds)
+        self.background = Background()
+        self.hand = HandLabels()
+        self.population = Population(ds)
+        self.suspects = Suspects(self.runs, thresholds, twins, override=override)
+        self._twin_row = (
+            {} if twins is None else {int(run): i for i, run in enumerate(twins["run"].values)}
+        )
+        self.signals = frames.signals_of(self.runs)
+        self._counted: set[str] = set()
+        self._files = Exporter(self)
+        self._questions: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
+            "about": self._about,
+            "table": self._table,
+            "scores": self._scores,
+            "gallery": self._gallery,
+            "find": self._find,
+            "run": self._run,
+            "frames": self._frames,
+            "mask": self._mask,
+            "rate": self._rate,
+            "curve": self._curve,
+            "bands": self._bands,
+            "label": self._label,
+            "edit": self._edit,
+            "export": self._export,
+        }
+        self._count(self.signals[0])
+        self.background.add("phases", self.population.find_phases(), rank=1)
+        self.background.add("scores", self.suspects.score(keep=keep_scores), rank=2)
+
+    def answer(self, question: str, given: Mapping[str, Any]) -> Answer:
+        """Answer a question of the page.
+
+        Parameters
+        ----------
+        question : str
+            Its name.
+        given : mapping
+            Plain JSON values.
+
+        Raises
+        ------
+        InputError
+            Where there is no such question, or what was given makes no sense.
+        """
+        if question not in self._questions:
+            raise InputError(f"no question {question!r}")
+        with self.background.answering():
+            try:
+                return self._questions[question](given)
+            except (KeyError, TypeError, ValueError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(f"{question}: {given!r} makes no sense ({error})") from error
+
+    def close(self) -> None:
+        """End the work behind the page."""
+        self.background.close()
+
+    def _about(self, _given: Mapping[str, Any]) -> Answer:
+        return Answer(
+            {
+                "name": self.name,
+                "pipeline": str(self.ds.attrs.get("pipeline", "")),
+                "scheduler": str(self.ds.attrs.get("scheduler_class", "")),
+                "runs": len(self.runs.runs),
+                "steps": self.runs.steps,
+                "channels": self.runs.channels,
+                "height": self.runs.height,
+                "width": self.runs.width,
+                "frames": self.runs.frames,
+                "latent": self.runs.latent,
+                "steps_at_once": self.runs.steps_at_once,
+                "kinds": frames.kinds_of(self.runs),
+                "signals": self.signals,
+                "page_size": PAGE_SIZE,
+                "replay": self.twins is not None,
+                "thresholds": self.suspects.promise(),
+                "source": self.suspects.scores.source,
+                "masks": self.suspects.has_masks,
+            }
+        )
+
+    def _table(self, _given: Mapping[str, Any]) -> Answer:
+        count = len(self.runs.runs)
+        columns: dict[str, npt.NDArray[Any]] = {"run": self.runs.runs.astype(np.float64)}
+        for name in ("seed", "label"):
+            known = name in self.ds.coords and self.ds[name].dtype.kind in "iuf"
+            values = self.ds[name].values if known else np.full(count, np.nan)
+            columns[name] = np.asarray(values, np.float64)
+        if self.twins is not None:
+            columns["change"] = self._of_twins("difference")
+        return Answer({}, columns)
+
+    def _of_twins(self, name: str) -> npt.NDArray[np.float64]:
+        """A number by run of the replay, NaN where a run has no twin."""
+        found = np.full(len(self.runs.runs), np.nan)
+        if self.twins is None or name not in self.twins:
+            return found
+        values = np.asarray(self.twins[name].values, np.float64)
+        for row, run in enumerate(self.runs.runs):
+            if (place := self._twin_row.get(int(run))) is not None:
+                found[row] = values[place]
+        return found
+
+    def _scores(self, given: Mapping[str, Any]) -> Answer:
+        scores = self.suspects.scores
+        progress = {
+            "done": scores.done,
+            "of": scores.values.size,
+            "pending": self.background.pending(),
+            "errors": list(self.background.errors.values()),
+            "phases": self.population.boundaries(),
+            "level": self.suspects.level(),
+        }
+        if int(given.get("done", -1)) == scores.done:
+            return Answer(progress)
+        return Answer(progress, {"score": scores.values.copy()})
+
+    def _gallery(self, given: Mapping[str, Any]) -> Answer:
+        rows = [self.row(row) for row in given["rows"][:MOST_ON_A_PAGE]]
+        small = self.runs.thumbnails(rows, THUMBNAIL)
+        return Answer(
+            {"rows": rows}, {str(row): image for row, image in zip(rows, small, strict=True)}
+        )
+
+    def _find(self, given: Mapping[str, Any]) -> Answer:
+        """Rows whose prompt holds a text."""
+        text = str(given["text"]).casefold()
+        prompts: Any = self.ds["prompt"].values if "prompt" in self.ds.coords else []
+        rows = [row for row, prompt in enumerate(prompts) if text in str(prompt).casefold()]
+        return Answer({}, {"rows": np.asarray(rows, np.int32)})
+
+    def _run(self, given: Mapping[str, Any]) -> Answer:
+        row = self.row(given["row"])
+        run = int(self.runs.runs[row])
+        details = [
+            (name.replace("_", " "), str(self.ds[name].values[row]))
+            for name in DETAILS
+            if name in self.ds.coords and str(self.ds[name].values[row]) not in ("", "nan", "-1")
+        ]
+        reasons = self.suspects.scores.reasons
+        if row < len(reasons):
+            details.append(("most unusual", reasons[row]))
+        arrays = {"image": self.runs.large(self.runs.image(row), LARGEST)}
+        place = self._twin_row.get(run)
+        if self.twins is not None and place is not None:
+            twin = self.twins.isel(run=place)
+            if "image" in twin:
+                arrays["twin"] = self.runs.large(np.asarray(twin["image"].values), LARGEST)
+            if "mask" in twin:
+                arrays["twin_mask"] = np.asarray(twin["mask"].values).astype(np.uint8)
+            flagged = bool(twin["flagged"]) if "flagged" in twin else True
+            details.append(("replay", "corrected" if flagged else "not flagged, left alone"))
+        hand = self.hand.masks.get(run)
+        if hand is not None:
+            arrays["hand"] = hand.astype(np.uint8)
+        header = {"row": row, "run": run, "details": details, "label": self.hand.labels.get(run)}
+        return Answer(header, arrays)
+
+    def _frames(self, given: Mapping[str, Any]) -> Answer:
+        row, frame = self.row(given["row"]), self._frame(given)
+        first = min(max(0, int(given["first"])), self.runs.steps - 1)
+        stop = min(self.runs.steps, first + self.runs.steps_at_once)
+        found = frames.strips(self.runs, row, first, stop, signal=str(given["signal"]), frame=frame)
+        header = {
+            "row": row,
+            "first": first,
+            "stop": stop,
+            "scales": {s.kind: {"scale": s.scale, "low": s.low, "high": s.high} for s in found},
+        }
+        return Answer(header, {strip.kind: np.stack(strip.images) for strip in found})
+
+    def _mask(self, given: Mapping[str, Any]) -> Answer:
+        row, level = self.row(given["row"]), float(given["level"])
+        mask = self.suspects.mask(row, level, self._frame(given))
+        if mask is None:
+            return Answer({"row": row})
+        share = float(mask.mean())
+        return Answer({"row": row, "share": share}, {"mask": mask.astype(np.uint8)})
+
+    def _rate(self, given: Mapping[str, Any]) -> Answer:
+        return Answer(self.suspects.rates(float(given["level"]), self.hand.labels))
+
+    def _curve(self, given: Mapping[str, Any]) -> Answer:
+        steps, values = self.region_curve(given)
+        return Answer({"step": steps, "value": values})
+
+    def region_curve(self, given: Mapping[str, Any]) -> tuple[list[int], list[float]]:
+        """Dynamics of the region that was clicked or drawn."""
+        return frames.curve(
+            self.runs,
+            self.row(given["row"]),
+            self.picked(given["region"]),
+            signal=str(given["signal"]),
+            frame=self._frame(given),
+        )
+
+    def _bands(self, given: Mapping[str, Any]) -> Answer:
+        signal = str(given["signal"])
+        if signal not in self.signals:
+            raise InputError(f"no signal {signal!r}; choose one of {', '.join(self.signals)}")
+        self._count(signal)
+        known = {"bands": self.population.bands(signal), "phases": self.population.boundaries()}
+        return Answer({**known, "pending": f"bands {signal}" in self.background.pending()})
+
+    def _count(self, signal: str) -> None:
+        """Count the population's dynamics of a signal, once."""
+        if signal not in self._counted:
+            self._counted.add(signal)
+            bands = self.population.grow_bands(signal)
+            self.background.add(f"first {signal}", itertools.islice(bands, 1), rank=0)
+            self.background.add(f"bands {signal}", bands, rank=3)
+
+    def _label(self, given: Mapping[str, Any]) -> Answer:
+        run, broken = int(self.runs.runs[self.row(given["row"])]), given["broken"]
+        self.hand.label(run, None if broken is None else bool(broken))
+        return self._labelled()
+
+    def _edit(self, given: Mapping[str, Any]) -> Answer:
+        run = int(self.runs.runs[self.row(given["row"])])
+        self.hand.edit(run, None if given["mask"] is None else self.picked(given["mask"]))
+        return self._labelled()
+
+    def _labelled(self) -> Answer:
+        return Answer(
+            {
+                "labels": {str(run): broken for run, broken in self.hand.labels.items()},
+                "masks": sorted(self.hand.masks),
+            }
+        )
+
+    def _export(self, given: Mapping[str, Any]) -> Answer:
+        return self._files.answer(given)
+
+    def row(self, given: Any) -> int:
+        """The position of a run."""
+        row = int(given)
+        if not 0 <= row < len(self.runs.runs):
+            raise InputError(f"no run at position {row}; there are {len(self.runs.runs)}")
+        return row
+
+    def _frame(self, given: Mapping[str, Any]) -> int:
+        """The frame of a video, 0 for images."""
+        frame = int(given.get("frame", 0))
+        if not 0 <= frame < self.runs.frames:
+            raise InputError(f"no frame {frame}; there are {self.runs.frames}")
+        return frame
+
+    def picked(self, given: Any) -> npt.NDArray[np.bool_]:
+        """A mask as the page sends it: one byte a pixel, base64."""
+        try:
+            content = base64.b64decode(str(given), validate=True)
+        except binascii.Error as error:
+            raise InputError(f"a mask that is no base64: {error}") from error
+        flat = np.frombuffer(content, np.uint8)
+        if flat.size != self.runs.height * self.runs.width:
+            raise InputError(
+                f"a mask of {flat.size} pixels; expected {self.runs.height} x {self.runs.width}"
+            )
+        return flat.reshape(self.runs.height, self.runs.width) > 0
+
+
+def open_session(
+    runs: str | PathLike[str] | xr.Dataset,
+    *,
+    thresholds: Thresholds | str | PathLike[str] | None = None,
+    replay: str | PathLike[str] | xr.Dataset | None = None,
+    override: bool = False,
+    keep_scores: bool = True,
+) -> Session:
+    """Open runs, thresholds and a replay for looking, if they belong together.
+
+    Parameters
+    ----------
+    runs : path or xarray.Dataset
+        A store, or runs as `open_runs` returns them.
+    thresholds : Thresholds or path, optional
+    replay : path or xarray.Dataset, optional
+        What `replay` made of these runs.
+    override : bool
+        Use thresholds that were calibrated on something else.
+    keep_scores : bool
+        Keep scores beside the store for the next time.
+
+    Raises
+    ------
+    InputError
+        Where they do not belong together, or there is no run.
+    """
+    import xarray as xr
+
+    from asced_analysis.thresholds import Thresholds
+    from asced_stores import open_runs
+
+    ds = runs if isinstance(runs, xr.Dataset) else open_runs(runs)
+    source = str(ds.encoding.get("source", ""))
+    if isinstance(thresholds, (str, PathLike)):
+        thresholds = Thresholds.load(thresholds)
+    if replay is not None and not isinstance(replay, xr.Dataset):
+        replay = _twins(source, fspath(replay))
+    return Session(
+        ds,
+        name=Path(source).name or "runs",
+        thresholds=thresholds,
+        twins=replay,
+        override=override,
+        keep_scores=keep_scores,
+    )
+
+
+def _twins(source: str, replay: str) -> xr.Dataset:
+    """A replay, if it is one of this recording."""
+    from asced_analysis.evaluation.belonging import replayed_runs
+    from asced_analysis.replay.recording import Recording
+    from asced_stores import TrajectoryStore
+
+    if not source:
+        raise InputError("these runs come from no store: give the replay as a dataset as well")
+    return replayed_runs(Recording(source), TrajectoryStore.open(replay))

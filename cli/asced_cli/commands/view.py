@@ -1,0 +1,88 @@
+"""``asced view``: look at runs in a browser."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import webbrowser
+
+import click
+
+from asced_cli.options import emit, endpoint_option, json_option
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  asced view runs.zarr
+  asced view runs.zarr --thresholds thresholds.json --replay corrected.zarr
+  ssh -L 8717:127.0.0.1:8717 cluster   (then open the printed address here)"""
+)
+@click.argument("store")
+@click.option("--thresholds", metavar="FILE", help="Of `asced calibrate`: scores, masks, levels.")
+@click.option("--replay", metavar="STORE", help="Of `asced replay`: corrected twins.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Any other is reached over the network: unencrypted, by token.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8717,
+    show_default=True,
+    help="0 for any free one.",
+)
+@click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
+@click.option("--no-cache", is_flag=True, help="Keep no scores beside the store.")
+@click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
+@endpoint_option
+@json_option
+def command(
+    store: str,
+    thresholds: str | None,
+    replay: str | None,
+    host: str,
+    port: int,
+    open_browser: bool,
+    no_cache: bool,
+    override: bool,
+    endpoint: str | None,
+    as_json: bool,
+) -> None:
+    """Serve a page to look at the runs of STORE, until Ctrl-C.
+
+    A gallery to sort, one run step by step, a slider for the threshold, masks and labels by hand,
+    and exports. The page needs no network beyond this machine.
+    """
+    from asced_analysis.accessor import open_runs
+    from asced_analysis.viewer.server import ViewerServer
+    from asced_analysis.viewer.session import open_session
+
+    runs = open_runs(store, storage_options={"endpoint": endpoint} if endpoint else None)
+    session = open_session(
+        runs,
+        thresholds=thresholds,
+        replay=replay,
+        override=override,
+        keep_scores=not no_cache,
+    )
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with ViewerServer(session, host=host, port=port) as server:
+        emit(
+            {"url": server.url, "port": server.port, "runs": int(runs.sizes["run"])},
+            as_json=as_json,
+            table=[
+                ("runs", f"{runs.sizes['run']:,} of {store}"),
+                ("open", server.url),
+                ("stop", "Ctrl-C"),
+            ],
+        )
+        sys.stdout.flush()
+        if open_browser:
+            webbrowser.open(server.url)
+        stopped.wait()

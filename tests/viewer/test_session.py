@@ -1,0 +1,357 @@
+"""What the page is told is what the package says elsewhere, for every kind of run."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import asced_stores.datasets
+from asced_analysis import Thresholds, fields, run_features, step_statistics
+from asced_analysis.detection.apply import detect
+from asced_analysis.detection.external import read_labels, read_masks
+from asced_analysis.outliers import rank_runs
+from asced_analysis.viewer import Session, open_session
+from asced_analysis.viewer.frames import strips
+from asced_stores.copying import parse_runs
+from asced_stores.errors import AscedError, InputError
+
+RUNS, STEPS, SIDE = 96, 25, 16  # of the store that is looked at
+
+
+def packed(mask: Any) -> str:
+    return base64.b64encode(np.asarray(mask, np.uint8).tobytes()).decode()
+
+
+def saved(answer: Any) -> bytes:
+    content: bytes = answer.arrays["content"].tobytes()
+    return content
+
+
+@pytest.fixture
+def session(runs: xr.Dataset, thresholds: Thresholds, twins: xr.Dataset) -> Iterator[Session]:
+    opened = open_session(runs, thresholds=thresholds, replay=twins, keep_scores=False)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def plain(runs: xr.Dataset) -> Iterator[Session]:
+    opened = open_session(runs, keep_scores=False)
+    yield opened
+    opened.close()
+
+
+def test_pictures_of_a_step_are_the_fields(session: Session, runs: xr.Dataset) -> None:
+    row, step = 7, 5
+    found = {s.kind: s for s in strips(session.runs, row, 4, 7, signal="innovation")}
+    assert list(found) == ["sample", "predicted_x0", "weighted_score", "dynamics"]
+    one = runs.isel(run=[row]).load()
+    expected = {
+        "sample": fields.sample(one).sel(step=step),
+        "predicted_x0": one["x0"].sel(step=step),
+        "weighted_score": fields.signal(one).sel(step=step),
+        "dynamics": abs(fields.dynamics(one, "innovation")).sel(step=step),
+    }
+    for kind, field in expected.items():
+        strip = found[kind]
+        low, high = strip.low[1], strip.high[1]
+        assert low is not None
+        assert high is not None
+        shown = low + strip.images[1][..., 0] / 255 * (high - low)
+        values = np.clip(field.values.squeeze().astype(float), low, high)
+        assert np.abs(shown - values).max() <= 0.51 * (high - low) / 255, kind
+
+
+def test_the_first_step_has_no_dynamics(session: Session) -> None:
+    answer = session.answer("frames", {"row": 0, "first": 0, "signal": "weighted_score"})
+    assert answer.header["scales"]["dynamics"]["low"][:2] == [None, 0.0]
+    assert answer.arrays["dynamics"].shape == (STEPS, SIDE, SIDE, 1)
+    json.loads(json.dumps(answer.described(), allow_nan=False))
+
+
+def test_scores_flags_and_masks_are_those_of_detect(
+    session: Session, runs: xr.Dataset, thresholds: Thresholds
+) -> None:
+    assert session.background.wait()
+    expected = detect(runs, thresholds).compute()
+    answer = session.answer("scores", {"done": -1})
+    np.testing.assert_array_equal(answer.arrays["score"], expected["score"].astype(np.float32))
+    level = answer.header["level"]
+    rates = session.answer("rate", {"level": level}).header
+    assert rates["all"]["flagged"] == int(expected["flagged"].sum()) > 0
+    row = int(np.argmax(expected["score"].values))
+    mask = session.answer("mask", {"row": row, "level": level}).arrays["mask"]
+    np.testing.assert_array_equal(mask, expected["mask"].values[row])
+    lower = session.answer("mask", {"row": row, "level": level - 1}).arrays["mask"]
+    assert lower.sum() > mask.sum() > 0
+    assert "score" not in session.answer("scores", {"done": RUNS}).arrays
+
+
+def test_without_thresholds_runs_are_ranked_by_their_features(
+    plain: Session, runs: xr.Dataset
+) -> None:
+    assert plain.background.wait()
+    table = rank_runs(run_features(runs))
+    score = plain.answer("scores", {"done": -1}).arrays["score"]
+    order = runs["run"].values[np.argsort(-score, kind="stable")]
+    np.testing.assert_array_equal(order[:10], table.index[:10])
+    reason = dict(plain.answer("run", {"row": int(order[0])}).header["details"])["most unusual"]
+    assert str(table["reason"].iloc[0]).replace("_", " ") in reason
+    assert plain.answer("about", {}).header["thresholds"] is None
+    assert not plain.answer("mask", {"row": 0, "level": 0}).arrays
+
+
+def test_bands_are_those_of_the_whole_population(plain: Session, runs: xr.Dataset) -> None:
+    plain.answer("bands", {"signal": "innovation"})
+    assert plain.background.wait()
+    for signal in ("weighted_score", "innovation"):
+        found = plain.answer("bands", {"signal": signal}).header
+        expected = step_statistics(runs, signal=signal)
+        assert found["bands"]["runs"] == RUNS
+        np.testing.assert_allclose(found["bands"]["median"], expected["median"])
+        np.testing.assert_allclose(found["bands"]["quantile"], expected["quantile"])
+    assert 0 < found["phases"]["mutation"] < found["phases"]["refinement"] < STEPS
+
+
+def test_a_region_is_followed_over_the_steps(session: Session, runs: xr.Dataset) -> None:
+    region = np.zeros((SIDE, SIDE), bool)
+    region[3:6, 2:9] = True
+    given = {"row": 11, "signal": "weighted_score", "region": packed(region)}
+    answer = session.answer("curve", given).header
+    change = abs(fields.dynamics(runs.isel(run=[11]), "weighted_score")).values[0, :, 0]
+    assert answer["step"] == list(range(1, STEPS))
+    np.testing.assert_allclose(answer["value"], change[:, region].mean(axis=1), rtol=1e-6)
+
+
+def test_rates_of_runs_labelled_by_hand(session: Session) -> None:
+    assert session.background.wait()
+    score = session.suspects.scores.values
+    order = np.argsort(-score)
+    for row in order[:4]:
+        session.answer("label", {"row": int(row), "broken": bool(row != order[0])})
+    session.answer("label", {"row": int(order[-1]), "broken": False})
+    rates = session.answer("rate", {"level": float(score[order[5]])}).header
+    assert rates["normal"] == {
+        "runs": 2,
+        "flagged": 1,
+        "rate": 0.5,
+        "interval": pytest.approx([0.0126, 0.9874], abs=1e-4),
+    }
+    assert (rates["broken"]["runs"], rates["broken"]["flagged"]) == (3, 3)
+
+
+def test_labels_and_masks_by_hand_are_read_by_calibration_and_replay(
+    session: Session, tmp_path: Any
+) -> None:
+    with pytest.raises(InputError, match="no run is labelled"):
+        session.answer("export", {"what": "labels"})
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[4:8, 5:9] = True
+    session.answer("edit", {"row": 20, "mask": packed(mask)})
+    told = session.answer("label", {"row": 3, "broken": False}).header
+    assert told == {"labels": {"20": True, "3": False}, "masks": [20]}
+    (tmp_path / "labels.csv").write_bytes(saved(session.answer("export", {"what": "labels"})))
+    assert read_labels(tmp_path / "labels.csv") == {3: False, 20: True}
+    (tmp_path / "masks.npz").write_bytes(saved(session.answer("export", {"what": "masks"})))
+    found = read_masks(tmp_path / "masks.npz")
+    assert list(found) == [20]
+    np.testing.assert_array_equal(found[20], mask)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    one = session.answer("export", {"what": "mask", "row": 20})
+    (folder / one.header["file"]).write_bytes(saved(one))
+    np.testing.assert_array_equal(read_masks(folder)[20], mask)
+    session.answer("edit", {"row": 20, "mask": None})
+    assert session.answer("label", {"row": 3, "broken": None}).header == {
+        "labels": {"20": True},
+        "masks": [],
+    }
+
+
+def test_the_selection_is_a_table_and_a_list_for_select(session: Session) -> None:
+    assert session.background.wait()
+    given = {"rows": [9, 1, 2, 3], "level": 0.0}
+    lines = saved(session.answer("export", {"what": "selection", **given})).decode().splitlines()
+    assert lines[0] == "run,seed,label,score,flagged,by_hand"
+    assert lines[1].startswith("9,509,0,")
+    assert "script" not in "".join(lines)
+    text = saved(session.answer("export", {"what": "numbers", **given})).decode()
+    assert parse_runs(text.strip()).tolist() == [1, 2, 3, 9]
+
+
+@pytest.mark.parametrize(
+    ("what", "form", "magic"),
+    [("film", "png", b"\x89PNG"), ("dynamics", "svg", b"<?xml"), ("twins", "pdf", b"%PDF")],
+)
+def test_figures_are_files_of_their_form(
+    session: Session, what: str, form: str, magic: bytes
+) -> None:
+    assert session.background.wait()
+    region = np.zeros((SIDE, SIDE), bool)
+    region[2:5, 2:5] = True
+    given = {"what": what, "form": form, "row": 3, "region": packed(region), "name": "here"}
+    answer = session.answer("export", {**given, "signal": "weighted_score"})
+    assert answer.header["file"] == f"runs-run3-{what}.{form}"
+    assert saved(answer).startswith(magic)
+
+
+def test_twins_come_with_mask_and_change(session: Session) -> None:
+    answer = session.answer("run", {"row": 3})
+    assert (answer.arrays["image"] != answer.arrays["twin"]).any()
+    assert answer.arrays["twin_mask"].sum() == SIDE**2 // 4
+    assert ("replay", "corrected") in answer.header["details"]
+    change = session.answer("table", {}).arrays["change"]
+    assert change[3] == 0.03
+    assert change[4] == 0
+
+
+def test_a_replay_alone_brings_its_scores(runs: xr.Dataset, twins: xr.Dataset) -> None:
+    session = Session(runs, twins=twins, keep_scores=False)
+    assert session.background.wait()
+    answer = session.answer("scores", {"done": -1})
+    np.testing.assert_allclose(answer.arrays["score"], np.linspace(0, 1, RUNS), rtol=1e-6)
+    session.close()
+
+
+def test_scores_are_kept_beside_the_store_and_taken_again(
+    runs: xr.Dataset, thresholds: Thresholds, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    store = tmp_path / "runs.zarr"
+    store.mkdir()
+    runs = runs.copy()
+    runs.encoding["source"] = str(store)
+    first = open_session(runs, thresholds=thresholds)
+    assert first.background.wait()
+    first.close()
+    assert not list(store.iterdir())
+    kept = list((tmp_path / "runs.zarr.scores").iterdir())
+    assert len(kept) == 1
+    reads = spied(monkeypatch)
+    second = Session(runs, thresholds=thresholds)
+    assert second.background.wait()
+    np.testing.assert_array_equal(second.suspects.scores.values, first.suspects.scores.values)
+    assert not [name for name, _ in reads if name == "x0"]
+    second.close()
+    with np.load(kept[0]) as content:
+        other = {name: content[name] for name in content.files} | {"run": np.arange(3)}
+    np.savez(kept[0], **other)  # of other runs: not believed
+    third = Session(runs, thresholds=thresholds)
+    assert third.background.wait()
+    np.testing.assert_array_equal(third.suspects.scores.values, first.suspects.scores.values)
+    third.close()
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Which variable was read of how many runs, by the real reader."""
+    real = asced_stores.datasets.read_rows
+    reads: list[tuple[str, int]] = []
+
+    def read(place: Any, layout: Any, batches: Any, slots: Any, *more: Any, **options: Any) -> Any:
+        reads.append((layout.variable.name, len(slots)))
+        return real(place, layout, batches, slots, *more, **options)
+
+    monkeypatch.setattr(asced_stores.datasets, "read_rows", read)
+    return reads
+
+
+def test_only_what_is_shown_is_read(plain: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plain.background.wait()
+    reads = spied(monkeypatch)
+    plain.answer("gallery", {"rows": [1, 40, 41, 90]})
+    assert {name for name, _ in reads} == {"image"}
+    assert sum(count for _, count in reads) == 4
+    reads.clear()
+    plain.answer("frames", {"row": 50, "first": 0, "signal": "innovation"})
+    assert sorted(reads) == [("eps", 1), ("x0", 1)]
+    reads.clear()
+    plain.answer("frames", {"row": 50, "first": 6, "signal": "weighted_score"})
+    plain.answer("gallery", {"rows": [41, 90]})
+    assert not reads
+
+
+@pytest.mark.parametrize("kind", ["rgb", "latents", "video", "bare"])
+def test_other_pipelines_show_something_sensible(
+    other_runs: dict[str, xr.Dataset], kind: str
+) -> None:
+    ds = other_runs[kind]
+    session = Session(ds, keep_scores=False)
+    about = session.answer("about", {}).header
+    frame = about["frames"] - 1
+    given = {"row": 4, "first": 2, "frame": frame, "signal": about["signals"][0]}
+    answer = session.answer("frames", given)
+    colours = 1 if kind == "bare" else 3
+    if kind == "bare":
+        assert about["kinds"] == ["weighted_score", "dynamics"]
+    else:
+        x0 = answer.arrays["predicted_x0"]
+        assert x0.shape[2:] == (about["width"], colours)
+        assert x0.std() > 10
+    assert answer.arrays["dynamics"][0].std() > 10
+    small = session.answer("gallery", {"rows": [0, 5]}).arrays
+    assert small["5"].std() > 10
+    assert max(small["5"].shape[:2]) <= 96
+    region = packed(np.ones((about["height"], about["width"])))
+    curve = session.answer("curve", {**given, "region": region}).header["value"]
+    assert len(curve) == 4
+    change = abs(fields.dynamics(ds.isel(run=[4]), about["signals"][0]))
+    if "frame" in change.dims:
+        change = change.isel(frame=frame)
+    np.testing.assert_allclose(curve, change.mean(("channel", "y", "x")).values[0], rtol=1e-5)
+    session.close()
+
+
+def test_a_large_run_is_read_by_the_steps_that_are_shown(
+    other_runs: dict[str, xr.Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(other_runs["rgb"], keep_scores=False)
+    monkeypatch.setattr("asced_analysis.viewer.reading.WHOLE_RUN", 2**20)
+    whole = session.runs.part(1, 0, 5)
+    part = session.runs.part(1, 3, 4)
+    assert part.sizes["step"] == 2
+    np.testing.assert_array_equal(part["eps"].values, whole["eps"].values[:, 2:4])
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("question", "given", "said"),
+    [
+        ("nothing", {}, "no question"),
+        ("run", {"row": 96}, "no run at position 96"),
+        ("run", {}, "makes no sense"),
+        ("gallery", {"rows": "x"}, "makes no sense"),
+        ("frames", {"row": 0, "first": 0, "signal": "eps"}, "no signal"),
+        ("frames", {"row": 0, "first": 0, "frame": 1, "signal": "innovation"}, "no frame"),
+        ("curve", {"row": 0, "signal": "innovation", "region": "AAAA"}, "a mask of 3 pixels"),
+        ("curve", {"row": 0, "signal": "innovation", "region": "?"}, "no base64"),
+        ("export", {"what": "passwd", "row": 0}, "no export"),
+        ("export", {"what": "film", "form": "exe", "row": 0}, "no figure format"),
+        ("export", {"what": "selection", "rows": []}, "no run is selected"),
+    ],
+)
+def test_senseless_questions_are_refused(
+    plain: Session, question: str, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(AscedError, match=said):
+        plain.answer(question, given)
+
+
+def test_runs_without_trajectory_are_refused(runs: xr.Dataset) -> None:
+    with pytest.raises(InputError, match="nothing to step through"):
+        Session(runs[["image"]])
+    with pytest.raises(InputError, match="no complete run"):
+        Session(runs.isel(run=slice(0, 0)))
+
+
+def test_runs_without_phases_are_still_shown(runs: xr.Dataset) -> None:
+    short = Session(runs.isel(step=slice(0, 3)), keep_scores=False)
+    assert short.background.wait()
+    answer = short.answer("scores", {"done": -1}).header
+    assert answer["phases"] is None
+    assert any("expected at least" in error for error in answer["errors"])
+    short.close()
