@@ -131,7 +131,7 @@ class Trajectories:
 
     def _read(self, row: int, first: int, stop: int) -> xr.Dataset:
         def make() -> tuple[xr.Dataset, int]:
-            part = self.ds[self.fields].isel(run=[row], step=slice(first, stop))
+            part = self.ds[self.fields].isel(run=slice(row, row + 1), step=slice(first, stop))
             loaded = part.compute(scheduler="synchronous")
             return loaded, loaded.nbytes
 
@@ -183,7 +183,7 @@ class Trajectories:
         images = self.ds["image"].data
         if self.ds["image"].chunks is None:
             return [np.asarray(images[row]) for row in rows]
-        import dask
+        from dask.base import compute
 
         # one slice a batch: a list of runs would read all of every batch
         batches = np.searchsorted(np.cumsum(images.chunks[0]), rows, side="right")
@@ -192,7 +192,8 @@ class Trajectories:
             for batch in np.unique(batches)
             for own in [np.asarray(rows)[batches == batch]]
         }
-        parts = dask.compute(*(images[a:b] for a, b in spans.values()), scheduler="threads")
+        wanted = [images[a:b] for a, b in spans.values()]
+        parts = compute(*wanted, scheduler="threads")  # type: ignore[no-untyped-call]
         found = dict(zip(spans, parts, strict=True))
         return [
             found[int(batch)][row - spans[int(batch)][0]]

@@ -17,8 +17,7 @@ from asced_cli.main import COMMANDS, run
 def test_every_command_has_an_example_and_json(name: str) -> None:
     command = importlib.import_module(f"asced_cli.commands.{name}").command
     assert f"asced {name}" in (command.epilog or ""), "no example in --help"
-    if name != "view":
-        assert any("--json" in option.opts for option in command.params), "no --json"
+    assert any("--json" in option.opts for option in command.params), "no --json"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

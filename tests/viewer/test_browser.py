@@ -209,8 +209,10 @@ def test_a_drawn_region_is_followed(page: tuple[Any, Session]) -> None:
     place = find(browser, "canvas[aria-label='Predicted x0'] + canvas")
     drag(browser, place, [(-40, -40), (40, -40), (40, 40), (-40, 40), (-40, -38)])
     until(lambda: "region of" in find(browser, ".asced-wide figcaption").text)
-    assert len(browser.find_elements("css selector", ".asced-chart circle")) == 24
-    names = [e.text for e in browser.find_elements("css selector", ".asced-chart text")]
+    until(lambda: len(browser.find_elements("css selector", ".asced-chart circle")) == 24)
+    names = browser.execute_script(
+        "return [...document.querySelectorAll('.asced-chart text')].map((e) => e.textContent)"
+    )
     assert {"Profiling", "Mutation", "Refinement"} <= set(names)
     drag(browser, place, [(10, 10)])
     until(lambda: "pixel (" in find(browser, ".asced-wide figcaption").text)

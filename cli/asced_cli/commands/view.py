@@ -9,19 +9,40 @@ import webbrowser
 
 import click
 
-from asced_cli.options import emit, endpoint_option, json_option
+from asced_cli import completion
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
 @click.command(
-    epilog="""\b
-Examples:
-  asced view runs.zarr
-  asced view runs.zarr --thresholds thresholds.json --replay corrected.zarr
-  ssh -L 8717:127.0.0.1:8717 cluster   (then open the printed address here)"""
+    epilog=examples(
+        (
+            "Runs alone, scored by how far their features lie from the others'",
+            "asced view runs.zarr",
+        ),
+        (
+            "With thresholds under a slider, and corrected twins",
+            "asced view runs.zarr --thresholds thresholds.json --replay corrected.zarr",
+        ),
+        (
+            "On another machine: forward its port (ssh -L 8717:127.0.0.1:8717 HOST) and open the "
+            "printed address here",
+            "asced view runs.zarr --port 8717",
+        ),
+    )
 )
-@click.argument("store")
-@click.option("--thresholds", metavar="FILE", help="Of `asced calibrate`: scores, masks, levels.")
-@click.option("--replay", metavar="STORE", help="Of `asced replay`: corrected twins.")
+@click.argument("store", shell_complete=completion.stores)
+@click.option(
+    "--thresholds",
+    metavar="FILE",
+    shell_complete=completion.files(".json"),
+    help="Of `asced calibrate`: scores, masks, levels.",
+)
+@click.option(
+    "--replay",
+    metavar="STORE",
+    shell_complete=completion.stores,
+    help="Of `asced replay`: corrected twins.",
+)
 @click.option(
     "--host",
     default="127.0.0.1",
