@@ -70,8 +70,11 @@ def eight_bit(values: npt.NDArray[Any], low: float, high: float) -> Bytes:
 def reach_of(values: npt.NDArray[Any]) -> float:
     """The largest magnitude of nearly all finite values; 1 where there is none."""
     size = np.abs(values[np.isfinite(values)])
-    reach = float(np.quantile(size, SHARE_INSIDE)) if size.size else 0.0
-    return reach or float(size.max(initial=0.0)) or 1.0
+    if not size.size:
+        return 1.0
+    place = int(SHARE_INSIDE * (size.size - 1))
+    reach = float(np.partition(size, place)[place])
+    return reach or float(size.max()) or 1.0
 
 
 def pixels_of(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
