@@ -249,11 +249,12 @@ def _summary(counts: Counts, layout: xr.Dataset, quantiles: npt.ArrayLike) -> xr
     levels = np.atleast_1d(np.asarray(quantiles, np.float64))
     units = {"units": layout.attrs["units"]}
     lower, upper = counts.bounds()
+    table = counts.quantile([0.5, *levels])
     result = layout.assign(
-        median=(dims, counts.median(), units),
-        mad=(dims, counts.mad(), units),
+        median=(dims, table[0], units),
+        mad=(dims, counts.mad(table[0]), units),
         mean=(dims, counts.mean(), units),
-        quantile=(("probability", *dims), counts.quantile(levels), units),
+        quantile=(("probability", *dims), table[1:], units),
         count=(dims, counts.finite),
         nan=(dims, counts.nan),
         infinite=(dims, counts.infinite),

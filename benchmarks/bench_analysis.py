@@ -108,8 +108,8 @@ def bench_workers(path: Path, pairs: int) -> list[dict[str, Any]]:
     ds = open_runs(path)
     rows = []
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as single,
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as double,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as single,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as double,
         Client(single, set_as_default=False) as one,
         Client(double, set_as_default=False) as two,
     ):

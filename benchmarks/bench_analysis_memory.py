@@ -29,7 +29,7 @@ import asced_analysis as aa
 from asced_analysis import accessor, statistics, phases, features, calibration, streaming
 name, path, runs, corrected = sys.argv[1:]
 if name == "evaluate":
-    import torch, torchvision, diffusers
+    import torch, diffusers
     from diffusers import DDIMScheduler, UNet2DModel
     from asced_analysis import evaluation, replay, realism
 def peak():

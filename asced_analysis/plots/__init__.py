@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from asced_analysis.plots.judgements import scores as scores
     from asced_analysis.plots.pairs import twins as twins
     from asced_analysis.plots.results import comparison as comparison
+    from asced_analysis.plots.results import comparison_map as comparison_map
     from asced_analysis.plots.results import feature_ranking as feature_ranking
+    from asced_analysis.plots.results import feature_spread as feature_spread
     from asced_analysis.plots.results import run_phases as run_phases
     from asced_analysis.plots.stories import story as story
     from asced_analysis.plots.style import save_figure as save_figure
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "against_population": "curves",
     "comparison": "results",
+    "comparison_map": "results",
     "dynamics_curves": "curves",
     "effects": "judgements",
     "feature_ranking": "results",
+    "feature_spread": "results",
     "film_strip": "images",
     "phase_curve": "curves",
     "pixel_map": "images",
@@ -49,9 +53,11 @@ _HOMES = {
 __all__ = [
     "against_population",
     "comparison",
+    "comparison_map",
     "dynamics_curves",
     "effects",
     "feature_ranking",
+    "feature_spread",
     "film_strip",
     "phase_curve",
     "pixel_map",

@@ -1,4 +1,4 @@
-"""Plots of tables: phases of single runs, outlying runs, comparisons of two stores."""
+"""Plots of tables: phases of single runs, features, outlying runs, comparisons of two stores."""
 
 from __future__ import annotations
 
@@ -64,6 +64,66 @@ def run_phases(phases: Phases, *, ax: Axes | None = None) -> Axes:
         missing = int(phases.per_run["mutation_step"].isna().sum())
         ax.set_title(f"{len(phases.per_run):,} runs ({missing} without phases); dashed: population")
         ax.legend(fontsize="small")
+    return ax
+
+
+def feature_spread(
+    features: pd.DataFrame, *, run: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """How every feature is spread over the runs, in its own robust units; one run marked.
+
+    Parameters
+    ----------
+    features : pandas.DataFrame
+        Result of `run_features`; runs with NaN are left out.
+    run : int, optional
+        A run to show among the others.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    import seaborn as sns
+
+    known = features[np.isfinite(features.to_numpy()).all(axis=1)]
+    if known.empty:
+        raise InputError("no runs with finite features to show")
+    if run is not None and run not in known.index:
+        raise InputError(f"no finite features of run {run}; choose one of the frame's index")
+    centre = known.median()
+    spread = 1.4826 * (known - centre).abs().median()
+    units = (known - centre) / spread.where(spread > 0, known.std() + 1e-12)
+    with style.look():
+        ax = style.axes(ax, height=1.1 + 0.26 * units.shape[1])
+        names = [str(name).replace("_", " ") for name in units.columns]
+        sns.boxenplot(
+            data=units.set_axis(names, axis=1),
+            orient="h",
+            color=style.BLUE,
+            ax=ax,
+            flier_kws={"s": 6, "color": style.GREY},
+        )
+        if run is not None:
+            ax.scatter(
+                units.loc[run],
+                np.arange(len(names)),
+                color=style.VERMILION,
+                marker="D",
+                s=28,
+                zorder=5,
+                label=f"run {run}",
+            )
+            ax.legend(fontsize="small")
+        ax.axvline(0, color=style.GREY, lw=1)
+        ax.set(xlabel="deviation from the median (robust units)", ylabel="")
+        ax.set_xscale("symlog", linthresh=3)
+        ax.set_xticks(
+            [-30, -10, -3, -1, 0, 1, 3, 10, 30],
+            ["-30", "-10", "-3", "-1", "0", "1", "3", "10", "30"],
+        )
+        ax.set_title(f"Features of {len(known):,} runs")
     return ax
 
 
@@ -173,4 +233,45 @@ def comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         rate = table.attrs.get("false_discovery_rate", 0.05)
         ax.set_title(f"{first} against {second} runs; false discovery rate {100 * rate:g} %")
         ax.legend(fontsize="small", loc="best")
+    return ax
+
+
+def comparison_map(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Where and when two stores differ: size of effect by tile and log-SNR, findings dotted.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Result of `compare`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    named = table.assign(place=table["tile_row"] * (table["tile_column"].max() + 1))
+    named["place"] += table["tile_column"]
+    wide = named.pivot(index="place", columns="log_snr", values="delta").sort_index()
+    found = named.pivot(index="place", columns="log_snr", values="different").sort_index()
+    first = named.drop_duplicates("place").set_index("place").loc[wide.index]
+    labels = [
+        "whole image" if row < 0 else f"row {row}, column {column}"
+        for row, column in zip(first["tile_row"], first["tile_column"], strict=True)
+    ]
+    with style.look():
+        ax = style.axes(ax, height=1.2 + 0.24 * len(labels))
+        columns, rows = np.arange(wide.shape[1] + 1), np.arange(len(labels) + 1)
+        image = ax.pcolormesh(columns, rows, wide, cmap=style.DIVERGING, vmin=-1, vmax=1)
+        y, x = np.nonzero(found.to_numpy(bool))
+        ax.scatter(x + 0.5, y + 0.5, s=9, color="black")
+        step = -(-wide.shape[1] // 8)
+        ax.set_xticks(columns[:-1:step] + 0.5, [f"{level:.1f}" for level in wide.columns[::step]])
+        ax.set_yticks(rows[:-1] + 0.5, labels)
+        ax.invert_yaxis()
+        ax.grid(visible=False)
+        ax.set(xlabel="log-SNR (nats; noise to the left)", ylabel="")
+        ax.figure.colorbar(image, ax=ax, label="Cliff's delta (> 0: the second moves more)")
+        rate = table.attrs.get("false_discovery_rate", 0.05)
+        ax.set_title(f"Tiles of the image; dots: different (false discovery rate {100 * rate:g} %)")
     return ax

@@ -21,6 +21,9 @@ PHASE_COLOURS = {"Profiling": "#56B4E9", "Mutation": ORANGE, "Refinement": GREEN
 SEQUENTIAL = "cividis"
 """A colour map that reads the same with and without colour vision."""
 
+DIVERGING = "PuOr_r"
+"""Two hues that colour-blind readers tell apart, and that meet in white."""
+
 WIDTH = 7.2
 """Inches; a notebook column."""
 

@@ -33,6 +33,7 @@ def results(planted_runs):
         "by": step_statistics(ds.assign_coords(label=("run", np.arange(24) % 2)), by="label"),
         "regions": artifact_regions(ds, reference="run", cutoff=3, smallest_area=2),
         "maps": pixel_maps(ds),
+        "features": run_features(ds),
         "ranking": rank_runs(run_features(ds)),
         "table": compare(ds.isel(run=slice(0, 12)), ds.isel(run=slice(12, 24)), levels=5),
     }
@@ -55,6 +56,8 @@ DRAWN = {
     "map": lambda r, ax: plots.pixel_map(r["maps"], "quantile", step=9, ax=ax),
     "ranking": lambda r, ax: plots.feature_ranking(r["ranking"], runs=5, ax=ax),
     "comparison": lambda r, ax: plots.comparison(r["table"], ax=ax),
+    "comparison by tile": lambda r, ax: plots.comparison_map(r["table"], ax=ax),
+    "features": lambda r, ax: plots.feature_spread(r["features"], run=3, ax=ax),
 }
 NO_UNIT_NEEDED = {"quantile", ""}
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
+
 import dask
 import numpy as np
 import pandas as pd
@@ -209,6 +213,34 @@ def count_shards(blocks, folder):
     return total
 
 
+def note_and_wait(blocks, folder, seconds):
+    """Leave a file for each task that began, then take a while."""
+    runs = sum(len(block["eps"]) for block in blocks)
+    (folder / str(len(list(folder.iterdir())))).touch()
+    time.sleep(seconds)
+    return runs
+
+
+def test_interrupting_cancels_what_has_not_begun(runs, tmp_path):
+    tasks = streaming.shard_tasks(
+        runs.chunk(run=1), ["eps"], note_and_wait, task_bytes=1, folder=tmp_path, seconds=0.05
+    )
+    assert len(tasks) == 29
+    timer = threading.Timer(
+        0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)
+    )
+    with dask.config.set(scheduler="threads", num_workers=2):
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            streaming.compute(streaming.tree_merge(tasks, sum))
+    time.sleep(0.2)  # those that had begun come to their end
+    begun = len(list(tmp_path.iterdir()))
+    assert 0 < begun < 29
+    time.sleep(0.2)
+    assert len(list(tmp_path.iterdir())) == begun
+    assert streaming.compute(streaming.tree_merge(tasks, sum)) == 29  # and again, from the start
+
+
 @pytest.mark.slow
 def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(runs, tmp_path):
     from distributed import Client, LocalCluster
@@ -220,7 +252,7 @@ def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(run
             n_workers=2,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs="CRITICAL",
         ) as cluster,
         Client(cluster),
@@ -235,7 +267,24 @@ def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(run
             folder=tmp_path,
         )
         assert streaming.compute(streaming.tree_merge(tasks, sum)) == 29
-    assert len(list(tmp_path.glob("7-*"))) == 2  # died once, was counted again
+        assert len(list(tmp_path.glob("7-*"))) == 2  # died once, was counted again
+        # with a bar, and a list of tasks instead of one
+        assert sum(streaming.compute(tasks, progress=True)) == 29
+        noted = tmp_path / "noted"
+        noted.mkdir()
+        waiting = streaming.shard_tasks(
+            runs.chunk(run=1), ["eps"], note_and_wait, task_bytes=1, folder=noted, seconds=0.3
+        )
+        threading.Timer(
+            1.0, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)
+        ).start()
+        with pytest.raises(KeyboardInterrupt):
+            streaming.compute(streaming.tree_merge(waiting, sum))
+        time.sleep(1)
+        begun = len(list(noted.iterdir()))
+        assert 0 < begun < 29
+        time.sleep(1)
+        assert len(list(noted.iterdir())) == begun
 
 
 def test_work_that_fails_says_why(runs):
