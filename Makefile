@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow test-gpu lint stress bench paper docs train figures clean
+.PHONY: demo test test-slow test-gpu lint stress bench truth paper docs train figures clean
 
 demo: $(STAMP)
 	OMP_NUM_THREADS=$${ASCED_THREADS:-2} $(BIN)/asced demo --out $(DEMO) --overwrite
@@ -41,6 +41,13 @@ bench: $(STAMP)
 PAPER ?=
 paper: $(STAMP)
 	$(BIN)/python benchmarks/paper/run.py $(PAPER)
+
+# Detectors and corrections on sets whose truth is known, into docs/truth.md: about two hours of one
+# core. `make truth NATURAL=runs.zarr` takes 10,240 recorded runs instead of recording them.
+NATURAL ?=
+truth: $(STAMP)
+	$(BIN)/python benchmarks/truth/run.py $(if $(NATURAL),--natural $(NATURAL))
+	$(BIN)/python benchmarks/truth/report.py
 
 # The embedded model: two one-thread processes on two cores; interrupt and resume at any time.
 train: $(STAMP)

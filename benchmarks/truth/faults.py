@@ -136,7 +136,11 @@ class Capture(TapListener):
 
 
 def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) -> TrajectoryStore:
-    """Write faulted twins of recorded runs, with masks of the fault, of change and of damage."""
+    """Write faulted twins of recorded runs, with masks of the fault, of change and of damage.
+
+    Scalars say what was done: kind, strength, onset (step), size (side of the region in pixels) and
+    contrast (mean difference from the twin where the fault is, in the end).
+    """
     recording = Recording(store)
     pipe = matching_pipeline(recording.attributes, pipeline)
     spec = recording.spec
@@ -162,6 +166,8 @@ def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) 
                 VariableSpec("kind", (), (), "int64"),
                 VariableSpec("strength", (), (), "float64"),
                 VariableSpec("onset", (), (), "int64"),
+                VariableSpec("size", (), (), "int64"),
+                VariableSpec("contrast", (), (), "float64"),
             ),
             attributes={**attributes, "planted_in": recording.store.fingerprint},
         ),
@@ -203,5 +209,12 @@ def _faulted(
         "kind": np.array([KINDS.index(fault.kind) for fault in faults]),
         "strength": np.array([fault.strength for fault in faults]),
         "onset": np.array([fault.step for fault in faults]),
+        "size": np.array([round(fault.mask.sum() ** 0.5) for fault in faults]),
+        "contrast": np.array(
+            [
+                float(np.abs(one - twin).mean(0)[fault.mask].mean())
+                for one, twin, fault in zip(pictures(samples), pictures(twins), faults, strict=True)
+            ]
+        ),
     }
     return arrays, scalars

@@ -5,6 +5,9 @@
 Means (2i, 2j), i, j in -2..2, standard deviation 0.05, all divided by sqrt(0.05^2 + 8); beta linear
 from 0.001 to 0.2 in 1000 steps; DDIM-50. Smoothing the mixture by h makes samples land between the
 modes more often; a sample is broken when it lies over 5 standard deviations from every mean.
+
+Smoothing the mixture makes far more broken samples than the dial of 4.9, 7.5, 14.6 and 27.6 % that
+this grid is known for; averaging the sharp score over neighbours comes close to it (docs/truth.md).
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import json
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from asced_analysis.dynamics import (
@@ -30,6 +35,7 @@ UNIT = float(np.sqrt(0.05**2 + 8))
 WIDTH = 0.05 / UNIT
 MEANS = np.array([(2 * i, 2 * j) for i in range(-2, 3) for j in range(-2, 3)]) / UNIT
 STEPS = 50
+NEAR = 0.55
 
 
 def schedule() -> tuple[Floats, Floats]:
@@ -39,8 +45,25 @@ def schedule() -> tuple[Floats, Floats]:
     return np.sqrt(chosen), np.sqrt(1 - chosen)
 
 
-def predicted_noise(x: Floats, alpha: float, sigma: float, smoothing: float) -> Floats:
-    """Exact noise prediction of the mixture smoothed by `smoothing`, for points (n, 2)."""
+def predicted_noise(
+    x: Floats, alpha: float, sigma: float, smoothing: float, *, rng: Generator | None = None
+) -> Floats:
+    """Exact noise prediction of the mixture, for points (n, 2).
+
+    Parameters
+    ----------
+    x : array, shape (n, 2)
+    alpha, sigma : float
+    smoothing : float
+        Standard deviation of a normal distribution that the mixture is convolved with, in units of
+        the grid before it is divided.
+    rng : Generator, optional
+        Average the score of the sharp mixture over 16 neighbours drawn from it instead, `NEAR`
+        times `smoothing` away in units after the division.
+    """
+    if rng is not None:
+        moved = [NEAR * smoothing * rng.standard_normal(x.shape) for _ in range(16)]
+        return np.mean([predicted_noise(x + one, alpha, sigma, 0.0) for one in moved], axis=0)
     variance = (0.05**2 + smoothing**2) / UNIT**2
     total = alpha**2 * variance + sigma**2
     away = x[:, None] - alpha * MEANS
@@ -51,13 +74,16 @@ def predicted_noise(x: Floats, alpha: float, sigma: float, smoothing: float) -> 
     return np.asarray(-sigma * score)
 
 
-def sample(points: int, smoothing: float, seed: int = 0) -> tuple[Floats, Floats, Floats]:
+def sample(
+    points: int, smoothing: float, seed: int = 0, *, neighbours: bool = False
+) -> tuple[Floats, Floats, Floats]:
     """Ends (n, 2), and eps and predicted x0 of every step (n, step, 2)."""
     alpha, sigma = schedule()
     x = np.random.default_rng(seed).standard_normal((points, 2))
+    rng = np.random.default_rng(seed + 5) if neighbours and smoothing else None
     eps, x0 = [], []
     for k in range(STEPS):
-        e = predicted_noise(x, alpha[k], sigma[k], smoothing)
+        e = predicted_noise(x, alpha[k], sigma[k], smoothing, rng=rng)
         p = (x - sigma[k] * e) / alpha[k]
         eps.append(e)
         x0.append(p)
@@ -89,26 +115,50 @@ def statistics(eps: Floats, x0: Floats) -> dict[str, Floats]:
     return found
 
 
+def learnt(eps: Floats, x0: Floats, broken: NDArray[np.bool_], last: int) -> Floats:
+    """Chance to be broken by what is known up to a step, learnt on one half for the other."""
+    alpha, sigma = schedule()
+    change = innovation(eps[..., None, None], alpha, sigma)[:, : last - 1]
+    sizes = np.log(np.linalg.norm(change, axis=2).reshape(len(eps), -1) + 1e-6)
+    snapshot = np.concatenate([x0[:, last - 1], eps[:, last - 1]], axis=1)
+    values = np.concatenate([sizes, snapshot], axis=1)
+    half = np.arange(len(values)) % 2 == 0
+    out = np.zeros(len(values))
+    for learn in (half, ~half):
+        model = HistGradientBoostingClassifier(max_iter=80, random_state=0)
+        out[~learn] = model.fit(values[learn], broken[learn]).predict_proba(values[~learn])[:, 1]
+    return out
+
+
+def measure(points: int) -> dict[str, Any]:
+    """AUROC of each statistic for each smoothing of the mixture, and of the score."""
+    result: dict[str, Any] = {"points": points}
+    for kind, neighbours in (("mixture", False), ("score", True)):
+        rows = []
+        for smoothing in (0.0, 0.02, 0.05, 0.10):
+            ends, eps, x0 = sample(points, smoothing, neighbours=neighbours)
+            distance = np.linalg.norm(ends[:, None] - MEANS, axis=-1).min(1)
+            broken = distance > 5 * WIDTH
+            row: dict[str, Any] = {"smoothing": smoothing, "broken": float(broken.mean())}
+            row["aurocs"] = {
+                name: float(roc_auc_score(broken, values))
+                for name, values in statistics(eps, x0).items()
+            }
+            for last in (40, 46, 48):
+                row["aurocs"][f"learnt, up to step {last}"] = float(
+                    roc_auc_score(broken, learnt(eps, x0, broken, last))
+                )
+            rows.append(row)
+        result[kind] = rows
+    return result
+
+
 def main() -> None:
-    """Print the AUROC of each statistic for each smoothing."""
+    """Print what `measure` finds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=10_000)
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    rows = []
-    for smoothing in (0.0, 0.02, 0.05, 0.10):
-        ends, eps, x0 = sample(arguments.points, smoothing)
-        distance = np.linalg.norm(ends[:, None] - MEANS, axis=-1).min(1)
-        broken = distance > 5 * WIDTH
-        row: dict[str, Any] = {"smoothing": smoothing, "broken": round(float(broken.mean()), 4)}
-        for name, values in statistics(eps, x0).items():
-            row[name] = round(float(roc_auc_score(broken, values)), 3)
-        rows.append(row)
-    if arguments.json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    print(json.dumps(measure(arguments.points), indent=1))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from asced_analysis.calibration.scoring import detector_for
 from asced_analysis.calibration.source import open_source
 from asced_analysis.realism.local import upsample
 from asced_analysis.thresholds import Thresholds
+from asced_stores.errors import InputError
 
 RUNGS = 24
 RESAMPLES = 500
@@ -82,13 +83,64 @@ def image_auroc(scores: NDArray[Any], labels: NDArray[np.bool_]) -> float:
 
 
 def balanced_accuracy(scores: NDArray[Any], labels: NDArray[np.bool_], seed: int = 0) -> float:
-    """Accuracy at equal numbers and the best threshold: the paper's protocol."""
+    """Accuracy at equal numbers: the paper's protocol, without its choice on the same runs.
+
+    The threshold that is best on one half of the runs is used on the other, and the other way
+    round; the mean of both is returned.
+    """
     rng = np.random.default_rng(seed)
     few = int(min(labels.sum(), (~labels).sum()))
+    if few < 2:
+        return float("nan")
     good, bad = np.flatnonzero(~labels), np.flatnonzero(labels)
-    chosen = np.concatenate([rng.permutation(good)[:few], rng.permutation(bad)[:few]])
-    values, truth = scores[chosen], labels[chosen]
-    return float(max(((values > level) == truth).mean() for level in np.unique(values)))
+    pairs = np.stack([rng.permutation(good)[:few], rng.permutation(bad)[:few]], axis=1)
+    halves = [pairs[::2].ravel(), pairs[1::2].ravel()]
+    found = []
+    for chosen, other in (halves, halves[::-1]):
+        level = best_level(scores[chosen], labels[chosen])
+        found.append(float(((scores[other] > level) == labels[other]).mean()))
+    return float(np.mean(found))
+
+
+def best_level(scores: NDArray[Any], labels: NDArray[np.bool_]) -> float:
+    """Level of the highest accuracy."""
+    order = np.argsort(scores, kind="stable")
+    ordered, truth = scores[order], labels[order]
+    right = np.cumsum(~truth) + truth.sum() - np.cumsum(truth)  # all up to here are called good
+    return float(ordered[int(np.argmax(right))])
+
+
+def risk_coverage(
+    scores: NDArray[Any], labels: NDArray[np.bool_], points: int = 20
+) -> tuple[list[float], float]:
+    """Share of broken runs among those kept when the highest scores are turned away.
+
+    Returns
+    -------
+    risk : list of float
+        At coverages 1/points, 2/points, ..., 1.
+    area : float
+        Mean risk over all coverages (lower is better).
+    """
+    ordered = labels[np.argsort(scores, kind="stable")]
+    risk = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
+    at = [risk[max(0, round(len(risk) * k / points) - 1)] for k in range(1, points + 1)]
+    return [float(value) for value in at], float(risk.mean())
+
+
+def best_overlap(maps: NDArray[Any], truth: NDArray[np.bool_]) -> float:
+    """Intersection over union of all pixels, with the level of one half used on the other."""
+    halves = [slice(0, None, 2), slice(1, None, 2)]
+    found = []
+    for chosen, other in (halves, halves[::-1]):
+        levels = np.unique(np.quantile(maps[chosen], np.linspace(0.5, 0.995, 60)))
+        level = levels[int(np.argmax([_overlap(maps[chosen] > v, truth[chosen]) for v in levels]))]
+        found.append(_overlap(maps[other] > level, truth[other]))
+    return float(np.mean(found))
+
+
+def _overlap(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return float((found & truth).sum() / max(1, (found | truth).sum()))
 
 
 def pixel_precision(maps: NDArray[Any], truth: NDArray[np.bool_]) -> float:
@@ -107,9 +159,36 @@ def foreground_correlation(
     return np.asarray(found, np.float64)
 
 
-def interval(statistic: Any, runs: int, seed: int = 0) -> tuple[float, float]:
+def interval(statistic: Any, runs: int, seed: int = 0, resamples: int = RESAMPLES) -> list[float]:
     """Percentile interval of a statistic of chosen runs."""
     rng = np.random.default_rng(seed)
-    drawn = [statistic(rng.integers(0, runs, runs)) for _ in range(RESAMPLES)]
+    drawn = [statistic(rng.integers(0, runs, runs)) for _ in range(resamples)]
     low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
+    return [float(low), float(high)]
+
+
+def first_flags(runs: Any, thresholds: Thresholds, *, most: int = 256) -> NDArray[np.int64]:
+    """First step after which each of the first runs is flagged; -1 where never.
+
+    A variant that only answers when its window is complete does so at the window's last step.
+    """
+    source = open_source(runs)
+    detector = detector_for(source, thresholds)
+    only = np.arange(source.runs) < most
+    out = []
+    for batch in source.batches(
+        detector.needs(), steps=(detector.first_step, detector.last_step), only=only
+    ):
+        some = next(iter(batch.arrays.values()))
+        state = detector.start((some.shape[0], *some.shape[2:]))
+        first = np.full(len(some), -1)
+        for offset in range(some.shape[1]):
+            given = {name: values[:, offset] for name, values in batch.arrays.items()}
+            state = detector.update(state, batch.first_step + offset, **given)
+            try:
+                flagged = np.asarray(detector.result(state).flagged)
+            except (InputError, TypeError, IndexError, ValueError):
+                continue  # the window is not complete yet
+            first[flagged & (first < 0)] = batch.first_step + offset
+        out.append(first)
+    return np.concatenate(out)

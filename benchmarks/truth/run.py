@@ -1,9 +1,11 @@
 """Detectors and corrections on sets whose truth is known.
 
-    python benchmarks/truth/run.py --runs 1000 --cache build/truth --out build/truth/results.json
+    python benchmarks/truth/run.py                       # everything; about two hours of one core
+    python benchmarks/truth/run.py --only natural --natural runs.zarr
 
-Tuning and learning see the runs of `fit`, figures come from those of `report` (other seeds). Stores
-are kept in the cache by the model's fingerprint.
+Learning sees the runs of `fit`, choices are made on `tune`, figures come from `report` (other
+seeds). Stores, rankings and results are kept in the cache by fingerprint; `report.py` writes the
+tables of docs/truth.md from the results.
 """
 
 from __future__ import annotations
@@ -11,202 +13,153 @@ from __future__ import annotations
 import argparse
 import json
 import time
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from corrections import compare_corrections
-from faults import KINDS, plant
-from numpy.typing import NDArray
-from ranking import (
-    Ranked,
-    balanced_accuracy,
-    foreground_correlation,
-    image_auroc,
-    interval,
-    pixel_precision,
-    rank,
-)
+from sets import STEPS, Split, bar_of, judge_of, mean_distance, natural_sets
 
-from asced_analysis.calibration import calibrate
-from asced_analysis.correction.controls import foreground
-from asced_analysis.evaluation.judges import pictures
-from asced_analysis.realism import load_embedded, local_realism, upsample
-from asced_analysis.thresholds import Thresholds
-from asced_recorders import load_pipeline, record
+from asced_recorders import load_pipeline
 from asced_recorders.fingerprint import model_fingerprint
 from asced_stores import open_runs
 
-STEPS = 25
-VARIANTS = ("calibrated", "outcome", "paper", "released", "trajectory_variance")
-LEAST_DAMAGE = 8  # pixels of a planted run that must be damaged for it to count as broken
+EARLY, MIDDLE, LATE = (0.08, 8 / STEPS), (0.08, 12 / STEPS), (0.16, 18 / STEPS)
 
 
-def stores(cache: Path, runs: int, pipe: Any, pipeline: str) -> dict[str, Path]:
-    """Record the natural sets and plant the faults, or find them in the cache.
+class Bench:
+    """What all parts share."""
 
-    They are recorded by the pipeline's name, by which calibration finds the teacher.
-    """
-    judge = load_embedded("judge")
-    folder = cache / f"{model_fingerprint(pipe)[7:19]}-{runs}"
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: folder / f"{name}.zarr" for name in ("fit", "report", "planted")}
-    for name, seed in (("fit", 0), ("report", 1_000_000)):
-        record(
-            pipeline,
-            paths[name],
-            runs=runs,
-            steps=STEPS,
-            batch_size=64,
-            seed=seed,
-            checkpoints=(8, 12),
-            resume=paths[name].exists(),
-        )
-    if not paths["planted"].exists():
-        part = folder / "planted.part.zarr"
-        plant(paths["report"], part, judge, pipeline=pipe)
-        part.rename(paths["planted"])
-    return paths
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.begin = time.perf_counter()
+        self.pipe = load_pipeline(arguments.pipeline)
+        self.model = model_fingerprint(self.pipe)
+        self.cache = arguments.cache / self.model.removeprefix("sha256:")[:12]
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self._sets: dict[str, Split] | None = None
 
-
-def learn(fit: Path, window: tuple[float, float]) -> dict[str, Thresholds]:
-    """Calibrate every variant on the runs for tuning, all with the same window."""
-    found = {}
-    for variant in VARIANTS:
-        method = "outcome" if variant == "outcome" else "conformal"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found[variant] = calibrate(
-                fit, variant, method=method, false_alarm_rate=0.05, window=window
+    @property
+    def sets(self) -> dict[str, Split]:
+        """Natural runs, split."""
+        if self._sets is None:
+            self._sets = natural_sets(
+                self.cache,
+                runs=self.arguments.runs,
+                pipeline=self.arguments.pipeline,
+                natural=self.arguments.natural,
             )
-    return found
+        return self._sets
+
+    def detectors(self) -> Any:
+        """Detectors that learn from the natural runs."""
+        from detectors import Detectors
+
+        fit, tune = self.sets["fit"], self.sets["tune"]
+        bad = mean_distance(tune.distance("teacher")) > bar_of(tune, "teacher")
+        folder = tune.store.parent
+        return Detectors(folder / "detectors", fit.dataset, tune.dataset, bad, folder.name)
+
+    def say(self, text: str) -> None:
+        """Tell how far it is."""
+        print(f"{time.perf_counter() - self.begin:7.0f} s  {text}", flush=True)
+
+    def keep(self, name: str, found: Any) -> None:
+        """Write one result."""
+        out = self.arguments.out
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"model": self.model, "steps": STEPS, **found}, indent=1) + "\n"
+        (out / f"{name}.json").write_text(text)
+        self.say(f"wrote {name}.json")
 
 
-def planted(paths: Mapping[str, Path], thresholds: Mapping[str, Thresholds]) -> dict[str, Any]:
-    """Rank detectors on planted faults, undisturbed runs being the negatives."""
-    ds = open_runs(paths["planted"])
-    truth = {name: np.asarray(ds[name].values, np.bool_) for name in ("change", "damage")}
-    kinds = np.asarray(ds["kind"].values)
-    broken = truth["damage"].sum((1, 2)) >= LEAST_DAMAGE
-    result: dict[str, Any] = {
-        "runs": len(kinds),
-        "broken": int(broken.sum()),
-        "broken_by_kind": {k: int(broken[kinds == i].sum()) for i, k in enumerate(KINDS)},
-        "base_rate": float(truth["damage"].mean()),
-    }
-    for name, one in thresholds.items():
-        clean, faulted = rank(paths["report"], one), rank(paths["planted"], one)
-        result[name] = _planted_row(clean, faulted, truth, broken, kinds)
-    return result
+def natural(bench: Bench) -> None:
+    """The worst quarter of undisturbed runs."""
+    import rankings
+
+    for last, window in ((8, EARLY), (12, MIDDLE)):
+        found = rankings.natural(
+            bench.sets["report"], bench.sets["tune"], bench.detectors(), window, bench.say
+        )
+        bench.keep(f"natural-{last}", found | {"judge": judge_of().name})
 
 
-def _planted_row(
-    clean: Ranked,
-    faulted: Ranked,
-    truth: Mapping[str, NDArray[np.bool_]],
-    broken: NDArray[np.bool_],
-    kinds: NDArray[Any],
-) -> dict[str, Any]:
-    """Figures of one detector."""
+def planted(bench: Bench) -> None:
+    """Faults planted in the runs of `report`."""
+    import rankings
+    from faults import plant
 
-    def auroc(index: NDArray[Any]) -> float:
-        picked = index[broken[index]]
-        scores = np.concatenate([clean.scores[index], faulted.scores[picked]])
-        return image_auroc(scores, np.arange(len(scores)) >= len(index))
-
-    everyone = np.arange(len(kinds))
-    scores = np.concatenate([clean.scores, faulted.scores[broken]])
-    labels = np.arange(len(scores)) >= len(clean.scores)
-    return {
-        "image_auroc": auroc(everyone),
-        "image_auroc_interval": interval(auroc, len(kinds)),
-        "accuracy": balanced_accuracy(scores, labels),
-        "pixel_precision_damage": pixel_precision(faulted.maps, truth["damage"]),
-        "pixel_precision_change": pixel_precision(faulted.maps, truth["change"]),
-        "image_auroc_by_kind": {
-            kind: auroc(np.flatnonzero(kinds == i)) for i, kind in enumerate(KINDS)
-        },
-    }
+    report = bench.sets["report"]
+    path = report.store.parent / "planted.zarr"
+    if not path.exists():
+        part = path.with_suffix(".part.zarr")
+        plant(report.store, part, judge_of(), pipeline=bench.pipe)
+        part.rename(path)
+    bench.say("planted")
+    found = rankings.planted(report, open_runs(path), bench.detectors(), LATE, bench.say)
+    bench.keep("planted", found | {"judge": judge_of().name})
 
 
-def natural(report: Path, thresholds: Mapping[str, Thresholds]) -> dict[str, Any]:
-    """Rank detectors on undisturbed runs, as the judge sees their end."""
-    samples = pictures(open_runs(report)["sample"].values)
-    maps = local_realism(samples, load_embedded("judge"))
-    distance = upsample(maps, (samples.shape[-2], samples.shape[-1]))
-    worst = maps.mean((1, 2)) > np.quantile(maps.mean((1, 2)), 0.75)
-    inside = np.stack([foreground(sample) for sample in samples])
-    result: dict[str, Any] = {"runs": len(samples)}
-    for name, one in thresholds.items():
-        ranked = rank(report, one)
-        correlation = foreground_correlation(ranked.maps, distance, inside)
-        result[name] = {
-            "image_auroc": image_auroc(ranked.scores, worst),
-            "image_auroc_interval": interval(
-                lambda index, r=ranked: image_auroc(r.scores[index], worst[index]), len(samples)
-            ),
-            "foreground_correlation": float(correlation.mean()),
-            "foreground_correlation_interval": interval(
-                lambda index, c=correlation: float(c[index].mean()), len(samples)
-            ),
-        }
-    return result
+def judge(bench: Bench) -> None:
+    """Whether the judge knows damage: samples against real images, planted damage."""
+    from judge_check import check_judge
+
+    bench.keep("judge", check_judge(bench.sets["report"]))
+
+
+def grid(bench: Bench) -> None:
+    """The 25-Gaussian grid."""
+    import gaussian_grid
+
+    bench.keep("grid", gaussian_grid.measure(bench.arguments.points))
+
+
+def shapes(bench: Bench) -> None:
+    """SIMPLE SHAPES: detectors and corrections, judged by counting."""
+    import shapes_set
+
+    bench.keep("shapes", shapes_set.measure(bench.cache, bench.arguments.shapes_runs, bench.say))
+
+
+def where(bench: Bench) -> None:
+    """Corrections by strategy, map and control, on the runs foretold to end worst."""
+    import where_to_correct
+
+    bench.keep("where", where_to_correct.measure(bench))
+
+
+def policies(bench: Bench) -> None:
+    """Whom, where, when and how to correct: ideas, each with what it gave."""
+    import policies
+
+    policies.measure(bench)
+
+
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "grid": grid,
+    "judge": judge,
+    "natural": natural,
+    "planted": planted,
+    "shapes": shapes,
+    "where": where,
+    "policies": policies,
+}
 
 
 def main() -> None:
-    """Build what is missing, rank, correct, and write the results."""
+    """Build what is missing, measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--corrected-runs", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=10_240, help="to record")
+    parser.add_argument("--natural", type=Path, help="recorded runs, instead of recording some")
+    parser.add_argument("--points", type=int, default=10_000, help="of the grid")
+    parser.add_argument("--shapes-runs", type=int, default=2_048)
     parser.add_argument("--cache", type=Path, default=Path("build/truth"))
     parser.add_argument("--pipeline", default="fashion")
-    parser.add_argument("--out", type=Path, default=Path("build/truth/results.json"))
-    parser.add_argument("--only", choices=("planted", "natural", "corrections"), action="append")
+    parser.add_argument("--out", type=Path, default=Path("build/truth/results"))
+    parser.add_argument("--only", choices=tuple(PARTS), action="append")
     arguments = parser.parse_args()
-    wanted = arguments.only or ["natural", "planted", "corrections"]
-    pipe = load_pipeline(arguments.pipeline)
-    begin = time.perf_counter()
-    paths = stores(arguments.cache, arguments.runs, pipe, arguments.pipeline)
-    results: dict[str, Any] = {
-        "model": model_fingerprint(pipe),
-        "judge": "fashion-judge",
-        "steps": STEPS,
-    }
-
-    def say(name: str, found: Any) -> None:
-        results[name] = found
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
-        print(
-            f"{time.perf_counter() - begin:7.0f} s  {name}\n{json.dumps(found, indent=1)}",
-            flush=True,
-        )
-
-    if "natural" in wanted:
-        for last in (8, 12):
-            say(
-                f"natural, up to step {last}",
-                natural(paths["report"], learn(paths["fit"], (0.08, last / STEPS))),
-            )
-    if "planted" in wanted:
-        say("planted, up to step 18", planted(paths, learn(paths["fit"], (0.16, 18 / STEPS))))
-    if "corrections" in wanted:
-        thresholds = learn(paths["fit"], (0.08, 12 / STEPS))
-        ranked = {name: rank(paths["report"], thresholds[name]) for name in VARIANTS[:4]}
-        outcome = ranked["outcome"].scores
-        few = slice(0, arguments.corrected_runs)
-        say(
-            "corrections at step 12",
-            compare_corrections(
-                paths["report"],
-                {name: one.maps[few] for name, one in ranked.items()},
-                load_embedded("judge"),
-                step=12,
-                chosen=(outcome > np.quantile(outcome, 0.75))[few],
-                pipeline=pipe,
-            ),
-        )
+    bench = Bench(arguments)
+    for name in arguments.only or PARTS:
+        PARTS[name](bench)
 
 
 if __name__ == "__main__":

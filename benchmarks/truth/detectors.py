@@ -1,0 +1,119 @@
+"""Every detector, learnt once on the runs for tuning, and its rankings, kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ranking import Ranked, image_auroc, rank
+
+from asced_analysis.calibration import calibrate
+from asced_analysis.thresholds import Thresholds
+
+FRACTIONS = (0.5, 0.4, 0.1)
+RUN_LEVEL = ("trajectory_variance", "diffpath", "score_norm", "final_variance")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A detector to be ranked: a variant with parameters."""
+
+    variant: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+CANDIDATES: dict[str, Candidate] = {
+    "outcome": Candidate("outcome"),
+    "outcome, dynamics alone": Candidate("outcome", {"inputs": "dynamics"}),
+    "outcome, snapshot alone": Candidate("outcome", {"inputs": "snapshot"}),
+    "calibrated": Candidate("calibrated"),
+    "paper": Candidate("paper"),
+    "released": Candidate("released"),
+    **{name: Candidate(name) for name in RUN_LEVEL},
+}
+"""Own variants first, then the paper's, then what others do."""
+
+
+class Detectors:
+    """Learn on `fit`; directions of run-level scores are chosen on `tune` by the teacher's labels.
+
+    Parameters
+    ----------
+    cache : Path
+    fit, tune : xarray.Dataset
+    bad : bool array
+        Runs of `tune` that end in the worst quarter, as the teacher sees it.
+    key : str
+        What tells these runs from others.
+    """
+
+    def __init__(
+        self, cache: Path, fit: Any, tune: Any, bad: NDArray[np.bool_], key: str, **options: Any
+    ) -> None:
+        self.cache = cache
+        self.fit, self.tune, self.bad = fit, tune, bad
+        self.key, self.options = key, options
+        self.cache.mkdir(parents=True, exist_ok=True)
+
+    def thresholds(self, name: str, window: tuple[float, float]) -> Thresholds:
+        """Thresholds of a candidate with a window in shares of sampling."""
+        folder = self.cache / self._digest(name, window)
+        path = folder / "thresholds.json"
+        if path.exists():
+            return Thresholds.load(path)
+        one = CANDIDATES[name]
+        tried = [dict(one.parameters)]
+        if one.variant in RUN_LEVEL:
+            tried = [{"direction": d} for d in ("high", "low", "both")]
+        found = [self._learn(one.variant, parameters, window) for parameters in tried]
+        if len(found) > 1:
+            aurocs = [image_auroc(rank(self.tune, each).scores, self.bad) for each in found]
+            found = [found[int(np.argmax(aurocs))]]
+        folder.mkdir(exist_ok=True)
+        found[0].save(path)
+        return found[0]
+
+    def _learn(self, variant: str, parameters: Any, window: tuple[float, float]) -> Thresholds:
+        options: dict[str, Any] = {"parameters": parameters or None}
+        if variant == "outcome":
+            options |= {"fractions": FRACTIONS, "outcome": self.options.get("outcome")}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return calibrate(
+                self.fit,
+                variant,
+                method="outcome" if variant == "outcome" else "conformal",
+                false_alarm_rate=0.05,
+                window=window,
+                **options,
+            )
+
+    def ranked(
+        self, name: str, window: tuple[float, float], runs: Any, label: str
+    ) -> tuple[Ranked, float]:
+        """Scores and maps of some runs, and the milliseconds a run that ranking them took."""
+        thresholds = self.thresholds(name, window)
+        path = self.cache / self._digest(name, window) / f"{label}.npz"
+        if not path.exists():
+            begin = time.perf_counter()
+            ranked = rank(runs, thresholds)
+            spent = 1e3 * (time.perf_counter() - begin) / len(ranked.scores)
+            np.savez(path, scores=ranked.scores, maps=ranked.maps.astype(np.float16), spent=spent)
+        with np.load(path) as kept:
+            return Ranked(kept["scores"], kept["maps"].astype(np.float32)), float(kept["spent"])
+
+    def _digest(self, name: str, window: Sequence[float]) -> str:
+        text = json.dumps([self.key, name, CANDIDATES[name].variant, list(window)])
+        text += json.dumps(dict(CANDIDATES[name].parameters), sort_keys=True)
+        return (
+            f"{name.replace(', ', '-').replace(' ', '-')}-"
+            + hashlib.sha256(text.encode()).hexdigest()[:10]
+        )

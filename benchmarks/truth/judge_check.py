@@ -1,0 +1,96 @@
+"""Does the judge know damage? Real images against samples, and damage done to real images."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ranking import image_auroc, interval
+from scipy import stats
+from sets import Split, mean_distance
+from sklearn.metrics import roc_auc_score
+
+from asced_analysis.realism import load_embedded, local_realism, upsample
+
+COUNT = 1000
+
+
+def damaged(
+    images: NDArray[np.float32], kind: str, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Real images with a square of 6 to 10 pixels damaged inside, and the squares."""
+    out, masks = images.copy(), np.zeros((len(images), *images.shape[2:]), np.bool_)
+    for i in range(len(images)):
+        size = int(rng.integers(6, 11))
+        top, left = rng.integers(8, 24 - size + 1, 2)
+        box = (slice(top, top + size), slice(left, left + size))
+        part = images[i][(slice(None), *box)]
+        if kind == "noise":
+            part = np.clip(part + 0.5 * rng.standard_normal(part.shape), -1, 1)
+        elif kind == "upside down":
+            part = part[:, ::-1]
+        elif kind == "hole":
+            part = np.full_like(part, -1.0)
+        else:  # a piece of another image
+            part = images[(i + 1) % len(images)][(slice(None), *box)]
+        out[i][(slice(None), *box)] = part
+        masks[i][box] = True
+    return out, masks
+
+
+def unseen_garments(model: str) -> NDArray[np.float32]:
+    """Real images whose patches are no reference of this model: the other half's."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training"))
+    fashion_mnist = importlib.import_module("fashion_mnist")
+    images = fashion_mnist.load_fashion_mnist("train")[0][0 if model == "judge" else 1 :: 2]
+    chosen = np.random.default_rng(5).choice(len(images), COUNT, replace=False)
+    return np.asarray(images[chosen], np.float32)
+
+
+def check_judge(report: Split) -> dict[str, Any]:
+    """AUROC of sample against real, of damaged against intact, of damaged places; agreement."""
+    result: dict[str, Any] = {"images": COUNT}
+    sampled = mean_distance(report.distance("judge"))
+    for name in ("judge", "teacher"):
+        model = load_embedded(name)
+        real = unseen_garments(name)
+        before = local_realism(real, model)
+        values = np.concatenate([mean_distance(before), mean_distance(report.distance(name))])
+        labels = np.arange(len(values)) >= len(real)
+        row: dict[str, Any] = {
+            "sample_against_real": image_auroc(values, labels),
+            "sample_against_real_interval": interval(
+                lambda i, v=values, la=labels: image_auroc(v[i], la[i]), len(values)
+            ),
+        }
+        for kind in ("noise", "upside down", "hole", "piece of another"):
+            broken, masks = damaged(real, kind, np.random.default_rng(0))
+            after = local_realism(broken, model)
+            differ = np.abs(broken - real).max((1, 2, 3)) > 0.5
+            row[kind] = {
+                "images": int(differ.sum()),
+                "worse_than_twin": float(
+                    (mean_distance(after) > mean_distance(before))[differ].mean()
+                ),
+                "image_auroc": image_auroc(
+                    np.concatenate([mean_distance(before)[differ], mean_distance(after)[differ]]),
+                    np.arange(2 * int(differ.sum())) >= differ.sum(),
+                ),
+                "place_auroc": float(
+                    roc_auc_score(
+                        masks[differ].ravel(), upsample(after[differ], masks.shape[1:]).ravel()
+                    )
+                ),
+            }
+        result[name] = row
+    other = mean_distance(report.distance("teacher"))
+    result["rank_correlation_of_judge_and_teacher"] = float(
+        stats.spearmanr(sampled, other).statistic
+    )
+    bad = [v > np.quantile(v, 0.75) for v in (sampled, other)]
+    result["shared_worst_quarter"] = float((bad[0] & bad[1]).sum() / bad[0].sum())
+    return result

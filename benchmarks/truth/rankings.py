@@ -1,0 +1,228 @@
+"""Detectors ranked on sets whose truth is known: natural, planted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from detectors import CANDIDATES, Detectors
+from faults import KINDS
+from numpy.typing import NDArray
+from ranking import (
+    Ranked,
+    balanced_accuracy,
+    best_overlap,
+    first_flags,
+    foreground_correlation,
+    image_auroc,
+    interval,
+    pixel_precision,
+    risk_coverage,
+)
+from sets import Split, bar_of, mean_distance
+
+from asced_analysis.calibration.outcome_comparison import content_strata
+from asced_analysis.correction.controls import foreground
+from asced_analysis.detection.calibrated import pool
+from asced_analysis.realism import upsample
+
+LEAST_DAMAGE = 8  # pixels of a planted run that must be damaged for it to count as broken
+RESAMPLED_PIXELS = 40  # bootstrap resamples of the pixel average precision: it is slow
+
+
+def natural(
+    report: Split,
+    tune: Split,
+    detectors: Detectors,
+    window: tuple[float, float],
+    say: Callable[[str], None],
+    names: tuple[str, ...] = tuple(CANDIDATES),
+) -> dict[str, Any]:
+    """Undisturbed runs: the worst quarter, and the worst tenth of their places, by the judge."""
+    maps = report.distance("judge")
+    distance = mean_distance(maps)
+    shape = report.samples.shape[-2], report.samples.shape[-1]
+    worst = distance > bar_of(tune)
+    places = upsample(maps > np.quantile(tune.distance("judge"), 0.9), shape)
+    inside = np.stack([foreground(sample) for sample in report.samples])
+    strata = content_strata(np.asarray(pool(report.samples, 16)))
+    result: dict[str, Any] = {
+        "runs": len(distance),
+        "worst": int(worst.sum()),
+        "base_rate_places": float(places.mean()),
+        "rows": {},
+    }
+    for name in names:
+        ranked, spent = detectors.ranked(name, window, report.dataset, "report")
+        correlation = foreground_correlation(ranked.maps, upsample(maps, shape), inside)
+        row = image_figures(ranked.scores, worst) | pixel_figures(ranked, places)
+        row |= {
+            "matched_auroc": matched_auroc(ranked.scores, distance, strata),
+            "matched_auroc_interval": interval(
+                lambda i, r=ranked: matched_auroc(r.scores[i], distance[i], strata[i]),
+                len(distance),
+                resamples=200,
+            ),
+            "foreground_correlation": float(correlation.mean()),
+            "foreground_correlation_interval": interval(
+                lambda i, c=correlation: float(c[i].mean()), len(distance)
+            ),
+            "milliseconds": spent,
+        }
+        result["rows"][name] = row
+        say(f"{name}: {row['image_auroc']:.3f}")
+    result["paired"] = paired_aurocs(
+        {n: detectors.ranked(n, window, report.dataset, "report")[0].scores for n in names},
+        lambda s, i: image_auroc(s[i], worst[i]),
+        len(distance),
+    )
+    return result
+
+
+def image_figures(scores: NDArray[Any], broken: NDArray[np.bool_]) -> dict[str, Any]:
+    """What a run score is worth."""
+    risks, area = risk_coverage(scores, broken)
+    return {
+        "image_auroc": image_auroc(scores, broken),
+        "image_auroc_interval": interval(lambda i: image_auroc(scores[i], broken[i]), len(scores)),
+        "accuracy": balanced_accuracy(scores, broken),
+        "risk_coverage": risks,
+        "risk_coverage_area": area,
+    }
+
+
+def pixel_figures(ranked: Ranked, truth: NDArray[np.bool_]) -> dict[str, Any]:
+    """What a map is worth."""
+    maps = ranked.maps
+    return {
+        "pixel_precision": pixel_precision(maps, truth),
+        "pixel_precision_interval": interval(
+            lambda i: pixel_precision(maps[i], truth[i]), len(maps), resamples=RESAMPLED_PIXELS
+        ),
+        "overlap": best_overlap(maps, truth),
+    }
+
+
+def matched_auroc(scores: NDArray[Any], distance: NDArray[Any], strata: NDArray[np.intp]) -> float:
+    """AUROC of the worst quarter within strata of brightness and busyness, weighted by pairs."""
+    total, pairs = 0.0, 0
+    for stratum in np.unique(strata):
+        inside = strata == stratum
+        worst = distance[inside] > np.quantile(distance[inside], 0.75)
+        weight = int(worst.sum()) * int((~worst).sum())
+        if weight:
+            total += weight * image_auroc(scores[inside], worst)
+            pairs += weight
+    return total / pairs if pairs else float("nan")
+
+
+def paired_aurocs(
+    scores: Mapping[str, NDArray[Any]], figure: Any, runs: int, resamples: int = 300
+) -> dict[str, Any]:
+    """Difference of the first detector's figure to every other's, paired by run."""
+    names = list(scores)
+    found = {}
+    for other in names[1:]:
+        value = figure(scores[names[0]], np.arange(runs)) - figure(scores[other], np.arange(runs))
+        low, high = interval(
+            lambda i, o=other: figure(scores[names[0]], i) - figure(scores[o], i),
+            runs,
+            resamples=resamples,
+        )
+        found[other] = {"value": float(value), "low": low, "high": high}
+    return found
+
+
+def planted(
+    clean: Split,
+    faulted: Any,
+    detectors: Detectors,
+    window: tuple[float, float],
+    say: Callable[[str], None],
+    names: tuple[str, ...] = tuple(n for n in CANDIDATES if "alone" not in n),
+) -> dict[str, Any]:
+    """Planted faults that stay broken against the same runs undisturbed."""
+    truth = {name: np.asarray(faulted[name].values, np.bool_) for name in ("change", "damage")}
+    facts = {n: np.asarray(faulted[n].values) for n in ("kind", "size", "contrast", "onset")}
+    broken = truth["damage"].sum((1, 2)) >= LEAST_DAMAGE
+    strong = facts["contrast"] > np.median(facts["contrast"][broken])
+    large = facts["size"] > np.median(facts["size"])
+    groups = {name: facts["kind"] == i for i, name in enumerate(KINDS)}
+    groups |= {"low contrast": ~strong, "high contrast": strong, "small": ~large, "large": large}
+    result: dict[str, Any] = {
+        "runs": len(broken),
+        "broken": int(broken.sum()),
+        "changed": float((truth["change"].sum((1, 2)) >= LEAST_DAMAGE).mean()),
+        "groups": {
+            name: {
+                "runs": int(one.sum()),
+                "changed": float((truth["change"].sum((1, 2)) >= LEAST_DAMAGE)[one].mean()),
+                "broken": float(broken[one].mean()),
+            }
+            for name, one in groups.items()
+        },
+        "base_rate_damage": float(truth["damage"].mean()),
+        "base_rate_change": float(truth["change"].mean()),
+        "rows": {},
+    }
+    count = len(broken)
+    everybody: dict[str, NDArray[Any]] = {}
+    for name in names:
+        undisturbed, _ = detectors.ranked(name, window, clean.dataset, "report")
+        ranked, spent = detectors.ranked(name, window, faulted, "planted")
+        pair = np.stack([undisturbed.scores, ranked.scores], axis=1)
+        everybody[name] = pair
+
+        def auroc(index: NDArray[Any], pair: NDArray[Any] = pair) -> float:
+            hit = index[broken[index]]
+            values = np.concatenate([pair[index, 0], pair[hit, 1]])
+            return image_auroc(values, np.arange(len(values)) >= len(index))
+
+        values = np.concatenate([pair[:, 0], pair[broken, 1]])
+        labels = np.arange(len(values)) >= count
+        risks, area = risk_coverage(values, labels)
+        row = {
+            "image_auroc": auroc(np.arange(count)),
+            "image_auroc_interval": interval(auroc, count),
+            "accuracy": balanced_accuracy(values, labels),
+            "above_twin": float((pair[broken, 1] > pair[broken, 0]).mean()),
+            "risk_coverage": risks,
+            "risk_coverage_area": area,
+            "milliseconds": spent,
+        }
+        row |= pixel_figures(ranked, truth["damage"])
+        row["pixel_precision_change"] = pixel_precision(ranked.maps, truth["change"])
+        row["by_group"] = {
+            group: {
+                "image_auroc": auroc(np.flatnonzero(one)),
+                "pixel_precision": pixel_precision(ranked.maps[one], truth["damage"][one]),
+            }
+            for group, one in groups.items()
+        }
+        row |= delays(faulted, detectors.thresholds(name, window), facts["onset"], broken)
+        result["rows"][name] = row
+        say(f"{name}: {row['image_auroc']:.3f}, pixels {row['pixel_precision']:.3f}")
+
+    def figure(pair: NDArray[Any], index: NDArray[Any]) -> float:
+        hit = index[broken[index]]
+        values = np.concatenate([pair[index, 0], pair[hit, 1]])
+        return image_auroc(values, np.arange(len(values)) >= len(index))
+
+    result["paired"] = paired_aurocs(everybody, figure, count)
+    return result
+
+
+def delays(
+    faulted: Any, thresholds: Any, onset: NDArray[Any], broken: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Steps from the onset to the first flag, at a false-alarm rate of 5 %."""
+    first = first_flags(faulted, thresholds)
+    few = len(first)
+    hit = broken[:few] & (first >= onset[:few])
+    before = broken[:few] & (first >= 0) & (first < onset[:few])
+    return {
+        "detected": float(hit.sum() / max(1, broken[:few].sum())),
+        "flagged_before_onset": float(before.sum() / max(1, broken[:few].sum())),
+        "delay": float(np.median((first - onset[:few])[hit])) if hit.any() else None,
+    }

@@ -1,0 +1,165 @@
+"""The pure parts of benchmarks/truth: scores, faults, shapes, figures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "truth"))
+
+import faults
+import gaussian_grid
+import masks
+import ranking
+import shapes
+from where_to_correct import holm
+
+from asced_recorders.tap import StepEvent
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.05])
+@pytest.mark.parametrize(("alpha", "sigma"), [(0.3, 0.95), (0.9, 0.43), (0.999, 0.03)])
+def test_score_of_the_grid_is_the_gradient_of_its_log_density(
+    smoothing: float, alpha: float, sigma: float
+) -> None:
+    x = np.random.default_rng(0).standard_normal((64, 2))
+    points = torch.tensor(x, requires_grad=True)
+    variance = (0.05**2 + smoothing**2) / gaussian_grid.UNIT**2
+    mixture = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(torch.ones(25, dtype=torch.float64)),
+        torch.distributions.Independent(
+            torch.distributions.Normal(
+                alpha * torch.from_numpy(gaussian_grid.MEANS),
+                (alpha**2 * variance + sigma**2) ** 0.5,
+            ),
+            1,
+        ),
+    )
+    mixture.log_prob(points).sum().backward()
+    assert points.grad is not None
+    expected = -sigma * points.grad.numpy()
+    found = gaussian_grid.predicted_noise(x, alpha, sigma, smoothing)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_averaged_score_without_smoothing_is_the_sharp_one() -> None:
+    x = np.random.default_rng(0).standard_normal((8, 2))
+    rng = np.random.default_rng(1)
+    found = gaussian_grid.predicted_noise(x, 0.9, 0.43, 0.0, rng=rng)
+    np.testing.assert_allclose(found, gaussian_grid.predicted_noise(x, 0.9, 0.43, 0.0))
+
+
+def test_shapes_have_the_sizes_and_columns_of_the_data() -> None:
+    assert all(60 <= shapes.stamp(kind).sum() <= 70 for kind in shapes.KINDS)
+    images = shapes.draw_images(200, seed=3)
+    white = (images[:, 0] > 0).sum((1, 2))
+    assert white.min() >= 60
+    assert white.max() <= 210
+    assert not (images[:, 0, 63] > 0).any()
+    np.testing.assert_array_equal(shapes.unfold(shapes.fold(images)), images)
+
+
+def test_judge_of_shapes_finds_no_fault_in_the_data() -> None:
+    found = shapes.judge(shapes.draw_images(200, seed=4))
+    assert not found.broken.any()
+    assert not found.blank.any()
+    assert not found.mask.any()
+
+
+def test_judge_of_shapes_names_each_fault() -> None:
+    images = np.full((5, 1, 64, 64), -1.0, np.float32)
+
+    def put(index: int, kind: str, top: int, left: int) -> None:
+        shape = shapes.stamp(kind)
+        part = images[index, 0, top : top + shape.shape[0], left : left + shape.shape[1]]
+        part[shape] = 1.0
+
+    put(0, "square", 5, 25)
+    put(0, "square", 40, 28)
+    put(1, "triangle", 10, 46)
+    put(2, "pentagon", 10, 46)
+    images[2, 0, 30:34, 2:9] = 1.0
+    put(3, "pentagon", 10, 46)
+    put(3, "triangle", 10, 3)
+    found = shapes.judge(images)
+    assert found.doubled.tolist() == [True, False, False, False, False]
+    assert found.misplaced.tolist() == [False, True, False, False, False]
+    assert found.malformed.tolist() == [False, False, True, False, False]
+    assert found.blank.tolist() == [False, False, False, False, True]
+    assert found.mask.sum((1, 2)).tolist() == [128, int(shapes.stamp("triangle").sum()), 28, 0, 0]
+    assert shapes.blocks(found.mask).shape == (5, 16, 16)
+
+
+def _event(step: int, sample: torch.Tensor, eps: torch.Tensor) -> StepEvent:
+    from diffusers import DDIMScheduler
+
+    from asced_recorders.schedulers import step_table
+
+    scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
+    scheduler.set_timesteps(25)
+    return StepEvent(step_table(scheduler), step, sample, eps, None)
+
+
+@pytest.mark.parametrize("kind", faults.KINDS)
+def test_a_fault_changes_its_region_alone(kind: str) -> None:
+    drawn = faults.draw_fault(faults.KINDS.index(kind), (32, 32), 25)
+    assert drawn.kind == kind
+    assert drawn.mask.any()
+    generator = torch.Generator().manual_seed(0)
+    sample, first, eps = (torch.randn((2, 1, 32, 32), generator=generator) for _ in range(3))
+    plant = faults.Plant([drawn, drawn], [0, 1])
+    outside = ~torch.from_numpy(drawn.mask)
+    if kind == "score_trap":
+        assert plant.before_step(_event(drawn.step - faults.BACK, sample, first)) is None
+        output = plant.before_step(_event(drawn.step, sample, eps))
+        assert output is not None
+        mixed = drawn.strength * first + (1 - drawn.strength) * eps
+        torch.testing.assert_close(output[..., ~outside], mixed[..., ~outside])
+        assert torch.equal(output[..., outside], eps[..., outside])
+    else:
+        changed = plant.after_step(_event(drawn.step - 1, sample, eps), sample)
+        assert changed is not None
+        assert torch.equal(changed[..., outside], sample[..., outside])
+        assert (changed[..., ~outside] != sample[..., ~outside]).all()
+
+
+def test_top_share_is_exact_and_prefers_the_inside() -> None:
+    maps = np.zeros((3, 20, 20))
+    maps[:, 4:6, 4:6] = 1.0
+    found = masks.top_share(maps, 0.1)
+    assert found.sum((1, 2)).tolist() == [40, 40, 40]
+    assert found[:, 4:6, 4:6].all()
+    inside = np.zeros((3, 20, 20), np.bool_)
+    inside[:, 10:] = True
+    assert not masks.top_share(maps, 0.1, inside=inside)[:, :10].any()
+
+
+def test_accuracy_at_equal_numbers_does_not_choose_on_the_runs_it_reports() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) < 100
+    assert ranking.balanced_accuracy(labels + 0.0, labels) == 1.0
+    noise = [ranking.balanced_accuracy(rng.random(400), labels, seed=i) for i in range(40)]
+    assert abs(np.mean(noise) - 0.5) < 0.03
+
+
+def test_risk_falls_with_coverage_for_a_perfect_score() -> None:
+    labels = np.arange(100) >= 80
+    risk, area = ranking.risk_coverage(np.arange(100.0), labels, points=10)
+    assert risk[:8] == [0.0] * 8
+    assert risk[-1] == pytest.approx(0.2)
+    assert area < ranking.risk_coverage(-np.arange(100.0), labels)[1]
+
+
+def test_overlap_of_a_perfect_map_is_one() -> None:
+    truth = np.zeros((6, 8, 8), np.bool_)
+    truth[:, 2:4, 2:4] = True
+    assert ranking.best_overlap(truth.astype(np.float32), truth) == pytest.approx(1.0)
+
+
+def test_holm_adjusts_step_by_step() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, float("nan")]) == pytest.approx([1.0, 1.0])
