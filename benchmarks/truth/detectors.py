@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from committee import committee
 from numpy.typing import NDArray
 from ranking import Ranked, image_auroc, rank
 
@@ -20,17 +21,21 @@ from asced_analysis.thresholds import Thresholds
 
 FRACTIONS = (0.5, 0.4, 0.1)
 RUN_LEVEL = ("trajectory_variance", "diffpath", "score_norm", "final_variance")
+DIRECTED = ("trajectory_variance", "score_norm", "final_variance")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A detector to be ranked: a variant with parameters."""
+    """A detector to be ranked: a variant with parameters, perhaps with two teachers."""
 
     variant: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    committee: bool = False
 
 
+MAIN = "outcome, two teachers"
 CANDIDATES: dict[str, Candidate] = {
+    MAIN: Candidate("outcome", committee=True),
     "outcome": Candidate("outcome"),
     "outcome, dynamics alone": Candidate("outcome", {"inputs": "dynamics"}),
     "outcome, snapshot alone": Candidate("outcome", {"inputs": "snapshot"}),
@@ -71,9 +76,9 @@ class Detectors:
             return Thresholds.load(path)
         one = CANDIDATES[name]
         tried = [dict(one.parameters)]
-        if one.variant in RUN_LEVEL:
+        if one.variant in DIRECTED:
             tried = [{"direction": d} for d in ("high", "low", "both")]
-        found = [self._learn(one.variant, parameters, window) for parameters in tried]
+        found = [self._learn(one, parameters, window) for parameters in tried]
         if len(found) > 1:
             aurocs = [image_auroc(rank(self.tune, each).scores, self.bad) for each in found]
             found = [found[int(np.argmax(aurocs))]]
@@ -81,10 +86,11 @@ class Detectors:
         found[0].save(path)
         return found[0]
 
-    def _learn(self, variant: str, parameters: Any, window: tuple[float, float]) -> Thresholds:
-        options: dict[str, Any] = {"parameters": parameters or None}
+    def _learn(self, one: Candidate, parameters: Any, window: tuple[float, float]) -> Thresholds:
+        variant, options = one.variant, {"parameters": parameters or None}
         if variant == "outcome":
-            options |= {"fractions": FRACTIONS, "outcome": self.options.get("outcome")}
+            teaching = {"teacher": committee()} if one.committee else self.options.get("outcome")
+            options |= {"fractions": FRACTIONS, "outcome": teaching}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return calibrate(

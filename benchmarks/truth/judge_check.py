@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from committee import HALF, garments
 from numpy.typing import NDArray
 from ranking import image_auroc, interval
 from scipy import stats
@@ -42,22 +40,13 @@ def damaged(
     return out, masks
 
 
-def unseen_garments(model: str) -> NDArray[np.float32]:
-    """Real images whose patches are no reference of this model: the other half's."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training"))
-    fashion_mnist = importlib.import_module("fashion_mnist")
-    images = fashion_mnist.load_fashion_mnist("train")[0][0 if model == "judge" else 1 :: 2]
-    chosen = np.random.default_rng(5).choice(len(images), COUNT, replace=False)
-    return np.asarray(images[chosen], np.float32)
-
-
 def check_judge(report: Split) -> dict[str, Any]:
     """AUROC of sample against real, of damaged against intact, of damaged places; agreement."""
     result: dict[str, Any] = {"images": COUNT}
     sampled = mean_distance(report.distance("judge"))
     for name in ("judge", "teacher"):
         model = load_embedded(name)
-        real = unseen_garments(name)
+        real = garments(1 - HALF[name], COUNT)
         before = local_realism(real, model)
         values = np.concatenate([mean_distance(before), mean_distance(report.distance(name))])
         labels = np.arange(len(values)) >= len(real)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from committee import committee
 from continuing import continued
+from detectors import MAIN
 from masks import top_share
 from numpy.typing import NDArray
 from sets import STEPS, Split, bar_of, judge_of, mean_distance
@@ -19,13 +21,13 @@ from sets import STEPS, Split, bar_of, judge_of, mean_distance
 from asced_analysis.correction.controls import control_masks, foreground
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.populations import compare, quality_of
-from asced_analysis.realism import features, load_embedded, local_realism, upsample
+from asced_analysis.realism import features, local_realism, upsample
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.replay.recording import Recording
 
 WINDOW = (0.08, 12 / STEPS)
 FLAGGED = 0.25
-MOST_TUNED = 256
+MOST_TUNED = 192
 
 
 @dataclass
@@ -72,8 +74,8 @@ def stage_of(bench: Any, name: str, *, share: float = FLAGGED) -> Stage:
     """The runs of a split foretold to end worst; the level is set on the other split."""
     split, other = bench.sets[name], bench.sets["tune" if name == "report" else "report"]
     detectors = bench.detectors()
-    ranked, _ = detectors.ranked("outcome", WINDOW, split.dataset, name)
-    reference, _ = detectors.ranked("outcome", WINDOW, other.dataset, other.name)
+    ranked, _ = detectors.ranked(MAIN, WINDOW, split.dataset, name)
+    reference, _ = detectors.ranked(MAIN, WINDOW, other.dataset, other.name)
     level = np.quantile(reference.scores, 1 - share)
     chosen = np.flatnonzero(ranked.scores > level)
     if name == "tune":
@@ -136,47 +138,43 @@ def measure(bench: Any) -> None:
 
 def places(stage: Stage, note: Any) -> None:
     """Where and when: masks of several areas at several steps, beside the controls."""
-    for step in (12, 14, 16, 18):
-        for share in (0.06, 0.12, 0.25, 0.5) if step == 12 else (0.12, 0.25):
-            mask = top_share(stage.maps, share)
-            ends, _ = stage.sample(f"map-{step}-{share}", {step: mask})
-            note(f"learnt map, {share:.0%} of the area, step {step}", ends, STEPS - step)
-        masks = top_share(stage.maps)
-        every = np.ones(len(masks), np.bool_)
-        for control, label in (("foreground", "random foreground"), ("shuffled", "another run's")):
-            if step in (14, 18) and control == "shuffled":
-                continue
-            wrong = control_masks(control, masks, every, stage.images, runs=stage.runs)
-            ends, _ = stage.sample(f"{control}-{step}", {step: wrong})
-            note(f"{label}, 12% of the area, step {step}", ends, STEPS - step)
-        hindsight = top_share(upsample(stage.before, masks.shape[1:]))
-        ends, _ = stage.sample(f"hindsight-{step}", {step: hindsight})
-        note(f"hindsight, 12% of the area, step {step}", ends, STEPS - step)
-    for step in (8, 10, 12, 14, 16, 18):
+    masks = top_share(stage.maps)
+    every = np.ones(len(masks), np.bool_)
+    wrong = {
+        label: control_masks(control, masks, every, stage.images, runs=stage.runs)
+        for control, label in (("foreground", "random foreground"), ("shuffled", "another run's"))
+    }
+    hindsight = top_share(upsample(stage.before, masks.shape[1:]))
+    for step in (12, 14, 16):
+        cells = {"learnt map, 12%": masks, "random foreground, 12%": wrong["random foreground"]}
+        if step != 14:
+            cells["hindsight, 12%"] = hindsight
+        if step == 12:
+            cells["another run's learnt map, 12%"] = wrong["another run's"]
+            cells["learnt map, 25%"] = top_share(stage.maps, 0.25)
+            cells["learnt map, 50%"] = top_share(stage.maps, 0.5)
+            x0 = stage.recording.read(stage.recording.select(stage.runs), "x0", step=11)
+            inside = np.stack([foreground(one.astype(np.float32)) for one in x0])
+            cells["learnt map inside the foreground, 12%"] = top_share(stage.maps, inside=inside)
+            cells["the whole foreground"] = inside
+        for label, mask in cells.items():
+            ends, _ = stage.sample(f"{label}-{step}", {step: mask})
+            note(f"{label}, step {step}", ends, STEPS - step)
+    for step in (8, 10, 12, 16):
         ends, _ = stage.sample(f"everywhere-{step}", {step: stage.everywhere()})
         note(f"everywhere, step {step}", ends, STEPS - step)
-    x0 = stage.recording.read(stage.recording.select(stage.runs), "x0", step=11)
-    inside = np.stack([foreground(one.astype(np.float32)) for one in x0])
-    ends, _ = stage.sample("inside-12", {12: top_share(stage.maps, inside=inside)})
-    note("learnt map inside the foreground of predicted x0, 12%, step 12", ends, STEPS - 12)
-    ends, _ = stage.sample("whole-inside-12", {12: inside})
-    note("the whole foreground of predicted x0, step 12", ends, STEPS - 12)
 
 
 def again(stage: Stage, note: Any) -> None:
-    """The same mask, or everything, renewed at several steps."""
-    mask, every = top_share(stage.maps), stage.everywhere()
-    for steps in ((12, 14, 16), (12, 16)):
-        text = ", ".join(map(str, steps))
-        ends, _ = stage.sample(f"map-again-{text}", dict.fromkeys(steps, mask))
-        note(f"learnt map, 12% of the area, steps {text}", ends, STEPS - 12)
-        ends, _ = stage.sample(f"everywhere-again-{text}", dict.fromkeys(steps, every))
-        note(f"everywhere, steps {text}", ends, STEPS - 12)
+    """The same mask, or everything, renewed at two steps."""
+    for label, mask in (("learnt map, 12%", top_share(stage.maps)), ("all", stage.everywhere())):
+        ends, _ = stage.sample(f"{label}-again", dict.fromkeys((12, 16), mask))
+        note(f"{label}, at steps 12 and 16", ends, STEPS - 12)
 
 
 def draws(stage: Stage, step: int, count: int, watch: Sequence[int]) -> Any:
-    """Several renewals of the whole run: ends (k, n, ...), teacher's view of x0 on the way."""
-    teacher = load_embedded("teacher")
+    """Several renewals of the whole run: ends (k, n, ...), the teachers' view of x0 on the way."""
+    teacher = committee()
     ends, seen = [], {at: [] for at in watch}
     for seed in range(count):
         one, x0 = stage.sample(f"draw-{step}", {step: stage.everywhere()}, seed, watch)
@@ -198,7 +196,7 @@ def pick(ends: NDArray[Any], view: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def best_of(stage: Stage, note: Any, pool: Any) -> None:
-    """The best of several renewals, as the teacher foresees them; and new draws."""
+    """The best of several renewals, as the two teachers foresee them; and new draws."""
     for step in (8, 12):
         ends, views = draws(stage, step, 4, WATCHED)
         for count in (2, 4):
@@ -221,7 +219,6 @@ class Pool:
 
     scores: NDArray[np.float64]
     samples: NDArray[np.float32]
-    teacher: NDArray[np.float64]
     level: float
 
 
@@ -229,12 +226,11 @@ def pool_of(bench: Any) -> Pool:
     """New draws with their scores at step 12, and the level below which one is kept."""
     pool, tune = bench.sets["pool"], bench.sets["tune"]
     detectors = bench.detectors()
-    ranked, _ = detectors.ranked("outcome", WINDOW, pool.dataset, "pool")
-    reference, _ = detectors.ranked("outcome", WINDOW, tune.dataset, "tune")
+    ranked, _ = detectors.ranked(MAIN, WINDOW, pool.dataset, "pool")
+    reference, _ = detectors.ranked(MAIN, WINDOW, tune.dataset, "tune")
     return Pool(
         ranked.scores,
         pool.samples,
-        mean_distance(pool.distance("teacher")),
         float(np.quantile(reference.scores, 1 - FLAGGED)),
     )
 
@@ -275,10 +271,10 @@ def uplift(bench: Any, tune: Stage, report: Stage) -> None:
             rows[f"{name}, 12% of the area, step {step}"] = figures(report, ends, STEPS - step)
     masks = top_share(report.maps)
     every = np.ones(len(masks), np.bool_)
-    ends, _ = report.sample("map-12", {12: masks})
+    ends, _ = report.sample("learnt map, 12%-12", {12: masks})
     rows["learnt from ends, 12% of the area, step 12"] = figures(report, ends, STEPS - 12)
     wrong = control_masks("foreground", masks, every, report.images, runs=report.runs)
-    ends, _ = report.sample("foreground-12", {12: wrong})
+    ends, _ = report.sample("random foreground, 12%-12", {12: wrong})
     rows["random foreground, 12% of the area, step 12"] = figures(report, ends, STEPS - 12)
     bench.keep("uplift", {"set": "report", "rows": rows})
 
@@ -288,11 +284,11 @@ def policies_on_report(bench: Any, stage: Stage) -> None:
     pool = pool_of(bench)
     ends, views = draws(stage, 8, 4, WATCHED)
     every12, _ = stage.sample("everywhere-12", {12: stage.everywhere()})
-    mask12, _ = stage.sample("map-12", {12: top_share(stage.maps)})
+    mask12, _ = stage.sample("learnt map, 12%-12", {12: top_share(stage.maps)})
     new4, paid4 = restarted(stage, pool, 4, seed=1)
     new8, paid8 = restarted(stage, pool, 8, level=strict_level(bench), seed=2)
     together = np.concatenate([ends, new4[None]])
-    teacher = load_embedded("teacher")
+    teacher = committee()
     view = np.concatenate([views[STEPS], mean_distance(local_realism(new4, teacher))[None]])
     policies = {
         "TTC, learnt map, 12% of the area, step 12": (mask12, 13.0),
@@ -331,7 +327,7 @@ def extra_cost(stage: Stage, paid: float) -> float:
 def strict_level(bench: Any) -> float:
     """The median score: new draws are kept when foretold to be in the better half."""
     tune = bench.sets["tune"]
-    ranked, _ = bench.detectors().ranked("outcome", WINDOW, tune.dataset, "tune")
+    ranked, _ = bench.detectors().ranked(MAIN, WINDOW, tune.dataset, "tune")
     return float(np.median(ranked.scores))
 
 

@@ -28,7 +28,7 @@ from asced_analysis.detection.calibrated import pool
 from asced_analysis.realism import upsample
 
 LEAST_DAMAGE = 8  # pixels of a planted run that must be damaged for it to count as broken
-RESAMPLED_PIXELS = 40  # bootstrap resamples of the pixel average precision: it is slow
+RESAMPLED_PIXELS = 30  # bootstrap resamples of the pixel average precision: it is slow
 
 
 def natural(
@@ -72,6 +72,16 @@ def natural(
         }
         result["rows"][name] = row
         say(f"{name}: {row['image_auroc']:.3f}")
+    result["ceiling"] = {}
+    for label in ("teacher", "patches", "committee"):
+        seen = report.distance(label)
+        at_end = foreground_correlation(upsample(seen, shape), upsample(maps, shape), inside)
+        result["ceiling"][label] = {
+            "image_auroc": image_auroc(mean_distance(seen), worst),
+            "matched_auroc": matched_auroc(mean_distance(seen), distance, strata),
+            "pixel_precision": pixel_precision(upsample(seen, shape), places),
+            "foreground_correlation": float(at_end.mean()),
+        }
     result["paired"] = paired_aurocs(
         {n: detectors.ranked(n, window, report.dataset, "report")[0].scores for n in names},
         lambda s, i: image_auroc(s[i], worst[i]),

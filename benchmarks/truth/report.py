@@ -129,6 +129,13 @@ def natural(last: int) -> Callable[[Results], str]:
     return write
 
 
+def ceiling(results: Results) -> str:
+    """What the teacher's own look at the finished image knows of the judge's."""
+    found = results["natural-8"]["ceiling"]
+    rows = [[name, *(number(v) for v in row.values())] for name, row in found.items()]
+    return table(["", *(name.replace("_", " ") for name in found["teacher"])], rows)
+
+
 def planted(results: Results) -> str:
     """Planted faults."""
     found = results["planted"]
@@ -295,6 +302,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "judge": judge,
     "natural-8": natural(8),
     "natural-12": natural(12),
+    "ceiling": ceiling,
     "planted": planted,
     "kinds": kinds,
     "by-kind": by_kind,

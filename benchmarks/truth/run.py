@@ -75,10 +75,16 @@ class Bench:
 def natural(bench: Bench) -> None:
     """The worst quarter of undisturbed runs."""
     import rankings
+    from detectors import CANDIDATES
 
     for last, window in ((8, EARLY), (12, MIDDLE)):
         found = rankings.natural(
-            bench.sets["report"], bench.sets["tune"], bench.detectors(), window, bench.say
+            bench.sets["report"],
+            bench.sets["tune"],
+            bench.detectors(),
+            window,
+            bench.say,
+            tuple(CANDIDATES),
         )
         bench.keep(f"natural-{last}", found | {"judge": judge_of().name})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from committee import committee, patches
 from numpy.typing import NDArray
 
 from asced_analysis.evaluation.judges import pictures
@@ -62,7 +63,7 @@ class Split:
         """Maps of local distance, as the teacher or the judge sees them; kept in the cache."""
         path = self.store.parent / f"{self.name}-{model}.npy"
         if not path.exists():
-            np.save(path, local_realism(self.samples, load_embedded(model)))
+            np.save(path, local_realism(self.samples, model_named(model)))
         return np.asarray(np.load(path), np.float32)
 
 
@@ -101,6 +102,13 @@ def natural_sets(
             part.rename(path)
         found[name] = Split(path, natural, rows, name)
     return found
+
+
+def model_named(name: str) -> RealismModel:
+    """The judge, the teacher, whitened patches, or these and the teacher as a committee."""
+    if name in ("patches", "committee"):
+        return {"patches": patches, "committee": committee}[name]()
+    return load_embedded(name)
 
 
 def mean_distance(maps: NDArray[Any]) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ from asced_recorders.fingerprint import model_fingerprint
 from asced_stores import open_runs
 
 FOLDER = Path(__file__).parent / "shapes-model"
-NAMES = tuple(name for name in CANDIDATES if "alone" not in name)
+NAMES = tuple(n for n in CANDIDATES if "alone" not in n and not CANDIDATES[n].committee)
 WINDOWS = {12: (0.08, 12 / STEPS), 18: (0.08, 18 / STEPS)}
 
 

@@ -1,6 +1,6 @@
 """A map of where renewal helps, learnt from counterfactual outcomes.
 
-Runs of `fit` are renewed everywhere at step 12; the teacher's local distance after minus before is
+Runs of `fit` are renewed everywhere at step 12; the teachers' local distance after minus before is
 what the network regresses, on the inputs of the learnt detector. One draw of noise a run makes the
 target noisy, but not biased.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from committee import committee
 from continuing import continued
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ from asced_analysis.calibration.outcome_training import train_map
 from asced_analysis.calibration.source import open_source
 from asced_analysis.detection import outcome
 from asced_analysis.evaluation.judges import pictures
-from asced_analysis.realism import load_embedded, local_realism, upsample
+from asced_analysis.realism import local_realism, upsample
 from asced_analysis.replay.recording import Recording
 
 STEP = 12
@@ -28,7 +29,7 @@ LEARN = 1536  # runs
 def learn_uplift(bench: Any, tune: Any, report: Any) -> dict[str, NDArray[np.float32]]:
     """Maps for the flagged runs of `report`: higher where renewal is foretold to help more."""
     fit = bench.sets["fit"]
-    teacher = load_embedded("teacher")
+    teacher = committee()
     path = fit.store.parent / f"renewed-{LEARN}.npz"
     dataset = fit.dataset.isel(run=slice(0, LEARN))
     runs = np.asarray(dataset["run"].values, np.int64)

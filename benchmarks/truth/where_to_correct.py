@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectors import MAIN
 from masks import SHARE, top_share
 from numpy.typing import NDArray
 from scipy import stats
@@ -28,7 +29,8 @@ from asced_stores.copying import select_runs
 
 WINDOW = (0.08, 12 / 25)
 STEP = 12
-MAPS = ("outcome", "calibrated", "paper", "released")
+MAPS = (MAIN, "paper", "released")
+MOST = 192  # flagged runs, from the first on
 BRANCHES = {
     "ttc, additive": Branch(STEP, "ttc"),
     "ttc, multiplicative 0.2": Branch(
@@ -38,7 +40,7 @@ BRANCHES = {
     "stochastic steps": Branch(STEP, "stochastic_steps"),
 }
 REPLAYS = {"score clipping": "score_clipping", "noise and denoise": "noise_denoise"}
-CONTROLS = ("outcome's mask of another run", "random foreground")
+CONTROLS = ("learnt mask of another run", "random foreground")
 
 
 def measure(bench: Any) -> dict[str, Any]:
@@ -47,15 +49,15 @@ def measure(bench: Any) -> dict[str, Any]:
     detectors = bench.detectors()
     ranked = {n: detectors.ranked(n, WINDOW, report.dataset, "report")[0] for n in MAPS}
     shape = report.samples.shape[-2], report.samples.shape[-1]
-    chosen = np.flatnonzero(ranked["outcome"].scores > np.quantile(ranked["outcome"].scores, 0.75))
+    chosen = np.flatnonzero(ranked[MAIN].scores > np.quantile(ranked[MAIN].scores, 0.75))[:MOST]
     judged = report.distance("judge")[chosen]
     masks = {name: top_share(one.maps[chosen]) for name, one in ranked.items()}
     masks["hindsight"] = top_share(upsample(judged, shape))
     every = np.ones(len(chosen), np.bool_)
     images, runs = report.samples[chosen], report.runs[chosen]
     for label, control in zip(CONTROLS, ("shuffled", "foreground"), strict=True):
-        masks[label] = control_masks(control, masks["outcome"], every, images, runs=runs)
-    masks["everywhere"] = np.ones_like(masks["outcome"])
+        masks[label] = control_masks(control, masks[MAIN], every, images, runs=runs)
+    masks["everywhere"] = np.ones_like(masks[MAIN])
     store = flagged_store(report, runs)
     ends = {}
     folder = report.store.parent / f"where-{STEP}"

@@ -1,0 +1,57 @@
+"""A second teacher: the embedded one's features and whitened patches side by side.
+
+The embedded teacher's own look at a finished image agrees with the judge less than plain whitened
+patches do, and both together agree most (docs/truth.md): a network teaches its own blind spots.
+References are the training images of even number, as the teacher's are; the judge's are the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.realism import RealismModel, load_embedded, patch_model
+from asced_analysis.realism.modules import model_from_references
+
+IMAGES = 2000
+PLACES = 6000
+HALF = {"teacher": 0, "judge": 1}  # of the training images; the model's references
+
+
+def garments(half: int, count: int, seed: int = 5) -> NDArray[np.float32]:
+    """Real training images of even (0) or odd (1) number."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training"))
+    fashion_mnist = importlib.import_module("fashion_mnist")
+    images = fashion_mnist.load_fashion_mnist("train")[0][half::2]
+    chosen = np.random.default_rng(seed).choice(len(images), count, replace=False)
+    return np.asarray(images[np.sort(chosen)], np.float32)
+
+
+@cache
+def patches() -> RealismModel:
+    """Whitened patches alone."""
+    return patch_model(garments(0, IMAGES), patches=PLACES, name="whitened patches of real images")
+
+
+@cache
+def committee() -> RealismModel:
+    """Both, at equal weight: distances are to the nearest place in both at once."""
+    first, second = load_embedded("teacher"), patches()
+
+    def encode(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        parts = [model.encode(images) for model in (first, second)]
+        local = np.concatenate([part[0] for part in parts], axis=-1)
+        return local, parts[0][1]
+
+    return model_from_references(
+        "fashion-teacher and whitened patches",
+        encode,
+        garments(0, IMAGES),
+        patches=PLACES,
+        image_shape=(1, 32, 32),
+    )
