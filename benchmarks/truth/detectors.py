@@ -20,6 +20,7 @@ from asced_analysis.calibration import calibrate
 from asced_analysis.thresholds import Thresholds
 
 FRACTIONS = (0.5, 0.4, 0.1)
+EPOCHS = 25
 RUN_LEVEL = ("trajectory_variance", "diffpath", "score_norm", "final_variance")
 DIRECTED = ("trajectory_variance", "score_norm", "final_variance")
 
@@ -89,7 +90,8 @@ class Detectors:
     def _learn(self, one: Candidate, parameters: Any, window: tuple[float, float]) -> Thresholds:
         variant, options = one.variant, {"parameters": parameters or None}
         if variant == "outcome":
-            teaching = {"teacher": committee()} if one.committee else self.options.get("outcome")
+            teaching = {"epochs": EPOCHS, **self.options.get("outcome", {})}
+            teaching |= {"teacher": committee()} if one.committee else {}
             options |= {"fractions": FRACTIONS, "outcome": teaching}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

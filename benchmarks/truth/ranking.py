@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from asced_analysis.calibration.scoring import detector_for
 from asced_analysis.calibration.source import open_source
@@ -24,6 +23,7 @@ from asced_stores.errors import InputError
 
 RUNGS = 24
 RESAMPLES = 500
+PIXEL_BINS = 1000
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,11 @@ def _states(source: Any, detector: Any) -> Iterator[Any]:
 
 def image_auroc(scores: NDArray[Any], labels: NDArray[np.bool_]) -> float:
     """Area under the curve of a run score; NaN where one class is missing."""
-    if labels.all() or not labels.any():
+    bad = int(labels.sum())
+    if bad in (0, len(labels)):
         return float("nan")
-    return float(roc_auc_score(labels, np.nan_to_num(scores, neginf=-1e9, posinf=1e9)))
+    ranks = stats.rankdata(np.nan_to_num(scores, neginf=-1e9, posinf=1e9))
+    return float((ranks[labels].sum() - bad * (bad + 1) / 2) / (bad * (len(labels) - bad)))
 
 
 def balanced_accuracy(scores: NDArray[Any], labels: NDArray[np.bool_], seed: int = 0) -> float:
@@ -143,9 +145,42 @@ def _overlap(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return float((found & truth).sum() / max(1, (found | truth).sum()))
 
 
+@dataclass(frozen=True)
+class PixelCounts:
+    """Pixels and true pixels of each run by bin of the map's value, highest bin first.
+
+    Attributes
+    ----------
+    every, true : float64 arrays, shape (n, bins)
+    """
+
+    every: NDArray[np.float64]
+    true: NDArray[np.float64]
+
+    def precision(self, times: NDArray[Any] | None = None) -> float:
+        """Average precision, with each run so many times; pixels of one bin are ties."""
+        weights = np.ones(len(self.every)) if times is None else times
+        every, true = np.cumsum(weights @ self.every), np.cumsum(weights @ self.true)
+        gained = np.diff(true, prepend=0.0)
+        return float((gained * true / np.maximum(every, 1)).sum() / max(1.0, true[-1]))
+
+
+def count_pixels(
+    maps: NDArray[Any], truth: NDArray[np.bool_], bins: int = PIXEL_BINS
+) -> PixelCounts:
+    """Count once what every bootstrap resample of the average precision needs."""
+    edges = np.unique(np.quantile(maps, np.linspace(0, 1, bins + 1)[1:-1]))
+    place = len(edges) - np.searchsorted(edges, maps.reshape(len(maps), -1))
+    size = len(edges) + 1
+    flat = (place + size * np.arange(len(maps))[:, None]).ravel()
+    every = np.bincount(flat, minlength=size * len(maps)).reshape(len(maps), size)
+    true = np.bincount(flat, truth.ravel(), minlength=size * len(maps)).reshape(every.shape)
+    return PixelCounts(every.astype(np.float64), true)
+
+
 def pixel_precision(maps: NDArray[Any], truth: NDArray[np.bool_]) -> float:
     """Average precision over all pixels of all runs."""
-    return float(average_precision_score(truth.ravel(), maps.ravel()))
+    return count_pixels(maps, truth).precision()
 
 
 def foreground_correlation(

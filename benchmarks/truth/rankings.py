@@ -13,6 +13,7 @@ from ranking import (
     Ranked,
     balanced_accuracy,
     best_overlap,
+    count_pixels,
     first_flags,
     foreground_correlation,
     image_auroc,
@@ -28,7 +29,6 @@ from asced_analysis.detection.calibrated import pool
 from asced_analysis.realism import upsample
 
 LEAST_DAMAGE = 8  # pixels of a planted run that must be damaged for it to count as broken
-RESAMPLED_PIXELS = 30  # bootstrap resamples of the pixel average precision: it is slow
 
 
 def natural(
@@ -104,13 +104,14 @@ def image_figures(scores: NDArray[Any], broken: NDArray[np.bool_]) -> dict[str, 
 
 def pixel_figures(ranked: Ranked, truth: NDArray[np.bool_]) -> dict[str, Any]:
     """What a map is worth."""
-    maps = ranked.maps
+    counts = count_pixels(ranked.maps, truth)
+    runs = len(truth)
     return {
-        "pixel_precision": pixel_precision(maps, truth),
+        "pixel_precision": counts.precision(),
         "pixel_precision_interval": interval(
-            lambda i: pixel_precision(maps[i], truth[i]), len(maps), resamples=RESAMPLED_PIXELS
+            lambda i: counts.precision(np.bincount(i, minlength=runs)), runs
         ),
-        "overlap": best_overlap(maps, truth),
+        "overlap": best_overlap(ranked.maps, truth),
     }
 
 

@@ -163,3 +163,20 @@ def test_overlap_of_a_perfect_map_is_one() -> None:
 def test_holm_adjusts_step_by_step() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, float("nan")]) == pytest.approx([1.0, 1.0])
+
+
+def test_fast_figures_equal_those_of_scikit_learn() -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    rng = np.random.default_rng(0)
+    maps = np.round(rng.standard_normal((5, 12, 12)), 1)
+    truth = rng.random(maps.shape) < 0.1 + 0.2 * (maps > 1)
+    found = ranking.count_pixels(maps, truth)
+    assert found.precision() == pytest.approx(average_precision_score(truth.ravel(), maps.ravel()))
+    times = np.array([2, 0, 1, 1, 1])
+    chosen = np.repeat(np.arange(5), times)
+    assert found.precision(times) == pytest.approx(
+        average_precision_score(truth[chosen].ravel(), maps[chosen].ravel())
+    )
+    scores, labels = np.round(rng.standard_normal(80), 1), rng.random(80) < 0.3
+    assert ranking.image_auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
