@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +22,7 @@ from asced_stores.store import TrajectoryStore
 
 T = TypeVar("T")
 _PAGE = 4096
-_WORTH_A_THREAD = 4  # groups of 1 MB; to start one costs 60 us
+_WORTH_A_THREAD = 4  # groups of 1 MB
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -175,8 +177,18 @@ def _read_chunks(
     in_threads(read, groups, threads if len(groups) >= _WORTH_A_THREAD else 1)
 
 
+@functools.cache
+def _helpers() -> ThreadPoolExecutor:
+    """Threads that stay, since to start one costs as much as to read a megabyte."""
+    return ThreadPoolExecutor(os.cpu_count() or 4, thread_name_prefix="asced-read")
+
+
 def in_threads(work: Callable[[T], object], items: Sequence[T], threads: int) -> None:
-    """Work for each item, in this thread and ``threads - 1`` more; the first error ends it."""
+    """Work for each item, in this thread and ``threads - 1`` more; the first error ends it.
+
+    This thread takes what no other takes, so that helpers who are busy, or were left behind by a
+    fork, are not waited for.
+    """
     queue = iter(items)
 
     def drain() -> None:
@@ -189,13 +201,13 @@ def in_threads(work: Callable[[T], object], items: Sequence[T], threads: int) ->
             raise
 
     helpers = min(threads, len(items)) - 1
-    if helpers < 1:
+    jobs = [_helpers().submit(drain) for _ in range(helpers)]
+    try:
         drain()
-        return
-    with ThreadPoolExecutor(helpers, thread_name_prefix="asced-read") as pool:
-        jobs = [pool.submit(drain) for _ in range(helpers)]
-        drain()
-    for job in jobs:
+    finally:
+        begun = [job for job in jobs if not job.cancel()]
+        wait(begun)
+    for job in begun:
         job.result()
 
 
