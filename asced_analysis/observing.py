@@ -7,6 +7,7 @@ every run, also for those whose trajectory was not kept.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from asced_analysis.counts import Counts
     from asced_analysis.thresholds import Thresholds
+    from asced_stores import TrajectoryStore
 
 SIGNALS = ("weighted_score", "innovation")
 
@@ -108,7 +111,7 @@ def batch_dataset(batch: Any) -> xr.Dataset:
     return xr.Dataset(variables, coordinates, attrs=dict(spec.attributes))
 
 
-def observed(path: str) -> Observations:
+def observed(path: str | os.PathLike[str] | TrajectoryStore) -> Observations:
     """Observations of all runs of a store, added up.
 
     Raises
@@ -118,15 +121,16 @@ def observed(path: str) -> Observations:
     """
     from asced_stores import TrajectoryStore
 
+    store = path if isinstance(path, TrajectoryStore) else TrajectoryStore.open(path)
     total: Observations | None = None
-    for part in read_observations(TrajectoryStore.open(path)):
+    for part in read_observations(store):
         total = part if total is None else total + part
     if total is None:
-        raise InputError(f"{path} holds no runs yet")
+        raise InputError(f"{store.path} holds no runs yet")
     return total
 
 
-def observed_features(path: str) -> pd.DataFrame:
+def observed_features(path: str | os.PathLike[str] | TrajectoryStore) -> pd.DataFrame:
     """Features of every run, one row a run, recorded in full or not."""
     import pandas as pd
 
@@ -134,12 +138,14 @@ def observed_features(path: str) -> pd.DataFrame:
     return pd.DataFrame(dict(seen.features), index=pd.Index(seen.runs, name="run")).sort_index()
 
 
-def observed_counts(path: str, signal: str = "weighted_score") -> Any:
-    """Counts of ``|D|`` by step over every run of a store (`asced_analysis.counts.Counts`).
+def observed_counts(
+    path: str | os.PathLike[str] | TrajectoryStore, signal: str = "weighted_score"
+) -> Counts:
+    """Counts of ``|D|`` by step over every run of a store.
 
     Parameters
     ----------
-    path : str
+    path : path, str or TrajectoryStore
         Of a store made with ``asced record --keep``.
     signal : str
         One that was observed.
@@ -149,9 +155,42 @@ def observed_counts(path: str, signal: str = "weighted_score") -> Any:
     Counts
         With groups ``(step,)``; its ``quantile``, ``median`` and ``mad`` are those of all runs.
     """
-    from asced_analysis.counts import Counts
+    return _counts(observed(path), signal)
+
+
+def observed_statistics(
+    path: str | os.PathLike[str] | TrajectoryStore,
+    signal: str = "weighted_score",
+    quantiles: Sequence[float] | None = None,
+) -> xr.Dataset:
+    """Median, MAD and quantiles of ``|D|`` by step over every run, recorded in full or not.
+
+    Parameters
+    ----------
+    path : path, str or TrajectoryStore
+        Of a store made with ``asced record --keep``.
+    signal : str
+        One that was observed.
+    quantiles : sequence of float, optional
+        Probabilities; those of `step_statistics` by default.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `step_statistics` gives it, and it merges with such results.
+    """
+    from asced_analysis.statistics import QUANTILES, statistics_of
+    from asced_stores import open_runs
 
     seen = observed(path)
+    counts, runs = _counts(seen, signal), len(seen.runs)
+    ds = open_runs(path, statuses=("complete", "failed"))
+    return statistics_of(counts, runs, ds, signal, QUANTILES if quantiles is None else quantiles)
+
+
+def _counts(seen: Observations, signal: str) -> Counts:
+    from asced_analysis.counts import Counts
+
     if signal not in seen.counts:
         names = sorted(name for name in seen.counts if ":" not in name)
         raise InputError(f"{signal!r} was not observed; {', '.join(names) or 'nothing'} was")

@@ -119,6 +119,31 @@ def statistics_graph(
     return streaming.tree_merge(tasks, merge_counts), layout
 
 
+def statistics_of(
+    counts: Counts,
+    runs: int,
+    ds: xr.Dataset,
+    signal: str = "weighted_score",
+    quantiles: Sequence[float] = QUANTILES,
+) -> xr.Dataset:
+    """`step_statistics` of dynamics that were counted elsewhere, as while recording.
+
+    Parameters
+    ----------
+    counts : Counts
+        Of ``|D|``, with groups ``(step,)``.
+    runs : int
+        How many runs were counted.
+    ds : xarray.Dataset
+        One or more of them, for the noise levels.
+    signal, quantiles
+        As in `step_statistics`.
+    """
+    _, layout = statistics_graph(ds, signal)
+    layout.attrs["runs"] = runs
+    return _summary(counts, layout, quantiles)
+
+
 def merge_statistics(
     parts: Sequence[xr.Dataset], quantiles: Sequence[float] | None = None
 ) -> xr.Dataset:

@@ -11,6 +11,7 @@ import numpy as np
 from asced_recorders.observers import ObservedBatch, RunObserver
 from asced_stores.errors import InputError
 from asced_stores.observations import Observations
+from asced_stores.writer import MUST_BE_FINITE, all_finite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,6 +111,7 @@ class FlightRecorder:
             counts |= found.counts
             if found.keep is not None and self.rule.kind == "flagged":
                 keep = keep | found.keep
+        keep = keep | ~_finite(arrays, len(numbers))  # a failed run is never lost
         seen = Observations(numbers, features, counts)
         self._seen = seen if self._seen is None else self._seen + seen
         if self._first is None:
@@ -128,6 +130,15 @@ class FlightRecorder:
         seen = self._seen
         self.clear()
         return arrays, runs, scalars, seen
+
+
+def _finite(arrays: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.bool_]:
+    """Runs without NaN and infinity, by what a writer judges them by."""
+    finite = np.ones(count, dtype=np.bool_)
+    for name in MUST_BE_FINITE:
+        if name in arrays:
+            finite &= [all_finite(run) for run in arrays[name]]
+    return finite
 
 
 def _rows(

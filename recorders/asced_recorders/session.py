@@ -24,7 +24,9 @@ from asced_stores.errors import (
     StoreExistsError,
     StoreNotFoundError,
 )
-from asced_stores.observations import observation_key
+from asced_stores.metadata import begun_only
+from asced_stores.observations import put_observations
+from asced_stores.places import open_place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -243,12 +245,14 @@ class Session:
                 self.writer.close()
 
     def _existing(self) -> TrajectoryStore | None:
+        options = self.storage_options
         try:
-            return TrajectoryStore.open(self.out, storage_options=self.storage_options)
+            return TrajectoryStore.open(self.out, storage_options=options)
         except StoreNotFoundError:
             return None
         except NotATrajectoryStoreError:
-            if self.rank > 0:  # the first process is just laying it out: its root comes last
+            # Its root comes last: the first process is just laying it out, or was killed meanwhile.
+            if self.rank > 0 or begun_only(open_place(self.out, storage_options=options)):
                 return None
             raise
 
@@ -289,11 +293,7 @@ class Session:
         end = (batch + 1) * size if self.runs is None else min((batch + 1) * size, self.runs)
         if int(runs[-1]) + 1 == end:
             kept, numbers, facts, seen = flight.finish()
-            place, key = self.store.place, observation_key(batch)
-            if place.exists(key):  # of a writer that died before its marker
-                place.delete(key)
-            place.create(key, [seen.to_bytes()], owner=f"{batch}-{self.rank}-")
-            place.make_durable([key])
+            put_observations(self.store, batch, seen, f"{batch}-{self.rank}-")
             self.writer.write_batch(batch, kept, numbers, facts)
 
 

@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 
 from asced_stores.errors import InputError
 from asced_stores.index import RunIndex, Select, load_index
+from asced_stores.observations import (
+    Observations,
+    has_observations,
+    put_observations,
+    read_observations,
+)
 from asced_stores.places import check_apart
 from asced_stores.reading import read_rows
 from asced_stores.spec import TrajectorySpec
@@ -33,6 +39,8 @@ def select_runs(
     storage_options: Mapping[str, Any] | None = None,
 ) -> TrajectoryStore:
     """Copy chosen runs to a new store; they keep their numbers, seeds and statuses.
+
+    Observations of a flight recorder, which are of all its runs, stay behind.
 
     Parameters
     ----------
@@ -57,11 +65,16 @@ def select_runs(
         If no run is chosen, or one is not there; if ``out`` is the source, or lies in it.
     """
     index = load_index(source).with_status(statuses).select(select)
+    spec = source.spec
+    if has_observations(source):
+        attributes = {k: v for k, v in spec.attributes.items() if k != "keep"}
+        attributes["selected_from"] = f"runs recorded with --keep {spec.attributes['keep']}"
+        spec = dataclasses.replace(spec, attributes=attributes)
     return _copy(
         source,
         out,
         index,
-        source.spec,
+        spec,
         source.batch_size,
         overwrite=overwrite,
         resume=resume,
@@ -162,6 +175,7 @@ def _copy(
             storage_options=storage_options,
         )
     scalars = [name for name in store.scalar_dtypes if name != "run"]
+    observed = has_observations(store)
     with store.writer(0, 1) as writer:
         for batch in writer.pending_batches():
             rows = np.arange(len(index))[batch * batch_size : (batch + 1) * batch_size]
@@ -171,10 +185,20 @@ def _copy(
                     name: read_rows(source.place, layout, part["batch"], part["slot"])
                     for name, layout in source.layouts.items()
                 }
+            if observed:  # all of them with the first batch: counts cannot be told apart again
+                put_observations(store, batch, _observed(source, batch), f"{batch}-0-")
             writer.write_batch(batch, arrays, part["run"], {name: part[name] for name in scalars})
             if progress is not None:
                 progress(batch + 1, store.batches)
     return store
+
+
+def _observed(source: TrajectoryStore, batch: int) -> Observations:
+    total = Observations(np.empty(0, np.int64))
+    if batch == 0:
+        for seen in read_observations(source):
+            total = total + seen
+    return total
 
 
 def parse_runs(text: str) -> NDArray[np.int64]:

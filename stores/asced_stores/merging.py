@@ -12,6 +12,13 @@ import numpy as np
 from asced_stores.compaction import load_markers
 from asced_stores.errors import InputError
 from asced_stores.markers import Marker
+from asced_stores.observations import (
+    has_observations,
+    load_observations,
+    observation_key,
+    put_observations,
+    read_observations,
+)
 from asced_stores.places import check_apart
 from asced_stores.store import TrajectoryStore
 
@@ -28,7 +35,8 @@ def merge(
 
     On one file system shards are hard links, on one object storage they are copied there; nothing
     passes through memory. Batches get new numbers, whole ones before short ones; runs keep theirs
-    unless two stores use the same, when all are numbered anew (seeds stay).
+    unless two stores use the same, when all are numbered anew (seeds stay). Observations of a
+    flight recorder go along.
 
     Parameters
     ----------
@@ -72,9 +80,12 @@ def merge(
         overwrite=overwrite,
         storage_options=storage_options,
     )
-    start = 0
+    start, shifts = 0, _shifts(sources)
     for batch, (source, marker) in enumerate(found):
         numbers = np.arange(start, start + marker.runs) if anew else marker.scalars["run"]
+        if has_observations(source):
+            numbers = marker.scalars["run"] + shifts[source.id]
+            _take_observations(store, source, marker.batch, batch, shifts[source.id])
         _take_over(store, source, marker, batch, {**marker.scalars, "run": numbers})
         start += marker.runs
         if progress is not None:
@@ -99,12 +110,48 @@ def _take_over(
     store.place.make_durable([f"commits/{batch}.json"])
 
 
+def _shifts(sources: Sequence[TrajectoryStore]) -> dict[str, int]:
+    """What is added to the run numbers of each store, so that no two observed runs share one."""
+    shifts = {source.id: 0 for source in sources}
+    if not has_observations(sources[0]):
+        return shifts
+    observed = {
+        source.id: np.concatenate([seen.runs for seen in read_observations(source)] or [[]])
+        for source in sources
+    }
+    together = np.concatenate(list(observed.values()))
+    if len(np.unique(together)) == len(together):
+        return shifts
+    shift = 0
+    for name, runs in observed.items():
+        shifts[name] = shift
+        shift += int(runs.max(initial=-1)) + 1
+    return shifts
+
+
+def _take_observations(
+    store: TrajectoryStore, source: TrajectoryStore, old: int, new: int, shift: int
+) -> None:
+    if not shift:
+        store.place.copy_from(source.place, observation_key(old), observation_key(new))
+        store.place.make_durable([observation_key(new)])
+        return
+    seen = load_observations(source, old)
+    put_observations(store, new, dataclasses.replace(seen, runs=seen.runs + shift), "merge-")
+
+
 def _check_fit(first: TrajectoryStore, other: TrajectoryStore) -> None:
     if first.fingerprint != other.fingerprint:
         raise InputError(
             f"{other.path} has fingerprint {other.fingerprint}, {first.path} has "
             f"{first.fingerprint}: they differ in {_difference(first, other)}; only runs of the "
             "same model, sampler and shapes can be merged"
+        )
+    rules = [store.spec.attributes.get("keep", "all") for store in (first, other)]
+    if rules[0] != rules[1]:
+        raise InputError(
+            f"{other.path} kept {rules[1]} of its runs in full, {first.path} {rules[0]}: only "
+            "stores with the same --keep can be merged"
         )
     layouts = [{n: layout.inner for n, layout in s.layouts.items()} for s in (first, other)]
     if first.batch_size != other.batch_size or layouts[0] != layouts[1]:

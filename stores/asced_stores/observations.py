@@ -8,6 +8,8 @@ of its store, written before the batch's marker: they count once that exists.
 from __future__ import annotations
 
 import io
+import math
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.errors import DamagedBatchError
+from asced_stores.errors import DamagedBatchError, InputError
 
 if TYPE_CHECKING:
     from asced_stores.store import TrajectoryStore
@@ -66,15 +68,21 @@ class Observations:
     counts: Mapping[str, SparseCounts] = field(default_factory=dict)
 
     def __add__(self, other: Observations) -> Observations:
-        """Observations of both sets of runs."""
-        names = [name for name in self.features if name in other.features]
-        counts = dict(self.counts)
-        for name, more in other.counts.items():
-            counts[name] = counts[name] + more if name in counts else more
+        """Observations of both sets of runs: what was observed of all of them."""
+        if not len(self.runs) or not len(other.runs):
+            return self if len(self.runs) else other
         return Observations(
             np.concatenate([self.runs, other.runs]),
-            {n: np.concatenate([self.features[n], other.features[n]]) for n in names},
-            counts,
+            {
+                name: np.concatenate([values, other.features[name]])
+                for name, values in self.features.items()
+                if name in other.features
+            },
+            {
+                name: counts + other.counts[name]
+                for name, counts in self.counts.items()
+                if name in other.counts
+            },
         )
 
     def to_bytes(self) -> bytes:
@@ -91,8 +99,7 @@ class Observations:
     @classmethod
     def from_bytes(cls, data: bytes) -> Observations:
         """Inverse of `to_bytes`."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = _arrays(data)
         features, counts = {}, {}
         for name, array in arrays.items():
             kind, _, rest = name.partition(":")
@@ -101,7 +108,9 @@ class Observations:
             elif kind == "keys":
                 table = arrays[f"table:{rest}"].astype(np.int64)
                 counts[rest] = SparseCounts(np.cumsum(array), table)
-        return cls(arrays["runs"], features, counts)
+        found = cls(arrays["runs"], features, counts)
+        _check(found)
+        return found
 
 
 def observation_key(batch: int) -> str:
@@ -109,24 +118,83 @@ def observation_key(batch: int) -> str:
     return f"observations/{batch}.npz"
 
 
+def has_observations(store: TrajectoryStore) -> bool:
+    """Whether the store keeps few trajectories, and observations of all runs."""
+    return store.spec.attributes.get("keep", "all") != "all"
+
+
+def put_observations(store: TrajectoryStore, batch: int, seen: Observations, owner: str) -> None:
+    """Write the observations of a batch, in place of those of a writer that died."""
+    place, key = store.place, observation_key(batch)
+    if place.exists(key):
+        place.delete(key)
+    place.create(key, [seen.to_bytes()], owner=owner)
+    place.make_durable([key])
+
+
+def load_observations(store: TrajectoryStore, batch: int) -> Observations:
+    """Observations of one batch.
+
+    Raises
+    ------
+    DamagedBatchError
+        If they are missing or unreadable.
+    """
+    key = observation_key(batch)
+    try:
+        return Observations.from_bytes(store.place.read(key, limit=LIMIT))
+    except Exception as error:
+        reason = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
+        raise DamagedBatchError(
+            f"{key} of {store.path} is {reason}: take batch {batch} out with `asced verify --drop "
+            f"{store.path}`, then record it again with --resume"
+        ) from error
+
+
 def read_observations(store: TrajectoryStore) -> Iterator[Observations]:
     """Observations of each committed batch of a store.
 
     Raises
     ------
+    InputError
+        If the store was not made with ``asced record --keep``.
     DamagedBatchError
         If those of a committed batch are missing or unreadable.
     """
+    if not has_observations(store):
+        raise InputError(f"{store.path} has all runs in full, and no observations: read the runs")
     for batch in store.committed_batches():
-        key = observation_key(batch)
-        try:
-            yield Observations.from_bytes(store.place.read(key, limit=LIMIT))
-        except Exception as error:
-            raise DamagedBatchError(
-                f"{key} of {store.path} is missing or damaged ({error}): the store was not made "
-                "with `asced record --keep`, or batch "
-                f"{batch} must be recorded again (delete commits/{batch}.json, then --resume)"
-            ) from error
+        yield load_observations(store, batch)
+
+
+def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """Arrays of an archive, none of them larger than the bytes that are there for it."""
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > LIMIT:
+            raise ValueError(f"it unpacks to more than {LIMIT} bytes")
+        for member in archive.infolist():
+            content = io.BytesIO(archive.read(member))  # checks the archive's own CRC-32
+            if np.lib.format.read_magic(content) != (1, 0):  # type: ignore[no-untyped-call]
+                raise ValueError(f"{member.filename} is of another version")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(content)  # type: ignore[no-untyped-call]
+            if math.prod(shape) * dtype.itemsize != len(content.getbuffer()) - content.tell():
+                raise ValueError(f"{member.filename} has not the length that its shape needs")
+            content.seek(0)
+            name = member.filename.removesuffix(".npy")
+            arrays[name] = np.lib.format.read_array(content, allow_pickle=False)  # type: ignore[no-untyped-call]
+    return arrays
+
+
+def _check(seen: Observations) -> None:
+    """Raise a ValueError where the parts do not belong together."""
+    count = len(seen.runs)
+    whole = seen.runs.ndim == 1 and seen.runs.dtype == np.int64
+    if not whole or any(values.shape != (count,) for values in seen.features.values()):
+        raise ValueError("features and runs are not of one length")
+    for name, counts in seen.counts.items():
+        if counts.keys.ndim != 1 or counts.table.shape[-1:] != counts.keys.shape:
+            raise ValueError(f"counts of {name} do not fit their keys")
 
 
 def _narrow(table: NDArray[np.int64]) -> NDArray[Any]:

@@ -81,7 +81,7 @@ def reopen(store: TrajectoryStore) -> TrajectoryStore:
     TrajectoryStore
         The store, as reopened.
     """
-    from asced_stores.store import encode, run_arrays
+    from asced_stores.metadata import encode, run_arrays
 
     place, current = store.place, store.reload()
     arrays = run_arrays(store.layouts, store.batch_size, store.capacity)
@@ -198,7 +198,7 @@ def _slots(store: TrajectoryStore, index: RunIndex) -> NDArray[np.int64]:
 
 def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
     """Index, coordinates, array metadata, and the root last."""
-    from asced_stores.store import encode, plain_chunk, run_arrays
+    from asced_stores.metadata import encode, plain_chunk, run_arrays
 
     place = store.place
     slots = _slots(store, index)
@@ -232,7 +232,7 @@ def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
 def _write_root(
     store: TrajectoryStore, arrays: Mapping[str, Any], facts: Mapping[str, Any] | None
 ) -> None:
-    from asced_stores.store import encode, group_metadata, step_arrays
+    from asced_stores.metadata import encode, group_metadata, step_arrays
 
     attributes = store.root_attributes()
     attributes["asced"] = {**attributes["asced"], "sealed": facts}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -10,36 +9,34 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.errors import (
-    DamagedBatchError,
-    DamagedStoreError,
-    InputError,
-    NewerFormatError,
-    NotATrajectoryStoreError,
-    StoreExistsError,
-    StoreNotFoundError,
-)
-from asced_stores.layout import ArrayLayout, array_metadata
+from asced_stores.errors import DamagedBatchError, InputError, StoreExistsError
+from asced_stores.layout import ArrayLayout
 from asced_stores.markers import LIMIT, Marker, batch_of, parse_marker
+from asced_stores.metadata import (
+    FORMAT,
+    FORMAT_VERSION,
+    MAX_BATCHES,
+    RESERVED_ATTRIBUTES,
+    encode,
+    group_metadata,
+    make_room,
+    plain_chunk,
+    read_metadata,
+    run_arrays,
+    step_arrays,
+)
 from asced_stores.places import Place, open_place
-from asced_stores.sealing import check_seal
-from asced_stores.spec import RUN_SCALARS, STEP_COORDINATES, TrajectorySpec, VariableSpec
+from asced_stores.spec import RUN_SCALARS, TrajectorySpec
 
 if TYPE_CHECKING:
     from asced_stores.index import RunIndex, Select
     from asced_stores.verifying import VerifyReport
     from asced_stores.writer import BatchWriter
 
-FORMAT = "asced-trajectories"
-FORMAT_VERSION = 1
 UNPLANNED_BATCHES = 16384
 """Capacity of a store whose number of runs is not known beforehand; absent chunks cost nothing."""
-MAX_BATCHES = 10_000_000
-METADATA_LIMIT = 16 << 20
-RESERVED_ATTRIBUTES = ("format", "format_version", "asced")
 
 Path = str | os.PathLike[str]
 
@@ -178,7 +175,8 @@ class TrajectoryStore:
         fixed = step_arrays(spec)
         arrays |= {name: array[0] for name, array in fixed.items()}
         metadata = group_metadata(attributes, arrays)
-        _make_room(place, overwrite=overwrite, known={f"{name}/zarr.json" for name in arrays})
+        make_room(place, overwrite=overwrite, known={f"{name}/zarr.json" for name in arrays})
+        place.sweep("")  # of one that was killed while it did the same
         for name, array in arrays.items():
             place.replace(f"{name}/zarr.json", encode(array))
         for name, (_, values) in fixed.items():
@@ -366,177 +364,3 @@ class TrajectoryStore:
         from asced_stores.sealing import reopen
 
         return reopen(self)
-
-
-# --- metadata -----------------------------------------------------------------------------------
-
-
-def encode(metadata: Mapping[str, Any]) -> bytes:
-    """Strict JSON."""
-    return json.dumps(metadata, indent=1, allow_nan=False).encode()
-
-
-def plain_chunk(values: NDArray[Any]) -> bytes:
-    """Bytes of an unsharded chunk: the values, then their CRC-32C."""
-    from asced_stores.checksums import crc32c
-
-    if values.dtype.kind == "O":  # vlen-utf8: count, then length and bytes of each
-        texts = [str(text).encode() for text in values]
-        pieces = [len(texts).to_bytes(4, "little")]
-        for text in texts:
-            pieces += [len(text).to_bytes(4, "little"), text]
-        data = b"".join(pieces)
-    else:
-        data = values.astype(values.dtype.newbyteorder("<")).tobytes()
-    return data + crc32c(data).to_bytes(4, "little")
-
-
-def run_arrays(
-    layouts: Mapping[str, ArrayLayout], batch_size: int, runs: int
-) -> dict[str, dict[str, Any]]:
-    """Metadata of the arrays that grow with the runs."""
-    arrays = {name: layout.metadata(runs) for name, layout in layouts.items()}
-    arrays["status"] = array_metadata(
-        shape=(runs,), chunk_shape=(batch_size,), dtype="uint8", dims=("run",)
-    )
-    return arrays
-
-
-def step_arrays(spec: TrajectorySpec) -> dict[str, tuple[dict[str, Any], NDArray[Any]]]:
-    """Metadata and values of the coordinates that every run shares."""
-    values: dict[str, tuple[str, NDArray[Any]]] = {
-        name: ("step", np.asarray(getattr(spec, name), "float64")) for name in STEP_COORDINATES
-    }
-    values["step"] = ("step", np.arange(spec.steps, dtype="int64"))
-    if spec.checkpoints:
-        values["checkpoint"] = ("checkpoint", np.asarray(spec.checkpoints, "int64"))
-    return {
-        name: (
-            array_metadata(
-                shape=array.shape, chunk_shape=array.shape, dtype=str(array.dtype), dims=(dim,)
-            ),
-            array,
-        )
-        for name, (dim, array) in values.items()
-    }
-
-
-def group_metadata(
-    attributes: Mapping[str, Any], arrays: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """``zarr.json`` of a group, with that of its arrays inlined, so that one read opens all."""
-    metadata: dict[str, Any] = {
-        "zarr_format": 3,
-        "node_type": "group",
-        "attributes": dict(attributes),
-    }
-    if arrays is not None:
-        metadata["consolidated_metadata"] = {
-            "kind": "inline",
-            "must_understand": False,
-            "metadata": dict(arrays),
-        }
-    return metadata
-
-
-def read_metadata(place: Place) -> dict[str, Any]:
-    """Read and check the root of a store."""
-    try:
-        data = place.read("zarr.json", limit=METADATA_LIMIT)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if place.occupied():
-            raise NotATrajectoryStoreError(
-                f"{place.url} is no trajectory store: it has no zarr.json; "
-                "give the folder that `asced record --out` made"
-            ) from error
-        raise StoreNotFoundError(
-            f"there is no store at {place.url}: check the path, or record one with `asced record`"
-        ) from error
-    try:
-        metadata = json.loads(data)
-        attributes = metadata["attributes"]
-        if not isinstance(attributes, dict):
-            raise TypeError("attributes are no object")
-    except (ValueError, RecursionError, TypeError, KeyError) as error:
-        if isinstance(error, (ValueError, RecursionError)):
-            raise DamagedStoreError(
-                f"zarr.json of {place.url} is truncated or altered ({error}): restore it; "
-                "the batches themselves are untouched"
-            ) from error
-        raise NotATrajectoryStoreError(f"{place.url} is no Zarr v3 group") from error
-    if attributes.get("format") != FORMAT:
-        raise NotATrajectoryStoreError(
-            f"{place.url} is a Zarr store of another kind (format {attributes.get('format')!r}): "
-            f"expected {FORMAT!r}, which `asced record` writes"
-        )
-    version = attributes.get("format_version")
-    if not isinstance(version, int) or version < 1:
-        raise DamagedStoreError(f"{place.url} has format version {version!r}: expected a number")
-    if version > FORMAT_VERSION:
-        raise NewerFormatError(
-            f"{place.url} has format version {version}, this version reads up to "
-            f"{FORMAT_VERSION}: upgrade asced-analysis"
-        )
-    _check_own(place, attributes)
-    checked: dict[str, Any] = metadata
-    return checked
-
-
-def _check_own(place: Place, attributes: Mapping[str, Any]) -> None:
-    """Refuse a root whose numbers cannot be, before anything is allocated by them."""
-    try:
-        own = attributes["asced"]
-        user = {k: v for k, v in attributes.items() if k not in RESERVED_ATTRIBUTES}
-        spec = TrajectorySpec.from_json(own["spec"], user)
-        size, capacity, planned = own["batch_size"], own["capacity"], own["planned_runs"]
-        if not all(type(n) is int for n in (size, capacity)) or type(own["id"]) is not str:
-            raise TypeError("batch_size, capacity or id are of another type")
-        if not (1 <= size <= 1 << 20 and 1 <= capacity <= size * MAX_BATCHES):
-            raise ValueError(f"batch_size {size} and capacity {capacity}")
-        if planned is not None and (type(planned) is not int or not 1 <= planned <= capacity):
-            raise ValueError(f"{planned} planned runs")
-        for variable in spec.variables:
-            _check_inner(variable, size, tuple(own["inner"][variable.name]))
-        if own["sealed"] is not None:
-            check_seal(own["sealed"])
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DamagedStoreError(
-            f"zarr.json of {place.url} holds what cannot be ({type(error).__name__}: {error}): "
-            "restore it; the batches themselves are untouched"
-        ) from error
-
-
-def _check_inner(variable: VariableSpec, batch_size: int, inner: tuple[int, ...]) -> None:
-    shape = (batch_size, *variable.shape)
-    fits = len(inner) == len(shape) and inner[2:] == shape[2:]
-    if not fits or any(type(n) is not int or n < 1 for n in inner):
-        raise ValueError(f"inner chunks {inner} of {variable.name}")
-    if shape[0] % inner[0] or shape[1] % inner[1]:
-        raise ValueError(f"inner chunks {inner} of {variable.name}")
-
-
-def _make_room(place: Place, *, overwrite: bool, known: set[str]) -> None:
-    """Make sure that nothing of anyone else's lies where the store is to be."""
-    if place.exists("zarr.json"):
-        if not overwrite:
-            raise StoreExistsError(
-                f"{place.url} exists: choose another --out, continue it with --resume, "
-                "or replace it with --overwrite"
-            )
-        try:
-            read_metadata(place)
-        except NewerFormatError:
-            pass
-        except (NotATrajectoryStoreError, DamagedStoreError) as error:
-            raise StoreExistsError(
-                f"{place.url} is no trajectory store that could be replaced: remove it yourself"
-            ) from error
-        place.clear()
-        return
-    known = known | {"commits/zarr.json"}
-    for key, _ in place.walk():
-        mine = key in known or key.startswith("commits/.tmp/")
-        if not mine and not (key.endswith("/c/0") and f"{key[:-4]}/zarr.json" in known):
-            raise StoreExistsError(
-                f"{place.url} is not empty and no trajectory store: choose another --out"
-            )

@@ -9,6 +9,7 @@ import numpy as np
 
 from asced_stores.compaction import load_markers
 from asced_stores.index import STATUSES
+from asced_stores.observations import has_observations, read_observations
 from asced_stores.verifying import find_leftovers
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def summarise(store: TrajectoryStore) -> dict[str, Any]:
     -------
     dict
         ``path, format_version, fingerprint, sealed, steps, sample_shape, variables, batch_size,
-        planned_runs, runs`` (by status), ``batches`` (committed, planned, missing), ``bytes``,
+        planned_runs, runs`` (by status), ``observed`` (runs whose statistics a flight recorder
+        kept; None without one), ``batches`` (committed, planned, missing), ``bytes``,
         ``leftovers``, ``writers`` (by rank: batches, runs, first and last time), ``attributes``.
     """
     markers = load_markers(store)
@@ -46,6 +48,7 @@ def summarise(store: TrajectoryStore) -> dict[str, Any]:
         "batch_size": store.batch_size,
         "planned_runs": store.planned_runs,
         "runs": {name: int((status == code).sum()) for name, code in STATUSES.items()},
+        "observed": _observed(store),
         "batches": {
             "committed": len(markers),
             "planned": planned,
@@ -66,3 +69,9 @@ def summarise(store: TrajectoryStore) -> dict[str, Any]:
         ],
         "attributes": store.attributes,
     }
+
+
+def _observed(store: TrajectoryStore) -> int | None:
+    if not has_observations(store):
+        return None
+    return sum(len(seen.runs) for seen in read_observations(store))

@@ -14,6 +14,7 @@ import numpy as np
 from asced_stores.checksums import extend
 from asced_stores.errors import AscedError
 from asced_stores.markers import Marker, batch_of
+from asced_stores.observations import has_observations, load_observations, observation_key
 from asced_stores.places import TEMPORARY
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class VerifyReport:
         What lies of batches that were never committed: not damage, `--resume` sweeps it.
     dropped : sequence of int
         Damaged batches that were taken out.
+    observed : int
+        Runs whose statistics a flight recorder kept, in full or not.
     """
 
     problems: Sequence[Problem]
@@ -69,6 +72,7 @@ class VerifyReport:
     missing: Sequence[int] = ()
     leftovers: Sequence[str] = ()
     dropped: Sequence[int] = ()
+    observed: int = 0
 
     @property
     def ok(self) -> bool:
@@ -88,6 +92,7 @@ class VerifyReport:
             "missing": list(self.missing),
             "leftovers": list(self.leftovers),
             "dropped": list(self.dropped),
+            "observed": self.observed,
         }
 
 
@@ -120,17 +125,23 @@ def verify(
     batches = store.committed_batches()
     problems: list[Problem] = list(_check_metadata(store))
     markers: dict[int, Marker] = {}
+    observed: set[int] = set()
     size = 0
     with ThreadPoolExecutor(threads, thread_name_prefix="asced-verify") as pool:
         checks = pool.map(lambda batch: _check_batch(store, batch), batches)
-        for done, (batch, (marker, found, read)) in enumerate(zip(batches, checks, strict=True)):
+        for done, (batch, (marker, found, read, seen)) in enumerate(
+            zip(batches, checks, strict=True)
+        ):
             problems += found
             size += read
+            observed.update(seen)
             if marker is not None:
                 markers[batch] = marker
             if progress is not None:
                 progress(done + 1, len(batches))
     problems += _check_runs(markers)
+    if has_observations(store) and not problems:
+        problems += _check_observed(markers, observed)
     if store.sealed is not None:
         problems += _check_index(store, markers)
     dropped: list[int] = []
@@ -147,6 +158,7 @@ def verify(
         missing=sorted(set(planned) - set(batches)),
         leftovers=sorted(find_leftovers(store)),
         dropped=dropped,
+        observed=len(observed),
     )
 
 
@@ -161,7 +173,7 @@ def drop_batches(store: TrajectoryStore, batches: Sequence[int]) -> None:
     for batch in batches:
         place.delete(f"commits/{batch}.json")
     for batch in batches:
-        for key in store.shard_keys(batch).values():
+        for key in (*store.shard_keys(batch).values(), observation_key(batch)):
             place.delete(key)
 
 
@@ -172,17 +184,24 @@ def find_leftovers(store: TrajectoryStore) -> Iterator[str]:
     for key, _ in store.place.walk():
         parts = key.split("/")
         shard = parts[0] in arrays and parts[1:2] == ["c"] and parts[2:3]
-        if key.startswith(TEMPORARY) or (shard and batch_of(f"{parts[2]}.json") not in committed):
+        batch = batch_of(f"{parts[2]}.json") if shard else None
+        if parts[0] == "observations" and len(parts) == 2:
+            shard, batch = [key], batch_of(parts[1].replace(".npz", ".json"))
+        if key.startswith(TEMPORARY) or (shard and batch not in committed):
             yield key
 
 
-def _check_batch(store: TrajectoryStore, batch: int) -> tuple[Marker | None, list[Problem], int]:
+def _check_batch(
+    store: TrajectoryStore, batch: int
+) -> tuple[Marker | None, list[Problem], int, Sequence[int]]:
+    """Marker, problems, bytes read, and the runs that a flight recorder observed."""
     key = f"commits/{batch}.json"
     try:
         marker = store.marker(batch)
     except (AscedError, OSError) as error:
-        return None, [Problem(str(error), key, batch)], 0
-    problems, size = [], 0
+        return None, [Problem(str(error), key, batch)], 0, ()
+    problems: list[Problem] = []
+    size, seen = 0, []
     for name, key in store.shard_keys(batch).items():
         record = marker.shards[name]
         try:
@@ -199,7 +218,13 @@ def _check_batch(store: TrajectoryStore, batch: int) -> tuple[Marker | None, lis
             problems.append(Problem(message, key, batch))
         elif checksum != record.crc32c:
             problems.append(Problem("does not match its checksum", key, batch))
-    return marker, problems, size
+    if has_observations(store):
+        try:
+            seen = load_observations(store, batch).runs.tolist()
+            size += store.place.size(observation_key(batch))
+        except (AscedError, OSError) as error:
+            problems.append(Problem(str(error), observation_key(batch), batch))
+    return marker, problems, size, seen
 
 
 def _checksum(store: TrajectoryStore, key: str, expected: int) -> tuple[int, int]:
@@ -232,11 +257,19 @@ def _check_runs(markers: Mapping[int, Marker]) -> Iterator[Problem]:
             yield Problem(message, f"commits/{batch}.json")
 
 
+def _check_observed(markers: Mapping[int, Marker], observed: set[int]) -> Iterator[Problem]:
+    """Every run that is kept in full was observed."""
+    for batch, marker in markers.items():
+        unseen = sorted(set(marker.scalars["run"].tolist()) - observed)
+        if unseen:
+            yield Problem(f"holds run {unseen[0]}, which was not observed", f"commits/{batch}.json")
+
+
 def _check_metadata(store: TrajectoryStore) -> Iterator[Problem]:
     """What plain Zarr readers go by must say the same as the root."""
     import json
 
-    from asced_stores.store import encode, plain_chunk, run_arrays, step_arrays
+    from asced_stores.metadata import encode, plain_chunk, run_arrays, step_arrays
 
     length = store.capacity if store.sealed is None else store.sealed["slots"]
     expected = {

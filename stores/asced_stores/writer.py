@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from asced_stores.store import TrajectoryStore
 
 ABSENT, COMPLETE, FAILED = 0, 1, 2
-_MUST_BE_FINITE = ("sample", "eps")
+MUST_BE_FINITE = ("sample", "eps")
 _RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 _DEFAULTS: Mapping[str, Any] = {"seed": -1, "prompt": "", "label": -1, "guidance_scale": np.nan}
 
@@ -206,7 +206,7 @@ class BatchWriter:
     ) -> tuple[ShardRecord, Any]:
         """Write one variable; the second value says which runs are finite."""
         finite: Any = True
-        if judge and name in _MUST_BE_FINITE:
+        if judge and name in MUST_BE_FINITE:
             finite = np.array([all_finite(run) for run in array])
         encoder = ShardEncoder(array, self.store.layouts[name])
         key = self.store.layouts[name].key(batch)
@@ -217,7 +217,7 @@ class BatchWriter:
     def _write_status(
         self, batch: int, status: NDArray[Any], owner: str, made: dict[str, Stamp]
     ) -> ShardRecord:
-        from asced_stores.store import plain_chunk
+        from asced_stores.metadata import plain_chunk
 
         slots = np.zeros(self.store.batch_size, np.uint8)
         slots[: len(status)] = status

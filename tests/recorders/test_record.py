@@ -15,7 +15,7 @@ from asced_recorders import load_pipeline, record
 from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
 from asced_recorders.schedulers import step_table
 from asced_stores import TrajectoryStore, open_runs
-from asced_stores.errors import InputError, StoreExistsError
+from asced_stores.errors import InputError, NotATrajectoryStoreError, StoreExistsError
 
 
 def rebuilt(ds: Any) -> Any:
@@ -302,3 +302,25 @@ class TestLoading:
         with torch.no_grad():
             next(changed.parameters()).add_(1)
         assert model_fingerprint(changed) != model_fingerprint(loaded.unet)
+
+
+def test_a_recording_killed_before_its_store_was_made_is_simply_begun_again(
+    tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.zarr"
+    settings: dict[str, Any] = {"runs": 2, "steps": 3, "batch_size": 2}
+    record(tiny_pipeline, path, **settings)
+    shutil.rmtree(path / "eps" / "c")
+    for name in ("zarr.json", "commits/0.json", "status/c/0"):
+        (path / name).unlink()
+    for name in ("x0", "x_init", "sample", "image"):
+        shutil.rmtree(path / name)
+    (path / "commits" / ".tmp").mkdir(exist_ok=True)
+    (path / "commits" / ".tmp" / "replace-0").write_bytes(b"torn")
+    store = record(tiny_pipeline, path, **settings)
+    report = store.verify()
+    assert (report.runs, list(report.leftovers), report.ok) == (2, [], True)
+    (path / "zarr.json").unlink()
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(NotATrajectoryStoreError):
+        record(tiny_pipeline, path, **settings)

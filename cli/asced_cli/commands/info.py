@@ -35,10 +35,12 @@ def _table(facts: dict[str, Any]) -> list[tuple[str, str]]:
     state = "sealed" if facts["sealed"] else "complete" if not batches["missing"] else "incomplete"
     if planned is None and not facts["sealed"]:
         state = "open, number of runs not planned"
+    observed = facts["observed"]
+    full = "" if observed is None else f" in full, statistics of {observed}"
     rows = [
         ("store", facts["path"]),
         ("state", state),
-        ("runs", f"{runs['complete']} complete, {runs['failed']} failed"),
+        ("runs", f"{runs['complete']} complete, {runs['failed']} failed{full}"),
         ("planned", "unknown" if planned is None else f"{facts['planned_runs']} runs"),
         ("batches", f"{batches['committed']} of {planned or '?'}, {facts['batch_size']} runs each"),
         ("size", f"{facts['bytes'] / 1e6:.1f} MB"),

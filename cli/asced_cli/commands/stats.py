@@ -66,12 +66,16 @@ def command(
 ) -> None:
     """Median, MAD and quantiles by step, over all pixels of all runs of STORE.
 
-    Memory does not grow with the number of runs. The counts are saved with the result, so that
-    runs of another store are added later with --add, without reading the old ones.
+    Of a store made with ``asced record --keep``, the dynamics of all runs were counted while they
+    were recorded, and are shown. Memory does not grow with the number of runs. The counts are
+    saved with the result, so that runs of another store are added later with --add, without
+    reading the old ones.
     """
+    from asced_analysis.observing import observed_statistics
     from asced_analysis.saving import check_target, load, save
     from asced_analysis.statistics import merge_statistics, step_statistics
-    from asced_stores import open_runs
+    from asced_stores import TrajectoryStore, open_runs
+    from asced_stores.observations import has_observations
 
     levels = _probabilities(quantiles)
     if out:
@@ -79,10 +83,22 @@ def command(
     if plot:
         check_figure(plot, overwrite=overwrite)
     earlier = [load(path) for path in added]
-    ds = open_runs(store, storage_options={"endpoint": endpoint} if endpoint else None)
-    result = step_statistics(
-        ds, signal, levels, measure=measure, by=by, progress=sys.stderr.isatty()
+    opened = TrajectoryStore.open(
+        store, storage_options={"endpoint": endpoint} if endpoint else None
     )
+    ds = open_runs(opened)
+    flight = has_observations(opened)
+    if flight and measure == "dynamics" and by is None:
+        result = observed_statistics(opened, signal, levels)
+    else:
+        result = step_statistics(
+            ds, signal, levels, measure=measure, by=by, progress=sys.stderr.isatty()
+        )
+        if flight:
+            result.attrs["note"] = (
+                f"only of the {ds.sizes['run']} runs kept in full (--keep {ds.attrs['keep']}): of "
+                "all runs, dynamics without --by were counted"
+            )
     if earlier:
         result = merge_statistics([result, *earlier], levels)
     if out:

@@ -58,5 +58,7 @@ def command(store: str, drop: bool, threads: int, endpoint: str | None, as_json:
         rows.append(("leftovers", f"{len(report.leftovers)} files; --resume sweeps them"))
     verdict = "all is well" if report.ok else f"{len(report.problems)} problems"
     read = f"{report.batches} batches, {report.runs} runs, {report.bytes / 1e6:.1f} MB"
+    if report.observed:
+        read += f"; observations of {report.observed} runs"
     emit(report.to_json(), as_json=as_json, table=[*rows, ("checked", read), ("result", verdict)])
     return 0 if report.ok else 1

@@ -31,7 +31,8 @@ from asced_stores.errors import (
     StoreNotFoundError,
 )
 from asced_stores.merging import merge
-from asced_stores.places import Place, open_place
+from asced_stores.places import open_place
+from asced_stores.testing.place_contract import PlaceContract, flip
 from asced_stores.testing.synthetic import synthetic_batch, synthetic_spec, synthetic_store
 
 MASK = VariableSpec("mask", ("y", "x"), (16, 16), "uint8")
@@ -39,21 +40,8 @@ SCORE = VariableSpec("score", (), (), "float64")
 SMALL: Mapping[str, Any] = {"runs": 10, "steps": 4, "batch_size": 4, "shape": (1, 8, 8)}
 
 
-def flip(place: Place, key: str, position: int, bit: int = 0) -> None:
-    """Flip one bit of an object."""
-    data = bytearray(place.read(key))
-    data[position] ^= 1 << bit
-    place.delete(key)
-    place.create(key, [bytes(data)])
-
-
-class StoreContract:
+class StoreContract(PlaceContract):
     """The contract; needs a fixture ``path``."""
-
-    @pytest.fixture
-    def storage_options(self) -> dict[str, Any] | None:
-        """Options of the place."""
-        return None
 
     @pytest.fixture
     def small(self, path: str, storage_options: Any) -> TrajectoryStore:
@@ -61,42 +49,6 @@ class StoreContract:
         return synthetic_store(path, storage_options=storage_options, **SMALL)
 
     # --- places ---------------------------------------------------------------------------------
-
-    def test_objects_are_made_whole_and_only_once(self, path: str, storage_options: Any) -> None:
-        place = open_place(path, storage_options=storage_options)
-        stamp = place.create("a/b/0", [b"one", memoryview(b"two")])
-        assert place.read("a/b/0") == b"onetwo"
-        assert place.stamp("a/b/0") == stamp
-        with pytest.raises(FileExistsError):
-            place.create("a/b/0", [b"three"])
-        assert place.read("a/b/0") == b"onetwo"
-        assert place.stamp("a/b/1") is None
-        assert list(place.walk()) == [("a/b/0", 6)]
-        place.delete("a/b/0")
-        place.delete("a/b/0")
-        with pytest.raises(FileNotFoundError):
-            place.read("a/b/0")
-
-    def test_parts_of_an_object_fill_buffers(self, path: str, storage_options: Any) -> None:
-        place = open_place(path, storage_options=storage_options)
-        place.create("a", [bytes(range(100))])
-        first, second, tail = bytearray(3), bytearray(2), bytearray(4)
-        with place.reader("a") as reader:
-            reader.read_into([(10, [first, second]), (-4, [tail])])
-        assert bytes(first + second + tail) == b"\x0a\x0b\x0c\x0d\x0e\x60\x61\x62\x63"
-        with pytest.raises(EOFError), place.reader("a") as reader:
-            reader.read_into([(98, [bytearray(4)])])
-        with pytest.raises(FileNotFoundError), place.reader("b") as reader:
-            reader.read_into([(0, [bytearray(4)])])
-
-    def test_names_are_those_of_one_folder(self, path: str, storage_options: Any) -> None:
-        place = open_place(path, storage_options=storage_options)
-        for key in ("a/1", "a/2", "a/b/3", "c"):
-            place.replace(key, b"x")
-        assert sorted(place.names("a")) == ["1", "2"]
-        assert place.names("nothing") == []
-
-    # --- reading what was written ---------------------------------------------------------------
 
     def test_zarr_xarray_and_open_runs_read_what_was_written(
         self, path: str, storage_options: Any
