@@ -215,7 +215,9 @@ class _Campaign:
         self.session, self.source = session, source
         self.runs, self.batch_size, self.ignore_disk = runs, batch_size, ignore_disk
         self.report = ProgressReport(tell, runs, session.out)
-        session.background.on_commit = self.report.committed
+        session.background.on_commit = lambda batch, count: self.report.committed(
+            batch, count, session.written, session.kept
+        )
         self.batches: list[int] = []
         self.rule = None if session.flight is None else session.flight.rule
         groups = 1 if self.rule is None else max(1, GROUP_RUNS // batch_size)

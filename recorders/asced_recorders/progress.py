@@ -31,17 +31,18 @@ class ProgressReport:
         self.runs = runs
         self.out = out
         self.done = 0
-        self.bytes_per_run = 0
         self.began = time.monotonic()
 
     def start(self, cost: dict[str, Any], **facts: Any) -> None:
         """Say what is about to be recorded; the clock starts here."""
-        self.bytes_per_run = int(cost["bytes_per_run"])
         self.began = time.monotonic()
         self._emit({"event": "start", "runs": self.runs, **cost, **facts})
 
-    def committed(self, batch: int, runs: int) -> None:
-        """A batch is safe on the disk (called in the writer's thread)."""
+    def committed(self, batch: int, runs: int, written: int, kept: int) -> None:
+        """A batch is safe on the disk (called in the writer's thread).
+
+        ``written`` and ``kept`` are the bytes and the runs in full of this process so far.
+        """
         self.done += runs
         seconds = time.monotonic() - self.began
         rate = self.done / seconds if seconds > 0 else 0.0
@@ -52,7 +53,8 @@ class ProgressReport:
                 "done": self.done,
                 "runs": self.runs,
                 "runs_per_second": round(rate, 4),
-                "bytes": self.done * self.bytes_per_run,
+                "kept": kept,
+                "bytes": written,
                 "disk_free": disk_free(self.out),
                 "seconds_left": round((self.runs - self.done) / rate, 1) if rate else None,
             }

@@ -31,6 +31,7 @@ from asced_stores.places import open_place
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from asced_stores.markers import Marker
     from asced_stores.writer import BatchWriter
 
 # What has to agree for a recording to go on: as written in the attributes by `record`.
@@ -173,6 +174,7 @@ class Session:
         self.writer: BatchWriter | None = None
         self._pending: Iterator[int] | None = None
         self._checked = False
+        self.written = self.kept = 0
         found = self._existing()
         if found is not None and not resume and not overwrite and not self._is_ours(found):
             raise StoreExistsError(
@@ -284,7 +286,7 @@ class Session:
         names = {variable.name for variable in self.store.spec.variables}
         wanted = {name: array for name, array in arrays.items() if name in names}
         if self.flight is None:
-            self.writer.write_batch(batch, wanted, runs, scalars)
+            self._count(self.writer.write_batch(batch, wanted, runs, scalars))
             return
         flight, size = self.flight, self.store.batch_size
         if int(runs[0]) == batch * size:
@@ -293,8 +295,12 @@ class Session:
         end = (batch + 1) * size if self.runs is None else min((batch + 1) * size, self.runs)
         if int(runs[-1]) + 1 == end:
             kept, numbers, facts, seen = flight.finish()
-            put_observations(self.store, batch, seen, f"{batch}-{self.rank}-")
-            self.writer.write_batch(batch, kept, numbers, facts)
+            self.written += put_observations(self.store, batch, seen, f"{batch}-{self.rank}-")
+            self._count(self.writer.write_batch(batch, kept, numbers, facts))
+
+    def _count(self, marker: Marker) -> None:
+        self.kept += marker.runs
+        self.written += marker.nbytes
 
 
 def launch_id(rank: int, world_size: int) -> str:

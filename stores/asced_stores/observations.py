@@ -123,13 +123,14 @@ def has_observations(store: TrajectoryStore) -> bool:
     return store.spec.attributes.get("keep", "all") != "all"
 
 
-def put_observations(store: TrajectoryStore, batch: int, seen: Observations, owner: str) -> None:
-    """Write the observations of a batch, in place of those of a writer that died."""
-    place, key = store.place, observation_key(batch)
+def put_observations(store: TrajectoryStore, batch: int, seen: Observations, owner: str) -> int:
+    """Write the observations of a batch, in place of those of a writer that died; their bytes."""
+    place, key, data = store.place, observation_key(batch), seen.to_bytes()
     if place.exists(key):
         place.delete(key)
-    place.create(key, [seen.to_bytes()], owner=owner)
+    place.create(key, [data], owner=owner)
     place.make_durable([key])
+    return len(data)
 
 
 def load_observations(store: TrajectoryStore, batch: int) -> Observations:

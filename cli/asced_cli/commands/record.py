@@ -130,15 +130,17 @@ def command(**options: Any) -> int | None:
     result = {
         "store": options["out"],
         "runs": int(facts.get("done", 0)),
+        "kept": int(facts.get("kept", 0)),
         "batches": len(store.committed_batches()),
         "steps": store.spec.steps,
         "bytes": int(facts.get("bytes", 0)),
         "seconds": facts.get("seconds"),
     }
     if rank == 0 or as_json:
+        full = f", {result['kept']} of them in full" if options["keep"] != "all" else ""
         table = [
             ("store", str(result["store"])),
-            ("recorded", f"{result['runs']} runs of {result['steps']} steps"),
+            ("recorded", f"{result['runs']} runs of {result['steps']} steps{full}"),
             ("written", f"{result['bytes'] / 1e6:.1f} MB in {result['seconds']} s"),
         ]
         emit(result, as_json=as_json, table=table)
