@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +67,33 @@ def tiny_runs(tiny_pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> P
     path = tmp_path_factory.mktemp("stores") / "tiny.zarr"
     record(tiny_pipeline, path, runs=20, steps=10, batch_size=8, seed=7, checkpoints=(3, 6))
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """moto's S3 server on the loopback, with an empty bucket ``trajectories``."""
+    boto3 = pytest.importorskip("boto3")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+    before = {name: os.environ.get(name) for name in keys}
+    os.environ.update(keys)
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(
+        Bucket="trajectories"
+    )
+    yield endpoint
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+    server.stop()
+
+
+@pytest.fixture
+def s3_path() -> str:
+    """A store's path that nobody else has."""
+    return f"s3://trajectories/{uuid.uuid4().hex}/runs.zarr"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+ENDPOINT = "AWS_ENDPOINT_URL_S3"
 
 
 def examples(*lines: tuple[str, str]) -> str:
@@ -26,9 +28,30 @@ def json_option(function: F) -> F:
 
 
 def endpoint_option(function: F) -> F:
-    """Add ``--endpoint``: where an ``s3://`` path is served, if not at AWS."""
+    """Add ``--endpoint``: where an ``s3://`` path is served, if not at AWS.
+
+    It stands in the environment while the command runs, where every part of it, its threads and
+    processes look.
+    """
     text = "URL of the object storage, for s3:// paths (credentials: from the environment)."
-    return click.option("--endpoint", metavar="URL", help=text)(function)
+    option = click.option(
+        "--endpoint", metavar="URL", help=text, expose_value=False, callback=_set_endpoint
+    )
+    return option(function)
+
+
+def _set_endpoint(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    before = os.environ.get(ENDPOINT)
+    os.environ[ENDPOINT] = value
+
+    def restore() -> None:
+        os.environ.pop(ENDPOINT)
+        if before is not None:
+            os.environ[ENDPOINT] = before
+
+    context.call_on_close(restore)
 
 
 def emit(result: Mapping[str, Any], *, as_json: bool, table: Sequence[tuple[str, str]]) -> None:

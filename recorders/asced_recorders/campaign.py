@@ -54,6 +54,7 @@ def record(
     rank: int | None = None,
     world_size: int | None = None,
     ignore_disk: bool = False,
+    fsync: bool = True,
     progress: Callable[[Event], None] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     **loading: Any,
@@ -113,6 +114,9 @@ def record(
         Which process this is, of how many; by default as torchrun or SLURM say.
     ignore_disk : bool
         Begin even if the disk looks too small.
+    fsync : bool
+        Wait for the disk before a batch counts as committed. Without it a killed process still
+        loses nothing, but a loss of power may tear the batches of the last half minute.
     progress : callable, optional
         Told each event: a dict with ``event`` start, batch, interrupting, done.
     storage_options : mapping, optional
@@ -155,6 +159,7 @@ def record(
         rank=rank,
         world_size=world_size,
         storage_options=storage_options,
+        fsync=fsync,
     )
     failed = True
     try:

@@ -135,6 +135,8 @@ class Session:
         Told each batch and its number of runs when it is committed.
     storage_options : mapping, optional
         For object storage.
+    fsync : bool
+        Wait for the disk before a batch counts as committed.
     flight : FlightRecorder, optional
         Keeps few runs of each batch, and the statistics of all.
 
@@ -156,6 +158,7 @@ class Session:
         depth: int = 2,
         on_commit: Callable[[int, int], None] | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        fsync: bool = True,
         flight: FlightRecorder | None = None,
     ) -> None:
         from asced_stores.writer import placement
@@ -169,6 +172,7 @@ class Session:
         self.rank, self.world_size = placement(rank, world_size)
         self.launch = launch_id(self.rank, self.world_size)
         self.storage_options = storage_options
+        self.fsync = fsync
         self.flight = flight
         self.store: TrajectoryStore | None = None
         self.writer: BatchWriter | None = None
@@ -201,6 +205,7 @@ class Session:
                         runs=self.runs,
                         batch_size=batch_size,
                         overwrite=self.overwrite,
+                        fsync=self.fsync,
                         storage_options=self.storage_options,
                     )
                 )
@@ -249,7 +254,7 @@ class Session:
     def _existing(self) -> TrajectoryStore | None:
         options = self.storage_options
         try:
-            return TrajectoryStore.open(self.out, storage_options=options)
+            return TrajectoryStore.open(self.out, fsync=self.fsync, storage_options=options)
         except StoreNotFoundError:
             return None
         except NotATrajectoryStoreError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 if TYPE_CHECKING:
     from asced_analysis.thresholds import Thresholds
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
 @click.option("--significance", type=float, default=0.01, show_default=True, help="Of --check.")
 @click.option("--out", help="File to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@endpoint_option
 @json_option
 def command(
     source: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
 @click.command(
@@ -31,6 +31,7 @@ from asced_cli.options import emit, examples, json_option
 @click.option("--out", help="Write run, score and flag as CSV, or also the masks as .npz.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
+@endpoint_option
 @json_option
 def command(
     store: str, path: str, out: str | None, overwrite: bool, override: bool, as_json: bool

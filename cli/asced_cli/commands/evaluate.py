@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, examples, json_option, progress_callback
+from asced_cli.options import emit, endpoint_option, examples, json_option, progress_callback
 
 
 @click.command(
@@ -39,6 +39,7 @@ from asced_cli.options import emit, examples, json_option, progress_callback
     help="Name or folder, instead of the one the store names.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@endpoint_option
 @json_option
 def command(
     runs: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
 @click.command(
@@ -30,6 +30,7 @@ from asced_cli.options import emit, examples, json_option
 )
 @click.option("--out", required=True, help="Folder or file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace what exists.")
+@endpoint_option
 @json_option
 def command(thresholds: str | None, target: str, out: str, overwrite: bool, as_json: bool) -> None:
     """Export THRESHOLDS (not needed for the schema) to another form."""

@@ -19,13 +19,12 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 @click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @endpoint_option
 @json_option
-def command(store: str, endpoint: str | None, as_json: bool) -> None:
+def command(store: str, as_json: bool) -> None:
     """Show what a STORE holds, how complete it is and who wrote what."""
     from asced_stores import TrajectoryStore
     from asced_stores.summary import summarise
 
-    options = {"endpoint": endpoint} if endpoint else None
-    facts = summarise(TrajectoryStore.open(store, storage_options=options))
+    facts = summarise(TrajectoryStore.open(store))
     emit(facts, as_json=as_json, table=_table(facts))
 
 

@@ -24,17 +24,14 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 @click.option("--overwrite", is_flag=True, help="Replace a store that lies there.")
 @endpoint_option
 @json_option
-def command(
-    stores: tuple[str, ...], out: str, overwrite: bool, endpoint: str | None, as_json: bool
-) -> None:
+def command(stores: tuple[str, ...], out: str, overwrite: bool, as_json: bool) -> None:
     """Join STOREs of the same fingerprint into a new one, without reading their data."""
     from asced_stores import TrajectoryStore
     from asced_stores.merging import merge
 
-    options = {"endpoint": endpoint} if endpoint else None
-    opened = [TrajectoryStore.open(store, storage_options=options) for store in stores]
+    opened = [TrajectoryStore.open(store) for store in stores]
     with counter("merging") as progress:
-        merged = merge(opened, out, overwrite=overwrite, progress=progress, storage_options=options)
+        merged = merge(opened, out, overwrite=overwrite, progress=progress)
     result = {"out": out, "runs": merged.planned_runs, "batches": merged.batches}
     emit(
         result,

@@ -50,7 +50,6 @@ def command(
     confidence: float,
     seed: int,
     overwrite: bool,
-    endpoint: str | None,
     as_json: bool,
 ) -> None:
     """Find where Mutation and Refinement begin in the runs of STORE, with intervals."""
@@ -63,7 +62,7 @@ def command(
         check_target(out, ".json", overwrite=overwrite)
     if plot:
         check_figure(plot, overwrite=overwrite)
-    ds = open_runs(store, storage_options={"endpoint": endpoint} if endpoint else None)
+    ds = open_runs(store)
     phases = segment_phases(
         ds,
         cutoff=cutoff,

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
 @click.command(
@@ -75,6 +75,11 @@ from asced_cli.options import emit, examples, json_option
 @click.option("--labels", default="", metavar="CLASSES", help="Of a class-conditional model.")
 @click.option("--resume", is_flag=True, help="Go on with a store that was begun.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that exists.")
+@click.option(
+    "--no-fsync",
+    is_flag=True,
+    help="Do not wait for the disk: a loss of power may tear the last batches.",
+)
 @click.option("--ignore-disk", is_flag=True, help="Begin even if the disk looks too small.")
 @click.option("--device", help="cpu, cuda, cuda:1; by default CUDA where there is one.")
 @click.option("--precision", help="Of the weights: float32, float16, bfloat16.")
@@ -86,6 +91,7 @@ from asced_cli.options import emit, examples, json_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the model.")
 @click.option("--rank", type=int, help="Which process this is; torchrun and SLURM set it.")
 @click.option("--world-size", type=int, help="Of how many.")
+@endpoint_option
 @json_option
 def command(**options: Any) -> int | None:
     """Record full score trajectories of a pipeline into a store.
@@ -117,6 +123,7 @@ def command(**options: Any) -> int | None:
         "scheduler_options": parse_options(options.pop("scheduler_option")),
         "call_options": parse_options(options.pop("call_option")),
         "keep_prompts": not options.pop("no_prompts"),
+        "fsync": not options.pop("no_fsync"),
         "checkpoints": _integers(options.pop("checkpoints"), "--checkpoints"),
         "labels": _integers(options.pop("labels"), "--labels") or None,
     }

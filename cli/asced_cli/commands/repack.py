@@ -35,15 +35,13 @@ def command(
     out: str,
     overwrite: bool,
     resume: bool,
-    endpoint: str | None,
     as_json: bool,
 ) -> None:
     """Rewrite a STORE to another layout or precision; the old one is only read."""
     from asced_stores import TrajectoryStore
     from asced_stores.copying import repack
 
-    options = {"endpoint": endpoint} if endpoint else None
-    source = TrajectoryStore.open(store, storage_options=options)
+    source = TrajectoryStore.open(store)
     with counter("repacking") as progress:
         made = repack(
             source,
@@ -54,7 +52,6 @@ def command(
             overwrite=overwrite,
             resume=resume,
             progress=progress,
-            storage_options=options,
         )
     result = {"out": out, "runs": made.planned_runs, "batches": made.batches}
     emit(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, examples, json_option, progress_callback
+from asced_cli.options import emit, endpoint_option, examples, json_option, progress_callback
 
 
 @click.command(
@@ -68,6 +68,7 @@ from asced_cli.options import emit, examples, json_option, progress_callback
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @click.option("--resume", is_flag=True, help="Go on with a replay that was interrupted.")
+@endpoint_option
 @json_option
 def command(
     store: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
 @click.command(
@@ -41,6 +41,7 @@ from asced_cli.options import emit, examples, json_option
 @click.option("--format", "form", type=click.Choice(["html", "md"]), default="html")
 @click.option("--gallery", type=click.IntRange(min=0), default=24, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@endpoint_option
 @json_option
 def command(
     runs: str,

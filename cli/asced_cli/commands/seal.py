@@ -19,14 +19,11 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 @click.option("--reopen", is_flag=True, help="Undo the seal, so that more runs can be recorded.")
 @endpoint_option
 @json_option
-def command(
-    store: str, allow_gaps: bool, reopen: bool, endpoint: str | None, as_json: bool
-) -> None:
+def command(store: str, allow_gaps: bool, reopen: bool, as_json: bool) -> None:
     """Close a STORE: cut it to its runs and write one index of them."""
     from asced_stores import TrajectoryStore
 
-    options = {"endpoint": endpoint} if endpoint else None
-    opened = TrajectoryStore.open(store, storage_options=options)
+    opened = TrajectoryStore.open(store)
     if reopen:
         opened.reopen()
         emit({"sealed": False}, as_json=as_json, table=[("opened", f"{store}, for further runs")])

@@ -36,7 +36,6 @@ def command(
     out: str,
     overwrite: bool,
     resume: bool,
-    endpoint: str | None,
     as_json: bool,
 ) -> None:
     """Copy chosen runs of a STORE to a new one; they keep their numbers."""
@@ -58,8 +57,7 @@ def command(
             mask &= np.isin(index["label"], label)
         return mask
 
-    options = {"endpoint": endpoint} if endpoint else None
-    source = TrajectoryStore.open(store, storage_options=options)
+    source = TrajectoryStore.open(store)
     with counter("copying") as progress:
         made = select_runs(
             source,
@@ -69,7 +67,6 @@ def command(
             overwrite=overwrite,
             resume=resume,
             progress=progress,
-            storage_options=options,
         )
     result = {"out": out, "runs": made.planned_runs}
     emit(result, as_json=as_json, table=[("copied", f"{made.planned_runs} runs to {out}")])

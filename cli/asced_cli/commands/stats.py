@@ -61,7 +61,6 @@ def command(
     out: str | None,
     plot: str | None,
     overwrite: bool,
-    endpoint: str | None,
     as_json: bool,
 ) -> None:
     """Median, MAD and quantiles by step, over all pixels of all runs of STORE.
@@ -83,9 +82,7 @@ def command(
     if plot:
         check_figure(plot, overwrite=overwrite)
     earlier = [load(path) for path in added]
-    opened = TrajectoryStore.open(
-        store, storage_options={"endpoint": endpoint} if endpoint else None
-    )
+    opened = TrajectoryStore.open(store)
     ds = open_runs(opened)
     flight = has_observations(opened)
     if flight and measure == "dynamics" and by is None:

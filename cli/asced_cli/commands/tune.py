@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, examples, json_option, progress_callback
+from asced_cli.options import emit, endpoint_option, examples, json_option, progress_callback
 
 
 @click.command(
@@ -37,6 +37,7 @@ from asced_cli.options import emit, examples, json_option, progress_callback
     help="Name or folder, instead of the one the store names.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@endpoint_option
 @json_option
 def command(
     store: str,

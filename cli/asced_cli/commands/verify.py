@@ -41,12 +41,11 @@ def counter(label: str) -> Iterator[Callable[[int, int], None]]:
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64))
 @endpoint_option
 @json_option
-def command(store: str, drop: bool, threads: int, endpoint: str | None, as_json: bool) -> int:
+def command(store: str, drop: bool, threads: int, as_json: bool) -> int:
     """Check every chunk of a STORE against its checksum; exit status 1 where one is damaged."""
     from asced_stores import TrajectoryStore
 
-    options = {"endpoint": endpoint} if endpoint else None
-    opened = TrajectoryStore.open(store, storage_options=options)
+    opened = TrajectoryStore.open(store)
     with counter("verifying") as progress:
         report = opened.verify(progress, drop=drop, threads=threads)
     rows = [("damaged", str(problem)) for problem in report.problems]
