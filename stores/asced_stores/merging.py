@@ -115,8 +115,9 @@ def _shifts(sources: Sequence[TrajectoryStore]) -> dict[str, int]:
     shifts = {source.id: 0 for source in sources}
     if not has_observations(sources[0]):
         return shifts
+    none = np.empty(0, np.int64)
     observed = {
-        source.id: np.concatenate([seen.runs for seen in read_observations(source)] or [[]])
+        source.id: np.concatenate([none, *(seen.runs for seen in read_observations(source))])
         for source in sources
     }
     together = np.concatenate(list(observed.values()))

@@ -120,7 +120,7 @@ def observation_key(batch: int) -> str:
 
 def has_observations(store: TrajectoryStore) -> bool:
     """Whether the store keeps few trajectories, and observations of all runs."""
-    return store.spec.attributes.get("keep", "all") != "all"
+    return bool(store.spec.attributes.get("keep", "all") != "all")
 
 
 def put_observations(store: TrajectoryStore, batch: int, seen: Observations, owner: str) -> int:
@@ -176,14 +176,14 @@ def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
             raise ValueError(f"it unpacks to more than {LIMIT} bytes")
         for member in archive.infolist():
             content = io.BytesIO(archive.read(member))  # checks the archive's own CRC-32
-            if np.lib.format.read_magic(content) != (1, 0):  # type: ignore[no-untyped-call]
+            if np.lib.format.read_magic(content) != (1, 0):
                 raise ValueError(f"{member.filename} is of another version")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(content)  # type: ignore[no-untyped-call]
+            shape, _, dtype = np.lib.format.read_array_header_1_0(content)
             if math.prod(shape) * dtype.itemsize != len(content.getbuffer()) - content.tell():
                 raise ValueError(f"{member.filename} has not the length that its shape needs")
             content.seek(0)
             name = member.filename.removesuffix(".npy")
-            arrays[name] = np.lib.format.read_array(content, allow_pickle=False)  # type: ignore[no-untyped-call]
+            arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
     return arrays
 
 
