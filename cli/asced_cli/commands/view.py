@@ -70,7 +70,6 @@ def command(
     open_browser: bool,
     no_cache: bool,
     override: bool,
-    endpoint: str | None,
     as_json: bool,
 ) -> None:
     """Serve a page to look at the runs of STORE, until Ctrl-C.
@@ -82,7 +81,7 @@ def command(
     from asced_analysis.viewer.server import ViewerServer
     from asced_analysis.viewer.session import open_session
 
-    runs = open_runs(store, storage_options={"endpoint": endpoint} if endpoint else None)
+    runs = open_runs(store)
     session = open_session(
         runs,
         thresholds=thresholds,
