@@ -138,7 +138,15 @@ def calibrate(
     )
     if method in ("conformal", "outcome"):  # fail before reading anything
         count = int(split.calibrate.sum())
-        conformal.order_statistic(count, false_alarm_rate, confidence=confidence)
+        try:
+            conformal.order_statistic(count, false_alarm_rate, confidence=confidence)
+        except InputError as error:
+            if split.unit == "prompt":
+                error.add_note(
+                    f"Prompts repeat among these {source.runs} runs, so whole prompts are split "
+                    f"and each counts once: it is {count} prompts that are too few."
+                )
+            raise
     population = None
     if variant == "outcome":
         from asced_analysis.calibration.outcome import fit_outcome

@@ -62,7 +62,8 @@ def weighted_frechet_distance(
     values, basis = np.linalg.eigh(covariance)
     root = (basis * np.sqrt(np.maximum(values, 0))) @ basis.T
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ own @ root), 0)).sum()
-    return float(difference @ difference + np.trace(own) + np.trace(covariance) - 2 * cross)
+    distance = difference @ difference + np.trace(own) + np.trace(covariance) - 2 * cross
+    return max(0.0, float(distance))  # rounding may leave a little less than nothing
 
 
 def _squared_distances(a: Vectors, b: Vectors) -> NDArray[np.float32]:

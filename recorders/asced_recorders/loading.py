@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ def load_pipeline(
         options["revision"] = revision
     diffusers.utils.logging.disable_progress_bar()
     pipelines: Any = diffusers.DiffusionPipeline
+    if "transformers" in sys.modules:  # which diffusers has then loaded, and which has bars too
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
     try:
         pipe = pipelines.from_pretrained(
             where,

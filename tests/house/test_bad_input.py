@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from asced_analysis import calibrate
 from asced_cli.main import run
 from asced_stores import open_runs
-from asced_stores.errors import StoreError
+from asced_stores.errors import InputError, StoreError
 from asced_stores.testing import synthetic_store
 
 
@@ -105,6 +106,15 @@ def test_too_few_runs_for_the_promise(
     error = fails(capsys, 2, "calibrate", tiny_runs, "--false-alarm-rate", "0.01", "--out", out)
     assert "99" in error, "the number of runs needed is named"
     assert not out.exists()
+
+
+def test_too_few_prompts_for_the_promise(tmp_path: Path) -> None:
+    """Sixty runs of three prompts are three: the error says so."""
+    ds = open_runs(synthetic_store(tmp_path / "runs.zarr", runs=60).path)
+    ds = ds.assign_coords(prompt=("run", ["a coat", "a boot", "a bag"] * 20))
+    with pytest.raises(InputError, match="needs at least 19 calibration runs") as raised:
+        calibrate(ds, false_alarm_rate=0.05)
+    assert any("prompts that are too few" in note for note in raised.value.__notes__)
 
 
 def test_torn_thresholds_file(
