@@ -122,6 +122,17 @@ def against_population(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> from asced_analysis.anomalies import artifact_regions, region_profile
+    >>> stats = aa.step_statistics(ds, signal="innovation")
+    >>> region = artifact_regions(ds, reference="run").iloc[0]
+    >>> profile = region_profile(ds, region)
+    >>> ax = plots.against_population(stats, profile[profile["place"] == "region"])
     """
     with style.look():
         ax = dynamics_curves(statistics, phases, ax=ax)

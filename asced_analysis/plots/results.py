@@ -84,6 +84,13 @@ def feature_spread(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> ax = plots.feature_spread(aa.run_features(ds), run=3)
     """
     import seaborn as sns
 
@@ -249,6 +256,15 @@ def comparison_map(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import asced_analysis as aa
+    >>> from asced_analysis import plots
+    >>> ds = aa.open_runs("runs.zarr")
+    >>> from asced_analysis.compare import compare
+    >>> halves = ds.isel(run=slice(0, 24)), ds.isel(run=slice(24, 48))
+    >>> ax = plots.comparison_map(compare(*halves, tiles=2, levels=5))
     """
     named = table.assign(place=table["tile_row"] * (table["tile_column"].max() + 1))
     named["place"] += table["tile_column"]

@@ -88,9 +88,10 @@ def load_pipeline(
     diffusers.utils.logging.disable_progress_bar()
     pipelines: Any = diffusers.DiffusionPipeline
     if "transformers" in sys.modules:  # which diffusers has then loaded, and which has bars too
-        from transformers.utils import logging as transformers_logging
+        from transformers.utils import logging
 
-        transformers_logging.disable_progress_bar()
+        bars: Any = logging
+        bars.disable_progress_bar()
     try:
         pipe = pipelines.from_pretrained(
             where,
