@@ -89,7 +89,9 @@ def calibrate(
     costs : (float, float)
         For `labels`: of a false alarm and of a miss.
     outcome : mapping, optional
-        For `outcome`: options of `asced_analysis.calibration.outcome.fit_outcome`.
+        For `outcome`: options of `asced_analysis.calibration.outcome.fit_outcome`; `probe`, the
+        share of sampling by which the model is asked to look ahead, once, at the window's end
+        (0.24 is a good one); `pipeline` to ask, by default the one that the store names.
 
     Returns
     -------
@@ -149,15 +151,14 @@ def calibrate(
             raise
     population = None
     if variant == "outcome":
-        from asced_analysis.calibration.outcome import fit_outcome
+        from asced_analysis.calibration.outcome import fit_outcome, looking_ahead
 
+        options, given = dict(outcome or {}), dict(parameters or {})
+        ahead, pipeline = options.pop("probe", None), options.pop("pipeline", None)
+        if ahead is not None:
+            source, given["probe"] = looking_ahead(source, steps, ahead, pipeline)
         thresholds = fit_outcome(
-            source,
-            split.fit,
-            window=steps,
-            correction=correction,
-            parameters=dict(parameters or {}),
-            **dict(outcome or {}),
+            source, split.fit, window=steps, correction=correction, parameters=given, **options
         )
     else:
         thresholds, population = fit_variant(

@@ -6,17 +6,21 @@ no place of the map lies so near the level that rounding could decide.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.detection.streaming import make_detector
+from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
 from asced_analysis.thresholds import Thresholds
 from asced_stores.errors import InputError
 
 SIDE = 16
 MARGIN = 1e-2
+RANK_MARGIN = 1e-3
+ATTEMPTS = {"outcome": 240}  # nobody knows which way a learnt score goes
+MOST_NUMBERS = 200_000
 
 
 def conformance_vectors(thresholds: Thresholds) -> tuple[dict[str, Any], ...]:
@@ -37,51 +41,74 @@ def conformance_vectors(thresholds: Thresholds) -> tuple[dict[str, Any], ...]:
 
 def run_vector(thresholds: Thresholds, vector: Any) -> tuple[npt.NDArray[np.bool_], float]:
     """Mask and score that this toolkit gives for a vector."""
-    detector = make_detector(
-        thresholds, alpha=vector["alpha"], sigma=vector["sigma"], log_snr=vector["log_snr"]
-    )
-    values = np.asarray(vector["values"], dtype=np.float16)
-    state = detector.start((1, *values.shape[1:]))
-    for step, value in enumerate(values):
-        state = detector.update(state, step, **{vector["signal"]: value[None]})
-    found = detector.result(state)
+    found = Detector.result(*_fed(thresholds, vector))
     return np.asarray(found.mask)[0], float(np.asarray(found.score)[0])
+
+
+def _fed(thresholds: Thresholds, vector: Any) -> tuple[Detector, DetectorState]:
+    """A detector that has seen all steps of a vector."""
+    probed = vector.get("probed")
+    detector = make_detector(
+        thresholds,
+        alpha=vector["alpha"],
+        sigma=vector["sigma"],
+        log_snr=vector["log_snr"],
+        probe=None if probed is None else lambda sample, step: _half(probed)[None],
+    )
+    values = _half(vector["values"])
+    state = detector.start((1, *values.shape[1:]))
+    more = {"eps": _half(vector["eps"])[None]} if "eps" in vector else {}
+    for step, value in enumerate(values):
+        state = detector.update(state, step, **{vector["signal"]: value[None]}, **more)
+    return detector, state
+
+
+def _half(values: Any) -> npt.NDArray[np.float16]:
+    """Numbers of a vector in the recorded precision."""
+    return np.asarray(values, dtype=np.float16)
 
 
 def _search(thresholds: Thresholds, want: bool) -> dict[str, Any] | None:
     """Try inputs of rising violence until one is flagged (or not), clear of the level."""
     levels = thresholds.levels
     low, high = levels.log_snr[0], levels.log_snr[-1]
-    log_snr = np.round(np.linspace(low - 0.3, high + 0.3, 7), 4)
-    log_snr = log_snr if thresholds.variant == "calibrated" else np.linspace(low, high, 6)
+    beyond = 0.3 if thresholds.variant in ("calibrated", "outcome") else 0.0
+    count = 7 if beyond else 6
+    log_snr = (
+        np.round(np.linspace(low - beyond, high + beyond, count), 4)
+        if beyond
+        else (np.linspace(low, high, count))
+    )
     alpha = np.sqrt(1 / (1 + np.exp(-log_snr)))
     sigma = np.sqrt(1 / (1 + np.exp(log_snr)))
     shape = (1, SIDE, SIDE)
-    if np.ndim(levels.location) == 3:  # by position: only the calibrated size fits
+    if thresholds.variant == "outcome" or np.ndim(levels.location) == 3:
+        # the network's inputs, or places of the map, fit the calibrated size alone
         shape = tuple(thresholds.fingerprint["sample_shape"][-3:])
-    for attempt in range(60):
+        if count * int(np.prod(shape)) > MOST_NUMBERS:
+            return None
+    learnt = thresholds.variant == "outcome"
+    for attempt in range(ATTEMPTS.get(thresholds.variant, 60)):
         rng = np.random.default_rng(attempt)
-        detector = make_detector(thresholds, alpha=alpha, sigma=sigma, log_snr=log_snr)
-        signal = detector.needs()[0]
-        drift = 2.0 ** (attempt / 6 - 7)
-        values = np.cumsum(rng.normal(size=(log_snr.size, *shape)) * drift, axis=0)
-        if want:  # a square that goes its own way at every step
-            ramp = np.arange(log_snr.size) * 2.0 ** (attempt / 6 - 6)
-            values[:, :, 3:13, 2:14] += ramp[:, None, None, None]
-        values = np.round(np.clip(values, -15, 15) * 64) / 64
+        square = attempt % 2 == 0 if learnt else want
+        values = _inputs(rng, attempt % 60, (count, *shape), square)
         vector = {
             "alpha": alpha.tolist(),
             "sigma": sigma.tolist(),
             "log_snr": log_snr.tolist(),
-            "signal": signal,
+            "signal": "x0",
             "values": values.tolist(),
         }
+        if learnt:
+            vector["eps"] = _exact(rng.normal(size=shape) * 2.0 ** (attempt % 7 - 3)).tolist()
+            if thresholds.parameters.get("probe") is not None:
+                vector["probed"] = _exact(values[-1] + rng.normal(size=shape) / 8).tolist()
+        else:
+            detector = make_detector(thresholds, alpha=alpha, sigma=sigma, log_snr=log_snr)
+            vector["signal"] = detector.needs()[0]
         try:
             mask, score = run_vector(thresholds, vector)
-            clear = all(
-                np.array_equal(mask, run_vector(_at(thresholds, shift), vector)[0])
-                for shift in (-MARGIN, MARGIN)
-            )
+            clear = _is_clear(thresholds, vector, mask)
         except InputError:
             return None
         if bool(mask.any()) is want and clear and np.isfinite(score):
@@ -90,9 +117,36 @@ def _search(thresholds: Thresholds, want: bool) -> dict[str, Any] | None:
     return None
 
 
+def _inputs(
+    rng: np.random.Generator, violence: int, shape: tuple[int, ...], square: bool
+) -> npt.NDArray[np.float64]:
+    """A random walk over the steps; where wanted, with a square that goes its own way."""
+    values = np.cumsum(rng.normal(size=shape) * 2.0 ** (violence / 6 - 7), axis=0)
+    if square:
+        ramp = np.arange(shape[0]) * 2.0 ** (violence / 6 - 6)
+        values[:, :, 3:13, 2:14] += ramp[:, None, None, None]
+    return _exact(values)
+
+
+def _exact(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Values that every precision holds exactly."""
+    return np.asarray(np.round(np.clip(values, -15, 15) * 64) / 64)
+
+
+def _is_clear(thresholds: Thresholds, vector: Any, mask: npt.NDArray[np.bool_]) -> bool:
+    """Whether no rounding decides: of the level, and of which places are the worst."""
+    for shift in (-MARGIN, MARGIN):
+        if not np.array_equal(mask, run_vector(_at(thresholds, shift), vector)[0]):
+            return False
+    if thresholds.variant != "outcome":
+        return True
+    _, state = _fed(thresholds, vector)
+    places = np.sort(np.asarray(state.stream.predict(state.inner)[0]).ravel())
+    count = max(1, round(thresholds.parameters["share"] * places.size))
+    return bool(places[-count] - places[-count - 1] > RANK_MARGIN)
+
+
 def _at(thresholds: Thresholds, shift: float) -> Thresholds:
     """The thresholds with a shifted level."""
-    from dataclasses import replace
-
     levels = thresholds.levels
     return replace(thresholds, levels=replace(levels, level=levels.level + shift))

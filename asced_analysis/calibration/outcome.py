@@ -20,6 +20,7 @@ from asced_analysis.calibration.population import fit_population
 from asced_analysis.calibration.source import Source
 from asced_analysis.detection import calibrated, outcome
 from asced_analysis.detection.log_snr_grid import GridSignal, make_grid
+from asced_analysis.detection.outcome_network import layers_to_bytes
 from asced_analysis.thresholds import (
     Cleanup,
     Correction,
@@ -46,6 +47,7 @@ def fit_outcome(
     teacher: Any = None,
     epochs: int = 40,
     seed: int = 0,
+    most_runs: int = MOST_RUNS,
 ) -> Thresholds:
     """Learn the map and the run score on the fit set.
 
@@ -64,6 +66,8 @@ def fit_outcome(
         Passes over the fit set.
     seed : int
         Of initial weights and order.
+    most_runs : int
+        Runs of the fit set that are learnt from, which bounds the memory: 20 kB a run.
 
     Returns
     -------
@@ -72,14 +76,14 @@ def fit_outcome(
     """
     stream = untrained_stream(source, fit, window=window, parameters=parameters)
     model = teacher if teacher is not None else default_teacher(source, fit)
-    examples = gather(source, stream, fit, model)
+    examples = gather(source, stream, fit, model, most_runs=most_runs)
     if len(examples.rows) < FEWEST_RUNS:
         raise InputError(
             f"learning from outcomes needs at least {FEWEST_RUNS} runs to fit on, there are "
             f"{len(examples.rows)}; record more"
         )
     stream = learn(stream, examples, epochs=epochs, seed=seed)
-    blob = outcome.layers_to_bytes(stream.layers)
+    blob = layers_to_bytes(stream.layers)
     digest = hashlib.sha256(blob).hexdigest()
     given = asdict(stream.parameters)
     given["coefficients"] = list(given["coefficients"])
@@ -138,7 +142,32 @@ def untrained_stream(
         signal,
         np.round(population.location, 5).astype(np.float32),
         np.round(population.scale, 5).astype(np.float32),
+        ask=source.probe,
     )
+
+
+def looking_ahead(
+    source: Source, window: tuple[int, int], ahead: float, pipeline: Any = None
+) -> tuple[Source, float]:
+    """A source that can ask the model, and the log-SNR at which it is asked.
+
+    Parameters
+    ----------
+    source : Source
+    window : (int, int)
+        First and last step, both included.
+    ahead : float
+        Share of sampling by which to look beyond the window's last step.
+    pipeline : DiffusionPipeline, str or Path, optional
+        By default the one that the store names.
+    """
+    from asced_analysis.correction.probe import recorded_probe
+
+    step = min(window[1] + round(ahead * source.steps), source.steps - 1)
+    if not window[1] <= step:
+        raise InputError(f"probe is {ahead}; expected the share of sampling to look ahead, 0 to 1")
+    asking = replace(source, probe=recorded_probe(source, pipeline))
+    return asking, float(source.log_snr[step])
 
 
 def default_teacher(source: Source, fit: npt.NDArray[np.bool_]) -> Any:
@@ -154,25 +183,48 @@ def default_teacher(source: Source, fit: npt.NDArray[np.bool_]) -> Any:
 
 
 def gather(
-    source: Source, stream: outcome.Stream, only: npt.NDArray[np.bool_], model: Any
+    source: Source,
+    stream: outcome.Stream,
+    only: npt.NDArray[np.bool_],
+    model: Any,
+    *,
+    most_runs: int = MOST_RUNS,
 ) -> Examples:
     """Inputs and outcomes of some runs, read shard by shard."""
-    from asced_analysis.realism import local_realism
-
     if len(source.sample_shape) != 3:
         raise InputError("learning from outcomes works on images and latents, not on video yet")
     chosen = np.zeros_like(only)
-    chosen[np.flatnonzero(only)[:MOST_RUNS]] = True
+    chosen[np.flatnonzero(only)[:most_runs]] = True
     parts: list[tuple[Any, ...]] = []
     for rows, (channels, statistics) in _inputs(source, stream, chosen):
         final = source.dataset["sample"].isel(run=rows).values.astype(np.float32)
-        distance = local_realism(final, model)
-        target = np.log(_resize(distance, channels.shape[-2:]) + 1e-6)
+        target = _log_distance(final, model, channels.shape[-2:])
         small = calibrated.pool(final, stream.parameters.resolution)
         parts.append((rows, channels, statistics, target, small))
     if not parts:
         raise InputError("no run is left to learn from")
     return Examples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def final_distances(
+    source: Source, rows: npt.NDArray[np.intp], model: Any, shape: tuple[int, ...]
+) -> Floats:
+    """Log local distance of some runs' final images, shape (run, *shape)."""
+    parts = [
+        _log_distance(
+            source.dataset["sample"].isel(run=rows[start : start + 256]).values, model, shape
+        )
+        for start in range(0, len(rows), 256)
+    ]
+    return np.concatenate(parts)
+
+
+def _log_distance(final: npt.NDArray[Any], model: Any, shape: tuple[int, ...]) -> Floats:
+    """Log local distance of final images at map resolution."""
+    from asced_analysis.realism import local_realism
+
+    distance = local_realism(final.astype(np.float32), model)
+    return np.asarray(np.log(_resize(distance, shape) + 1e-6), np.float32)
 
 
 def _inputs(

@@ -1,89 +1,176 @@
-"""What dynamics, a snapshot and both know of a run's end, on held-out runs."""
+"""What dynamics, a snapshot, both, and a probe know of a run's end, on held-out runs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration.outcome import default_teacher, gather, untrained_stream
-from asced_analysis.calibration.outcome_training import learn
+from asced_analysis.calibration.outcome import (
+    default_teacher,
+    final_distances,
+    gather,
+    looking_ahead,
+    untrained_stream,
+)
+from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS, Examples, learn
+from asced_analysis.calibration.source import Source, open_source
 from asced_analysis.detection import outcome
+from asced_analysis.detection.outcome_network import map_summary, run_network, run_statistics
 
 Floats = npt.NDArray[np.float32]
+
+MOST_HELD_OUT = 2048
 
 
 def compare_inputs(
     runs: Any,
     *,
     window: tuple[float, float] = (0.12, 0.48),
+    train_runs: Sequence[int] | None = None,
+    probe: float | None = None,
+    pipeline: Any = None,
     teacher: Any = None,
+    judge: Any = None,
     epochs: int = 40,
     seed: int = 0,
+    hidden: int = HIDDEN,
+    depth: int = LAYERS,
 ) -> list[dict[str, Any]]:
-    """What dynamics, a snapshot and both know of the end, on held-out runs.
+    """What each kind of input knows of the end, on held-out runs.
 
     Parameters
     ----------
     runs : path, TrajectoryStore or xarray.Dataset
     window : (float, float)
         Shares of sampling: first step, and the step before which all must be known.
-    teacher, epochs, seed
-        As in `fit_outcome`.
+    train_runs : sequence of int, optional
+        Numbers of runs to learn from; by default all but the held-out fifth (at most 2,048).
+    probe : float, optional
+        Share of sampling to look ahead by one more evaluation, as a further kind of input.
+    pipeline
+        To ask; by default the one that the store names.
+    teacher, judge : RealismModel, optional
+        Who teaches, and whose local realism is the truth as well.
+    epochs, seed, hidden, depth
+        As in `learn`.
 
     Returns
     -------
     list of dict
-        One for each of `dynamics`, `snapshot`, `both`: ``run_auroc`` (worst quarter of the runs),
-        ``run_auroc_matched`` (worst quarter within strata of brightness and busyness of the final
-        image, so that "bright, busy images break" earns nothing), ``place_correlation`` (Spearman,
-        over places of the foreground), ``place_correlation_within`` (the mean over images of the
-        same within an image), and the number of held-out ``runs``.
+        One for each number of runs, each of `dynamics`, `snapshot`, `both` and `both and probe`,
+        and each `truth` (the name of its realism model): ``run_auroc`` (worst quarter of the
+        runs), ``run_auroc_matched`` (worst quarter within strata of brightness and busyness of the
+        final image, so that "bright, busy images break" earns nothing), ``place_correlation``
+        (Spearman, over places of the foreground), ``place_correlation_within`` (the mean over
+        images of the same within an image), and the number of held-out ``runs``. Inputs
+        `the final image` are the teacher's own map of it, as a yardstick.
     """
-    from scipy import stats
-    from sklearn.metrics import roc_auc_score
-
-    from asced_analysis.calibration.calibrate_runs import prompts_of, window_and_correction
-    from asced_analysis.calibration.source import open_source
-    from asced_analysis.calibration.splits import split_runs
+    from asced_analysis.calibration.calibrate_runs import window_and_correction
 
     source = open_source(runs)
     steps, _ = window_and_correction(source, window, "ttc")
-    split = split_runs(prompts_of(source), source.runs, fractions=(0.7, 0.15, 0.15), seed=seed)
-    held = split.calibrate | split.report
-    model = teacher if teacher is not None else default_teacher(source, split.fit)
+    parameters: dict[str, Any] = {}
+    if probe is not None:
+        source, parameters["probe"] = looking_ahead(source, steps, probe, pipeline)
+    order = np.random.default_rng(seed).permutation(source.runs)
+    held = _chosen(source, order[: min(MOST_HELD_OUT, max(1, round(0.2 * source.runs)))])
+    sizes = sorted(train_runs or [int((~held).sum())])
+    free = order[~held[order]]
+    fit = _chosen(source, free[: sizes[-1]])
+    model = teacher if teacher is not None else default_teacher(source, fit)
+    stream = untrained_stream(source, fit, window=steps, parameters=parameters)
+    known = gather(source, stream, fit, model, most_runs=sizes[-1])
+    test = gather(source, stream, held, model, most_runs=source.runs)
+    truths = {model.name: test.target}
     rows = []
-    for inputs in ("dynamics", "snapshot", "both"):
-        stream = untrained_stream(source, split.fit, window=steps, parameters={"inputs": inputs})
-        examples = gather(source, stream, split.fit, model)
-        stream = learn(stream, examples, epochs=epochs, seed=seed)
-        test = gather(source, stream, held, model)
-        predicted = outcome.convolve(test.channels, stream.layers)[:, 0]
-        summary = np.concatenate([test.statistics, outcome.map_summary(predicted)], axis=1)
-        weights = np.asarray(stream.parameters.coefficients)
-        score = summary @ weights[1:] + weights[0]
-        badness = np.exp(test.target).mean(axis=(1, 2))
-        strata = content_strata(test.final)
-        foreground = test.final > np.quantile(test.final, 0.5)
-        within = [
-            stats.spearmanr(guess[place], truth[place])[0]
-            for guess, truth, place in zip(predicted, test.target, foreground, strict=True)
-            if place.sum() > 20
-        ]
-        rows.append(
-            {
-                "inputs": inputs,
-                "runs": len(score),
-                "run_auroc": float(roc_auc_score(_worst(badness, np.zeros_like(strata)), score)),
-                "run_auroc_matched": _matched_auroc(badness, score, strata),
-                "place_correlation": float(
-                    stats.spearmanr(predicted[foreground], test.target[foreground])[0]
-                ),
-                "place_correlation_within": float(np.mean(within)) if within else 0.0,
-            }
-        )
+    if judge is not None:
+        truths[judge.name] = final_distances(source, test.rows, judge, test.target.shape[1:])
+        score = np.exp(test.target).mean(axis=(1, 2))
+        found = _measure(test.target, score, truths[judge.name], test.final)
+        rows.append({"inputs": "the final image", "train_runs": 0, "truth": judge.name, **found})
+    for size in sizes:
+        some = np.isin(known.rows, free[:size])
+        for name, columns in _kinds(len(stream.location), known.channels.shape[1], probe):
+            learner = _columns(known, columns, some)
+            learnt = learn(stream, learner, epochs=epochs, seed=seed, hidden=hidden, depth=depth)
+            predicted, score = _predict(_columns(test, columns, slice(None)), learnt)
+            for truth, target in truths.items():
+                found = _measure(predicted, score, target, test.final)
+                rows.append({"inputs": name, "train_runs": size, "truth": truth, **found})
     return rows
+
+
+def _chosen(source: Source, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Rows as a mask over the runs."""
+    mask = np.zeros(source.runs, dtype=bool)
+    mask[rows] = True
+    return mask
+
+
+def _kinds(cells: int, channels: int, probe: float | None) -> Iterator[tuple[str, list[int]]]:
+    """Names of the kinds of input and their channels; cells come first, a probe last."""
+    last = channels if probe is None else channels - _probe_channels(channels - cells)
+    yield "dynamics", [*range(cells)]
+    yield "snapshot", [*range(cells, last)]
+    yield "both", [*range(last)]
+    if probe is not None:
+        yield "both and probe", [*range(channels)]
+
+
+def _probe_channels(others: int) -> int:
+    """Channels of a probe: beside two pictures of the snapshot, two of its own and one more."""
+    return (others - 1) // 2 + 1
+
+
+def _columns(examples: Examples, columns: list[int], some: Any) -> Examples:
+    """Some runs with some channels, and the run statistics of these."""
+    channels = np.ascontiguousarray(examples.channels[some][:, columns])
+    return replace(
+        examples,
+        rows=examples.rows[some],
+        channels=channels,
+        statistics=run_statistics(channels),
+        target=examples.target[some],
+        final=examples.final[some],
+    )
+
+
+def _predict(examples: Examples, stream: outcome.Stream) -> tuple[Floats, Floats]:
+    """Maps and run scores, a few hundred runs at a time."""
+    parts = [
+        run_network(examples.channels[start : start + 256], stream.layers)
+        for start in range(0, len(examples.rows), 256)
+    ]
+    predicted = np.concatenate(parts)
+    summary = np.concatenate([examples.statistics, map_summary(predicted)], axis=1)
+    weights = np.asarray(stream.parameters.coefficients)
+    return predicted, summary @ weights[1:] + weights[0]
+
+
+def _measure(predicted: Floats, score: Floats, target: Floats, final: Floats) -> dict[str, Any]:
+    """Figures of one prediction against one truth."""
+    from scipy import stats
+    from sklearn.metrics import roc_auc_score
+
+    badness = np.exp(target).mean(axis=(1, 2))
+    strata = content_strata(final)
+    foreground = final > np.quantile(final, 0.5)
+    within = [
+        stats.spearmanr(guess[place], truth[place])[0]
+        for guess, truth, place in zip(predicted, target, foreground, strict=True)
+        if place.sum() > 20
+    ]
+    return {
+        "runs": len(score),
+        "run_auroc": float(roc_auc_score(_worst(badness, np.zeros_like(strata)), score)),
+        "run_auroc_matched": _matched_auroc(badness, score, strata),
+        "place_correlation": float(stats.spearmanr(predicted[foreground], target[foreground])[0]),
+        "place_correlation_within": float(np.mean(within)) if within else 0.0,
+    }
 
 
 def content_strata(final: Floats, *, parts: int = 3) -> npt.NDArray[np.intp]:

@@ -10,17 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.detection import outcome
+from asced_analysis.detection.outcome_network import fold, map_summary, run_network
 
 Floats = npt.NDArray[np.float32]
 
-HIDDEN = 32
-LAYERS = 5
+# At half resolution with a first layer of 1 x 1: 0.8 million multiplications a run, 0.8 % of one
+# evaluation of `fashion`. Five layers of 32 channels at full resolution take 8 % and know little
+# more (docs/thresholds.md).
+HIDDEN = 24
+LAYERS = 4
 RIDGE = 30.0
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What the learner sees: kept small (maps of 16 x 16) and capped at `MOST_RUNS` runs.
+    """What the learner sees: maps of 16 x 16 of a bounded number of runs, 20 kB a run.
 
     Attributes
     ----------
@@ -42,7 +46,13 @@ class Examples:
 
 
 def learn(
-    stream: outcome.Stream, examples: Examples, *, epochs: int = 40, seed: int = 0
+    stream: outcome.Stream,
+    examples: Examples,
+    *,
+    epochs: int = 40,
+    seed: int = 0,
+    hidden: int = HIDDEN,
+    depth: int = LAYERS,
 ) -> outcome.Stream:
     """Train the map on three quarters of the examples and the run model on all that remains.
 
@@ -51,9 +61,16 @@ def learn(
     count = len(examples.rows)
     order = np.random.default_rng(seed).permutation(count)
     held, used = order[: count // 4], order[count // 4 :]
-    layers = train_map(examples.channels[used], examples.target[used], epochs=epochs, seed=seed)
-    predicted = outcome.convolve(examples.channels[held], layers)[:, 0]
-    summary = np.concatenate([examples.statistics[held], outcome.map_summary(predicted)], axis=1)
+    layers = train_map(
+        examples.channels[used],
+        examples.target[used],
+        epochs=epochs,
+        seed=seed,
+        hidden=hidden,
+        depth=depth,
+    )
+    predicted = run_network(examples.channels[held], layers)
+    summary = np.concatenate([examples.statistics[held], map_summary(predicted)], axis=1)
     goal = np.log(np.exp(examples.target[held]).mean(axis=(1, 2)))
     coefficients = fit_run_model(summary, goal)
     return replace(
@@ -75,26 +92,42 @@ def fit_run_model(summary: Floats, goal: npt.NDArray[Any]) -> list[float]:
 
 
 def train_map(
-    channels: Floats, target: Floats, *, epochs: int, seed: int, batch_size: int = 32
+    channels: Floats,
+    target: Floats,
+    *,
+    epochs: int,
+    seed: int,
+    hidden: int = HIDDEN,
+    depth: int = LAYERS,
+    batch_size: int = 32,
 ) -> tuple[tuple[Floats, Floats], ...]:
     """Train the network; squared error of the log distance.
+
+    Parameters
+    ----------
+    channels : array, shape (run, channel, y, x)
+    target : array, shape (run, y, x)
+    epochs, seed, batch_size : int
+    hidden, depth : int
+        Channels and layers at half resolution; the first layer is 1 x 1, the others 3 x 3.
 
     Returns
     -------
     tuple of (weight, bias)
-        As `asced_analysis.detection.outcome.convolve` takes them.
+        As `asced_analysis.detection.outcome_network.run_network` takes them.
     """
     import torch
 
-    inputs, goals = torch.from_numpy(channels), torch.from_numpy(target)
+    inputs, goals = torch.from_numpy(fold(channels)), torch.from_numpy(fold(target[:, None]))
     shift = float(goals.mean())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        widths = [channels.shape[1], *[HIDDEN] * (LAYERS - 1), 1]
+        widths = [inputs.shape[1], *[hidden] * (depth - 1), 4]
         network = torch.nn.Sequential()
         for number, (before, after) in enumerate(itertools.pairwise(widths)):
-            network.append(torch.nn.Conv2d(before, after, 3, padding=1))
-            if number < LAYERS - 1:
+            side = 1 if number == 0 else 3
+            network.append(torch.nn.Conv2d(before, after, side, padding=side // 2))
+            if number < depth - 1:
                 network.append(torch.nn.ReLU())
         steps = epochs * max(1, -(-len(inputs) // batch_size))
         optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
@@ -103,7 +136,7 @@ def train_map(
             order = torch.randperm(len(inputs))
             for start in range(0, len(inputs), batch_size):
                 rows = order[start : start + batch_size]
-                loss = torch.mean((network(inputs[rows])[:, 0] - (goals[rows] - shift)) ** 2)
+                loss = torch.mean((network(inputs[rows]) - (goals[rows] - shift)) ** 2)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

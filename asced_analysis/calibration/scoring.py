@@ -17,9 +17,23 @@ Floats = npt.NDArray[np.float64]
 
 
 def detector_for(source: Source, thresholds: Thresholds, *, level: float | None = None) -> Detector:
-    """The detector bound to the recorded runs' sampler."""
+    """The detector bound to the recorded runs' sampler.
+
+    Thresholds that ask the model once more get the pipeline that the store names, unless the
+    source brings a probe.
+    """
+    probe = source.probe
+    if probe is None and thresholds.parameters.get("probe") is not None:
+        from asced_analysis.correction.probe import recorded_probe
+
+        probe = recorded_probe(source)
     return make_detector(
-        thresholds, alpha=source.alpha, sigma=source.sigma, log_snr=source.log_snr, level=level
+        thresholds,
+        alpha=source.alpha,
+        sigma=source.sigma,
+        log_snr=source.log_snr,
+        level=level,
+        probe=probe,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
@@ -50,12 +50,15 @@ class Source:
         As `open_runs` gives it.
     alpha, sigma, log_snr : tuple of float
         By step.
+    probe : callable, optional
+        Asks the model, for thresholds that look ahead (see `asced_analysis.correction.probe`).
     """
 
     dataset: xr.Dataset
     alpha: tuple[float, ...]
     sigma: tuple[float, ...]
     log_snr: tuple[float, ...]
+    probe: Callable[[Any, int], Any] | None = None
 
     @property
     def runs(self) -> int:
@@ -157,7 +160,7 @@ def open_source(runs: Any) -> Source:
         )
     if runs.sizes["run"] == 0:
         raise InputError("the store holds no complete run; record some first")
-    numbers = (
+    alpha, sigma, log_snr = (
         tuple(float(value) for value in runs[name].values) for name in ("alpha", "sigma", "log_snr")
     )
-    return Source(runs, *numbers)
+    return Source(runs, alpha, sigma, log_snr)

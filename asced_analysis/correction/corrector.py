@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
+from asced_analysis.correction.probe import Network, pipeline_network, wants_network
 from asced_analysis.correction.settings import (
     GivenMasks,
     ImageReport,
@@ -64,6 +66,9 @@ class Corrector(TapListener):
         Pixels by which the mask is grown, in place of the thresholds' fraction.
     soft : int
         Pixels over which the mask's edge fades.
+    network : callable, optional
+        For learnt thresholds that ask the model once more: ``network(sample, table, step)`` gives
+        predicted x0. `attach` takes the pipeline's own where none is given.
     **parameters
         Of the strategy.
 
@@ -90,6 +95,7 @@ class Corrector(TapListener):
         step: int | None = None,
         grow: int | None = None,
         soft: int = 0,
+        network: Network | None = None,
         **parameters: Any,
     ) -> None:
         own = correction_settings(thresholds)
@@ -104,6 +110,7 @@ class Corrector(TapListener):
         self.seed = int(own.get("seed", 0)) if seed is None else seed
         self.step = step
         self.grow, self.soft = grow, soft
+        self.network = network
         self.report: list[ImageReport] = []
         self._given: GivenMasks | None = None
         self._runs: NDArray[np.int64] | None = None
@@ -121,8 +128,14 @@ class Corrector(TapListener):
     @contextmanager
     def attach(self, pipeline: Any) -> Iterator[Corrector]:
         """Correct every call of a pipeline inside the ``with``; it is left as it was."""
-        with Tap(pipeline, self):
-            yield self
+        before = self.network
+        if before is None and wants_network(self.thresholds):
+            self.network = pipeline_network(pipeline)
+        try:
+            with Tap(pipeline, self):
+                yield self
+        finally:
+            self.network = before
 
     def assign(
         self,
@@ -270,6 +283,7 @@ class Corrector(TapListener):
             sigma=table.sigma,
             log_snr=table.log_snr,
             level=self.thresholds.level_for(table.scheduler_class, table.steps),
+            probe=None if self.network is None else partial(_ask, self.network, table),
         )
 
     def _meet(self, event: StepEvent) -> None:
@@ -380,6 +394,11 @@ class Corrector(TapListener):
             )
             out[index] = torch.randn(like.shape[1:], generator=generator)
         return out.to(device=like.device, dtype=like.dtype)
+
+
+def _ask(network: Network, table: StepTable, sample: Tensor, step: int) -> Any:
+    """Ask a network with the sampler's table."""
+    return network(sample, table, step)
 
 
 def _to_numpy(array: Any) -> NDArray[Any]:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from asced_analysis.thresholds import Thresholds
 
 
-def detect(runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False) -> xr.Dataset:
+def detect(
+    runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False, pipeline: Any = None
+) -> xr.Dataset:
     """Mask, score and flag of every run.
 
     Parameters
@@ -25,6 +27,8 @@ def detect(runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False) 
     thresholds : Thresholds
     override : bool
         Use thresholds that were calibrated on something else.
+    pipeline : DiffusionPipeline, str or Path, optional
+        For thresholds that ask the model once more; by default the one that the store names.
 
     Returns
     -------
@@ -39,7 +43,7 @@ def detect(runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False) 
     """
     import xarray as xr
 
-    detector = bind(runs, thresholds, override=override)
+    detector = bind(runs, thresholds, override=override, pipeline=pipeline)
     window = slice(detector.first_step, detector.last_step + 1)
     names = detector.needs()
     inputs = [runs[name].isel(step=window) for name in names]
@@ -59,12 +63,14 @@ def detect(runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False) 
     return found
 
 
-def bind(runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False) -> Detector:
+def bind(
+    runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False, pipeline: Any = None
+) -> Detector:
     """The detector of these runs' sampler, if the thresholds belong to it.
 
     Parameters
     ----------
-    runs, thresholds, override
+    runs, thresholds, override, pipeline
         As in `detect`.
 
     Raises
@@ -83,7 +89,13 @@ def bind(runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False) ->
         here = {**fingerprint_of(runs.attrs, shape), "steps": int(runs.sizes["step"])}
         thresholds.check_fingerprint(here)
         level = thresholds.level_for(here["scheduler_class"], here["steps"])
-    return make_detector(thresholds, **numbers, level=level)
+    probe = None
+    if thresholds.parameters.get("probe") is not None:
+        from asced_analysis.calibration.source import open_source
+        from asced_analysis.correction.probe import recorded_probe
+
+        probe = recorded_probe(open_source(runs), pipeline)
+    return make_detector(thresholds, **numbers, level=level, probe=probe)
 
 
 def watch(detector: Detector, inputs: dict[str, npt.NDArray[Any]]) -> DetectorState:

@@ -8,7 +8,7 @@ network runs as array products, so loop and store share this one kernel, with or
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,17 +17,25 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.detection import calibrated
-from asced_analysis.detection.calibrated import enlarge, log_change, pool, pooling_factor
+from asced_analysis.detection.calibrated import enlarge, log_change
 from asced_analysis.detection.log_snr_grid import GridSignal, GridState
+from asced_analysis.detection.outcome_network import (
+    Layers,
+    layers_from_bytes,
+    map_summary,
+    run_network,
+    run_statistics,
+    snapshot_channels,
+)
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.thresholds import Thresholds
 
-Floats = npt.NDArray[np.float32]
-
-MOST_SNAPSHOT_CHANNELS = 16
 LIMIT = 3.0
+
+Probe = Callable[[Any, int], Any]
+"""Asks the model once more: sample (batch, channel, y, x) and step, to predicted x0."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,11 @@ class Parameters:
     share : float
         Share of the image that the mask of a flagged run covers.
     coefficients : tuple of float
-        Of the run score: intercept first, then one a statistic (see `run_statistics`), then two
-        for the mean and the upper decile of the predicted map.
+        Of the run score: intercept first, then one a statistic (see `run_statistics`), then three
+        for the predicted map (see `map_summary`).
+    probe : float or None
+        Log-SNR at which the model is asked once more, at the window's end: the sample that its own
+        predicted x0 and eps give there is predicted again. None: no further evaluation.
     """
 
     resolution: int = 16
@@ -54,6 +65,7 @@ class Parameters:
     inputs: Literal["dynamics", "snapshot", "both"] = "both"
     share: float = 0.12
     coefficients: tuple[float, ...] = ()
+    probe: float | None = None
 
     def __post_init__(self) -> None:
         """Check names and sizes."""
@@ -65,12 +77,13 @@ class Parameters:
 
 @dataclass(frozen=True)
 class State:
-    """What is kept between steps: maps of the fixed grid's cells, and the last eps."""
+    """What is kept between steps: maps of the grid's cells, the last eps, what a probe gave."""
 
     grid: GridState
     shape: tuple[int, int]
     cells: tuple[Any, ...] = ()
     eps: Any = None
+    probed: Any = None
 
 
 @dataclass(frozen=True)
@@ -84,15 +97,18 @@ class Stream:
         Of predicted x0.
     location, scale : array, shape (cell,)
         The population's, of the log change.
-    layers : tuple of (weight (out, in, 3, 3), bias (out,))
-        Of the network.
+    layers : tuple of (weight (out, in, k, k), bias (out,))
+        Of the network; see `run_network`.
+    ask : callable, optional
+        The model, for the probe.
     """
 
     parameters: Parameters
     signal: GridSignal
     location: npt.NDArray[np.float32]
     scale: npt.NDArray[np.float32]
-    layers: tuple[tuple[Floats, Floats], ...] = ()
+    layers: Layers = ()
+    ask: Probe | None = None
 
     @property
     def first_step(self) -> int:
@@ -122,8 +138,24 @@ class Stream:
         for cell, change in changes:
             size = log_change(change, maps)
             cells.append((size - float(self.location[cell])) * (1 / float(self.scale[cell])))
-        kept = eps if step == self.last_step else state.eps
-        return replace(state, grid=grid, cells=tuple(cells), eps=kept)
+        state = replace(state, grid=grid, cells=tuple(cells))
+        if step != self.last_step:
+            return state
+        return replace(state, eps=eps, probed=self._probe(x0, eps))
+
+    def _probe(self, x0: Any, eps: Any) -> Any:
+        """Predicted x0 of the sample that this step's predictions give at a later noise level."""
+        if self.parameters.probe is None:
+            return None
+        if self.ask is None:
+            raise InputError(
+                "these thresholds ask the model once more (a probe): give a pipeline, or a probe "
+                "of your own"
+            )
+        step = probe_step(self.signal.log_snr, self.parameters.probe)
+        xp = array_api_compat.array_namespace(x0)
+        clean, noise = xp.astype(x0, xp.float32), xp.astype(eps, xp.float32)
+        return self.ask(clean * self.signal.alpha[step] + noise * self.signal.sigma[step], step)
 
     def inputs(self, state: State) -> tuple[Any, Any]:
         """Channels for the network, shape (batch, channel, y, x), and run statistics."""
@@ -144,6 +176,8 @@ class Stream:
             "snapshot": [snapshot],
             "both": [dynamics, snapshot],
         }[self.parameters.inputs]
+        if self.parameters.probe is not None:
+            chosen.append(probe_channels(state.probed, state.grid.at_grid, self.parameters))
         channels = chosen[0] if len(chosen) == 1 else xp.concat(chosen, axis=1)
         return channels, run_statistics(channels)
 
@@ -152,7 +186,7 @@ class Stream:
         channels, statistics = self.inputs(state)
         xp = array_api_compat.array_namespace(channels)
         device = array_api_compat.device(channels)
-        predicted = convolve(channels, self.layers)[:, 0, :, :]
+        predicted = run_network(channels, self.layers)
         summary = xp.concat([statistics, map_summary(predicted)], axis=1)
         weights = np.asarray(self.parameters.coefficients, dtype=np.float32)
         if weights.shape != (1 + summary.shape[1],):
@@ -207,86 +241,25 @@ def worst_places(predicted: Any, share: float) -> Any:
     return predicted >= limit[:, None, None]
 
 
-def snapshot_channels(values: Any, resolution: int) -> Any:
-    """A picture as channels at map resolution.
-
-    Pixels of a map cell become channels of their own while there are few enough of them;
-    otherwise a cell is told by its mean and standard deviation over pixels and channels.
-    """
-    xp = array_api_compat.array_namespace(values)
-    batch, channels, height, width = values.shape
-    factor = pooling_factor(height, width, resolution)
-    if (
-        channels * factor**2 <= MOST_SNAPSHOT_CHANNELS
-        and height % factor == 0
-        and width % factor == 0
-    ):
-        blocks = xp.reshape(
-            values, (batch, channels, height // factor, factor, width // factor, factor)
-        )
-        moved = xp.permute_dims(blocks, (0, 1, 3, 5, 2, 4))
-        return xp.reshape(moved, (batch, -1, height // factor, width // factor))
-    mean = pool(values, resolution)
-    square = pool(values * values, resolution)
-    return xp.stack([mean, xp.sqrt(xp.clip(square - mean * mean, 0.0, None))], axis=1)
+def probe_step(log_snr: Sequence[float], target: float) -> int:
+    """The sampler's step of nearest log-SNR."""
+    return min(range(len(log_snr)), key=lambda step: abs(log_snr[step] - target))
 
 
-def run_statistics(channels: Any) -> Any:
-    """Mean, standard deviation and largest value of every channel, shape (batch, 3 * channel)."""
-    xp = array_api_compat.array_namespace(channels)
+def probe_channels(probed: Any, x0: Any, parameters: Parameters) -> Any:
+    """What a probe says: its predicted x0, what that changed, and the change's logarithm."""
+    xp = array_api_compat.array_namespace(x0)
+    known = xp.clip(xp.astype(probed, xp.float32), -LIMIT, LIMIT)
+    change = known - xp.clip(x0, -LIMIT, LIMIT)
+    maps = calibrated.Parameters(resolution=parameters.resolution, floor=parameters.floor, blur=0.0)
     return xp.concat(
         [
-            xp.mean(channels, axis=(-2, -1)),
-            xp.std(channels, axis=(-2, -1)),
-            xp.max(channels, axis=(-2, -1)),
+            snapshot_channels(known, parameters.resolution),
+            snapshot_channels(change, parameters.resolution),
+            log_change(change, maps)[:, None, :, :],
         ],
         axis=1,
     )
-
-
-def map_summary(predicted: Any) -> Any:
-    """Mean and upper decile of a predicted map, shape (batch, 2)."""
-    xp = array_api_compat.array_namespace(predicted)
-    flat = xp.reshape(predicted, (predicted.shape[0], -1))
-    ordered = xp.sort(flat, axis=1)
-    return xp.stack([xp.mean(flat, axis=1), ordered[:, int(0.9 * flat.shape[1])]], axis=1)
-
-
-def convolve(channels: Any, layers: Sequence[tuple[Floats, Floats]]) -> Any:
-    """Run 3 x 3 convolutions with zero padding and ReLU between them, on any namespace.
-
-    Parameters
-    ----------
-    channels : array, shape (batch, in, y, x)
-    layers : sequence of (weight (out, in, 3, 3), bias (out,))
-
-    Returns
-    -------
-    array, shape (batch, out, y, x)
-    """
-    xp = array_api_compat.array_namespace(channels)
-    device = array_api_compat.device(channels)
-    batch, _, height, width = channels.shape
-    values = channels
-    for number, (weight, bias) in enumerate(layers):
-        padded = _pad_with_zeros(xp, values)
-        # nine shifted copies side by side make one matrix product of the whole layer
-        shifted = xp.concat(
-            [padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)],
-            axis=1,
-        )
-        flat = np.ascontiguousarray(weight.transpose(0, 2, 3, 1).reshape(weight.shape[0], -1))
-        product = xp.matmul(
-            xp.asarray(flat, device=device),
-            xp.reshape(shifted, (batch, flat.shape[1], height * width)),
-        )
-        values = xp.reshape(
-            product + xp.asarray(np.array(bias[:, None]), device=device),
-            (batch, flat.shape[0], height, width),
-        )
-        if number < len(layers) - 1:
-            values = xp.clip(values, 0.0, None)
-    return values
 
 
 def stream_of(
@@ -295,6 +268,7 @@ def stream_of(
     alpha: Iterable[float],
     sigma: Iterable[float],
     log_snr: Iterable[float],
+    ask: Probe | None = None,
 ) -> Stream:
     """The stream that thresholds of this variant describe, weights included."""
     given = dict(thresholds.parameters)
@@ -307,62 +281,4 @@ def stream_of(
     if location.shape != (len(levels.log_snr) - 1,) or scale.shape != location.shape:
         raise InputError("outcome needs one location and scale a grid cell")
     layers = layers_from_bytes(thresholds.weights_bytes())
-    return Stream(Parameters(**given), grid, location, scale, layers)
-
-
-def layers_to_bytes(layers: Sequence[tuple[Floats, Floats]]) -> bytes:
-    """Layers as the content of a safetensors file."""
-    from safetensors.numpy import save
-
-    tensors = {}
-    for number, (weight, bias) in enumerate(layers):
-        tensors[f"layers.{number}.weight"] = np.ascontiguousarray(weight, dtype=np.float32)
-        tensors[f"layers.{number}.bias"] = np.ascontiguousarray(bias, dtype=np.float32)
-    return bytes(save(tensors))
-
-
-def layers_from_bytes(content: bytes) -> tuple[tuple[Floats, Floats], ...]:
-    """Layers from the content of a safetensors file, checked.
-
-    Raises
-    ------
-    InputError
-        Where the file isn't what `layers_to_bytes` writes.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        tensors: Mapping[str, Any] = load(content)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the weights file is damaged: {error}") from error
-    layers = []
-    channels = None
-    for number in range(len(tensors) // 2):
-        weight = tensors.get(f"layers.{number}.weight")
-        bias = tensors.get(f"layers.{number}.bias")
-        if (
-            weight is None
-            or bias is None
-            or weight.ndim != 4
-            or weight.shape[2:] != (3, 3)
-            or bias.shape != weight.shape[:1]
-            or (channels is not None and weight.shape[1] != channels)
-            or not (np.isfinite(weight).all() and np.isfinite(bias).all())
-        ):
-            raise InputError(f"the weights file is damaged at layer {number}")
-        channels = weight.shape[0]
-        layers.append((weight, bias))
-    if channels != 1:
-        raise InputError("the weights file holds no network with one map at its end")
-    return tuple(layers)
-
-
-def _pad_with_zeros(xp: Any, values: Any) -> Any:
-    """One row and column of zeros on every side."""
-    for axis in (-2, -1):
-        shape = list(values.shape)
-        shape[axis] = 1
-        edge = xp.zeros(tuple(shape), dtype=values.dtype, device=array_api_compat.device(values))
-        values = xp.concat([edge, values, edge], axis=axis)
-    return values
+    return Stream(Parameters(**given), grid, location, scale, layers, ask)

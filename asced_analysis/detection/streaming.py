@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
@@ -88,6 +88,8 @@ class Detector:
         The sampler's steps, noisy end first.
     level : float
         Above which a run is flagged.
+    probe : callable, optional
+        ``probe(sample, step)`` asks the model for predicted x0, where the thresholds want that.
     """
 
     thresholds: Thresholds
@@ -95,6 +97,7 @@ class Detector:
     sigma: tuple[float, ...]
     log_snr: tuple[float, ...]
     level: float
+    probe: Callable[[Any, int], Any] | None = None
 
     def __post_init__(self) -> None:
         """Build the stream once, so that thresholds that make no detector fail early."""
@@ -158,7 +161,12 @@ class Detector:
     def _stream(self, shape: Sequence[int]) -> Stream:
         """The variant's stream for samples of one shape."""
         return make_stream(
-            self.thresholds, shape, alpha=self.alpha, sigma=self.sigma, log_snr=self.log_snr
+            self.thresholds,
+            shape,
+            alpha=self.alpha,
+            sigma=self.sigma,
+            log_snr=self.log_snr,
+            probe=self.probe,
         )
 
 
@@ -169,6 +177,7 @@ def make_detector(
     sigma: Iterable[float],
     log_snr: Iterable[float],
     level: float | None = None,
+    probe: Callable[[Any, int], Any] | None = None,
 ) -> Detector:
     """Bind thresholds to a sampler, from numbers alone.
 
@@ -178,6 +187,9 @@ def make_detector(
     alpha, sigma, log_snr : sequence of float, one entry a step
     level : float, optional
         Instead of the thresholds' own (see `Thresholds.level_for`).
+    probe : callable, optional
+        ``probe(sample, step)`` gives the model's predicted x0 of a sample at a step's noise level,
+        for learnt thresholds that look ahead (see `asced_analysis.correction.probe`).
 
     Raises
     ------
@@ -190,6 +202,7 @@ def make_detector(
         tuple(float(value) for value in sigma),
         tuple(float(value) for value in log_snr),
         thresholds.levels.level if level is None else float(level),
+        probe,
     )
 
 
@@ -222,6 +235,7 @@ def make_stream(
     alpha: Sequence[float],
     sigma: Sequence[float],
     log_snr: Sequence[float],
+    probe: Callable[[Any, int], Any] | None = None,
 ) -> Stream:
     """A variant's stream for samples of one shape ``(batch, channel, y, x)``."""
     from asced_analysis.detection import calibrated, diffpath, paper, released, run_scores
@@ -252,7 +266,9 @@ def make_stream(
     if thresholds.variant == "outcome":
         from asced_analysis.detection import outcome
 
-        learnt: Stream = outcome.stream_of(thresholds, alpha=alpha, sigma=sigma, log_snr=log_snr)
+        learnt: Stream = outcome.stream_of(
+            thresholds, alpha=alpha, sigma=sigma, log_snr=log_snr, ask=probe
+        )
         return learnt
     first, last = window_steps(log_snr, levels.log_snr[0], levels.log_snr[-1])
     if thresholds.variant == "released":

@@ -16,7 +16,7 @@ from asced_stores.errors import InputError
 def export_bundle(
     thresholds: Thresholds, out: str | PathLike[str], *, overwrite: bool = False
 ) -> Path:
-    """Write ``thresholds.json``, its schema, ``conformance.json`` and ``README.md`` to a folder.
+    """Write a folder: thresholds, learnt weights, schema, conformance vectors, ``README.md``.
 
     Parameters
     ----------
@@ -103,7 +103,8 @@ Calibrated on: {json.dumps(dict(thresholds.fingerprint))}
 
 Every vector of `conformance.json` has `alpha`, `sigma` and `log_snr` (one entry a step, noisy end
 first), `signal` (`x0` or `eps`: what `values` holds), `values` (step, channel, y, x; exact in half
-precision), and what must come out: `mask` (rows of 0 and 1), `score`, `flagged`.
+precision), and what must come out: `mask` (rows of 0 and 1), `score`, `flagged`. Vectors of learnt
+detectors also have the window's last `eps` and, where there is a probe, what it gave (`probed`).
 """
 
 

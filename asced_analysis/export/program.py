@@ -26,15 +26,17 @@ def export_program(
 ) -> Path:
     """Write a ``.pt2`` program.
 
-    Its inputs are `values` (batch, step, channel, y, x) float32, all steps of the sampler, noisy
-    end first: predicted x0 for the signal `predicted_x0`, eps otherwise; `kappa` (step), ``sigma /
-    alpha``; and `log_snr` (step). Batch and step are free. Its outputs are mask (batch, y, x) bool,
+    For `calibrated`, its inputs are `values` (batch, step, channel, y, x) float32, all steps of
+    the sampler, noisy end first: predicted x0 for the signal `predicted_x0`, eps otherwise;
+    `kappa` (step), ``sigma / alpha``; and `log_snr` (step). For `outcome`: `x0` and `eps`
+    (batch, step, channel, y, x), `log_snr` (step), and `probed` (batch, channel, y, x) where the
+    thresholds want a probe. Batch and step are free. Its outputs are mask (batch, y, x) bool,
     score (batch) float32 and flagged (batch) bool.
 
     Parameters
     ----------
     thresholds : Thresholds
-        Of the variant `calibrated`.
+        Of the variant `calibrated` or `outcome`.
     out : path
     shape : (channel, y, x), optional
         Of the samples; the calibrated shape by default.
@@ -43,7 +45,7 @@ def export_program(
     Raises
     ------
     InputError
-        Where the variant isn't `calibrated`, or the file exists.
+        Where the variant is another, or the file exists.
 
     Examples
     --------
@@ -60,14 +62,21 @@ def export_program(
     if not target.parent.is_dir():
         raise InputError(f"the folder {target.parent} does not exist")
     sizes = shape or tuple(thresholds.fingerprint["sample_shape"][-3:])
-    module = build_module(thresholds, sizes)
     batch, steps = torch.export.Dim("batch", min=1), torch.export.Dim("step", min=3, max=100_000)
-    log_snr = torch.linspace(thresholds.levels.log_snr[0], thresholds.levels.log_snr[-1], 5)
-    program = torch.export.export(
-        module,
-        (torch.zeros((2, 5, *sizes)), torch.ones(5), log_snr),
-        dynamic_shapes=({0: batch, 1: steps}, {0: steps}, {0: steps}),
-    )
+    inputs: tuple[torch.Tensor, ...]
+    free: tuple[dict[int, Any], ...]
+    if thresholds.variant == "outcome":
+        from asced_analysis.export.outcome_program import OutcomeDetector, example_inputs
+
+        module = OutcomeDetector(thresholds, sizes).eval()
+        inputs = example_inputs(module, thresholds.levels.log_snr)
+        free = ({0: batch, 1: steps}, {0: batch, 1: steps}, {0: steps}, {0: batch})[: len(inputs)]
+    else:
+        module = build_module(thresholds, sizes)
+        log_snr = torch.linspace(thresholds.levels.log_snr[0], thresholds.levels.log_snr[-1], 5)
+        inputs = (torch.zeros((2, 5, *sizes)), torch.ones(5), log_snr)
+        free = ({0: batch, 1: steps}, {0: steps}, {0: steps})
+    program = torch.export.export(module, inputs, dynamic_shapes=free)
     part = target.with_name(f".{target.name}.part")
     about = {"fingerprint": dict(thresholds.fingerprint), "level": thresholds.levels.level}
     torch.export.save(program, part, extra_files={"thresholds.json": json.dumps(about)})
@@ -81,7 +90,7 @@ def build_module(thresholds: Thresholds, shape: tuple[int, ...]) -> Any:
 
     if thresholds.variant != "calibrated":
         raise InputError(
-            f"only the variant calibrated can be exported as a program, not {thresholds.variant}"
+            f"only calibrated and outcome can be exported as a program, not {thresholds.variant}"
         )
     height, width = int(shape[-2]), int(shape[-1])
     resolution = thresholds.parameters["resolution"]

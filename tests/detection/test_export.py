@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from asced_analysis.calibration import calibrate
+from asced_analysis.calibration.source import open_source
 from asced_analysis.detection.apply import detect
 from asced_analysis.export import export_bundle, export_program, export_schema
 from asced_analysis.thresholds import Thresholds
@@ -23,6 +25,7 @@ from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store
 
 PORT = Path(__file__).parent / "port" / "detector.mjs"
+LEARNT_PORT = PORT.with_name("outcome.mjs")
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"signal": "weighted_score", "join": "persistent", "direction": "both"},
@@ -106,6 +109,68 @@ sys.exit(any(name.startswith("asced") for name in sys.modules))
     offline = detect(runs, thresholds)
     assert (found["mask"] == offline["mask"].values).mean() >= 0.9999
     np.testing.assert_allclose(found["score"], offline["score"].values, atol=1e-3)
+
+
+def give_back(sample: Any, step: int) -> Any:
+    """A probe that predicts a fixed part of what it is asked about."""
+    return sample * 0.75
+
+
+@pytest.fixture(scope="module", params=["wide", "looking ahead", "odd"])
+def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Learnt thresholds: pictures by mean and deviation, a probe, and a map of odd sides."""
+    shape = {"wide": (2, 20, 44), "looking ahead": (1, 16, 16), "odd": (1, 18, 22)}[request.param]
+    path = tmp_path_factory.mktemp("learnt") / "runs.zarr"
+    synthetic_store(path, runs=120, steps=12, shape=shape, batch_size=40)
+    source, parameters = open_source(path), {}
+    if request.param == "looking ahead":
+        source = replace(source, probe=give_back)
+        parameters = {"probe": source.log_snr[8]}
+    thresholds = calibrate(
+        source,
+        method="outcome",
+        false_alarm_rate=0.2,
+        parameters=parameters,
+        outcome={"epochs": 2},
+    )
+    assert len(thresholds.conformance) == 2
+    return source, thresholds
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_a_port_of_the_learnt_detector_passes_the_bundle(learnt: Any, tmp_path: Path) -> None:
+    bundle = export_bundle(learnt[1], tmp_path / "bundle")
+    run = ["node", str(LEARNT_PORT), str(bundle)]
+    result = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert json.loads(result.stdout) == {"passed": 2, "failed": []}
+    content = json.loads((bundle / "thresholds.json").read_text())
+    content["parameters"]["coefficients"][0] += 0.01
+    (bundle / "thresholds.json").write_text(json.dumps(content))
+    assert subprocess.run(run, capture_output=True, check=False).returncode == 1
+
+
+def test_the_learnt_torch_program_passes_the_vectors(learnt: Any, tmp_path: Path) -> None:
+    source, thresholds = learnt
+    path = export_program(thresholds, tmp_path / "detector.pt2")
+    program = torch.export.load(path).module()
+    for vector in thresholds.conformance:
+        values = torch.tensor(vector["values"])[None]
+        eps = torch.tensor(vector["eps"]).expand_as(values[0])[None]
+        more = [torch.tensor(vector["probed"])[None]] if "probed" in vector else []
+        mask, score, flagged = program(values, eps, torch.tensor(vector["log_snr"]), *more)
+        assert float(score[0]) == pytest.approx(vector["score"], abs=1e-3)
+        assert bool(flagged[0]) is vector["flagged"]
+        rows = ["".join("1" if cell else "0" for cell in row) for row in mask[0].tolist()]
+        assert rows == list(vector["mask"])
+    if source.probe is None:
+        runs = source.dataset.load()
+        arrays = [torch.from_numpy(runs[name].values.astype(np.float32)) for name in ("x0", "eps")]
+        log_snr = torch.tensor(source.log_snr, dtype=torch.float32)
+        mask, score, _ = program(*arrays, log_snr)
+        offline = detect(runs, thresholds)
+        assert (mask.numpy() == offline["mask"].values).mean() >= 0.999
+        np.testing.assert_allclose(score.numpy(), offline["score"].values, atol=1e-3)
 
 
 def test_the_bundle_is_whole(store: Path, tmp_path: Path) -> None:

@@ -15,10 +15,15 @@ from asced_analysis.calibration.conformal import expected_band
 from asced_analysis.calibration.outcome_comparison import compare_inputs
 from asced_analysis.calibration.outcome_training import train_map
 from asced_analysis.calibration.source import open_source
+from asced_analysis.correction import Corrector
+from asced_analysis.correction.probe import pipeline_network
 from asced_analysis.detection import outcome
 from asced_analysis.detection.apply import detect
+from asced_analysis.detection.outcome_network import convolve, run_network
 from asced_analysis.detection.streaming import make_detector
 from asced_analysis.thresholds import Thresholds, ThresholdsError
+from asced_recorders import record
+from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store
@@ -100,7 +105,7 @@ def test_the_array_network_is_torchs_convolution() -> None:
     ]
     inputs = torch.randn(2, 3, 7, 9)
     expected = network(inputs).detach().numpy()
-    np.testing.assert_allclose(outcome.convolve(inputs.numpy(), layers), expected, atol=1e-5)
+    np.testing.assert_allclose(convolve(inputs.numpy(), layers), expected, atol=1e-5)
 
 
 def test_the_map_learns_what_foretells_the_end() -> None:
@@ -110,13 +115,14 @@ def test_the_map_learns_what_foretells_the_end() -> None:
     before = torch.get_rng_state()
     layers = train_map(channels[:150], target[:150], epochs=25, seed=0)
     assert torch.equal(before, torch.get_rng_state())
-    predicted = outcome.convolve(channels[150:], layers)[:, 0]
-    assert np.corrcoef(predicted.ravel(), target[150:].ravel())[0, 1] > 0.9
+    predicted = run_network(channels[150:], layers)
+    assert np.corrcoef(predicted.ravel(), target[150:].ravel())[0, 1] > 0.8
 
 
 def test_inputs_are_compared_within_matched_content(store: Path) -> None:
     rows = compare_inputs(store, epochs=2)
     assert [row["inputs"] for row in rows] == ["dynamics", "snapshot", "both"]
+    assert {row["runs"] for row in rows} == {32}
     for row in rows:
         assert 0 <= row["run_auroc"] <= 1
         assert 0 <= row["run_auroc_matched"] <= 1
@@ -135,3 +141,49 @@ def test_worst_places_are_the_stated_share() -> None:
     mask = outcome.artifact_mask(predicted, share=0.07)
     assert mask.sum(axis=(1, 2)).tolist() == [7, 7, 7]
     assert predicted[mask].min() > np.quantile(predicted, 0.8)
+
+
+def test_a_look_ahead_is_the_same_in_the_loop_and_offline(
+    tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.zarr"
+    record(tiny_pipeline, path, runs=128, steps=10, batch_size=32, seed=3)
+    thresholds = calibrate(
+        path,
+        method="outcome",
+        false_alarm_rate=0.2,
+        outcome={"epochs": 2, "probe": 0.3, "pipeline": tiny_pipeline},
+    )
+    runs = open_runs(path)
+    ahead = thresholds.parameters["probe"]
+    assert ahead == pytest.approx(float(runs["log_snr"][thresholds.window.steps[1] + 3]))
+    offline = detect(runs, thresholds, pipeline=tiny_pipeline)
+    corrector = Corrector(thresholds, network=pipeline_network(tiny_pipeline))
+    generators = run_generators(list(range(3, 3 + 32)))
+    tiny_pipeline.scheduler.set_timesteps(10)
+    sample_unconditional(
+        tiny_pipeline,
+        x_init=initial_noise(tiny_pipeline, generators),
+        steps=10,
+        generators=generators,
+        listener=corrector,
+    )
+    found = [image.score for image in corrector.report]
+    np.testing.assert_allclose(found, offline["score"].values[:32], atol=1e-3)
+    blind = Corrector(thresholds)
+    with pytest.raises(InputError, match="give a pipeline"):
+        sample_unconditional(
+            tiny_pipeline,
+            x_init=initial_noise(tiny_pipeline, generators),
+            steps=10,
+            generators=generators,
+            listener=blind,
+        )
+    with blind.attach(tiny_pipeline):  # takes the pipeline's own network
+        tiny_pipeline(batch_size=2, num_inference_steps=10, output_type="np")
+    assert len(blind.report) == 2
+
+
+def test_networks_that_want_more_are_refused() -> None:
+    with pytest.raises(InputError, match="network of your own"):
+        pipeline_network(object())

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from asced_analysis.calibration import calibrate
-from asced_analysis.detection import outcome
+from asced_analysis.detection import outcome_network
 from asced_analysis.thresholds import (
     FingerprintMismatchError,
     PortabilityWarning,
@@ -205,13 +205,15 @@ def test_weights_travel_beside_the_file_and_are_checked(
         (rng.normal(size=shape).astype(np.float32), np.zeros(shape[0], np.float32))
         for shape in shapes
     ]
-    blob = outcome.layers_to_bytes(layers)
-    for (weight, bias), (again, shift) in zip(layers, outcome.layers_from_bytes(blob), strict=True):
+    blob = outcome_network.layers_to_bytes(layers)
+    for (weight, bias), (again, shift) in zip(
+        layers, outcome_network.layers_from_bytes(blob), strict=True
+    ):
         np.testing.assert_array_equal(weight, again)
         np.testing.assert_array_equal(bias, shift)
-    for damaged in (blob[:-4], b"", blob[:40], outcome.layers_to_bytes(layers[:1])):
+    for damaged in (blob[:-4], b"", blob[:40], outcome_network.layers_to_bytes(layers[:1])):
         with pytest.raises(InputError):
-            outcome.layers_from_bytes(damaged)
+            outcome_network.layers_from_bytes(damaged)
 
 
 @pytest.mark.parametrize("side", ["runs", "thresholds"])

@@ -1,0 +1,158 @@
+"""The learnt detector as a torch module for `torch.export`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from asced_analysis.detection import calibrated, outcome
+from asced_analysis.detection.outcome_network import MOST_SNAPSHOT_CHANNELS, layers_from_bytes
+from asced_analysis.thresholds import Thresholds
+
+
+class OutcomeDetector(torch.nn.Module):
+    """Predicted x0 and eps of all steps, and what a probe gave, to mask, score and flag.
+
+    Parameters
+    ----------
+    thresholds : Thresholds
+        Of the variant `outcome`.
+    shape : (channel, y, x)
+        Of the samples.
+    """
+
+    grid: torch.Tensor
+    location: torch.Tensor
+    scale: torch.Tensor
+    coefficients: torch.Tensor
+
+    def __init__(self, thresholds: Thresholds, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        given, levels = dict(thresholds.parameters), thresholds.levels
+        given["coefficients"] = tuple(given["coefficients"])
+        self.given = outcome.Parameters(**given)
+        self.level = levels.level
+        self.channels, self.height, self.width = (int(size) for size in shape)
+        resolution = self.given.resolution
+        self.rows, self.columns = calibrated.map_shape(self.height, self.width, resolution)
+        self.factor = calibrated.pooling_factor(self.height, self.width, resolution)
+        for name, numbers in (
+            ("grid", levels.log_snr),
+            ("location", levels.location),
+            ("scale", levels.scale),
+            ("coefficients", self.given.coefficients),
+        ):
+            self.register_buffer(name, torch.tensor(numbers, dtype=torch.float32))
+        self.layers = torch.nn.ModuleList()
+        for weight, bias in layers_from_bytes(thresholds.weights_bytes()):
+            outputs, inputs, side, _ = weight.shape
+            layer = torch.nn.Conv2d(inputs, outputs, side, padding=side // 2)
+            layer.load_state_dict(
+                {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)}
+            )
+            self.layers.append(layer.requires_grad_(False))
+        self.halved = bool(self.layers[-1].out_channels == 4)
+
+    def forward(
+        self,
+        x0: torch.Tensor,
+        eps: torch.Tensor,
+        log_snr: torch.Tensor,
+        probed: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Mask (batch, y, x), score (batch) and flag (batch)."""
+        last = log_snr.shape[0] - 1
+        above = torch.searchsorted(log_snr, self.grid).clamp(max=last)
+        below = (above - 1).clamp(min=0)
+        gap = (log_snr[above] - log_snr[below]).clamp(min=1e-12)
+        part = ((self.grid - log_snr[below]) / gap).clamp(0, 1)[None, :, None, None, None]
+        at_grid = x0[:, below] + (x0[:, above] - x0[:, below]) * part
+        channels = self.inputs(at_grid, eps[:, above[-1:]][:, 0], probed)
+        predicted = self.network(channels)
+        flat = predicted.flatten(1)
+        ordered = flat.sort(dim=1).values
+        places = self.rows * self.columns
+        summary = torch.cat(
+            [
+                channels.mean(dim=(-2, -1)),
+                channels.std(dim=(-2, -1), correction=0),
+                channels.amax(dim=(-2, -1)),
+                flat.mean(dim=1, keepdim=True),
+                ordered[:, int(0.9 * places), None],
+                flat.exp().mean(dim=1, keepdim=True).log(),
+            ],
+            dim=1,
+        )
+        score = summary @ self.coefficients[1:] + self.coefficients[0]
+        flagged = score > self.level
+        limit = ordered[:, places - max(1, round(self.given.share * places))]
+        mask = (predicted >= limit[:, None, None]) & flagged[:, None, None]
+        big = mask.repeat_interleave(self.factor, dim=-2).repeat_interleave(self.factor, dim=-1)
+        return big[:, : self.height, : self.width], score, flagged
+
+    def inputs(
+        self, at_grid: torch.Tensor, eps: torch.Tensor, probed: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Channels of the network."""
+        change = at_grid[:, 1:] - at_grid[:, :-1]
+        place = (1, -1, 1, 1)
+        dynamics = (self.log_size(change) - self.location.view(place)) / self.scale.view(place)
+        limit = outcome.LIMIT
+        snapshot = at_grid[:, -1].clamp(-limit, limit)
+        parts: list[torch.Tensor] = []
+        if self.given.inputs != "snapshot":
+            parts.append(dynamics)
+        if self.given.inputs != "dynamics":
+            parts += [self.picture(snapshot), self.picture(eps)]
+        if probed is not None:
+            known = probed.clamp(-limit, limit)
+            moved = known - snapshot
+            parts += [self.picture(known), self.picture(moved), self.log_size(moved[:, None])]
+        return torch.cat(parts, dim=1)
+
+    def log_size(self, change: torch.Tensor) -> torch.Tensor:
+        """Log of the pooled size of changes (batch, cell, channel, y, x)."""
+        return torch.log(torch.sqrt(self.pool((change * change).mean(dim=2))) + self.given.floor)
+
+    def pool(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean over square blocks of (batch, channel, y, x); the edge is repeated."""
+        missing = (
+            0,
+            self.columns * self.factor - self.width,
+            0,
+            self.rows * self.factor - self.height,
+        )
+        return functional.avg_pool2d(functional.pad(values, missing, mode="replicate"), self.factor)
+
+    def picture(self, values: torch.Tensor) -> torch.Tensor:
+        """A picture as channels at map resolution; see `snapshot_channels`."""
+        whole = self.height % self.factor == 0 and self.width % self.factor == 0
+        if self.channels * self.factor**2 <= MOST_SNAPSHOT_CHANNELS and whole:
+            return functional.pixel_unshuffle(values, self.factor)
+        mean = self.pool(values.mean(dim=1, keepdim=True))
+        square = self.pool((values * values).mean(dim=1, keepdim=True))
+        return torch.cat([mean, (square - mean * mean).clamp(min=0).sqrt()], dim=1)
+
+    def network(self, channels: torch.Tensor) -> torch.Tensor:
+        """Map of predicted log distance, shape (batch, y, x)."""
+        values = channels
+        if self.halved:
+            odd = (0, self.columns % 2, 0, self.rows % 2)
+            values = functional.pixel_unshuffle(functional.pad(values, odd, mode="replicate"), 2)
+        for number, layer in enumerate(self.layers):
+            values = layer(values)
+            if number < len(self.layers) - 1:
+                values = values.relu()
+        if self.halved:
+            values = functional.pixel_shuffle(values, 2)[..., : self.rows, : self.columns]
+        return values[:, 0]
+
+
+def example_inputs(module: Any, grid: tuple[float, ...]) -> tuple[torch.Tensor, ...]:
+    """Inputs of the right shapes to trace a module with."""
+    shape = (module.channels, module.height, module.width)
+    steps = torch.zeros((2, 5, *shape))
+    some = (steps, steps.clone(), torch.linspace(grid[0], grid[-1], 5))
+    return (*some, torch.zeros((2, *shape))) if module.given.probe is not None else some
