@@ -200,7 +200,7 @@ def test_weights_travel_beside_the_file_and_are_checked(
     thresholds: Thresholds, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
-    shapes = [(4, 8, 3, 3), (1, 4, 3, 3)]
+    shapes = [(5, 8, 3, 3), (1, 5, 3, 3)]
     layers = [
         (rng.normal(size=shape).astype(np.float32), np.zeros(shape[0], np.float32))
         for shape in shapes
