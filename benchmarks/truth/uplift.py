@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from asced_analysis.calibration.outcome import gather, untrained_stream
 from asced_analysis.calibration.outcome_training import train_map
 from asced_analysis.calibration.source import open_source
-from asced_analysis.detection import outcome
+from asced_analysis.detection.outcome_network import run_network
 from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism import local_realism, upsample
 from asced_analysis.replay.recording import Recording
@@ -49,7 +49,7 @@ def learn_uplift(bench: Any, tune: Any, report: Any) -> dict[str, NDArray[np.flo
     layers = train_map(examples.channels, target.astype(np.float32), epochs=15, seed=0)
     test = open_source(report.split.dataset)
     given = gather(test, stream, np.isin(np.arange(test.runs), report.chosen), teacher)
-    maps = outcome.convolve(given.channels, layers)[:, 0]
+    maps = run_network(given.channels, layers)
     shape = report.images.shape[-2], report.images.shape[-1]
     return {"learnt from the difference that renewal made": upsample(np.asarray(maps), shape)}
 
