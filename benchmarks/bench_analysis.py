@@ -60,6 +60,7 @@ def bench_numpy(path: Path, runs: int, pairs: int) -> list[dict[str, Any]]:
 
 def bench_reading(path: Path, pairs: int) -> list[dict[str, Any]]:
     """Counting beside merely reading the same shards with zarr."""
+    import dask
     import zarr
 
     from asced_analysis.accessor import open_runs
@@ -73,8 +74,15 @@ def bench_reading(path: Path, pairs: int) -> list[dict[str, Any]]:
         for first in range(0, runs, batch):
             array[first : first + batch]
 
-    name = f"step_statistics / reading the same shards with zarr, {runs} runs (at most 3)"
-    return [compare(read, lambda: step_statistics(ds), pairs).row(name)]
+    def alone() -> None:
+        with dask.config.set(scheduler="synchronous"):
+            step_statistics(ds)
+
+    rows = []
+    for threads, ours in (("two threads", lambda: step_statistics(ds)), ("one thread", alone)):
+        name = f"step_statistics, {threads} / reading the same shards with zarr, {runs} runs"
+        rows.append(compare(read, ours, pairs).row(f"{name} (at most 3)"))
+    return rows
 
 
 def bench_linear(path: Path, sizes: list[int], pairs: int) -> list[dict[str, Any]]:
@@ -151,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
             ),
             "reading": lambda: bench_reading(path, many),
             "linear": lambda: bench_linear(path, [large // 4, large // 2, large], few),
-            "workers": lambda: bench_workers(path, few),
+            "workers": lambda: bench_workers(path, many // 2),
         }
         for name in options.only:
             for row in found[name]():
