@@ -16,6 +16,7 @@ from continuing import continued
 from detectors import MAIN
 from masks import top_share
 from numpy.typing import NDArray
+from scipy import ndimage
 from sets import STEPS, Split, bar_of, judge_of, mean_distance
 
 from asced_analysis.correction.controls import control_masks, foreground
@@ -55,6 +56,11 @@ class Stage:
     def everywhere(self) -> NDArray[np.bool_]:
         """Masks that hold everything."""
         return np.ones((len(self.chosen), *self.images.shape[-2:]), np.bool_)
+
+    def foreground(self, step: int) -> NDArray[np.bool_]:
+        """Foreground of what was predicted right before a step."""
+        x0 = self.recording.read(self.recording.select(self.runs), "x0", step=step - 1)
+        return np.stack([foreground(one.astype(np.float32)) for one in x0])
 
     def sample(self, name: str, edits: Any, seed: int = 0, watch: Sequence[int] = ()) -> Any:
         """Ends of the flagged runs with these edits; kept in the cache by name."""
@@ -132,8 +138,8 @@ def measure(bench: Any) -> None:
     again(stage, note)
     best_of(stage, note, pool_of(bench))
     report = stage_of(bench, "report")
-    uplift(bench, stage, report)
     policies_on_report(bench, report)
+    uplift(bench, report)
 
 
 def places(stage: Stage, note: Any) -> None:
@@ -153,31 +159,44 @@ def places(stage: Stage, note: Any) -> None:
             cells["another run's learnt map, 12%"] = wrong["another run's"]
             cells["learnt map, 25%"] = top_share(stage.maps, 0.25)
             cells["learnt map, 50%"] = top_share(stage.maps, 0.5)
-            x0 = stage.recording.read(stage.recording.select(stage.runs), "x0", step=11)
-            inside = np.stack([foreground(one.astype(np.float32)) for one in x0])
+            inside = stage.foreground(12)
             cells["learnt map inside the foreground, 12%"] = top_share(stage.maps, inside=inside)
             cells["the whole foreground"] = inside
         for label, mask in cells.items():
             ends, _ = stage.sample(f"{label}-{step}", {step: mask})
             note(f"{label}, step {step}", ends, STEPS - step)
-    for step in (8, 10, 12, 16):
+    for step in (8, 12, 16):
         ends, _ = stage.sample(f"everywhere-{step}", {step: stage.everywhere()})
         note(f"everywhere, step {step}", ends, STEPS - step)
+    for step in (8, 10, 14, 16):
+        ends, _ = stage.sample(f"foreground-known-{step}", {step: stage.foreground(step)})
+        note(f"the whole foreground, step {step}", ends, STEPS - step)
+    grown = ndimage.binary_dilation(stage.foreground(12), np.ones((1, 3, 3)))
+    ends, _ = stage.sample("foreground-grown-12", {12: grown})
+    note("the whole foreground, grown by a pixel, step 12", ends, STEPS - 12)
+    other = np.roll(stage.foreground(12), 1, axis=0)
+    ends, _ = stage.sample("foreground-other-12", {12: other})
+    note("another run's foreground, step 12", ends, STEPS - 12)
 
 
 def again(stage: Stage, note: Any) -> None:
-    """The same mask, or everything, renewed at two steps."""
-    for label, mask in (("learnt map, 12%", top_share(stage.maps)), ("all", stage.everywhere())):
+    """The same mask renewed at two steps."""
+    kinds = {
+        "learnt map, 12%": top_share(stage.maps),
+        "all": stage.everywhere(),
+        "the whole foreground": stage.foreground(12),
+    }
+    for label, mask in kinds.items():
         ends, _ = stage.sample(f"{label}-again", dict.fromkeys((12, 16), mask))
         note(f"{label}, at steps 12 and 16", ends, STEPS - 12)
 
 
 def draws(stage: Stage, step: int, count: int, watch: Sequence[int]) -> Any:
-    """Several renewals of the whole run: ends (k, n, ...), the teachers' view of x0 on the way."""
+    """Several renewals of the foreground: ends (k, n, ...), the teachers' view on the way."""
     teacher = committee()
     ends, seen = [], {at: [] for at in watch}
     for seed in range(count):
-        one, x0 = stage.sample(f"draw-{step}", {step: stage.everywhere()}, seed, watch)
+        one, x0 = stage.sample(f"drawn-{step}", {step: stage.foreground(step)}, seed, watch)
         ends.append(one)
         for at in watch:
             seen[at].append(mean_distance(local_realism(x0[at], teacher)))
@@ -197,14 +216,14 @@ def pick(ends: NDArray[Any], view: NDArray[Any]) -> NDArray[np.float32]:
 
 def best_of(stage: Stage, note: Any, pool: Any) -> None:
     """The best of several renewals, as the two teachers foresee them; and new draws."""
-    for step in (8, 12):
+    for step in (12,):
         ends, views = draws(stage, step, 4, WATCHED)
         for count in (2, 4):
             for at, view in views.items():
                 paid = count * (at - step) + (STEPS - at)
                 text = "the end" if at == STEPS else f"step {at}"
                 note(
-                    f"best of {count} renewals at step {step}, chosen at {text}",
+                    f"best of {count} renewals of the foreground at step {step}, chosen at {text}",
                     pick(ends[:count], view[:count]),
                     paid,
                 )
@@ -259,11 +278,11 @@ def restarted(
     return np.stack(ends), paid / len(stage.chosen)
 
 
-def uplift(bench: Any, tune: Stage, report: Stage) -> None:
+def uplift(bench: Any, report: Stage) -> None:
     """A map learnt from where renewal helped, not from where the end is bad."""
     from uplift import learn_uplift
 
-    maps = learn_uplift(bench, tune, report)
+    maps = learn_uplift(bench, report)
     rows = {}
     for name, one in maps.items():
         for step in (12,):
@@ -282,26 +301,23 @@ def uplift(bench: Any, tune: Stage, report: Stage) -> None:
 def policies_on_report(bench: Any, stage: Stage) -> None:
     """Policies over the whole population: repair, harm, precision, recall, cost."""
     pool = pool_of(bench)
-    ends, views = draws(stage, 8, 4, WATCHED)
+    ends, views = draws(stage, 12, 4, WATCHED)
     every12, _ = stage.sample("everywhere-12", {12: stage.everywhere()})
     mask12, _ = stage.sample("learnt map, 12%-12", {12: top_share(stage.maps)})
+    twice, _ = stage.sample(
+        "the whole foreground-again", dict.fromkeys((12, 16), stage.foreground(12))
+    )
     new4, paid4 = restarted(stage, pool, 4, seed=1)
     new8, paid8 = restarted(stage, pool, 8, level=strict_level(bench), seed=2)
-    together = np.concatenate([ends, new4[None]])
-    teacher = committee()
-    view = np.concatenate([views[STEPS], mean_distance(local_realism(new4, teacher))[None]])
     policies = {
         "TTC, learnt map, 12% of the area, step 12": (mask12, 13.0),
-        "re-noise at step 12": (every12, 13.0),
-        "re-noise at step 8": (ends[0], 17.0),
-        "best of 4 re-noised at step 8, chosen at step 20": (pick(ends, views[20]), 4 * 12 + 5.0),
-        "best of 4 re-noised at step 8, chosen at the end": (pick(ends, views[STEPS]), 4 * 17.0),
+        "re-noise everywhere at step 12": (every12, 13.0),
+        "re-noise the foreground at step 12": (ends[0], 13.0),
+        "re-noise the foreground at steps 12 and 16": (twice, 13.0),
+        "best of 4 re-noised foregrounds, chosen at step 20": (pick(ends, views[20]), 4 * 8 + 5.0),
+        "best of 4 re-noised foregrounds, chosen at the end": (pick(ends, views[STEPS]), 4 * 13.0),
         "restart, at most 4 tries": (new4, paid4),
         "restart, at most 8 tries, until in the better half": (new8, paid8),
-        "best of 4 re-noised and one restart, chosen at the end": (
-            pick(together, view),
-            4 * 17 + paid4,
-        ),
     }
     rows = {name: figures(stage, one, paid) for name, (one, paid) in policies.items()}
     bench.keep("policies", {"set": "report", "rows": rows, "populations": {}})

@@ -26,7 +26,7 @@ STEP = 12
 LEARN = 1536  # runs
 
 
-def learn_uplift(bench: Any, tune: Any, report: Any) -> dict[str, NDArray[np.float32]]:
+def learn_uplift(bench: Any, report: Any) -> dict[str, NDArray[np.float32]]:
     """Maps for the flagged runs of `report`: higher where renewal is foretold to help more."""
     fit = bench.sets["fit"]
     teacher = committee()
