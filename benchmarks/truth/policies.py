@@ -139,7 +139,6 @@ def measure(bench: Any) -> None:
     best_of(stage, note, pool_of(bench))
     report = stage_of(bench, "report")
     policies_on_report(bench, report)
-    uplift(bench, report)
 
 
 def places(stage: Stage, note: Any) -> None:
@@ -278,8 +277,9 @@ def restarted(
     return np.stack(ends), paid / len(stage.chosen)
 
 
-def uplift(bench: Any, report: Stage) -> None:
+def measure_uplift(bench: Any) -> None:
     """A map learnt from where renewal helped, not from where the end is bad."""
+    report = stage_of(bench, "report")
     from uplift import learn_uplift
 
     maps = learn_uplift(bench, report)

@@ -140,6 +140,13 @@ def policies(bench: Bench) -> None:
     policies.measure(bench)
 
 
+def uplift(bench: Bench) -> None:
+    """A map learnt from where renewal helped."""
+    import policies
+
+    policies.measure_uplift(bench)
+
+
 PARTS: dict[str, Callable[[Bench], None]] = {
     "grid": grid,
     "judge": judge,
@@ -148,6 +155,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "shapes": shapes,
     "where": where,
     "policies": policies,
+    "uplift": uplift,
 }
 
 

@@ -30,7 +30,7 @@ from asced_stores.copying import select_runs
 WINDOW = (0.08, 12 / 25)
 STEP = 12
 MAPS = (MAIN, "paper", "released")
-MOST = 192  # flagged runs, from the first on
+MOST = 96  # flagged runs, from the first on
 BRANCHES = {
     "ttc, additive": Branch(STEP, "ttc"),
     "ttc, multiplicative 0.2": Branch(
