@@ -136,9 +136,8 @@ def measure(bench: Any) -> None:
 
     places(stage, note)
     again(stage, note)
+    policies_on_report(bench, stage_of(bench, "report"))
     best_of(stage, note, pool_of(bench))
-    report = stage_of(bench, "report")
-    policies_on_report(bench, report)
 
 
 def places(stage: Stage, note: Any) -> None:
