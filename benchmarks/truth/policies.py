@@ -123,8 +123,8 @@ def figures(stage: Stage, ends: NDArray[np.float32], evaluations: float) -> dict
     }
 
 
-def measure(bench: Any) -> None:
-    """Every idea on `tune`, the policies on `report`; results are kept as they come."""
+def measure_ideas(bench: Any) -> None:
+    """Every idea on `tune`; results are kept as they come."""
     stage = stage_of(bench, "tune")
     found: dict[str, Any] = {}
 
@@ -136,7 +136,6 @@ def measure(bench: Any) -> None:
 
     places(stage, note)
     again(stage, note)
-    policies_on_report(bench, stage_of(bench, "report"))
     best_of(stage, note, pool_of(bench))
 
 
@@ -297,10 +296,11 @@ def measure_uplift(bench: Any) -> None:
     bench.keep("uplift", {"set": "report", "rows": rows})
 
 
-def policies_on_report(bench: Any, stage: Stage) -> None:
+def measure_policies(bench: Any) -> None:
     """Policies over the whole population: repair, harm, precision, recall, cost."""
+    stage = stage_of(bench, "report")
     pool = pool_of(bench)
-    ends, views = draws(stage, 12, 4, WATCHED)
+    ends, views = draws(stage, 12, 2, WATCHED)
     every12, _ = stage.sample("everywhere-12", {12: stage.everywhere()})
     mask12, _ = stage.sample("learnt map, 12%-12", {12: top_share(stage.maps)})
     twice, _ = stage.sample(
@@ -313,8 +313,8 @@ def policies_on_report(bench: Any, stage: Stage) -> None:
         "re-noise everywhere at step 12": (every12, 13.0),
         "re-noise the foreground at step 12": (ends[0], 13.0),
         "re-noise the foreground at steps 12 and 16": (twice, 13.0),
-        "best of 4 re-noised foregrounds, chosen at step 20": (pick(ends, views[20]), 4 * 8 + 5.0),
-        "best of 4 re-noised foregrounds, chosen at the end": (pick(ends, views[STEPS]), 4 * 13.0),
+        "best of 2 re-noised foregrounds, chosen at step 20": (pick(ends, views[20]), 2 * 8 + 5.0),
+        "best of 2 re-noised foregrounds, chosen at the end": (pick(ends, views[STEPS]), 2 * 13.0),
         "restart, at most 4 tries": (new4, paid4),
         "restart, at most 8 tries, until in the better half": (new8, paid8),
     }

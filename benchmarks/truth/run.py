@@ -133,11 +133,18 @@ def where(bench: Bench) -> None:
     bench.keep("where", where_to_correct.measure(bench))
 
 
-def policies(bench: Bench) -> None:
+def ideas(bench: Bench) -> None:
     """Whom, where, when and how to correct: ideas, each with what it gave."""
     import policies
 
-    policies.measure(bench)
+    policies.measure_ideas(bench)
+
+
+def policies(bench: Bench) -> None:
+    """What policies made of the ideas do to the whole population."""
+    import policies
+
+    policies.measure_policies(bench)
 
 
 def uplift(bench: Bench) -> None:
@@ -154,6 +161,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "planted": planted,
     "shapes": shapes,
     "where": where,
+    "ideas": ideas,
     "policies": policies,
     "uplift": uplift,
 }
