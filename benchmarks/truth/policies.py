@@ -105,11 +105,11 @@ def figures(stage: Stage, ends: NDArray[np.float32], evaluations: float) -> dict
     were not in the worst quarter, the share that falls into it, and as a share of all runs.
     """
     before = mean_distance(stage.before)
-    maps = local_realism(ends, judge_of())
-    after = mean_distance(maps)
+    after = mean_distance(local_realism(ends, judge_of()))
     was, now = before > stage.bar, after > stage.bar
     return {
         "flagged": len(before),
+        "changes": [round(float(one), 5) for one in after - before],
         "change": mean_estimate(after - before).to_dict(),
         "improved": mean_estimate(after < before).to_dict(),
         "repaired": mean_estimate(~now[was]).to_dict(),
@@ -132,11 +132,33 @@ def measure_ideas(bench: Any) -> None:
         found[name] = figures(stage, ends, evaluations)
         change = found[name]["change"]["value"]
         bench.say(f"{name}: {change:+.3f}, good {found[name]['good']['value']:.3f}")
-        bench.keep("ideas", {"set": "tune", "rows": found})
+        worth = {name: paired(found, *names) for name, names in WORTH.items()}
+        bench.keep("ideas", {"set": "tune", "rows": found, "worth": worth})
 
     places(stage, note)
     again(stage, note)
     best_of(stage, note, pool_of(bench))
+
+
+WORTH = {
+    f"{kind} minus {control}, step {step}": (f"{kind}, step {step}", f"{control}, step {step}")
+    for step in (12, 14, 16)
+    for kind, control in (
+        ("learnt map, 12%", "random foreground, 12%"),
+        ("learnt map, 12%", "another run's learnt map, 12%"),
+        ("learnt map, 12%", "hindsight, 12%"),
+        ("the whole foreground", "everywhere"),
+        ("the whole foreground", "another run's foreground"),
+    )
+}
+
+
+def paired(found: dict[str, Any], one: str, other: str) -> dict[str, Any] | None:
+    """Difference of two ideas' changes, paired by run; None where one was not tried."""
+    if one not in found or other not in found:
+        return None
+    difference = np.array(found[one]["changes"]) - np.array(found[other]["changes"])
+    return dict(mean_estimate(difference).to_dict())
 
 
 def places(stage: Stage, note: Any) -> None:

@@ -273,6 +273,13 @@ def ideas(name: str) -> Callable[[Results], str]:
     return write
 
 
+def worth(results: Results) -> str:
+    """Ideas against their controls, paired by run."""
+    found = results["ideas"]["worth"]
+    rows = [[name, estimate(row)] for name, row in found.items() if row is not None]
+    return table(["", "difference of the change of local distance"], rows)
+
+
 def populations(results: Results) -> str:
     """Frechet distance, precision and recall."""
     found = results["policies"]["populations"]
@@ -313,6 +320,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "shapes-corrections": shapes_corrections,
     "where": where,
     "ideas": ideas("ideas"),
+    "worth": worth,
     "uplift": ideas("uplift"),
     "policies": ideas("policies"),
     "populations": populations,
