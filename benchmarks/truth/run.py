@@ -84,7 +84,7 @@ def natural(bench: Bench) -> None:
             bench.detectors(),
             window,
             bench.say,
-            tuple(CANDIDATES),
+            tuple(n for n in CANDIDATES if last == 8 or "alone" not in n),
         )
         bench.keep(f"natural-{last}", found | {"judge": judge_of().name})
 
