@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from ranking import Ranked, image_auroc, rank
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.thresholds import Thresholds
+from asced_stores.errors import InputError
 
 FRACTIONS = (0.5, 0.4, 0.1)
 EPOCHS = 25
@@ -73,7 +76,7 @@ class Detectors:
         """Thresholds of a candidate with a window in shares of sampling."""
         folder = self.cache / self._digest(name, window)
         path = folder / "thresholds.json"
-        if path.exists():
+        with suppress(InputError, FileNotFoundError):  # none kept yet, or by another version
             return Thresholds.load(path)
         one = CANDIDATES[name]
         tried = [dict(one.parameters)]
@@ -83,7 +86,8 @@ class Detectors:
         if len(found) > 1:
             aurocs = [image_auroc(rank(self.tune, each).scores, self.bad) for each in found]
             found = [found[int(np.argmax(aurocs))]]
-        folder.mkdir(exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         found[0].save(path)
         return found[0]
 
