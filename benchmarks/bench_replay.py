@@ -101,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--runs", type=int, default=32)
+    parser.add_argument("--row", choices=GOALS, action="append", help="all by default")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     import torch
@@ -115,6 +116,8 @@ def main() -> None:
         )
         rows = []
         for name, plain, ours in measures:
+            if arguments.row and name not in arguments.row:
+                continue
             rows.append(compare(plain, ours, arguments.pairs).row(name, goal=GOALS[name]))
             if not arguments.json:
                 print(sentence(rows[-1]), flush=True)

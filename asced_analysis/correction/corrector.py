@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asced_analysis.correction.arranging import arranged_tap
+from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
 from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
 from asced_analysis.correction.probe import Network, pipeline_network, wants_network
 from asced_analysis.correction.settings import (
@@ -25,7 +27,7 @@ from asced_analysis.correction.settings import (
     strategy_of,
 )
 from asced_analysis.correction.strategy import LoopState, Strategy
-from asced_recorders.tap import Tap, TapListener
+from asced_recorders.tap import TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -132,7 +134,7 @@ class Corrector(TapListener):
         if before is None and wants_network(self.thresholds):
             self.network = pipeline_network(pipeline)
         try:
-            with Tap(pipeline, self):
+            with arranged_tap(pipeline, self):
                 yield self
         finally:
             self.network = before
@@ -231,8 +233,8 @@ class Corrector(TapListener):
                 self._detection = self._detector.update(
                     self._detection,
                     event.step,
-                    eps=event.eps.to(RECORDED).float(),
-                    x0=event.x0.to(RECORDED).float(),
+                    eps=as_pictures(event.eps.to(RECORDED).float()),
+                    x0=as_pictures(event.x0.to(RECORDED).float()),
                 )
                 last = event.step == state.window[1]
                 if last or (self.strategy.streams_masks and event.step >= state.window[0]):
@@ -299,7 +301,7 @@ class Corrector(TapListener):
         self._state.x0.update(self._x0_given)
         self._x0_given = {}
         if self._detector is not None:
-            self._detection = self._detector.start(tuple(event.sample.shape))
+            self._detection = self._detector.start(picture_shape(tuple(event.sample.shape)))
         elif given is not None:
             if len(given.masks) != count:
                 raise InputError(f"{len(given.masks)} masks were given for {count} images")
@@ -329,9 +331,12 @@ class Corrector(TapListener):
             if last:
                 raise
             return  # too early: not one cell of the detector's grid is complete
-        masks = _to_numpy(result.mask).astype(np.bool_)
-        flagged = _to_numpy(result.flagged).astype(np.bool_)
-        scores = _to_numpy(result.score).astype(np.float64)
+        masks, flagged, scores = by_run(
+            _to_numpy(result.mask),
+            _to_numpy(result.flagged),
+            _to_numpy(result.score),
+            len(event.sample),
+        )
         state = self._state
         if self.strategy.streams_masks:
             seen = torch.as_tensor(flagged)

@@ -20,7 +20,7 @@ from asced_analysis.replay.environment import matching_pipeline, recorded_thread
 from asced_analysis.replay.planning import Plan, control_plan, detect_recorded, given_plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.resuming import plan_fingerprint, twin_store
-from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, table_of
+from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
 from asced_analysis.thresholds import Thresholds
 from asced_recorders.schedulers import StepTable
 from asced_recorders.tap import StepEvent, TapListener
@@ -129,7 +129,7 @@ def branch(
     check_apart(out, [recording.store.place])
     pipe = matching_pipeline(recording.attributes, pipeline)
     with recorded_threads(recording.attributes):
-        table = table_of(pipe, recording.steps)
+        table = schedule_of(pipe, recording)
         _check(branches, table)
         plans = _plans(branches, recording, thresholds, masks)
         runs = np.array(sorted({run for plan in plans for run in plan.masks}), np.int64)

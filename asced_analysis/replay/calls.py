@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asced_analysis.correction.arranging import arranged_tap
 from asced_analysis.replay.recording import Batch, Recording
-from asced_recorders.layouts import Images, Layout, layout_of
+from asced_analysis.replay.skipping import FromCheckpoint, idle_denoisers
 from asced_recorders.sampling import run_generators
-from asced_recorders.tap import ListenerChain, StepEvent, Tap, TapListener
+from asced_recorders.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
 
 Call = Callable[[Any, Batch], Any]
@@ -24,16 +26,15 @@ TOLERANCE = 1e-2
 class Ends(TapListener):
     """Checks that a run begins with the recorded noise, and keeps its end."""
 
-    def __init__(self, x_init: NDArray[np.float32], layout: Layout) -> None:
-        self.x_init = torch.from_numpy(x_init)
-        self.layout = layout
+    def __init__(self, x_init: NDArray[np.float32] | None) -> None:
+        self.x_init = None if x_init is None else torch.from_numpy(x_init)
         self.end: Tensor | None = None
 
     def before_step(self, event: StepEvent) -> None:
         """Compare the first sample with the recorded one."""
-        if event.step:
+        if event.step or self.x_init is None:
             return
-        found = self.layout.rearrange(event.sample).float().cpu()
+        found = event.sample.float().cpu()
         if found.shape != self.x_init.shape or not torch.allclose(
             found, self.x_init, rtol=TOLERANCE, atol=TOLERANCE
         ):
@@ -45,7 +46,7 @@ class Ends(TapListener):
     def after_step(self, event: StepEvent, next_sample: Tensor) -> None:
         """Keep the end."""
         if event.step + 1 == event.steps:
-            self.end = self.layout.rearrange(next_sample).float().cpu()
+            self.end = next_sample.float().cpu()
 
 
 def recorded_arguments(recording: Recording, batch: Batch, pipe: Any) -> dict[str, Any]:
@@ -92,6 +93,9 @@ def call_again(
     pipe: Any,
     listener: TapListener | None,
     call: Call | None = None,
+    *,
+    begin: FromCheckpoint | None = None,
+    anew: bool = False,
 ) -> NDArray[np.float32]:
     """Call a pipeline for a recorded batch, and return the ends of its runs.
 
@@ -105,22 +109,20 @@ def call_again(
     call : callable, optional
         ``call(pipe, batch)`` repeats the recorded call; ``batch.seeds`` and ``batch.scalars`` say
         what it was. By default it is made from what the store knows.
+    begin : FromCheckpoint, optional
+        Begin at a checkpoint; it stands around the listener.
+    anew : bool
+        The batch's seeds are not the recorded ones: do not expect the recorded noise.
     """
-    signature = inspect.signature(type(pipe).__call__).parameters
-    bound = {name: parameter.default for name, parameter in signature.items()}
-    arguments = {} if call is not None else recorded_arguments(recording, batch, pipe)
-    layout = layout_of(pipe, {**bound, **arguments})
-    if listener is not None and type(layout) not in (Layout, Images):
-        raise InputError(
-            f"the samples of {type(pipe).__name__} are packed or doubled while it runs: it can be "
-            "replayed without a correction only"
-        )
-    ends = Ends(recording.read(batch, "x_init"), layout)
-    with Tap(pipe, ends if listener is None else ListenerChain(listener, ends)):
+    ends = Ends(None if anew else recording.read(batch, "x_init"))
+    watch = begin if begin is not None else listener
+    chain: TapListener = ends if watch is None else ListenerChain(watch, ends)
+    idle = nullcontext() if begin is None else idle_denoisers(pipe, begin)
+    with idle, arranged_tap(pipe, chain):
         if call is not None:
             call(pipe, batch)
         else:
-            pipe(**arguments)
+            pipe(**recorded_arguments(recording, batch, pipe))
     if ends.end is None:
         raise InputError("the call did not come to the recorded schedule's end")
     return ends.end.numpy()

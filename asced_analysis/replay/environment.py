@@ -119,10 +119,20 @@ def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:
 
 
 @contextmanager
-def recorded_threads(attributes: Mapping[str, Any]) -> Iterator[None]:
-    """Use as many torch threads as the recording did: results depend on them in the last bits."""
+def recorded_threads(attributes: Mapping[str, Any], threads: int | None = None) -> Iterator[None]:
+    """Use as many torch threads as the recording did: results depend on them in the last bits.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of the recorded store.
+    threads : int, optional
+        Instead of the recorded number.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}: expected at least 1")
     before = torch.get_num_threads()
-    wanted = attributes.get("threads")
+    wanted = attributes.get("threads") if threads is None else threads
     try:
         if isinstance(wanted, int) and wanted > 0:
             torch.set_num_threads(wanted)
@@ -131,8 +141,18 @@ def recorded_threads(attributes: Mapping[str, Any]) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def differences(attributes: Mapping[str, Any], pipe: Any) -> list[str]:
+def differences(
+    attributes: Mapping[str, Any], pipe: Any, *, batch_size: int | None = None
+) -> list[str]:
     """How this place differs from the recording's, as far as last bits may depend on it.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of the recorded store.
+    pipe : DiffusionPipeline
+    batch_size : int, optional
+        Runs that are sampled together, where not those of the recorded batches.
 
     Returns
     -------
@@ -147,4 +167,9 @@ def differences(attributes: Mapping[str, Any], pipe: Any) -> list[str]:
     device, recorded = pipe.device.type, attributes.get("device")
     if recorded is not None and recorded != device:
         found.append(f"device {device} instead of {recorded}")
+    threads, used = attributes.get("threads"), torch.get_num_threads()
+    if device == "cpu" and isinstance(threads, int) and threads != used:
+        found.append(f"{used} threads instead of {threads}")
+    if batch_size is not None:
+        found.append(f"{batch_size} runs together instead of the recorded batches")
     return found

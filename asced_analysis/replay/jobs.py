@@ -15,6 +15,7 @@ from asced_analysis.replay.planning import Plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import earlier_x0, resample
 from asced_analysis.thresholds import Thresholds
+from asced_recorders.sampling import is_unconditional
 
 Facts = dict[str, NDArray[Any]]
 
@@ -61,6 +62,11 @@ class Job:
         """Rows and columns of a sample."""
         return self.recording.spec.sample_shape[-2], self.recording.spec.sample_shape[-1]
 
+    @property
+    def extra(self) -> int:
+        """Evaluations that a start at a checkpoint costs beside the remaining steps."""
+        return int(self.begin > 0 and not is_unconditional(self.pipe))
+
     def sample(self, batch: Batch) -> tuple[NDArray[np.float32], Facts]:
         """Sample a batch with the correction: final samples, and what was done by run."""
         count = len(batch.runs)
@@ -69,7 +75,7 @@ class Job:
             "mask": np.zeros((count, *self.shape), np.uint8),
             "flagged": np.zeros(count, np.bool_),
             "score": np.full(count, np.nan),
-            "evaluations": np.full(count, float(steps - self.begin)),
+            "evaluations": np.full(count, float(steps - self.begin + self.extra)),
         }
         if self.strategy.name == "none":
             return resample(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control, control_masks
+from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
 from asced_analysis.replay.recording import Batch, Recording
 from asced_stores.errors import InputError
 
@@ -102,20 +103,22 @@ def detect_recorded(
         window = slice(0, end + 1)
         eps = recording.read(batch, "eps", step=window)
         x0 = recording.read(batch, "x0", step=window)
-        state = detector.start((len(batch.runs), *eps.shape[2:]))
+        runs = len(batch.runs)
+        state = detector.start(picture_shape((runs, *eps.shape[2:])))
         for step in range(end + 1):
             state = detector.update(
                 state,
                 step,
-                eps=eps[:, step].astype(np.float32),
-                x0=x0[:, step].astype(np.float32),
+                eps=as_pictures(eps[:, step].astype(np.float32)),
+                x0=as_pictures(x0[:, step].astype(np.float32)),
             )
             if streamed and detector.first_step <= step < end:
                 with suppress(InputError):  # too early: no cell of the detector's grid is complete
                     _unite(detector.result(state), batch, masks, first, step)
         result = detector.result(state)
         _unite(result, batch, masks, first, end)
-        scores |= {int(run): float(s) for run, s in zip(batch.runs, result.score, strict=True)}
+        values = by_run(result.mask, result.flagged, result.score, runs)[2]
+        scores |= {int(run): float(s) for run, s in zip(batch.runs, values, strict=True)}
     seen = (int(detector.first_step), int(end))
     return Plan(masks, scores, first if streamed else {}, seen)
 
@@ -128,8 +131,9 @@ def _unite(
     step: int,
 ) -> None:
     """Add what is flagged by now to what was flagged before."""
-    for index in np.flatnonzero(np.asarray(result.flagged)):
-        run, mask = int(batch.runs[index]), np.asarray(result.mask[index], np.bool_)
+    found, flagged, _ = by_run(result.mask, result.flagged, result.score, len(batch.runs))
+    for index in np.flatnonzero(flagged):
+        run, mask = int(batch.runs[index]), found[index]
         masks[run] = masks[run] | mask if run in masks else mask
         first.setdefault(run, step)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +49,8 @@ def replay(
     grow: int | None = None,
     soft: int = 0,
     only_flagged: bool = False,
+    batch_size: int | None = None,
+    threads: int | None = None,
     override: bool = False,
     overwrite: bool = False,
     resume: bool = False,
@@ -90,6 +92,11 @@ def replay(
     only_flagged : bool
         Sample flagged runs alone, together: much less work, and last bits may differ from a replay
         in the recorded batches. All others are copied from the recording.
+    batch_size : int, optional
+        Sample so many runs together instead of the recorded batches; what that changes in the last
+        bits is measured (`exactness`).
+    threads : int, optional
+        Use so many threads of torch instead of the recorded number; the same holds.
     override : bool
         Use thresholds of another model all the same.
     overwrite : bool
@@ -139,7 +146,9 @@ def replay(
             "strategy none needs neither"
         )
     pipe = matching_pipeline(recording.attributes, pipeline)
-    with recorded_threads(recording.attributes):
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}: expected at least 1")
+    with recorded_threads(recording.attributes, threads):
         table = schedule_of(pipe, recording)
         target = correction_step(thresholds, table) if step is None else step
         if chosen.name == "none" and isinstance(start, int):
@@ -161,7 +170,7 @@ def replay(
             soft=soft,
             call=call,
         )
-        conditions = differences(recording.attributes, pipe)
+        conditions = differences(recording.attributes, pipe, batch_size=batch_size)
         twin = twin_store(
             out,
             _spec(recording, job, control, start, conditions, only_flagged),
@@ -171,7 +180,15 @@ def replay(
             overwrite=overwrite,
             resume=resume,
         )
-        _write(twin, job, copy_rest=not conditions, dense=only_flagged, progress=progress)
+        together = None
+        if only_flagged:
+            if plan is None and chosen.name != "none":
+                raise InputError("only_flagged needs masks known beforehand: record eps and x0")
+            flagged = [] if plan is None else sorted(plan.masks)
+            together = _Together(job, flagged, batch_size or TOGETHER)
+        elif batch_size is not None:
+            together = _Together(job, recording.dataset["run"].values.tolist(), batch_size)
+        _write(twin, job, copy_rest=not conditions, together=together, progress=progress)
     return twin
 
 
@@ -214,13 +231,12 @@ def _write(
     job: Job,
     *,
     copy_rest: bool,
-    dense: bool,
+    together: _Together | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Sample batch by batch, and write each beside its twin."""
     recording = job.recording
     batches = {batch.number: batch for batch in recording.batches()}
-    together = _FlaggedTogether(job) if dense else None
     with twin.writer(rank=0, world_size=1) as writer:
         pending = [number for number in writer.pending_batches() if number in batches]
         for done, number in enumerate(pending, start=len(batches) - len(pending)):
@@ -239,49 +255,46 @@ def _write(
 
 
 def _copied(
-    job: Job,
-    batch: Batch,
-    recorded: NDArray[np.float32],
-    together: _FlaggedTogether | None,
+    job: Job, batch: Batch, recorded: NDArray[np.float32], together: _Together | None
 ) -> tuple[NDArray[np.float32], Facts]:
-    """Runs that nothing edits, from the recording; flagged ones as sampled together."""
-    assert job.plan is not None
-    masks, flagged, scores = job.plan.of(batch, job.shape)
-    samples = recorded.copy()
+    """Runs from the recording, except those that are sampled with others."""
+    count = len(batch.runs)
     facts: Facts = {
-        "mask": masks.astype(np.uint8),
-        "flagged": flagged,
-        "score": scores,
-        "evaluations": np.zeros(len(batch.runs)),
+        "mask": np.zeros((count, *job.shape), np.uint8),
+        "flagged": np.zeros(count, np.bool_),
+        "score": np.full(count, np.nan) if job.plan is None else job.plan.of(batch, job.shape)[2],
+        "evaluations": np.zeros(count),
     }
-    for index in np.flatnonzero(flagged):
-        assert together is not None
-        samples[index], own = together.of(int(batch.runs[index]))
-        for name, value in own.items():
-            facts[name][index] = value
+    samples = recorded.copy()
+    for index, run in enumerate(batch.runs):
+        if together is not None and int(run) in together.place:
+            samples[index], own = together.of(int(run))
+            for name, value in own.items():
+                facts[name][index] = value
     return samples, facts
 
 
-class _FlaggedTogether:
-    """Flagged runs, sampled in batches of their own when the first of each is asked for.
+class _Together:
+    """Chosen runs, sampled in groups of their own when the first of each is asked for.
 
     Who is sampled with whom does not depend on what is asked for: a resumed replay gives the same
     bits.
     """
 
-    def __init__(self, job: Job) -> None:
-        if job.plan is None:
-            raise InputError("only_flagged needs masks known beforehand: record eps and x0")
+    def __init__(self, job: Job, runs: Sequence[int], size: int) -> None:
         self.job = job
-        self.runs = np.array(sorted(job.plan.masks), np.int64)
+        self.runs = np.asarray(runs, np.int64)
+        self.size = size
+        self.place = {int(run): i for i, run in enumerate(runs)}
         self.group = -1
         self.ready: dict[int, tuple[NDArray[np.float32], dict[str, Any]]] = {}
 
     def of(self, run: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Sample and facts of a flagged run."""
-        group = int(np.searchsorted(self.runs, run)) // TOGETHER
+        """Sample and facts of a run."""
+        group = self.place[run] // self.size
         if group != self.group:
-            batch = self.job.recording.select(self.runs[group * TOGETHER : (group + 1) * TOGETHER])
+            part = self.runs[group * self.size : (group + 1) * self.size]
+            batch = self.job.recording.select(part)
             samples, facts = self.job.sample(batch)
             self.group = group
             self.ready = {

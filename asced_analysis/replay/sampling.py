@@ -13,13 +13,14 @@ from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import Call, call_again
 from asced_analysis.replay.recording import Batch, Recording
+from asced_analysis.replay.skipping import FromCheckpoint
 from asced_recorders.sampling import (
     is_unconditional,
     run_generators,
     sample_shape,
     sample_unconditional,
 )
-from asced_recorders.schedulers import StepTable, step_table
+from asced_recorders.schedulers import StepTable, is_resumable, step_table
 from asced_recorders.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
@@ -48,7 +49,7 @@ def schedule_of(pipe: Any, recording: Recording) -> StepTable:
         sigma_data=float(recording.attributes.get("sigma_data") or 0.5),
         calls=np.arange(recording.steps),
         editable=np.ones(recording.steps, np.bool_),
-        resumable=False,
+        resumable=is_resumable(pipe.scheduler),
         scheduler_class=str(recording.attributes.get("scheduler_class")),
     )
 
@@ -139,9 +140,7 @@ def resample(
     """
     steps = recording.steps
     watch: TapListener | None = corrector if corrector is not None else listener
-    if not is_unconditional(pipe):
-        if start:
-            raise InputError(f"{type(pipe).__name__} cannot begin at a checkpoint: start at init")
+    if start == 0 and not is_unconditional(pipe):
         return call_again(recording, batch, pipe, watch, call)
     if start == 0:
         x_init = torch.from_numpy(recording.read(batch, "x_init"))
@@ -157,7 +156,7 @@ def resample(
         return out.cpu().numpy()
     x_start = torch.from_numpy(recording.checkpoint(batch, start)).to(pipe.device)
     return resample_from(
-        recording, batch, pipe, x_start, start, corrector=corrector, listener=watch
+        recording, batch, pipe, x_start, start, corrector=corrector, listener=watch, call=call
     )
 
 
@@ -170,9 +169,20 @@ def resample_from(
     *,
     corrector: Corrector | None = None,
     listener: TapListener | None = None,
+    call: Call | None = None,
 ) -> NDArray[np.float32]:
     """Sample on from a sample that enters step `start`."""
     steps = recording.steps
+    if not is_unconditional(pipe):
+
+        def edit(table: StepTable, sample: Tensor) -> Tensor:
+            if corrector is None or corrector.target(table) != start:
+                return sample
+            event = recorded_event(recording, batch, table, start - 1, sample)
+            return corrector.edit_start(event, sample)
+
+        begin = FromCheckpoint(listener, start, x_start, edit)
+        return call_again(recording, batch, pipe, listener, call, begin=begin)
     if corrector is not None:
         table = table_of(pipe, steps)
         if corrector.target(table) == start:

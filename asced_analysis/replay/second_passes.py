@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,13 @@ from torch import Tensor
 from asced_analysis.correction.corrector import noise_seed
 from asced_analysis.correction.restart import Restart
 from asced_analysis.replay.recording import Batch
-from asced_analysis.replay.sampling import class_labels, table_of
-from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
+from asced_analysis.replay.sampling import class_labels, resample_from, schedule_of, table_of
+from asced_recorders.sampling import (
+    initial_noise,
+    is_unconditional,
+    run_generators,
+    sample_unconditional,
+)
 from asced_recorders.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
@@ -35,7 +41,7 @@ def noise_and_denoise(
     samples : float32 array, shape (n, channel, y, x)
     evaluations : float64 array, shape (n,)
     """
-    table = table_of(job.pipe, job.recording.steps)
+    table = schedule_of(job.pipe, job.recording)
     if not table.resumable:
         raise InputError(
             f"noise_denoise begins at step {job.target}, and {table.scheduler_class} keeps solver "
@@ -44,19 +50,16 @@ def noise_and_denoise(
     finished = torch.from_numpy(job.recording.read(batch, "sample"))
     noise = _draw([noise_seed(job.seed, int(run)) for run in batch.runs], finished)
     alpha, sigma = float(table.alpha[job.target]), float(table.sigma[job.target])
-    again = sample_unconditional(
-        job.pipe,
-        x_init=None,
-        x_start=alpha * finished + sigma * noise,
-        start=job.target,
-        steps=job.recording.steps,
-        labels=class_labels(batch),
-    ).cpu()
+    entering = (alpha * finished + sigma * noise).to(job.pipe.device)
+    again = torch.from_numpy(
+        resample_from(job.recording, batch, job.pipe, entering, job.target, call=job.call)
+    )
     inside = torch.from_numpy(masks).reshape(
         len(masks), *[1] * (finished.ndim - 3), *masks.shape[1:]
     )
     samples = torch.where(inside, again, finished).numpy()
-    return samples, np.full(len(samples), float(table.steps - job.target))
+    extra = 0 if is_unconditional(job.pipe) else 1
+    return samples, np.full(len(samples), float(table.steps - job.target + extra))
 
 
 def draw_anew(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.float64]]:
@@ -69,33 +72,68 @@ def draw_anew(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.float64]]:
     -------
     samples : float32 array, shape (n, channel, y, x)
     evaluations : float64 array, shape (n,)
-        Of the denoiser, for all tries and the finish of the accepted one; those of the abandoned
-        first run up to ``T_c`` count as well.
+        Of the denoiser: of the abandoned first run up to ``T_c``, of every try as far as the
+        detector looks, and of the finish of the accepted one, which goes on from there. Samplers
+        with solver history or noise of their own cannot go on: they pay for the whole run again.
     """
     assert isinstance(job.strategy, Restart)
     if job.thresholds is None:
         raise InputError("restart judges every new draw: it needs thresholds, not masks")
+    if not is_unconditional(job.pipe):
+        raise InputError(
+            f"restart draws runs anew in a loop of its own, and {type(job.pipe).__name__} samples "
+            "only when it is called: choose renoise, or sample flagged runs again with other seeds"
+        )
     table = table_of(job.pipe, job.recording.steps)
     count = len(batch.runs)
     labels = class_labels(batch)
     best = np.full(count, np.inf)
     seeds = np.zeros(count, np.int64)
+    entering: dict[int, Tensor] = {}
     evaluations = np.full(count, float(job.target))
     pending = np.arange(count)
     for attempt in range(job.strategy.tries):
         new = np.array([noise_seed(job.seed, int(batch.runs[i]), 100 + attempt) for i in pending])
         part = None if labels is None else labels[torch.from_numpy(pending)]
-        scores, flagged = _judge_start(job, new, table, part)
-        evaluations[pending] += job.target
-        better = scores < best[pending]
-        best[pending[better]] = scores[better]
-        seeds[pending[better]] = new[better]
-        pending = pending[flagged]
+        judged = _judge_start(job, new, table, part)
+        evaluations[pending] += judged.steps
+        for place, i in enumerate(pending):
+            if judged.scores[place] < best[i] or attempt == 0:
+                best[i], seeds[i] = judged.scores[place], new[place]
+                entering[int(i)] = judged.entering[place]
+        pending = pending[judged.flagged]
         if not len(pending):
             break
-    samples = _sample_seeds(job, seeds, labels)
-    evaluations += table.steps - job.target
-    return samples, evaluations
+    if not table.resumable:
+        return _sample_seeds(job, seeds, labels), evaluations + table.steps
+    finished = sample_unconditional(
+        job.pipe,
+        x_init=None,
+        x_start=torch.stack([entering[i] for i in range(count)]),
+        start=judged.steps,
+        steps=table.steps,
+        labels=labels,
+    )
+    return finished.cpu().numpy(), evaluations + (table.steps - judged.steps)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """New draws as far as they were sampled.
+
+    Attributes
+    ----------
+    scores, flagged : arrays, shape (n,)
+    entering : Tensor, shape (n, channel, y, x)
+        Samples entering step `steps`.
+    steps : int
+        Taken.
+    """
+
+    scores: NDArray[np.float64]
+    flagged: NDArray[np.bool_]
+    entering: Tensor
+    steps: int
 
 
 class _SeenEnoughError(Exception):
@@ -109,9 +147,10 @@ class _Watch(TapListener):
         self.detector = detector
         self.last = last
         self.state: Any = None
+        self.entering: Tensor | None = None
 
     def before_step(self, event: StepEvent) -> Tensor | None:
-        """Take in one step, and abandon the batch after the last one of interest."""
+        """Take in one step."""
         if self.state is None:
             self.state = self.detector.start(tuple(event.sample.shape))
         self.state = self.detector.update(
@@ -120,14 +159,19 @@ class _Watch(TapListener):
             eps=event.eps.to(torch.float16).float(),
             x0=event.x0.to(torch.float16).float(),
         )
+        return None
+
+    def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
+        """Keep what enters the next step, and abandon the batch, after the last of interest."""
         if event.step >= self.last:
+            self.entering = next_sample.float()
             raise _SeenEnoughError
         return None
 
 
 def _judge_start(
     job: Job, seeds: NDArray[np.int64], table: StepTable, labels: Tensor | None
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+) -> _Judged:
     """Scores and flags of new draws, sampled only as far as the detector looks."""
     from asced_analysis.detection.streaming import make_detector
 
@@ -143,9 +187,12 @@ def _judge_start(
     with suppress(_SeenEnoughError):
         _sample_seeds(job, seeds, labels, watch)
     found = detector.result(watch.state)
-    return (
+    assert watch.entering is not None
+    return _Judged(
         np.asarray(torch.as_tensor(found.score).cpu(), np.float64),
         np.asarray(torch.as_tensor(found.flagged).cpu(), np.bool_),
+        watch.entering,
+        watch.last + 1,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +26,45 @@ Tell = Callable[[str], None]
 
 
 def table_one(
-    setting: Setting, variant: str, tell: Tell, *, controls: bool = True
-) -> dict[str, Any]:
+    setting: Setting,
+    variant: str,
+    rows: dict[str, Any],
+    tell: Tell,
+    *,
+    controls: bool = True,
+) -> Iterator[None]:
     """Frechet distance, precision, recall and local realism by method, as changes too.
 
-    With `controls`, the targeted correction at wrong places stands beside them.
+    With `controls`, the targeted correction at wrong places stands beside them. Rows that are there
+    already are kept; each new one is told by a yield.
     """
-    rows: dict[str, Any] = {}
     wanted: list[tuple[str, str | None]] = [(method, None) for method in METHODS]
     if controls:
         wanted += [("ttc", control) for control in CONTROLS]
     for method, control in wanted:
         name = method if control is None else f"{method}, {control}"
+        if name in rows:
+            continue
         tell(f"table 1, {variant}: {name}")
         rows[name] = compared(setting, corrected(setting, variant, method, control=control))
-    return {"detector": variant, "methods": rows}
+        yield
 
 
 def figure_eight(
-    setting: Setting, variant: str, tell: Tell, shares: Sequence[float] = SWEEP
-) -> dict[str, Any]:
+    setting: Setting,
+    variant: str,
+    rows: dict[str, Any],
+    tell: Tell,
+    shares: Sequence[float] = SWEEP,
+) -> Iterator[None]:
     """The same for the targeted correction at several steps; the window ends before each."""
-    rows = {}
     for share in shares:
-        step = round(share * setting.steps)
-        tell(f"figure 8, {variant}: T_c = {step} of {setting.steps}")
+        if f"{share:g}" in rows:
+            continue
+        tell(f"figure 8, {variant}: T_c = {round(share * setting.steps)} of {setting.steps}")
         store = corrected(setting, variant, "ttc", at=None if share == T_C else share)
-        rows[f"{share:g}"] = {"step": step, **compared(setting, store)}
-    return {"detector": variant, "sweep": rows}
+        rows[f"{share:g}"] = compared(setting, store)
+        yield
 
 
 def corrected(
@@ -64,7 +75,7 @@ def corrected(
     control: Any = None,
     at: float | None = None,
 ) -> Path:
-    """Store of corrected twins, from the cache or made now; interrupted ones are made anew."""
+    """Store of corrected twins, from the cache or made now; interrupted ones go on."""
     name = "-".join(
         [variant, method, *([control] if control else []), *([f"{at:g}"] if at else [])]
     )
@@ -84,7 +95,7 @@ def corrected(
         strategy=method,
         control=control,
         pipeline=setting.pipeline,
-        overwrite=True,
+        resume=part.exists(),
         **options,
     )
     part.rename(out)

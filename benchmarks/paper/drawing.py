@@ -60,7 +60,7 @@ def _text(figure: Mapping[str, float | None], digits: int = 4) -> str:
 def _table_one(one: Mapping[str, Any]) -> Iterator[str]:
     yield "| method | Frechet distance | precision | recall | local distance | flagged, area |"
     yield "|---|---|---|---|---|---|"
-    methods = one["methods"]
+    methods = one
     first = next(iter(methods.values()))["quality"]
     yield f"| original | {' | '.join(_text(first[name]['before']) for name in FIGURES)} | - |"
     for name, row in methods.items():
@@ -99,10 +99,10 @@ def _table_two(two: Mapping[str, Any]) -> Iterator[str]:
 def _table_eight(one: Mapping[str, Any]) -> Iterator[str]:
     yield "| T_c / T | step | flagged | Frechet distance | precision | recall | local distance |"
     yield "|---|---|---|---|---|---|---|"
-    for share, row in one["sweep"].items():
+    for share, row in sorted(one.items(), key=lambda item: float(item[0])):
         cells = [_text(row["quality"][figure]["change"], 3) for figure in FIGURES]
         flagged = f"{100 * row['flagged'] / row['runs']:.0f} %"
-        yield f"| {share} | {row['step']} | {flagged} | {' | '.join(cells)} |"
+        yield f"| {share} | {row['correction_step']} | {flagged} | {' | '.join(cells)} |"
 
 
 def draw(results: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -200,9 +200,10 @@ def _figure_eight(results: Mapping[str, Any]) -> Any:
         for colour, (variant, one) in zip(
             (style.VERMILION, style.BLUE), results.items(), strict=False
         ):
-            x = [float(share) for share in one["sweep"]]
+            ordered = sorted(one, key=float)
+            x = [float(share) for share in ordered]
             for ax, name in zip(panels, FIGURES, strict=True):
-                change = [row["quality"][name]["change"] for row in one["sweep"].values()]
+                change = [one[share]["quality"][name]["change"] for share in ordered]
                 value = np.array([c["value"] for c in change])
                 low, high = (np.array([c[end] for c in change]) for end in ("low", "high"))
                 ax.errorbar(

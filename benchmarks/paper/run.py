@@ -29,7 +29,7 @@ from asced_analysis.thresholds import Thresholds
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 
-PARTS = ("table1", "table2", "figure4", "figure7", "figure8")
+PARTS = ("table2", "figure4", "figure7", "table1", "figure8")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--labels", type=Path, help="CSV of run and broken, as people labelled them")
     made.add_argument("--thresholds", type=Path, action="append", default=[], help="for table 2")
     made.add_argument("--detector", choices=("released", "paper"), action="append")
-    made.add_argument("--only", choices=PARTS, action="append")
+    made.add_argument("--only", choices=PARTS, action="append", help="in the order given")
     made.add_argument("--share", type=float, action="append", help="T_c / T of figure 8")
     made.add_argument("--no-controls", action="store_true")
     made.add_argument("--cache", type=Path, default=Path("build/paper"))
@@ -92,7 +92,7 @@ def main() -> None:
 def run(arguments: argparse.Namespace, tell: Any) -> dict[str, Any]:
     """All wanted parts; each is written as soon as it is there."""
     setting = setting_of(arguments)
-    wanted = arguments.only or PARTS
+    wanted = arguments.only or list(PARTS)
     variants = arguments.detector or ["released", "paper"]
     facts = {
         "pipeline": setting.recording.attributes.get("pipeline"),
@@ -109,17 +109,18 @@ def run(arguments: argparse.Namespace, tell: Any) -> dict[str, Any]:
                 f"{arguments.out} holds results of other runs or features: give another --out"
             )
         results = before
-    for part in (one for one in PARTS if one in wanted):
+    for part in wanted:
         tell(part)
         if part in ("table1", "figure8"):
             for variant in variants:
+                rows = results.setdefault(part, {}).setdefault(variant, {})
                 found = (
-                    table_one(setting, variant, tell, controls=not arguments.no_controls)
+                    table_one(setting, variant, rows, tell, controls=not arguments.no_controls)
                     if part == "table1"
-                    else figure_eight(setting, variant, tell, arguments.share or SWEEP)
+                    else figure_eight(setting, variant, rows, tell, arguments.share or SWEEP)
                 )
-                results.setdefault(part, {})[variant] = found
-                save(results, arguments.out)
+                for _ in found:
+                    save(results, arguments.out)
         elif part == "table2":
             results[part] = table_two(setting, detectors(setting, arguments), arguments.labels)
         elif part == "figure4":

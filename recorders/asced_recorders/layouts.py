@@ -28,6 +28,18 @@ class Layout:
             )
         return tensor
 
+    def restore(self, tensor: Tensor, like: Tensor, /) -> Tensor:
+        """Bring a tensor of the recorded order back to the pipeline's.
+
+        Parameters
+        ----------
+        tensor : Tensor
+            Of the shape that `rearrange` gives.
+        like : Tensor
+            The pipeline's own: its shape is taken.
+        """
+        return tensor.reshape(like.shape)
+
 
 class ChannelFirstVideo(Layout):
     """Video latents of shape (run, channel, frame, y, x), as most video pipelines have them."""
@@ -36,6 +48,10 @@ class ChannelFirstVideo(Layout):
         """Move the frames before the channels."""
         return super().rearrange(tensor.transpose(1, 2) if tensor.ndim == 5 else tensor)
 
+    def restore(self, tensor: Tensor, like: Tensor, /) -> Tensor:
+        """Move the channels before the frames."""
+        return tensor.transpose(1, 2).contiguous() if tensor.ndim == 5 else tensor
+
 
 class Doubled(Layout):
     """A batch that the pipeline keeps doubled for guidance (DiT): its first half."""
@@ -43,6 +59,10 @@ class Doubled(Layout):
     def rearrange(self, tensor: Tensor, /) -> Tensor:
         """Take the first half of the batch."""
         return super().rearrange(tensor[: tensor.shape[0] // 2])
+
+    def restore(self, tensor: Tensor, like: Tensor, /) -> Tensor:
+        """Double the batch: both halves go on from the same sample."""
+        return tensor.repeat(2, *[1] * (tensor.ndim - 1))
 
 
 class Packed(Layout):
@@ -71,6 +91,14 @@ class Packed(Layout):
         image = tensor.reshape(runs, self.height, self.width, packed // 4, 2, 2)
         image = image.permute(0, 3, 1, 4, 2, 5)
         return image.reshape(runs, packed // 4, 2 * self.height, 2 * self.width)
+
+    def restore(self, tensor: Tensor, like: Tensor, /) -> Tensor:
+        """Pack again."""
+        if like.ndim != 3:
+            return super().restore(tensor, like)
+        runs, channels = tensor.shape[:2]
+        patches = tensor.reshape(runs, channels, self.height, 2, self.width, 2)
+        return patches.permute(0, 2, 4, 1, 3, 5).reshape(like.shape)
 
 
 PACKED = frozenset(

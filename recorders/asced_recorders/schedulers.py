@@ -310,6 +310,11 @@ def _editable(scheduler: Any, name: str, rows: NDArray[np.int64]) -> NDArray[np.
     return np.ones(len(rows), dtype=np.bool_)
 
 
+def is_resumable(scheduler: Any, /) -> bool:
+    """Whether runs of a scheduler may start at any of its samples (see `StepTable`)."""
+    return _resumable(scheduler, scheduler_class(scheduler))
+
+
 def _resumable(scheduler: Any, name: str) -> bool:
     """Whether the sample alone determines the rest of a run."""
     if name == "FlowMatchEulerDiscreteScheduler":

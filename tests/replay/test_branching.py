@@ -90,6 +90,10 @@ def test_branches_refuse_what_cannot_branch(
 def test_restart_draws_anew_and_counts_what_it_pays(
     runs: Path, thresholds: Thresholds, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
+    sampled: list[int] = []
+    hook = tiny_pipeline.unet.register_forward_pre_hook(
+        lambda _, inputs: sampled.append(len(inputs[0]))
+    )
     twin = replay(
         runs,
         tmp_path / "c.zarr",
@@ -98,6 +102,7 @@ def test_restart_draws_anew_and_counts_what_it_pays(
         tries=2,
         pipeline=tiny_pipeline,
     )
+    hook.remove()
     ds = open_runs(twin.path)
     flagged = ds["flagged"].values
     plan = detect_recorded(Recording(runs), thresholds)
@@ -107,6 +112,9 @@ def test_restart_draws_anew_and_counts_what_it_pays(
     target = twin.attributes["correction_step"]
     paid = ds["evaluations"].values[flagged]
     assert set(paid) <= {target * (1 + tries) + 10 - target for tries in (1, 2)}
+    # the first run, abandoned at T_c, was paid for when it was recorded
+    assert sum(sampled) == paid.sum() - target * flagged.sum()
+    assert (ds["evaluations"].values[~flagged] == 0).all()
     with pytest.raises(InputError, match="needs thresholds, not masks"):
         replay(runs, tmp_path / "d.zarr", masks=MASKS, strategy="restart", pipeline=tiny_pipeline)
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from asced_analysis.replay import exactness, replay
+from asced_analysis.calibration import calibrate
+from asced_analysis.correction import Corrector
+from asced_analysis.correction.arranging import arranged_tap
+from asced_analysis.replay import Branch, branch, exactness, replay
+from asced_analysis.replay.planning import detect_recorded
+from asced_analysis.replay.recording import Recording
 from asced_recorders import Recorder, record
 from asced_recorders.sampling import run_generators
+from asced_recorders.tap import ListenerChain, TapListener
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
@@ -50,14 +57,230 @@ def test_latent_pipelines_come_back_and_are_corrected(
     assert same.tolist() == [True, False, True, True]
 
 
-def test_a_packed_pipeline_comes_back(builders: ModuleType, tmp_path: Path) -> None:
-    pipe = quiet(builders.dit())
-    store = record(pipe, tmp_path / "r.zarr", runs=2, steps=5, batch_size=2, labels=[1, 2])
-    twin = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
-    assert exactness(twin).bit_exact
-    mask = np.ones(store.spec.sample_shape[-2:], bool)
-    with pytest.raises(InputError, match="without a correction only"):
-        replay(store, tmp_path / "c.zarr", masks={1: mask}, step=3, pipeline=pipe)
+def embeds(rows: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(rows, 4, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def pair() -> dict[str, Any]:
+    """Embedded prompts of two runs."""
+    return {"prompt_embeds": embeds(2), "negative_prompt_embeds": embeds(2, 1)}
+
+
+SIZE = {"height": 16, "width": 16}
+FAMILIES: dict[str, dict[str, Any]] = {
+    # arguments of the call, by builder
+    "sd3": {
+        **pair(),
+        **SIZE,
+        "pooled_prompt_embeds": embeds(2)[:, 0],
+        "negative_pooled_prompt_embeds": embeds(2, 1)[:, 0],
+    },
+    "flux": {
+        "prompt_embeds": embeds(2),
+        "pooled_prompt_embeds": embeds(2)[:, 0],
+        "height": 8,
+        "width": 16,
+    },
+    "dit": {"class_labels": [3, 5], "guidance_scale": 3.0},
+    "animatediff": {"prompt": ["a cat", "a dog"], "num_frames": 3, **SIZE},
+    "cogvideo": {**pair(), **SIZE, "num_frames": 8, "max_sequence_length": 4},
+    "wan": {**pair(), **SIZE, "num_frames": 5},
+    "pixart": {
+        **pair(),
+        **SIZE,
+        "prompt": None,
+        "negative_prompt": None,
+        "prompt_attention_mask": torch.ones(2, 4),
+        "negative_prompt_attention_mask": torch.ones(2, 4),
+        "use_resolution_binning": False,
+    },
+}
+STEPS, TARGET = 6, 3
+
+
+def recorded(name: str, builders: ModuleType, path: Path) -> tuple[Any, Any]:
+    """A tiny pipeline, its two runs, and how to call it again."""
+    torch.manual_seed(0)
+    pipe = quiet(getattr(builders, name)())
+
+    def call(pipe: Any, batch: Any) -> Any:
+        return pipe(
+            **FAMILIES[name],
+            generator=run_generators([int(seed) for seed in batch.seeds]),
+            num_inference_steps=STEPS,
+            output_type="latent",
+        )
+
+    with Recorder(pipe, path, checkpoints=(2, TARGET)):
+        call(pipe, SimpleNamespace(seeds=[5, 6]))
+    return pipe, call
+
+
+class Entering(TapListener):
+    """Keeps the sample entering a step, as the listener changed it and as the pipeline took it."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.found: list[torch.Tensor] = []
+
+    def before_step(self, event: Any) -> None:
+        if event.step == self.step:
+            self.found.append(event.sample.clone())
+
+    def after_step(self, event: Any, next_sample: torch.Tensor) -> None:
+        if event.step + 1 == self.step:
+            self.found.append(next_sample.clone())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_comes_back_and_is_corrected(
+    name: str, builders: ModuleType, tmp_path: Path
+) -> None:
+    pipe, call = recorded(name, builders, tmp_path / "r.zarr")
+    kept = type(pipe), type(pipe.scheduler), pipe.components.keys()
+    options: dict[str, Any] = {"pipeline": pipe, "call": call}
+    again = replay(tmp_path / "r.zarr", tmp_path / "n.zarr", strategy="none", **options)
+    assert exactness(again).bit_exact
+    recording = Recording(tmp_path / "r.zarr")
+    batch = next(recording.batches())
+    rows, columns = recording.spec.sample_shape[-2:]
+    mask = np.zeros((rows, columns), bool)
+    mask[: rows // 2, : columns // 2] = True
+    twin = replay(tmp_path / "r.zarr", tmp_path / "c.zarr", masks={1: mask}, step=TARGET, **options)
+    ds = open_runs(twin.path)
+    assert (ds["difference"].values > 0).tolist() == [False, True]
+    assert (ds["mask"].values[1] > 0).tolist() == mask.tolist()
+
+    # the edit itself: inside the mask alone, and the pipeline goes on from it
+    corrector, seen = Corrector(None, step=TARGET), Entering(TARGET)
+    corrector.assign(
+        batch.runs, masks=np.stack([mask & False, mask]), flagged=np.array([False, True])
+    )
+    with arranged_tap(pipe, ListenerChain(corrector, seen)):
+        call(pipe, batch)
+    made, taken = seen.found
+    plain = torch.from_numpy(recording.checkpoint(batch, TARGET))
+    assert (made == taken).all()
+    edited = (made != plain).flatten(1, -3).any(1)
+    assert not edited[0].any()
+    assert (edited[1].numpy() == mask).all()
+    assert kept == (type(pipe), type(pipe.scheduler), pipe.components.keys())
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("sd3", 2), ("flux", TARGET), ("dit", 2), ("animatediff", TARGET), ("cogvideo", 2)],
+)
+def test_a_call_begins_at_a_checkpoint(
+    name: str, start: int, builders: ModuleType, tmp_path: Path
+) -> None:
+    pipe, call = recorded(name, builders, tmp_path / "r.zarr")
+    network = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+    calls: list[int] = []
+    hook = network.register_forward_pre_hook(lambda *_: calls.append(1))
+    again = replay(
+        tmp_path / "r.zarr",
+        tmp_path / "n.zarr",
+        strategy="none",
+        start=start,
+        pipeline=pipe,
+        call=call,
+    )
+    hook.remove()
+    assert exactness(again).bit_exact
+    assert "forward" not in vars(network)
+    assert open_runs(again.path)["evaluations"].values.tolist() == [STEPS - start + 1] * 2
+    rows, columns = again.spec.sample_shape[-2:]
+    mask = np.zeros((rows, columns), bool)
+    mask[: rows // 2] = True
+    options: dict[str, Any] = {"masks": {0: mask}, "step": TARGET, "pipeline": pipe, "call": call}
+    for strategy in ("ttc", "state_replacement") if start == TARGET else ("ttc",):
+        whole = replay(
+            tmp_path / "r.zarr", tmp_path / f"{strategy}.zarr", strategy=strategy, **options
+        )
+        part = replay(
+            tmp_path / "r.zarr",
+            tmp_path / f"{strategy}-{start}.zarr",
+            strategy=strategy,
+            start=start,
+            **options,
+        )
+        found = open_runs(part.path)
+        assert (found["difference"].values > 0).tolist() == [True, False]
+        assert (found["sample"].values == open_runs(whole.path)["sample"].values).all()
+
+
+@pytest.mark.parametrize("name", ["wan", "pixart"])
+def test_solver_history_refuses_a_start_in_the_middle(
+    name: str, builders: ModuleType, tmp_path: Path
+) -> None:
+    pipe, call = recorded(name, builders, tmp_path / "r.zarr")
+    with pytest.raises(InputError, match="start at init"):
+        replay(
+            tmp_path / "r.zarr",
+            tmp_path / "n.zarr",
+            strategy="none",
+            start=2,
+            pipeline=pipe,
+            call=call,
+        )
+
+
+def test_called_pipelines_branch_and_noise_what_is_finished(
+    builders: ModuleType, tmp_path: Path
+) -> None:
+    pipe = quiet(builders.stable_diffusion())
+    path = tmp_path / "r.zarr"
+    record(pipe, path, runs=4, steps=6, batch_size=4, prompts=["a b", "c d"], checkpoints=(2,))
+    mask = np.zeros((8, 8), bool)
+    mask[1:5, 1:5] = True
+    options: dict[str, Any] = {"masks": {1: mask, 2: mask}, "pipeline": pipe}
+    twin = branch(path, tmp_path / "b.zarr", [Branch(step=2), Branch(step=4)], **options)
+    ds = open_runs(twin.path)
+    for i, step in enumerate((2, 4)):
+        alone = replay(path, tmp_path / f"{step}.zarr", step=step, **options)
+        expected = open_runs(alone.path)["sample"].sel(run=[1, 2]).values
+        np.testing.assert_allclose(ds["branch_sample"].values[:, i], expected, atol=2e-5)
+    noised = open_runs(
+        replay(path, tmp_path / "s.zarr", strategy="noise_denoise", step=3, **options).path
+    )
+    away = np.abs(noised["sample"].values - open_runs(path)["sample"].values).max(1) > 0
+    assert (away == (noised["mask"].values > 0)).all()
+    assert noised["evaluations"].values.tolist() == [0, 4, 4, 0]
+
+
+def test_detection_sees_the_frames_of_a_video(builders: ModuleType, tmp_path: Path) -> None:
+    """The loop flags what the store flags; a mask unites those of the flagged frames."""
+    torch.manual_seed(0)
+    pipe = quiet(builders.animatediff())
+    path = tmp_path / "r.zarr"
+    call = {"num_frames": 3, **SIZE}
+    with Recorder(pipe, path, prompts=False):
+        for begin in range(0, 40, 8):
+            pipe(
+                ["a cat"] * 8,
+                **call,
+                num_inference_steps=8,
+                generator=run_generators(list(range(begin, begin + 8))),
+                output_type="latent",
+            )
+    thresholds = calibrate(path, "calibrated", false_alarm_rate=0.4, window=(0.2, 0.75))
+    plan = detect_recorded(Recording(path), thresholds, last_step=5)
+    corrector = Corrector(thresholds, step=6, grow=0)
+    with corrector.attach(pipe):
+        pipe(
+            ["a cat"] * 8,
+            **call,
+            num_inference_steps=8,
+            generator=run_generators(list(range(8))),
+            output_type="latent",
+        )
+    assert 0 < len(plan.masks) < 40
+    for report in corrector.report:
+        assert report.flagged == (report.run in plan.masks)
+        assert report.score == pytest.approx(plan.scores[report.run], rel=1e-3)
+        if report.flagged:
+            assert (report.mask == plan.masks[report.run]).all()
 
 
 def test_a_call_of_one_s_own(tiny_pipeline: Any, tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
+import torch
 
 from asced_analysis.correction import STRATEGIES
 from asced_analysis.replay import Branch, branch, exactness, replay
 from asced_recorders import record
+from asced_recorders.scheduler_names import SHORT_NAMES
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
@@ -44,15 +48,53 @@ def test_without_a_correction_every_bit_comes_back(
     assert type(before).__name__ == "DDIMScheduler"
 
 
-@pytest.mark.parametrize("scheduler", ["ddim", "ddpm", "euler", "heun", "dpm++", "unipc", "pndm"])
+@pytest.mark.parametrize("scheduler", SHORT_NAMES)
 def test_every_scheduler_family_comes_back(
     scheduler: str, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
-    store = record(
-        tiny_pipeline, tmp_path / "r.zarr", runs=4, steps=6, batch_size=4, scheduler=scheduler
-    )
-    twin = replay(store, tmp_path / "none.zarr", strategy="none", pipeline=tiny_pipeline)
+    pipe = copy.copy(tiny_pipeline)
+    kin = scheduler.startswith(("flow", "edm"))
+    if kin:  # of another training than the tiny pipeline's: what it draws does not matter here
+        pipe.scheduler = getattr(diffusers, SHORT_NAMES[scheduler])()
+    name = None if kin else scheduler
+    store = record(pipe, tmp_path / "r.zarr", runs=4, steps=6, batch_size=4, scheduler=name)
+    twin = replay(store, tmp_path / "none.zarr", strategy="none", pipeline=pipe)
     assert exactness(twin).bit_exact
+
+
+def test_what_batches_and_threads_change_is_measured(
+    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"strategy": "none", "pipeline": tiny_pipeline}
+    recorded = np.asarray(open_runs(tiny_runs)["sample"].values)
+    twin = replay(tiny_runs, tmp_path / "five.zarr", batch_size=5, **options)
+    found = exactness(twin)
+    assert found.runs == 20
+    assert found.conditions == ["5 runs together instead of the recorded batches"]
+    assert found.largest_difference == np.abs(samples(twin) - recorded).max() < 1e-3
+    assert set(open_runs(twin.path)["evaluations"].values) == {10}
+    few = record(tiny_pipeline, tmp_path / "few.zarr", runs=1, steps=2, batch_size=1)
+    recorded = np.asarray(open_runs(few.path)["sample"].values)
+    here = replay(few, tmp_path / "threads.zarr", threads=2, **options)
+    assert exactness(here).conditions == ["2 threads instead of 1"]
+    assert exactness(here).largest_difference == np.abs(samples(here) - recorded).max() < 1e-3
+    assert "2 threads instead of 1" in exactness(here).sentence() or exactness(here).bit_exact
+    mine = torch.get_num_threads()
+    with pytest.raises(InputError, match="at least 1"):
+        replay(tiny_runs, tmp_path / "no.zarr", threads=0, **options)
+    with pytest.raises(InputError, match="at least 1"):
+        replay(tiny_runs, tmp_path / "no.zarr", batch_size=0, **options)
+    assert torch.get_num_threads() == mine
+
+
+def test_a_corrected_replay_in_other_batches_is_close(
+    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"masks": MASKS, "step": TARGET, "pipeline": tiny_pipeline}
+    whole = replay(tiny_runs, tmp_path / "a.zarr", **options)
+    other = replay(tiny_runs, tmp_path / "b.zarr", batch_size=3, **options)
+    assert np.abs(samples(whole) - samples(other)).max() < 1e-3
+    assert (open_runs(whole.path)["mask"].values == open_runs(other.path)["mask"].values).all()
 
 
 @pytest.mark.parametrize("start", [3, 6])
@@ -239,10 +281,6 @@ class TestRefusals:
             )
 
     def test_another_model(self, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
-        import copy
-
-        import torch
-
         other = copy.deepcopy(tiny_pipeline)
         with torch.no_grad():
             next(other.unet.parameters()).add_(1)

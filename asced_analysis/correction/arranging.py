@@ -1,0 +1,80 @@
+"""Pipelines whose samples are packed, doubled or channel-first video while they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from asced_recorders.calls import CallWatch
+from asced_recorders.layouts import Doubled, Layout, Packed, layout_of
+from asced_recorders.tap import StepEvent, Tap, TapListener
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from asced_recorders.schedulers import StepTable
+
+
+class Arranged(TapListener):
+    """Shows a listener samples in the recorded order, and brings back what it changes.
+
+    Parameters
+    ----------
+    listener : TapListener
+        Knows samples of shape (run, [frame,] channel, y, x) only.
+    layout : Layout
+        Of the pipeline that is listened to.
+    """
+
+    def __init__(self, listener: TapListener, layout: Layout) -> None:
+        self.listener = listener
+        self.layout = layout
+        self.event: StepEvent | None = None
+
+    def begin(self, table: StepTable) -> None:
+        """Pass it on."""
+        self.listener.begin(table)
+
+    def before_step(self, event: StepEvent) -> Tensor | None:
+        """Show the step; a changed model output is brought back to the pipeline's order."""
+        shown = StepEvent(
+            event.table,
+            event.step,
+            self.layout.rearrange(event.sample),
+            self.layout.rearrange(event.model_output),
+            event.scheduler,
+            event.first_order,
+        )
+        changed = self.listener.before_step(shown)
+        self.event = shown if changed is None else shown.replaced(changed)
+        return None if changed is None else self.layout.restore(changed, event.model_output)
+
+    def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
+        """Show the next sample; a changed one is brought back to the pipeline's order."""
+        assert self.event is not None
+        changed = self.listener.after_step(self.event, self.layout.rearrange(next_sample))
+        return None if changed is None else self.layout.restore(changed, next_sample)
+
+
+@contextmanager
+def arranged_tap(pipeline: Any, listener: TapListener) -> Iterator[None]:
+    """Attach a listener to a pipeline, or to a scheduler, whatever its samples look like.
+
+    How Flux packs and DiT doubles its samples depends on the call, which is watched for that.
+    """
+    if not hasattr(pipeline, "components"):
+        with Tap(pipeline, listener):
+            yield
+        return
+    arranged = Arranged(listener, layout_of(pipeline, {}))
+
+    def before(arguments: dict[str, Any]) -> None:
+        arranged.layout = layout_of(pipeline, arguments)
+
+    if not isinstance(arranged.layout, (Packed, Doubled)):
+        with Tap(pipeline, arranged):
+            yield
+        return
+    with Tap(pipeline, arranged), CallWatch(pipeline, before, lambda *_: None, lambda: None):
+        yield

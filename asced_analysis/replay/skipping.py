@@ -1,0 +1,110 @@
+"""Begin a pipeline that is called in the middle of its schedule.
+
+Pipelines prepare their samples where nobody can step in, and each in its own order. So the call is
+made as it was recorded, but the network answers the steps before the checkpoint with what it said
+at the first one, which costs nothing; then the recorded sample takes the place of what came of it.
+One evaluation more than the remaining steps is paid for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asced_recorders.schedulers import StepTable
+from asced_recorders.tap import StepEvent, TapListener
+from asced_stores.errors import InputError
+
+DENOISERS = ("unet", "transformer", "transformer_2", "prior", "controlnet")
+Edit = Callable[[StepTable, Tensor], Tensor]
+
+
+class FromCheckpoint(TapListener):
+    """Lets a listener see a run only from a step on, which begins with a given sample.
+
+    Parameters
+    ----------
+    listener : TapListener or None
+    start : int
+        At least 1.
+    x_start : Tensor, shape (run, [frame,] channel, y, x)
+        Enters step `start`.
+    edit : callable, optional
+        What a corrector does with that sample before the run begins.
+    """
+
+    def __init__(
+        self, listener: TapListener | None, start: int, x_start: Tensor, edit: Edit | None = None
+    ) -> None:
+        self.listener = TapListener() if listener is None else listener
+        self.start = start
+        self.x_start = x_start
+        self.edit = edit
+        self.skipping = True
+        self.table: StepTable | None = None
+
+    def begin(self, table: StepTable) -> None:
+        """Wait for the checkpoint."""
+        self.table, self.skipping = table, True
+
+    def before_step(self, event: StepEvent) -> Tensor | None:
+        """Show steps from the checkpoint on."""
+        return None if self.skipping else self.listener.before_step(event)
+
+    def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
+        """Put the recorded sample in place; from then on, listen."""
+        if not self.skipping:
+            return self.listener.after_step(event, next_sample)
+        if event.step + 1 < self.start:
+            return None
+        assert self.table is not None
+        sample = self.x_start.to(next_sample)
+        if sample.shape != next_sample.shape:
+            raise InputError(
+                f"the checkpoint has shape {tuple(sample.shape)} where the call has "
+                f"{tuple(next_sample.shape)}: repeat the recorded call"
+            )
+        if self.edit is not None:
+            sample = self.edit(self.table, sample)
+        self.skipping = False
+        self.listener.begin(self.table)
+        return sample
+
+
+@contextmanager
+def idle_denoisers(pipe: Any, skipping: FromCheckpoint) -> Iterator[None]:
+    """Let every network of a pipeline repeat its first answer while steps are skipped."""
+    with ExitStack() as stack:
+        for name in DENOISERS:
+            part = getattr(pipe, "components", {}).get(name)
+            if isinstance(part, torch.nn.Module):
+                stack.enter_context(_idle(part, skipping))
+        yield
+
+
+@contextmanager
+def _idle(network: torch.nn.Module, skipping: FromCheckpoint) -> Iterator[None]:
+    """The same for one network; it is left as it was."""
+    real = network.forward
+    own = "forward" in vars(network)
+    first: list[Any] = []
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if not skipping.skipping:
+            return real(*args, **kwargs)
+        if not first:
+            first.append(real(*args, **kwargs))
+        return first[0]
+
+    network.forward = forward
+    try:
+        yield
+    finally:
+        if own:
+            network.forward = real
+        else:
+            del network.forward
