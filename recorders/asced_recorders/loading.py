@@ -104,7 +104,7 @@ def load_pipeline(
     if scheduler is not None or scheduler_options:
         pipe.scheduler = make_scheduler(scheduler, pipe.scheduler, scheduler_options)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
+    return _move(pipe, device, name_or_path)
 
 
 def check_device(device: Any) -> None:
@@ -163,6 +163,19 @@ def _locate(text: str) -> tuple[bool, str]:
             "a folder with model_index.json, or a hub name like owner/name"
         )
     return False, text
+
+
+def _move(pipe: Any, device: Any, name: str | Path) -> Any:
+    """Move the weights there, or say what to do where they do not fit."""
+    import torch
+
+    try:
+        return pipe.to(device)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"the weights of {name} do not fit on {device} ({_first_line(error)}): load them in "
+            "half precision (--precision float16), or on another device (--device)"
+        ) from error
 
 
 def _dtype(dtype: Any) -> Any:

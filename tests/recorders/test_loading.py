@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asced_cli.main import run
-from asced_recorders.loading import available_devices, load_pipeline
+from asced_recorders.loading import _move, available_devices, load_pipeline
 from asced_stores.errors import InputError
 
 
@@ -44,3 +44,12 @@ def test_cuda_without_cuda_is_wrong_input(
 def test_devices_that_are_there_are_taken(tiny_folder: Path) -> None:
     for device in available_devices():
         assert load_pipeline(tiny_folder, device=device).device.type == torch.device(device).type
+
+
+def test_weights_that_do_not_fit_say_what_to_do() -> None:
+    class Large:
+        def to(self, device: str) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(InputError, match=r"do not fit on cuda.*2\.00 GiB.*--precision float16"):
+        _move(Large(), "cuda", "owner/name")
