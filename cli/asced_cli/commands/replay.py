@@ -60,6 +60,8 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, prog
 @click.option("--eta", type=float, help="Stochasticity of the step from T_c (ttc, renoise).")
 @click.option("--masks", help="Masks from outside: <run>.png in a folder, or an .npz.")
 @click.option("--only-flagged", is_flag=True, help="Sample flagged runs alone; copy the others.")
+@click.option("--batch-size", type=int, help="Sample so many together; the effect is measured.")
+@click.option("--threads", type=int, help="Instead of the recorded number; the same.")
 @click.option(
     "--pipeline",
     shell_complete=completion.pipelines,
