@@ -36,7 +36,7 @@ BENCH ?= *
 bench: $(STAMP)
 	for file in benchmarks/bench_$(BENCH).py; do $(BIN)/python $$file || exit 1; done
 
-# Tables 1 and 2, figures 4, 7 and 8 of the paper on 1,024 runs of fashion: about half an hour of
+# Tables 1 and 2, figures 4, 7 and 8 of the paper on 1,024 runs of fashion: some 40 minutes of
 # one core. Other runs, pipelines and real images: `make paper PAPER="--store runs.zarr ..."`.
 PAPER ?=
 paper: $(STAMP)
