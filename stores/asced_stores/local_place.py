@@ -189,12 +189,17 @@ class LocalPlace(Place):
         """Write atomically over what lies there."""
         path = self.root / key
         with _explain_full_disk(self.root):
-            temporary = self._write_temporary([data], "replace")
-            try:
-                self._make_folder(path.parent)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            for attempt in range(3):
+                temporary = self._write_temporary([data], "replace")
+                try:
+                    self._make_folder(path.parent)
+                    temporary.replace(path)
+                    break
+                except FileNotFoundError:  # someone who swept took it for a dead process's
+                    if attempt == 2:
+                        raise
+                finally:
+                    temporary.unlink(missing_ok=True)
             if self.fsync:
                 _fsync(path.parent)
 

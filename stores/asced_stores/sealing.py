@@ -58,6 +58,7 @@ def seal(store: TrajectoryStore, *, allow_gaps: bool = False) -> TrajectoryStore
     place = store.place
     index = index_of(load_markers(store), store.scalar_dtypes)
     _check_complete(store, index, allow_gaps)
+    place.sweep("replace-")  # of one that was killed while it did the same
     while True:
         place.replace(SEAL_MARK, b'{"state":"sealing"}')
         markers = load_markers(store)

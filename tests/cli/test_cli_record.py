@@ -56,6 +56,26 @@ def test_it_records_and_says_what_it_did(
     assert "free" in captured.err
 
 
+@pytest.mark.parametrize(("more", "waits"), [((), True), (("--no-fsync",), False)])
+def test_the_disk_is_waited_for_unless_told_otherwise(
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[str, ...],
+    waits: bool,
+) -> None:
+    fsync, calls = os.fsync, []
+
+    def counted(descriptor: int) -> None:
+        calls.append(descriptor)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    assert run(arguments(tiny_folder, tmp_path / "runs.zarr", *more)) == 0
+    assert (len(calls) > 5) is waits
+    assert TrajectoryStore.open(tmp_path / "runs.zarr").verify().ok
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

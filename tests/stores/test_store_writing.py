@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 
 from asced_stores import TrajectoryStore, VariableSpec, open_runs
 from asced_stores.errors import DamagedStoreError, DiskFullError, InputError
+from asced_stores.local_place import LocalPlace
+from asced_stores.places import TEMPORARY
 from asced_stores.testing import synthetic_batch, synthetic_spec, synthetic_store
 from asced_stores.writer import all_finite
 
@@ -157,3 +160,30 @@ def test_a_store_may_itself_be_reached_through_a_link(tmp_path: Any) -> None:
     synthetic_store(tmp_path / "real.zarr", runs=4, batch_size=4, steps=3, shape=(1, 8, 8))
     (tmp_path / "link.zarr").symlink_to(tmp_path / "real.zarr")
     assert open_runs(tmp_path / "link.zarr")["eps"].values.shape == (4, 3, 1, 8, 8)
+
+
+def test_sealing_removes_what_a_killed_sealing_left(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "a.zarr", runs=4, batch_size=4, steps=3, shape=(1, 4, 4))
+    left = tmp_path / "a.zarr" / TEMPORARY / "replace-0123"
+    left.write_bytes(b"half of a file")
+    store.seal()
+    assert not left.exists()
+
+
+def test_replacing_goes_on_when_a_sweeper_takes_the_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = LocalPlace(tmp_path)
+    write, swept = place._write_temporary, []
+
+    def taken_once(parts: Any, owner: str) -> Path:
+        temporary = write(parts, owner)
+        if not swept:
+            swept.extend(place.sweep("replace-"))
+        return temporary
+
+    monkeypatch.setattr(place, "_write_temporary", taken_once)
+    place.replace("key", b"new")
+    assert swept
+    assert (tmp_path / "key").read_bytes() == b"new"
+    assert place.names(TEMPORARY) == []
