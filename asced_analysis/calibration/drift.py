@@ -23,6 +23,7 @@ from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
+LARGEST_BIN = 2**53 - 1  # what JSON numbers hold exactly everywhere
 COUNT_WIDTH = 0.02
 FEWEST = 20
 
@@ -99,7 +100,8 @@ def holm(p_values: Floats, significance: float) -> npt.NDArray[np.bool_]:
 def _sparse(values: Floats) -> dict[str, list[int]]:
     """Histogram of finite values without its empty bins."""
     finite = values[np.isfinite(values)]
-    bins, counts = np.unique(np.floor(finite / COUNT_WIDTH).astype(np.int64), return_counts=True)
+    indices = np.clip(np.floor(finite / COUNT_WIDTH), -LARGEST_BIN, LARGEST_BIN)
+    bins, counts = np.unique(indices.astype(np.int64), return_counts=True)
     return {"bins": bins.tolist(), "counts": counts.tolist()}
 
 

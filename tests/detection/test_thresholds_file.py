@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from asced_analysis.calibration import calibrate
+from asced_analysis.calibration.drift import _sparse
 from asced_analysis.detection import outcome_network
 from asced_analysis.thresholds import (
     FingerprintMismatchError,
@@ -226,3 +227,11 @@ def test_a_model_known_on_one_side_only_warns(side: str, thresholds: Thresholds)
         thresholds.check_fingerprint(here)
     neither = replace(thresholds, fingerprint=unknown)
     neither.check_fingerprint(unknown)  # a warning would be an error
+
+
+@pytest.mark.parametrize("size", [1.0, 1e9, 1e300])
+def test_counts_of_any_score_can_be_shipped(size: float) -> None:
+    shipped = _sparse(np.asarray([0.0, -size, size]))
+    bounds = schema()["properties"]["counts"]["properties"]["score"]["properties"]["bins"]["items"]
+    assert all(bounds["minimum"] <= edge <= bounds["maximum"] for edge in shipped["bins"])
+    assert sum(shipped["counts"]) == 3
