@@ -213,6 +213,14 @@ def count_shards(blocks, folder):
     return total
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handling of Ctrl-C, which pytest-xdist switches off in its workers."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def note_and_wait(blocks, folder, seconds):
     """Leave a file for each task that began, then take a while."""
     runs = sum(len(block["eps"]) for block in blocks)
@@ -221,7 +229,7 @@ def note_and_wait(blocks, folder, seconds):
     return runs
 
 
-def test_interrupting_cancels_what_has_not_begun(runs, tmp_path):
+def test_interrupting_cancels_what_has_not_begun(runs, tmp_path, interruptible):
     tasks = streaming.shard_tasks(
         runs.chunk(run=1), ["eps"], note_and_wait, task_bytes=1, folder=tmp_path, seconds=0.05
     )
