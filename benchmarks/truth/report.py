@@ -356,7 +356,9 @@ def draw(results: Results, folder: Path) -> None:
     sets = [(name, title) for name, title in sets if name in results]
     if not sets:
         return
-    figure, axes = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.2), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(sets), layout="constrained", figsize=(3.6 * len(sets) + 1.8, 3.2), squeeze=False
+    )
     for axis, (name, title) in zip(axes[0], sets, strict=True):
         for label, row in results[name]["rows"].items():
             if "alone" not in label:
@@ -364,8 +366,7 @@ def draw(results: Results, folder: Path) -> None:
                 coverage = [(k + 1) / len(risks) for k in range(len(risks))]
                 axis.plot(coverage, risks, label=label, lw=1.2)
         axis.set(title=title, xlabel="share of runs kept", ylabel="share broken among them")
-    axes[0][0].legend(fontsize=6)
-    figure.tight_layout()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / "truth-risk-coverage.png", dpi=90)
 
