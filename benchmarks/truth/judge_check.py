@@ -12,6 +12,7 @@ from scipy import stats
 from sets import Split, mean_distance
 from sklearn.metrics import roc_auc_score
 
+from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.realism import load_embedded, local_realism, upsample
 
 COUNT = 1000
@@ -41,19 +42,34 @@ def damaged(
 
 
 def check_judge(report: Split) -> dict[str, Any]:
-    """AUROC of sample against real, of damaged against intact, of damaged places; agreement."""
+    """AUROC of sample against real, of damaged against intact, of damaged places; agreement.
+
+    `beyond_real`: share of samples less real than 90, 95 and 99 % of real images are; what exceeds
+    10, 5 and 1 % is damage that the model does, the rest is content that is rare among real images
+    too. `real_beyond_worst_quarter`: share of real images that the worst quarter's bar would call
+    broken.
+    """
     result: dict[str, Any] = {"images": COUNT}
     sampled = mean_distance(report.distance("judge"))
     for name in ("judge", "teacher"):
         model = load_embedded(name)
         real = garments(1 - HALF[name], COUNT)
         before = local_realism(real, model)
-        values = np.concatenate([mean_distance(before), mean_distance(report.distance(name))])
+        bars = {q: float(np.quantile(mean_distance(before), q)) for q in (0.9, 0.95, 0.99)}
+        ends = mean_distance(report.distance(name))
+        values = np.concatenate([mean_distance(before), ends])
         labels = np.arange(len(values)) >= len(real)
         row: dict[str, Any] = {
             "sample_against_real": image_auroc(values, labels),
             "sample_against_real_interval": interval(
                 lambda i, v=values, la=labels: image_auroc(v[i], la[i]), len(values)
+            ),
+            "beyond_real": {
+                f"{q:g}": mean_estimate((ends > bar).astype(float)).to_dict()
+                for q, bar in bars.items()
+            },
+            "real_beyond_worst_quarter": float(
+                (mean_distance(before) > np.quantile(ends, 0.75)).mean()
             ),
         }
         for kind in ("noise", "upside down", "hole", "piece of another"):

@@ -6,6 +6,7 @@ compared on `tune`; those that a policy is made of are measured on `report`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,10 +64,13 @@ class Stage:
         return np.stack([foreground(one.astype(np.float32)) for one in x0])
 
     def sample(self, name: str, edits: Any, seed: int = 0, watch: Sequence[int] = ()) -> Any:
-        """Ends of the flagged runs with these edits; kept in the cache by name."""
+        """Ends of the flagged runs with these edits; kept in the cache by name and content."""
         folder = self.split.store.parent / f"policies-{self.split.name}"
         folder.mkdir(exist_ok=True)
-        path = folder / f"{name}-{seed}.npz"
+        digest = hashlib.sha256(self.runs.tobytes())
+        for step, mask in sorted(edits.items()):
+            digest.update(bytes([step]) + np.packbits(mask).tobytes())
+        path = folder / f"{name}-{seed}-{digest.hexdigest()[:10]}.npz"
         if not path.exists():
             ends, seen = continued(
                 self.recording, self.bench.pipe, self.runs, edits, seed=seed, watch=watch

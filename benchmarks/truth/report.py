@@ -90,6 +90,22 @@ def judge(results: Results) -> str:
     return table(["", "worse than its intact twin", "image AUROC", "place AUROC"], rows)
 
 
+def beyond(results: Results) -> str:
+    """How much of the samples' tail is damage."""
+    found = results["judge"]
+    head = ["", *(f"less real than {float(q):.0%} of real images" for q in ("0.9", "0.95", "0.99"))]
+    head += ["real images beyond the samples' worst-quarter bar"]
+    rows = [
+        [
+            name,
+            *(shares(one) for one in found[name]["beyond_real"].values()),
+            share(found[name]["real_beyond_worst_quarter"]),
+        ]
+        for name in ("judge", "teacher")
+    ]
+    return table(head, rows)
+
+
 def ranking(found: Results, *, pixels: str, extra: Sequence[str] = ()) -> str:
     """Detectors by image and by pixel."""
     names = {
@@ -307,6 +323,7 @@ def equal(results: Results) -> str:
 
 TABLES: dict[str, Callable[[Results], str]] = {
     "judge": judge,
+    "beyond": beyond,
     "natural-8": natural(8),
     "natural-12": natural(12),
     "ceiling": ceiling,
