@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asced_analysis.correction.corrector import Corrector, ImageReport
+    from asced_analysis.correction.levelling import level_noise
     from asced_analysis.correction.registry import STRATEGIES, make_strategy
 
 _PLACES = {
     "Corrector": "corrector",
     "ImageReport": "corrector",
     "STRATEGIES": "registry",
+    "level_noise": "levelling",
     "make_strategy": "registry",
 }
 
-__all__ = ["STRATEGIES", "Corrector", "ImageReport", "make_strategy"]
+__all__ = ["STRATEGIES", "Corrector", "ImageReport", "level_noise", "make_strategy"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from asced_analysis.correction.levelling import Levelling
 from asced_analysis.correction.noise_denoise import NoiseDenoise
 from asced_analysis.correction.none import NoCorrection
 from asced_analysis.correction.renoise import Renoise
@@ -26,6 +27,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         NoiseDenoise,
         Renoise,
         Restart,
+        Levelling,
         NoCorrection,
     )
 }

@@ -14,6 +14,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 STRATEGIES = (
     "ttc",
     "renoise",
+    "levelling",
     "state_replacement",
     "score_clipping",
     "stochastic_steps",
