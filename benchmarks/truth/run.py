@@ -133,6 +133,20 @@ def where(bench: Bench) -> None:
     bench.keep("where", where_to_correct.measure(bench))
 
 
+def forms(bench: Bench) -> None:
+    """The same area of fresh noise in one piece, scattered, or spread thin."""
+    import scattering
+
+    bench.keep("forms", scattering.measure(bench))
+
+
+def energy(bench: Bench) -> None:
+    """What the energy of the starting noise knows and does."""
+    import noise_energy
+
+    bench.keep("energy", noise_energy.measure(bench))
+
+
 def ideas(bench: Bench) -> None:
     """Whom, where, when and how to correct: ideas, each with what it gave."""
     import policies
@@ -161,6 +175,8 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "planted": planted,
     "shapes": shapes,
     "where": where,
+    "energy": energy,
+    "forms": forms,
     "ideas": ideas,
     "policies": policies,
     "uplift": uplift,

@@ -44,7 +44,7 @@ def measure(cache: Path, runs: int, say: Callable[[str], None]) -> dict[str, Any
         steps=STEPS,
         batch_size=64,
         seed=0,
-        fields=("eps", "x0", "x_init", "sample"),
+        fields=("x", "eps", "x0", "x_init", "sample"),
         checkpoints=(8, 12, 16),
         resume=store.exists(),
     )

@@ -1,0 +1,193 @@
+"""How much of the breaking is the energy of the starting noise.
+
+A start of N normal numbers has a root mean square of 1 within 1/sqrt(2 N): 2.2 % for 1 x 32 x 32,
+0.55 % for 4 x 64 x 64, 0.16 % for 3 x 256 x 256. A deterministic sampler never forgets it. Here:
+how well it foretells the end before a single evaluation, what detectors know beyond it, and what
+giving every start the same energy does to the population, sampled anew with paired intervals.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from committee import HALF, garments
+from continuing import renewed_by
+from detectors import CANDIDATES
+from numpy.typing import NDArray
+from policies import Stage, figures, stage_of
+from ranking import foreground_correlation, image_auroc, interval
+from rankings import matched_auroc
+from scattering import detail
+from scipy import ndimage
+from sets import STEPS, Split, judge_of, mean_distance
+
+from asced_analysis.correction.controls import foreground
+from asced_analysis.evaluation.intervals import mean_estimate
+from asced_analysis.evaluation.judges import pictures
+from asced_analysis.evaluation.populations import compare, quality_of
+from asced_analysis.realism import features, local_realism, upsample
+from asced_analysis.realism.distances import neighbour_radii
+from asced_analysis.replay.recording import Recording
+from asced_analysis.replay.sampling import resample_from
+
+EARLY = (0.08, 8 / STEPS)
+STRATA = 12
+TARGETS = (1.0, 0.98, 1.02)
+BLURS = (2.0, 4.0)
+STEPS_TRIED = (4, 8, 12, 16)
+
+
+def energy(noise: NDArray[Any]) -> NDArray[np.float64]:
+    """Root mean square of each run's noise (n, channel, y, x)."""
+    return np.sqrt(np.mean(noise.astype(np.float64) ** 2, axis=(1, 2, 3)))
+
+
+def local_energy(noise: NDArray[Any], blur: float) -> NDArray[np.float32]:
+    """Root mean square around each place, weighted by a Gaussian, (n, y, x)."""
+    square = np.mean(noise.astype(np.float32) ** 2, axis=1)
+    return np.sqrt(ndimage.gaussian_filter(square, (0, blur, blur), mode="reflect"))
+
+
+def level(noise: NDArray[Any], target: float = 1.0) -> NDArray[np.float32]:
+    """Bring each run's noise to one root mean square."""
+    return (noise * (target / energy(noise))[:, None, None, None]).astype(np.float32)
+
+
+def level_locally(noise: NDArray[Any], blur: float) -> NDArray[np.float32]:
+    """Bring the noise around each place to a root mean square of 1, then the whole."""
+    return level(noise / local_energy(noise, blur)[:, None])
+
+
+def measure(bench: Any) -> dict[str, Any]:
+    """Detection at step 0, within equal energy, and starts of equal energy."""
+    report = bench.sets["report"]
+    starts = np.asarray(report.dataset["x_init"].values, np.float32)
+    result = foretold(bench, report, starts)
+    bench.say(f"at step 0: {result['rows']['starting noise, step 0']['image_auroc']:.3f}")
+    result["corrections"] = levelled_later(bench, stage_of(bench, "tune"))
+    result["populations"] = populations(bench, report, starts)
+    return result
+
+
+def foretold(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[str, Any]:
+    """What the starting noise knows of the end, and what detectors know beyond it."""
+    judged = report.distance("judge")
+    distance, rms = mean_distance(judged), energy(starts)
+    worst = distance > np.quantile(distance, 0.75)
+    broken = distance > real_bar(0.99)
+    edges = np.quantile(rms, np.linspace(0, 1, STRATA + 1)[1:-1])
+    strata = np.searchsorted(edges, rms)
+    scores = {"starting noise, step 0": rms}
+    detectors = bench.detectors()
+    for name in CANDIDATES:
+        scores[name] = detectors.ranked(name, EARLY, report.dataset, "report")[0].scores
+    rows = {}
+    for name, one in scores.items():
+        rows[name] = {
+            "image_auroc": image_auroc(one, worst),
+            "image_auroc_interval": interval(
+                lambda i, s=one: image_auroc(s[i], worst[i]), len(one)
+            ),
+            "broken_auroc": image_auroc(one, broken),
+            "broken_auroc_interval": interval(
+                lambda i, s=one: image_auroc(s[i], broken[i]), len(one)
+            ),
+            "matched_auroc": matched_auroc(one, distance, strata),
+            "matched_auroc_interval": interval(
+                lambda i, s=one: matched_auroc(s[i], distance[i], strata[i]),
+                len(one),
+                resamples=200,
+            ),
+        }
+    shares = [
+        {
+            "energy": float(rms[strata == k].mean()),
+            "worst_quarter": mean_estimate(worst[strata == k]).to_dict(),
+            "broken": mean_estimate(broken[strata == k]).to_dict(),
+        }
+        for k in range(STRATA)
+    ]
+    shape = starts.shape[-2:]
+    inside = np.stack([foreground(one) for one in report.samples])
+    maps = {
+        f"{blur:g}": mean_estimate(
+            foreground_correlation(local_energy(starts, blur), upsample(judged, shape), inside)
+        ).to_dict()
+        for blur in BLURS
+    }
+    return {"rows": rows, "strata": shares, "local_energy": maps, "values": starts[0].size}
+
+
+def real_bar(share: float) -> float:
+    """Local distance that so many real images stay below, as the judge sees them."""
+    model = judge_of()
+    real = local_realism(garments(1 - HALF["judge"], 2000), model)
+    return float(np.quantile(mean_distance(real), share))
+
+
+def levelled_later(bench: Any, stage: Stage) -> dict[str, Any]:
+    """Flagged runs whose noise is brought to the right energy at a step, none of it fresh."""
+    rows = {}
+    for step in STEPS_TRIED:
+        for name, edit in (
+            ("noise levelled", level),
+            ("noise levelled around each place", lambda n: level_locally(n, BLURS[-1])),
+        ):
+            ends = renewed_by(stage.recording, bench.pipe, stage.runs, step, edit)
+            rows[f"{name}, step {step}"] = figures(stage, ends, STEPS - step) | {
+                "detail": detail(ends)
+            }
+            bench.say(
+                f"{name}, step {step}: {rows[f'{name}, step {step}']['change']['value']:+.3f}"
+            )
+    return {"rows": rows, "detail_before": detail(stage.images)}
+
+
+def sampled(bench: Any, report: Split, starts: NDArray[np.float32], name: str) -> Any:
+    """Ends of all runs of a split from other starts; kept in the cache."""
+    import torch
+
+    path = report.store.parent / f"levelled-{name}.npy"
+    if not path.exists():
+        recording = Recording(report.store)
+        ends = []
+        for begin in range(0, len(starts), 64):
+            batch = recording.select(report.runs[begin : begin + 64])
+            start = torch.from_numpy(starts[begin : begin + 64])
+            ends.append(resample_from(recording, batch, bench.pipe, start, 0))
+        np.save(path, pictures(np.concatenate(ends)))
+    return np.load(path)
+
+
+def populations(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[str, Any]:
+    """The whole population from starts of equal energy, beside itself."""
+    model = judge_of()
+    radii = neighbour_radii(model.vectors, 3)
+    bar, bars = real_bar(0.75), {q: real_bar(q) for q in (0.95, 0.99)}
+    versions = {"as drawn": report.samples}
+    for target in TARGETS:
+        versions[f"root mean square {target:g}"] = sampled(
+            bench, report, level(starts, target), f"{target:g}"
+        )
+    for blur in BLURS:
+        versions[f"1, and around each place (Gaussian of {blur:g} pixels)"] = sampled(
+            bench, report, level_locally(starts, blur), f"local-{blur:g}"
+        )
+    rows, first = {}, None
+    for name, images in versions.items():
+        distance = mean_distance(local_realism(images, model))
+        quality = quality_of(features(images, model), distance, model, radii, 3)
+        first = first or (quality, distance)
+        rows[name] = {
+            "distance": float(distance.mean()),
+            "beyond_real": {
+                str(q): mean_estimate((distance > one).astype(float)).to_dict()
+                for q, one in bars.items()
+            },
+            "worse_than_a_quarter_of_real": float((distance > bar).mean()),
+            "detail": detail(images),
+            "compared": compare(first[0], quality, model) if images is not report.samples else None,
+        }
+        bench.say(f"{name}: {rows[name]['beyond_real']}")
+    return {"rows": rows, "detail_of_real": detail(garments(1 - HALF["judge"], 2000))}

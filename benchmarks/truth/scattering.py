@@ -1,0 +1,102 @@
+"""Where fresh noise goes: in one piece, scattered over single pixels, or a little everywhere.
+
+The map of the detector `paper` scatters over the image, and TTC in it repaired far more than in any
+compact mask of the same area. So places are compared in the same form, and forms at the same area.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from masks import SHARE, top_share
+from numpy.typing import NDArray
+from policies import Stage, figures, population, stage_of
+from sets import STEPS
+
+from asced_analysis.correction.controls import control_masks
+from asced_analysis.realism import upsample
+
+STEP = 12
+AMOUNTS = (0.2, SHARE**0.5, 0.5, 0.7)
+
+
+def scattered(
+    among: NDArray[np.bool_], runs: NDArray[np.int64], share: float = SHARE
+) -> NDArray[np.bool_]:
+    """Single pixels at random among those given, `share` of the image, fewer where there are fewer.
+
+    Parameters
+    ----------
+    among : bool array, shape (n, y, x)
+    runs : int array, shape (n,)
+        Numbers of the runs: the choice does not depend on the batch.
+    share : float
+    """
+    flat = among.reshape(len(among), -1)
+    chance = np.stack([np.random.default_rng([int(r), 9]).random(flat.shape[1]) for r in runs])
+    order = np.argsort(np.where(flat, chance, 2.0), axis=1)[:, : round(share * flat.shape[1])]
+    out = np.zeros(flat.shape, np.bool_)
+    np.put_along_axis(out, order, True, axis=1)
+    return (out & flat).reshape(among.shape)
+
+
+def detail(images: NDArray[np.float32]) -> float:
+    """Mean absolute difference of neighbouring pixels, in units of -1..1."""
+    return float(np.mean([np.abs(np.diff(images, axis=axis)).mean() for axis in (-1, -2)]))
+
+
+def forms(stage: Stage) -> dict[str, dict[int, NDArray[Any]]]:
+    """Masks and amounts of fresh noise by idea; each maps a step to one array."""
+    every, runs, maps = stage.everywhere(), stage.runs, stage.maps
+    all_runs = np.ones(len(runs), np.bool_)
+    learnt, wide = top_share(maps), top_share(maps, 2 * SHARE)
+    hindsight = upsample(stage.before, every.shape[1:])
+    blobs = control_masks("foreground", wide, all_runs, stage.images, runs=runs)
+    inside = stage.foreground(STEP)
+    at_12 = {
+        "in one piece: the learnt map's highest": learnt,
+        "in one piece: random foreground": control_masks(
+            "foreground", learnt, all_runs, stage.images, runs=runs
+        ),
+        "in one piece: hindsight": top_share(hindsight),
+        "scattered over the learnt map's highest quarter": scattered(wide, runs),
+        "scattered over blobs of random foreground": scattered(blobs, runs),
+        "scattered over the hindsight's quarter": scattered(top_share(hindsight, 2 * SHARE), runs),
+        "scattered over the foreground": scattered(inside, runs),
+        "scattered over the background": scattered(~inside, runs),
+        "scattered over the image": scattered(every, runs),
+    }
+    for share in (0.03, 0.06, 0.25, 0.5):
+        at_12[f"scattered over the image, {share:.0%}"] = scattered(every, runs, share)
+    for amount in AMOUNTS:
+        at_12[f"a little everywhere, {amount**2:.0%} of the variance"] = every * np.float32(amount)
+        at_12[f"a little in the foreground, {amount**2:.0%} of the variance"] = inside * np.float32(
+            amount
+        )
+    at_12["the whole foreground"] = inside
+    at_12["everywhere"] = every
+    out = {f"{name}, step {STEP}": {STEP: mask} for name, mask in at_12.items()}
+    for step in (8, 16):
+        out[f"scattered over the image, step {step}"] = {step: scattered(every, runs)}
+    return out
+
+
+def measure(bench: Any, split: str = "tune", only: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What each form does to the flagged runs of a split, and what it leaves of their detail."""
+    stage = stage_of(bench, split)
+    rows: dict[str, Any] = {}
+    for name, edits in forms(stage).items():
+        if only and name not in only:
+            continue
+        ends, _ = stage.sample(name.split(", step")[0], edits)
+        row = figures(stage, ends, STEPS - min(edits))
+        rows[name] = row | {"detail": detail(ends), "population": population(stage, ends)}
+        bench.say(f"{name}: {row['change']['value']:+.3f}, repaired {row['repaired']['value']:.3f}")
+    kept = np.setdiff1d(np.arange(len(stage.split.runs)), stage.chosen)
+    return {
+        "set": split,
+        "rows": rows,
+        "detail_before": detail(stage.images),
+        "detail_of_the_others": detail(stage.split.samples[kept]),
+    }
