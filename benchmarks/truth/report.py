@@ -11,57 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+
+from causes import beyond, energy, energy_strata, forms, levelled, levelled_starts
+from cells import Results, estimate, number, share, shares, span, table
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "truth.md"
 IMAGES = ROOT / "docs" / "images"
-Results = Mapping[str, Any]
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure, or a dash; no minus before a zero."""
-    if value is None or value != value:
-        return "-"
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text
-
-
-def span(value: float, interval: Sequence[float], digits: int = 3) -> str:
-    """A figure with its interval."""
-    low, high = (number(one, digits) for one in interval)
-    return f"{number(value, digits)} ({low} to {high})"
-
-
-def estimate(one: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """An `Estimate` as text."""
-    if one is None or one["value"] is None:
-        return "-"
-    if one["low"] is None:
-        return number(one["value"], digits)
-    return span(one["value"], (one["low"], one["high"]), digits)
-
-
-def share(value: float | None) -> str:
-    """Percent."""
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def shares(one: Mapping[str, Any] | None) -> str:
-    """An `Estimate` of a share, in percent."""
-    if one is None or one["value"] is None:
-        return "-"
-    if one["low"] is None:
-        return share(one["value"])
-    return f"{100 * one['value']:.0f} % ({100 * one['low']:.0f} to {100 * one['high']:.0f})"
 
 
 def judge(results: Results) -> str:
@@ -88,22 +46,6 @@ def judge(results: Results) -> str:
             for kind in ("noise", "upside down", "hole", "piece of another")
         ]
     return table(["", "worse than its intact twin", "image AUROC", "place AUROC"], rows)
-
-
-def beyond(results: Results) -> str:
-    """How much of the samples' tail is damage."""
-    found = results["judge"]
-    head = ["", *(f"less real than {float(q):.0%} of real images" for q in ("0.9", "0.95", "0.99"))]
-    head += ["real images beyond the samples' worst-quarter bar"]
-    rows = [
-        [
-            name,
-            *(shares(one) for one in found[name]["beyond_real"].values()),
-            share(found[name]["real_beyond_worst_quarter"]),
-        ]
-        for name in ("judge", "teacher")
-    ]
-    return table(head, rows)
 
 
 def ranking(found: Results, *, pixels: str, extra: Sequence[str] = ()) -> str:
@@ -336,6 +278,11 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "shapes-18": shapes(18),
     "shapes-corrections": shapes_corrections,
     "where": where,
+    "forms": forms,
+    "energy": energy,
+    "energy-strata": energy_strata,
+    "levelled": levelled,
+    "levelled-starts": levelled_starts,
     "ideas": ideas("ideas"),
     "worth": worth,
     "uplift": ideas("uplift"),

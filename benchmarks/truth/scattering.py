@@ -1,7 +1,8 @@
 """Where fresh noise goes: in one piece, scattered over single pixels, or a little everywhere.
 
-The map of the detector `paper` scatters over the image, and TTC in it repaired far more than in any
-compact mask of the same area. So places are compared in the same form, and forms at the same area.
+The map of the detector `paper` scatters over the image, and TTC in it repairs far more than in any
+other mask of the same area. So places are compared in the same form, and forms at the same area.
+What is behind it: that map picks the pixels whose noise is largest; fresh noise there is smaller.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from masks import SHARE, top_share
 from numpy.typing import NDArray
-from policies import Stage, figures, population, stage_of
+from policies import Stage, figures, stage_of
 from sets import STEPS
 
 from asced_analysis.correction.controls import control_masks
@@ -46,6 +47,12 @@ def detail(images: NDArray[np.float32]) -> float:
     return float(np.mean([np.abs(np.diff(images, axis=axis)).mean() for axis in (-1, -2)]))
 
 
+def own_noise(stage: Stage) -> NDArray[np.float32]:
+    """Size of the noise that the model saw right before the step, (n, y, x)."""
+    eps = stage.recording.read(stage.recording.select(stage.runs), "eps", step=STEP - 1)
+    return np.abs(eps.astype(np.float32)).mean(1)
+
+
 def forms(stage: Stage) -> dict[str, dict[int, NDArray[Any]]]:
     """Masks and amounts of fresh noise by idea; each maps a step to one array."""
     every, runs, maps = stage.everywhere(), stage.runs, stage.maps
@@ -66,6 +73,8 @@ def forms(stage: Stage) -> dict[str, dict[int, NDArray[Any]]]:
         "scattered over the foreground": scattered(inside, runs),
         "scattered over the background": scattered(~inside, runs),
         "scattered over the image": scattered(every, runs),
+        "where the run's own noise is largest": top_share(own_noise(stage)),
+        "where the run's own noise is smallest": top_share(-own_noise(stage)),
     }
     for share in (0.03, 0.06, 0.25, 0.5):
         at_12[f"scattered over the image, {share:.0%}"] = scattered(every, runs, share)
@@ -82,20 +91,18 @@ def forms(stage: Stage) -> dict[str, dict[int, NDArray[Any]]]:
     return out
 
 
-def measure(bench: Any, split: str = "tune", only: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What each form does to the flagged runs of a split, and what it leaves of their detail."""
-    stage = stage_of(bench, split)
+def measure(bench: Any) -> dict[str, Any]:
+    """What each form does to the flagged runs of `tune`, and what it leaves of their detail."""
+    stage = stage_of(bench, "tune")
     rows: dict[str, Any] = {}
     for name, edits in forms(stage).items():
-        if only and name not in only:
-            continue
         ends, _ = stage.sample(name.split(", step")[0], edits)
         row = figures(stage, ends, STEPS - min(edits))
-        rows[name] = row | {"detail": detail(ends), "population": population(stage, ends)}
+        rows[name] = row | {"detail": detail(ends)}
         bench.say(f"{name}: {row['change']['value']:+.3f}, repaired {row['repaired']['value']:.3f}")
     kept = np.setdiff1d(np.arange(len(stage.split.runs)), stage.chosen)
     return {
-        "set": split,
+        "set": "tune",
         "rows": rows,
         "detail_before": detail(stage.images),
         "detail_of_the_others": detail(stage.split.samples[kept]),

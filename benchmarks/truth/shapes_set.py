@@ -84,6 +84,8 @@ def measure(cache: Path, runs: int, say: Callable[[str], None]) -> dict[str, Any
                 scores, lambda s, i: image_auroc(s[i], broken[rest][i]), len(worst_pixels)
             ),
         }
+    energy = np.sqrt(np.mean(report["x_init"].values.astype(np.float64) ** 2, axis=(1, 2, 3)))
+    result["starting_noise_auroc"] = image_auroc(energy, broken[rest])
     end = mean_distance(local_realism(pictures(report["sample"].values), teacher))
     result["teacher_at_the_end_auroc"] = image_auroc(end, broken[rest])
     best = max(

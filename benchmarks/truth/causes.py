@@ -1,0 +1,90 @@
+"""Tables of docs/truth.md that say what breaking comes from."""
+
+from __future__ import annotations
+
+from cells import Results, estimate, number, share, shares, span, table
+
+
+def beyond(results: Results) -> str:
+    """How much of the samples' tail is damage."""
+    found = results["judge"]
+    head = ["", *(f"less real than {float(q):.0%} of real images" for q in ("0.9", "0.95", "0.99"))]
+    head += ["real images beyond the samples' worst-quarter bar"]
+    rows = [
+        [
+            name,
+            *(shares(one) for one in found[name]["beyond_real"].values()),
+            share(found[name]["real_beyond_worst_quarter"]),
+        ]
+        for name in ("judge", "teacher")
+    ]
+    return table(head, rows)
+
+
+def forms(results: Results) -> str:
+    """The same noise in one piece, scattered, spread thin."""
+    found = results["forms"]
+    head = ["where fresh noise goes", "change of local distance", "repaired", "detail left"]
+    rows = [
+        [name, estimate(row["change"]), shares(row["repaired"]), number(row["detail"])]
+        for name, row in found["rows"].items()
+    ]
+    rows.append(["*nowhere*", "", "", number(found["detail_before"])])
+    rows.append(["*runs that are not flagged*", "", "", number(found["detail_of_the_others"])])
+    return table(head, rows)
+
+
+def energy(results: Results) -> str:
+    """What the starting noise knows beside the detectors, and what they know beyond it."""
+    head = ["known", "worst quarter, AUROC", "less real than 99 % of real images, AUROC"]
+    head += ["worst quarter among runs of equal energy, AUROC"]
+    names = ("image_auroc", "broken_auroc", "matched_auroc")
+    rows = [
+        [label, *(span(row[name], row[f"{name}_interval"]) for name in names)]
+        for label, row in results["energy"]["rows"].items()
+    ]
+    return table(head, rows)
+
+
+def energy_strata(results: Results) -> str:
+    """How often runs break by the energy that they start with."""
+    head = ["root mean square of the starting noise", "in the worst quarter"]
+    head += ["less real than 99 % of real images"]
+    rows = [
+        [number(one["energy"]), shares(one["worst_quarter"]), shares(one["broken"])]
+        for one in results["energy"]["strata"]
+    ]
+    return table(head, rows)
+
+
+def levelled(results: Results) -> str:
+    """Flagged runs whose noise is levelled on the way."""
+    found = results["energy"]["corrections"]
+    rows = [
+        [name, estimate(row["change"]), shares(row["repaired"]), number(row["detail"])]
+        for name, row in found["rows"].items()
+    ]
+    rows.append(["*as they are*", "", "", number(found["detail_before"])])
+    return table(["", "change of local distance", "repaired", "detail left"], rows)
+
+
+def levelled_starts(results: Results) -> str:
+    """The population from starts of one energy."""
+    found = results["energy"]["populations"]
+    head = ["starting noise", "less real than 95 % of real images", "than 99 %", "detail"]
+    names = ("local_realism", "frechet_distance", "precision", "recall")
+    head += [f"change of {name.replace('_', ' ')}" for name in names]
+    head[4] = "change of local distance"
+    rows = []
+    for label, row in found["rows"].items():
+        compared = row["compared"]
+        rows.append(
+            [
+                label,
+                *(shares(one) for one in row["beyond_real"].values()),
+                number(row["detail"]),
+                *(estimate(compared[name]["change"]) if compared else "" for name in names),
+            ]
+        )
+    rows.append(["*real images*", "5 %", "1 %", number(found["detail_of_real"]), *[""] * 4])
+    return table(head, rows)
