@@ -145,6 +145,25 @@ class Guarantee:
     needed: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def band(self, coverage: float = 0.99) -> tuple[int, int] | None:
+        """Interval in which the number of flagged runs of the report set was to be expected.
+
+        Parameters
+        ----------
+        coverage : float
+            Of the central interval of the beta-binomial law (see `calibration.conformal`).
+
+        Returns
+        -------
+        (int, int) or None
+            None where the level is no order statistic, or nothing was measured.
+        """
+        if self.order_statistic is None or not self.report:
+            return None
+        from asced_analysis.calibration.conformal import expected_band
+
+        return expected_band(self.calibrate, self.order_statistic, self.report, coverage=coverage)
+
 
 @dataclass(frozen=True)
 class Recheck:

@@ -28,17 +28,19 @@ def main() -> None:
     parser.add_argument("runs")
     parser.add_argument("--fresh", type=int, default=4096)
     parser.add_argument("--others", nargs="*", default=[])
+    parser.add_argument("--signals", nargs="*", default=["innovation", "weighted_score"])
+    parser.add_argument("--join", default="peak")
     arguments = parser.parse_args()
     runs = open_runs(arguments.runs)
     stores = {"fresh seeds": open_source(runs.isel(run=slice(-arguments.fresh, None)))}
     stores |= {name: open_source(name) for name in arguments.others}
     warnings.simplefilter("ignore", PortabilityWarning)
-    for signal in ("predicted_x0", "weighted_score"):
+    for signal in arguments.signals:
         for rate in RATES:
             thresholds = calibrate(
                 runs.isel(run=slice(0, 1024)),
                 false_alarm_rate=rate,
-                parameters={"signal": signal},
+                parameters={"signal": signal, "join": arguments.join},
             )
             guarantee = thresholds.guarantee
             assert guarantee.order_statistic is not None
@@ -48,6 +50,7 @@ def main() -> None:
                 band = expected_band(guarantee.calibrate, guarantee.order_statistic, source.runs)
                 row = {
                     "signal": signal,
+                    "join": arguments.join,
                     "store": name.rsplit("/", 1)[-1],
                     "promised": rate,
                     "flagged": count,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.calibration.population import fit_population
-from asced_analysis.calibration.scoring import scores_of
+from asced_analysis.calibration.scoring import asking, scores_of
 from asced_analysis.calibration.source import open_source
 from asced_analysis.detection import calibrated
 from asced_analysis.detection.log_snr_grid import GridSignal
@@ -105,7 +105,9 @@ def _sparse(values: Floats) -> dict[str, list[int]]:
     return {"bins": bins.tolist(), "counts": counts.tolist()}
 
 
-def check(runs: Any, thresholds: Thresholds, *, significance: float = 0.01) -> Drift:
+def check(
+    runs: Any, thresholds: Thresholds, *, significance: float = 0.01, pipeline: Any = None
+) -> Drift:
     """Compare new runs with the counts that travel with the thresholds.
 
     Parameters
@@ -115,6 +117,8 @@ def check(runs: Any, thresholds: Thresholds, *, significance: float = 0.01) -> D
     thresholds : Thresholds
     significance : float
         Chance of a false alarm over all comparisons together (Holm).
+    pipeline : DiffusionPipeline, str or Path, optional
+        For thresholds that ask the model once more; by default the one that the store names.
 
     Raises
     ------
@@ -141,6 +145,7 @@ def check(runs: Any, thresholds: Thresholds, *, significance: float = 0.01) -> D
     )
     width = float(shipped["bin_width"])
     everything = np.ones(source.runs, dtype=bool)
+    source = asking(source, thresholds, pipeline)
     scores = scores_of(source, thresholds, everything)[1]
     comparisons = [("score", *two_sample(shipped["score"], scores[np.isfinite(scores)], width))]
     if shipped["cells"]:

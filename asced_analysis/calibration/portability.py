@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from asced_analysis.calibration import conformal
-from asced_analysis.calibration.scoring import scores_of
+from asced_analysis.calibration.scoring import asking, scores_of
 from asced_analysis.calibration.source import open_source
 from asced_analysis.thresholds import (
     TOLERATED_FACTOR,
@@ -20,7 +20,7 @@ from asced_analysis.thresholds import (
 )
 
 
-def recheck(thresholds: Thresholds, runs: Any) -> Thresholds:
+def recheck(thresholds: Thresholds, runs: Any, *, pipeline: Any = None) -> Thresholds:
     """Measure another sampler and give it a level of its own.
 
     Parameters
@@ -28,6 +28,8 @@ def recheck(thresholds: Thresholds, runs: Any) -> Thresholds:
     thresholds : Thresholds
     runs : path, TrajectoryStore or xarray.Dataset
         Runs of the same model with the other sampler; 200 are enough for 5 %.
+    pipeline : DiffusionPipeline, str or Path, optional
+        For thresholds that ask the model once more; by default the one that the store names.
 
     Returns
     -------
@@ -63,6 +65,7 @@ def recheck(thresholds: Thresholds, runs: Any) -> Thresholds:
     if here["scheduler_class"] is None:
         raise FingerprintMismatchError("the runs don't say which scheduler drew them")
     promised = thresholds.guarantee.promised
+    source = asking(source, thresholds, pipeline)
     rows, scores = scores_of(source, thresholds, np.ones(source.runs, dtype=bool))
     level, _ = conformal.conformal_level(scores, promised)
     realised = float((scores > thresholds.levels.level).mean())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,19 +23,32 @@ def detector_for(source: Source, thresholds: Thresholds, *, level: float | None 
     Thresholds that ask the model once more get the pipeline that the store names, unless the
     source brings a probe.
     """
-    probe = source.probe
-    if probe is None and thresholds.parameters.get("probe") is not None:
-        from asced_analysis.correction.probe import recorded_probe
-
-        probe = recorded_probe(source)
+    source = asking(source, thresholds)
     return make_detector(
         thresholds,
         alpha=source.alpha,
         sigma=source.sigma,
         log_snr=source.log_snr,
         level=level,
-        probe=probe,
+        probe=source.probe,
     )
+
+
+def asking(source: Source, thresholds: Thresholds, pipeline: Any = None) -> Source:
+    """The source with a probe, where the thresholds ask the model once more.
+
+    Parameters
+    ----------
+    source : Source
+    thresholds : Thresholds
+    pipeline : DiffusionPipeline, str or Path, optional
+        By default the one that the store names; a source that brings a probe keeps it.
+    """
+    if source.probe is not None or thresholds.parameters.get("probe") is None:
+        return source
+    from asced_analysis.correction.probe import recorded_probe
+
+    return replace(source, probe=recorded_probe(source, pipeline))
 
 
 def detections(

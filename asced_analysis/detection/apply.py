@@ -91,10 +91,10 @@ def bind(
         level = thresholds.level_for(here["scheduler_class"], here["steps"])
     probe = None
     if thresholds.parameters.get("probe") is not None:
+        from asced_analysis.calibration.scoring import asking
         from asced_analysis.calibration.source import open_source
-        from asced_analysis.correction.probe import recorded_probe
 
-        probe = recorded_probe(open_source(runs), pipeline)
+        probe = asking(open_source(runs), thresholds, pipeline).probe
     return make_detector(thresholds, **numbers, level=level, probe=probe)
 
 

@@ -127,6 +127,7 @@ def write_report(
         twins=twins,
         evaluation=evaluation,
         gallery=gallery,
+        pipeline=pipeline,
     )
     text = render_html(page) if format == "html" else render_markdown(page)
     part = target.with_name(f".{target.name}.part")
@@ -145,6 +146,7 @@ def build_page(
     twins: xr.Dataset | None = None,
     evaluation: Evaluation | None = None,
     gallery: int = GALLERY,
+    pipeline: Any = None,
 ) -> Page:
     """Put a report together from results.
 
@@ -160,6 +162,8 @@ def build_page(
         The replay's runs, with ``mask``, ``flagged`` and ``score``.
     gallery : int
         Largest number of flagged runs shown.
+    pipeline : DiffusionPipeline, str or Path, optional
+        For thresholds that ask the model once more; by default the one that the store names.
 
     Returns
     -------
@@ -181,7 +185,7 @@ def build_page(
     elif thresholds is not None:
         from asced_analysis.detection.apply import detect
 
-        flagged = detect(ds, thresholds)
+        flagged = detect(ds, thresholds, pipeline=pipeline)
         # Two numbers a run; masks stay where they are until the gallery's are chosen.
         flagged = flagged.assign(flagged[["score", "flagged"]].compute())
     cases: list[Case] = []

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from asced_cli import completion
+
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 ENDPOINT = "AWS_ENDPOINT_URL_S3"
@@ -52,6 +54,13 @@ def _set_endpoint(context: click.Context, _: click.Parameter, value: str | None)
             os.environ[ENDPOINT] = before
 
     context.call_on_close(restore)
+
+
+pipeline_option = click.option(
+    "--pipeline",
+    shell_complete=completion.pipelines,
+    help="Name or folder, instead of the one the store names.",
+)
 
 
 def emit(result: Mapping[str, Any], *, as_json: bool, table: Sequence[tuple[str, str]]) -> None:

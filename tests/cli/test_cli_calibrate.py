@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asced_analysis.thresholds import Thresholds
 from asced_cli.main import run
+from asced_recorders import record
 from asced_stores.testing import synthetic_store
 
 SHAPE = (1, 16, 16)
@@ -115,3 +117,26 @@ def test_a_promise_names_the_labels_and_not_where_they_lie(
     assert run([*command, "--normal", str(tmp_path / "mine.csv")]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["guarantee"]["population"] == "runs called normal by mine"
+
+
+def test_a_probe_from_the_command_line(
+    tiny_pipeline: Any, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, out = str(tmp_path / "runs.zarr"), str(tmp_path / "ahead.json")
+    record(tiny_pipeline, store, runs=128, steps=10, batch_size=64, seed=3)
+    command = ["calibrate", store, "--method", "outcome", "--false-alarm-rate", "0.2"]
+    assert run([*command, "--probe", "0.3", "--out", out]) == 2  # the store knows no path
+    assert "--pipeline" in capsys.readouterr().err
+    asked = ["--pipeline", str(tiny_folder)]
+    assert run([*command, "--probe", "0.3", *asked, "--out", out]) == 0
+    assert Thresholds.load(out).parameters["probe"] is not None
+    detect = ["detect", store, "--thresholds", out, "--json"]
+    assert run(detect) == 2
+    capsys.readouterr()
+    assert run([*detect, *asked]) == 0
+    assert 0 < json.loads(capsys.readouterr().out)["flagged"] < 128
+    assert run(["calibrate", out, "--check", store, *asked]) == 0
+    assert run(["calibrate", out, "--recheck", store, *asked]) == 0
+    assert run([*command, *asked]) == 2
+    assert run(["calibrate", store, "--probe", "0.3"]) == 2
+    assert "--method outcome" in capsys.readouterr().err

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from asced_analysis.calibration import calibrate, check, recheck
+from asced_analysis.calibration.choose_level import Request, choose_level
 from asced_analysis.calibration.conformal import TooFewRunsError, expected_band
 from asced_analysis.calibration.drift import holm
 from asced_analysis.calibration.population import location_and_scale
 from asced_analysis.calibration.scoring import scores_of
 from asced_analysis.calibration.source import open_source
+from asced_analysis.calibration.splits import split_runs
 from asced_analysis.detection import VARIANTS
 from asced_analysis.thresholds import (
     FingerprintMismatchError,
@@ -50,6 +54,36 @@ def test_new_runs_lie_in_the_beta_binomial_band(variant: str, store: Path, other
     assert low <= (scores > thresholds.levels.level).sum() <= high
     assert guarantee.fit + guarantee.calibrate + guarantee.report == 240
     assert guarantee.needed["0.01"] == 99
+
+
+def test_counts_over_many_splits_follow_the_beta_binomial(store: Path) -> None:
+    """A rate that leans to one side, by ever so little in each split, adds up over splits."""
+    source = open_source(open_runs(store).load())
+    thresholds = calibrate(source, "final_variance", false_alarm_rate=0.1)
+    request = Request("conformal", 0.1, None, None, None, (1.0, 1.0), "all runs")
+    places = []
+    for seed in range(120):
+        split = split_runs(None, source.runs, seed=seed)
+        guarantee = choose_level(source, thresholds, split, request).guarantee
+        assert guarantee.measured is not None
+        assert guarantee.order_statistic == 9
+        law = stats.betabinom(guarantee.report, 9, guarantee.calibrate + 1 - 9)
+        count = round(guarantee.measured * guarantee.report)
+        chance = np.random.default_rng(seed).random()  # spreads a count over its step of the law
+        places.append(law.cdf(count) - chance * law.pmf(count))
+    assert stats.kstest(places, "uniform").pvalue > 0.01
+    assert abs(np.mean(places) - 0.5) < 3 / np.sqrt(12 * len(places))
+
+
+def test_the_guarantee_knows_which_counts_were_to_be_expected(store: Path) -> None:
+    guarantee = calibrate(store, "final_variance", false_alarm_rate=0.1).guarantee
+    law = stats.betabinom(48, 9, 88)
+    band = guarantee.band()
+    assert band is not None
+    assert guarantee.report == 48
+    assert law.cdf(band[1]) - law.cdf(band[0] - 1) >= 0.99
+    assert replace(guarantee, report=0).band() is None
+    assert calibrate(store, method="robust").guarantee.band() is None
 
 
 def test_a_dataset_a_path_and_a_store_give_the_same(store: Path) -> None:

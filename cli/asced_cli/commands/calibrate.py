@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
 
 if TYPE_CHECKING:
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds import Guarantee, Thresholds
 
 
 @click.command(
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
         (
             "Learn from how runs ended which ones end badly",
             "asced calibrate runs.zarr --variant outcome --method outcome --out learnt.json",
+        ),
+        (
+            "The same, asking the model once more by a quarter of sampling ahead",
+            "asced calibrate runs.zarr --method outcome --probe 0.24 --out ahead.json",
         ),
         (
             "Add a level for another sampler",
@@ -73,6 +77,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Default correction.",
 )
+@click.option(
+    "--probe",
+    type=float,
+    help="Method outcome: ask the model once more, by so large a share of sampling ahead.",
+)
+@pipeline_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the split of runs.")
 @click.option("--significance", type=float, default=0.01, show_default=True, help="Of --check.")
 @click.option("--out", help="File to write.")
@@ -103,9 +113,9 @@ def command(
     if recheck and check:
         raise InputError("give --recheck or --check, not both")
     if check:
-        return _check(Thresholds.load(source), check, significance, as_json)
+        return _check(Thresholds.load(source), check, significance, options["pipeline"], as_json)
     if recheck:
-        thresholds = _recheck(Thresholds.load(source), recheck, out, as_json)
+        thresholds = _recheck(Thresholds.load(source), recheck, out, options["pipeline"], as_json)
     else:
         thresholds = _calibrate(source, out, as_json, options)
     if out:
@@ -119,13 +129,21 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
 
     from asced_analysis.calibration import calibrate
     from asced_analysis.detection.external import read_labels
+    from asced_stores.errors import InputError
 
     labels, normal = options.pop("labels"), options.pop("normal")
     if options.pop("phases"):
         options["window"] = "phases"
+    probe, pipeline = options.pop("probe"), options.pop("pipeline")
+    variant, method = options.pop("variant"), options["method"]
+    if probe is None and pipeline is not None:
+        raise InputError("--pipeline is only asked by a probe; give --probe as well, or neither")
+    if probe is not None and "outcome" not in (variant, method):
+        raise InputError(f"--probe belongs to --method outcome, not to {method}")
     thresholds: Thresholds = calibrate(
         source,
-        options.pop("variant"),
+        variant,
+        outcome=None if probe is None else {"probe": probe, "pipeline": pipeline},
         labels=read_labels(labels) if labels else None,
         normal={run: not bad for run, bad in read_labels(normal).items()} if normal else None,
         normal_name=Path(normal).stem if normal else "",
@@ -136,12 +154,14 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     if guarantee.measured is not None and guarantee.interval is not None:
         low, high = guarantee.interval
         measured = f"{guarantee.measured:.3f} ({low:.3f} to {high:.3f}) on {guarantee.report} runs"
+    band = None if thresholds.groups else guarantee.band()
     tighter = ", ".join(f"{rate}: {runs}" for rate, runs in guarantee.needed.items())
     emit(
         {
             "variant": thresholds.variant,
             "level": thresholds.levels.level,
             "guarantee": thresholds.to_dict()["guarantee"],
+            "expected_flags": band,
             "out": out,
         },
         as_json=as_json,
@@ -151,6 +171,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
             ("promised", f"{guarantee.promised:g} of {guarantee.population}"),
             ("method", f"{guarantee.method}, {guarantee.calibrate} {guarantee.unit}s"),
             ("measured", measured),
+            *([("expected, 99 %", _expected(guarantee, band))] if band else []),
             ("runs for tighter rates", tighter or "-"),
             ("window", f"steps {window.steps[0]} to {window.steps[1]} of {window.of_steps}"),
             *(("note", note) for note in guarantee.notes),
@@ -160,13 +181,21 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     return thresholds
 
 
-def _recheck(thresholds: Thresholds, store: str, out: str | None, as_json: bool) -> Thresholds:
+def _expected(guarantee: Guarantee, band: tuple[int, int]) -> str:
+    """Counts that a promise kept gives, beside the count that was found."""
+    found = round((guarantee.measured or 0.0) * guarantee.report)
+    return f"{band[0]} to {band[1]} of {guarantee.report} flagged; {found} were"
+
+
+def _recheck(
+    thresholds: Thresholds, store: str, out: str | None, pipeline: str | None, as_json: bool
+) -> Thresholds:
     """Measure another sampler."""
     from dataclasses import asdict
 
     from asced_analysis.calibration import recheck
 
-    known: Thresholds = recheck(thresholds, store)
+    known: Thresholds = recheck(thresholds, store, pipeline=pipeline)
     entry = known.rechecks[-1]
     emit(
         {"recheck": asdict(entry), "out": out},
@@ -181,11 +210,13 @@ def _recheck(thresholds: Thresholds, store: str, out: str | None, as_json: bool)
     return known
 
 
-def _check(thresholds: Thresholds, store: str, significance: float, as_json: bool) -> int:
+def _check(
+    thresholds: Thresholds, store: str, significance: float, pipeline: str | None, as_json: bool
+) -> int:
     """Test for drift; exit status 1 where there is some."""
     from asced_analysis.calibration import check
 
-    drift = check(store, thresholds, significance=significance)
+    drift = check(store, thresholds, significance=significance, pipeline=pipeline)
     emit(
         {
             "drifted": drift.drifted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
 
 
 @click.command(
@@ -17,6 +17,10 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
         (
             "The masks as well",
             "asced detect runs.zarr --thresholds thresholds.json --out flags.npz",
+        ),
+        (
+            "With thresholds that ask a pipeline of one's own once more",
+            "asced detect runs.zarr --thresholds ahead.json --pipeline path/to/pipeline",
         ),
     )
 )
@@ -31,19 +35,29 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 @click.option("--out", help="Write run, score and flag as CSV, or also the masks as .npz.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
+@pipeline_option
 @endpoint_option
 @json_option
 def command(
-    store: str, path: str, out: str | None, overwrite: bool, override: bool, as_json: bool
+    store: str,
+    path: str,
+    out: str | None,
+    overwrite: bool,
+    override: bool,
+    pipeline: str | None,
+    as_json: bool,
 ) -> None:
-    """Flag the runs of STORE whose score lies above the thresholds' level."""
+    """Flag the runs of STORE whose score lies above the thresholds' level.
+
+    Thresholds with a probe ask the model: the one that the store names, or --pipeline.
+    """
     from asced_analysis.detection.apply import detect
     from asced_analysis.detection.external import write_detections
     from asced_analysis.thresholds import Thresholds
     from asced_stores import open_runs
 
     runs = open_runs(store)
-    found = detect(runs, Thresholds.load(path), override=override)
+    found = detect(runs, Thresholds.load(path), override=override, pipeline=pipeline)
     result = write_detections(found, out, overwrite=overwrite)
     emit(
         result,
