@@ -33,15 +33,16 @@ from asced_analysis.dynamics import (
 Floats = NDArray[np.float64]
 UNIT = float(np.sqrt(0.05**2 + 8))
 WIDTH = 0.05 / UNIT
+LINES = 2 * np.arange(-2, 3) / UNIT
 MEANS = np.array([(2 * i, 2 * j) for i in range(-2, 3) for j in range(-2, 3)]) / UNIT
 STEPS = 50
 NEAR = 0.55
 
 
-def schedule() -> tuple[Floats, Floats]:
+def schedule(steps: int = STEPS) -> tuple[Floats, Floats]:
     """Signal and noise level of each step, noisy end first."""
     abar = np.cumprod(1 - np.linspace(0.001, 0.2, 1000))
-    chosen = abar[np.arange(1000 - 1000 // STEPS, -1, -1000 // STEPS)]  # leading spacing
+    chosen = abar[np.round(np.arange(steps)[::-1] * 1000 / steps).astype(int)]  # leading spacing
     return np.sqrt(chosen), np.sqrt(1 - chosen)
 
 
@@ -66,35 +67,63 @@ def predicted_noise(
         return np.mean([predicted_noise(x + one, alpha, sigma, 0.0) for one in moved], axis=0)
     variance = (0.05**2 + smoothing**2) / UNIT**2
     total = alpha**2 * variance + sigma**2
-    away = x[:, None] - alpha * MEANS
-    exponent = -0.5 * (away**2).sum(-1) / total
-    weight = np.exp(exponent - exponent.max(1, keepdims=True))
-    weight /= weight.sum(1, keepdims=True)
-    score = -(weight[..., None] * away).sum(1) / total
+    away = x[..., None] - alpha * LINES  # the mixture is a product of one of five for each axis
+    exponent = -0.5 * away**2 / total
+    weight = np.exp(exponent - exponent.max(-1, keepdims=True))
+    weight /= weight.sum(-1, keepdims=True)
+    score = -(weight * away).sum(-1) / total
     return np.asarray(-sigma * score)
 
 
 def sample(
-    points: int, smoothing: float, seed: int = 0, *, neighbours: bool = False
+    points: int, smoothing: float, seed: int = 0, *, neighbours: bool = False, steps: int = STEPS
 ) -> tuple[Floats, Floats, Floats]:
     """Ends (n, 2), and eps and predicted x0 of every step (n, step, 2)."""
-    alpha, sigma = schedule()
     x = np.random.default_rng(seed).standard_normal((points, 2))
     rng = np.random.default_rng(seed + 5) if neighbours and smoothing else None
+    return sample_on(x, 0, smoothing, rng=rng, steps=steps)
+
+
+def sample_on(
+    x: Floats,
+    first: int,
+    smoothing: float,
+    *,
+    rng: Generator | None = None,
+    until: int | None = None,
+    steps: int = STEPS,
+) -> tuple[Floats, Floats, Floats]:
+    """Points (n, 2) entering step `first`, sampled on to before step `until`, or to the end.
+
+    Returns
+    -------
+    ends : array, shape (n, 2)
+        At the end of sampling predicted x0, else what enters step `until`.
+    eps, x0 : arrays, shape (n, steps taken, 2)
+    """
+    alpha, sigma = schedule(steps)
     eps, x0 = [], []
-    for k in range(STEPS):
+    for k in range(first, steps if until is None else until):
         e = predicted_noise(x, alpha[k], sigma[k], smoothing, rng=rng)
         p = (x - sigma[k] * e) / alpha[k]
         eps.append(e)
         x0.append(p)
-        last = k + 1 == STEPS
-        x = p if last else alpha[k + 1] * p + sigma[k + 1] * e
+        x = p if k + 1 == steps else alpha[k + 1] * p + sigma[k + 1] * e
     return x, np.stack(eps, 1), np.stack(x0, 1)
 
 
+def away_from_modes(ends: Floats) -> NDArray[np.bool_]:
+    """Whether each point lies over 5 standard deviations from every mean: it is broken."""
+    nearest = np.linalg.norm(ends[:, None] - MEANS, axis=-1).min(1)
+    return np.asarray(nearest > 5 * WIDTH)
+
+
 def statistics(eps: Floats, x0: Floats) -> dict[str, Floats]:
-    """What detectors look at, for each point: kernels of `asced_analysis.dynamics`."""
-    alpha, sigma = schedule()
+    """What detectors look at, for each point: kernels of `asced_analysis.dynamics`.
+
+    The arrays (n, step, 2) may end at the step up to which points are known.
+    """
+    alpha, sigma = (level[: eps.shape[1]] for level in schedule())
     # core axes (step, channel, y, x): two channels, one pixel
     eps, x0 = eps[..., None, None], x0[..., None, None]
     half = slice(STEPS // 5, STEPS * 4 // 5)
@@ -115,13 +144,17 @@ def statistics(eps: Floats, x0: Floats) -> dict[str, Floats]:
     return found
 
 
+def known(eps: Floats, x0: Floats, last: int) -> Floats:
+    """What is known of each point before a step: sizes of its innovations, its snapshot."""
+    alpha, sigma = (level[:last] for level in schedule())
+    change = innovation(eps[:, :last, :, None, None], alpha, sigma)
+    sizes = np.log(np.linalg.norm(change, axis=2).reshape(len(eps), -1) + 1e-6)
+    return np.concatenate([sizes, x0[:, last - 1], eps[:, last - 1]], axis=1)
+
+
 def learnt(eps: Floats, x0: Floats, broken: NDArray[np.bool_], last: int) -> Floats:
     """Chance to be broken by what is known up to a step, learnt on one half for the other."""
-    alpha, sigma = schedule()
-    change = innovation(eps[..., None, None], alpha, sigma)[:, : last - 1]
-    sizes = np.log(np.linalg.norm(change, axis=2).reshape(len(eps), -1) + 1e-6)
-    snapshot = np.concatenate([x0[:, last - 1], eps[:, last - 1]], axis=1)
-    values = np.concatenate([sizes, snapshot], axis=1)
+    values = known(eps, x0, last)
     half = np.arange(len(values)) % 2 == 0
     out = np.zeros(len(values))
     for learn in (half, ~half):
@@ -137,8 +170,7 @@ def measure(points: int) -> dict[str, Any]:
         rows = []
         for smoothing in (0.0, 0.02, 0.05, 0.10):
             ends, eps, x0 = sample(points, smoothing, neighbours=neighbours)
-            distance = np.linalg.norm(ends[:, None] - MEANS, axis=-1).min(1)
-            broken = distance > 5 * WIDTH
+            broken = away_from_modes(ends)
             row: dict[str, Any] = {"smoothing": smoothing, "broken": float(broken.mean())}
             row["aurocs"] = {
                 name: float(roc_auc_score(broken, values))

@@ -141,6 +141,66 @@ def grid(results: Results) -> str:
     return table(["smoothed, h", "broken", *names], rows)
 
 
+CORRECTED = ("from step 48 back to 44", "best of two from step 44, chosen at 48")
+
+
+def grid_repair(results: Results) -> str:
+    """Every correction of the grid with every way to flag, at one dial."""
+    found = results["grid-repair"]["dials"]["score, 0.05"]
+    head = ["correction", "whom", "flagged points that break", "repaired, of these"]
+    head += ["repaired, of all broken", "harmed, of all whole", "broken after"]
+    head += ["against chance", "p (Holm)", "recall", "evaluations"]
+    rows = [
+        [
+            name,
+            whom if whom != "fixed" else f"fixed ({'; '.join(row['flagged_by'])})",
+            *(shares(row[key]) for key in ("flagged_broken", "repaired", "repaired_of_all_broken")),
+            percent(row["harmed"]),
+            percent(row["broken"]),
+            percent(row["against_chance"], signed=True) if whom != "chance" else "",
+            number(row["p_against_chance"]) if whom in ("learnt", "fixed", "hindsight") else "",
+            estimate(row["recall_change"]),
+            number(row["evaluations"], 1),
+        ]
+        for name, by_whom in found["rows"].items()
+        for whom, row in by_whom.items()
+    ]
+    rows += [
+        ["none, in as many steps", "", "", "", "", "", percent(one), "", "", "", steps]
+        for steps, one in found["plain"].items()
+    ]
+    return table(head, [["none", "", "", "", "", "", percent(found["broken"]), *[""] * 4], *rows])
+
+
+def grid_repair_dials(results: Results) -> str:
+    """Two corrections at every dial: the learnt flags beside the others."""
+    head = ["smoothed, h", "broken before", "correction", "repaired, of flagged broken (learnt)"]
+    head += ["harmed, of all whole", "broken: learnt", "fixed", "chance", "everybody", "hindsight"]
+    head += ["change of recall (learnt)"]
+    rows = []
+    for label, one in results["grid-repair"]["dials"].items():
+        for name in CORRECTED:
+            by_whom = one["rows"][name]
+            learnt = by_whom["learnt"]
+            cells = [label, percent(one["broken"]), name, shares(learnt["repaired"])]
+            cells += [percent(learnt["harmed"]), percent(learnt["broken"])]
+            others = ("fixed", "chance", "everybody", "hindsight")
+            cells += [percent(by_whom[whom]["broken"]) for whom in others]
+            rows.append([*cells, estimate(learnt["recall_change"])])
+    return table(head, rows)
+
+
+def percent(one: Mapping[str, Any], *, signed: bool = False) -> str:
+    """An `Estimate` of a small share, in percent with one digit."""
+    if one["value"] is None:
+        return "-"
+    value, low, high = (
+        number(100 * one[key], 1) if one[key] is not None else "-"
+        for key in ("value", "low", "high")
+    )
+    return f"{value} % ({low} to {high})" if not signed else f"{value} ({low} to {high})"
+
+
 def shapes_rates(results: Results) -> str:
     """How often each rule is broken."""
     found = results["shapes"]
@@ -253,14 +313,22 @@ def populations(results: Results) -> str:
 
 
 def equal(results: Results) -> str:
-    """Restart against plain sampling."""
-    found = results["policies"]["equal_evaluations"]
-    rows = [
-        [label, str(row["images"]), number(row["precision"]), number(row["recall"])]
-        for label, row in found.items()
-        if isinstance(row, dict)
-    ]
-    return table(["", "images", "precision", "recall"], rows)
+    """Restart against plain sampling for the same evaluations."""
+    found = results["equal"]["rows"]
+    head = ["policy", "evaluations a run", "", "images", "precision", "recall"]
+    head += ["Frechet distance", "local distance"]
+    rows = []
+    for name, one in found.items():
+        images = [*map(str, one["images"]), ""]
+        for which, count in zip(("restart", "plain", "difference"), images, strict=True):
+            label = {"plain": "plain sampling of more images"}.get(which, which)
+            start = (
+                [name, number(one["evaluations_per_run"], 1)] if which == "restart" else ["", ""]
+            )
+            rows.append(
+                [*start, label, count, *(estimate(figure) for figure in one[which].values())]
+            )
+    return table(head, rows)
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
@@ -273,6 +341,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "kinds": kinds,
     "by-kind": by_kind,
     "grid": grid,
+    "grid-repair": grid_repair,
+    "grid-repair-dials": grid_repair_dials,
     "shapes-rates": shapes_rates,
     "shapes-12": shapes(12),
     "shapes-18": shapes(18),

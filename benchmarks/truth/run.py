@@ -119,6 +119,15 @@ def grid(bench: Bench) -> None:
     bench.keep("grid", gaussian_grid.measure(bench.arguments.points))
 
 
+def grid_repair(bench: Bench) -> None:
+    """Corrections on the grid, where truth is exact."""
+    import grid_repair
+
+    points = min(3_000, bench.arguments.points)
+    folder = bench.cache.parent / "grid-repair"
+    bench.keep("grid-repair", grid_repair.measure(points, folder, bench.say))
+
+
 def shapes(bench: Bench) -> None:
     """SIMPLE SHAPES: detectors and corrections, judged by counting."""
     import shapes_set
@@ -149,9 +158,9 @@ def energy(bench: Bench) -> None:
 
 def ideas(bench: Bench) -> None:
     """Whom, where, when and how to correct: ideas, each with what it gave."""
-    import policies
+    import ideas
 
-    policies.measure_ideas(bench)
+    ideas.measure_ideas(bench)
 
 
 def policies(bench: Bench) -> None:
@@ -159,6 +168,13 @@ def policies(bench: Bench) -> None:
     import policies
 
     policies.measure_policies(bench)
+
+
+def equal(bench: Bench) -> None:
+    """Restart against plain sampling at equal evaluations."""
+    import policies
+
+    policies.measure_equal(bench)
 
 
 def uplift(bench: Bench) -> None:
@@ -170,6 +186,7 @@ def uplift(bench: Bench) -> None:
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "grid": grid,
+    "grid-repair": grid_repair,
     "judge": judge,
     "natural": natural,
     "planted": planted,
@@ -179,6 +196,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "forms": forms,
     "ideas": ideas,
     "policies": policies,
+    "equal": equal,
     "uplift": uplift,
 }
 
