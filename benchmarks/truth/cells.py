@@ -49,3 +49,14 @@ def shares(one: Mapping[str, Any] | None) -> str:
     if one["low"] is None:
         return share(one["value"])
     return f"{100 * one['value']:.0f} % ({100 * one['low']:.0f} to {100 * one['high']:.0f})"
+
+
+def percent(one: Mapping[str, Any], *, signed: bool = False) -> str:
+    """An `Estimate` of a small share, in percent with one digit."""
+    if one["value"] is None:
+        return "-"
+    value, low, high = (
+        number(100 * one[key], 1) if one[key] is not None else "-"
+        for key in ("value", "low", "high")
+    )
+    return f"{value} % ({low} to {high})" if not signed else f"{value} ({low} to {high})"

@@ -15,12 +15,12 @@ from committee import HALF, garments
 from continuing import renewed_by
 from detectors import CANDIDATES
 from numpy.typing import NDArray
-from policies import Stage, figures, stage_of
 from ranking import foreground_correlation, image_auroc, interval
 from rankings import matched_auroc
 from scattering import detail
 from scipy import ndimage
 from sets import STEPS, Split, judge_of, mean_distance
+from stages import Stage, figures, stage_of
 
 from asced_analysis.correction.controls import foreground
 from asced_analysis.evaluation.intervals import mean_estimate

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from masks import SHARE, top_share
 from numpy.typing import NDArray
-from policies import Stage, figures, stage_of
 from sets import STEPS
+from stages import Stage, figures, stage_of
 
 from asced_analysis.correction.controls import control_masks
 from asced_analysis.realism import upsample

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "truth"))
 
+import correction_tables
 import gaussian_grid
 import grid_repair
 from grid_repair import Cell, Grid, correct, figures, mean, recall
@@ -99,19 +100,26 @@ def test_interval_of_a_share_covers_it() -> None:
     assert found["high"] == pytest.approx(0.3 + 1.96 * np.sqrt(0.21 / 1000), abs=0.004)
 
 
-def test_dials_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid_repair, "DIALS", {"mixture, 0": (0.0, False)})
+def test_dials_are_kept_and_written_as_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid_repair, "DIALS", {"score, 0.05": (0.0, False)})
     monkeypatch.setattr(grid_repair, "SEEDS", (0,))
-    first = ("re-noise at step 44",)
-    monkeypatch.setattr(
-        grid_repair, "CORRECTIONS", {name: grid_repair.CORRECTIONS[name] for name in first}
-    )
+    few = {name: grid_repair.CORRECTIONS[name] for name in correction_tables.CORRECTED}
+    monkeypatch.setattr(grid_repair, "CORRECTIONS", few)
     said: list[str] = []
     found = grid_repair.measure(200, tmp_path, said.append)
-    row = found["dials"]["mixture, 0"]["rows"]["re-noise at step 44"]
+    row = found["dials"]["score, 0.05"]["rows"]["from step 48 back to 44"]
     assert row["hindsight"]["repaired"]["value"] > 0.5
     assert row["everybody"]["flagged"] == 1
     assert row["learnt"]["flagged"] == row["chance"]["flagged"]
-    assert len(said) == 1
+    assert len(said) == 2
     assert grid_repair.measure(200, tmp_path, said.append) == found
-    assert len(said) == 1
+    assert len(said) == 2
+    whole = correction_tables.grid_repair({"grid-repair": found}).splitlines()
+    assert {line.count("|") for line in whole} == {12}
+    assert len(whole) == 2 + 1 + 2 * len(grid_repair.WHOM)
+    short = correction_tables.grid_repair_dials({"grid-repair": found}).splitlines()
+    broken = 100 * row["learnt"]["broken"]["value"]
+    assert f"| {broken:.1f} % (" in short[2]
+    assert len(short) == 2 + len(correction_tables.CORRECTED)

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "truth"))
 
+import correction_tables
 import policies
 
 from asced_analysis.evaluation.populations import Quality
@@ -38,3 +39,7 @@ def test_additional_images_count_for_plain_sampling_alone(monkeypatch: pytest.Mo
     assert found["difference"]["precision"]["low"] > 0
     assert found["difference"]["recall"]["high"] < 0
     assert found["difference"]["local_distance"]["value"] == pytest.approx(-0.15)
+    row = found | {"evaluations_per_run": 30.0}
+    lines = correction_tables.equal({"equal": {"rows": {"restart": row}}}).splitlines()
+    assert {line.count("|") for line in lines[2:]} == {8}
+    assert "| 120 | 0.750 (" in lines[3]
