@@ -71,10 +71,11 @@ def levelled(results: Results) -> str:
 def levelled_starts(results: Results) -> str:
     """The population from starts of one energy."""
     found = results["energy"]["populations"]
-    head = ["starting noise", "less real than 95 % of real images", "than 99 %", "detail"]
+    head = ["starting noise", "less real than 95 % of real images", "than 99 %"]
+    head += ["of these repaired", "new ones", "detail"]
     names = ("local_realism", "frechet_distance", "precision", "recall")
     head += [f"change of {name.replace('_', ' ')}" for name in names]
-    head[4] = "change of local distance"
+    head[6] = "change of local distance"
     rows = []
     for label, row in found["rows"].items():
         compared = row["compared"]
@@ -82,9 +83,29 @@ def levelled_starts(results: Results) -> str:
             [
                 label,
                 *(shares(one) for one in row["beyond_real"].values()),
+                shares(row["broken_repaired"]) if compared else "",
+                share(row["broken_harmed"]["value"]) if compared else "",
                 number(row["detail"]),
                 *(estimate(compared[name]["change"]) if compared else "" for name in names),
             ]
         )
-    rows.append(["*real images*", "5 %", "1 %", number(found["detail_of_real"]), *[""] * 4])
+    rows.append(["*real images*", "5 %", "1 %", "", "", number(found["detail_of_real"]), *[""] * 4])
+    return table(head, rows)
+
+
+def samplers(results: Results) -> str:
+    """What the starting noise foretells with other samplers."""
+    head = ["sampler, 25 steps", "runs", "starting noise: worst quarter, AUROC"]
+    head += ["less real than 99 % of real images", "local distance", "detail"]
+    rows = [
+        [
+            label,
+            str(row["runs"]),
+            span(row["image_auroc"], row["image_auroc_interval"]),
+            shares(row["broken"]),
+            estimate(row["distance"]),
+            number(row["detail"]),
+        ]
+        for label, row in results["energy"]["samplers"].items()
+    ]
     return table(head, rows)

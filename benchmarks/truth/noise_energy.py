@@ -30,12 +30,16 @@ from asced_analysis.realism import features, local_realism, upsample
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import resample_from
+from asced_recorders import record
+from asced_stores import open_runs
 
 EARLY = (0.08, 8 / STEPS)
 STRATA = 12
 TARGETS = (1.0, 0.98, 1.02)
 BLURS = (2.0, 4.0)
 STEPS_TRIED = (4, 8, 12, 16)
+SAMPLERS = {"DDIM": "ddim", "Euler": "euler", "DPM++": "dpm++", "Euler, ancestral": "euler-a"}
+FRESH = {"runs": 512, "seed": 30_000}
 
 
 def energy(noise: NDArray[Any]) -> NDArray[np.float64]:
@@ -67,6 +71,7 @@ def measure(bench: Any) -> dict[str, Any]:
     bench.say(f"at step 0: {result['rows']['starting noise, step 0']['image_auroc']:.3f}")
     result["corrections"] = levelled_later(bench, stage_of(bench, "tune"))
     result["populations"] = populations(bench, report, starts)
+    result["samplers"] = samplers(bench)
     return result
 
 
@@ -160,11 +165,48 @@ def sampled(bench: Any, report: Split, starts: NDArray[np.float32], name: str) -
     return np.load(path)
 
 
+def samplers(bench: Any) -> dict[str, Any]:
+    """What the starting noise foretells with other samplers, on fresh seeds.
+
+    A sampler that draws noise at every step forgets the energy of its start.
+    """
+    rows, bar, model = {}, real_bar(0.99), judge_of()
+    for label, scheduler in SAMPLERS.items():
+        path = bench.cache / f"energy-{scheduler}.zarr"
+        record(
+            bench.arguments.pipeline,
+            path,
+            steps=STEPS,
+            batch_size=64,
+            scheduler=scheduler,
+            fields=("eps", "x0", "x_init", "sample"),
+            resume=path.exists(),
+            **FRESH,
+        )
+        runs = open_runs(path)
+        rms = energy(runs["x_init"].values)
+        images = pictures(runs["sample"].values)
+        distance = mean_distance(local_realism(images, model))
+        worst = distance > np.quantile(distance, 0.75)
+        rows[label] = {
+            "runs": len(distance),
+            "image_auroc": image_auroc(rms, worst),
+            "image_auroc_interval": interval(
+                lambda i, r=rms, w=worst: image_auroc(r[i], w[i]), len(rms)
+            ),
+            "broken": mean_estimate((distance > bar).astype(float)).to_dict(),
+            "distance": mean_estimate(distance).to_dict(),
+            "detail": detail(images),
+        }
+        bench.say(f"{label}: {rows[label]['image_auroc']:.3f}")
+    return rows
+
+
 def populations(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[str, Any]:
     """The whole population from starts of equal energy, beside itself."""
     model = judge_of()
     radii = neighbour_radii(model.vectors, 3)
-    bar, bars = real_bar(0.75), {q: real_bar(q) for q in (0.95, 0.99)}
+    bars = {q: real_bar(q) for q in (0.95, 0.99)}
     versions = {"as drawn": report.samples}
     for target in TARGETS:
         versions[f"root mean square {target:g}"] = sampled(
@@ -175,6 +217,7 @@ def populations(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[
             bench, report, level_locally(starts, blur), f"local-{blur:g}"
         )
     rows, first = {}, None
+    worst = float(np.quantile(mean_distance(report.distance("judge")), 0.75))
     for name, images in versions.items():
         distance = mean_distance(local_realism(images, model))
         quality = quality_of(features(images, model), distance, model, radii, 3)
@@ -185,7 +228,14 @@ def populations(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[
                 str(q): mean_estimate((distance > one).astype(float)).to_dict()
                 for q, one in bars.items()
             },
-            "worse_than_a_quarter_of_real": float((distance > bar).mean()),
+            "repaired": mean_estimate((distance <= worst)[first[1] > worst]).to_dict(),
+            "broken_repaired": mean_estimate(
+                (distance <= bars[0.99])[first[1] > bars[0.99]]
+            ).to_dict(),
+            "harmed": mean_estimate((distance > worst)[first[1] <= worst]).to_dict(),
+            "broken_harmed": mean_estimate(
+                (distance > bars[0.99])[first[1] <= bars[0.99]]
+            ).to_dict(),
             "detail": detail(images),
             "compared": compare(first[0], quality, model) if images is not report.samples else None,
         }

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from causes import beyond, energy, energy_strata, forms, levelled, levelled_starts
+from causes import beyond, energy, energy_strata, forms, levelled, levelled_starts, samplers
 from cells import Results, estimate, number, share, shares, span, table
 from correction_tables import (
     equal,
@@ -209,6 +209,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "energy-strata": energy_strata,
     "levelled": levelled,
     "levelled-starts": levelled_starts,
+    "samplers": samplers,
     "ideas": ideas("ideas"),
     "worth": worth,
     "uplift": ideas("uplift"),
