@@ -79,7 +79,7 @@ def corrected(
     name = "-".join(
         [variant, method, *([control] if control else []), *([f"{at:g}"] if at else [])]
     )
-    out = setting.cache / f"{setting.store.stem}-{name}.zarr"
+    out = setting.cache / f"{name}.zarr"
     if out.exists():
         return out
     part = out.with_suffix(".part.zarr")

@@ -1,8 +1,8 @@
-"""Tables and plots of the experiments, the paper's own figures beside them."""
+"""Plots of the experiments, the paper's own marks beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,98 +12,12 @@ from PIL import Image
 
 from asced_analysis.plots import save_figure, style
 
-NAMES = {
-    "original": "original",
-    "state_replacement": "state replacement",
-    "score_clipping": "score clipping",
-    "ttc": "ASCED (`ttc`)",
-    "ttc, shuffled": "`ttc` in another run's mask",
-    "ttc, foreground": "`ttc` in random foreground",
-    "ttc, everywhere": "`ttc` everywhere",
-}
-FIGURES = ("frechet_distance", "precision", "recall", "local_realism")
 LABELS = {
     "frechet_distance": "Frechet distance",
     "precision": "precision",
     "recall": "recall",
     "local_realism": "local distance",
 }
-
-
-def tables(results: Mapping[str, Any]) -> Iterator[str]:
-    """All tables as Markdown."""
-    for variant, one in results.get("table1", {}).items():
-        yield f"**Table 1, detector `{variant}`** ({results['runs']} runs, {results['features']})\n"
-        yield "\n".join(_table_one(one))
-    if "table1" in results:
-        yield "**Table 1 of the paper** (FID / precision / recall; 10,000 images each)\n"
-        yield "\n".join(_published_quality())
-    if "table2" in results:
-        two = results["table2"]
-        yield (
-            f"**Table 2** ({two['each']} with and {two['each']} without artifacts, drawn from "
-            f"{two['broken']} and {two['whole']}; labels: {two['labels_by']})\n"
-        )
-        yield "\n".join(_table_two(two))
-    for variant, one in results.get("figure8", {}).items():
-        yield f"**Figure 8, detector `{variant}`**\n"
-        yield "\n".join(_table_eight(one))
-
-
-def _text(figure: Mapping[str, float | None], digits: int = 4) -> str:
-    """Value with its interval."""
-    if figure["value"] is None:
-        return "-"
-    texts = [f"{0.0 if v is None else v:.{digits}g}" for v in figure.values()]
-    return f"{texts[0]} ({texts[1]} to {texts[2]})"
-
-
-def _table_one(one: Mapping[str, Any]) -> Iterator[str]:
-    yield "| method | Frechet distance | precision | recall | local distance | flagged, area |"
-    yield "|---|---|---|---|---|---|"
-    methods = one
-    first = next(iter(methods.values()))["quality"]
-    yield f"| original | {' | '.join(_text(first[name]['before']) for name in FIGURES)} | - |"
-    for name, row in methods.items():
-        cells = [f"{_text(row['quality'][figure]['after'])}" for figure in FIGURES]
-        flagged = f"{100 * row['flagged'] / row['runs']:.0f} %, {100 * row['mask_area']:.1f} %"
-        yield f"| {NAMES[name]} | {' | '.join(cells)} | {flagged} |"
-    yield "| *change against the original, paired* | | | | | *improved* |"
-    for name, row in methods.items():
-        cells = [_text(row["quality"][figure]["change"], 3) for figure in FIGURES]
-        share = _text({k: 100 * v for k, v in row["improved"].items()}, 3)
-        yield f"| {NAMES[name]} | {' | '.join(cells)} | {share} % |"
-
-
-def _published_quality() -> Iterator[str]:
-    yield f"| method | {' | '.join(published.DATA_SETS)} |"
-    yield "|---" * (len(published.DATA_SETS) + 1) + "|"
-    for name, rows in published.QUALITY.items():
-        cells = [f"{a:.2f} / {b:.3f} / {c:.3f}" for a, b, c in rows]
-        yield f"| {NAMES[name]} | {' | '.join(cells)} |"
-
-
-def _table_two(two: Mapping[str, Any]) -> Iterator[str]:
-    yield "| detector | accuracy | one draw of them | flagged with | flagged without | AUROC |"
-    yield "|---|---|---|---|---|---|"
-    for name, row in two["detectors"].items():
-        low, high = row["one_draw"]
-        yield (
-            f"| {name} | {100 * row['accuracy']:.1f} % | {100 * low:.1f} to {100 * high:.1f} % | "
-            f"{100 * row['flagged_broken']['value']:.0f} % | "
-            f"{100 * row['flagged_whole']['value']:.0f} % | {_text(row['auroc'], 3)} |"
-        )
-    told = ", ".join(f"{name} {100 * one:.1f} %" for name, one in published.ACCURACY.items())
-    yield f"\nThe paper: {told}."
-
-
-def _table_eight(one: Mapping[str, Any]) -> Iterator[str]:
-    yield "| T_c / T | step | flagged | Frechet distance | precision | recall | local distance |"
-    yield "|---|---|---|---|---|---|---|"
-    for share, row in sorted(one.items(), key=lambda item: float(item[0])):
-        cells = [_text(row["quality"][figure]["change"], 3) for figure in FIGURES]
-        flagged = f"{100 * row['flagged'] / row['runs']:.0f} %"
-        yield f"| {share} | {row['correction_step']} | {flagged} | {' | '.join(cells)} |"
 
 
 def draw(results: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -205,7 +119,7 @@ def _figure_eight(results: Mapping[str, Any]) -> Any:
         ):
             ordered = sorted(one, key=float)
             x = [float(share) for share in ordered]
-            for ax, name in zip(panels, FIGURES, strict=True):
+            for ax, name in zip(panels, LABELS, strict=True):
                 change = [one[share]["quality"][name]["change"] for share in ordered]
                 value = np.array([c["value"] for c in change])
                 low, high = (np.array([c[end] for c in change]) for end in ("low", "high"))

@@ -21,13 +21,18 @@ from typing import Any
 import torch
 from correcting import SWEEP, figure_eight, table_one
 from detecting import figure_seven, table_two
-from drawing import draw, tables
+from drawing import draw
+from judging import judge_of
+from paper_tables import printed, tables
 from regions import figure_four
-from setting import FEATURES, Setting, judge_of, runs_of
+from setting import Setting, key_of, runs_of
 
 from asced_analysis.thresholds import Thresholds
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from marked_tables import fill
 
 PARTS = ("table2", "figure4", "figure7", "table1", "figure8")
 
@@ -41,21 +46,29 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--store", type=Path, help="recorded runs, instead of recording now")
     made.add_argument("--runs", type=int, default=1024)
     made.add_argument("--steps", type=int, default=25)
-    made.add_argument("--features", choices=FEATURES, help="whose distances: see docs/paper.md")
+    made.add_argument(
+        "--features",
+        action="append",
+        metavar="NAME",
+        help="judge, teacher, patches, imagenet or FILE.py:FUNCTION (docs/paper.md); others after "
+        "the first are measured for table 1 alone",
+    )
     made.add_argument("--real", type=Path, help="real images: a folder, or a .npy of 0..255")
     made.add_argument("--labels", type=Path, help="CSV of run and broken, as people labelled them")
     made.add_argument("--thresholds", type=Path, action="append", default=[], help="for table 2")
     made.add_argument("--detector", choices=("released", "paper"), action="append")
     made.add_argument("--only", choices=PARTS, action="append", help="in the order given")
+    made.add_argument("--kept", action="store_true", help="measure nothing: write what was kept")
     made.add_argument("--share", type=float, action="append", help="T_c / T of figure 8")
     made.add_argument("--no-controls", action="store_true")
     made.add_argument("--cache", type=Path, default=Path("build/paper"))
     made.add_argument("--out", type=Path, default=Path("build/paper/results.json"))
-    made.add_argument("--figures", type=Path, default=Path("build/paper"))
+    made.add_argument("--figures", type=Path, default=Path("build/paper"), help="folder of plots")
+    made.add_argument("--page", type=Path, help="Markdown whose marked tables are written anew")
     return made
 
 
-def setting_of(arguments: argparse.Namespace) -> Setting:
+def setting_of(arguments: argparse.Namespace, features: str | None) -> Setting:
     """Runs and judge."""
     arguments.cache.mkdir(parents=True, exist_ok=True)
     store = runs_of(
@@ -65,9 +78,11 @@ def setting_of(arguments: argparse.Namespace) -> Setting:
         steps=arguments.steps,
         cache=arguments.cache,
     )
-    model = judge_of(arguments.features, arguments.real, store)
+    model = judge_of(features, arguments.real, store)
     pipeline = None if arguments.pipeline == "fashion" else arguments.pipeline
-    return Setting(store, pipeline, model, arguments.cache)
+    twins = arguments.cache / key_of(store)
+    twins.mkdir(exist_ok=True)
+    return Setting(store, pipeline, model, twins)
 
 
 def main() -> None:
@@ -80,19 +95,34 @@ def main() -> None:
         print(f"[{time.perf_counter() - begin:6.0f} s] {text}", file=sys.stderr, flush=True)
 
     try:
-        results = run(arguments, tell)
+        first, *rest = arguments.features or [None]
+        wanted = [] if arguments.kept else arguments.only or list(PARTS)
+        results = run(arguments, first, arguments.out, wanted, tell)
+        alone = ["table1"] if wanted else []
+        others = [run(arguments, one, beside(arguments.out, one), alone, tell) for one in rest]
     except InputError as error:
         sys.exit(f"error: {error}")
-    for table in tables(results):
-        print(table)
+    written = tables(results, others)
+    for name, table in written.items():
+        print(f"{printed(name, results)}\n\n{table}\n")
     for path in draw(results, arguments.figures):
         tell(f"drawn: {path}")
+    if arguments.page:
+        text, missing = fill(arguments.page.read_text(encoding="utf-8"), written)
+        arguments.page.write_text(text, encoding="utf-8")
+        tell(f"written: {arguments.page}" + (f", without {', '.join(missing)}" if missing else ""))
 
 
-def run(arguments: argparse.Namespace, tell: Any) -> dict[str, Any]:
-    """All wanted parts; each is written as soon as it is there."""
-    setting = setting_of(arguments)
-    wanted = arguments.only or list(PARTS)
+def beside(out: Path, features: str) -> Path:
+    """Where results by other features lie."""
+    return out.with_stem(f"{out.stem}-{Path(features.rpartition(':')[0] or features).stem}")
+
+
+def run(
+    arguments: argparse.Namespace, features: str | None, out: Path, wanted: list[str], tell: Any
+) -> dict[str, Any]:
+    """All wanted parts by one feature extractor; each is written as soon as it is there."""
+    setting = setting_of(arguments, features)
     variants = arguments.detector or ["released", "paper"]
     facts = {
         "pipeline": setting.recording.attributes.get("pipeline"),
@@ -100,14 +130,13 @@ def run(arguments: argparse.Namespace, tell: Any) -> dict[str, Any]:
         "steps": setting.steps,
         "features": setting.model.name,
         "recording": TrajectoryStore.open(setting.store).fingerprint,
+        "key": key_of(setting.store),
     }
     results: dict[str, Any] = dict(facts)
-    if arguments.out.exists():
-        before = json.loads(arguments.out.read_text(encoding="utf-8"))
+    if out.exists():
+        before = json.loads(out.read_text(encoding="utf-8"))
         if any(before.get(name) != value for name, value in facts.items()):
-            raise InputError(
-                f"{arguments.out} holds results of other runs or features: give another --out"
-            )
+            raise InputError(f"{out} holds results of other runs or features: give another --out")
         results = before
     for part in wanted:
         tell(part)
@@ -115,19 +144,25 @@ def run(arguments: argparse.Namespace, tell: Any) -> dict[str, Any]:
             for variant in variants:
                 rows = results.setdefault(part, {}).setdefault(variant, {})
                 found = (
-                    table_one(setting, variant, rows, tell, controls=not arguments.no_controls)
+                    table_one(
+                        setting,
+                        variant,
+                        rows,
+                        tell,
+                        controls=out == arguments.out and not arguments.no_controls,
+                    )
                     if part == "table1"
                     else figure_eight(setting, variant, rows, tell, arguments.share or SWEEP)
                 )
                 for _ in found:
-                    save(results, arguments.out)
+                    save(results, out)
         elif part == "table2":
             results[part] = table_two(setting, detectors(setting, arguments), arguments.labels)
         elif part == "figure4":
             results[part] = figure_four(setting, arguments.labels)
         else:
             results[part] = figure_seven(setting, arguments.labels)
-        save(results, arguments.out)
+        save(results, out)
     return results
 
 

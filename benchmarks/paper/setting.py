@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from judging import pictures_of
 from numpy.typing import NDArray
 
 from asced_analysis.calibration.calibrate_runs import window_and_correction
 from asced_analysis.calibration.fitting import fit_variant
 from asced_analysis.calibration.source import open_source
-from asced_analysis.evaluation.judges import choose_judge
-from asced_analysis.realism import RealismModel, features, local_realism, patch_model
+from asced_analysis.realism import RealismModel, features, local_realism
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds import Thresholds
 from asced_stores import TrajectoryStore, open_runs
@@ -26,7 +26,6 @@ T_D, T_C = 0.24, 0.48  # shares of sampling: the detector's window begins, the c
 LITERAL = {"released": 3.0, "paper": 1.0}  # MAD scale of the code, factor on tau of Eq. 4
 GROWTH = {"released": 5 / 256, "paper": 0.0}
 AT_ONCE = 256
-FEATURES = ("judge", "teacher", "patches", "imagenet")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Setting:
     model : RealismModel
         Features of every figure; its name stands in the results.
     cache : Path
-        Where corrected twins lie.
+        Where corrected twins lie, by `key_of` these runs.
     """
 
     store: Path
@@ -74,20 +73,9 @@ class Setting:
         )
         return replace(found, levels=replace(found.levels, level=LITERAL[variant]))
 
-    def pictures(self, store: Path) -> NDArray[np.float32]:
-        """What the judge looks at, (n, channel, y, x) in -1..1: pixels, or decoded latents."""
-        ds = open_runs(store)
-        ds = ds.isel(run=np.flatnonzero(ds["status"].values == 1))
-        if ds.sizes["channel"] in (1, 3) and "frame" not in ds.sizes:
-            return np.asarray(ds["sample"].values, np.float32)
-        if "image" not in ds:
-            raise InputError(f"{store} holds latents without their images: record them as well")
-        shown = ds["image"].values.astype(np.float32) / 127.5 - 1
-        return np.ascontiguousarray(np.moveaxis(shown, -1, 1))
-
     def seen(self, store: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Vectors (n, d) and maps of local distance (n, rows, columns) of a store's pictures."""
-        images = self.pictures(store)
+        images = pictures_of(store)
         return features(images, self.model), local_realism(images, self.model)
 
     @cached_property
@@ -112,12 +100,13 @@ def runs_of(
             raise InputError(f"{store} holds {found} runs, fewer than {runs}: give --runs {found}")
         if found == runs:
             return store
-        part = cache / f"first-{runs}.zarr"
+        part = cache / f"first-{runs}-of-{key_of(store)}.zarr"
         select_runs(source, part, lambda index: np.arange(len(index)) < runs, resume=part.exists())
         return part
     from asced_recorders import record
 
-    path = cache / f"runs-{runs}.zarr"
+    named = hashlib.sha256(str(pipeline).encode()).hexdigest()[:6]
+    path = cache / f"{Path(pipeline).name}-{named}-{steps}-steps-{runs}.zarr"
     record(
         pipeline,
         path,
@@ -131,49 +120,10 @@ def runs_of(
     return path
 
 
-def judge_of(name: str | None, real: Path | None, store: Path) -> RealismModel:
-    """Feature extractor of every figure.
-
-    Parameters
-    ----------
-    name : {"judge", "teacher", "patches", "imagenet"} or None
-        None: the judge of `fashion` for `fashion`, else patches; of real images where they are
-        given.
-    real : Path, optional
-        Real images: a folder of pictures, or an array in .npy.
-    """
-    recording = Recording(store)
-    if name in ("imagenet", "patches") or real is not None:
-        if real is None and name == "imagenet":
-            raise InputError("features of an ImageNet network need real images: give --real")
-        if real is not None:
-            images = real_images(real)
-            if name == "imagenet":
-                from asced_analysis.realism.imagenet import imagenet_model
-
-                return imagenet_model(images)
-            if name in (None, "patches"):
-                return patch_model(images, name=f"patches of {len(images)} real images")
-            raise InputError(f"features {name!r} bring their own real images: leave out --real")
-    return choose_judge(name, recording)
-
-
-def real_images(place: Path) -> NDArray[np.float32]:
-    """Real images (n, channel, y, x) in -1..1, of a folder of pictures or of a .npy of 0..255."""
-    if place.is_dir():
-        from PIL import Image
-
-        files = sorted(p for p in place.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
-        if not files:
-            raise InputError(f"{place} holds no .png or .jpg")
-        array = np.stack([np.asarray(Image.open(one)) for one in files])
-    else:
-        array = np.load(place, allow_pickle=False)
-    if array.dtype != np.uint8 or array.ndim not in (3, 4):
-        raise InputError(
-            f"{place} holds {array.dtype} of shape {array.shape}: expected 0..255 as uint8, "
-            "(n, y, x) or (n, y, x, colour)"
-        )
-    colour = array[..., None] if array.ndim == 3 else array
-    scaled = torch.from_numpy(colour).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return scaled.contiguous().numpy()
+def key_of(store: Path) -> str:
+    """What tells these runs from others: the recording's fingerprint, run numbers and seeds."""
+    ds = open_runs(store)
+    digest = hashlib.sha256(TrajectoryStore.open(store).fingerprint.encode())
+    for name in ("run", "seed"):
+        digest.update(np.ascontiguousarray(ds[name].values, np.int64).tobytes())
+    return digest.hexdigest()[:10]
