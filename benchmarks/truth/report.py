@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from causes import beyond, energy, energy_strata, forms, levelled, levelled_starts, samplers
@@ -25,6 +26,9 @@ from correction_tables import (
     where,
     worth,
 )
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from marked_tables import fill
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "truth.md"
@@ -219,21 +223,13 @@ TABLES: dict[str, Callable[[Results], str]] = {
 }
 
 
-def fill(page: str, results: Results) -> tuple[str, list[str]]:
-    """Put tables between their comments; names of those without results are returned."""
-    missing = []
-
-    def replace(match: re.Match[str]) -> str:
-        name = match.group(1)
-        try:
-            written = TABLES[name](results)
-        except KeyError:
-            missing.append(name)
-            return match.group(0)
-        return f"<!-- table {name} -->\n\n{written}\n\n<!-- end -->"
-
-    text = re.sub(r"<!-- table ([\w-]+) -->.*?<!-- end -->", replace, page, flags=re.DOTALL)
-    return text, missing
+def written(results: Results) -> dict[str, str]:
+    """Every table that there are results for."""
+    found = {}
+    for name, write in TABLES.items():
+        with suppress(KeyError):
+            found[name] = write(results)
+    return found
 
 
 def draw(results: Results, folder: Path) -> None:
@@ -269,7 +265,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
     results = {path.stem: json.loads(path.read_text()) for path in arguments.results.glob("*.json")}
-    text, missing = fill(arguments.page.read_text(), results)
+    text, missing = fill(arguments.page.read_text(), written(results))
     arguments.page.write_text(text)
     draw(results, IMAGES)
     if missing:
