@@ -13,7 +13,6 @@ Weights are exponential moving averages; forward passes run in bfloat16 where th
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import platform
@@ -25,7 +24,8 @@ import diffusers
 import numpy as np
 import torch
 import torch.distributed as dist
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, UNet2DModel
+from exporting import export, learning_rate, save_atomically
 from fashion_mnist import load_fashion_mnist
 from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
@@ -49,35 +49,6 @@ def build_network(widths: tuple[int, ...], attention: tuple[int, ...]) -> UNet2D
         norm_num_groups=8,
         attention_head_dim=32,
     )
-
-
-def learning_rate(step: int, steps: int, peak: float, decay: float) -> float:
-    """Linear warm-up over 200 steps, constant, linear decay over the last share of the steps."""
-    return peak * min(1.0, (step + 1) / 200, (steps - step) / max(1.0, decay * steps))
-
-
-def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Write beside and rename: a killed training never leaves half a checkpoint."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
-
-
-def export(network: UNet2DModel, ema: dict[str, torch.Tensor], folder: Path, card: dict) -> None:
-    """Write the EMA weights as a plain diffusers folder, with the figures for its model card."""
-    frozen = copy.deepcopy(network)
-    frozen.load_state_dict(ema)
-    scheduler = DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="linear",
-        clip_sample=False,
-        timestep_spacing="trailing",
-        prediction_type="epsilon",
-    )
-    diffusers.DDIMPipeline(unet=frozen, scheduler=scheduler).save_pretrained(
-        folder, safe_serialization=True
-    )
-    (folder / "training.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
 def main() -> None:

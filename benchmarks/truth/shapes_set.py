@@ -25,6 +25,7 @@ from asced_analysis.replay.recording import Recording
 from asced_recorders import load_pipeline, record
 from asced_recorders.fingerprint import model_fingerprint
 from asced_stores import open_runs
+from asced_stores.errors import InputError
 
 FOLDER = Path(__file__).parent / "shapes-model"
 NAMES = tuple(n for n in CANDIDATES if "alone" not in n and not CANDIDATES[n].committee)
@@ -33,6 +34,8 @@ WINDOWS = {12: (0.08, 12 / STEPS), 18: (0.08, 18 / STEPS)}
 
 def measure(cache: Path, runs: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Record, judge, rank, correct."""
+    if not (FOLDER / "model_index.json").exists():
+        raise InputError(f"{FOLDER} holds no model: python benchmarks/truth/train_shapes.py")
     pipe = load_pipeline(FOLDER)
     folder = cache / f"shapes-{model_fingerprint(pipe).removeprefix('sha256:')[:12]}-{runs}"
     folder.mkdir(exist_ok=True)

@@ -5,22 +5,23 @@
 64x64 images unshuffled by 4 to 16 channels of 16x16: compute is scarce. The network predicts the
 velocity: noise prediction left the brightness of these nearly black images to chance, and whole
 samples came out white. Every draw is seeded by step; weights are exponential moving averages,
-written in half precision.
+written in half precision, and only once all steps are taken.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import json
+import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler, UNet2DModel
 from shapes import draw_images, fold
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training"))
+from exporting import export, learning_rate, save_atomically
 
 FOLDER = Path(__file__).parent / "shapes-model"
 
@@ -40,28 +41,14 @@ def build_network() -> UNet2DModel:
     )
 
 
-def export(network: UNet2DModel, ema: dict[str, torch.Tensor], card: dict[str, Any]) -> None:
-    """Write the averaged weights as a diffusers folder."""
-    frozen = copy.deepcopy(network)
-    frozen.load_state_dict(ema)
-    scheduler = DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="linear",
-        clip_sample=False,
-        timestep_spacing="trailing",
-        prediction_type="v_prediction",
-    )
-    DDIMPipeline(unet=frozen.half(), scheduler=scheduler).save_pretrained(FOLDER)
-    (FOLDER / "training.json").write_text(json.dumps(card, indent=1) + "\n")
-
-
 def main() -> None:
     """Train, checkpoint, export."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=10_600)
+    parser.add_argument("--steps", type=int, default=9_000)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after")
     parser.add_argument("--work", type=Path, default=Path("build/shapes"))
+    parser.add_argument("--out", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -81,33 +68,19 @@ def main() -> None:
     begin, recent = time.monotonic(), []
 
     def save() -> None:
-        total = spent + time.monotonic() - begin
         state = {
             "network": network.state_dict(),
             "optimizer": optimizer.state_dict(),
             "ema": ema,
             "step": step,
-            "spent": total,
+            "spent": spent + time.monotonic() - begin,
             "losses": losses,
         }
-        part = checkpoint.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(checkpoint)
-        parameters = sum(p.numel() for p in network.parameters())
-        card = {
-            "steps": step,
-            "batch_size": arguments.batch_size,
-            "parameters": parameters,
-            "loss": losses[-1] if losses else None,
-            "seconds": round(total),
-            "images": len(images),
-        }
-        export(network, ema, card)
+        save_atomically(state, checkpoint)
 
     while step < arguments.steps and time.monotonic() - begin < arguments.seconds:
-        share = min(1.0, (step + 1) / 200, (arguments.steps - step) / (0.3 * arguments.steps))
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * share
+            group["lr"] = learning_rate(step, arguments.steps, 1e-3, 0.3)
         generator = torch.Generator().manual_seed(1_000_003 + step)
         chosen = torch.randint(len(images), (arguments.batch_size,), generator=generator)
         picked = images[chosen]
@@ -136,6 +109,17 @@ def main() -> None:
         if step % 500 == 0:
             save()
     save()
+    if step < arguments.steps:
+        sys.exit(f"stopped at step {step} of {arguments.steps}: the same command goes on")
+    card = {
+        "steps": step,
+        "batch_size": arguments.batch_size,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "loss": losses[-1] if losses else None,
+        "seconds": round(spent + time.monotonic() - begin),
+        "images": len(images),
+    }
+    export(network, ema, arguments.out, card, prediction_type="v_prediction", half=True)
 
 
 if __name__ == "__main__":

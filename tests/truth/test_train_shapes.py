@@ -1,0 +1,56 @@
+"""Training the model of SIMPLE SHAPES."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "truth"))
+
+import shapes_set
+import train_shapes
+
+from asced_recorders import load_pipeline
+from asced_stores.errors import InputError
+
+
+def train(monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> None:
+    given = f"--steps 4 --batch-size 2 --work {folder / 'work'} --out {folder / 'model'}".split()
+    monkeypatch.setattr(sys, "argv", ["train_shapes.py", *given, *more])
+    train_shapes.main()
+
+
+def test_interrupted_it_goes_on_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = np.tile(train_shapes.draw_images(8, seed=0), (8, 1, 1, 1))
+    monkeypatch.setattr(train_shapes, "draw_images", lambda: few)
+    threads = torch.get_num_threads()
+    train(monkeypatch, tmp_path / "whole")
+    clock = itertools.count()
+    ticking = SimpleNamespace(monotonic=lambda: float(next(clock)))
+    with monkeypatch.context() as patched:
+        patched.setattr(train_shapes, "time", ticking)
+        with pytest.raises(SystemExit, match="stopped at step 2 of 4"):
+            train(patched, tmp_path / "parts", "--seconds", "3")
+    assert not (tmp_path / "parts" / "model").exists()
+    train(monkeypatch, tmp_path / "parts")
+    whole, parts = (
+        load_pipeline(tmp_path / name / "model").unet.state_dict() for name in ("whole", "parts")
+    )
+    torch.set_num_threads(threads)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    scheduler = load_pipeline(tmp_path / "whole" / "model").scheduler
+    assert scheduler.config.prediction_type == "v_prediction"
+
+
+def test_a_missing_model_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes_set, "FOLDER", tmp_path)
+    with pytest.raises(InputError, match=r"python benchmarks/truth/train_shapes\.py"):
+        shapes_set.measure(tmp_path, 8, print)
