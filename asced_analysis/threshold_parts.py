@@ -90,6 +90,8 @@ class Correction:
         Of the correction's own noise.
     grow : float
         Growth of the mask before the edit, as a fraction of the shorter side.
+    parameters : mapping
+        Of the strategy, by name (see `asced_analysis.correction.STRATEGIES`).
     """
 
     strategy: str
@@ -98,6 +100,7 @@ class Correction:
     strength: float = 0.0
     seed: int = 0
     grow: float = 0.0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,10 @@ FEWEST_STEPS = 3
 WINDOW = (0.2, LATEST_CORRECTION)
 """First step and correction step, as shares of sampling: Mutation as the paper has it."""
 
+DEFAULT_CORRECTION = {"outcome": "renoise"}
+"""Where the variant's mask is worth nothing over chance, but its choice of runs is good."""
+CORRECTION_PARAMETERS = {("outcome", "renoise"): {"where": "foreground"}}
+
 
 def calibrate(
     store: Any,
@@ -36,7 +40,7 @@ def calibrate(
     confidence: float | None = None,
     window: tuple[float, float] | Literal["phases"] | None = None,
     parameters: Mapping[str, Any] | None = None,
-    strategy: str = "ttc",
+    strategy: str | None = None,
     fractions: tuple[float, float, float] = FRACTIONS,
     seed: int = 0,
     groups: str | None = None,
@@ -71,8 +75,9 @@ def calibrate(
         leaves a window.
     parameters : mapping, optional
         Overrides of the variant's parameters.
-    strategy : str
-        Default correction.
+    strategy : str, optional
+        Default correction: by default what was measured to repair (docs/truth.md), for `outcome`
+        ``renoise`` of the foreground, for variants that point at a place ``ttc``.
     fractions : (float, float, float)
         Shares of the runs for fit, calibrate and report.
     seed : int
@@ -116,9 +121,13 @@ def calibrate(
     if (method == "outcome") != (variant == "outcome"):
         variant, method = "outcome", "outcome"
     source = open_source(store)
+    if strategy is None:
+        strategy = DEFAULT_CORRECTION.get(variant, "ttc")
     if window == "phases":
         window = phases_window(source)
     steps, correction = window_and_correction(source, window or WINDOW, strategy)
+    given_to = CORRECTION_PARAMETERS.get((variant, strategy), {})
+    correction = replace(correction, parameters=given_to)
     if method == "labels" and not labels:
         raise InputError("method labels needs labels; give a mapping of run id to broken or not")
     kept = dict.fromkeys(labels, True) if method == "labels" and labels else normal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.arranging import arranged_tap
-from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
 from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
+from asced_analysis.correction.noise import run_noise
+from asced_analysis.correction.places import found_places, is_found
 from asced_analysis.correction.probe import Network, pipeline_network, wants_network
 from asced_analysis.correction.settings import (
     GivenMasks,
     ImageReport,
     correction_settings,
     correction_step,
-    noise_seed,
     strategy_of,
 )
-from asced_analysis.correction.strategy import LoopState, Strategy
+from asced_analysis.correction.strategy import RECORDED, LoopState, Strategy
+from asced_analysis.correction.watching import Watch
 from asced_recorders.tap import TapListener
 from asced_stores.errors import InputError
 
@@ -36,16 +37,8 @@ if TYPE_CHECKING:
     from asced_recorders.schedulers import StepTable
     from asced_recorders.tap import StepEvent
 
-__all__ = [
-    "Corrector",
-    "ImageReport",
-    "correction_settings",
-    "correction_step",
-    "noise_seed",
-    "strategy_of",
-]
+__all__ = ["Corrector", "ImageReport"]
 
-RECORDED = torch.float16
 LOOKED_AT = 0.24  # of the steps: where abnormal dynamics begin in the paper
 
 
@@ -105,8 +98,13 @@ class Corrector(TapListener):
         self.strategy = strategy_of(thresholds, strategy, parameters)
         if not self.strategy.in_loop:
             raise InputError(
-                f"{self.strategy.name} needs a second pass of sampling, which a corrector in the "
-                "loop cannot make: use `asced replay`"
+                f"{self.strategy.name} samples a run more than once, which a corrector in the loop "
+                "cannot do: use `asced replay`, or a strategy of one pass, such as renoise"
+            )
+        if control is not None and self.strategy.place != "mask":
+            raise InputError(
+                f"{self.strategy.title} does not edit the detector's mask, so that there is "
+                "nothing to control in the loop: `asced evaluate` has the controls"
             )
         self.control = control
         self.seed = int(own.get("seed", 0)) if seed is None else seed
@@ -195,12 +193,11 @@ class Corrector(TapListener):
         if self._continuing:
             self._continuing = False
             return
-        self._detector = self._make_detector(table)
-        self._detection: Any = None
+        self._watch = self._make_watch(table)
         target = self.target(table)
         window = (min(round(LOOKED_AT * table.steps), target - 1), target - 1)
-        if self._detector is not None:
-            window = (int(self._detector.first_step), int(self._detector.last_step))
+        if self._watch is not None:
+            window = self._watch.window
         elif self._given is not None and self._given.window is not None:
             window = self._given.window
         if not 1 <= target < table.steps:
@@ -208,7 +205,8 @@ class Corrector(TapListener):
                 f"T_c is step {target}: the sample entering it can only be edited for steps 1 to "
                 f"{table.steps - 1}"
             )
-        if self._detector is not None:
+        self.strategy.check(table, target)
+        if self._watch is not None:
             window = (window[0], min(window[1], target - 1))
             if window[0] > window[1]:
                 raise InputError(
@@ -218,7 +216,6 @@ class Corrector(TapListener):
         self._state = LoopState(correction_step=target, window=window, noise=self._noise)
         self._batch: NDArray[np.int64] | None = None
         self._whole_mask: Tensor | None = None
-        self._seen: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Look at a step; clip its score where the strategy does so."""
@@ -229,13 +226,8 @@ class Corrector(TapListener):
             self._reveal(event.step)
             if self._is_kept(event.step):
                 state.x0[event.step] = event.x0.to(RECORDED)
-            if self._detector is not None and event.step <= state.window[1]:
-                self._detection = self._detector.update(
-                    self._detection,
-                    event.step,
-                    eps=as_pictures(event.eps.to(RECORDED).float()),
-                    x0=as_pictures(event.x0.to(RECORDED).float()),
-                )
+            if self._watch is not None and event.step <= state.window[1]:
+                self._watch.update(event)
                 last = event.step == state.window[1]
                 if last or (self.strategy.streams_masks and event.step >= state.window[0]):
                     self._find(event, last=last)
@@ -245,6 +237,8 @@ class Corrector(TapListener):
         """Edit the sample that enters the next step where the strategy does so."""
         if self._state.mask is None or not self._any:
             return None
+        if event.step + 1 == self._state.correction_step and is_found(self.strategy.place):
+            self._look_for_place(event)
         return self.strategy.after_step(event, next_sample, self._state)
 
     def edit_start(self, event: StepEvent, sample: Tensor) -> Tensor:
@@ -270,23 +264,14 @@ class Corrector(TapListener):
 
     # ---- what happens inside
 
-    def _make_detector(self, table: StepTable) -> Any:
+    def _make_watch(self, table: StepTable) -> Watch | None:
         """Make the detector of the thresholds, unless masks are given."""
         self._any = False
         if self._given is not None or self.strategy.name == "none":
             return None
         if self.thresholds is None:
             raise InputError("a corrector without thresholds needs masks: call assign() first")
-        from asced_analysis.detection.streaming import make_detector
-
-        return make_detector(
-            self.thresholds,
-            alpha=table.alpha,
-            sigma=table.sigma,
-            log_snr=table.log_snr,
-            level=self.thresholds.level_for(table.scheduler_class, table.steps),
-            probe=None if self.network is None else partial(_ask, self.network, table),
-        )
+        return Watch(self.thresholds, table, self.network)
 
     def _meet(self, event: StepEvent) -> None:
         """Learn the batch's size at its first step, and take up what was given for it."""
@@ -300,8 +285,8 @@ class Corrector(TapListener):
         given, self._given = self._given, None
         self._state.x0.update(self._x0_given)
         self._x0_given = {}
-        if self._detector is not None:
-            self._detection = self._detector.start(picture_shape(tuple(event.sample.shape)))
+        if self._watch is not None:
+            self._watch.start(event.sample)
         elif given is not None:
             if len(given.masks) != count:
                 raise InputError(f"{len(given.masks)} masks were given for {count} images")
@@ -325,36 +310,34 @@ class Corrector(TapListener):
 
     def _find(self, event: StepEvent, *, last: bool) -> None:
         """Take the detector's result so far as the mask."""
-        try:
-            result = self._detector.result(self._detection)
-        except InputError:
-            if last:
-                raise
-            return  # too early: not one cell of the detector's grid is complete
-        masks, flagged, scores = by_run(
-            _to_numpy(result.mask),
-            _to_numpy(result.flagged),
-            _to_numpy(result.score),
-            len(event.sample),
-        )
-        state = self._state
-        if self.strategy.streams_masks:
-            seen = torch.as_tensor(flagged)
-            if state.first_flagged is None:
-                state.first_flagged = torch.full((len(flagged),), -1)
-            new = (state.first_flagged < 0) & seen
-            state.first_flagged = torch.where(new, event.step, state.first_flagged)
-            if self._seen is not None:  # what was edited on the way stays in the report
-                masks, flagged = masks | self._seen[0], flagged | self._seen[1]
-            self._seen = (masks & flagged[:, None, None], flagged)
-        if self.control is not None and flagged.any():
+        assert self._watch is not None
+        streamed = self.strategy.streams_masks
+        if streamed:
+            found = self._watch.so_far(event, last=last)
+            self._state.first_flagged = self._watch.first_flagged
+        else:
+            found = self._watch.result(len(event.sample))
+        if found is None:
+            return
+        masks = found.masks
+        if self.control is not None and found.flagged.any():
             from asced_analysis.correction.controls import control_masks
 
             images = event.x0.float().cpu().numpy().reshape(len(masks), -1, *event.x0.shape[-2:])
             masks = control_masks(
-                self.control, masks, flagged, images, seed=self.seed, runs=self._batch
+                self.control, masks, found.flagged, images, seed=self.seed, runs=self._batch
             )
-        self._apply(event, masks, flagged, scores, report=last)
+        self._apply(event, masks, found.flagged, found.scores, report=last)
+
+    def _look_for_place(self, event: StepEvent) -> None:
+        """Put the place that predicted x0 shows in the stead of the mask, and report that."""
+        x0 = event.x0.to(RECORDED).float().cpu().numpy()
+        masks = found_places(self.strategy.place, x0, self._flagged)
+        edited = self._set_mask(event, masks)
+        self.report[-len(edited) :] = [
+            replace(one, mask=mask, changed=float(mask.mean()))
+            for one, mask in zip(self.report[-len(edited) :], edited, strict=True)
+        ]
 
     def _apply(
         self,
@@ -367,14 +350,12 @@ class Corrector(TapListener):
     ) -> None:
         """Bring masks to the sample's device and shape, and report on them."""
         assert self._batch is not None
+        self._flagged = flagged
         masks = masks & flagged[:, None, None]
-        if self.strategy.whole_run:
+        if self.strategy.place == "everywhere":
             masks = np.broadcast_to(flagged[:, None, None], masks.shape)
-        self._any = bool(masks.any())
-        weight = torch.as_tensor(np.ascontiguousarray(masks), dtype=torch.float32)
-        weight = soften(grow(weight, self.growth(masks.shape[1:])), self.soft)
-        edited = (weight > 0).numpy()
-        self._state.mask = broadcast_to_sample(weight.to(event.sample.device), event.sample)
+        self._any = bool(masks.any() or (is_found(self.strategy.place) and flagged.any()))
+        edited = self._set_mask(event, masks)
         if report:
             self.report += [
                 ImageReport(
@@ -387,25 +368,15 @@ class Corrector(TapListener):
                 for run, flag, score, mask in zip(self._batch, flagged, scores, edited, strict=True)
             ]
 
+    def _set_mask(self, event: StepEvent, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Bring masks to the sample's device and shape; what is edited, shape (n, y, x)."""
+        weight = torch.as_tensor(np.ascontiguousarray(masks), dtype=torch.float32)
+        weight = soften(grow(weight, self.growth(masks.shape[1:])), self.soft)
+        self._state.mask = broadcast_to_sample(weight.to(event.sample.device), event.sample)
+        return (weight > 0).numpy()
+
     def _noise(self, like: Tensor, draw: int) -> Tensor:
         """Noise of each run from a generator of its own; drawn only where something is edited."""
         assert self._batch is not None
         assert self._state.mask is not None
-        out = torch.zeros(like.shape, dtype=torch.float32)
-        edited = self._state.mask.flatten(1).any(1).cpu().numpy()
-        for index in np.flatnonzero(edited):
-            generator = torch.Generator().manual_seed(
-                noise_seed(self.seed, int(self._batch[index]), draw)
-            )
-            out[index] = torch.randn(like.shape[1:], generator=generator)
-        return out.to(device=like.device, dtype=like.dtype)
-
-
-def _ask(network: Network, table: StepTable, sample: Tensor, step: int) -> Any:
-    """Ask a network with the sampler's table."""
-    return network(sample, table, step)
-
-
-def _to_numpy(array: Any) -> NDArray[Any]:
-    """Torch tensor or NumPy array to NumPy."""
-    return array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+        return run_noise(like, self._state.mask, seed=self.seed, runs=self._batch, draw=draw)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
+from asced_analysis.correction.best_of import BestOf
 from asced_analysis.correction.levelling import Levelling
 from asced_analysis.correction.noise_denoise import NoiseDenoise
 from asced_analysis.correction.none import NoCorrection
+from asced_analysis.correction.places import place_name
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.correction.restart import Restart
 from asced_analysis.correction.score_clipping import ScoreClipping
@@ -26,6 +28,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         StochasticSteps,
         NoiseDenoise,
         Renoise,
+        BestOf,
         Restart,
         Levelling,
         NoCorrection,
@@ -59,4 +62,18 @@ def make_strategy(strategy: str | Strategy, **parameters: Any) -> Strategy:
             f"strategy {strategy} has no parameter {unknown[0]!r}; it has "
             f"{', '.join(sorted(known)) or 'none'}"
         )
-    return kind(**parameters)
+    try:
+        return kind(**parameters)
+    except TypeError as error:
+        raise InputError(f"a parameter of strategy {strategy} makes no sense: {error}") from error
+
+
+def parameters_of(strategy: Strategy) -> dict[str, Any]:
+    """Parameters of a strategy as a store keeps them: numbers, names and lists."""
+    return {name: _plain(value) for name, value in asdict(strategy).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return place_name(value) if callable(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from asced_analysis.correction.places import Place
 from asced_analysis.correction.strategy import Strategy
 from asced_stores.errors import InputError
 
@@ -23,7 +24,6 @@ class Restart(Strategy):
 
     name = "restart"
     in_loop = False
-    whole_run = True
 
     tries: int = 3
 
@@ -31,3 +31,8 @@ class Restart(Strategy):
         """Check the parameters."""
         if self.tries < 1:
             raise InputError(f"tries must be at least 1, not {self.tries}")
+
+    @property
+    def place(self) -> Place:
+        """A new draw is another image altogether."""
+        return "everywhere"

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from asced_recorders.schedulers import StepTable
 
 
+RENEWING = ("ttc", "renoise", "best_of")
+"""Strategies whose strength is a noise scale."""
+
+
 @dataclass(frozen=True)
 class ImageReport:
     """What was found in one image, and what was done to it.
@@ -59,12 +63,6 @@ class GivenMasks:
     window: tuple[int, int] | None = None
 
 
-def noise_seed(seed: int, run: int, draw: int = 0) -> int:
-    """Seed of a run's correction noise: unrelated to the seeds of the runs themselves."""
-    words = np.random.SeedSequence([seed, run, draw, 0xA5CED]).generate_state(2, np.uint32)
-    return int(words[0]) << 31 | int(words[1]) >> 1
-
-
 def correction_settings(thresholds: Thresholds | None) -> dict[str, Any]:
     """Return what thresholds say about the correction; empty where they say nothing."""
     return {} if thresholds is None else dict(vars(thresholds.correction))
@@ -73,12 +71,24 @@ def correction_settings(thresholds: Thresholds | None) -> dict[str, Any]:
 def strategy_of(
     thresholds: Thresholds | None, strategy: str | Strategy | None, parameters: dict[str, Any]
 ) -> Strategy:
-    """Build the strategy that is asked for, with the thresholds' strength where it is theirs."""
+    """Build the strategy that is asked for; of the thresholds' own, with their parameters.
+
+    Parameters
+    ----------
+    thresholds : Thresholds or None
+    strategy : str or Strategy or None
+        None: the thresholds' own; ``ttc`` where there are none.
+    parameters : dict
+        Go before the thresholds'.
+    """
     settings = correction_settings(thresholds)
     if strategy is None:
         strategy = str(settings.get("strategy", "ttc"))
-    if strategy == settings.get("strategy") and strategy in ("ttc", "renoise"):
-        parameters = {"noise_scale": float(settings["strength"]), **parameters}
+    if strategy == settings.get("strategy"):
+        own = dict(settings["parameters"])
+        if strategy in RENEWING:
+            own["noise_scale"] = float(settings["strength"])
+        parameters = own | parameters
     return make_strategy(strategy, **parameters)
 
 

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from asced_analysis.correction.places import Place
+from asced_stores.errors import InputError
+
 if TYPE_CHECKING:
+    from asced_recorders.schedulers import StepTable
     from asced_recorders.tap import StepEvent
+
+RECORDED = torch.float16
+"""Predicted x0 is rounded so before it is used: then a recorded one gives the same bits."""
 
 
 @dataclass
@@ -50,20 +57,31 @@ class Strategy:
 
     `in_loop` is False for what needs more than one pass of sampling: only replay can do it.
     `streams_masks` asks for the mask after every step of the window, not only at ``T_c``;
-    `whole_run` widens the mask of a flagged run to the whole image; `from_checkpoint` is False for
-    what acts before ``T_c``.
+    `from_checkpoint` is False for what acts before ``T_c``.
     """
 
     name: ClassVar[str] = "none"
     in_loop: ClassVar[bool] = True
     streams_masks: ClassVar[bool] = False
-    whole_run: ClassVar[bool] = False
     from_checkpoint: ClassVar[bool] = True
+
+    @property
+    def place(self) -> Place:
+        """Where a flagged run is edited: in its mask, everywhere, or where its x0 says."""
+        return "mask"
+
+    @property
+    def title(self) -> str:
+        """For people: the name, and what sets it apart from others of the name."""
+        return self.name
 
     @property
     def history(self) -> int | None:
         """How many steps before ``T_c`` predicted x0 is needed; None for the whole window."""
         return 0
+
+    def check(self, table: StepTable, correction_step: int) -> None:
+        """Refuse, before anything is sampled, what can't be done on this sampler's steps."""
 
     def before_step(self, event: StepEvent, state: LoopState) -> Tensor | None:
         """Return another model output for this step, or None to leave it."""
@@ -72,6 +90,25 @@ class Strategy:
     def after_step(self, event: StepEvent, sample: Tensor, state: LoopState) -> Tensor | None:
         """Return another sample entering the next step, or None to leave it."""
         return None
+
+
+def step_of(when: float, steps: int) -> int:
+    """A step from a step, or from a share of sampling below 1."""
+    return round(when * steps) if when < 1 else int(when)
+
+
+def check_when(name: str, when: float) -> None:
+    """Refuse what is neither a step nor a share of sampling.
+
+    Raises
+    ------
+    InputError
+    """
+    whole = isinstance(when, int) or (isinstance(when, float) and when.is_integer())
+    if isinstance(when, bool) or not isinstance(when, (int, float)) or not when > 0:
+        raise InputError(f"{name} is {when!r}; expected a step, or a share of sampling below 1")
+    if when >= 1 and not whole:
+        raise InputError(f"{name} is {when}; expected a whole step, or a share below 1")
 
 
 def blend(sample: Tensor, edited: Tensor, mask: Tensor) -> Tensor:

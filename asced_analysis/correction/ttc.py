@@ -7,16 +7,27 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from asced_analysis.correction.strategy import LoopState, Strategy, blend, stochastic_step
+from asced_analysis.correction.strategy import (
+    RECORDED,
+    LoopState,
+    Strategy,
+    blend,
+    check_when,
+    step_of,
+    stochastic_step,
+)
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
+    from asced_recorders.schedulers import StepTable
     from asced_recorders.tap import StepEvent
+
+AGAIN = 1000  # streams of noise from here on belong to further steps
 
 
 @dataclass(frozen=True)
 class TargetedCorrection(Strategy):
-    """Noise the predicted x0 afresh inside the mask, once, at ``T_c``.
+    """Noise the predicted x0 afresh inside the mask, at ``T_c`` and, if wanted, once more later.
 
     Attributes
     ----------
@@ -29,6 +40,9 @@ class TargetedCorrection(Strategy):
         Strength of the perturbation.
     eta : float
         Stochasticity (DDIM's eta) of the one step from ``T_c``, inside the mask.
+    again : tuple of float
+        Further steps whose entering sample is edited in the same mask, from the latest predicted
+        x0: steps, or shares of sampling below 1 (which hold for any number of steps).
     """
 
     name = "ttc"
@@ -37,6 +51,7 @@ class TargetedCorrection(Strategy):
     reverse_step: int = 1
     noise_scale: float = 0.0
     eta: float = 0.0
+    again: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the parameters."""
@@ -50,6 +65,32 @@ class TargetedCorrection(Strategy):
             )
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta lies in 0..1, not {self.eta}")
+        given = self.again if isinstance(self.again, (list, tuple)) else (self.again,)
+        object.__setattr__(self, "again", tuple(given))  # JSON knows lists only
+        for when in self.again:
+            check_when("again", when)
+
+    @property
+    def title(self) -> str:
+        """The name, and the further steps."""
+        more = ", ".join(f"{when:g}" for when in self.again)
+        return f"{self.name}, again at {more}" if more else self.name
+
+    def check(self, table: StepTable, correction_step: int) -> None:
+        """Refuse further steps that do not come after ``T_c``, or can't be edited."""
+        for when in self.again:
+            step = step_of(when, table.steps)
+            if not correction_step < step < table.steps:
+                raise InputError(
+                    f"again asks for step {step}; expected one after T_c, which is step "
+                    f"{correction_step}, and before the end at {table.steps}"
+                )
+            if not table.editable[step]:
+                allowed = [int(k) for k in table.editable.nonzero()[0] if k > correction_step]
+                raise InputError(
+                    f"{table.scheduler_class} does not allow the sample entering step {step} to be "
+                    f"changed; it allows it at steps {allowed}"
+                )
 
     @property
     def history(self) -> int | None:
@@ -57,19 +98,33 @@ class TargetedCorrection(Strategy):
         return self.reverse_step
 
     def after_step(self, event: StepEvent, sample: Tensor, state: LoopState) -> Tensor | None:
-        """Edit the sample entering ``T_c``; with eta, also the one step from there."""
-        if self.eta and event.step == state.correction_step and state.mask is not None:
-            drawn = stochastic_step(event, state.noise(sample, 2), self.eta)
-            return None if drawn is None else blend(sample, drawn, state.mask)
-        if event.step + 1 != state.correction_step or state.mask is None:
+        """Edit the sample entering ``T_c`` and further steps; with eta, the step from ``T_c``."""
+        if state.mask is None:
             return None
-        source = max(0, state.correction_step - self.reverse_step)
-        x0 = state.x0[source].to(sample.dtype)
-        noise = state.noise(sample, 0)
+        entering = event.step + 1
+        if entering == state.correction_step:
+            source = max(0, state.correction_step - self.reverse_step)
+            return self._renewed(event, sample, state, state.x0[source], 0)
+        drawn = None
+        if self.eta and event.step == state.correction_step:
+            drawn = stochastic_step(event, state.noise(sample, 2), self.eta)
+            if drawn is not None:
+                sample = drawn = blend(sample, drawn, state.mask)
+        if entering in {step_of(when, event.steps) for when in self.again}:
+            return self._renewed(event, sample, state, event.x0.to(RECORDED), AGAIN + 2 * entering)
+        return drawn
+
+    def _renewed(
+        self, event: StepEvent, sample: Tensor, state: LoopState, clean: Tensor, draw: int
+    ) -> Tensor:
+        """The sample entering the next step, made of predicted x0 and fresh noise in the mask."""
+        assert state.mask is not None
+        x0 = clean.to(sample.dtype)
+        noise = state.noise(sample, draw)
         alpha, sigma = event.next_alpha, event.next_sigma
         if self.noise_scale and self.perturbation == "additive":
-            x0 = x0 + self.noise_scale * state.noise(sample, 1)
+            x0 = x0 + self.noise_scale * state.noise(sample, draw + 1)
         edited = alpha * x0 + sigma * noise  # x <- alpha x0' + sigma z
         if self.noise_scale and self.perturbation == "multiplicative":
-            edited = edited * (1 + self.noise_scale * state.noise(sample, 1))
+            edited = edited * (1 + self.noise_scale * state.noise(sample, draw + 1))
         return blend(sample, edited, state.mask)

@@ -92,3 +92,15 @@ def mean_estimate(
     drawn = (counts @ (values * weights))[sums > 0] / sums[sums > 0]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(float((values * weights).sum() / weights.sum()), float(low), float(high))
+
+
+def share_estimate(hits: NDArray[np.bool_]) -> Estimate:
+    """Share of runs, with the exact interval of Clopper and Pearson: it is never of no width."""
+    from scipy.stats import beta
+
+    n, k = len(hits), int(np.count_nonzero(hits))
+    if not n:
+        return NOTHING
+    low = float(beta.ppf(0.025, k, n - k + 1)) if k else 0.0
+    high = float(beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
+    return Estimate(k / n, low, high)

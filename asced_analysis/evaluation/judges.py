@@ -27,11 +27,7 @@ def choose_judge(judge: str | RealismModel | None, recording: Any) -> RealismMod
     if isinstance(judge, RealismModel):
         return judge
     if judge is None:
-        from asced_analysis.replay.environment import is_embedded
-
-        shape = tuple(recording.spec.sample_shape)
-        known = shape == (1, 32, 32) and is_embedded(recording.attributes)
-        judge = "judge" if known else "patches"
+        judge = "judge" if _of_the_embedded_model(recording) else "patches"
     if judge in ("judge", "teacher"):
         from asced_analysis.realism.embedded import load_embedded
 
@@ -45,6 +41,38 @@ def choose_judge(judge: str | RealismModel | None, recording: Any) -> RealismMod
     chosen = np.random.default_rng(0).permutation(complete)[:REFERENCES]
     images = pictures(recording.read(recording.select(np.sort(chosen)), "sample"))
     return patch_model(images, name="patches of the population's own samples")
+
+
+def choose_teacher(teacher: str | RealismModel | None, recording: Any) -> RealismModel:
+    """Return who chooses among draws: never the judge, who is for reporting.
+
+    Parameters
+    ----------
+    teacher : {"teacher", "patches"}, RealismModel or None
+        By default the embedded teacher for embedded `fashion`, else patches of the recorded
+        population's own bulk, in the space that is sampled in.
+    recording : Recording
+
+    Raises
+    ------
+    InputError
+        For the judge, or an unknown name.
+    """
+    if isinstance(teacher, RealismModel):
+        return teacher
+    if teacher is None:
+        teacher = "teacher" if _of_the_embedded_model(recording) else "patches"
+    if teacher not in ("teacher", "patches"):
+        raise InputError(f"unknown teacher {teacher!r}; choose teacher or patches")
+    return choose_judge(teacher, recording)
+
+
+def _of_the_embedded_model(recording: Any) -> bool:
+    """Whether runs are the embedded model's images."""
+    from asced_analysis.replay.environment import is_embedded
+
+    shape = tuple(recording.spec.sample_shape)
+    return shape == (1, 32, 32) and is_embedded(recording.attributes)
 
 
 def pictures(samples: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.correction.controls import CONTROLS, Control
-from asced_analysis.correction.registry import make_strategy
+from asced_analysis.correction.controls import Control
 from asced_analysis.evaluation.belonging import replayed_runs
+from asced_analysis.evaluation.control_runs import (
+    ControlSampler,
+    Twins,
+    controls_of,
+    recorded_strategy,
+)
 from asced_analysis.evaluation.effects import (
     Effect,
     damaged_locations,
@@ -20,31 +24,19 @@ from asced_analysis.evaluation.effects import (
     pixel_change,
     worth,
 )
-from asced_analysis.evaluation.intervals import mean_estimate
+from asced_analysis.evaluation.endings import endings, worst_bar
+from asced_analysis.evaluation.intervals import mean_estimate, share_estimate
 from asced_analysis.evaluation.judges import choose_judge, pictures
 from asced_analysis.evaluation.populations import compare, estimates, quality_of
 from asced_analysis.evaluation.result import FORMAT, FORMAT_VERSION, Evaluation
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.local import RealismModel, features, local_realism
-from asced_analysis.replay.planning import Plan, detect_recorded
 from asced_analysis.replay.recording import Recording
-from asced_analysis.thresholds import Thresholds
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 
 NEIGHBOURS = 3
 AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class _Twins:
-    """Flagged runs of a replay beside their recorded twins."""
-
-    runs: NDArray[np.int64]
-    masks: NDArray[np.bool_]
-    scores: NDArray[np.float64]
-    before: NDArray[np.float32]
-    after: NDArray[np.float32]
 
 
 def evaluate(
@@ -95,11 +87,11 @@ def evaluate(
     store = corrected if isinstance(corrected, TrajectoryStore) else TrajectoryStore.open(corrected)
     ds = _checked(recording, store)
     model = choose_judge(judge, recording)
-    names = _controls(controls, store)
+    names = controls_of(controls, store)
     parts = len(names) + 2
     tell = progress or (lambda done, total: None)
     twins = _flagged(recording, ds)
-    quality, others = _population(recording, ds, twins, model)
+    quality, others, ends = _population(recording, ds, twins, model)
     tell(1, parts)
     before = local_realism(twins.before, model)
     after = local_realism(twins.after, model)
@@ -107,15 +99,21 @@ def evaluate(
     effect = effect_of(before, after, twins.before, twins.after, damaged)
     tell(2, parts)
     of_controls: dict[str, Effect] = {}
-    areas: dict[str, float] = {}
+    more: dict[str, dict[str, Any]] = {}
     if len(twins.runs):
-        sampler = _ControlSampler(recording, store, pipeline) if names else None
+        sampler = ControlSampler(recording, store, pipeline) if names else None
         for done, name in enumerate(names):
             assert sampler is not None
             samples, masks = sampler.sample(name, twins)
             maps = local_realism(samples, model)
             of_controls[name] = effect_of(before, maps, twins.before, samples, damaged)
-            areas[name] = float(masks.mean())
+            was = before.mean((1, 2)) > ends["bar"]
+            now = maps.mean((1, 2)) > ends["bar"]
+            more[name] = {
+                "mask_area": float(masks.mean()),
+                "repaired": share_estimate(~now[was]).to_dict(),
+                "harmed_of_flagged_good": share_estimate(now[~was]).to_dict(),
+            }
             tell(3 + done, parts)
     inside, outside = pixel_change(twins.before, twins.after, twins.masks)
     attributes = store.attributes
@@ -123,10 +121,17 @@ def evaluate(
         {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "judge": {"name": model.name, "neighbours": NEIGHBOURS, "card": model.card},
+            "judge": {
+                "name": model.name,
+                "neighbours": NEIGHBOURS,
+                "card": model.card,
+                "chose": attributes.get("teacher") == model.name,
+            },
             "replay_of": attributes["replay_of"],
             "pipeline": recording.attributes.get("pipeline"),
             "strategy": attributes["strategy"],
+            "correction": recorded_strategy(attributes).title,
+            "teacher": attributes.get("teacher"),
             "correction_step": attributes["correction_step"],
             "steps": recording.steps,
             "control": attributes.get("control"),
@@ -138,10 +143,14 @@ def evaluate(
                 "inside_mask": mean_estimate(inside[np.isfinite(inside)]).to_dict(),
                 "outside_mask": mean_estimate(outside[np.isfinite(outside)]).to_dict(),
                 "mask_area": float(twins.masks.mean()) if len(twins.runs) else None,
+                "endings": ends,
+                "evaluations": mean_estimate(
+                    np.asarray(ds["evaluations"].values)[np.asarray(ds["flagged"].values, np.bool_)]
+                ).value,
             },
             "other_runs": others,
             "controls": {
-                name: {"effect": control.to_dict(), "mask_area": areas[name]}
+                name: {"effect": control.to_dict(), **more[name]}
                 for name, control in of_controls.items()
             },
             "worth_of_mask": worth(effect, of_controls) if of_controls else None,
@@ -201,28 +210,12 @@ def _checked(recording: Recording, store: TrajectoryStore) -> Any:
     return ds
 
 
-def _controls(controls: bool | Sequence[Control], store: TrajectoryStore) -> list[Control]:
-    """Controls to run: none for strategies that correct whole runs, whatever the place."""
-    if controls is False or store.attributes["strategy"] == "none":
-        return []
-    strategy = make_strategy(
-        str(store.attributes["strategy"]), **store.attributes.get("strategy_parameters", {})
-    )
-    if strategy.whole_run:
-        return []
-    wanted = CONTROLS if controls is True else tuple(controls)
-    unknown = [name for name in wanted if name not in CONTROLS]
-    if unknown:
-        raise InputError(f"unknown control {unknown[0]!r}; choose some of {', '.join(CONTROLS)}")
-    return list(wanted)
-
-
-def _flagged(recording: Recording, ds: Any) -> _Twins:
+def _flagged(recording: Recording, ds: Any) -> Twins:
     """Flagged runs and their twins; memory grows with these alone."""
     index = np.flatnonzero(ds["flagged"].values)
     part = ds.isel(run=index)
     runs = np.asarray(part["run"].values, np.int64)
-    return _Twins(
+    return Twins(
         runs=runs,
         masks=np.asarray(part["mask"].values, np.bool_),
         scores=np.asarray(part["score"].values, np.float64),
@@ -232,9 +225,9 @@ def _flagged(recording: Recording, ds: Any) -> _Twins:
 
 
 def _population(
-    recording: Recording, ds: Any, twins: _Twins, model: RealismModel
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Quality before and after, batch by batch, and how many unflagged runs changed."""
+    recording: Recording, ds: Any, twins: Twins, model: RealismModel
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Quality before and after, batch by batch; how many unflagged runs changed; how runs end."""
     runs = np.asarray(ds["run"].values, np.int64)
     place = {int(run): i for i, run in enumerate(runs)}
     first, first_realism = _encoded(recording, runs, model)
@@ -264,7 +257,8 @@ def _population(
         "worse": int(worse.sum()),
         "largest_difference": float(largest) if np.isfinite(largest) else None,
     }
-    return quality, others
+    ends = endings(first_realism, second_realism, flagged, worst_bar(first_realism))
+    return quality, others, ends
 
 
 def _encoded(
@@ -280,69 +274,8 @@ def _encoded(
     return np.concatenate(vectors), np.concatenate(realism)
 
 
-class _ControlSampler:
-    """Samples the flagged runs again with the same correction at wrong places."""
-
-    def __init__(self, recording: Recording, store: TrajectoryStore, pipeline: Any) -> None:
-        from asced_analysis.replay.environment import matching_pipeline
-
-        self.recording = recording
-        self.attributes = store.attributes
-        self.pipe = matching_pipeline(recording.attributes, pipeline)
-        self.seen = self._find()
-
-    def sample(
-        self, control: Control, twins: _Twins
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Final samples (n, channel, y, x) and the masks used (n, y, x)."""
-        from asced_analysis.replay.environment import recorded_threads
-        from asced_analysis.replay.jobs import Job
-        from asced_analysis.replay.planning import control_plan
-
-        attributes = self.attributes
-        seed = int(attributes["correction_seed"])
-        seen = self.seen
-        known = Plan(
-            {int(run): m for run, m in zip(twins.runs, twins.masks, strict=True)},
-            first_flagged=seen.first_flagged,
-            window=seen.window,
-        )
-        plan = control_plan(known, control, self.recording, seed=seed)
-        start = attributes["start"]
-        job = Job(
-            recording=self.recording,
-            pipe=self.pipe,
-            strategy=make_strategy(
-                str(attributes["strategy"]), **attributes.get("strategy_parameters", {})
-            ),
-            target=int(attributes["correction_step"]),
-            begin=start if isinstance(start, int) else 0,
-            seed=seed,
-            plan=plan,
-            grow=0,
-        )
-        samples = []
-        with recorded_threads(self.recording.attributes):
-            for begin in range(0, len(twins.runs), AT_ONCE):
-                batch = self.recording.select(twins.runs[begin : begin + AT_ONCE])
-                samples.append(pictures(job.sample(batch)[0]))
-        return np.concatenate(samples), np.stack([plan.masks[int(run)] for run in twins.runs])
-
-    def _find(self) -> Plan:
-        """When each run was first flagged, for strategies that go by it: a control must as well."""
-        settings, name = self.attributes.get("thresholds"), str(self.attributes["strategy"])
-        if settings is None or not make_strategy(name).streams_masks:
-            return Plan({})
-        if not self.recording.has_trajectory:
-            return Plan({})
-        last = int(self.attributes["correction_step"]) - 1
-        return detect_recorded(
-            self.recording, Thresholds.from_dict(settings), last_step=last, streamed=True
-        )
-
-
 def _by_run(
-    twins: _Twins,
+    twins: Twins,
     before: NDArray[np.float32],
     after: NDArray[np.float32],
     inside: NDArray[np.float64],

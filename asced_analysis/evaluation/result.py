@@ -65,13 +65,17 @@ class Evaluation:
         data = self.data
         change = _text(data["flagged_runs"]["effect"]["all"])
         value = _text(data["worth_of_mask"]["all"]) if data["worth_of_mask"] else "not measured"
-        return f"flagged runs' local distance {change}; worth of the mask {value}"
+        ends = data["flagged_runs"].get("endings")
+        repaired = f"repaired {_percent(ends['repaired'])}; " if ends else ""
+        return f"flagged runs' local distance {change}; {repaired}worth of the mask {value}"
 
     def table(self) -> list[tuple[str, str]]:
         """Rows for people: name, and figures with their 95 % intervals."""
         data = self.data
+        chose = ", who also chose among the draws: too kind" if data["judge"].get("chose") else ""
         rows = [
-            ("judge", data["judge"]["name"]),
+            ("judge", data["judge"]["name"] + chose),
+            *([("correction", _how(data))] if "correction" in data else []),
             ("flagged", f"{data['flagged']} of {data['runs']} runs"),
         ]
         for name, figure in data["quality"].items():
@@ -93,15 +97,47 @@ class Evaluation:
                 ("pixel change inside the mask", _text(data["flagged_runs"]["inside_mask"])),
                 ("pixel change outside the mask", _text(data["flagged_runs"]["outside_mask"])),
             ]
+            rows += _ending_rows(data["flagged_runs"])
         rows.append(("other runs that changed", str(data["other_runs"]["changed"])))
         for name, control in (data["controls"] or {}).items():
-            rows.append((f"control {name}", _text(control["effect"]["all"])))
+            repaired = (
+                f", repaired {_percent(control['repaired'])}" if "repaired" in control else ""
+            )
+            rows.append((f"control {name}", _text(control["effect"]["all"]) + repaired))
         for where, figure in (data["worth_of_mask"] or {}).items():
             against = f" (against {figure['best_control']})" if figure["best_control"] else ""
             rows.append((f"worth of the mask, {where.replace('_', ' ')}", _text(figure) + against))
             if "everywhere" in figure["against"] and figure["best_control"] != "everywhere":
                 rows.append(("  against everywhere", _text(figure["against"]["everywhere"])))
         return rows
+
+
+def _how(data: Mapping[str, Any]) -> str:
+    """What was done, and who chose."""
+    chosen = f", chosen by {data['teacher']}" if data.get("teacher") else ""
+    return f"{data['correction']}, at step {data['correction_step']} of {data['steps']}{chosen}"
+
+
+def _ending_rows(flagged: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Who left the worst quarter of the recorded runs, who fell into it, and what it cost."""
+    ends = flagged.get("endings")
+    if not ends:
+        return []
+    return [
+        ("flagged runs in the worst quarter", str(ends["broken"])),
+        ("  repaired: leave it", _percent(ends["repaired"])),
+        ("harmed: fall into it, of flagged good ones", _percent(ends["harmed_of_flagged_good"])),
+        ("  of all good ones", _percent(ends["harmed_of_all_good"])),
+        ("evaluations a flagged run", f"{flagged['evaluations']:.1f}"),
+    ]
+
+
+def _percent(estimate: Mapping[str, Any]) -> str:
+    """A share and its interval."""
+    if estimate["value"] is None:
+        return "-"
+    value, low, high = (100 * estimate[name] for name in ("value", "low", "high"))
+    return f"{value:.1f} % ({low:.1f} to {high:.1f} %)"
 
 
 def _number(estimate: Mapping[str, Any]) -> str:

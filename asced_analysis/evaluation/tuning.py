@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from asced_analysis.correction.corrector import correction_step
+from asced_analysis.correction.settings import correction_step
 from asced_analysis.evaluation.intervals import Estimate, mean_estimate
 from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism.local import RealismModel, local_realism

@@ -15,9 +15,17 @@ from torch import Tensor
 
 from asced_analysis.correction.controls import Control
 from asced_analysis.correction.corrector import Corrector
-from asced_analysis.correction.registry import make_strategy
+from asced_analysis.correction.probe import Network
+from asced_analysis.correction.registry import make_strategy, parameters_of
+from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.environment import matching_pipeline, recorded_threads
-from asced_analysis.replay.planning import Plan, control_plan, detect_recorded, given_plan
+from asced_analysis.replay.planning import (
+    Plan,
+    asked_network,
+    controlled,
+    detect_recorded,
+    given_plan,
+)
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.resuming import plan_fingerprint, twin_store
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
@@ -76,6 +84,7 @@ def branch(
     thresholds: Thresholds | None = None,
     masks: Any = None,
     pipeline: Any = None,
+    network: Network | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -95,6 +104,8 @@ def branch(
     thresholds : Thresholds, optional
         Whom and where to correct; or `masks`, as in `replay`.
     pipeline : DiffusionPipeline or str, optional
+    network : callable, optional
+        For thresholds that ask the model once more, as in `replay`.
     overwrite, resume : bool
         Replace `out`, or go on with it where it was interrupted.
     progress : callable, optional
@@ -131,7 +142,8 @@ def branch(
     with recorded_threads(recording.attributes):
         table = schedule_of(pipe, recording)
         _check(branches, table)
-        plans = _plans(branches, recording, thresholds, masks)
+        asked = asked_network(thresholds if masks is None else None, pipe, network)
+        plans, strategies = _plans(branches, recording, thresholds, masks, asked)
         runs = np.array(sorted({run for plan in plans for run in plan.masks}), np.int64)
         if not len(runs):
             raise InputError(f"no run of {recording.store.path} is flagged: nothing to branch off")
@@ -148,7 +160,7 @@ def branch(
             total = -(-len(runs) // AT_ONCE)
             for number in writer.pending_batches():
                 batch = recording.select(runs[number * AT_ONCE : (number + 1) * AT_ONCE])
-                arrays = _sample(recording, batch, pipe, branches, plans, thresholds)
+                arrays = _sample(recording, batch, pipe, branches, strategies, plans, thresholds)
                 writer.write_batch(number, arrays, runs=batch.runs, scalars=batch.scalars)
                 if progress is not None:
                     progress(number + 1, total)
@@ -165,15 +177,23 @@ def _check(branches: Sequence[Branch], table: StepTable) -> None:
     for one in branches:
         strategy = make_strategy(one.strategy, **one.parameters)
         if not strategy.in_loop or not strategy.from_checkpoint:
-            raise InputError(f"{one.strategy} does not act from T_c on: replay it from init")
+            raise InputError(
+                f"{one.strategy} does not act from T_c on, once and in one pass: replay it from "
+                "init"
+            )
         if not 1 <= one.step < table.steps or not table.editable[one.step]:
             raise InputError(f"no sample entering step {one.step} can be edited here")
+        strategy.check(table, one.step)
 
 
 def _plans(
-    branches: Sequence[Branch], recording: Recording, thresholds: Thresholds | None, masks: Any
-) -> list[Plan]:
-    """Masks of each branch; those that look after every step are found apart."""
+    branches: Sequence[Branch],
+    recording: Recording,
+    thresholds: Thresholds | None,
+    masks: Any,
+    network: Network | None,
+) -> tuple[list[Plan], list[Strategy]]:
+    """Masks of each branch, and what edits in them; what looks after every step is found apart."""
     if masks is None and thresholds is None:
         raise InputError("branches need thresholds or masks: whom and where to correct")
     last = min(one.step for one in branches) - 1
@@ -183,15 +203,21 @@ def _plans(
         if masks is not None:
             return given_plan(masks, recording)
         assert thresholds is not None
-        return detect_recorded(recording, thresholds, last_step=last, streamed=streamed)
+        return detect_recorded(
+            recording, thresholds, last_step=last, streamed=streamed, network=network
+        )
 
-    plans = []
+    plans, strategies = [], []
     for one in branches:
-        plan = found(make_strategy(one.strategy, **one.parameters).streams_masks)
+        strategy = make_strategy(one.strategy, **one.parameters)
+        plan = found(strategy.streams_masks)
         if one.control is not None:
-            plan = control_plan(plan, one.control, recording, seed=one.seed)
+            plan, strategy = controlled(
+                plan, strategy, one.control, recording, step=one.step, seed=one.seed
+            )
         plans.append(plan)
-    return plans
+        strategies.append(strategy)
+    return plans, strategies
 
 
 def _sample(
@@ -199,6 +225,7 @@ def _sample(
     batch: Batch,
     pipe: Any,
     branches: Sequence[Branch],
+    strategies: Sequence[Strategy],
     plans: Sequence[Plan],
     thresholds: Thresholds | None,
 ) -> dict[str, NDArray[Any]]:
@@ -206,10 +233,10 @@ def _sample(
     shape = recording.spec.sample_shape[-2], recording.spec.sample_shape[-1]
     entering = entering_samples(recording, batch, pipe, {one.step for one in branches})
     samples, masks = [], []
-    for one, plan in zip(branches, plans, strict=True):
+    for one, strategy, plan in zip(branches, strategies, plans, strict=True):
         corrector = Corrector(
             thresholds,
-            strategy=make_strategy(one.strategy, **one.parameters),
+            strategy=strategy,
             seed=one.seed,
             step=one.step,
             grow=one.grow,
@@ -270,6 +297,12 @@ def entering_samples(
     return found
 
 
+def _described(one: Branch) -> dict[str, Any]:
+    """A branch as its store keeps it: a function is named."""
+    known = parameters_of(make_strategy(one.strategy, **one.parameters))
+    return {**asdict(one), "parameters": {name: known[name] for name in one.parameters}}
+
+
 def _spec(
     recording: Recording,
     branches: Sequence[Branch],
@@ -288,7 +321,7 @@ def _spec(
     attributes |= {
         "replay_of": recording.store.fingerprint,
         "thresholds": None if thresholds is None else thresholds.to_dict(),
-        "branches": [{**asdict(one), "parameters": dict(one.parameters)} for one in branches],
+        "branches": [_described(one) for one in branches],
         "plan": ", ".join(str(plan_fingerprint(plan)) for plan in plans),
     }
     return TrajectorySpec(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_analysis.correction.best_of import BestOf
 from asced_analysis.correction.corrector import Corrector
+from asced_analysis.correction.probe import Network
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import Call
 from asced_analysis.replay.planning import Plan
@@ -16,6 +18,9 @@ from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import earlier_x0, resample
 from asced_analysis.thresholds import Thresholds
 from asced_recorders.sampling import is_unconditional
+
+if TYPE_CHECKING:
+    from asced_analysis.realism import RealismModel
 
 Facts = dict[str, NDArray[Any]]
 
@@ -43,6 +48,10 @@ class Job:
     soft : int
     call : callable or None
         Repeats the call of a pipeline that is not our own loop's.
+    network : callable or None
+        That the thresholds' detector asks once more, of every run.
+    teacher : RealismModel or None
+        Chooses among several draws.
     """
 
     recording: Recording
@@ -56,6 +65,13 @@ class Job:
     grow: int | None = None
     soft: int = 0
     call: Call | None = None
+    network: Network | None = None
+    teacher: RealismModel | None = None
+
+    @property
+    def asked(self) -> int:
+        """Evaluations that the detector asks for, of every run."""
+        return int(self.network is not None)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,7 +91,7 @@ class Job:
             "mask": np.zeros((count, *self.shape), np.uint8),
             "flagged": np.zeros(count, np.bool_),
             "score": np.full(count, np.nan),
-            "evaluations": np.full(count, float(steps - self.begin + self.extra)),
+            "evaluations": np.full(count, float(steps - self.begin + self.extra + self.asked)),
         }
         if self.strategy.name == "none":
             return resample(
@@ -102,34 +118,39 @@ class Job:
         facts["score"] = np.array([report.score for report in corrector.report])
         return samples, facts
 
-    def corrector(self) -> Corrector:
-        """Make a corrector for one batch."""
+    def corrector(self, strategy: Strategy | None = None, seed: int | None = None) -> Corrector:
+        """Make a corrector for one batch; of another strategy or seed where they are given."""
         return Corrector(
             self.thresholds,
-            strategy=self.strategy,
-            seed=self.seed,
+            strategy=self.strategy if strategy is None else strategy,
+            seed=self.seed if seed is None else seed,
             step=self.target,
             grow=self.grow,
             soft=self.soft,
+            network=self.network,
         )
 
     def _second_pass(self, batch: Batch, facts: Facts) -> tuple[NDArray[np.float32], Facts]:
-        """Strategies that sample more than once."""
+        """Strategies that sample a flagged run more than once."""
+        from asced_analysis.replay.draws import best_of_draws
         from asced_analysis.replay.second_passes import draw_anew, noise_and_denoise
 
         assert self.plan is not None
         masks, flagged, scores = self.plan.of(batch, self.shape)
-        if self.strategy.whole_run:
+        if self.strategy.place == "everywhere":
             masks = masks | flagged[:, None, None]
         facts |= {"mask": masks.astype(np.uint8), "flagged": flagged, "score": scores}
-        facts["evaluations"] = np.zeros(len(batch.runs))
+        facts["evaluations"] = np.full(len(batch.runs), float(self.asked))
         samples = self.recording.read(batch, "sample").copy()
         if flagged.any():
             chosen = self.recording.select(batch.runs[flagged])
-            if self.strategy.name == "restart":
+            if isinstance(self.strategy, BestOf):
+                new, edited, paid = best_of_draws(self, chosen)
+                facts["mask"][flagged] = edited
+            elif self.strategy.name == "restart":
                 new, paid = draw_anew(self, chosen)
             else:
                 new, paid = noise_and_denoise(self, chosen, masks[flagged])
             samples[flagged] = new
-            facts["evaluations"][flagged] = paid
+            facts["evaluations"][flagged] += paid
         return samples, facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,14 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control, control_masks
 from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
+from asced_analysis.correction.places import found_places, is_found
+from asced_analysis.correction.probe import (
+    Network,
+    RecordedTable,
+    pipeline_network,
+    wants_network,
+)
+from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.recording import Batch, Recording
 from asced_stores.errors import InputError
 
@@ -63,12 +72,31 @@ class Plan:
         return masks, flagged, scores
 
 
+def asked_network(
+    thresholds: Thresholds | None, pipe: Any, network: Network | None = None
+) -> Network | None:
+    """The network that thresholds with a probe ask; None where they ask none.
+
+    Parameters
+    ----------
+    thresholds : Thresholds or None
+    pipe : DiffusionPipeline
+        Whose network is asked.
+    network : callable, optional
+        One of your own: ``network(sample, table, step)`` gives predicted x0.
+    """
+    if not wants_network(thresholds):
+        return None
+    return pipeline_network(pipe) if network is None else network
+
+
 def detect_recorded(
     recording: Recording,
     thresholds: Thresholds,
     *,
     last_step: int | None = None,
     streamed: bool = False,
+    network: Network | None = None,
 ) -> Plan:
     """Run the in-loop detector over recorded eps and x0: the same kernel on the same numbers.
 
@@ -81,14 +109,23 @@ def detect_recorded(
     streamed : bool
         Look after every step, as a strategy does in the loop that acts on what is known so far:
         masks are united over the steps, and the first flagged step is found.
+    network : callable, optional
+        For thresholds that ask the model once more: ``network(sample, table, step)``.
     """
     from asced_analysis.detection.streaming import make_detector
 
     spec = recording.spec
     alpha, sigma = np.asarray(spec.alpha), np.asarray(spec.sigma)
     level = thresholds.level_for(recording.attributes.get("scheduler_class"), recording.steps)
+    probe = None
+    if network is not None:
+        prediction = str(recording.attributes.get("prediction_type"))
+        table = RecordedTable(
+            tuple(spec.timestep), tuple(spec.alpha), tuple(spec.sigma), prediction
+        )
+        probe = partial(_ask, network, table)
     detector = make_detector(
-        thresholds, alpha=alpha, sigma=sigma, log_snr=spec.log_snr, level=level
+        thresholds, alpha=alpha, sigma=sigma, log_snr=spec.log_snr, level=level, probe=probe
     )
     end = detector.last_step if last_step is None else min(detector.last_step, last_step)
     if end < detector.first_step:
@@ -123,6 +160,10 @@ def detect_recorded(
     return Plan(masks, scores, first if streamed else {}, seen)
 
 
+def _ask(network: Network, table: RecordedTable, sample: Any, step: int) -> Any:
+    return network(sample, table, step)
+
+
 def _unite(
     result: Any,
     batch: Batch,
@@ -136,6 +177,68 @@ def _unite(
         run, mask = int(batch.runs[index]), found[index]
         masks[run] = masks[run] | mask if run in masks else mask
         first.setdefault(run, step)
+
+
+def controlled(
+    plan: Plan,
+    strategy: Strategy,
+    control: Control,
+    recording: Recording,
+    *,
+    step: int,
+    seed: int = 0,
+) -> tuple[Plan, Strategy]:
+    """The control's masks for the same flagged runs, and the strategy that edits in them.
+
+    Parameters
+    ----------
+    plan : Plan
+    strategy : Strategy
+    control : {"shuffled", "foreground", "everywhere"}
+    recording : Recording
+    step : int
+        ``T_c``: places that are found in predicted x0 are found in that of the step before.
+    seed : int
+        Of the random choice.
+
+    Raises
+    ------
+    InputError
+        For a strategy that edits whole runs, and for the control that is its own place.
+    """
+    if strategy.place == "everywhere":
+        raise InputError(
+            f"{strategy.title} corrects whole runs: there is no place that could be wrong"
+        )
+    if is_found(strategy.place):
+        if control == "foreground":
+            raise InputError(
+                f"{strategy.title} edits all of the foreground, so that random places of it are "
+                "the same place: choose the control shuffled or everywhere"
+            )
+        plan = found_plan(plan, strategy, recording, step)
+    return control_plan(plan, control, recording, seed=seed), at_mask(strategy)
+
+
+def at_mask(strategy: Strategy) -> Strategy:
+    """The same strategy, in given masks."""
+    if strategy.place == "mask" or not hasattr(strategy, "where"):
+        return strategy
+    return replace(strategy, where="mask")  # type: ignore[call-arg]
+
+
+def found_plan(plan: Plan, strategy: Strategy, recording: Recording, step: int) -> Plan:
+    """Masks of a strategy that looks for its place in predicted x0, from the recorded one."""
+    if not recording.has_trajectory:
+        raise InputError(
+            f"{strategy.title} finds its place in predicted x0, which {recording.store.path} does "
+            "not hold: a control needs it beforehand"
+        )
+    found: dict[int, NDArray[np.bool_]] = {}
+    for run in sorted(plan.masks):
+        x0 = recording.read(recording.select([run]), "x0", step=step - 1)
+        found[run] = found_places(strategy.place, x0, np.ones(1, np.bool_))[0]
+    return replace(plan, masks=found)
 
 
 def control_plan(plan: Plan, control: Control, recording: Recording, *, seed: int = 0) -> Plan:

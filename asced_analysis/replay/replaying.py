@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from asced_analysis.correction.best_of import BestOf
 from asced_analysis.correction.controls import Control
-from asced_analysis.correction.corrector import (
-    correction_settings,
-    correction_step,
-    strategy_of,
-)
+from asced_analysis.correction.probe import Network
+from asced_analysis.correction.settings import correction_settings, correction_step, strategy_of
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import Call
 from asced_analysis.replay.environment import differences, matching_pipeline, recorded_threads
-from asced_analysis.replay.jobs import Facts, Job
-from asced_analysis.replay.planning import Plan, control_plan, detect_recorded, given_plan
-from asced_analysis.replay.recording import Batch, Recording
-from asced_analysis.replay.resuming import plan_fingerprint, twin_store
+from asced_analysis.replay.jobs import Job
+from asced_analysis.replay.planning import (
+    Plan,
+    asked_network,
+    controlled,
+    detect_recorded,
+    given_plan,
+)
+from asced_analysis.replay.recording import Recording
+from asced_analysis.replay.resuming import twin_store
 from asced_analysis.replay.sampling import check_start, schedule_of
+from asced_analysis.replay.twins import Together, twin_spec, write_twins
 from asced_analysis.thresholds import Thresholds, fingerprint_of
-from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
+from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 from asced_stores.places import check_apart
 
+if TYPE_CHECKING:
+    from asced_analysis.realism import RealismModel
+
 TOGETHER = 64  # runs
-CHANGED = 2 / 255  # a pixel counts as changed when its 8-bit value would
 
 
 def replay(
@@ -38,11 +41,13 @@ def replay(
     out: str | Path,
     *,
     thresholds: Thresholds | str | Path | None = None,
-    strategy: str | Strategy = "ttc",
+    strategy: str | Strategy | None = None,
     start: Literal["init"] | int = "init",
     control: Control | None = None,
     pipeline: Any = None,
     call: Call | None = None,
+    network: Network | None = None,
+    teacher: str | RealismModel | None = None,
     masks: Any = None,
     step: int | None = None,
     seed: int | None = None,
@@ -67,8 +72,9 @@ def replay(
         Of the new store, with the same batches and slots, run by run beside its twin.
     thresholds : Thresholds or path, optional
         Whom, where and when to correct. Not needed with `masks` or with strategy ``none``.
-    strategy : str or Strategy
-        One of `asced_analysis.correction.STRATEGIES`; ``none`` brings the recording back.
+    strategy : str or Strategy, optional
+        One of `asced_analysis.correction.STRATEGIES`; ``none`` brings the recording back. By
+        default the thresholds' own, with their parameters; ``ttc`` with masks alone.
     start : "init" or int
         A recorded checkpoint, from which only the remaining steps are paid for.
     control : {"shuffled", "foreground", "everywhere"}, optional
@@ -79,6 +85,13 @@ def replay(
         ``call(pipe, batch)`` repeats the recorded call of a pipeline that takes prompts or other
         options, where the store does not hold them all: ``batch.seeds``, ``batch.runs`` and
         ``batch.scalars`` say what was sampled together.
+    network : callable, optional
+        For thresholds that ask the model once more (a probe): ``network(sample, table, step)``
+        gives predicted x0. By default that of an unconditional pipeline.
+    teacher : {"teacher", "patches"} or RealismModel, optional
+        Who chooses among several draws (``best_of``): by default the embedded teacher for the
+        embedded `fashion`, else patches of the recorded population's own samples. It looks at
+        predicted x0 in the space that is sampled in: at the latents of a latent model.
     masks : mapping of run to bool array (y, x), or bool array (run, y, x), optional
         Masks from outside; runs with an empty mask are left alone.
     step : int, optional
@@ -154,9 +167,15 @@ def replay(
         if chosen.name == "none" and isinstance(start, int):
             target = max(target, start)
         begin = check_start(recording, table, start, target, chosen)
+        chosen.check(table, target)
+        asked = asked_network(thresholds if masks is None else None, pipe, network)
         plan = _plan(
-            recording, thresholds, masks, control, target, chosen, seed, bool(begin or only_flagged)
+            recording, thresholds, masks, control, target, chosen, begin or only_flagged, asked
         )
+        if control is not None:
+            assert plan is not None
+            own = _seed(thresholds, seed)
+            plan, chosen = controlled(plan, chosen, control, recording, step=target, seed=own)
         job = Job(
             recording=recording,
             pipe=pipe,
@@ -169,11 +188,13 @@ def replay(
             grow=grow,
             soft=soft,
             call=call,
+            network=asked,
+            teacher=_teacher(teacher, chosen, recording),
         )
         conditions = differences(recording.attributes, pipe, batch_size=batch_size)
         twin = twin_store(
             out,
-            _spec(recording, job, control, start, conditions, only_flagged),
+            twin_spec(job, control, start, conditions, only_flagged),
             recording,
             runs=recording.store.planned_runs,
             batch_size=recording.store.batch_size,
@@ -185,10 +206,10 @@ def replay(
             if plan is None and chosen.name != "none":
                 raise InputError("only_flagged needs masks known beforehand: record eps and x0")
             flagged = [] if plan is None else sorted(plan.masks)
-            together = _Together(job, flagged, batch_size or TOGETHER)
+            together = Together(job, flagged, batch_size or TOGETHER)
         elif batch_size is not None:
-            together = _Together(job, recording.dataset["run"].values.tolist(), batch_size)
-        _write(twin, job, copy_rest=not conditions, together=together, progress=progress)
+            together = Together(job, recording.dataset["run"].values.tolist(), batch_size)
+        write_twins(twin, job, copy_rest=not conditions, together=together, progress=progress)
     return twin
 
 
@@ -199,194 +220,42 @@ def _plan(
     control: Control | None,
     target: int,
     strategy: Strategy,
-    seed: int | None,
-    beforehand: bool,
+    beforehand: Any,
+    network: Network | None,
 ) -> Plan | None:
     """Find out whom to edit where; None means: in the loop."""
     if strategy.name == "none":
         return None
     if masks is not None:
-        plan = given_plan(masks, recording)
-    elif recording.has_trajectory:
+        return given_plan(masks, recording)
+    if recording.has_trajectory:
         assert thresholds is not None
         if strategy.streams_masks and control is None and not beforehand:
             return None
-        plan = detect_recorded(
-            recording, thresholds, last_step=target - 1, streamed=strategy.streams_masks
+        return detect_recorded(
+            recording,
+            thresholds,
+            last_step=target - 1,
+            streamed=strategy.streams_masks,
+            network=network,
         )
-    elif control is not None or not strategy.in_loop:
+    if control is not None or not strategy.in_loop:
         raise InputError(
             f"{control or strategy.name} needs to know every run's mask beforehand, and "
             f"{recording.store.path} holds neither eps nor x0; record them, or give masks"
         )
-    else:
+    return None
+
+
+def _teacher(
+    teacher: str | RealismModel | None, strategy: Strategy, recording: Recording
+) -> RealismModel | None:
+    """Who chooses among draws, where there are several."""
+    if not isinstance(strategy, BestOf):
         return None
-    if control is not None:
-        plan = control_plan(plan, control, recording, seed=_seed(thresholds, seed))
-    return plan
+    from asced_analysis.evaluation.judges import choose_teacher
 
-
-def _write(
-    twin: TrajectoryStore,
-    job: Job,
-    *,
-    copy_rest: bool,
-    together: _Together | None,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    """Sample batch by batch, and write each beside its twin."""
-    recording = job.recording
-    batches = {batch.number: batch for batch in recording.batches()}
-    with twin.writer(rank=0, world_size=1) as writer:
-        pending = [number for number in writer.pending_batches() if number in batches]
-        for done, number in enumerate(pending, start=len(batches) - len(pending)):
-            batch = batches[number]
-            recorded = recording.read(batch, "sample")
-            untouched = job.plan is not None and not any(
-                int(run) in job.plan.masks for run in batch.runs
-            )
-            if together is not None or (untouched and copy_rest):
-                samples, facts = _copied(job, batch, recorded, together)
-            else:
-                samples, facts = job.sample(batch)
-            _commit(writer, number, job, batch, recorded, samples, facts)
-            if progress is not None:
-                progress(done + 1, len(batches))
-
-
-def _copied(
-    job: Job, batch: Batch, recorded: NDArray[np.float32], together: _Together | None
-) -> tuple[NDArray[np.float32], Facts]:
-    """Runs from the recording, except those that are sampled with others."""
-    count = len(batch.runs)
-    facts: Facts = {
-        "mask": np.zeros((count, *job.shape), np.uint8),
-        "flagged": np.zeros(count, np.bool_),
-        "score": np.full(count, np.nan) if job.plan is None else job.plan.of(batch, job.shape)[2],
-        "evaluations": np.zeros(count),
-    }
-    samples = recorded.copy()
-    for index, run in enumerate(batch.runs):
-        if together is not None and int(run) in together.place:
-            samples[index], own = together.of(int(run))
-            for name, value in own.items():
-                facts[name][index] = value
-    return samples, facts
-
-
-class _Together:
-    """Chosen runs, sampled in groups of their own when the first of each is asked for.
-
-    Who is sampled with whom does not depend on what is asked for: a resumed replay gives the same
-    bits.
-    """
-
-    def __init__(self, job: Job, runs: Sequence[int], size: int) -> None:
-        self.job = job
-        self.runs = np.asarray(runs, np.int64)
-        self.size = size
-        self.place = {int(run): i for i, run in enumerate(runs)}
-        self.group = -1
-        self.ready: dict[int, tuple[NDArray[np.float32], dict[str, Any]]] = {}
-
-    def of(self, run: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Sample and facts of a run."""
-        group = self.place[run] // self.size
-        if group != self.group:
-            part = self.runs[group * self.size : (group + 1) * self.size]
-            batch = self.job.recording.select(part)
-            samples, facts = self.job.sample(batch)
-            self.group = group
-            self.ready = {
-                int(one): (samples[i], {name: values[i] for name, values in facts.items()})
-                for i, one in enumerate(batch.runs)
-            }
-        return self.ready[run]
-
-
-def _commit(
-    writer: Any,
-    number: int,
-    job: Job,
-    batch: Batch,
-    recorded: NDArray[np.float32],
-    samples: NDArray[np.float32],
-    facts: Facts,
-) -> None:
-    """Write one batch with its comparison to the twin."""
-    away = np.abs(samples - recorded)
-    pixels = away.max(axis=tuple(range(1, away.ndim - 2)))
-    arrays: Facts = {"sample": samples, "mask": facts["mask"]}
-    if job.recording.spec.image_shape is not None:
-        import torch
-
-        from asced_recorders.decoding import to_image
-
-        arrays["image"] = to_image(job.pipe, torch.from_numpy(samples))
-    with np.errstate(invalid="ignore"):
-        changed = (pixels > CHANGED).mean((1, 2), dtype=np.float64)
-        largest = np.nan_to_num(away.reshape(len(away), -1).max(1).astype(np.float64), nan=np.inf)
-    same = (samples == recorded) | (np.isnan(samples) & np.isnan(recorded))
-    largest = np.where(same.reshape(len(same), -1).all(1), 0.0, largest)
-    scalars = {
-        **batch.scalars,
-        "flagged": facts["flagged"],
-        "score": facts["score"],
-        "changed": changed,
-        "difference": largest,
-        "evaluations": facts["evaluations"],
-    }
-    writer.write_batch(number, arrays, runs=batch.runs, scalars=scalars)
-
-
-def _spec(
-    recording: Recording,
-    job: Job,
-    control: str | None,
-    start: int | str,
-    conditions: list[str],
-    only_flagged: bool,
-) -> TrajectorySpec:
-    """Layout of the twin store."""
-    spec = recording.spec
-    attributes = {
-        name: value
-        for name, value in spec.attributes.items()
-        if name not in ("format", "format_version")
-    }
-    thresholds = job.thresholds
-    attributes |= {
-        "replay_of": recording.store.fingerprint,
-        "thresholds": None if thresholds is None else thresholds.to_dict(),
-        "strategy": job.strategy.name,
-        "strategy_parameters": asdict(job.strategy),
-        "correction_step": job.target,
-        "correction_seed": job.seed,
-        "control": control,
-        "start": start,
-        "grow": job.grow,
-        "soft": job.soft,
-        "only_flagged": only_flagged,
-        "plan": plan_fingerprint(job.plan),
-        "replay_conditions": conditions,
-    }
-    return TrajectorySpec(
-        sample_shape=spec.sample_shape,
-        timestep=spec.timestep,
-        alpha=spec.alpha,
-        sigma=spec.sigma,
-        image_shape=spec.image_shape,
-        fields=("sample",) if spec.image_shape is None else ("sample", "image"),
-        extra=(
-            VariableSpec("mask", ("y", "x"), job.shape, "uint8"),
-            VariableSpec("flagged", (), (), "bool"),
-            VariableSpec("score", (), (), "float64"),
-            VariableSpec("changed", (), (), "float64"),
-            VariableSpec("difference", (), (), "float64"),
-            VariableSpec("evaluations", (), (), "float64"),
-        ),
-        attributes=attributes,
-    )
+    return choose_teacher(teacher, recording)
 
 
 def _load(thresholds: Thresholds | str | Path | None) -> Thresholds | None:

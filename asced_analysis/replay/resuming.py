@@ -66,6 +66,7 @@ CHOICES = (
     "thresholds",
     "strategy",
     "strategy_parameters",
+    "teacher",
     "correction_step",
     "correction_seed",
     "control",

@@ -130,7 +130,8 @@ def resample(
     corrector : Corrector, optional
         Edits; also what must be edited right at the start.
     listener : TapListener, optional
-        Instead of a corrector.
+        What is told of the steps, by default the corrector; where both are given, it must pass on
+        to the corrector what it is told.
     call : callable, optional
         Repeats the call of a pipeline that is not our own loop's; see `calls.call_again`.
 
@@ -139,7 +140,7 @@ def resample(
     float32 array, shape (n, channel, y, x)
     """
     steps = recording.steps
-    watch: TapListener | None = corrector if corrector is not None else listener
+    watch: TapListener | None = corrector if listener is None else listener
     if start == 0 and not is_unconditional(pipe):
         return call_again(recording, batch, pipe, watch, call)
     if start == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.corrector import noise_seed
+from asced_analysis.correction.noise import noise_seed
 from asced_analysis.correction.restart import Restart
+from asced_analysis.replay.draws import SeenEnoughError
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import class_labels, resample_from, schedule_of, table_of
 from asced_recorders.sampling import (
@@ -25,6 +27,7 @@ from asced_recorders.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
+    from asced_analysis.correction.probe import Network
     from asced_analysis.replay.jobs import Job
     from asced_recorders.schedulers import StepTable
 
@@ -96,7 +99,7 @@ def draw_anew(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.float64]]:
         new = np.array([noise_seed(job.seed, int(batch.runs[i]), 100 + attempt) for i in pending])
         part = None if labels is None else labels[torch.from_numpy(pending)]
         judged = _judge_start(job, new, table, part)
-        evaluations[pending] += judged.steps
+        evaluations[pending] += judged.steps + job.asked
         for place, i in enumerate(pending):
             if judged.scores[place] < best[i] or attempt == 0:
                 best[i], seeds[i] = judged.scores[place], new[place]
@@ -136,10 +139,6 @@ class _Judged:
     steps: int
 
 
-class _SeenEnoughError(Exception):
-    """Enough was seen of a batch."""
-
-
 class _Watch(TapListener):
     """Detect, and stop once the window is complete."""
 
@@ -165,7 +164,7 @@ class _Watch(TapListener):
         """Keep what enters the next step, and abandon the batch, after the last of interest."""
         if event.step >= self.last:
             self.entering = next_sample.float()
-            raise _SeenEnoughError
+            raise SeenEnoughError
         return None
 
 
@@ -182,9 +181,10 @@ def _judge_start(
         sigma=tuple(map(float, table.sigma)),
         log_snr=tuple(map(float, table.log_snr)),
         level=job.thresholds.level_for(table.scheduler_class, table.steps),
+        probe=None if job.network is None else partial(_ask, job.network, table),
     )
     watch = _Watch(detector, min(detector.last_step, job.target - 1))
-    with suppress(_SeenEnoughError):
+    with suppress(SeenEnoughError):
         _sample_seeds(job, seeds, labels, watch)
     found = detector.result(watch.state)
     assert watch.entering is not None
@@ -194,6 +194,10 @@ def _judge_start(
         watch.entering,
         watch.last + 1,
     )
+
+
+def _ask(network: Network, table: StepTable, sample: Any, step: int) -> Any:
+    return network(sample, table, step)
 
 
 def _sample_seeds(

@@ -15,6 +15,7 @@ STRATEGIES = (
     "ttc",
     "renoise",
     "levelling",
+    "best_of",
     "state_replacement",
     "score_clipping",
     "stochastic_steps",

@@ -73,9 +73,7 @@ if TYPE_CHECKING:
 @click.option(
     "--strategy",
     shell_complete=completion.strategies,
-    default="ttc",
-    show_default=True,
-    help="Default correction.",
+    help="Default correction.  [default: renoise of the foreground for outcome, else ttc]",
 )
 @click.option(
     "--probe",

@@ -21,6 +21,16 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, prog
             "asced replay runs.zarr --thresholds thresholds.json --start 12 --out corrected.zarr",
         ),
         (
+            "Re-noise what is drawn in flagged runs, and leave the others alone",
+            "asced replay runs.zarr --thresholds learnt.json --strategy renoise --where foreground "
+            "--out renewed.zarr",
+        ),
+        (
+            "The better of two such draws, chosen at step 20",
+            "asced replay runs.zarr --thresholds learnt.json --strategy best_of --draws 2 "
+            "--choose 20 --start 12 --out best.zarr",
+        ),
+        (
             "Prove that the recording comes back",
             "asced replay runs.zarr --strategy none --out again.zarr",
         ),
@@ -41,10 +51,27 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, prog
 @click.option(
     "--strategy",
     shell_complete=completion.strategies,
-    default="ttc",
-    show_default=True,
-    help="ttc, renoise, state_replacement, score_clipping, stochastic_steps, noise_denoise, "
-    "restart, or none, which brings the recording back.",
+    help="ttc, renoise, best_of, state_replacement, score_clipping, stochastic_steps, "
+    "noise_denoise, restart, or none, which brings the recording back.  "
+    "[default: the thresholds' own; ttc with --masks]",
+)
+@click.option(
+    "--where",
+    type=click.Choice(["everywhere", "foreground", "mask"]),
+    help="Place that renoise and best_of renew.",
+)
+@click.option(
+    "--again",
+    type=float,
+    multiple=True,
+    help="Further step whose sample is renewed (ttc, renoise, best_of); several times if wanted.",
+)
+@click.option("--draws", type=int, help="How many renewals best_of chooses from.")
+@click.option("--choose", type=float, help="Step at which best_of chooses, or a share below 1.")
+@click.option(
+    "--teacher",
+    type=click.Choice(["teacher", "patches"]),
+    help="Who chooses (best_of).  [default: the embedded teacher for fashion, else patches]",
 )
 @click.option("--start", default="init", show_default=True, help="init, or a recorded checkpoint.")
 @click.option(
@@ -56,8 +83,10 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, prog
 @click.option("--seed", type=int, help="Of the correction's noise.")
 @click.option("--grow", type=int, help="Grow masks by so many pixels.")
 @click.option("--soft", type=int, default=0, show_default=True, help="Fade the edge over pixels.")
-@click.option("--noise-scale", type=float, help="Strength of the perturbation (ttc, renoise).")
-@click.option("--eta", type=float, help="Stochasticity of the step from T_c (ttc, renoise).")
+@click.option(
+    "--noise-scale", type=float, help="Strength of the perturbation (ttc, renoise, best_of)."
+)
+@click.option("--eta", type=float, help="Stochasticity of the step from T_c (the same).")
 @click.option("--masks", help="Masks from outside: <run>.png in a folder, or an .npz.")
 @click.option("--only-flagged", is_flag=True, help="Sample flagged runs alone; copy the others.")
 @click.option("--batch-size", type=int, help="Sample so many together; the effect is measured.")
@@ -76,7 +105,12 @@ def command(
     store: str,
     out: str,
     thresholds: str | None,
-    strategy: str,
+    strategy: str | None,
+    where: str | None,
+    again: tuple[float, ...],
+    draws: int | None,
+    choose: float | None,
+    teacher: str | None,
     start: str,
     control: Any,
     step: int | None,
@@ -102,7 +136,14 @@ def command(
 
     if start != "init" and not start.isdigit():
         raise InputError(f"--start is init or a step, not {start!r}")
-    named = {"noise_scale": noise_scale, "eta": eta}
+    named = {
+        "noise_scale": noise_scale,
+        "eta": eta,
+        "where": where,
+        "again": again or None,
+        "draws": draws,
+        "choose": choose,
+    }
     parameters: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     given = None
     if masks is not None:
@@ -115,6 +156,7 @@ def command(
             out,
             thresholds=thresholds,
             strategy=strategy,
+            teacher=teacher,
             start="init" if start == "init" else int(start),
             control=control,
             masks=given,
@@ -132,7 +174,10 @@ def command(
             progress=tell,
             **parameters,
         )
+    from asced_analysis.evaluation.control_runs import recorded_strategy
+
     agreement = exactness(twin)
+    done = recorded_strategy(twin.attributes)
     flagged = int(open_runs(twin.path)["flagged"].sum())
     runs = agreement.runs + flagged
     emit(
@@ -140,7 +185,8 @@ def command(
             "out": out,
             "runs": runs,
             "flagged": flagged,
-            "strategy": strategy,
+            "strategy": done.name,
+            "parameters": twin.attributes["strategy_parameters"],
             "control": control,
             "start": start,
             "exactness": agreement.to_dict(),
@@ -148,7 +194,7 @@ def command(
         as_json=as_json,
         table=[
             ("written", out),
-            ("strategy", strategy if control is None else f"{strategy}, control {control}"),
+            ("strategy", done.title if control is None else f"{done.title}, control {control}"),
             ("flagged", f"{flagged} of {runs} runs"),
             ("exactness", agreement.sentence()),
         ],

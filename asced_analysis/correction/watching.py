@@ -1,0 +1,123 @@
+"""The thresholds' detector over one call of a pipeline: whom and where, as far as is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
+from asced_analysis.correction.strategy import RECORDED
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.correction.probe import Network
+    from asced_analysis.thresholds import Thresholds
+    from asced_recorders.schedulers import StepTable
+    from asced_recorders.tap import StepEvent
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a detector says of a batch.
+
+    Attributes
+    ----------
+    masks, flagged, scores : arrays, shapes (n, y, x), (n,) and (n,)
+    """
+
+    masks: NDArray[np.bool_]
+    flagged: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+
+
+class Watch:
+    """A detector that is shown one step after the other.
+
+    Parameters
+    ----------
+    thresholds : Thresholds
+    table : StepTable
+        Of the sampler.
+    network : callable, optional
+        For thresholds that ask the model once more.
+    """
+
+    def __init__(self, thresholds: Thresholds, table: StepTable, network: Network | None) -> None:
+        from asced_analysis.detection.streaming import make_detector
+
+        self.detector = make_detector(
+            thresholds,
+            alpha=table.alpha,
+            sigma=table.sigma,
+            log_snr=table.log_snr,
+            level=thresholds.level_for(table.scheduler_class, table.steps),
+            probe=None if network is None else partial(_ask, network, table),
+        )
+        self.first_flagged: Tensor | None = None
+        self._seen: Found | None = None
+        self._state: Any = None
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First and last step that are looked at."""
+        return int(self.detector.first_step), int(self.detector.last_step)
+
+    def start(self, sample: Tensor) -> None:
+        """Begin with a batch of samples like this one."""
+        self._state = self.detector.start(picture_shape(tuple(sample.shape)))
+
+    def update(self, event: StepEvent) -> None:
+        """Take in one step, rounded as it is recorded."""
+        self._state = self.detector.update(
+            self._state,
+            event.step,
+            eps=as_pictures(event.eps.to(RECORDED).float()),
+            x0=as_pictures(event.x0.to(RECORDED).float()),
+        )
+
+    def result(self, runs: int) -> Found:
+        """What is known by now, frames united by run."""
+        result = self.detector.result(self._state)
+        masks, flagged, scores = by_run(
+            _to_numpy(result.mask), _to_numpy(result.flagged), _to_numpy(result.score), runs
+        )
+        return Found(masks, flagged, scores)
+
+    def so_far(self, event: StepEvent, *, last: bool) -> Found | None:
+        """What was found up to this step, united with what was found before.
+
+        Keeps the step at which each run was first flagged. None while it is too early to say.
+        """
+        try:
+            found = self.result(len(event.sample))
+        except InputError:
+            if last:
+                raise
+            return None  # not one cell of the detector's grid is complete
+        seen = torch.as_tensor(found.flagged)
+        if self.first_flagged is None:
+            self.first_flagged = torch.full((len(found.flagged),), -1)
+        new = (self.first_flagged < 0) & seen
+        self.first_flagged = torch.where(new, event.step, self.first_flagged)
+        if self._seen is not None:  # what was edited on the way stays in the report
+            found = Found(
+                found.masks | self._seen.masks, found.flagged | self._seen.flagged, found.scores
+            )
+        self._seen = Found(found.masks & found.flagged[:, None, None], found.flagged, found.scores)
+        return found
+
+
+def _ask(network: Network, table: StepTable, sample: Tensor, step: int) -> Any:
+    """Ask a network with the sampler's table."""
+    return network(sample, table, step)
+
+
+def _to_numpy(array: Any) -> NDArray[Any]:
+    """Torch tensor or NumPy array to NumPy."""
+    return array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)

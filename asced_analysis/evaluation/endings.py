@@ -1,0 +1,55 @@
+"""How runs end, as a judge sees it: who leaves the worst quarter, and who falls into it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.evaluation.intervals import share_estimate
+
+WORST = 0.25  # of the recorded runs: these count as broken
+
+
+def worst_bar(before: NDArray[np.float64]) -> float:
+    """Mean local distance above which a recorded run is in the worst quarter."""
+    return float(np.quantile(before, 1 - WORST))
+
+
+def endings(
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    flagged: NDArray[np.bool_],
+    bar: float,
+) -> dict[str, Any]:
+    """Shares of runs that a correction repairs and harms.
+
+    Parameters
+    ----------
+    before, after : float64 arrays, shape (n,)
+        Mean local distance of every run, lower is better.
+    flagged : bool array, shape (n,)
+    bar : float
+        Above it a run is broken (`worst_bar`).
+
+    Returns
+    -------
+    dict
+        Numbers ``broken`` and ``good`` of flagged runs before, and estimates with exact (Clopper
+        and Pearson) 95 % intervals: ``repaired``, of the flagged broken runs the share that is not
+        broken any more; ``good_after``, of all flagged runs; ``harmed_of_flagged_good`` and
+        ``harmed_of_all_good``, the runs that break, as shares of those that were good.
+    """
+    was, now = before > bar, after > bar
+    broken, good = flagged & was, flagged & ~was
+    harmed = ~was & now
+    return {
+        "bar": bar,
+        "broken": int(broken.sum()),
+        "good": int(good.sum()),
+        "repaired": share_estimate(~now[broken]).to_dict(),
+        "good_after": share_estimate(~now[flagged]).to_dict(),
+        "harmed_of_flagged_good": share_estimate(harmed[good]).to_dict(),
+        "harmed_of_all_good": share_estimate(harmed[~was]).to_dict(),
+    }

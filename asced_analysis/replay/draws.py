@@ -1,0 +1,154 @@
+"""Best of k: several renewals of a run, of which a teacher chooses one on the way."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asced_analysis.correction.best_of import BestOf
+from asced_analysis.replay.recording import Batch
+from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
+from asced_recorders.sampling import is_unconditional
+from asced_recorders.tap import ListenerChain, StepEvent, TapListener
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.correction.corrector import Corrector
+    from asced_analysis.replay.jobs import Job
+
+Samples = NDArray[np.float32]
+
+
+class SeenEnoughError(Exception):
+    """Enough was seen of a batch: it is abandoned."""
+
+
+class Look(TapListener):
+    """Keeps what is predicted right before a step, and the sample that enters it.
+
+    Parameters
+    ----------
+    step : int
+    stop : bool
+        Abandon the batch there.
+    """
+
+    def __init__(self, step: int, *, stop: bool) -> None:
+        self.step = step
+        self.stop = stop
+        self.x0: Tensor | None = None
+        self.entering: Tensor | None = None
+
+    def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
+        """Look, and abandon the batch if that is all that is wanted."""
+        if event.step + 1 == self.step:
+            self.x0, self.entering = event.x0.float().cpu(), next_sample.float().clone()
+            if self.stop:
+                raise SeenEnoughError
+        return None
+
+
+def best_of_draws(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.bool_], NDArray[np.float64]]:
+    """Renew flagged runs several times at ``T_c``, and go on with the most realistic draw of each.
+
+    The runs are sampled up to ``T_c`` once, each draw from there to the choice, and the chosen one
+    to its end. Samplers with solver history or noise of their own, and pipelines that are called,
+    can't begin anew in the middle at no cost: their draws are whole replays, all of them paid for.
+
+    Returns
+    -------
+    samples : float32 array, shape (n, channel, y, x)
+    masks : bool array, shape (n, y, x)
+        What was edited.
+    evaluations : float64 array, shape (n,)
+        Of the denoiser.
+    """
+    strategy, teacher = job.strategy, job.teacher
+    assert isinstance(strategy, BestOf)
+    assert teacher is not None
+    recording = job.recording
+    at, steps = strategy.choosing_step(recording.steps), recording.steps
+    table = schedule_of(job.pipe, recording)
+    short = table.resumable and is_unconditional(job.pipe) and recording.has_trajectory
+    entering = _entering(job, batch) if short else None
+    looks: list[Look] = []
+    ends: list[Samples] = []
+    for draw in range(strategy.draws):
+        corrector = job.corrector(strategy.one_draw(), job.seed + draw)
+        look = Look(at, stop=short and at < steps)
+        end = _draw(job, batch, corrector, look, entering)
+        if end is not None:
+            ends.append(end)
+        looks.append(look)
+    views = np.stack([_mean_distance(look.x0, teacher) for look in looks])
+    best = views.argmin(0)
+    everyone = np.arange(len(best))
+    masks = np.stack([report.mask for report in corrector.report])
+    if ends:
+        paid = (steps - job.begin + job.extra) * strategy.draws
+        if short:  # chosen at the end
+            paid = job.target - job.begin + strategy.draws * (steps - job.target)
+        return np.stack(ends)[best, everyone], masks, np.full(len(best), float(paid))
+    going_on = torch.stack([_kept(look) for look in looks])[torch.from_numpy(best), everyone]
+    samples = resample_from(recording, batch, job.pipe, going_on.to(job.pipe.device), at)
+    paid = job.target - job.begin + strategy.draws * (at - job.target) + steps - at
+    return samples, masks, np.full(len(best), float(paid))
+
+
+def _entering(job: Job, batch: Batch) -> Tensor:
+    """Samples entering ``T_c``: the recorded checkpoint where sampling begins there."""
+    if job.begin == job.target:
+        return torch.from_numpy(job.recording.checkpoint(batch, job.target)).to(job.pipe.device)
+    look = Look(job.target, stop=True)
+    with suppress(SeenEnoughError):
+        resample(job.recording, batch, job.pipe, start=job.begin, listener=look)
+    return _kept(look)
+
+
+def _draw(
+    job: Job, batch: Batch, corrector: Corrector, look: Look, entering: Tensor | None
+) -> Samples | None:
+    """One draw: its ends, or None where it was abandoned at the choice."""
+    assert job.plan is not None
+    given: dict[str, Any] = job.plan.assignment(batch, job.shape)
+    begin = job.begin if entering is None else job.target
+    corrector.assign(
+        batch.runs, x0=earlier_x0(job.recording, batch, begin, job.pipe.device), **given
+    )
+    chain = ListenerChain(corrector, look)
+    with suppress(SeenEnoughError):
+        if entering is None:
+            return resample(
+                job.recording,
+                batch,
+                job.pipe,
+                start=begin,
+                corrector=corrector,
+                listener=chain,
+                call=job.call,
+            )
+        return resample_from(
+            job.recording, batch, job.pipe, entering, begin, corrector=corrector, listener=chain
+        )
+    return None
+
+
+def _kept(look: Look) -> Tensor:
+    """The sample that was waited for."""
+    if look.entering is None:
+        raise InputError(f"the run never came to step {look.step}")
+    return look.entering
+
+
+def _mean_distance(x0: Tensor | None, teacher: Any) -> NDArray[np.float64]:
+    """Mean local distance of each run, as the teacher sees its predicted x0."""
+    from asced_analysis.evaluation.judges import pictures
+    from asced_analysis.realism.local import local_realism
+
+    assert x0 is not None
+    return np.asarray(local_realism(pictures(x0.numpy()), teacher).mean((1, 2), dtype=np.float64))

@@ -1,0 +1,404 @@
+"""Renewal of what is drawn in a run, at several steps, and the best of several renewals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace as replace_field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asced_analysis.correction import Corrector, make_strategy
+from asced_analysis.correction.controls import foreground
+from asced_analysis.evaluation import evaluate
+from asced_analysis.evaluation.judges import choose_teacher
+from asced_analysis.realism import local_realism, patch_model
+from asced_analysis.replay import Branch, branch, replay
+from asced_analysis.replay.recording import Recording
+from asced_analysis.replay.sampling import table_of
+from asced_recorders import record
+from asced_stores import TrajectoryStore, open_runs
+from asced_stores.errors import InputError
+
+STEP, LATER, CHOOSE = 6, 8, 8
+SQUARE = np.zeros((16, 16), bool)
+SQUARE[4:9, 5:10] = True
+MASKS = {3: SQUARE, 12: SQUARE.T}
+
+
+def top(x0: np.ndarray) -> np.ndarray:
+    """A place of one's own: the upper half."""
+    assert x0.shape == (1, 16, 16)
+    mask = np.zeros(x0.shape[-2:], bool)
+    mask[:8] = True
+    return mask
+
+
+@pytest.fixture(scope="module")
+def options(tiny_pipeline: Any) -> dict[str, Any]:
+    return {"masks": MASKS, "step": STEP, "pipeline": tiny_pipeline}
+
+
+def samples(store: TrajectoryStore) -> np.ndarray:
+    return np.asarray(open_runs(store.path)["sample"].sel(run=[3, 12]).values)
+
+
+def edited(store: TrajectoryStore) -> np.ndarray:
+    return np.asarray(open_runs(store.path)["mask"].sel(run=[3, 12]).values).astype(bool)
+
+
+def expected_places(runs: Path) -> np.ndarray:
+    x0 = open_runs(runs)["x0"].sel(run=[3, 12]).isel(step=STEP - 1).values
+    return np.stack([foreground(one.astype(np.float32)) for one in x0])
+
+
+def test_the_foreground_of_predicted_x0_is_renewed(
+    tiny_runs: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = replay(tiny_runs, tmp_path / "a.zarr", strategy="renoise", **options)
+    named: dict[str, Any] = {"strategy": "renoise", "where": "foreground"}
+    twin = replay(tiny_runs, tmp_path / "b.zarr", **named, **options)
+    places = expected_places(tiny_runs)
+    assert (edited(twin) == places).all()
+    assert 0.01 < places.mean() < 1
+    assert (samples(twin) != samples(whole)).any()
+    part = replay(tiny_runs, tmp_path / "c.zarr", start=STEP, **named, **options)
+    assert (samples(part) == samples(twin)).all()
+    assert (edited(part) == places).all()
+    by_hand = replay(
+        tiny_runs,
+        tmp_path / "d.zarr",
+        **{**options, "masks": dict(zip((3, 12), places, strict=True))},
+    )
+    assert (samples(by_hand) == samples(twin)).all()  # ttc in that mask
+    untouched = np.asarray(open_runs(twin.path)["difference"].values)
+    assert (np.flatnonzero(untouched) == [3, 12]).all()
+
+
+def test_a_place_of_one_s_own(tiny_runs: Path, options: dict[str, Any], tmp_path: Path) -> None:
+    twin = replay(tiny_runs, tmp_path / "a.zarr", strategy="renoise", where=top, **options)
+    assert (edited(twin) == top(np.zeros((1, 16, 16)))).all()
+    assert twin.attributes["strategy_parameters"]["where"] == "top"
+    data = evaluate(tiny_runs, twin, pipeline=options["pipeline"]).to_dict()
+    assert set(data["controls"]) == {"shuffled", "everywhere"}
+    with pytest.raises(InputError, match="gave a mask of shape"):
+        replay(
+            tiny_runs,
+            tmp_path / "b.zarr",
+            strategy="renoise",
+            where=lambda x0: x0[0, :3] > 0,
+            **options,
+        )
+
+
+@pytest.mark.parametrize("strategy", ["ttc", "renoise"])
+def test_a_further_step_is_renewed_in_the_same_place(
+    strategy: str, tiny_runs: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    once = replay(tiny_runs, tmp_path / "a.zarr", strategy=strategy, **options)
+    twice = replay(tiny_runs, tmp_path / "b.zarr", strategy=strategy, again=LATER, **options)
+    assert (samples(once) != samples(twice)).any()
+    assert (edited(once) == edited(twice)).all()
+    share = replay(
+        tiny_runs, tmp_path / "c.zarr", strategy=strategy, again=(LATER / 10,), **options
+    )
+    assert (samples(share) == samples(twice)).all()
+    part = replay(
+        tiny_runs, tmp_path / "d.zarr", strategy=strategy, again=LATER, start=STEP, **options
+    )
+    assert (samples(part) == samples(twice)).all()
+    assert open_runs(twice.path)["evaluations"].values.max() == 10  # no more than once
+
+
+def test_the_further_edit_is_alpha_x0_and_fresh_noise(tiny_runs: Path, tiny_pipeline: Any) -> None:
+    """At the further step as at T_c: inside the mask alone, with noise of its own."""
+    from asced_analysis.replay.sampling import resample
+    from asced_recorders.tap import StepEvent
+
+    seen: dict[int, Any] = {}
+
+    class Spy(Corrector):
+        def after_step(self, event: StepEvent, next_sample: Any) -> Any:
+            out = super().after_step(event, next_sample)
+            if out is not None:
+                x0 = event.x0.half().float()
+                noise = (out - event.next_alpha * x0) / event.next_sigma
+                seen[event.step + 1] = (out == next_sample, noise)
+            return out
+
+    recording = Recording(tiny_runs)
+    batch = recording.select([3, 12])
+    corrector = Spy(None, step=STEP, again=(LATER,))
+    corrector.assign(batch.runs, masks=np.stack([SQUARE, SQUARE.T]))
+    resample(recording, batch, tiny_pipeline, corrector=corrector)
+    inside = np.stack([SQUARE, SQUARE.T])[:, None]
+    assert sorted(seen) == [STEP, LATER]
+    drawn = []
+    for same, noise in seen.values():
+        assert same.numpy()[~inside].all()
+        drawn.append(noise.numpy()[inside])
+        assert 0.6 < drawn[-1].std() < 1.4
+    assert abs(np.corrcoef(drawn)[0, 1]) < 0.6
+    assert np.abs(drawn[0] - drawn[1]).min() > 0
+
+
+def test_common_random_numbers_hold_for_places_and_further_steps(
+    tiny_runs: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    named: dict[str, Any] = {"strategy": "renoise", "where": "foreground", "again": (LATER,)}
+    both = replay(tiny_runs, tmp_path / "a.zarr", **named, **options)
+    alone = replay(tiny_runs, tmp_path / "b.zarr", **named, **{**options, "masks": {3: SQUARE}})
+    assert (samples(both)[0] == samples(alone)[0]).all()
+    other = replay(tiny_runs, tmp_path / "c.zarr", seed=1, **named, **options)
+    assert (samples(both) != samples(other)).any()
+
+
+def test_the_best_draw_goes_on(tiny_runs: Path, options: dict[str, Any], tmp_path: Path) -> None:
+    """Each run ends as that renewal of it whose predicted x0 the teacher found most realistic."""
+    calls: list[int] = []
+    hook = options["pipeline"].unet.register_forward_pre_hook(
+        lambda _, inputs: calls.append(len(inputs[0]))
+    )
+    twin = replay(
+        tiny_runs, tmp_path / "best.zarr", strategy="best_of", draws=3, choose=CHOOSE, **options
+    )
+    hook.remove()
+    ends = [
+        samples(
+            replay(
+                tiny_runs,
+                tmp_path / f"{seed}.zarr",
+                strategy="renoise",
+                where="foreground",
+                seed=seed,
+                only_flagged=True,
+                **options,
+            )
+        )
+        for seed in range(3)
+    ]
+    recording = Recording(tiny_runs)
+    teacher = choose_teacher(None, recording)
+    assert twin.attributes["teacher"] == teacher.name
+    x0 = [predicted(recording, end_seed, options) for end_seed in range(3)]
+    best = np.stack([local_realism(one, teacher).mean((1, 2)) for one in x0]).argmin(0)
+    for row, draw in enumerate(best):
+        np.testing.assert_allclose(samples(twin)[row], ends[draw][row], atol=1e-5)
+        others = [d for d in range(3) if d != draw]
+        assert min(np.abs(samples(twin)[row] - ends[d][row]).max() for d in others) > 1e-3
+    paid = np.asarray(open_runs(twin.path)["evaluations"].sel(run=[3, 12]).values)
+    assert (paid == STEP + 3 * (CHOOSE - STEP) + 10 - CHOOSE).all()
+    assert sum(calls) == paid.sum()
+    assert (edited(twin) == expected_places(tiny_runs)).all()
+
+
+def predicted(recording: Recording, seed: int, options: dict[str, Any]) -> np.ndarray:
+    """Predicted x0 right before the choice, of one draw."""
+    from asced_analysis.replay.draws import Look
+    from asced_analysis.replay.sampling import resample
+    from asced_recorders.tap import ListenerChain
+
+    batch = recording.select([3, 12])
+    corrector = Corrector(None, strategy="renoise", where="foreground", step=STEP, seed=seed)
+    corrector.assign(batch.runs, masks=np.stack([SQUARE, SQUARE.T]))
+    look = Look(CHOOSE, stop=False)
+    resample(recording, batch, options["pipeline"], listener=ListenerChain(corrector, look))
+    assert look.x0 is not None
+    return np.asarray(look.x0.numpy())
+
+
+def test_best_of_from_a_checkpoint_costs_less_and_gives_the_same(
+    tiny_runs: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    named: dict[str, Any] = {"strategy": "best_of", "choose": CHOOSE, "only_flagged": True}
+    whole = replay(tiny_runs, tmp_path / "a.zarr", **named, **options)
+    part = replay(tiny_runs, tmp_path / "b.zarr", start=STEP, **named, **options)
+    np.testing.assert_allclose(samples(whole), samples(part), atol=1e-4)
+    paid = [open_runs(one.path)["evaluations"].values.max() for one in (whole, part)]
+    assert paid == [STEP + 2 * 2 + 2, 2 * 2 + 2]
+    one = replay(tiny_runs, tmp_path / "c.zarr", draws=1, start=STEP, **named, **options)
+    plain = replay(
+        tiny_runs,
+        tmp_path / "d.zarr",
+        strategy="renoise",
+        where="foreground",
+        start=STEP,
+        only_flagged=True,
+        **options,
+    )
+    assert (samples(one) == samples(plain)).all()
+    last = replay(tiny_runs, tmp_path / "e.zarr", start=STEP, **{**named, "choose": 10}, **options)
+    assert open_runs(last.path)["evaluations"].values.max() == 2 * 4
+
+
+@pytest.mark.parametrize("scheduler", ["unipc", "ddpm"])
+def test_best_of_where_nothing_can_begin_in_the_middle(
+    scheduler: str, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    """Solver history, or noise of the sampler's own: every draw is a whole replay."""
+    store = record(
+        tiny_pipeline, tmp_path / "r.zarr", runs=4, steps=8, batch_size=4, scheduler=scheduler
+    )
+    given: dict[str, Any] = {"masks": {1: SQUARE}, "step": 4, "pipeline": tiny_pipeline}
+    twin = replay(store, tmp_path / "best.zarr", strategy="best_of", choose=6, **given)
+    ds = open_runs(twin.path)
+    assert ds["evaluations"].values.tolist() == [0, 16, 0, 0]
+    ends = [
+        open_runs(
+            replay(
+                store,
+                tmp_path / f"{seed}.zarr",
+                strategy="renoise",
+                where="foreground",
+                seed=seed,
+                only_flagged=True,
+                **given,
+            ).path
+        )["sample"].values[1]
+        for seed in range(2)
+    ]
+    away = [np.abs(ds["sample"].values[1] - end).max() for end in ends]
+    assert min(away) < 1e-4
+    assert max(away) > 1e-3
+
+
+def test_an_interrupted_best_of_goes_on(
+    tiny_runs: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    named: dict[str, Any] = {"strategy": "best_of", "choose": CHOOSE, **options}
+    whole = replay(tiny_runs, tmp_path / "a.zarr", **named)
+
+    def stop(done: int, total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replay(tiny_runs, tmp_path / "b.zarr", progress=stop, **named)
+    with pytest.raises(InputError, match="strategy parameters"):
+        replay(tiny_runs, tmp_path / "b.zarr", resume=True, draws=3, **named)
+    mine = patch_model(open_runs(tiny_runs)["sample"].values, name="mine")
+    with pytest.raises(InputError, match="teacher patches"):
+        replay(tiny_runs, tmp_path / "b.zarr", resume=True, teacher=mine, **named)
+    again = replay(tiny_runs, tmp_path / "b.zarr", resume=True, **named)
+    assert (samples(again) == samples(whole)).all()
+
+
+def test_the_evaluation_has_its_controls_and_says_who_chose(
+    tiny_runs: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    twin = replay(tiny_runs, tmp_path / "a.zarr", strategy="best_of", choose=CHOOSE, **options)
+    result = evaluate(tiny_runs, twin, pipeline=options["pipeline"])
+    data = result.to_dict()
+    assert set(data["controls"]) == {"shuffled", "everywhere"}
+    assert data["controls"]["everywhere"]["mask_area"] == 1
+    assert data["correction"] == "best of 2 (renoise, foreground)"
+    assert data["judge"]["chose"]  # patches of the population both chose and judge
+    assert "too kind" in dict(result.table())["judge"]
+    ends = data["flagged_runs"]["endings"]
+    assert ends["broken"] + ends["good"] == 2
+    assert data["flagged_runs"]["evaluations"] == STEP + 2 * 2 + 2
+    mine = patch_model(open_runs(tiny_runs)["sample"].values, name="mine")
+    twin = replay(
+        tiny_runs, tmp_path / "b.zarr", strategy="best_of", choose=CHOOSE, teacher=mine, **options
+    )
+    with pytest.raises(InputError, match="chosen by mine, which is not at hand"):
+        evaluate(tiny_runs, twin, pipeline=options["pipeline"])
+    assert not evaluate(tiny_runs, twin, controls=False).data["judge"]["chose"]
+
+
+def test_controls_of_what_finds_its_own_place(
+    tiny_runs: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    named: dict[str, Any] = {"strategy": "renoise", "where": "foreground", **options}
+    places = expected_places(tiny_runs)
+    twin = replay(tiny_runs, tmp_path / "a.zarr", control="shuffled", **named)
+    assert (edited(twin) == places[::-1]).all()
+    everywhere = replay(tiny_runs, tmp_path / "b.zarr", control="everywhere", **named)
+    whole = replay(tiny_runs, tmp_path / "c.zarr", strategy="renoise", **options)
+    assert (samples(everywhere) == samples(whole)).all()
+    with pytest.raises(InputError, match="the same place"):
+        replay(tiny_runs, tmp_path / "d.zarr", control="foreground", **named)
+    with pytest.raises(InputError, match="whole runs"):
+        replay(tiny_runs, tmp_path / "d.zarr", strategy="renoise", control="shuffled", **options)
+
+
+def test_branches_renew_the_foreground(
+    tiny_runs: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    parameters = {"where": "foreground", "again": (LATER,)}
+    given = {name: options[name] for name in ("masks", "pipeline")}
+    twin = branch(
+        tiny_runs,
+        tmp_path / "b.zarr",
+        [
+            Branch(step=STEP, strategy="renoise", parameters=parameters),
+            Branch(step=STEP, strategy="renoise", parameters={"where": top}),
+        ],
+        **given,
+    )
+    alone = replay(
+        tiny_runs,
+        tmp_path / "a.zarr",
+        strategy="renoise",
+        only_flagged=True,
+        **parameters,
+        **options,
+    )
+    ds = open_runs(twin.path)
+    np.testing.assert_allclose(ds["branch_sample"].values[:, 0], samples(alone), atol=2e-5)
+    assert (ds["branch_mask"].values[:, 0] == expected_places(tiny_runs)).all()
+    assert twin.attributes["branches"][1]["parameters"] == {"where": "top"}
+    with pytest.raises(InputError, match="in one pass"):
+        branch(tiny_runs, tmp_path / "c.zarr", [Branch(step=STEP, strategy="best_of")], **given)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parameters", "message"),
+    [
+        ("renoise", {"where": "nowhere"}, "one of mask, everywhere, foreground"),
+        ("ttc", {"again": 0}, "a step, or a share"),
+        ("ttc", {"again": (7.5,)}, "a whole step"),
+        ("ttc", {"noise_scale": "much", "eta": "x"}, "makes no sense"),
+        ("best_of", {"draws": 0}, "at least 1"),
+        ("best_of", {"choose": -1}, "a step, or a share"),
+    ],
+)
+def test_wrong_parameters_are_named(
+    strategy: str, parameters: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make_strategy(strategy, **parameters)
+
+
+def test_steps_that_cannot_be_are_refused_before_anything_is_written(
+    tiny_runs: Path, options: dict[str, Any], tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "c.zarr"
+    for named, message in (
+        ({"strategy": "ttc", "again": STEP}, "one after T_c, which is step 6"),
+        ({"strategy": "ttc", "again": 10}, "before the end at 10"),
+        ({"strategy": "best_of", "choose": STEP}, "one after the last edit"),
+        ({"strategy": "best_of", "choose": LATER, "again": LATER}, "entering step 8"),
+    ):
+        with pytest.raises(InputError, match=message):
+            replay(tiny_runs, out, **named, **options)
+    with pytest.raises(InputError, match="choose teacher or patches"):
+        replay(tiny_runs, out, strategy="best_of", teacher="judge", **options)
+    assert not out.exists()
+    with pytest.raises(InputError, match="asced replay"):
+        Corrector(None, strategy="best_of")
+    table = replace_field(table_of(tiny_pipeline, 10), editable=np.arange(10) != LATER)
+    with pytest.raises(InputError, match=r"does not allow.*step 8.*\[7, 9\]"):
+        make_strategy("ttc", again=LATER).check(table, STEP)
+
+
+def test_stored_parameters_are_json(
+    tiny_runs: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    twin = replay(
+        tiny_runs, tmp_path / "a.zarr", strategy="renoise", again=(LATER,), where=top, **options
+    )
+    stored = TrajectoryStore.open(twin.path).attributes["strategy_parameters"]
+    assert json.loads(json.dumps(stored))["again"] == [LATER]
