@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asced_analysis.correction.settings import correction_step
+from asced_analysis.correction.registry import STRATEGIES
+from asced_analysis.correction.settings import RENEWING, correction_step
 from asced_analysis.evaluation.intervals import Estimate, mean_estimate
 from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism.local import RealismModel, local_realism
 from asced_analysis.replay.branching import Branch, branch
 from asced_analysis.replay.environment import matching_pipeline
-from asced_analysis.replay.planning import detect_recorded
+from asced_analysis.replay.planning import asked_network, detect_recorded
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import table_of
 from asced_analysis.thresholds import Thresholds
@@ -40,6 +41,8 @@ class Candidate:
     chosen_on, held_out : Estimate
         Mean change of local distance (lower is better) on the half of the runs that the choice is
         made on, and on the other.
+    parameters : dict
+        Of the strategy, besides the strength: the place.
     """
 
     strategy: str
@@ -47,6 +50,13 @@ class Candidate:
     strength: float
     chosen_on: Estimate
     held_out: Estimate
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        place = f", {self.parameters['where']}" if "where" in self.parameters else ""
+        return f"{self.strategy}{place}, step {self.step}, strength {self.strength:g}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,7 @@ class Tuning:
                 "strategy": one.strategy,
                 "step": one.step,
                 "strength": one.strength,
+                "parameters": one.parameters,
                 "chosen_on": one.chosen_on.to_dict(),
                 "held_out": one.held_out.to_dict(),
                 "best": one is self.best,
@@ -90,6 +101,7 @@ def tune(
     steps: Sequence[int] | None = None,
     strengths: Sequence[float] = (0.0,),
     strategies: Sequence[str] = ("ttc", "renoise"),
+    places: Sequence[str] = ("everywhere", "foreground"),
     share: float = 0.25,
     judge: str | RealismModel = "teacher",
     pipeline: Any = None,
@@ -107,7 +119,9 @@ def tune(
     strengths : sequence of float
         Noise scales.
     strategies : sequence of str
-        ``ttc`` and ``renoise``, or others that act from ``T_c`` on.
+        ``ttc`` and ``renoise``, or others that act from ``T_c`` on, in one pass.
+    places : sequence of str
+        Places that ``renoise`` is tried at.
     share : float
         Share of the runs, by score, to try them on: flagged runs alone may be too few.
     judge : str or RealismModel
@@ -141,11 +155,12 @@ def tune(
     if steps is None:
         last = max(own, int(0.8 * table.steps))
         steps = sorted({int(step) for step in np.linspace(own, last, 6).round()})
-    first = detect_recorded(recording, thresholds, last_step=min(steps) - 1)
+    network = asked_network(thresholds, pipe)
+    first = detect_recorded(recording, thresholds, last_step=min(steps) - 1, network=network)
     scores = np.array(list(first.scores.values()))
     level = float(np.quantile(scores, 1 - share))
     lowered = replace(thresholds, levels=replace(thresholds.levels, level=level), groups={})
-    plan = detect_recorded(recording, lowered, last_step=min(steps) - 1)
+    plan = detect_recorded(recording, lowered, last_step=min(steps) - 1, network=network)
     if len(plan.masks) < LEAST_RUNS:
         raise InputError(
             f"{len(plan.masks)} runs are suspicious enough to try corrections on, at least "
@@ -156,11 +171,11 @@ def tune(
             step=step,
             strategy=strategy,
             seed=thresholds.correction.seed,
-            parameters={"noise_scale": strength} if strategy in ("ttc", "renoise") else {},
+            parameters=parameters,
         )
         for strategy in strategies
         for step in steps
-        for strength in strengths
+        for parameters in _variations(strategy, strengths, places)
     ]
     with tempfile.TemporaryDirectory() as folder:
         twin = branch(
@@ -186,6 +201,7 @@ def tune(
             strength=float(one.parameters.get("noise_scale", 0.0)),
             chosen_on=mean_estimate(change[even]),
             held_out=mean_estimate(change[~even]),
+            parameters={k: v for k, v in one.parameters.items() if k != "noise_scale"},
         )
         for one, change in zip(branches, changes, strict=True)
     )
@@ -198,6 +214,7 @@ def tune(
         log_snr=float(table.log_snr[best.step]),
         normalised_time=best.step / table.steps,
         strength=best.strength,
+        parameters=best.parameters,
     )
     return Tuning(
         candidates=candidates,
@@ -206,3 +223,17 @@ def tune(
         judge=model.name,
         thresholds=replace(thresholds, correction=correction),
     )
+
+
+def _variations(
+    strategy: str, strengths: Sequence[float], places: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Parameters that a strategy is tried with: its strength and place, where it has them."""
+    known = {one.name for one in fields(STRATEGIES[strategy])} if strategy in STRATEGIES else set()
+    for strength in strengths if strategy in RENEWING else (None,):
+        for place in places if "where" in known else (None,):
+            yield {
+                name: value
+                for name, value in (("noise_scale", strength), ("where", place))
+                if value is not None
+            }

@@ -15,6 +15,7 @@ from torch import Tensor
 from asced_analysis.correction.arranging import arranged_tap
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.skipping import FromCheckpoint, idle_denoisers
+from asced_recorders.calls import CallWatch, end_of_blending
 from asced_recorders.sampling import run_generators
 from asced_recorders.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
@@ -47,6 +48,11 @@ class Ends(TapListener):
         """Keep the end."""
         if event.step + 1 == event.steps:
             self.end = next_sample.float().cpu()
+
+    def blended(self, sample: Tensor) -> None:
+        """Take what an inpainting pipeline made of the last step: the last one said counts."""
+        if self.end is not None:
+            self.end = sample.float().cpu()
 
 
 def recorded_arguments(recording: Recording, batch: Batch, pipe: Any) -> dict[str, Any]:
@@ -118,7 +124,15 @@ def call_again(
     watch = begin if begin is not None else listener
     chain: TapListener = ends if watch is None else ListenerChain(watch, ends)
     idle = nullcontext() if begin is None else idle_denoisers(pipe, begin)
-    with idle, arranged_tap(pipe, chain):
+
+    def blends(arguments: dict[str, Any]) -> dict[str, Any] | None:
+        return end_of_blending(pipe, arguments, ends.blended)
+
+    with (
+        idle,
+        arranged_tap(pipe, chain),
+        CallWatch(pipe, blends, lambda *_: None, lambda: None),
+    ):
         if call is not None:
             call(pipe, batch)
         else:

@@ -141,6 +141,30 @@ def test_tune_chooses_on_one_half_and_reports_on_the_other(
     assert Thresholds.from_dict(tuned.thresholds.to_dict()) == tuned.thresholds
 
 
+def test_tune_tries_the_places_of_a_renewal(
+    runs: Path, thresholds: Thresholds, tiny_pipeline: Any
+) -> None:
+    tuned = tune(
+        runs,
+        thresholds,
+        steps=[6],
+        strategies=("renoise", "stochastic_steps"),
+        share=0.2,
+        judge="patches",
+        pipeline=tiny_pipeline,
+    )
+    assert [one.title for one in tuned.candidates] == [
+        "renoise, everywhere, step 6, strength 0",
+        "renoise, foreground, step 6, strength 0",
+        "stochastic_steps, step 6, strength 0",
+    ]
+    assert len({one.chosen_on.value for one in tuned.candidates}) == 3
+    assert dict(tuned.thresholds.correction.parameters) == tuned.best.parameters
+    assert Thresholds.from_dict(tuned.thresholds.to_dict()) == tuned.thresholds
+    with pytest.raises(InputError, match="in one pass"):
+        tune(runs, thresholds, strategies=["best_of"], judge="patches", pipeline=tiny_pipeline)
+
+
 def test_tune_from_the_command_line(
     runs: Path,
     thresholds: Thresholds,

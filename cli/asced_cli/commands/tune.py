@@ -27,6 +27,12 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, prog
 @click.option("--steps", help="Candidates for T_c, separated by commas.")
 @click.option("--strengths", default="0", show_default=True, help="Noise scales, by commas.")
 @click.option("--strategies", default="ttc,renoise", show_default=True)
+@click.option(
+    "--places",
+    default="everywhere,foreground",
+    show_default=True,
+    help="Places that renoise is tried at, by commas.",
+)
 @click.option("--share", type=float, default=0.25, show_default=True, help="Of the runs, to try.")
 @click.option(
     "--judge", type=click.Choice(["teacher", "patches"]), default="teacher", show_default=True
@@ -46,6 +52,7 @@ def command(
     steps: str | None,
     strengths: str,
     strategies: str,
+    places: str,
     share: float,
     judge: str,
     pipeline: str | None,
@@ -72,6 +79,7 @@ def command(
             steps=chosen,
             strengths=scales,
             strategies=strategies.split(","),
+            places=places.split(","),
             share=share,
             judge=judge,
             pipeline=pipeline,
@@ -81,8 +89,7 @@ def command(
         result.thresholds.save(out, overwrite=overwrite)
     rows = [
         (
-            f"{'* ' if one is result.best else '  '}{one.strategy}, step {one.step}, "
-            f"strength {one.strength:g}",
+            f"{'* ' if one is result.best else '  '}{one.title}",
             f"{one.chosen_on} chosen on, {one.held_out} held out",
         )
         for one in result.candidates

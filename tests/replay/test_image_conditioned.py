@@ -1,0 +1,99 @@
+"""Replay and correction of runs that began with a picture: img2img and both kinds of inpainting."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asced_analysis.correction import Corrector
+from asced_analysis.replay import exactness, replay
+from asced_recorders import Recorder
+from asced_recorders.sampling import run_generators
+from asced_stores import open_runs
+
+BUILDERS = Path(__file__).parents[1] / "recorders" / "conftest.py"
+PICTURE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+PAINTED = torch.zeros(1, 1, 16, 16)
+PAINTED[..., 4:12, 4:12] = 1  # what inpainting fills in: latents 2 to 5
+CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "img2img": (("Img2Img",), {"image": PICTURE, "strength": 0.75}),
+    "inpaint": (("Inpaint",), {"image": PICTURE, "mask_image": PAINTED}),
+    "inpaint, 9 channels": (("Inpaint", 9), {"image": PICTURE, "mask_image": PAINTED}),
+}
+
+
+@pytest.fixture(scope="module")
+def builders() -> ModuleType:
+    """Tiny pipelines of every family."""
+    spec = importlib.util.spec_from_file_location("tiny_pipelines", BUILDERS)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def recorded(case: str, builders: ModuleType, path: Path) -> dict[str, Any]:
+    """One tiny pipeline with two runs, and how to call it again."""
+    torch.manual_seed(0)
+    kind, arguments = CASES[case]
+    pipe = builders.stable_diffusion(*kind)
+    pipe.set_progress_bar_config(disable=True)
+    size = {} if case == "img2img" else {"height": 16, "width": 16}
+
+    def call(pipe: Any, batch: Any) -> Any:
+        return pipe(
+            prompt=["a cat", "a dog"],
+            **arguments,
+            **size,
+            generator=run_generators([int(seed) for seed in batch.seeds]),
+            num_inference_steps=8,
+            output_type="latent",
+        )
+
+    with Recorder(pipe, path, checkpoints=(3,)):
+        call(pipe, SimpleNamespace(seeds=[5, 6]))
+    return {"pipeline": pipe, "call": call}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_runs_that_began_with_a_picture_come_back(
+    case: str, builders: ModuleType, tmp_path: Path
+) -> None:
+    options = recorded(case, builders, tmp_path / "r.zarr")
+    again = replay(tmp_path / "r.zarr", tmp_path / "n.zarr", strategy="none", **options)
+    assert exactness(again).sentence() == "2 of 2 uncorrected runs came back bit for bit"
+    assert again.spec.sample_shape == (4, 8, 8)
+    part = replay(tmp_path / "r.zarr", tmp_path / "p.zarr", strategy="none", start=3, **options)
+    assert exactness(part).bit_exact
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_runs_that_began_with_a_picture_are_corrected(
+    case: str, builders: ModuleType, tmp_path: Path
+) -> None:
+    options = recorded(case, builders, tmp_path / "r.zarr")
+    mask = np.zeros((8, 8), bool)
+    mask[2:5, 2:5] = True
+    given: dict[str, Any] = {"masks": {1: mask}, "step": 4, **options}
+    twin = replay(tmp_path / "r.zarr", tmp_path / "c.zarr", **given)
+    ds, plain = open_runs(twin.path), open_runs(tmp_path / "r.zarr")
+    assert (ds["difference"].values > 0).tolist() == [False, True]
+    away = np.abs(ds["sample"].values - plain["sample"].values)[1].max(0)
+    assert away[mask].mean() > 2 * away[~mask].mean()
+    if case == "inpaint":  # what is not painted is the picture's, corrected or not
+        outside = PAINTED[0, 0, ::2, ::2].numpy() == 0
+        assert (away[outside] == 0).all()
+    part = replay(tmp_path / "r.zarr", tmp_path / "p.zarr", start=3, **given)
+    assert (open_runs(part.path)["sample"].values == ds["sample"].values).all()
+    corrector = Corrector(None, step=4)
+    corrector.assign([0, 1], masks=np.stack([mask & False, mask]))
+    with corrector.attach(options["pipeline"]):
+        live = options["call"](options["pipeline"], SimpleNamespace(seeds=[5, 6])).images
+    assert (np.asarray(live) == ds["sample"].values).all()  # as deployment does
