@@ -125,9 +125,9 @@ def _ending_rows(flagged: Mapping[str, Any]) -> list[tuple[str, str]]:
         return []
     return [
         ("flagged runs in the worst quarter", str(ends["broken"])),
-        ("  repaired: leave it", _percent(ends["repaired"])),
+        ("  repaired: they leave it", _percent(ends["repaired"])),
         ("harmed: fall into it, of flagged good ones", _percent(ends["harmed_of_flagged_good"])),
-        ("  of all good ones", _percent(ends["harmed_of_all_good"])),
+        ("harmed, of all good runs", _percent(ends["harmed_of_all_good"])),
         ("evaluations a flagged run", f"{flagged['evaluations']:.1f}"),
     ]
 

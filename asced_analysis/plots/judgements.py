@@ -109,7 +109,9 @@ def effects(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
     effect = data["flagged_runs"]["effect"]["all"]
     if effect["value"] is None:
         raise InputError("no run was flagged: there is no effect to draw")
-    rows = [(f"{data['strategy']} in the mask", effect, style.VERMILION)]
+    name = data.get("correction", data["strategy"])
+    own = f"{name} in the mask" if name == data["strategy"] else name
+    rows = [(own, effect, style.VERMILION)]
     rows += [
         (PLACES.get(name, f"control: {name}"), control["effect"]["all"], style.BLUE)
         for name, control in (data["controls"] or {}).items()

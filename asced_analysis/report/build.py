@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from asced_analysis.report.corrections import (
+    evaluation_section,
+    gallery_section,
+    outlined_place,
+)
 from asced_analysis.report.page import Case, Page, Section, render_html, render_markdown
 from asced_analysis.report.sections import (
     case,
     dynamics_section,
-    evaluation_section,
-    gallery_section,
     percent,
     phases_section,
     provenance_section,
@@ -44,6 +47,7 @@ def write_report(
     thresholds: Thresholds | str | PathLike[str] | None = None,
     replay: str | PathLike[str] | None = None,
     evaluation: Evaluation | str | PathLike[str] | None = None,
+    compare: Sequence[Evaluation | str | PathLike[str]] = (),
     phases: Phases | None = None,
     statistics: xr.Dataset | None = None,
     pipeline: Any = None,
@@ -65,6 +69,8 @@ def write_report(
         What `replay` made of the recording.
     evaluation : Evaluation or path, optional
         By default computed when there is a replay.
+    compare : sequence of Evaluation or path
+        Of other corrections of the same runs, set beside this one.
     phases, statistics : optional
         Results already at hand; by default computed.
     pipeline : DiffusionPipeline, str or Path, optional
@@ -101,7 +107,7 @@ def write_report(
     target = Path(out)
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists; choose another name or pass --overwrite")
-    if evaluation is not None and replay is None:
+    if (evaluation is not None or compare) and replay is None:
         raise InputError("an evaluation belongs to a replay: give the replay as well (--replay)")
     ds = open_runs(str(runs))
     limits = None
@@ -110,6 +116,7 @@ def write_report(
         _check_thresholds(ds, limits)
     if evaluation is not None and not isinstance(evaluation, Evaluation):
         evaluation = Evaluation.load(evaluation)
+    others = [one if isinstance(one, Evaluation) else Evaluation.load(one) for one in compare]
     twins = None
     if replay is not None:
         recording = Recording(str(runs))
@@ -118,6 +125,8 @@ def write_report(
             evaluation = evaluate(str(runs), str(replay), pipeline=pipeline)
         else:
             _check_evaluation(evaluation, recording, twins)
+        for one in others:
+            _check_evaluation(one, recording, twins)
     page = build_page(
         ds,
         name=Path(str(runs)).name,
@@ -126,6 +135,7 @@ def write_report(
         thresholds=limits,
         twins=twins,
         evaluation=evaluation,
+        compare=others,
         gallery=gallery,
         pipeline=pipeline,
     )
@@ -145,6 +155,7 @@ def build_page(
     thresholds: Thresholds | None = None,
     twins: xr.Dataset | None = None,
     evaluation: Evaluation | None = None,
+    compare: Sequence[Evaluation] = (),
     gallery: int = GALLERY,
     pipeline: Any = None,
 ) -> Page:
@@ -158,6 +169,8 @@ def build_page(
         What the recording is called.
     phases, statistics, thresholds, evaluation
         Results of this package.
+    compare : sequence of Evaluation
+        Of other corrections of the same runs.
     twins : xarray.Dataset, optional
         The replay's runs, with ``mask``, ``flagged`` and ``score``.
     gallery : int
@@ -200,10 +213,10 @@ def build_page(
     if thresholds is not None:
         sections.append(thresholds_section(thresholds, flagged))
     if evaluation is not None:
-        sections.append(evaluation_section(evaluation))
-    if flagged is not None:
-        sections.append(gallery_section(cases, count))
+        sections.append(evaluation_section(evaluation, compare))
     attributes = None if twins is None else twins.attrs
+    if flagged is not None:
+        sections.append(gallery_section(cases, count, outlined_place(attributes)))
     sections.append(provenance_section(ds.attrs, thresholds, attributes, evaluation))
     keys, summary = in_plain_words(
         ds, phases, thresholds, None if flagged is None else count, evaluation
@@ -260,6 +273,7 @@ def _cases(
     first = int(flagged["run"].values[order[0]]) if len(order) else None
     order = order[:gallery]
     masks = np.asarray(flagged["mask"].isel(run=order).values, np.bool_)
+    outlined = outlined_place(None if twins is None else twins.attrs)
     by_run: dict[int, Mapping[str, Any]] = {}
     if evaluation is not None:
         by_run = {int(entry["run"]): entry for entry in evaluation.data["by_run"]}
@@ -281,5 +295,7 @@ def _cases(
                 f"{entry['local_realism_after']:.3g} after"
             )
         twin = None if twins is None else twins["image"].sel(run=run).values
-        cases.append(case(source["image"].values, mask, twin, run=run, details=details))
+        cases.append(
+            case(source["image"].values, mask, twin, run=run, details=details, outlined=outlined)
+        )
     return cases, len(chosen), first

@@ -113,43 +113,6 @@ def dynamics_section(statistics: xr.Dataset, phases: Phases) -> Section:
     )
 
 
-def evaluation_section(evaluation: Evaluation) -> Section:
-    """What the correction did, beside the controls."""
-    from asced_analysis import plots
-
-    figures = []
-    effect = evaluation.data["flagged_runs"]["effect"]["all"]
-    if effect["value"] is not None:
-        controls = ", ".join(
-            f"{name} {control['effect']['all']['value']:.3g}"
-            for name, control in (evaluation.data["controls"] or {}).items()
-            if control["effect"]["all"]["value"] is not None
-        )
-        figures.append(
-            Picture(
-                figure_uri(figure_of(plots.effects(evaluation))),
-                f"Change of the flagged runs' local distance: {effect['value']:.3g} with the mask"
-                + (f"; controls: {controls}" if controls else ""),
-                "The correction in the mask, and the same correction elsewhere. Left of zero is "
-                "a repair; what a control repairs as well is no merit of the mask.",
-            )
-        )
-    rows = tuple((name.strip(), figures) for name, figures in evaluation.table())
-    return Section(
-        "Before and after",
-        (
-            "Local distance is how far small regions of an image lie from the nearest ones of real "
-            "images, in the features of a judge that took no part in calibration: lower is more "
-            "realistic, so a negative change is a repair. Intervals resample runs.",
-            "The controls repeat the same correction of the same runs in masks of equal area at "
-            "the wrong place, or everywhere. The worth of the mask is its effect minus that of the "
-            "best control: what the place of the mask alone has earned.",
-        ),
-        tuple(figures),
-        (Table("With 95 % bootstrap intervals", rows, ("figure", "value")),),
-    )
-
-
 def thresholds_section(thresholds: Thresholds, detected: xr.Dataset | None = None) -> Section:
     """The level, what it promises and to whom, and how the runs' scores lie about it."""
     from asced_analysis import plots
@@ -227,17 +190,6 @@ def guarantee_in_words(thresholds: Thresholds) -> tuple[str, ...]:
     )
 
 
-def gallery_section(cases: Sequence[Case], flagged: int) -> Section:
-    """Flagged runs with their masks, each beside its corrected twin."""
-    text = (
-        f"{len(cases)} of {flagged} flagged runs, the most abnormal first. The outline is the "
-        "mask that the detector drew before the image was finished."
-        if cases
-        else "No run was flagged."
-    )
-    return Section("Flagged runs", (text,), cases=tuple(cases))
-
-
 def story_section(ds: xr.Dataset, twins: xr.Dataset, run: int) -> Section:
     """One run from noise to its corrected twin."""
     from asced_analysis import plots
@@ -277,14 +229,15 @@ def case(
     *,
     run: int,
     details: Mapping[str, Any],
+    outlined: str = "flagged region",
 ) -> Case:
     """One flagged run: as drawn, with its mask, corrected."""
     pictures = [
         Picture(_plain(image), f"run {run} as sampled", "as sampled"),
         Picture(
             png_uri(with_outline(image, mask, size=PICTURE_SIZE)),
-            f"run {run} with the flagged region outlined: {place_in_words(mask)}",
-            "flagged region",
+            f"run {run} with the {outlined} outlined: {place_in_words(mask)}",
+            outlined,
         ),
     ]
     if twin is not None:

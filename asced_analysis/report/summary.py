@@ -117,9 +117,20 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     else:
         verdict = "made the flagged runs less realistic"
     said = [
-        f"Correcting them ({data['strategy']} at step {data['correction_step']}) {verdict}: local "
+        f"Correcting them ({data.get('correction', data['strategy'])}, at step "
+        f"{data['correction_step']}) {verdict}: local "
         f"distance to real images changed {change}; negative is better."
     ]
+    ends = data["flagged_runs"].get("endings")
+    if ends and ends["repaired"]["value"] is not None:
+        low, high = (percent(ends["repaired"][name], 0) for name in ("low", "high"))
+        said.append(
+            f"{percent(ends['repaired']['value'], 0)} ({low} to {high}) of the {ends['broken']} "
+            "flagged runs that were in the worst quarter left it; of the runs that were not, "
+            f"{percent(ends['harmed_of_all_good']['value'] or 0)} fell into it."
+        )
+    if data["judge"].get("chose"):
+        said.append("The judge also chose among the draws, so that its figures are too kind.")
     worth = data["worth_of_mask"]
     figure = worth["all"] if worth else None
     if figure and figure["value"] is not None:

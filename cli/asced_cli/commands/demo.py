@@ -12,6 +12,12 @@ import click
 
 from asced_cli.options import emit, examples, json_option, progress_callback
 
+OTHERS: dict[str, dict[str, Any]] = {
+    "ttc": {"strategy": "ttc"},
+    "best": {"strategy": "best_of", "draws": 2},
+}
+"""Corrections beside the thresholds' own."""
+
 
 @click.command(
     epilog=examples(
@@ -48,6 +54,7 @@ def command(
     )
     from asced_analysis.replay import replay
     from asced_analysis.report import write_report
+    from asced_analysis.report.corrections import compared
     from asced_analysis.report.sections import phases_in_words
     from asced_analysis.saving import save
     from asced_recorders import record
@@ -65,6 +72,10 @@ def command(
             "thresholds.json",
             "corrected.zarr",
             "evaluation.json",
+            "ttc.zarr",
+            "ttc.json",
+            "best.zarr",
+            "best.json",
             "report.html",
         )
     }
@@ -120,7 +131,10 @@ def command(
             f"promised {guarantee.promised:.1%}, measured {guarantee.measured:.1%} "
             f"on {guarantee.report} held-out runs"
         )
-    with stage("replay", "flagged runs again, corrected"), progress_callback("  runs") as bar:
+    with (
+        stage("replay", "flagged runs again, what is drawn in them re-noised"),
+        progress_callback("  runs") as bar,
+    ):
         corrected = replay(
             files["runs.zarr"],
             files["corrected.zarr"],
@@ -137,6 +151,21 @@ def command(
         evaluation = evaluate(files["runs.zarr"], files["corrected.zarr"], progress=bar)
         evaluation.save(files["evaluation.json"], overwrite=overwrite)
         results["evaluate"] = evaluation.summary()
+    others = []
+    with stage("compare", "the same runs by TTC, and the better of two draws"):
+        for name, options in OTHERS.items():
+            twin = replay(
+                files["runs.zarr"],
+                files[f"{name}.zarr"],
+                thresholds=Thresholds.load(files["thresholds.json"]),
+                only_flagged=True,
+                overwrite=overwrite,
+                **options,
+            )
+            controls = ["foreground"] if name == "ttc" else False
+            others.append(evaluate(files["runs.zarr"], twin, controls=controls))
+            others[-1].save(files[f"{name}.json"], overwrite=overwrite)
+        results["compare"] = f"{len(others)} other corrections of the same runs"
     with stage("report", "one page"):
         write_report(
             files["runs.zarr"],
@@ -144,16 +173,20 @@ def command(
             thresholds=thresholds,
             replay=files["corrected.zarr"],
             evaluation=evaluation,
+            compare=others,
             phases=phases,
             statistics=statistics,
             overwrite=overwrite,
         )
         results["report"] = str(files["report.html"])
     table = [(name, f"{seconds[name]:6.1f} s  {results[name]}") for name in seconds]
+    corrections = compared(evaluation, *others).rows
     result: dict[str, Any] = {
         "seconds": seconds,
         "files": {name: str(path) for name, path in files.items()},
         "flagged": flagged,
         "runs": runs,
+        "corrections": {str(name): str(what) for name, what in corrections},
     }
-    emit(result, as_json=as_json, table=[*table, ("total", f"{sum(seconds.values()):6.1f} s")])
+    rows = [*table, ("total", f"{sum(seconds.values()):6.1f} s"), *corrections]
+    emit(result, as_json=as_json, table=rows)

@@ -33,6 +33,12 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
     help="File of `asced evaluate`; computed when left out.",
 )
 @click.option(
+    "--compare",
+    shell_complete=completion.files(".json"),
+    multiple=True,
+    help="Evaluation of another correction of the same runs; several times if wanted.",
+)
+@click.option(
     "--pipeline",
     shell_complete=completion.pipelines,
     help="Name or folder for the evaluation, if not as the store names it.",
@@ -48,6 +54,7 @@ def command(
     thresholds: str | None,
     replay: str | None,
     evaluation: str | None,
+    compare: tuple[str, ...],
     pipeline: str | None,
     out: str,
     form: str,
@@ -64,6 +71,7 @@ def command(
         thresholds=thresholds,
         replay=replay,
         evaluation=evaluation,
+        compare=compare,
         pipeline=pipeline,
         format="md" if form == "md" else "html",
         gallery=gallery,

@@ -1,0 +1,98 @@
+"""Sections of a report on what corrections did: effects, controls, comparison, gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asced_analysis.report.page import Case, Picture, Section, Table
+from asced_analysis.report.pictures import figure_uri
+from asced_analysis.report.sections import figure_of, percent
+
+if TYPE_CHECKING:
+    from asced_analysis.evaluation import Evaluation
+
+
+def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> Section:
+    """What the correction did, beside the controls and beside other corrections of these runs."""
+    from asced_analysis import plots
+
+    figures = []
+    effect = evaluation.data["flagged_runs"]["effect"]["all"]
+    if effect["value"] is not None:
+        controls = ", ".join(
+            f"{name} {control['effect']['all']['value']:.3g}"
+            for name, control in (evaluation.data["controls"] or {}).items()
+            if control["effect"]["all"]["value"] is not None
+        )
+        figures.append(
+            Picture(
+                figure_uri(figure_of(plots.effects(evaluation))),
+                f"Change of the flagged runs' local distance: {effect['value']:.3g} with the mask"
+                + (f"; controls: {controls}" if controls else ""),
+                "The correction in the mask, and the same correction elsewhere. Left of zero is "
+                "a repair; what a control repairs as well is no merit of the mask.",
+            )
+        )
+    rows = tuple((name.strip(), figures) for name, figures in evaluation.table())
+    return Section(
+        "Before and after",
+        (
+            "Local distance is how far small regions of an image lie from the nearest ones of real "
+            "images, in the features of a judge that took no part in calibration: lower is more "
+            "realistic, so a negative change is a repair. Intervals resample runs.",
+            "The controls repeat the same correction of the same runs in masks of equal area at "
+            "the wrong place, or everywhere. The worth of the mask is its effect minus that of the "
+            "best control: what the place of the mask alone has earned.",
+        ),
+        tuple(figures),
+        (
+            Table("With 95 % intervals", rows, ("figure", "value")),
+            *((compared(evaluation, *others),) if others else ()),
+        ),
+    )
+
+
+def compared(*evaluations: Evaluation) -> Table:
+    """Corrections of the same runs, one a row: whom they repair, whom they harm, what they cost."""
+    rows = []
+    for evaluation in evaluations:
+        data = evaluation.data
+        flagged = data["flagged_runs"]
+        ends, recall = flagged.get("endings"), data["quality"]["recall"]["change"]["value"]
+        said = [f"local distance {flagged['effect']['all']['value'] or 0:+.3f}"]
+        if ends and ends["repaired"]["value"] is not None:
+            said.append(f"repaired {percent(ends['repaired']['value'], 0)} of {ends['broken']}")
+        if ends and ends["harmed_of_all_good"]["value"] is not None:
+            said.append(f"harmed {percent(ends['harmed_of_all_good']['value'])} of good runs")
+        said.append(f"recall {recall:+.3f}")
+        if flagged.get("evaluations") is not None:
+            said.append(f"{flagged['evaluations']:.0f} evaluations a flagged run")
+        name = f"{data.get('correction', data['strategy'])}, step {data['correction_step']}"
+        rows.append((name, "; ".join(said)))
+    return Table("Corrections of the same runs", tuple(rows), ("correction", "what it did"))
+
+
+def outlined_place(attributes: Mapping[str, Any] | None) -> str:
+    """What a replay's masks are: regions that were flagged, or what a strategy renewed."""
+    where = ((attributes or {}).get("strategy_parameters") or {}).get("where", "mask")
+    return "flagged region" if where == "mask" else "renewed region"
+
+
+def gallery_section(
+    cases: Sequence[Case], flagged: int, outlined: str = "flagged region"
+) -> Section:
+    """Flagged runs with their masks, each beside its corrected twin."""
+    what = (
+        "mask that the detector drew before the image was finished"
+        if outlined == "flagged region"
+        else "place that was renewed: the detector said whom, the image that the model expected "
+        "at that step said where"
+    )
+    text = (
+        f"{len(cases)} of {flagged} flagged runs, the most abnormal first. The outline is the "
+        f"{what}."
+        if cases
+        else "No run was flagged."
+    )
+    return Section("Flagged runs", (text,), cases=tuple(cases))
