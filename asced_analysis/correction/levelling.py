@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from asced_analysis.correction.places import Place
 from asced_analysis.correction.strategy import LoopState, Strategy, blend
 from asced_stores.errors import InputError
 
@@ -62,7 +63,6 @@ class Levelling(Strategy):
     """
 
     name = "levelling"
-    whole_run = True
 
     target: float = 1.0
 
@@ -70,6 +70,11 @@ class Levelling(Strategy):
         """Check the parameters."""
         if not 0.5 <= self.target <= 2:
             raise InputError(f"target is a root mean square of about 1, not {self.target}")
+
+    @property
+    def place(self) -> Place:
+        """The energy is that of the whole run."""
+        return "everywhere"
 
     @property
     def history(self) -> int | None:

@@ -162,8 +162,7 @@ def command(
                 overwrite=overwrite,
                 **options,
             )
-            controls = ["foreground"] if name == "ttc" else False
-            others.append(evaluate(files["runs.zarr"], twin, controls=controls))
+            others.append(evaluate(files["runs.zarr"], twin, controls=name == "ttc"))
             others[-1].save(files[f"{name}.json"], overwrite=overwrite)
         results["compare"] = f"{len(others)} other corrections of the same runs"
     with stage("report", "one page"):
@@ -180,13 +179,13 @@ def command(
         )
         results["report"] = str(files["report.html"])
     table = [(name, f"{seconds[name]:6.1f} s  {results[name]}") for name in seconds]
-    corrections = compared(evaluation, *others).rows
+    corrections = [(row[0], row[1]) for row in compared(evaluation, *others).rows]
     result: dict[str, Any] = {
         "seconds": seconds,
         "files": {name: str(path) for name, path in files.items()},
         "flagged": flagged,
         "runs": runs,
-        "corrections": {str(name): str(what) for name, what in corrections},
+        "corrections": dict(corrections),
     }
     rows = [*table, ("total", f"{sum(seconds.values()):6.1f} s"), *corrections]
     emit(result, as_json=as_json, table=rows)
