@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.evaluation.intervals import NOTHING, Estimate, mean_estimate
+from asced_analysis.evaluation.intervals import (
+    NOTHING,
+    RESAMPLES,
+    Estimate,
+    mean_estimate,
+    resample,
+)
 from asced_analysis.realism.local import upsample
 
 DAMAGED = 0.1
@@ -134,8 +140,9 @@ def _paired(a: Effect, b: Effect, where: str, *, seed: int = 0) -> Estimate:
     if runs < 2:
         return Estimate(value, None, None)
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(runs, np.full(runs, 1 / runs), 1000)
-    drawn = ratio(a, counts) - ratio(b, counts)
+    drawn = np.concatenate(
+        [ratio(a, counts) - ratio(b, counts) for counts in resample(rng, runs, RESAMPLES)]
+    )
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(value, float(low), float(high))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 from asced_stores.errors import InputError
 
 Vectors = NDArray[np.floating[Any]]
+
+# A block of distances is 4 MB, however many vectors there are on the other side.
+_DISTANCES_AT_ONCE = 1 << 20
+_VECTORS_AT_ONCE = 1024
 
 
 def frechet_distance(
@@ -54,16 +59,37 @@ def weighted_frechet_distance(
     """`frechet_distance` where each vector counts so many times, as a bootstrap needs it."""
     if counts.sum() < 2:
         raise InputError(f"a Frechet distance needs at least 2 images, got {int(counts.sum())}")
-    exact = np.asarray(vectors, np.float64)
-    centre = np.average(exact, axis=0, weights=counts)
+    centre, own = _moments(vectors, counts)
     difference = centre - mean
-    own = np.cov(exact, rowvar=False, fweights=counts).reshape(covariance.shape)
+    own = own.reshape(covariance.shape)
     # trace sqrt(C1 C2) = sum of roots of the eigenvalues of the symmetric R C1 R, R = sqrt(C2)
     values, basis = np.linalg.eigh(covariance)
     root = (basis * np.sqrt(np.maximum(values, 0))) @ basis.T
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ own @ root), 0)).sum()
     distance = difference @ difference + np.trace(own) + np.trace(covariance) - 2 * cross
     return max(0.0, float(distance))  # rounding may leave a little less than nothing
+
+
+def _moments(
+    vectors: Vectors, counts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and covariance of vectors that count so many times, in float64, a block at a time."""
+    blocks = [slice(at, at + _VECTORS_AT_ONCE) for at in range(0, len(vectors), _VECTORS_AT_ONCE)]
+    total = counts.sum()
+    sums = [counts[part] @ np.asarray(vectors[part], np.float64) for part in blocks]
+    centre = np.sum(sums, axis=0) / total
+    products = np.zeros((len(centre), len(centre)))
+    for part in blocks:
+        away = np.asarray(vectors[part], np.float64) - centre
+        products += away.T @ (away * counts[part, None])
+    return centre, products / (total - 1)
+
+
+def row_blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of the rows of a table of distances that is made a few megabytes at a time."""
+    size = max(1, _DISTANCES_AT_ONCE // max(1, columns))
+    for begin in range(0, rows, size):
+        yield slice(begin, begin + size)
 
 
 def _squared_distances(a: Vectors, b: Vectors) -> NDArray[np.float32]:
@@ -81,9 +107,10 @@ def neighbour_radii(vectors: Vectors, /, neighbours: int = 3) -> NDArray[np.floa
             f"images, got {len(vectors)}"
         )
     radii = []
-    for begin in range(0, len(vectors), 1024):
-        squared = _squared_distances(vectors[begin : begin + 1024], vectors)
-        radii.append(np.partition(squared, neighbours, axis=1)[:, neighbours])
+    for part in row_blocks(len(vectors), len(vectors)):
+        squared = _squared_distances(vectors[part], vectors)
+        squared.partition(neighbours, axis=1)
+        radii.append(squared[:, neighbours].copy())
     return np.concatenate(radii)
 
 
@@ -93,8 +120,8 @@ def inside_manifold(
     """Whether each query lies within the k-nearest-neighbour ball of any support vector."""
     return np.concatenate(
         [
-            (_squared_distances(queries[begin : begin + 1024], support) <= radii).any(1)
-            for begin in range(0, len(queries), 1024)
+            (_squared_distances(queries[part], support) <= radii).any(1)
+            for part in row_blocks(len(queries), len(support))
         ]
     )
 
