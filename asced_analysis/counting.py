@@ -6,6 +6,7 @@ in the cache.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -63,9 +64,16 @@ class Plan:
     signed: bool
 
     def values(
-        self, block: npt.NDArray[Any]
+        self, block: npt.NDArray[Any], memory: npt.NDArray[np.float32] | None = None
     ) -> Iterator[tuple[int, npt.NDArray[np.floating[Any]]]]:
         """Position and values of each step of a block of runs, shape (run, step, ...).
+
+        Parameters
+        ----------
+        block : numpy.ndarray, shape (run, step, ...)
+            Runs.
+        memory : numpy.ndarray, shape (3, values), float32, optional
+            To work in, with room for a step of the block; new by default.
 
         Yields
         ------
@@ -80,7 +88,9 @@ class Plan:
             return
         shape = (block.shape[0], *block.shape[2:])
         finite = _finite_halves(block)
-        now, last, change = (np.empty(shape, np.float32) for _ in range(3))
+        size = math.prod(shape)
+        memory = np.empty((3, size), np.float32) if memory is None else memory[:, :size]
+        now, last, change = (row.reshape(shape) for row in memory)
         for position, step in enumerate(self.steps):
             now, last = last, now
             factor = 1.0 if self.before is None else self.before[position]
@@ -159,6 +169,8 @@ def count_block(
     tallies: dict[int, list[Tally]] = {}
     steps = len(plan.steps) - plan.lag
     channels = 0
+    # once a task: in Dask's workers fresh memory costs as much as the subtraction done in it
+    memory = np.empty((3, _TILE), np.float32)
     for block in blocks:
         data = block[plan.variable]
         channels = data.shape[-3] if by_channel else 1
@@ -172,7 +184,7 @@ def count_block(
             for channel in range(channels):
                 part = chosen[..., channel, :, :] if by_channel else chosen
                 for tile in _tiles(part):
-                    for position, values in plan.values(tile):
+                    for position, values in plan.values(tile, memory):
                         window, row = divmod(position, _STEPS_AT_ONCE)
                         own[window].add(row * channels + channel, values)
     shape = (steps, channels) if by_channel else (steps,)

@@ -237,19 +237,19 @@ def _layout(
     ds: xr.Dataset, plan: Plan, steps: npt.NDArray[np.int64], by: str | None, groups: list[Any]
 ) -> xr.Dataset:
     """Coordinates and attributes of a result."""
-    levels = ds[["step", *(name for name in _LEVELS if name in ds.coords)]].isel(step=steps)
-    layout = xr.Dataset(
-        coords={
-            name: levels[name].variable for name in levels.coords if "step" in levels[name].dims
-        }
-    )
+    coordinates: dict[str, Any] = {
+        name: ds.coords[name].variable[steps]
+        for name in ("step", *_LEVELS)
+        if name in ds.coords and ds.coords[name].dims == ("step",)
+    }
     if plan.lag and "log_snr" in ds.coords:
         width = np.abs(np.diff(np.asarray(ds["log_snr"].values, np.float64)))[steps - 1]
-        layout = layout.assign_coords(log_snr_interval=("step", width))
+        coordinates["log_snr_interval"] = ("step", width)
     if by == "channel":
-        layout = layout.assign_coords(channel=np.arange(ds.sizes["channel"]))
+        coordinates["channel"] = np.arange(ds.sizes["channel"])
     elif by is not None:
-        layout = layout.assign_coords({by: groups})
+        coordinates[by] = groups
+    layout = xr.Dataset(coords=coordinates)
     layout.attrs = {
         "signal": plan.signal,
         "measure": plan.measure,
@@ -275,21 +275,25 @@ def _summary(counts: Counts, layout: xr.Dataset, quantiles: npt.ArrayLike) -> xr
     units = {"units": layout.attrs["units"]}
     lower, upper = counts.bounds()
     table = counts.quantile([0.5, *levels])
-    result = layout.assign(
-        median=(dims, table[0], units),
-        mad=(dims, counts.mad(table[0]), units),
-        mean=(dims, counts.mean(), units),
-        quantile=(("probability", *dims), table[1:], units),
-        count=(dims, counts.finite),
-        nan=(dims, counts.nan),
-        infinite=(dims, counts.infinite),
-        counts=((*dims, "key"), counts.table),
-    )
-    return result.assign_coords(
-        probability=levels,
-        key=counts.keys,
-        lower=("key", lower, units),
-        upper=("key", upper, units),
+    return xr.Dataset(
+        {
+            "median": (dims, table[0], units),
+            "mad": (dims, counts.mad(table[0]), units),
+            "mean": (dims, counts.mean(), units),
+            "quantile": (("probability", *dims), table[1:], units),
+            "count": (dims, counts.finite),
+            "nan": (dims, counts.nan),
+            "infinite": (dims, counts.infinite),
+            "counts": ((*dims, "key"), counts.table),
+        },
+        {
+            **layout.coords.variables,
+            "probability": levels,
+            "key": counts.keys,
+            "lower": ("key", lower, units),
+            "upper": ("key", upper, units),
+        },
+        layout.attrs,
     )
 
 

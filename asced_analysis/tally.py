@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.bit_patterns import INFINITY, MAGNITUDE, SHIFT, SPAN, Kind
-from asced_analysis.counts import Counts
+from asced_analysis.counts import Counts, neighbours
 from asced_stores.errors import InputError
 
 _BLOCK = 1 << 10  # neighbouring keys that are kept or left out together
@@ -22,7 +22,7 @@ _ONE = np.int32(1)  # a Python 1 makes numpy.add.at fifty times slower on int32
 
 
 class Tally:
-    """Counts while a block is read: one row of scratch memory a group, reused from block to block.
+    """Counts while blocks are read: one row of scratch memory a group, until `finish`.
 
     Not for sharing between threads. `add` is best called with tiles that fit the cache, and at
     most 2**31 times a pattern before `finish`.
@@ -40,7 +40,8 @@ class Tally:
     def __init__(self, groups: int, kind: Kind = "single", *, signed: bool = False) -> None:
         self._kind: Kind = kind
         self._sides = 2 if signed else 1
-        self._scratch = np.zeros((groups, self._sides * SPAN[kind]), np.int32)
+        self._groups = groups
+        self._scratch: npt.NDArray[np.int32] | None = None
         self._added = np.zeros(groups, np.int64)
         self._keys = np.empty(0, np.intp)
         self._magnitudes: npt.NDArray[Any] = np.empty(0, np.uint32)
@@ -64,12 +65,16 @@ class Tally:
         if self._sides == 1:
             pattern = np.bitwise_and(pattern, MAGNITUDE[self._kind], out=magnitudes)
         np.right_shift(pattern, SHIFT[self._kind], out=keys, casting="unsafe")
+        if self._scratch is None:  # fresh: the system gives zeros, and only what is touched
+            self._scratch = np.zeros((self._groups, self._sides * SPAN[self._kind]), np.int32)
         np.add.at(self._scratch[group], keys, _ONE)
         self._added[group] += pattern.size
 
     def finish(self) -> Counts:
         """The counts so far; the tally is empty afterwards."""
-        groups = self._scratch.shape[0]
+        groups = self._groups
+        if self._scratch is None:
+            return Counts.empty(self._kind, (groups,))
         blocks = self._scratch.reshape(groups, self._sides, -1, _BLOCK)
         touched = self._touched(blocks)
         special = INFINITY[self._kind] // _BLOCK  # infinity is the first key of its block
@@ -77,8 +82,11 @@ class Tally:
         nan = blocks[:, :, special:].sum(axis=(1, 2, 3), dtype=np.int64) - infinite
         used = touched[touched < special]
         keys = (used[:, np.newaxis] * _BLOCK + np.arange(_BLOCK)).reshape(-1)
-        table = blocks[:, :, used].reshape(groups, self._sides, -1).astype(np.int64)
-        blocks[:, :, touched] = 0
+        table = np.empty((groups, self._sides, used.size, _BLOCK), np.int64)
+        for own, place in neighbours(used):
+            table[:, :, own] = blocks[:, :, place]
+        table = table.reshape(groups, self._sides, -1)
+        self._scratch = None
         self._added[:] = 0
         if self._sides == 1:
             return Counts(self._kind, keys, table[:, 0], nan, infinite)

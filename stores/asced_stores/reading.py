@@ -21,7 +21,7 @@ from asced_stores.shards import ABSENT, check_chunk, read_index
 from asced_stores.store import TrajectoryStore
 
 T = TypeVar("T")
-_PAGE = 4096
+_PAGE, _HUGE_PAGE = 4096, 1 << 21
 _WORTH_A_THREAD = 4  # groups of 1 MB
 
 
@@ -32,12 +32,17 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     63 bytes further within its page than the source. Chunks of a shard lie 4 bytes further each
     than in memory, for their checksums, so that from the start of a page on they never do; what
     NumPy allocates begins 16 bytes into a page.
+
+    From 2 MB on it begins with a huge page, which NumPy asks the system for from 4 MB on: in Dask's
+    workers, where fresh memory is never kept, 800 faults a shard of 3.3 MB were a quarter of the
+    time of counting it.
     """
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < 16 * _PAGE:
         return np.empty(shape, dtype)
-    memory = np.empty(nbytes + _PAGE, np.uint8)
-    start = -memory.__array_interface__["data"][0] % _PAGE
+    page = _PAGE if nbytes < _HUGE_PAGE else _HUGE_PAGE
+    memory = np.empty(nbytes + page, np.uint8)
+    start = -memory.__array_interface__["data"][0] % page
     return memory[start : start + nbytes].view(dtype).reshape(shape)
 
 
