@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.bit_patterns import SPAN, Kind, values_of
+from asced_analysis.count_medians import line_of, median_distances, weighted_median
 from asced_stores.errors import InputError
+from asced_stores.memory import empty
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,13 +179,16 @@ class Counts:
         centre = np.asarray(self.median() if centre is None else centre, np.float64)
         lower, upper = self.bounds()
         if self.kind == "single":
-            return self._median_distances(lower, upper, centre)
+            shape = (centre.size, self.keys.size)
+            table, cumulative = self.table.reshape(shape), self.cumulative.reshape(shape)
+            found = median_distances(lower, upper, table, cumulative, centre.reshape(-1))
+            return found.reshape(self.groups)
         result = np.full(self.groups, np.nan)
         for group in np.ndindex(self.groups):
             used = np.flatnonzero(self.table[group])
             if used.size:
                 distances = np.abs(lower[used] - float(centre[group]))
-                result[group] = _weighted_median(distances, self.table[group][used])
+                result[group] = weighted_median(distances, self.table[group][used])
         return result
 
     def share_above(self, threshold: npt.ArrayLike) -> Floats:
@@ -209,7 +214,7 @@ class Counts:
             if self.kind == "half":
                 above = counts[lower > limit].sum()
             else:
-                above = total - np.interp(limit, *_line(lower, upper, counts))
+                above = total - np.interp(limit, *line_of(lower, upper, counts))
             result[group] = above / total
         return result
 
@@ -243,36 +248,6 @@ class Counts:
         frame["lower"], frame["upper"] = lower[column], upper[column]
         frame["count"] = self.table[*groups, column]
         return frame
-
-    def _median_distances(self, lower: Floats, upper: Floats, centre: Floats) -> Floats:
-        """Half of each group lies within this distance of its centre (mass uniform in a bin).
-
-        All groups at once, four bits of the distance a turn.
-        """
-        if not self.table.size:
-            return np.full(self.groups, np.nan)
-        counts = self.table.reshape(-1, self.keys.size)
-        cumulative = self.cumulative.reshape(counts.shape)
-        middle = centre.reshape(-1, 1)
-        rows, width = np.arange(len(middle))[:, np.newaxis], upper - lower
-
-        def below(values: Floats) -> Floats:
-            column = np.minimum(np.searchsorted(upper, values), len(upper) - 1)
-            inside = np.clip((values - lower[column]) / width[column], 0, 1)
-            mass: Floats = cumulative[rows, column] - counts[rows, column] * (1 - inside)
-            return mass
-
-        total = cumulative[:, -1:]
-        ends = [np.searchsorted(row[:-1], (1, row[-1])) for row in cumulative]
-        first, last = np.transpose(ends)[:, :, np.newaxis]
-        low, high = np.zeros_like(middle), np.maximum(upper[last] - middle, middle - lower[first])
-        part = np.linspace(0, 1, 17)
-        for _ in range(15):
-            distance = low + (high - low) * part
-            mass = below(middle + distance) - below(middle - distance)
-            place = (2 * mass >= total).argmax(axis=1).clip(1)[:, np.newaxis]
-            low, high = distance[rows, place - 1], distance[rows, place]
-        return np.where(total > 0, high, np.nan).reshape(self.groups)
 
     def _order_statistics(
         self,
@@ -335,7 +310,7 @@ def merge_counts(parts: Iterable[Counts]) -> Counts:
                 f"{first.kind!r} and groups {first.groups}"
             )
     keys, columns = _union(counts)
-    table = np.empty((*first.groups, keys.size), np.int64)
+    table = empty((*first.groups, keys.size), np.dtype(np.int64))
     if keys is first.keys:
         table[...] = first.table
     else:
@@ -419,20 +394,3 @@ def neighbours(places: npt.NDArray[np.intp]) -> list[tuple[Any, Any]]:
         (slice(start, stop), slice(int(places[start]), int(places[start]) + stop - start))
         for start, stop in pairwise(edges)
     ]
-
-
-def _line(lower: Floats, upper: Floats, counts: Integers) -> tuple[Floats, Floats]:
-    """Cumulative counts as a line over the values, straight inside a bin, level between bins."""
-    total = np.cumsum(counts)
-    values = np.stack([lower, upper], axis=-1).reshape(-1)
-    below = np.stack([total - counts, total], axis=-1).reshape(-1).astype(np.float64)
-    return values, below
-
-
-def _weighted_median(values: Floats, weights: Integers) -> float:
-    """Median of values that occur `weights` times (the mean of the two middle ones)."""
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weights[order])
-    middle = np.array([(cumulative[-1] - 1) // 2, cumulative[-1] // 2])
-    chosen = values[order][np.searchsorted(cumulative, middle, side="right")]
-    return float(chosen.mean())

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from asced_analysis.bit_patterns import INFINITY, MAGNITUDE, SHIFT, SPAN, Kind
 from asced_analysis.counts import Counts, neighbours
 from asced_stores.errors import InputError
+from asced_stores.memory import empty
 
 _BLOCK = 1 << 10  # neighbouring keys that are kept or left out together
 _BLOCKS_AT_ONCE = 16  # eight octaves: looked through together for what was counted
@@ -82,7 +83,7 @@ class Tally:
         nan = blocks[:, :, special:].sum(axis=(1, 2, 3), dtype=np.int64) - infinite
         used = touched[touched < special]
         keys = (used[:, np.newaxis] * _BLOCK + np.arange(_BLOCK)).reshape(-1)
-        table = np.empty((groups, self._sides, used.size, _BLOCK), np.int64)
+        table = empty((groups, self._sides, used.size, _BLOCK), np.dtype(np.int64))
         for own, place in neighbours(used):
             table[:, :, own] = blocks[:, :, place]
         table = table.reshape(groups, self._sides, -1)

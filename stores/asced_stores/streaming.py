@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from asced_stores.errors import InputError
 from asced_stores.index import RunIndex, Select, load_index
-from asced_stores.reading import empty, read_slots
+from asced_stores.memory import empty
+from asced_stores.reading import read_slots
 from asced_stores.store import TrajectoryStore
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -165,3 +168,30 @@ def test_what_does_not_fit_is_refused():
         count(np.zeros((1, 2), np.float32), "half")
     with pytest.raises(InputError, match="from 0 to 1"):
         Counts.empty("half", (2,)).quantile(1.5)
+
+
+@pytest.mark.parametrize("largest", [1, 300, 70_000, 2**33])
+def test_counts_travel_small_and_arrive_as_they_were(largest):
+    counts = count(np.array([[1.5, 1.5, 2e-9, 3e7, np.nan], [0, np.inf, 7, 7, 7]], np.float32))
+    table = counts.table * largest
+    sent = Counts("single", counts.keys, table, counts.nan, counts.infinite)
+    packed = pickle.dumps(sent)
+    arrived = pickle.loads(packed)
+    for name in ("keys", "table", "nan", "infinite"):
+        own, other = getattr(sent, name), getattr(arrived, name)
+        assert own.dtype == other.dtype
+        np.testing.assert_array_equal(other, own)
+    np.testing.assert_array_equal(arrived.median(), sent.median())
+    assert sys.getsizeof(sent) >= table.nbytes
+    if largest < 2**16:
+        assert len(packed) < (table.nbytes + sent.keys.nbytes) / 2
+    nothing = pickle.loads(pickle.dumps(Counts.empty("half", (2,))))
+    assert nothing.finite.tolist() == [0, 0]
+
+
+def test_empty_groups_beside_filled_ones_have_no_mad():
+    tally = Tally(3)
+    tally.add(1, np.array([1, 2, 4], np.float32))
+    counts = tally.finish()
+    np.testing.assert_array_equal(np.isnan(counts.mad()), [True, False, True])
+    np.testing.assert_allclose(counts.mad()[1], 1, rtol=2e-3)

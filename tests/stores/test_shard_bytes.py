@@ -15,7 +15,8 @@ from asced_stores.checksums import combine, crc32c, extend
 from asced_stores.errors import DamagedBatchError
 from asced_stores.layout import ArrayLayout
 from asced_stores.local_place import LocalPlace
-from asced_stores.reading import empty, read_shard
+from asced_stores.memory import empty
+from asced_stores.reading import read_shard
 from asced_stores.shards import ShardEncoder
 from asced_stores.spec import DTYPES, VariableSpec
 
@@ -157,3 +158,9 @@ def test_large_arrays_begin_with_a_page() -> None:
     large, small = empty((3, 25, 70, 70), np.dtype("<f2")), empty((2, 3), np.dtype("<f2"))
     assert large.__array_interface__["data"][0] % 4096 == 0
     assert (large.shape, large.dtype, small.shape) == ((3, 25, 70, 70), np.float16, (2, 3))
+
+
+def test_very_large_arrays_begin_with_a_huge_page() -> None:
+    large = empty((64, 25, 1, 32, 33), np.dtype("<f2"))
+    assert large.__array_interface__["data"][0] % (1 << 21) == 0
+    assert large.shape == (64, 25, 1, 32, 33)
