@@ -43,15 +43,17 @@ paper: $(STAMP)
 	$(BIN)/python benchmarks/paper/run.py $(PAPER)
 
 # Detectors and corrections on sets whose truth is known, into docs/truth.md: about two hours of one
-# core. `make truth NATURAL=runs.zarr` takes 10,240 recorded runs instead of recording them. The model
-# of SIMPLE SHAPES is trained where it is missing (36 minutes); interrupted, the same command goes on.
+# core, and 36 minutes more where the model of SIMPLE SHAPES is missing and is trained. Needs
+# Fashion-MNIST (training/fashion_mnist.py). `make truth NATURAL=runs.zarr` takes 10,240 recorded
+# runs instead of recording them. Interrupted, the same command goes on; without
+# build/truth/results it measures anew.
 NATURAL ?=
 SHAPES := benchmarks/truth/shapes-model/model_index.json
 $(SHAPES): | $(STAMP)
 	$(BIN)/python benchmarks/truth/train_shapes.py
 
 truth: $(STAMP) $(SHAPES)
-	$(BIN)/python benchmarks/truth/run.py $(if $(NATURAL),--natural $(NATURAL))
+	$(BIN)/python benchmarks/truth/run.py --resume $(if $(NATURAL),--natural $(NATURAL))
 	$(BIN)/python benchmarks/truth/report.py
 
 # The embedded model: two one-thread processes on two cores; interrupt and resume at any time.

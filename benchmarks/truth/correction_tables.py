@@ -14,7 +14,7 @@ def grid_repair(results: Results) -> str:
     found = results["grid-repair"]["dials"]["score, 0.05"]
     head = ["correction", "whom", "flagged points that break", "repaired, of these"]
     head += ["repaired, of all broken", "harmed, of all whole", "broken after"]
-    head += ["against chance", "p (Holm)", "recall", "evaluations"]
+    head += ["against chance, points", "p (Holm)", "change of recall", "evaluations"]
     rows = [
         [
             name,
@@ -23,7 +23,7 @@ def grid_repair(results: Results) -> str:
             percent(row["harmed"]),
             percent(row["broken"]),
             percent(row["against_chance"], signed=True) if whom != "chance" else "",
-            number(row["p_against_chance"]) if whom in ("learnt", "fixed", "hindsight") else "",
+            likely(row["p_against_chance"]) if whom in ("learnt", "fixed", "hindsight") else "",
             estimate(row["recall_change"]),
             number(row["evaluations"], 1),
         ]
@@ -35,6 +35,11 @@ def grid_repair(results: Results) -> str:
         for steps, one in found["plain"].items()
     ]
     return table(head, [["none", "", "", "", "", "", percent(found["broken"]), *[""] * 4], *rows])
+
+
+def likely(p: float) -> str:
+    """A p-value."""
+    return "< 0.001" if p < 0.001 else number(p)
 
 
 def grid_repair_dials(results: Results) -> str:

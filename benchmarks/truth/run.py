@@ -123,9 +123,8 @@ def grid_repair(bench: Bench) -> None:
     """Corrections on the grid, where truth is exact."""
     import grid_repair
 
-    points = min(3_000, bench.arguments.points)
     folder = bench.cache.parent / "grid-repair"
-    bench.keep("grid-repair", grid_repair.measure(points, folder, bench.say))
+    bench.keep("grid-repair", grid_repair.measure(bench.arguments.points, folder, bench.say))
 
 
 def shapes(bench: Bench) -> None:
@@ -206,16 +205,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_240, help="to record")
     parser.add_argument("--natural", type=Path, help="recorded runs, instead of recording some")
-    parser.add_argument("--points", type=int, default=10_000, help="of the grid")
+    parser.add_argument("--points", type=int, default=3_000, help="of the grid")
     parser.add_argument("--shapes-runs", type=int, default=2_048)
     parser.add_argument("--cache", type=Path, default=Path("build/truth"))
     parser.add_argument("--pipeline", default="fashion")
     parser.add_argument("--out", type=Path, default=Path("build/truth/results"))
     parser.add_argument("--only", choices=tuple(PARTS), action="append")
+    parser.add_argument("--resume", action="store_true", help="leave out parts that were finished")
     arguments = parser.parse_args()
     bench = Bench(arguments)
     for name in arguments.only or PARTS:
+        done = arguments.out / f".{name}-{bench.model.removeprefix('sha256:')[:12]}"
+        if arguments.resume and done.exists():
+            bench.say(f"{name}: there already")
+            continue
         PARTS[name](bench)
+        done.touch()
 
 
 if __name__ == "__main__":
