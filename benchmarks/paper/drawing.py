@@ -47,7 +47,8 @@ def _figure_four(one: Mapping[str, Any]) -> Any:
                 _band(upper, steps[1:], values["acceleration"], colour, place)
                 if values["artifact_over_this"]:
                     _band(lower, steps, values["artifact_over_this"], colour, f"over {place}")
-            upper.set_yscale("symlog", linthresh=0.01)
+            upper.set_yscale("symlog", linthresh=0.1)
+            upper.set_yticks([-10, -1, -0.1, 0, 0.1])
             upper.set_title(signal.replace("_", " "), fontsize="medium")
             upper.axhline(0, color=style.GREY, lw=1)
             lower.axhline(1, color=style.GREY, lw=1)
@@ -58,10 +59,10 @@ def _figure_four(one: Mapping[str, Any]) -> Any:
                     color=style.GREY,
                     alpha=0.1,
                 )
-        grid[0, 0].set_ylabel("acceleration |D(k)| - |D(k-1)|\n(data units)")
+        grid[0, 0].set_ylabel("acceleration\n(data units)")
         grid[1, 0].set_ylabel("|D| of artifact regions\nover that of other places")
-        for ax in grid[:, -1]:
-            ax.legend(fontsize="x-small", loc="best")
+        grid[0, 0].legend(fontsize="x-small", loc="upper left")
+        grid[1, 1].legend(fontsize="x-small", loc="upper left")
         figure.suptitle(f"{one['runs_of_each']} broken and as many whole runs", fontsize="medium")
     return figure
 
@@ -114,11 +115,12 @@ def _figure_eight(results: Mapping[str, Any]) -> Any:
     with style.look():
         figure = style.figure(height=5.0)
         panels = figure.subplots(2, 2, sharex=True).ravel()
-        for colour, (variant, one) in zip(
-            (style.VERMILION, style.BLUE), results.items(), strict=False
+        colours = (style.VERMILION, style.BLUE)
+        for place, (colour, (variant, one)) in enumerate(
+            zip(colours, results.items(), strict=False)
         ):
             ordered = sorted(one, key=float)
-            x = [float(share) for share in ordered]
+            x = [float(share) + 0.012 * place for share in ordered]
             for ax, name in zip(panels, LABELS, strict=True):
                 change = [one[share]["quality"][name]["change"] for share in ordered]
                 value = np.array([c["value"] for c in change])

@@ -70,12 +70,13 @@ def _features(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                     yield f"{start} {' | '.join(cells)} |"
 
 
-def _text(figure: Mapping[str, float | None], digits: int = 4) -> str:
+def _text(figure: Mapping[str, float | None], digits: int = 3) -> str:
     """Value with its interval."""
     if figure["value"] is None:
         return "-"
-    texts = [f"{0.0 if v is None else v:.{digits}g}" for v in figure.values()]
-    return f"{texts[0]} ({texts[1]} to {texts[2]})"
+    texts = [f"{0.0 if v is None else v:.{digits}f}" for v in figure.values()]
+    value, low, high = (text.lstrip("-") if float(text) == 0 else text for text in texts)
+    return f"{value} ({low} to {high})"
 
 
 def _table_one(one: Mapping[str, Any]) -> Iterator[str]:
@@ -94,7 +95,7 @@ def _table_one(one: Mapping[str, Any]) -> Iterator[str]:
         cells = [_text(row["quality"][figure]["change"], 3) for figure in FIGURES]
         share = "-"
         if row["flagged"] > 1:
-            share = f"{_text({k: 100 * v for k, v in row['improved'].items()}, 3)} %"
+            share = f"{_text({k: 100 * v for k, v in row['improved'].items()}, 0)} %"
         yield f"| {NAMES[name]} | {' | '.join(cells)} | {share} |"
 
 

@@ -27,12 +27,15 @@ from correction_tables import (
     worth,
 )
 
+from asced_analysis.plots import save_figure, style
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from marked_tables import fill
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "truth.md"
 IMAGES = ROOT / "docs" / "images"
+COLOURS = (style.VERMILION, style.BLUE, style.GREEN, style.ORANGE, style.GREY)
 
 
 def judge(results: Results) -> str:
@@ -234,28 +237,35 @@ def written(results: Results) -> dict[str, str]:
 
 def draw(results: Results, folder: Path) -> None:
     """Risk-coverage curves of the natural and the planted set."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     sets = [(n, t) for n, t in (("natural-8", "natural, up to step 8"), ("planted", "planted"))]
     sets = [(name, title) for name, title in sets if name in results]
     if not sets:
         return
-    figure, axes = plt.subplots(
-        1, len(sets), layout="constrained", figsize=(3.6 * len(sets) + 1.8, 3.2), squeeze=False
-    )
-    for axis, (name, title) in zip(axes[0], sets, strict=True):
-        for label, row in results[name]["rows"].items():
-            if "alone" not in label:
-                risks = row["risk_coverage"]
+    with style.look():
+        figure = style.figure(height=3.4)
+        axes = figure.subplots(1, len(sets), squeeze=False)[0]
+        for axis, (name, title) in zip(axes, sets, strict=True):
+            base = max(row["risk_coverage"][-1] for row in results[name]["rows"].values())
+            axis.axhline(base, color=style.GREY, lw=1, ls=":")
+            labels = [label for label in results[name]["rows"] if "alone" not in label]
+            for place, label in enumerate(labels):
+                risks = results[name]["rows"][label]["risk_coverage"]
                 coverage = [(k + 1) / len(risks) for k in range(len(risks))]
-                axis.plot(coverage, risks, label=label, lw=1.2)
-        axis.set(title=title, xlabel="share of runs kept", ylabel="share broken among them")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "truth-risk-coverage.png", dpi=90)
+                colour = COLOURS[place % len(COLOURS)]
+                dashes = ("-", "--")[place // len(COLOURS) % 2]
+                axis.plot(coverage, risks, dashes, label=label, color=colour, lw=1.4)
+            axis.set_title(title, fontsize="medium")
+            axis.set(xlabel="share of runs kept", xlim=(0, 1))
+            axis.set_ylim(bottom=0)
+        axes[0].set_ylabel("share broken among them")
+        figure.legend(
+            *axes[0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=4,
+            fontsize="x-small",
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        save_figure(figure, folder / "truth-risk-coverage.png")
 
 
 def main() -> None:
