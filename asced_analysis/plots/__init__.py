@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from asced_analysis.plots.curves import quantile_heatmap as quantile_heatmap
     from asced_analysis.plots.curves import region_acceleration as region_acceleration
     from asced_analysis.plots.curves import region_frequency as region_frequency
+    from asced_analysis.plots.derived import level_curve as level_curve
+    from asced_analysis.plots.derived import run_curves as run_curves
+    from asced_analysis.plots.derived import run_images as run_images
     from asced_analysis.plots.images import film_strip as film_strip
     from asced_analysis.plots.images import pixel_map as pixel_map
     from asced_analysis.plots.judgements import effects as effects
@@ -38,11 +41,14 @@ _HOMES = {
     "feature_ranking": "results",
     "feature_spread": "results",
     "film_strip": "images",
+    "level_curve": "derived",
     "phase_curve": "curves",
     "pixel_map": "images",
     "quantile_heatmap": "curves",
     "region_acceleration": "curves",
     "region_frequency": "curves",
+    "run_curves": "derived",
+    "run_images": "derived",
     "run_phases": "results",
     "save_figure": "style",
     "scores": "judgements",
@@ -59,11 +65,14 @@ __all__ = [
     "feature_ranking",
     "feature_spread",
     "film_strip",
+    "level_curve",
     "phase_curve",
     "pixel_map",
     "quantile_heatmap",
     "region_acceleration",
     "region_frequency",
+    "run_curves",
+    "run_images",
     "run_phases",
     "save_figure",
     "scores",

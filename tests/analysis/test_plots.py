@@ -9,9 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asced_analysis import plots
-from asced_analysis.anomalies import artifact_regions, region_profile
+from asced_analysis.anomalies import abnormal_levels, artifact_regions, region_profile
 from asced_analysis.compare import compare
 from asced_analysis.features import run_features
+from asced_analysis.fields import (
+    acceleration,
+    log_snr_rate,
+    norm,
+    sample,
+    score,
+    signal,
+    trajectory_variance,
+)
 from asced_analysis.maps import pixel_maps
 from asced_analysis.outliers import rank_runs
 from asced_analysis.phases import segment_phases
@@ -57,6 +66,9 @@ DRAWN = {
     "ranking": lambda r, ax: plots.feature_ranking(r["ranking"], runs=5, ax=ax),
     "comparison": lambda r, ax: plots.comparison(r["table"], ax=ax),
     "comparison by tile": lambda r, ax: plots.comparison_map(r["table"], ax=ax),
+    "levels": lambda r, ax: plots.level_curve(abnormal_levels(r["ds"]), r["phases"], ax=ax),
+    "norms": lambda r, ax: plots.run_curves(norm(r["ds"], "innovation"), [3, 5], ax=ax),
+    "norms by log-SNR": lambda r, ax: plots.run_curves(norm(r["ds"]), axis="log_snr", ax=ax),
     "features": lambda r, ax: plots.feature_spread(r["features"], run=3, ax=ax),
 }
 NO_UNIT_NEEDED = {"quantile", ""}
@@ -96,6 +108,45 @@ def test_a_run_is_a_film_strip(results, tmp_path):
     plots.save_figure(figure, tmp_path / "film.svg")
     with pytest.raises(InputError, match="no run 99"):
         plots.film_strip(results["ds"], 99)
+
+
+@pytest.mark.parametrize(
+    ("derive", "panels"),
+    [
+        (score, 6),
+        (sample, 6),
+        (acceleration, 6),
+        (log_snr_rate, 6),
+        (lambda ds: signal(ds, "weighted_score"), 6),
+        (trajectory_variance, 1),
+    ],
+)
+def test_every_derived_array_of_a_run_is_shown_with_its_units(results, derive, panels, tmp_path):
+    figure = plots.run_images(derive(results["ds"]), 3)
+    *images, scale = figure.axes
+    assert len(images) == panels
+    assert "(" in scale.get_ylabel()
+    limits = {panel.images[0].get_clim() for panel in images}
+    assert len(limits) == 1  # one scale for all steps
+    figure.draw_without_rendering()
+    assert figure.get_tightbbox().width <= style.WIDTH
+    plots.save_figure(figure, tmp_path / "images.png")
+    assert (tmp_path / "images.png").stat().st_size > 5000
+
+
+def test_a_derived_image_shows_the_values_of_that_run_and_step(results):
+    change = signal(results["ds"], "innovation")
+    figure = plots.run_images(change, 3, steps=[9, 12])
+    shown = figure.axes[1].images[0].get_array()
+    np.testing.assert_array_equal(shown, change.sel(run=3, step=12).mean("channel"))
+    with pytest.raises(InputError, match="no run 99"):
+        plots.run_images(change, 99)
+    with pytest.raises(InputError, match="expected 1 to 8"):
+        plots.run_images(change, 3, steps=[400])
+    with pytest.raises(InputError, match="no images"):
+        plots.run_images(norm(results["ds"]), 3)
+    with pytest.raises(InputError, match="no curve"):
+        plots.run_curves(change)
 
 
 def test_colours_are_told_apart_without_colour_vision():
