@@ -60,7 +60,7 @@ class Stage:
         folder.mkdir(exist_ok=True)
         digest = hashlib.sha256(self.runs.tobytes())
         for step, mask in sorted(edits.items()):
-            digest.update(bytes([step]) + np.packbits(mask).tobytes())
+            digest.update(bytes([step]) + np.ascontiguousarray(mask).tobytes())
         path = folder / f"{name}-{seed}-{digest.hexdigest()[:10]}.npz"
         if not path.exists():
             ends, seen = continued(

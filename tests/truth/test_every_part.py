@@ -61,7 +61,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    given = f"--runs 400 --points 150 --shapes-runs 160 --cache {folder} --out {folder / 'results'}"
+    given = f"--runs 400 --points 150 --shapes-runs 400 --cache {folder} --out {folder / 'results'}"
     monkeypatch.setattr(sys, "argv", ["run.py", *given.split(), *more])
     module.main()
 
