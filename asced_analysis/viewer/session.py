@@ -20,6 +20,7 @@ from asced_analysis.viewer.exporting import Exporter
 from asced_analysis.viewer.labelling import HandLabels
 from asced_analysis.viewer.population import Population
 from asced_analysis.viewer.reading import Trajectories
+from asced_analysis.viewer.replays import correction_in_words
 from asced_analysis.viewer.suspects import Suspects
 from asced_stores.errors import InputError
 
@@ -218,7 +219,8 @@ class Session:
             if "mask" in twin:
                 arrays["twin_mask"] = np.asarray(twin["mask"].values).astype(np.uint8)
             flagged = bool(twin["flagged"]) if "flagged" in twin else True
-            details.append(("replay", "corrected" if flagged else "not flagged, left alone"))
+            done = correction_in_words(self.twins.attrs)
+            details.append(("replay", done if flagged else "not flagged, left alone"))
         hand = self.hand.masks.get(run)
         if hand is not None:
             arrays["hand"] = hand.astype(np.uint8)

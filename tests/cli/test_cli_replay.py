@@ -38,6 +38,34 @@ def test_the_path(folder: Path, tiny_folder: Path, capsys: pytest.CaptureFixture
     assert json.loads(result.read_text())["flagged"] == replayed["flagged"]
 
 
+def test_strategies_and_their_parameters(
+    folder: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["replay", str(folder / "runs.zarr"), "--thresholds", str(folder / "t.json")]
+    command += ["--pipeline", str(tiny_folder), "--start", "5", "--only-flagged", "--json"]
+    for number, (options, expected) in enumerate(
+        (
+            (
+                ["renoise", "--where", "foreground", "--again", "8", "--set", "reverse_step=2"],
+                {"where": "foreground", "again": [8.0], "reverse_step": 2},
+            ),
+            (
+                ["best_of", "--draws", "2", "--choose", "8", "--teacher", "patches"],
+                {"draws": 2, "choose": 8.0, "where": "foreground"},
+            ),
+            (["ttc", "--set", "perturbation=multiplicative"], {"perturbation": "multiplicative"}),
+        )
+    ):
+        out = str(tmp_path / f"{number}.zarr")
+        assert run([*command, "--out", out, "--strategy", *options]) == 0
+        done = json.loads(capsys.readouterr().out)
+        assert done["strategy"] == options[0]
+        assert expected.items() <= done["parameters"].items()
+    for setting, message in (("reverse_step", "NAME=VALUE"), ("colour=1", "no parameter")):
+        assert run([*command, "--out", "x.zarr", "--strategy", "ttc", "--set", setting]) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -106,6 +106,19 @@ def test_another_version_is_named_beside_what_it_changes(
     assert found.largest_difference == np.abs(samples(twin) - recorded).max()
 
 
+def test_another_device_is_named() -> None:
+    from types import SimpleNamespace
+
+    from asced_analysis.replay.environment import differences
+
+    here = SimpleNamespace(device=torch.device("cpu"))
+    attributes = {"device": "cuda", "threads": 4}
+    found = differences(attributes, here)
+    assert found[0] == "device cpu instead of cuda"
+    assert "instead of 4" in found[1]
+    assert differences({"device": "cpu"}, here) == []
+
+
 def test_a_corrected_replay_in_other_batches_is_close(
     tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
@@ -148,7 +161,7 @@ def test_only_flagged_runs_differ(
     assert (ds["difference"].values[~flagged] == 0).all()
     area = ds["mask"].values.sum((1, 2))
     assert (area[~flagged] == 0).all()
-    assert (area[flagged] == (256 if strategy == "renoise" else 25)).all()
+    assert (area[flagged] == (256 if strategy in ("renoise", "levelling") else 25)).all()
 
 
 @pytest.mark.parametrize("strategy", ["ttc", "renoise", "state_replacement"])

@@ -109,7 +109,7 @@ def test_with_a_real_replay(
     session = open_session(tiny_runs, replay=tmp_path / "twins.zarr", keep_scores=False)
     answer = session.answer("run", {"row": 3})
     assert answer.arrays["twin_mask"].sum() >= mask.sum()
-    assert ("replay", "corrected") in answer.header["details"]
+    assert ("replay", "corrected: ttc, step 5") in answer.header["details"]
     change = session.answer("table", {}).arrays["change"]
     assert change[3] > 0
     assert not change[[0, 1, 2, *range(4, 20)]].any()

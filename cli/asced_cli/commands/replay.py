@@ -87,6 +87,13 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, prog
     "--noise-scale", type=float, help="Strength of the perturbation (ttc, renoise, best_of)."
 )
 @click.option("--eta", type=float, help="Stochasticity of the step from T_c (the same).")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other parameter of the strategy (reverse_step=3, tries=5, mad_scale=2).",
+)
 @click.option("--masks", help="Masks from outside: <run>.png in a folder, or an .npz.")
 @click.option("--only-flagged", is_flag=True, help="Sample flagged runs alone; copy the others.")
 @click.option("--batch-size", type=int, help="Sample so many together; the effect is measured.")
@@ -119,6 +126,7 @@ def command(
     soft: int,
     noise_scale: float | None,
     eta: float | None,
+    settings: tuple[str, ...],
     masks: str | None,
     only_flagged: bool,
     batch_size: int | None,
@@ -145,6 +153,7 @@ def command(
         "choose": choose,
     }
     parameters: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    parameters |= dict(_setting(text) for text in settings)
     given = None
     if masks is not None:
         from asced_analysis.detection.external import read_masks
@@ -199,3 +208,18 @@ def command(
             ("exactness", agreement.sentence()),
         ],
     )
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """A parameter as typed: a number where it is one, else a word."""
+    import json
+
+    from asced_stores.errors import InputError
+
+    name, found, value = text.partition("=")
+    if not found or not name:
+        raise InputError(f"--set takes NAME=VALUE, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
