@@ -8,17 +8,16 @@ import numpy as np
 from detectors import MAIN
 from masks import top_share
 from numpy.typing import NDArray
+from placing import placed
 from redrawing import WATCHED, draws, pick, pool_of, restarted
-from sets import STEPS, judge_of, mean_distance
+from sets import STEPS, judge_of
 from stages import WINDOW, Stage, figures, stage_of
 
 from asced_analysis.correction.controls import control_masks
 from asced_analysis.evaluation.intervals import bootstrap
-from asced_analysis.evaluation.populations import Quality, compare, quality_of
-from asced_analysis.realism import features, local_realism
-from asced_analysis.realism.distances import neighbour_radii, weighted_frechet_distance
+from asced_analysis.evaluation.populations import Quality, compare
+from asced_analysis.realism.distances import weighted_frechet_distance
 
-NEIGHBOURS = 3
 RESAMPLES = 200  # the Frechet distance of each costs an eigenvalue decomposition
 
 
@@ -86,14 +85,6 @@ def strict_level(bench: Any) -> float:
     tune = bench.sets["tune"]
     ranked, _ = bench.detectors().ranked(MAIN, WINDOW, tune.dataset, "tune")
     return float(np.median(ranked.scores))
-
-
-def placed(images: NDArray[np.float32]) -> Quality:
-    """Pictures against the judge's real images."""
-    model = judge_of()
-    realism = mean_distance(local_realism(images, model))
-    radii = neighbour_radii(model.vectors, NEIGHBOURS)
-    return quality_of(features(images, model), realism, model, radii, NEIGHBOURS)
 
 
 def population(stage: Stage, ends: NDArray[np.float32]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from correction_tables import (
     ideas,
     populations,
     where,
+    where_qualities,
     worth,
 )
 
@@ -211,6 +212,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "shapes-18": shapes(18),
     "shapes-corrections": shapes_corrections,
     "where": where,
+    "where-qualities": where_qualities,
     "forms": forms,
     "energy": energy,
     "energy-strata": energy_strata,

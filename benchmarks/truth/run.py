@@ -139,6 +139,7 @@ def where(bench: Bench) -> None:
     import where_to_correct
 
     bench.keep("where", where_to_correct.measure(bench))
+    bench.keep("where-qualities", where_to_correct.measure_qualities(bench))
 
 
 def forms(bench: Bench) -> None:

@@ -7,7 +7,9 @@ paired t test are corrected by Holm's method over the whole table.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 from detectors import MAIN
 from masks import SHARE, top_share
 from numpy.typing import NDArray
+from placing import placed
 from scipy import stats
 from sets import Split, bar_of, judge_of, mean_distance
 
@@ -22,6 +25,7 @@ from asced_analysis.correction.controls import control_masks
 from asced_analysis.evaluation.effects import Effect, damaged_locations, effect_of, pixel_change
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.judges import pictures
+from asced_analysis.evaluation.populations import compare
 from asced_analysis.realism import local_realism, upsample
 from asced_analysis.replay import Branch, branch, replay
 from asced_stores import TrajectoryStore, open_runs
@@ -43,10 +47,50 @@ REPLAYS = {"score clipping": "score_clipping", "noise and denoise": "noise_denoi
 CONTROLS = ("learnt mask of another run", "random foreground")
 
 
+@dataclass(frozen=True)
+class Corrected:
+    """Chosen runs of `report`: as the judge sees them, where and into what they were corrected."""
+
+    report: Split
+    chosen: NDArray[np.intp]
+    judged: NDArray[np.float32]
+    masks: dict[str, NDArray[np.bool_]]
+    ends: dict[str, dict[str, NDArray[np.float32]]]
+
+
 def measure(bench: Any) -> dict[str, Any]:
     """Every strategy with every map."""
-    report, tune = bench.sets["report"], bench.sets["tune"]
-    detectors = bench.detectors()
+    one = corrected(bench)
+    images = one.report.samples[one.chosen]
+    return table(one.judged, images, one.masks, one.ends, bar_of(bench.sets["tune"])) | {
+        "runs": len(one.chosen),
+        "of": len(one.report.runs),
+        "step": STEP,
+        "share": SHARE,
+        "judge": judge_of().name,
+    }
+
+
+def measure_qualities(bench: Any) -> dict[str, Any]:
+    """Frechet distance, precision and recall of all runs, the chosen ones corrected."""
+    one = corrected(bench)
+    before = placed(one.report.samples)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, by_strategy in one.ends.items():
+        for strategy, ends in by_strategy.items():
+            after = one.report.samples.copy()
+            after[one.chosen] = ends
+            found = compare(before, placed(after), judge_of())
+            rows.setdefault(strategy, {})[name] = {
+                figure: values["change"] for figure, values in found.items()
+            }
+        bench.say(f"qualities: {name}")
+    return {"rows": rows, "corrected": len(one.chosen), "runs": len(one.report.runs)}
+
+
+def corrected(bench: Any) -> Corrected:
+    """Correct the chosen runs, or take what was kept of the same runs and masks."""
+    report, detectors = bench.sets["report"], bench.detectors()
     ranked = {n: detectors.ranked(n, WINDOW, report.dataset, "report")[0] for n in MAPS}
     shape = report.samples.shape[-2], report.samples.shape[-1]
     chosen = np.flatnonzero(ranked[MAIN].scores > np.quantile(ranked[MAIN].scores, 0.75))[:MOST]
@@ -58,29 +102,24 @@ def measure(bench: Any) -> dict[str, Any]:
     for label, control in zip(CONTROLS, ("shuffled", "foreground"), strict=True):
         masks[label] = control_masks(control, masks[MAIN], every, images, runs=runs)
     masks["everywhere"] = np.ones_like(masks[MAIN])
-    store = flagged_store(report, runs)
     ends = {}
     folder = report.store.parent / f"where-{STEP}"
     folder.mkdir(exist_ok=True)
     for name, mask in masks.items():
-        path = folder / f"{name.replace(' ', '-')}.npz"
+        digest = hashlib.sha256(runs.tobytes() + np.packbits(mask).tobytes()).hexdigest()[:10]
+        path = folder / f"{name.replace(' ', '-')}-{digest}.npz"
         if not path.exists():
-            np.savez(path, **sample_all(store, runs, mask, bench.pipe))
+            np.savez(path, **sample_all(flagged_store(report, runs), runs, mask, bench.pipe))
         with np.load(path) as kept:
             ends[name] = {strategy: kept[strategy] for strategy in kept.files}
         bench.say(f"corrected: {name}")
-    return table(judged, images, masks, ends, bar_of(tune)) | {
-        "runs": len(chosen),
-        "of": len(report.runs),
-        "step": STEP,
-        "share": SHARE,
-        "judge": judge_of().name,
-    }
+    return Corrected(report, chosen, judged, masks, ends)
 
 
 def flagged_store(report: Split, runs: NDArray[np.int64]) -> Path:
     """A store of these runs alone, so that replays write no other."""
-    path = report.store.parent / "flagged.zarr"
+    digest = hashlib.sha256(runs.tobytes()).hexdigest()[:10]
+    path = report.store.parent / f"flagged-{digest}.zarr"
     if not path.exists():
         part = path.with_suffix(".part.zarr")
         select_runs(
