@@ -72,10 +72,11 @@ def levelled_starts(results: Results) -> str:
     """The population from starts of one energy."""
     found = results["energy"]["populations"]
     head = ["starting noise", "less real than 95 % of real images", "than 99 %"]
-    head += ["of these repaired", "new ones", "detail"]
+    head += ["of these repaired", "new ones", "than 99 %, by the teacher", "by whitened patches"]
+    head += ["detail"]
     names = ("local_realism", "frechet_distance", "precision", "recall")
     head += [f"change of {name.replace('_', ' ')}" for name in names]
-    head[6] = "change of local distance"
+    head[8] = "change of local distance"
     rows = []
     for label, row in found["rows"].items():
         compared = row["compared"]
@@ -85,11 +86,24 @@ def levelled_starts(results: Results) -> str:
                 *(shares(one) for one in row["beyond_real"].values()),
                 shares(row["broken_repaired"]) if compared else "",
                 share(row["broken_harmed"]["value"]) if compared else "",
+                *(shares(one) for one in row["beyond_real_by"].values()),
                 number(row["detail"]),
                 *(estimate(compared[name]["change"]) if compared else "" for name in names),
             ]
         )
-    rows.append(["*real images*", "5 %", "1 %", "", "", number(found["detail_of_real"]), *[""] * 4])
+    rows.append(
+        [
+            "*real images*",
+            "5 %",
+            "1 %",
+            "",
+            "",
+            "1 %",
+            "1 %",
+            number(found["detail_of_real"]),
+            *[""] * 4,
+        ]
+    )
     return table(head, rows)
 
 

@@ -19,7 +19,7 @@ from ranking import foreground_correlation, image_auroc, interval
 from rankings import matched_auroc
 from scattering import detail
 from scipy import ndimage
-from sets import STEPS, Split, judge_of, mean_distance
+from sets import STEPS, Split, judge_of, mean_distance, model_named
 from stages import Stage, figures, stage_of
 
 from asced_analysis.correction.controls import foreground
@@ -124,10 +124,9 @@ def foretold(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[str
     return {"rows": rows, "strata": shares, "local_energy": maps, "values": starts[0].size}
 
 
-def real_bar(share: float) -> float:
-    """Local distance that so many real images stay below, as the judge sees them."""
-    model = judge_of()
-    real = local_realism(garments(1 - HALF["judge"], 2000), model)
+def real_bar(share: float, name: str = "judge") -> float:
+    """Local distance that so many real images stay below, as the judge or another sees them."""
+    real = local_realism(garments(1 - HALF.get(name, 0), 2000), model_named(name))
     return float(np.quantile(mean_distance(real), share))
 
 
@@ -207,6 +206,7 @@ def populations(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[
     model = judge_of()
     radii = neighbour_radii(model.vectors, 3)
     bars = {q: real_bar(q) for q in (0.95, 0.99)}
+    views = {name: (model_named(name), real_bar(0.99, name)) for name in ("teacher", "patches")}
     versions = {"as drawn": report.samples}
     for target in TARGETS:
         versions[f"root mean square {target:g}"] = sampled(
@@ -236,6 +236,10 @@ def populations(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[
             "broken_harmed": mean_estimate(
                 (distance > bars[0.99])[first[1] <= bars[0.99]]
             ).to_dict(),
+            "beyond_real_by": {
+                one: mean_estimate(mean_distance(local_realism(images, seen)) > limit).to_dict()
+                for one, (seen, limit) in views.items()
+            },
             "detail": detail(images),
             "compared": compare(first[0], quality, model) if images is not report.samples else None,
         }
