@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asced_analysis.correction.corrector import Corrector, ImageReport
-    from asced_analysis.correction.levelling import level_noise
+    from asced_analysis.correction.levelling import level_noise, levelled
     from asced_analysis.correction.registry import STRATEGIES, make_strategy
 
 _PLACES = {
@@ -19,10 +19,11 @@ _PLACES = {
     "ImageReport": "corrector",
     "STRATEGIES": "registry",
     "level_noise": "levelling",
+    "levelled": "levelling",
     "make_strategy": "registry",
 }
 
-__all__ = ["STRATEGIES", "Corrector", "ImageReport", "level_noise", "make_strategy"]
+__all__ = ["STRATEGIES", "Corrector", "ImageReport", "level_noise", "levelled", "make_strategy"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,17 +7,18 @@ break far more often (docs/truth.md). Levelling draws nothing and changes no noi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from torch import Tensor
 
 from asced_analysis.correction.places import Place
 from asced_analysis.correction.strategy import LoopState, Strategy, blend
+from asced_recorders.schedulers import StepTable
+from asced_recorders.tap import StepEvent, Tap, TapListener
 from asced_stores.errors import InputError
-
-if TYPE_CHECKING:
-    from asced_recorders.tap import StepEvent
 
 
 def level_noise(noise: Tensor, *, target: float = 1.0) -> Tensor:
@@ -49,6 +50,20 @@ def level_noise(noise: Tensor, *, target: float = 1.0) -> Tensor:
     energy = noise.float().square().mean(tuple(range(1, noise.ndim)), keepdim=True).sqrt()
     factor = (target / energy).where(energy > 0, energy.new_ones(()))
     return (noise * factor).to(noise.dtype)
+
+
+def level_sample(sample: Tensor, signal: Tensor, sigma: float, *, target: float = 1.0) -> Tensor:
+    """Scale what of a sample is not signal to `target` times sigma.
+
+    Parameters
+    ----------
+    sample, signal : Tensor, shape (run, ...)
+        The sample, and alpha times its predicted x0.
+    sigma, target : float
+    """
+    if sigma == 0:
+        return sample
+    return signal + sigma * level_noise((sample - signal) / sigma, target=target)
 
 
 @dataclass(frozen=True)
@@ -85,9 +100,50 @@ class Levelling(Strategy):
         """Scale what of the sample entering ``T_c`` is not predicted x0."""
         if event.step + 1 != state.correction_step or state.mask is None:
             return None
-        if event.next_sigma == 0:
-            return None
         signal = event.next_alpha * state.x0[event.step].to(sample.dtype)
-        noise = (sample - signal) / event.next_sigma
-        edited = signal + event.next_sigma * level_noise(noise, target=self.target)
+        edited = level_sample(sample, signal, event.next_sigma, target=self.target)
         return blend(sample, edited, state.mask)
+
+
+class _Leveller(TapListener):
+    """Levels every run once, as early as the sampler lets a sample be edited."""
+
+    def __init__(self, target: float) -> None:
+        self.target = target
+        self.step = 1
+
+    def begin(self, table: StepTable) -> None:
+        self.step = next((k for k in range(1, table.steps) if table.editable[k]), 0)
+
+    def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
+        if event.step + 1 != self.step:
+            return None
+        signal = event.next_alpha * event.x0.to(next_sample.dtype)
+        return level_sample(next_sample, signal, event.next_sigma, target=self.target)
+
+
+@contextmanager
+def levelled(pipeline: Any, *, target: float = 1.0) -> Iterator[None]:
+    """Level the noise of every run right after a pipeline's first step, without any detector.
+
+    For pipelines that draw their own start. Where a pipeline takes ``latents``, pass
+    ``level_noise(latents)`` instead: the first step has seen the noise as it was drawn, so that
+    some of the difference stays.
+
+    Parameters
+    ----------
+    pipeline : DiffusionPipeline
+    target : float
+        Root mean square of the noise afterwards, in units of sigma.
+
+    Examples
+    --------
+    >>> from asced_analysis.correction import levelled
+    >>> from asced_recorders import load_pipeline
+    >>> pipe = load_pipeline("fashion")
+    >>> pipe.set_progress_bar_config(disable=True)
+    >>> with levelled(pipe):
+    ...     images = pipe(batch_size=2, num_inference_steps=12, output_type="np").images
+    """
+    with Tap(pipeline, _Leveller(target)):
+        yield

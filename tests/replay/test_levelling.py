@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asced_analysis.correction import level_noise, make_strategy
+from asced_analysis.correction import level_noise, levelled, make_strategy
 from asced_analysis.correction.strategy import LoopState
 from asced_analysis.replay import replay
 from asced_recorders.schedulers import step_table
@@ -80,3 +80,31 @@ def test_in_a_replay_the_flagged_runs_enter_the_step_levelled(
     assert flagged.sum() == 1
     assert (change[~flagged] == 0).all()
     assert change[flagged] > 0
+
+
+@pytest.mark.parametrize(
+    "scheduler", [DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler]
+)
+def test_inside_levelled_a_louder_start_ends_about_where_a_quieter_one_does(scheduler: Any) -> None:
+    from asced_recorders import load_pipeline
+
+    pipe = load_pipeline("fashion")
+    pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    start = torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+
+    def end(energy: float) -> torch.Tensor:
+        pipe.scheduler.set_timesteps(10)
+        sample = level_noise(start, target=energy) * pipe.scheduler.init_noise_sigma
+        with torch.no_grad():
+            for t in pipe.scheduler.timesteps:
+                eps = pipe.unet(pipe.scheduler.scale_model_input(sample, t), t).sample
+                sample = pipe.scheduler.step(eps, t, sample)[0]
+        return sample
+
+    def apart() -> float:
+        return float((end(1.04) - end(0.96)).abs().mean())
+
+    plain = apart()
+    with levelled(pipe):
+        assert apart() < 0.7 * plain
+    assert apart() == plain
