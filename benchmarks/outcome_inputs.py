@@ -1,6 +1,6 @@
 """What dynamics, a snapshot, both, and a probe know of a run's end (table in docs/thresholds.md).
 
-The embedded teacher teaches; its own local realism and the judge's are the truths. Run on a store
+An embedded teacher teaches; its own local realism and the judge's are the truths. Run on a store
 of `fashion` runs: ``python benchmarks/outcome_inputs.py STORE --train 768 2000 6000 --known 0.48``.
 """
 
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, nargs="*", help="Numbers of runs to learn from.")
     parser.add_argument("--known", type=float, default=0.48, help="Share of sampling known.")
     parser.add_argument("--probe", type=float, help="Share of sampling to look ahead.")
+    parser.add_argument("--teacher", choices=["committee", "teacher"], default="committee")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hidden", type=int, default=HIDDEN)
@@ -31,6 +32,7 @@ def main() -> None:
     torch.set_num_threads(1)
     options = {**vars(arguments)}
     options["train_runs"] = options.pop("train")
+    options["teacher"] = load_embedded(options["teacher"])
     options["window"] = (0.12, options.pop("known"))
     for row in compare_inputs(options.pop("store"), judge=load_embedded("judge"), **options):
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}))

@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("runs")
     parser.add_argument("--fresh", type=int, default=4096)
     parser.add_argument("--others", nargs="*", default=[])
-    parser.add_argument("--signals", nargs="*", default=["innovation", "weighted_score"])
-    parser.add_argument("--join", default="peak")
+    parser.add_argument("--signals", nargs="*", default=["predicted_x0", "weighted_score"])
+    parser.add_argument("--join", default="mean")
     arguments = parser.parse_args()
     runs = open_runs(arguments.runs)
     stores = {"fresh seeds": open_source(runs.isel(run=slice(-arguments.fresh, None)))}

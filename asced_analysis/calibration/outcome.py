@@ -61,7 +61,7 @@ def fit_outcome(
     parameters : dict
         Overrides of `asced_analysis.detection.outcome.Parameters`.
     teacher : RealismModel, optional
-        Default: the embedded teacher for embedded `fashion`, else the population's own samples.
+        Default: the embedded committee for embedded `fashion`, else the population's own samples.
     epochs : int
         Passes over the fit set.
     seed : int
@@ -171,12 +171,12 @@ def looking_ahead(
 
 
 def default_teacher(source: Source, fit: npt.NDArray[np.bool_]) -> Any:
-    """The embedded teacher where it fits the samples, else patches of the population's own."""
+    """The embedded teachers where they fit the samples, else patches of the population's own."""
     from asced_analysis.realism import load_embedded, patch_model
     from asced_analysis.replay.environment import is_embedded
 
     if tuple(source.sample_shape) == (1, 32, 32) and is_embedded(source.dataset.attrs):
-        return load_embedded("teacher")
+        return load_embedded("committee")
     some = np.flatnonzero(fit)[:MOST_RUNS:2]  # half of the fit set is the reference
     values = source.dataset["sample"].isel(run=some).values.astype(np.float32)
     return patch_model(values.reshape(-1, *values.shape[-3:]), name="population patches")
@@ -200,7 +200,9 @@ def gather(
         final = source.dataset["sample"].isel(run=rows).values.astype(np.float32)
         target = _log_distance(final, model, channels.shape[-2:])
         small = calibrated.pool(final, stream.parameters.resolution)
-        parts.append((rows, channels, statistics, target, small))
+        goal = _log_distance(final, model.runs, target.shape[1:]) if model.runs else target
+        whole = np.log(np.exp(goal).mean(axis=(1, 2)))
+        parts.append((rows, channels, statistics, target, small, whole))
     if not parts:
         raise InputError("no run is left to learn from")
     return Examples(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -136,6 +136,7 @@ def _columns(examples: Examples, columns: list[int], some: Any) -> Examples:
         statistics=run_statistics(channels),
         target=examples.target[some],
         final=examples.final[some],
+        goal=examples.goal[some],
     )
 
 

@@ -36,6 +36,8 @@ class Examples:
         Log of the final local distance.
     final : array, shape (run, y, x)
         Final sample at map resolution, for matching content.
+    goal : array, shape (run,)
+        Log of the mean final local distance, by who teaches whole runs.
     """
 
     rows: npt.NDArray[np.intp]
@@ -43,6 +45,7 @@ class Examples:
     statistics: Floats
     target: Floats
     final: Floats
+    goal: Floats
 
 
 def learn(
@@ -71,8 +74,7 @@ def learn(
     )
     predicted = run_network(examples.channels[held], layers)
     summary = np.concatenate([examples.statistics[held], map_summary(predicted)], axis=1)
-    goal = np.log(np.exp(examples.target[held]).mean(axis=(1, 2)))
-    coefficients = fit_run_model(summary, goal)
+    coefficients = fit_run_model(summary, examples.goal[held])
     return replace(
         stream,
         layers=layers,

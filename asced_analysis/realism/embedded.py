@@ -1,4 +1,4 @@
-"""The two classifiers of `fashion` with their references, as package data."""
+"""The two classifiers of `fashion` and the committee, with their references, as package data."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from pathlib import Path
 
 import numpy as np
 
-from asced_analysis.realism.local import Array, RealismModel
+from asced_analysis.realism.local import Array, Encoder, RealismModel
+from asced_analysis.realism.patches import multi_scale_patches
 from asced_stores.errors import InputError
 
 FOLDER = Path(__file__).parent / "fashion"
-NAMES = ("teacher", "judge")
+NAMES = ("teacher", "judge", "committee")
 
 
 @cache
 def load_embedded(name: str) -> RealismModel:
-    """Load the teacher (for calibration) or the judge (for reporting) of `fashion`.
+    """Load a teacher (for calibration) or the judge (for reporting) of `fashion`.
 
     Parameters
     ----------
-    name : {"teacher", "judge"}
-        They differ in architecture, seed, layer and in the real images they refer to.
+    name : {"committee", "teacher", "judge"}
+        Teacher and judge differ in architecture, seed, layer and in the real images they refer to.
+        The committee is the teacher's local features and whitened patches side by side: where the
+        two disagree, a detector that is taught by both learns less of the teacher's blind spots,
+        such as the image's border. It is the default teacher of maps; of whole runs the teacher
+        stays the better one within matched content, so the committee leaves these to it.
 
     Returns
     -------
@@ -37,6 +42,8 @@ def load_embedded(name: str) -> RealismModel:
     """
     if name not in NAMES:
         raise InputError(f"no embedded realism model {name!r}; choose one of {', '.join(NAMES)}")
+    if name == "committee":
+        return _load_committee()
     import torch
     from safetensors.torch import load_file
 
@@ -63,4 +70,55 @@ def load_embedded(name: str) -> RealismModel:
         covariance=reference["covariance"].numpy(),
         image_shape=(1, 32, 32),
         card=card,
+    )
+
+
+def committee_encoder(centre: Array, projection: Array) -> Encoder:
+    """Local features of the teacher and of whitened patches, side by side.
+
+    Parameters
+    ----------
+    centre, projection : arrays, shapes (c,) and (c, d)
+        Of `patches.whitening_of`.
+
+    Returns
+    -------
+    callable
+        Images (n, 1, 32, 32) to local features (n, 16, 16, 32 + d), not yet scaled, and the
+        teacher's vectors.
+    """
+    teacher = load_embedded("teacher")
+
+    def encode(images: Array) -> tuple[Array, Array]:
+        local, vectors = teacher.encode(images)
+        patches = (multi_scale_patches(images) - centre) @ projection
+        return np.concatenate([local, patches.astype(np.float32)], axis=-1), vectors
+
+    return encode
+
+
+def _load_committee() -> RealismModel:
+    """The teacher beside whitened patches; distances are to the nearest place in both at once."""
+    from safetensors.numpy import load_file
+
+    card = json.loads((FOLDER / "committee.json").read_text())
+    reference = load_file(FOLDER / "committee-reference.safetensors")
+    teacher = load_embedded("teacher")
+    encode = committee_encoder(reference["centre"], reference["projection"])
+    scale = reference["scale"]
+
+    def scaled(images: Array) -> tuple[Array, Array]:
+        local, vectors = encode(images)
+        return np.ascontiguousarray(local / scale), vectors
+
+    return RealismModel(
+        name=card["name"],
+        encode=scaled,
+        patches=reference["patches"].astype(np.float32),
+        vectors=teacher.vectors,
+        mean=teacher.mean,
+        covariance=teacher.covariance,
+        image_shape=(1, 32, 32),
+        card=card,
+        runs=teacher,
     )

@@ -39,6 +39,8 @@ class RealismModel:
         The (channel, y, x) it takes; None for any.
     card : dict
         What is known about its making.
+    runs : RealismModel or None
+        Who teaches how a run ended as a whole, where that is another than who teaches the places.
 
     Examples
     --------
@@ -56,6 +58,7 @@ class RealismModel:
     covariance: NDArray[np.float64]
     image_shape: tuple[int, int, int] | None = None
     card: dict[str, Any] = field(default_factory=dict)
+    runs: RealismModel | None = None
 
     def check(self, images: NDArray[np.floating[Any]]) -> Array:
         """Images as float32, or an `InputError` that says which shape is expected."""

@@ -77,16 +77,7 @@ def patch_model(
     'patches'
     """
     reference = np.asarray(reference, np.float32)
-    rng = np.random.default_rng(seed)
-    few = reference[rng.permutation(len(reference))[:1000]]
-    flat = multi_scale_patches(few)
-    flat = flat.reshape(-1, flat.shape[-1])
-    flat = flat[rng.permutation(len(flat))[:50_000]]
-    centre = flat.mean(0)
-    values, basis = np.linalg.eigh(np.cov(flat - centre, rowvar=False))
-    keep = np.argsort(values)[::-1][:COMPONENTS]
-    floor = 1e-3 * values.max()  # rarely used directions are not blown up to noise
-    projection = (basis[:, keep] / np.sqrt(values[keep] + floor)).astype(np.float32)
+    centre, projection = whitening_of(reference, seed=seed)
 
     def encode(images: Array) -> tuple[Array, Array]:
         local = (multi_scale_patches(images) - centre) @ projection
@@ -101,3 +92,30 @@ def patch_model(
         seed=seed,
         image_shape=(int(reference.shape[1]), int(reference.shape[2]), int(reference.shape[3])),
     )
+
+
+def whitening_of(reference: Array, *, seed: int = 0) -> tuple[Array, Array]:
+    """Centre and whitening projection of the patches of reference images.
+
+    Parameters
+    ----------
+    reference : float32 array, shape (n, channel, y, x)
+    seed : int
+        Of the images and patches that are looked at.
+
+    Returns
+    -------
+    centre : array, shape (c,)
+    projection : array, shape (c, 32)
+        Leading principal components, whitened.
+    """
+    rng = np.random.default_rng(seed)
+    few = reference[rng.permutation(len(reference))[:1000]]
+    flat = multi_scale_patches(few)
+    flat = flat.reshape(-1, flat.shape[-1])
+    flat = flat[rng.permutation(len(flat))[:50_000]]
+    centre = flat.mean(0)
+    values, basis = np.linalg.eigh(np.cov(flat - centre, rowvar=False))
+    keep = np.argsort(values)[::-1][:COMPONENTS]
+    floor = 1e-3 * values.max()  # rarely used directions are not blown up to noise
+    return centre, (basis[:, keep] / np.sqrt(values[keep] + floor)).astype(np.float32)

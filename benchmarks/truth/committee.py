@@ -1,4 +1,4 @@
-"""A second teacher: the embedded one's features and whitened patches side by side.
+"""Real garments, and what teaches beside the embedded teacher: whitened patches, and both.
 
 The embedded teacher's own look at a finished image agrees with the judge less than plain whitened
 patches do, and both together agree most (docs/truth.md): a network teaches its own blind spots.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.realism import RealismModel, load_embedded, patch_model
-from asced_analysis.realism.modules import model_from_references
 
 IMAGES = 2000
 PLACES = 6000
@@ -40,18 +40,5 @@ def patches() -> RealismModel:
 
 @cache
 def committee() -> RealismModel:
-    """Both, at equal weight: distances are to the nearest place in both at once."""
-    first, second = load_embedded("teacher"), patches()
-
-    def encode(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        parts = [model.encode(images) for model in (first, second)]
-        local = np.concatenate([part[0] for part in parts], axis=-1)
-        return local, parts[0][1]
-
-    return model_from_references(
-        "fashion-teacher and whitened patches",
-        encode,
-        garments(0, IMAGES),
-        patches=PLACES,
-        image_shape=(1, 32, 32),
-    )
+    """Both, at equal weight, of places and of whole runs."""
+    return replace(load_embedded("committee"), runs=None)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ranking import Ranked, image_auroc, rank
 
 from asced_analysis.calibration import calibrate
+from asced_analysis.realism import load_embedded
 from asced_analysis.thresholds import Thresholds
 from asced_stores.errors import InputError
 
@@ -50,6 +51,33 @@ CANDIDATES: dict[str, Candidate] = {
 }
 """Own variants first, then the paper's, then what others do."""
 
+BREAKS = {"signal": "innovation", "join": "peak"}
+OPTIONS: dict[str, Candidate] = {
+    "as it comes": Candidate("calibrated"),
+    "peak": Candidate("calibrated", {"join": "peak"}),
+    "persistent": Candidate("calibrated", {"join": "persistent"}),
+    "local contrast": Candidate("calibrated", {"contrast": "local"}),
+    "local contrast, peak": Candidate("calibrated", {"contrast": "local", "join": "peak"}),
+    "weighted score": Candidate("calibrated", {"signal": "weighted_score"}),
+    "weighted score, peak": Candidate("calibrated", {"signal": "weighted_score", "join": "peak"}),
+    "innovation": Candidate("calibrated", {"signal": "innovation"}),
+    "innovation, peak": Candidate("calibrated", BREAKS),
+    "innovation, peak, two-sided": Candidate("calibrated", BREAKS | {"direction": "both"}),
+    "innovation, peak, one scale": Candidate("calibrated", BREAKS | {"by_position": False}),
+    "innovation, peak, no clean-up": Candidate("calibrated", BREAKS | {"min_width": 0.0}),
+    "innovation, peak, no blur": Candidate("calibrated", BREAKS | {"blur": 0.0}),
+    "innovation, peak, floor 0.01": Candidate("calibrated", BREAKS | {"floor": 1e-2}),
+    "innovation, persistent": Candidate(
+        "calibrated", {"signal": "innovation", "join": "persistent"}
+    ),
+}
+"""Choices of `calibrated`."""
+
+
+def found_candidate(name: str) -> Candidate:
+    """A detector to be ranked, or a choice of `calibrated`."""
+    return CANDIDATES[name] if name in CANDIDATES else OPTIONS[name]
+
 
 class Detectors:
     """Learn on `fit`; directions of run-level scores are chosen on `tune` by the teacher's labels.
@@ -78,7 +106,7 @@ class Detectors:
         path = folder / "thresholds.json"
         with suppress(InputError, FileNotFoundError):  # none kept yet, or by another version
             return Thresholds.load(path)
-        one = CANDIDATES[name]
+        one = found_candidate(name)
         tried = [dict(one.parameters)]
         if one.variant in DIRECTED:
             tried = [{"direction": d} for d in ("high", "low", "both")]
@@ -94,7 +122,8 @@ class Detectors:
     def _learn(self, one: Candidate, parameters: Any, window: tuple[float, float]) -> Thresholds:
         variant, options = one.variant, {"parameters": parameters or None}
         if variant == "outcome":
-            teaching = {"epochs": EPOCHS, **self.options.get("outcome", {})}
+            teaching = {"epochs": EPOCHS, "teacher": load_embedded("teacher")}
+            teaching |= self.options.get("outcome", {})
             teaching |= {"teacher": committee()} if one.committee else {}
             options |= {"fractions": FRACTIONS, "outcome": teaching}
         with warnings.catch_warnings():
@@ -123,8 +152,9 @@ class Detectors:
             return Ranked(kept["scores"], kept["maps"].astype(np.float32)), float(kept["spent"])
 
     def _digest(self, name: str, window: Sequence[float]) -> str:
-        text = json.dumps([self.key, name, CANDIDATES[name].variant, list(window)])
-        text += json.dumps(dict(CANDIDATES[name].parameters), sort_keys=True)
+        one = found_candidate(name)
+        text = json.dumps([self.key, name, one.variant, list(window)])
+        text += json.dumps(dict(one.parameters), sort_keys=True)
         return (
             f"{name.replace(', ', '-').replace(' ', '-')}-"
             + hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from detectors import CANDIDATES, Detectors
+from detectors import CANDIDATES, OPTIONS, Detectors
 from faults import KINDS
 from numpy.typing import NDArray
 from ranking import (
@@ -222,6 +222,86 @@ def planted(
 
     result["paired"] = paired_aurocs(everybody, figure, count)
     return result
+
+
+def options(
+    clean: Split,
+    tune: Split,
+    faulted: Any,
+    detectors: Detectors,
+    window: tuple[float, float],
+    say: Callable[[str], None],
+    names: tuple[str, ...] = (*OPTIONS, "diffpath"),
+) -> dict[str, Any]:
+    """Choices of `calibrated` on planted faults and on undisturbed runs, beside `diffpath`.
+
+    The last row is no detector: by how much a sample entering a step differs from what the step
+    before makes of it, which is what planting does and a deterministic sampler never does.
+    """
+    damage = np.asarray(faulted["damage"].values, np.bool_)
+    fault = np.asarray(faulted["fault"].values, np.bool_)
+    broken = damage.sum((1, 2)) >= LEAST_DAMAGE
+    kinds = np.asarray(faulted["kind"].values)
+    maps = clean.distance("judge")
+    shape = clean.samples.shape[-2], clean.samples.shape[-1]
+    worst = mean_distance(maps) > bar_of(tune)
+    places = upsample(maps > np.quantile(tune.distance("judge"), 0.9), shape)
+
+    def measure(undisturbed: Ranked, ranked: Ranked) -> dict[str, Any]:
+        pair = np.stack([undisturbed.scores, ranked.scores], axis=1)
+
+        def auroc(index: NDArray[Any]) -> float:
+            hit = index[broken[index]]
+            values = np.concatenate([pair[index, 0], pair[hit, 1]])
+            return image_auroc(values, np.arange(len(values)) >= len(index))
+
+        everybody = np.arange(len(broken))
+        return {
+            "image_auroc": auroc(everybody),
+            "image_auroc_interval": interval(auroc, len(broken)),
+            "score_trap_auroc": auroc(np.flatnonzero(kinds == KINDS.index("score_trap"))),
+            "damage": pixel_figures(ranked, damage),
+            "fault": pixel_precision(ranked.maps, fault),
+            "natural_image_auroc": image_auroc(undisturbed.scores, worst),
+            "natural_image_auroc_interval": interval(
+                lambda i: image_auroc(undisturbed.scores[i], worst[i]), len(worst)
+            ),
+            "natural_pixel_precision": pixel_precision(undisturbed.maps, places),
+        }
+
+    result: dict[str, Any] = {
+        "base_rate_damage": float(damage.mean()),
+        "base_rate_fault": float(fault.mean()),
+        "base_rate_places": float(places.mean()),
+        "fault_itself": pixel_precision(fault.astype(np.float32), damage),
+        "rows": {},
+    }
+    for name in names:
+        ranked = detectors.ranked(name, window, faulted, "planted")[0]
+        undisturbed = detectors.ranked(name, window, clean.dataset, "report")[0]
+        result["rows"][name] = measure(undisturbed, ranked)
+        say(f"{name}: {result['rows'][name]['image_auroc']:.3f}")
+    result["rows"]["the break of the sampler's step itself"] = measure(
+        step_breaks(clean.dataset), step_breaks(faulted)
+    )
+    return result
+
+
+def step_breaks(runs: Any) -> Ranked:
+    """Largest change of the sample that the deterministic step before does not account for."""
+    alpha, sigma = (np.asarray(runs[name].values, np.float32) for name in ("alpha", "sigma"))
+    largest: NDArray[np.float32] | None = None
+    for step in range(1, len(alpha)):
+        before, here = (
+            (runs["x0"].isel(step=k).values, runs["eps"].isel(step=k).values)
+            for k in (step - 1, step)
+        )
+        entering = alpha[step] * here[0].astype(np.float32) + sigma[step] * here[1]
+        expected = alpha[step] * before[0].astype(np.float32) + sigma[step] * before[1]
+        size = np.abs(entering - expected).mean(axis=1)
+        largest = size if largest is None else np.maximum(largest, size)
+    assert largest is not None
+    return Ranked(largest.reshape(len(largest), -1).max(axis=1).astype(np.float64), largest)
 
 
 def delays(

@@ -145,6 +145,31 @@ def by_kind(results: Results) -> str:
     return table(head, rows)
 
 
+def options(results: Results) -> str:
+    """Choices of `calibrated`."""
+    found = results["options"]
+    head = ["", "planted: image AUROC", "score traps alone"]
+    head += [
+        f"pixel average precision, damage (base rate {number(found['base_rate_damage'])})",
+        f"the same, fault (base rate {number(found['base_rate_fault'])})",
+        "natural: image AUROC",
+        f"pixel average precision (base rate {number(found['base_rate_places'])})",
+    ]
+    rows = [
+        [
+            name,
+            span(row["image_auroc"], row["image_auroc_interval"]),
+            number(row["score_trap_auroc"]),
+            span(row["damage"]["pixel_precision"], row["damage"]["pixel_precision_interval"]),
+            number(row["fault"]),
+            span(row["natural_image_auroc"], row["natural_image_auroc_interval"]),
+            number(row["natural_pixel_precision"]),
+        ]
+        for name, row in found["rows"].items()
+    ]
+    return table(head, rows)
+
+
 def grid(results: Results) -> str:
     """The 25-Gaussian grid."""
     found = results["grid"]
@@ -204,6 +229,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "planted": planted,
     "kinds": kinds,
     "by-kind": by_kind,
+    "options": options,
     "grid": grid,
     "grid-repair": grid_repair,
     "grid-repair-dials": grid_repair_dials,

@@ -105,6 +105,18 @@ def planted(bench: Bench) -> None:
     bench.keep("planted", found | {"judge": judge_of().name})
 
 
+def options(bench: Bench) -> None:
+    """Choices of `calibrated` on the planted and the natural set; after `planted`."""
+    import rankings
+
+    report = bench.sets["report"]
+    planted_runs = open_runs(report.store.parent / "planted.zarr")
+    found = rankings.options(
+        report, bench.sets["tune"], planted_runs, bench.detectors(), LATE, bench.say
+    )
+    bench.keep("options", found | {"judge": judge_of().name})
+
+
 def judge(bench: Bench) -> None:
     """Whether the judge knows damage: samples against real images, planted damage."""
     from judge_check import check_judge
@@ -190,6 +202,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "judge": judge,
     "natural": natural,
     "planted": planted,
+    "options": options,
     "shapes": shapes,
     "where": where,
     "energy": energy,

@@ -41,6 +41,22 @@ def test_calibrate_prints_what_is_promised(
     assert content["level"] == Thresholds.load(folder / "thresholds.json").levels.level
 
 
+def test_parameters_of_the_variant(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    command = ["calibrate", str(folder / "runs.zarr"), "--false-alarm-rate", "0.1"]
+    given = ["--parameter", "join=peak", "--parameter", "floor=0.01", "--parameter"]
+    assert run([*command, *given, "by_position=false", "--out", str(out)]) == 0
+    parameters = Thresholds.load(out).parameters
+    assert (parameters["join"], parameters["floor"]) == ("peak", 0.01)
+    assert parameters["by_position"] is False
+    capsys.readouterr()
+    for wrong, said in (("join", "NAME=VALUE"), ("magic=1", "magic"), ("join=magic", "magic")):
+        assert run([*command, "--parameter", wrong]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_bad_input_ends_with_status_two_and_writes_nothing(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.calibration.conformal import expected_band
+from asced_analysis.calibration.outcome import default_teacher, gather, untrained_stream
 from asced_analysis.calibration.outcome_comparison import compare_inputs
 from asced_analysis.calibration.outcome_training import train_map
 from asced_analysis.calibration.source import open_source
@@ -21,6 +23,7 @@ from asced_analysis.detection import outcome
 from asced_analysis.detection.apply import detect
 from asced_analysis.detection.outcome_network import convolve, run_network
 from asced_analysis.detection.streaming import make_detector
+from asced_analysis.realism import patch_model
 from asced_analysis.thresholds import Thresholds, ThresholdsError
 from asced_recorders import record
 from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
@@ -187,3 +190,29 @@ def test_a_look_ahead_is_the_same_in_the_loop_and_offline(
 def test_networks_that_want_more_are_refused() -> None:
     with pytest.raises(InputError, match="network of your own"):
         pipeline_network(object())
+
+
+def test_who_teaches_whole_runs_may_be_another(store: Path) -> None:
+    source = open_source(store)
+    everything = np.ones(source.runs, bool)
+    stream = untrained_stream(source, everything, window=(2, 7), parameters={})
+    places = patch_model(open_runs(store)["sample"].values, name="places", patches=300)
+    other = patch_model(open_runs(store)["sample"].values * 0.5, name="runs", patches=300)
+    alone = gather(source, stream, everything, places)
+    both = gather(source, stream, everything, replace(places, runs=other))
+    np.testing.assert_array_equal(alone.target, both.target)
+    np.testing.assert_allclose(alone.goal, np.log(np.exp(alone.target).mean((1, 2))), atol=1e-5)
+    expected = gather(source, stream, everything, other).goal
+    np.testing.assert_allclose(both.goal, expected, atol=1e-5)
+    assert np.abs(both.goal - alone.goal).mean() > 0.01
+
+
+def test_the_embedded_model_is_taught_by_the_committee(tmp_path: Path) -> None:
+    path = tmp_path / "runs.zarr"
+    synthetic_store(path, runs=8, steps=12, shape=(1, 32, 32), batch_size=8)
+    named = open_runs(path).assign_attrs(pipeline="fashion")
+    named.attrs.pop("model_fingerprint", None)
+    some = np.ones(8, bool)
+    assert default_teacher(open_source(named), some).name == "fashion-committee"
+    other = named.assign_attrs(pipeline="another")
+    assert default_teacher(open_source(other), some).name == "population patches"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 
@@ -18,6 +19,7 @@ from asced_analysis.realism import (
     precision_recall,
     upsample,
 )
+from asced_analysis.realism.embedded import FOLDER
 from asced_analysis.realism.local import nearest_distances
 from asced_stores.errors import InputError
 
@@ -75,6 +77,26 @@ def test_embedded_models_call_noise_unreal(name: str) -> None:
     assert maps[:4].mean() > 5 * maps[4:].mean()
 
 
+def test_the_committee_sees_what_its_members_see() -> None:
+    teacher, both = load_embedded("teacher"), load_embedded("committee")
+    assert both.patches.shape == (both.card["places"], teacher.patches.shape[1] + 32)
+    content = (FOLDER / "committee-reference.safetensors").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == both.card["sha256"]
+    images = np.full((4, 1, 32, 32), -1, np.float32)
+    images[:, :, 8:24, 10:22] = 0.6
+    torn = images.copy()
+    torn[:, :, 12:18, 12:18] = np.random.default_rng(0).uniform(-1, 1, (4, 1, 6, 6))
+    before, after = local_realism(images, both), local_realism(torn, both)
+    hurt = (after - before)[:, 6:9, 6:9].mean()
+    assert hurt > 5 * np.abs((after - before)[:, :, :3]).mean()
+    # of a plain background, whose every place real images have, no border stands out
+    background = local_realism(np.full((1, 1, 32, 32), -1, np.float32), both)[0]
+    assert background.max() < 0.25 * after[:, 6:9, 6:9].mean()
+    assert both.runs is teacher
+    for own, shared in ((teacher.mean, both.mean), (teacher.vectors, both.vectors)):
+        np.testing.assert_array_equal(own, shared)
+
+
 def test_teacher_and_judge_are_two() -> None:
     teacher, judge = load_embedded("teacher"), load_embedded("judge")
     for key in ("architecture", "seed", "trained_on", "patches_from", "vectors_from", "sha256"):
@@ -113,7 +135,7 @@ def test_any_torch_module_may_judge() -> None:
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(InputError, match=r"\(n, 1, 32, 32\).*patches"):
         local_realism(np.zeros((2, 3, 16, 16), np.float32), load_embedded("judge"))
-    with pytest.raises(InputError, match="teacher, judge"):
+    with pytest.raises(InputError, match="teacher, judge, committee"):
         load_embedded("oracle")
 
 
@@ -128,8 +150,6 @@ def test_upsample_repeats() -> None:
 
 
 def test_model_cards_are_json_and_need_no_download() -> None:
-    from asced_analysis.realism.embedded import FOLDER
-
     total = sum(path.stat().st_size for path in FOLDER.iterdir())
     assert total < 8e6
     for name in ("teacher", "judge"):

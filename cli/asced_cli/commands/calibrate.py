@@ -20,6 +20,10 @@ if TYPE_CHECKING:
             "asced calibrate runs.zarr --false-alarm-rate 0.05 --out thresholds.json",
         ),
         (
+            "Faults that break a run's own noise, wherever they last for a step only",
+            "asced calibrate runs.zarr --parameter signal=innovation --parameter join=peak",
+        ),
+        (
             "Learn from how runs ended which ones end badly",
             "asced calibrate runs.zarr --variant outcome --method outcome --out learnt.json",
         ),
@@ -68,6 +72,12 @@ if TYPE_CHECKING:
 @click.option("--groups", help="Coordinate whose values get levels of their own (label, prompt).")
 @click.option("--labels", help="CSV with columns run and label: broken runs (method labels).")
 @click.option("--normal", help="CSV with columns run and label: promise for runs labelled normal.")
+@click.option(
+    "--parameter",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of the variant, as docs/thresholds.md lists them; may be given several times.",
+)
 @click.option("--window", type=(float, float), help="Shares of sampling: first step, correction.")
 @click.option("--phases", is_flag=True, help="Window: the runs' own Mutation phase.")
 @click.option(
@@ -141,6 +151,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     thresholds: Thresholds = calibrate(
         source,
         variant,
+        parameters=dict(_parameter(text) for text in options.pop("parameter")),
         outcome=None if probe is None else {"probe": probe, "pipeline": pipeline},
         labels=read_labels(labels) if labels else None,
         normal={run: not bad for run, bad in read_labels(normal).items()} if normal else None,
@@ -177,6 +188,21 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
         ],
     )
     return thresholds
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    """Name and value; numbers, true and false as in JSON, anything else as text."""
+    import json
+
+    from asced_stores.errors import InputError
+
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise InputError(f"--parameter {text!r}; expected NAME=VALUE, such as join=peak")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _expected(guarantee: Guarantee, band: tuple[int, int]) -> str:
