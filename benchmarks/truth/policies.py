@@ -15,8 +15,7 @@ from stages import WINDOW, Stage, figures, stage_of
 
 from asced_analysis.correction.controls import control_masks
 from asced_analysis.evaluation.intervals import bootstrap
-from asced_analysis.evaluation.populations import Quality, compare
-from asced_analysis.realism.distances import weighted_frechet_distance
+from asced_analysis.evaluation.populations import OF_SETS, Quality, compare
 
 RESAMPLES = 200  # the Frechet distance of each costs an eigenvalue decomposition
 
@@ -122,10 +121,8 @@ def measure_equal(bench: Any) -> None:
 
 FIGURES = {
     "precision": lambda of, counts: float((counts @ of.realistic) / counts.sum()),
-    "recall": lambda of, counts: float(of.covered[:, counts > 0].any(1).mean()),
-    "frechet_distance": lambda of, counts: weighted_frechet_distance(
-        of.vectors, counts, judge_of().mean, judge_of().covariance
-    ),
+    "recall": lambda of, counts: OF_SETS["recall"](of, judge_of(), counts),
+    "frechet_distance": lambda of, counts: OF_SETS["frechet_distance"](of, judge_of(), counts),
     "local_distance": lambda of, counts: float((counts @ of.realism) / counts.sum()),
 }
 

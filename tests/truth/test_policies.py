@@ -18,7 +18,7 @@ from asced_analysis.evaluation.populations import Quality
 
 def quality(images: int, realistic: np.ndarray, covered: np.ndarray, seed: int) -> Quality:
     vectors = np.random.default_rng(seed).standard_normal((images, 64)).astype("f4")
-    return Quality(vectors, np.where(realistic, 2.0, 3.0), realistic, covered)
+    return Quality(vectors, np.where(realistic, 2.0, 3.0), realistic, np.packbits(covered, axis=1))
 
 
 def test_additional_images_count_for_plain_sampling_alone(monkeypatch: pytest.MonkeyPatch) -> None:
