@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asced_analysis.plots import style
+from asced_analysis.plots.outlines import outlined_place
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +67,6 @@ def twins(ds: xr.Dataset, corrected: xr.Dataset, *, runs: Sequence[int] | None =
                 large = np.kron(mask, np.ones((max(1, round(scale)),) * 2))
                 grid[0, column].contour(large, levels=[0.5], colors=[style.ORANGE], linewidths=1.2)
             grid[0, column].set_title(f"run {run}", fontsize="small")
-        grid[0, 0].set_ylabel("as sampled,\nflagged region", fontsize="small")
+        grid[0, 0].set_ylabel(f"as sampled,\n{outlined_place(corrected.attrs)}", fontsize="small")
         grid[1, 0].set_ylabel("corrected\ntwin", fontsize="small")
     return figure

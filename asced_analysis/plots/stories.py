@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asced_analysis.plots import style
+from asced_analysis.plots.outlines import outlined_place
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,8 +92,9 @@ def story(
         grid[0, 0].set_ylabel("what the model\nexpects", fontsize="small")
         grid[1, 0].set_ylabel("what it\nrevises", fontsize="small")
         curve, *ends = lower.subplots(1, 4, width_ratios=[2.2, 1, 1, 1])
-        _region_and_rest(curve, sizes, mask, end)
-        titles = ("as sampled", "flagged region", "corrected twin")
+        place = outlined_place(corrected.attrs)
+        _region_and_rest(curve, sizes, mask, end, place)
+        titles = ("as sampled", place, "corrected twin")
         for axis, source, title in zip(ends, (one, one, twin), titles, strict=True):
             image = source["image"].values
             axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
@@ -105,14 +107,16 @@ def story(
     return figure
 
 
-def _region_and_rest(ax: Axes, sizes: xr.DataArray, mask: npt.NDArray[np.bool_], end: int) -> None:
+def _region_and_rest(
+    ax: Axes, sizes: xr.DataArray, mask: npt.NDArray[np.bool_], end: int, place: str
+) -> None:
     """Mean change by step inside and outside the mask, and where the correction falls."""
     from matplotlib.ticker import NullFormatter
 
     values: Any = sizes.transpose("step", "y", "x").values
     steps = sizes["step"].values
     if mask.any() and not mask.all():
-        ax.plot(steps, values[:, mask].mean(1), color=style.VERMILION, label="flagged region")
+        ax.plot(steps, values[:, mask].mean(1), color=style.VERMILION, label=place)
         ax.plot(steps, values[:, ~mask].mean(1), color=style.BLUE, label="rest of the image")
         ax.legend(fontsize="small")
     else:

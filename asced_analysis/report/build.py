@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from asced_analysis.plots.outlines import outlined_place
 from asced_analysis.report.corrections import (
     evaluation_section,
     gallery_section,
-    outlined_place,
 )
 from asced_analysis.report.page import Case, Page, Section, render_html, render_markdown
 from asced_analysis.report.sections import (

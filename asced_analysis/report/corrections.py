@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from asced_analysis.report.page import Case, Picture, Section, Table
 from asced_analysis.report.pictures import figure_uri
@@ -71,12 +71,6 @@ def compared(*evaluations: Evaluation) -> Table:
         name = f"{data.get('correction', data['strategy'])}, step {data['correction_step']}"
         rows.append((name, "; ".join(said)))
     return Table("Corrections of the same runs", tuple(rows), ("correction", "what it did"))
-
-
-def outlined_place(attributes: Mapping[str, Any] | None) -> str:
-    """What a replay's masks are: regions that were flagged, or what a strategy renewed."""
-    where = ((attributes or {}).get("strategy_parameters") or {}).get("where", "mask")
-    return "flagged region" if where == "mask" else "renewed region"
 
 
 def gallery_section(
