@@ -29,7 +29,10 @@ GOALS = {
     "fashion with detection and correction": 1.03,
     "fashion with a learnt detector": 1.03,
     "the learnt verdict over one evaluation": 0.01,
+    "the same for latents, over a UNet of 860 M": 0.01,
 }
+LATENT = (4, 64, 64)
+TEXT = (77, 768)
 
 
 def plain_scipy(x0: Any) -> Any:
@@ -167,11 +170,50 @@ def loop_rows(pairs: int, runs: int) -> list[dict[str, Any]]:
                 sample(corrector)
 
             found.append(compare(sample, corrected, pairs).row(name, goal=GOALS[name]))
-        found.append(verdict_row(pipe, store, Path(folder) / "1.json", pairs))
+        found.append(verdict_row(list(GOALS)[4], pipe.unet, store, Path(folder) / "1.json", pairs))
     return found
 
 
-def verdict_row(pipe: Any, store: Path, path: Path, pairs: int) -> dict[str, Any]:
+def latent_row(pairs: int) -> dict[str, Any]:
+    """The verdict on latents, against a network of Stable Diffusion 1.5's shape, random weights.
+
+    What is learnt from is recorded with a tiny network: the verdict's cost depends on the shape of
+    the sample alone.
+    """
+    import torch
+    from diffusers import DDIMPipeline, DDIMScheduler, UNet2DConditionModel, UNet2DModel
+
+    from asced_analysis.calibration import calibrate
+    from asced_recorders import record
+
+    torch.manual_seed(0)
+    channels, side, _ = LATENT
+    tiny = UNet2DModel(
+        sample_size=side,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+        norm_num_groups=4,
+    )
+    pipe = DDIMPipeline(tiny, DDIMScheduler(clip_sample=False))
+    large = UNet2DConditionModel(cross_attention_dim=TEXT[1]).eval()
+    text = torch.randn(1, *TEXT)
+    with tempfile.TemporaryDirectory() as folder:
+        store, path = Path(folder) / "runs.zarr", Path(folder) / "learnt.json"
+        record(pipe, store, runs=128, steps=STEPS, batch_size=16)
+        teaching = {"method": "outcome", "outcome": {"epochs": 1}}
+        calibrate(store, false_alarm_rate=0.1, **teaching).save(path)
+        return verdict_row(
+            list(GOALS)[5], lambda x, t: large(x, t, text), store, path, pairs, runs=1
+        )
+
+
+def verdict_row(
+    name: str, network: Any, store: Path, path: Path, pairs: int, *, runs: int | None = None
+) -> dict[str, Any]:
     """What the learnt detector does once a run, against one evaluation of the model."""
     import torch
 
@@ -182,28 +224,27 @@ def verdict_row(pipe: Any, store: Path, path: Path, pairs: int) -> dict[str, Any
     source = open_source(store)
     detector = detector_for(source, Thresholds.load(path))
     some = next(source.batches(("eps", "x0")))
-    arrays = {name: torch.from_numpy(values).float() for name, values in some.arrays.items()}
+    arrays = {n: torch.from_numpy(values[:runs]).float() for n, values in some.arrays.items()}
     state = detector.start(tuple(arrays["x0"][:, 0].shape))
     for step in range(detector.last_step + 1):
-        given = {name: values[:, step] for name, values in arrays.items()}
+        given = {n: values[:, step] for n, values in arrays.items()}
         state = detector.update(state, step, **given)
     samples = torch.randn_like(arrays["x0"][:, 0])
 
     @torch.inference_mode()
     def evaluate() -> None:
-        pipe.unet(samples, 500)
+        network(samples, 500)
 
     @torch.inference_mode()
     def decide() -> None:
         detector.result(state)
 
-    name = list(GOALS)[-1]
     return compare(evaluate, decide, pairs).row(name, goal=GOALS[name])
 
 
 def rows(pairs: int, images: int, runs: int) -> list[dict[str, Any]]:
     """All rows."""
-    return [*offline_rows(pairs, images), *loop_rows(pairs, runs)]
+    return [*offline_rows(pairs, images), *loop_rows(pairs, runs), latent_row(min(pairs, 5))]
 
 
 def main() -> None:
@@ -213,13 +254,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64, help="Images a pair, offline.")
     parser.add_argument("--runs", type=int, default=32, help="Runs a batch, in the loop.")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--only", choices=["offline", "loop"])
+    parser.add_argument("--only", choices=["offline", "loop", "latent"])
     arguments = parser.parse_args()
     found: list[dict[str, Any]] = []
-    if arguments.only != "loop":
+    if arguments.only in (None, "offline"):
         found += offline_rows(arguments.pairs, arguments.images)
-    if arguments.only != "offline":
+    if arguments.only in (None, "loop"):
         found += loop_rows(arguments.pairs, arguments.runs)
+    if arguments.only in (None, "latent"):
+        found.append(latent_row(min(arguments.pairs, 5)))
     if arguments.json:
         print(json.dumps(found))
         return
