@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from committee import HALF, garments
 from continuing import renewed_by
 from detectors import CANDIDATES
@@ -22,6 +23,7 @@ from scipy import ndimage
 from sets import STEPS, Split, judge_of, mean_distance, model_named
 from stages import Stage, figures, stage_of
 
+from asced_analysis.correction import level_noise
 from asced_analysis.correction.controls import foreground
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.judges import pictures
@@ -55,7 +57,8 @@ def local_energy(noise: NDArray[Any], blur: float) -> NDArray[np.float32]:
 
 def level(noise: NDArray[Any], target: float = 1.0) -> NDArray[np.float32]:
     """Bring each run's noise to one root mean square."""
-    return (noise * (target / energy(noise))[:, None, None, None]).astype(np.float32)
+    start = torch.from_numpy(np.asarray(noise, np.float32))
+    return np.asarray(level_noise(start, target=target).numpy())
 
 
 def level_locally(noise: NDArray[Any], blur: float) -> NDArray[np.float32]:
@@ -150,8 +153,6 @@ def levelled_later(bench: Any, stage: Stage) -> dict[str, Any]:
 
 def sampled(bench: Any, report: Split, starts: NDArray[np.float32], name: str) -> Any:
     """Ends of all runs of a split from other starts; kept in the cache."""
-    import torch
-
     path = report.store.parent / f"levelled-{name}.npy"
     if not path.exists():
         recording = Recording(report.store)
