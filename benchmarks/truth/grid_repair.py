@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comparisons import note_adjusted
 from gaussian_grid import (
     MEANS,
     STEPS,
@@ -34,7 +35,6 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
-from where_to_correct import holm
 
 DIALS = {
     "mixture, 0": (0.0, False),
@@ -329,10 +329,7 @@ def measure(points: int, cache: Path, say: Say = print) -> dict[str, Any]:
     compared = [
         row[whom] for one in dials.values() for row in one["rows"].values() for whom in WHOM[:3]
     ]
-    for row, value in zip(
-        compared, holm([row["p_against_chance"] for row in compared]), strict=True
-    ):
-        row["p_against_chance"] = value
+    note_adjusted([(row, "p_against_chance", row["p_against_chance"]) for row in compared])
     return {"points": points, "seeds": len(SEEDS), "dials": dials}
 
 

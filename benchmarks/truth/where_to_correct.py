@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comparisons import note_adjusted, paired_p
 from detectors import MAIN
 from masks import SHARE, top_share
 from numpy.typing import NDArray
 from placing import placed
-from scipy import stats
 from sets import Split, bar_of, judge_of, mean_distance
 
 from asced_analysis.correction.controls import control_masks
@@ -194,26 +194,14 @@ def table(
         best = min(CONTROLS, key=lambda c: float(by_mask[c].sums["all"].mean()))
         for name, effect in by_mask.items():
             values = _mean(effect)
-            tests.append((rows[strategy][name], "p", stats.ttest_1samp(values, 0).pvalue))
+            tests.append((rows[strategy][name], "p", paired_p(values)))
             if name not in CONTROLS and name != "everywhere":
                 worth = values - _mean(by_mask[best])
                 row = rows[strategy][name]
                 row["worth"] = {"against": best, **mean_estimate(worth).to_dict()}
-                tests.append((row, "p_worth", stats.ttest_1samp(worth, 0).pvalue))
-    for (row, key, _), value in zip(tests, holm([p for _, _, p in tests]), strict=True):
-        row[key] = value
-    return {"rows": rows, "tests": len(tests), "bad_before": int(bad.sum())}
+                tests.append((row, "p_worth", paired_p(worth)))
+    return {"rows": rows, "tests": note_adjusted(tests), "bad_before": int(bad.sum())}
 
 
 def _mean(effect: Effect) -> NDArray[np.float64]:
     return np.asarray(effect.sums["all"] / effect.counts["all"])
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Adjusted p-values by Holm's step-down method: they hold whatever the dependence."""
-    values = np.nan_to_num(np.asarray(p_values, np.float64), nan=1.0)
-    order = np.argsort(values)
-    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    out = np.empty(len(values))
-    out[order] = np.minimum(stepped, 1.0)
-    return [float(value) for value in out]

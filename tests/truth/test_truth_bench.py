@@ -16,7 +16,6 @@ import gaussian_grid
 import masks
 import ranking
 import shapes
-from where_to_correct import holm
 
 from asced_recorders.tap import StepEvent
 
@@ -158,11 +157,6 @@ def test_overlap_of_a_perfect_map_is_one() -> None:
     truth = np.zeros((6, 8, 8), np.bool_)
     truth[:, 2:4, 2:4] = True
     assert ranking.best_overlap(truth.astype(np.float32), truth) == pytest.approx(1.0)
-
-
-def test_holm_adjusts_step_by_step() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, float("nan")]) == pytest.approx([1.0, 1.0])
 
 
 def test_fast_figures_equal_those_of_scikit_learn() -> None:
