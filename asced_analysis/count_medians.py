@@ -31,10 +31,9 @@ def weighted_median(values: Floats, weights: Integers) -> float:
 def median_distances(
     lower: Floats, upper: Floats, counts: Integers, cumulative: Integers, centre: Floats
 ) -> Floats:
-    """Half of each group lies within this distance of its centre (mass uniform inside a bin).
+    """Median distance of each group from its centre (mass uniform inside a bin).
 
-    All groups at once, four bits of the distance a turn: 3 ms for 24 groups of 60,000 bins, where
-    one group after the other took 12.
+    All groups at once, four bits of the distance a turn.
 
     Parameters
     ----------
@@ -63,11 +62,20 @@ def median_distances(
     total = cumulative[:, -1:]
     ends = [np.searchsorted(row[:-1], (1, row[-1])) for row in cumulative]
     first, last = np.transpose(ends)[:, :, np.newaxis]
-    low, high = np.zeros_like(middle), np.maximum(upper[last] - middle, middle - lower[first])
+    farthest = np.maximum(upper[last] - middle, middle - lower[first])
     part = np.linspace(0, 1, 17)
-    for _ in range(15):
-        distance = low + (high - low) * part
-        mass = below(middle + distance) - below(middle - distance)
-        place = (2 * mass >= total).argmax(axis=1).clip(1)[:, np.newaxis]
-        low, high = distance[rows, place - 1], distance[rows, place]
-    return np.where(total > 0, high, np.nan)[:, 0]
+
+    def holding(wanted: Floats) -> Floats:
+        low: Floats = np.zeros_like(middle)
+        high: Floats = farthest
+        for _ in range(15):
+            distance = low + (high - low) * part
+            mass = below(middle + distance) - below(middle - distance)
+            place = (mass >= wanted).argmax(axis=1).clip(1)[:, np.newaxis]
+            low, high = distance[rows, place - 1], distance[rows, place]
+        return high
+
+    # Of an even number the two middle ones: among few values they lie far apart.
+    apart = (total % 2 == 0) / 2
+    found = (holding(total / 2 - apart) + holding(total / 2 + apart)) / 2
+    return np.where(total > 0, found, np.nan)[:, 0]

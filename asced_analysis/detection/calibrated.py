@@ -192,7 +192,6 @@ class Stream:
 
 def artifact_mask(
     change: Any,
-    /,
     location: Any,
     scale: Any,
     *,

@@ -39,7 +39,7 @@ def run_numbers(eps: Any, /) -> Any:
     return xp.stack([*_powers(xp, values, axes), *_powers(xp, rate, axes)], axis=-1)
 
 
-def artifact_mask(eps: Any, /, location: Any, whitening: Any, *, level: float) -> Any:
+def artifact_mask(eps: Any, location: Any, whitening: Any, *, level: float) -> Any:
     """Whole runs farther from the population than a level; shape (..., y, x).
 
     Examples

@@ -17,7 +17,7 @@ def run_score(x0: Any, /) -> Any:
     return _variance(wide(x0[..., -1, :, :, :]))
 
 
-def artifact_mask(x0: Any, /, *, level: float) -> Any:
+def artifact_mask(x0: Any, *, level: float) -> Any:
     """Whole runs whose final variance exceeds a level; shape (..., y, x).
 
     Examples

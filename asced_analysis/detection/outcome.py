@@ -204,7 +204,7 @@ class Stream:
         return enlarge(mask, *state.shape), score, flagged
 
 
-def artifact_mask(predicted: Any, /, *, share: float = 0.12) -> Any:
+def artifact_mask(predicted: Any, *, share: float = 0.12) -> Any:
     """Places that are foretold to end worst.
 
     Parameters

@@ -57,7 +57,6 @@ class Parameters:
 
 def artifact_mask(
     weighted_score: Any,
-    /,
     *,
     multiple: float = 1.0,
     bank_mean: Literal["absolute", "signed"] = "absolute",

@@ -78,7 +78,6 @@ class Parameters:
 
 def artifact_mask(
     x0: Any,
-    /,
     *,
     mad_scale: float = 3.0,
     min_area: float = 100,

@@ -18,7 +18,7 @@ def run_score(score: Any, /) -> Any:
     return array_api_compat.array_namespace(norms).mean(norms, axis=-1)
 
 
-def artifact_mask(score: Any, /, *, level: float) -> Any:
+def artifact_mask(score: Any, *, level: float) -> Any:
     """Whole runs whose score norm exceeds a level; shape (..., y, x).
 
     Examples

@@ -33,7 +33,7 @@ def run_score(x0: Any, /) -> Any:
     return xp.mean(variance_map(x0), axis=(-2, -1))
 
 
-def artifact_mask(x0: Any, /, *, level: float) -> Any:
+def artifact_mask(x0: Any, *, level: float) -> Any:
     """Pixels whose trajectory variance exceeds a level; shape (..., y, x).
 
     Examples

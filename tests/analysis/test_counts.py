@@ -63,17 +63,15 @@ def test_order_statistics_of_float32_numbers_keep_the_stated_error(values, signe
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**31), st.floats(1e-6, 1e6), st.integers(200, 3000))
-def test_smooth_populations_are_much_closer_than_the_bound(seed, scale, n):
+@given(st.integers(0, 2**31), st.floats(1e-6, 1e6), st.integers(2, 3000))
+def test_smooth_populations_of_any_number_are_much_closer_than_the_bound(seed, scale, n):
     values = np.random.default_rng(seed).normal(0, scale, (2, n)).astype(np.float32)
     wide = np.abs(values).astype(np.float64)
     counts = count(values)
     np.testing.assert_allclose(counts.median(), np.median(wide, axis=-1), rtol=5e-4)
     # MAD: error of at most 2**-11 * (2 * median + MAD)
     bound = 2.0**-11 * (2 * np.median(wide, axis=-1) + deviation(wide))
-    # two neighbours may differ by more than a bin in a small sample
-    spacing = 20 * scale / n
-    assert np.all(np.abs(counts.mad() - deviation(wide)) <= bound + spacing)
+    assert np.all(np.abs(counts.mad() - deviation(wide)) <= bound)
 
 
 def test_mad_of_many_float32_numbers_agrees_to_a_thousandth():

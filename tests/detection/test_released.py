@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from asced_analysis.detection import released
+from asced_analysis.detection import VARIANTS, released
 from asced_stores.errors import InputError
 
 HERE = Path(__file__).parent
@@ -114,6 +115,13 @@ def test_sizes_scale_with_the_image() -> None:
     assert released.Parameters.for_size(256, 256) == released.Parameters()
     small = released.Parameters.for_size(32, 32)
     assert (small.min_area, small.min_width, small.blur) == (3, 2, 0.25)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_signal_of_every_variant_may_be_given_by_name(variant: str) -> None:
+    mask = importlib.import_module(f"asced_analysis.detection.{variant}").artifact_mask
+    signal = next(iter(inspect.signature(mask).parameters.values()))
+    assert signal.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 @pytest.mark.parametrize(
