@@ -16,6 +16,8 @@ from sets import STEPS
 from stages import Stage, figures, stage_of
 
 from asced_analysis.correction.controls import control_masks
+from asced_analysis.correction.renoise import Renoise
+from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.realism import upsample
 
@@ -79,31 +81,31 @@ def places(stage: Stage, note: Any) -> None:
             cells["learnt map inside the foreground, 12%"] = top_share(stage.maps, inside=inside)
             cells["the whole foreground"] = inside
         for label, mask in cells.items():
-            ends, _ = stage.sample(f"{label}-{step}", {step: mask})
+            ends, _ = stage.sample(f"{label}-{step}", TargetedCorrection(), step, mask)
             note(f"{label}, step {step}", ends, STEPS - step)
     for step in (8, 12, 16):
-        ends, _ = stage.sample(f"everywhere-{step}", {step: stage.everywhere()})
+        ends, _ = stage.sample(f"everywhere-{step}", Renoise(), step)
         note(f"everywhere, step {step}", ends, STEPS - step)
     for step in (8, 10, 14, 16):
-        ends, _ = stage.sample(f"foreground-known-{step}", {step: stage.foreground(step)})
+        ends, _ = stage.sample(f"foreground-{step}", Renoise(where="foreground"), step)
         note(f"the whole foreground, step {step}", ends, STEPS - step)
     grown = ndimage.binary_dilation(stage.foreground(12), np.ones((1, 3, 3)))
-    ends, _ = stage.sample("foreground-grown-12", {12: grown})
+    ends, _ = stage.sample("foreground-grown-12", TargetedCorrection(), 12, grown)
     note("the whole foreground, grown by a pixel, step 12", ends, STEPS - 12)
     other = np.roll(stage.foreground(12), 1, axis=0)
-    ends, _ = stage.sample("foreground-other-12", {12: other})
+    ends, _ = stage.sample("foreground-other-12", TargetedCorrection(), 12, other)
     note("another run's foreground, step 12", ends, STEPS - 12)
 
 
 def again(stage: Stage, note: Any) -> None:
     """The same mask renewed at two steps."""
     kinds = {
-        "learnt map, 12%": top_share(stage.maps),
-        "all": stage.everywhere(),
-        "the whole foreground": stage.foreground(12),
+        "learnt map, 12%": (TargetedCorrection(again=(16,)), top_share(stage.maps)),
+        "all": (Renoise(again=(16,)), None),
+        "the whole foreground": (Renoise(again=(16,), where="foreground"), None),
     }
-    for label, mask in kinds.items():
-        ends, _ = stage.sample(f"{label}-again", dict.fromkeys((12, 16), mask))
+    for label, (strategy, mask) in kinds.items():
+        ends, _ = stage.sample(f"{label}-again", strategy, 12, mask)
         note(f"{label}, at steps 12 and 16", ends, STEPS - 12)
 
 

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from committee import HALF, garments
-from continuing import renewed_by
+from continuing import LevelledAround, local_energy
 from detectors import CANDIDATES
 from numpy.typing import NDArray
 from ranking import foreground_correlation, image_auroc, interval
 from rankings import matched_auroc
 from scattering import detail
-from scipy import ndimage
 from sets import STEPS, Split, judge_of, mean_distance, model_named
 from stages import Stage, figures, stage_of
 
 from asced_analysis.correction import level_noise
 from asced_analysis.correction.controls import foreground
+from asced_analysis.correction.levelling import Levelling
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.judges import pictures
 from asced_analysis.evaluation.populations import compare, quality_of
@@ -47,12 +47,6 @@ FRESH = {"runs": 512, "seed": 30_000}
 def energy(noise: NDArray[Any]) -> NDArray[np.float64]:
     """Root mean square of each run's noise (n, channel, y, x)."""
     return np.sqrt(np.mean(noise.astype(np.float64) ** 2, axis=(1, 2, 3)))
-
-
-def local_energy(noise: NDArray[Any], blur: float) -> NDArray[np.float32]:
-    """Root mean square around each place, weighted by a Gaussian, (n, y, x)."""
-    square = np.mean(noise.astype(np.float32) ** 2, axis=1)
-    return np.sqrt(ndimage.gaussian_filter(square, (0, blur, blur), mode="reflect"))
 
 
 def level(noise: NDArray[Any], target: float = 1.0) -> NDArray[np.float32]:
@@ -137,11 +131,11 @@ def levelled_later(bench: Any, stage: Stage) -> dict[str, Any]:
     """Flagged runs whose noise is brought to the right energy at a step, none of it fresh."""
     rows = {}
     for step in STEPS_TRIED:
-        for name, edit in (
-            ("noise levelled", level),
-            ("noise levelled around each place", lambda n: level_locally(n, BLURS[-1])),
+        for name, strategy in (
+            ("noise levelled", Levelling()),
+            ("noise levelled around each place", LevelledAround(blur=BLURS[-1])),
         ):
-            ends = renewed_by(stage.recording, bench.pipe, stage.runs, step, edit)
+            ends, _ = stage.sample(f"{name}-{step}", strategy, step)
             rows[f"{name}, step {step}"] = figures(stage, ends, STEPS - step) | {
                 "detail": detail(ends)
             }

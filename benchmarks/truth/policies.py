@@ -14,6 +14,8 @@ from sets import STEPS, judge_of
 from stages import WINDOW, Stage, figures, stage_of
 
 from asced_analysis.correction.controls import control_masks
+from asced_analysis.correction.renoise import Renoise
+from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.evaluation.intervals import bootstrap
 from asced_analysis.evaluation.populations import OF_SETS, Quality, compare
 
@@ -29,14 +31,14 @@ def measure_uplift(bench: Any) -> None:
     rows = {}
     for name, one in maps.items():
         for step in (12,):
-            ends, _ = report.sample(f"{name}-{step}", {step: top_share(one)})
+            ends, _ = report.sample(f"{name}-{step}", TargetedCorrection(), step, top_share(one))
             rows[f"{name}, 12% of the area, step {step}"] = figures(report, ends, STEPS - step)
     masks = top_share(report.maps)
     every = np.ones(len(masks), np.bool_)
-    ends, _ = report.sample("learnt map, 12%-12", {12: masks})
+    ends, _ = report.sample("learnt map, 12%-12", TargetedCorrection(), 12, masks)
     rows["learnt from ends, 12% of the area, step 12"] = figures(report, ends, STEPS - 12)
     wrong = control_masks("foreground", masks, every, report.images, runs=report.runs)
-    ends, _ = report.sample("random foreground, 12%-12", {12: wrong})
+    ends, _ = report.sample("random foreground, 12%-12", TargetedCorrection(), 12, wrong)
     rows["random foreground, 12% of the area, step 12"] = figures(report, ends, STEPS - 12)
     bench.keep("uplift", {"set": "report", "rows": rows})
 
@@ -46,10 +48,10 @@ def measure_policies(bench: Any) -> None:
     stage = stage_of(bench, "report")
     pool = pool_of(bench)
     ends, views = draws(stage, 12, 2, WATCHED)
-    every12, _ = stage.sample("everywhere-12", {12: stage.everywhere()})
-    mask12, _ = stage.sample("learnt map, 12%-12", {12: top_share(stage.maps)})
+    every12, _ = stage.sample("everywhere-12", Renoise(), 12)
+    mask12, _ = stage.sample("learnt map, 12%-12", TargetedCorrection(), 12, top_share(stage.maps))
     twice, _ = stage.sample(
-        "the whole foreground-again", dict.fromkeys((12, 16), stage.foreground(12))
+        "the whole foreground-again", Renoise(again=(16,), where="foreground"), 12
     )
     new4, paid4 = restarted(stage, pool, 4, seed=1)
     new8, paid8 = restarted(stage, pool, 8, level=strict_level(bench), seed=2)

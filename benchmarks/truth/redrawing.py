@@ -1,4 +1,9 @@
-"""Flagged runs drawn again: several renewals of the foreground, or new starts from a pool."""
+"""Flagged runs drawn again: several renewals of the foreground, or new starts from a pool.
+
+`best_of` and `restart` of the product do one of these at a time. Here numbers of draws, steps of
+the choice, numbers of tries and levels are compared, so draws are sampled once and chosen from, and
+runs recorded under other seeds stand for new draws.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from numpy.typing import NDArray
 from sets import STEPS, mean_distance
 from stages import FLAGGED, WINDOW, Stage
 
+from asced_analysis.correction.renoise import Renoise
 from asced_analysis.realism import local_realism
 
 
@@ -21,7 +27,9 @@ def draws(stage: Stage, step: int, count: int, watch: Sequence[int]) -> Any:
     teacher = committee()
     ends, seen = [], {at: [] for at in watch}
     for seed in range(count):
-        one, x0 = stage.sample(f"drawn-{step}", {step: stage.foreground(step)}, seed, watch)
+        one, x0 = stage.sample(
+            f"drawn-{step}", Renoise(where="foreground"), step, seed=seed, watch=watch
+        )
         ends.append(one)
         for at in watch:
             seen[at].append(mean_distance(local_realism(x0[at], teacher)))

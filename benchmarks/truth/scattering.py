@@ -10,12 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from continuing import PartlyFresh
 from masks import SHARE, top_share
 from numpy.typing import NDArray
 from sets import STEPS
 from stages import Stage, figures, stage_of
 
 from asced_analysis.correction.controls import control_masks
+from asced_analysis.correction.strategy import Strategy
+from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.realism import upsample
 
 STEP = 12
@@ -53,9 +56,10 @@ def own_noise(stage: Stage) -> NDArray[np.float32]:
     return np.abs(eps.astype(np.float32)).mean(1)
 
 
-def forms(stage: Stage) -> dict[str, dict[int, NDArray[Any]]]:
-    """Masks and amounts of fresh noise by idea; each maps a step to one array."""
-    every, runs, maps = stage.everywhere(), stage.runs, stage.maps
+def forms(stage: Stage) -> dict[str, tuple[Strategy, int, NDArray[np.bool_]]]:
+    """What fresh noise goes where, and when, by idea."""
+    runs, maps = stage.runs, stage.maps
+    every = np.ones(maps.shape, np.bool_)
     all_runs = np.ones(len(runs), np.bool_)
     learnt, wide = top_share(maps), top_share(maps, 2 * SHARE)
     hindsight = upsample(stage.before, every.shape[1:])
@@ -78,26 +82,28 @@ def forms(stage: Stage) -> dict[str, dict[int, NDArray[Any]]]:
     }
     for share in (0.03, 0.06, 0.25, 0.5):
         at_12[f"scattered over the image, {share:.0%}"] = scattered(every, runs, share)
+    fresh = TargetedCorrection()
+    found: dict[str, tuple[Strategy, int, NDArray[np.bool_]]] = {
+        f"{name}, step {STEP}": (fresh, STEP, mask) for name, mask in at_12.items()
+    }
     for amount in AMOUNTS:
-        at_12[f"a little everywhere, {amount**2:.0%} of the variance"] = every * np.float32(amount)
-        at_12[f"a little in the foreground, {amount**2:.0%} of the variance"] = inside * np.float32(
-            amount
-        )
-    at_12["the whole foreground"] = inside
-    at_12["everywhere"] = every
-    out = {f"{name}, step {STEP}": {STEP: mask} for name, mask in at_12.items()}
+        part = f"{amount**2:.0%} of the variance, step {STEP}"
+        found[f"a little everywhere, {part}"] = PartlyFresh(amount), STEP, every
+        found[f"a little in the foreground, {part}"] = PartlyFresh(amount), STEP, inside
+    found[f"the whole foreground, step {STEP}"] = fresh, STEP, inside
+    found[f"everywhere, step {STEP}"] = fresh, STEP, every
     for step in (8, 16):
-        out[f"scattered over the image, step {step}"] = {step: scattered(every, runs)}
-    return out
+        found[f"scattered over the image, step {step}"] = fresh, step, scattered(every, runs)
+    return found
 
 
 def measure(bench: Any) -> dict[str, Any]:
     """What each form does to the flagged runs of `tune`, and what it leaves of their detail."""
     stage = stage_of(bench, "tune")
     rows: dict[str, Any] = {}
-    for name, edits in forms(stage).items():
-        ends, _ = stage.sample(name.split(", step")[0], edits)
-        row = figures(stage, ends, STEPS - min(edits))
+    for name, (strategy, step, mask) in forms(stage).items():
+        ends, _ = stage.sample(name.split(", step")[0], strategy, step, mask)
+        row = figures(stage, ends, STEPS - step)
         rows[name] = row | {"detail": detail(ends)}
         bench.say(f"{name}: {row['change']['value']:+.3f}, repaired {row['repaired']['value']:.3f}")
     kept = np.setdiff1d(np.arange(len(stage.split.runs)), stage.chosen)

@@ -18,6 +18,7 @@ from ranking import image_auroc
 from rankings import image_figures, paired_aurocs, pixel_figures
 from sets import STEPS, mean_distance
 
+from asced_analysis.correction.renoise import Renoise
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism import local_realism, patch_model
@@ -130,8 +131,7 @@ def corrected(
     }
     for label, chosen in (("flagged", flagged), ("random", chance)):
         for step in (8, 12, 16):
-            every = np.ones((count, 16, 16), np.bool_)
-            ends, _ = continued(recording, pipe, runs[chosen], {step: every}, seed=1)
+            ends, _ = continued(recording, pipe, runs[chosen], Renoise(), step, seed=1)
             now = shapes.judge(shapes.unfold(ends)).broken
             was = broken[chosen]
             rows[f"{label} quarter, re-noised at step {step}"] = {

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from sets import STEPS, Split, bar_of, judge_of, mean_distance
 
 from asced_analysis.correction.controls import foreground
+from asced_analysis.correction.strategy import Strategy
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.realism import local_realism
 from asced_analysis.replay.recording import Recording
 
 WINDOW = (0.08, 12 / STEPS)
 FLAGGED = 0.25
-MOST_TUNED = 192
 
 
 @dataclass
@@ -45,26 +45,41 @@ class Stage:
         """Their ends, uncorrected."""
         return self.split.samples[self.chosen]
 
-    def everywhere(self) -> NDArray[np.bool_]:
-        """Masks that hold everything."""
-        return np.ones((len(self.chosen), *self.images.shape[-2:]), np.bool_)
-
     def foreground(self, step: int) -> NDArray[np.bool_]:
         """Foreground of what was predicted right before a step."""
         x0 = self.recording.read(self.recording.select(self.runs), "x0", step=step - 1)
         return np.stack([foreground(one.astype(np.float32)) for one in x0])
 
-    def sample(self, name: str, edits: Any, seed: int = 0, watch: Sequence[int] = ()) -> Any:
-        """Ends of the flagged runs with these edits; kept in the cache by name and content."""
-        folder = self.split.store.parent / f"policies-{self.split.name}"
+    def sample(
+        self,
+        name: str,
+        strategy: Strategy,
+        step: int,
+        masks: NDArray[np.bool_] | None = None,
+        *,
+        seed: int = 0,
+        watch: Sequence[int] = (),
+    ) -> Any:
+        """Ends of the flagged runs, corrected; kept in the cache by name and content.
+
+        Parameters are those of `continuing.continued`.
+        """
+        folder = self.split.store.parent / f"corrected-{self.split.name}"
         folder.mkdir(exist_ok=True)
         digest = hashlib.sha256(self.runs.tobytes())
-        for step, mask in sorted(edits.items()):
-            digest.update(bytes([step]) + np.ascontiguousarray(mask).tobytes())
+        digest.update(f"{strategy!r} {step} {tuple(watch)}".encode())
+        digest.update(b"" if masks is None else np.packbits(masks).tobytes())
         path = folder / f"{name}-{seed}-{digest.hexdigest()[:10]}.npz"
         if not path.exists():
             ends, seen = continued(
-                self.recording, self.bench.pipe, self.runs, edits, seed=seed, watch=watch
+                self.recording,
+                self.bench.pipe,
+                self.runs,
+                strategy,
+                step,
+                masks,
+                seed=seed,
+                watch=watch,
             )
             np.savez(path, ends=ends, **{f"x0_{step}": v for step, v in seen.items()})
         with np.load(path) as kept:
@@ -79,8 +94,6 @@ def stage_of(bench: Any, name: str, *, share: float = FLAGGED) -> Stage:
     reference, _ = detectors.ranked(MAIN, WINDOW, other.dataset, other.name)
     level = np.quantile(reference.scores, 1 - share)
     chosen = np.flatnonzero(ranked.scores > level)
-    if name == "tune":
-        chosen = chosen[:MOST_TUNED]
     return Stage(
         split,
         Recording(split.store),

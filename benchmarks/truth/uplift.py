@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from asced_analysis.calibration.outcome import gather, untrained_stream
 from asced_analysis.calibration.outcome_training import train_map
 from asced_analysis.calibration.source import open_source
+from asced_analysis.correction.renoise import Renoise
 from asced_analysis.detection.outcome_network import run_network
 from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism import local_realism, upsample
@@ -30,12 +31,11 @@ def learn_uplift(bench: Any, report: Any) -> dict[str, NDArray[np.float32]]:
     """Maps for the flagged runs of `report`: higher where renewal is foretold to help more."""
     fit = bench.sets["fit"]
     teacher = committee()
-    path = fit.store.parent / f"renewed-{LEARN}.npz"
+    path = fit.store.parent / f"renoised-{LEARN}.npz"
     dataset = fit.dataset.isel(run=slice(0, LEARN))
     runs = np.asarray(dataset["run"].values, np.int64)
     if not path.exists():
-        every = np.ones((len(runs), *fit.samples.shape[-2:]), np.bool_)
-        ends, _ = continued(Recording(fit.natural), bench.pipe, runs, {STEP: every}, seed=5)
+        ends, _ = continued(Recording(fit.natural), bench.pipe, runs, Renoise(), STEP, seed=5)
         np.savez(path, ends=ends)
         bench.say("renewed the runs to learn from")
     with np.load(path) as kept:
