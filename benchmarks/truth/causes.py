@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cells import Results, estimate, number, share, shares, span, table
+from cells import Results, estimate, likely, number, share, shares, span, table, tested
 
 
 def beyond(results: Results) -> str:
@@ -24,13 +24,20 @@ def beyond(results: Results) -> str:
 def forms(results: Results) -> str:
     """The same noise in one piece, scattered, spread thin."""
     found = results["forms"]
-    head = ["where fresh noise goes", "change of local distance", "repaired", "detail left"]
+    head = ["where fresh noise goes", "change of local distance", "p (Holm)", "repaired"]
+    head += ["detail left"]
     rows = [
-        [name, estimate(row["change"]), shares(row["repaired"]), number(row["detail"])]
+        [
+            name,
+            estimate(row["change"]),
+            likely(row.get("p")),
+            shares(row["repaired"]),
+            number(row["detail"]),
+        ]
         for name, row in found["rows"].items()
     ]
-    rows.append(["*nowhere*", "", "", number(found["detail_before"])])
-    rows.append(["*runs that are not flagged*", "", "", number(found["detail_of_the_others"])])
+    rows.append(["*nowhere*", "", "", "", number(found["detail_before"])])
+    rows.append(["*runs that are not flagged*", "", "", "", number(found["detail_of_the_others"])])
     return table(head, rows)
 
 
@@ -61,11 +68,17 @@ def levelled(results: Results) -> str:
     """Flagged runs whose noise is levelled on the way."""
     found = results["energy"]["corrections"]
     rows = [
-        [name, estimate(row["change"]), shares(row["repaired"]), number(row["detail"])]
+        [
+            name,
+            estimate(row["change"]),
+            likely(row.get("p")),
+            shares(row["repaired"]),
+            number(row["detail"]),
+        ]
         for name, row in found["rows"].items()
     ]
-    rows.append(["*as they are*", "", "", number(found["detail_before"])])
-    return table(["", "change of local distance", "repaired", "detail left"], rows)
+    rows.append(["*as they are*", "", "", "", number(found["detail_before"])])
+    return table(["", "change of local distance", "p (Holm)", "repaired", "detail left"], rows)
 
 
 def levelled_starts(results: Results) -> str:
@@ -88,7 +101,7 @@ def levelled_starts(results: Results) -> str:
                 share(row["broken_harmed"]["value"]) if compared else "",
                 *(shares(one) for one in row["beyond_real_by"].values()),
                 number(row["detail"]),
-                *(estimate(compared[name]["change"]) if compared else "" for name in names),
+                *(tested(compared[name]["change"]) if compared else "" for name in names),
             ]
         )
     rows.append(

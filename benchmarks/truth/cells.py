@@ -37,6 +37,18 @@ def estimate(one: Mapping[str, Any] | None, digits: int = 3) -> str:
     return span(one["value"], (one["low"], one["high"]), digits)
 
 
+def likely(p: float | None) -> str:
+    """A p-value."""
+    if p is None or p != p:
+        return "-"
+    return "< 0.001" if p < 0.001 else number(p)
+
+
+def tested(one: Mapping[str, Any]) -> str:
+    """An `Estimate` and its p-value, where it has one."""
+    return f"{estimate(one)}; p {likely(one['p'])}" if "p" in one else estimate(one)
+
+
 def share(value: float | None) -> str:
     """Percent."""
     return "-" if value is None else f"{100 * value:.1f} %"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cells import Results, estimate, number, percent, share, shares, table
+from cells import Results, estimate, likely, number, percent, share, shares, table, tested
 
 CORRECTED = ("from step 48 back to 44", "best of two from step 44, chosen at 48")
 
@@ -35,11 +35,6 @@ def grid_repair(results: Results) -> str:
         for steps, one in found["plain"].items()
     ]
     return table(head, [["none", "", "", "", "", "", percent(found["broken"]), *[""] * 4], *rows])
-
-
-def likely(p: float) -> str:
-    """A p-value."""
-    return "< 0.001" if p < 0.001 else number(p)
 
 
 def grid_repair_dials(results: Results) -> str:
@@ -105,12 +100,20 @@ def ideas(name: str) -> Callable[[Results], str]:
     """Ideas or policies: what each gave."""
 
     def write(results: Results) -> str:
-        head = ["idea", "change of local distance", "improved", "repaired", "good in the end"]
+        head = [
+            "idea",
+            "change of local distance",
+            "p (Holm)",
+            "improved",
+            "repaired",
+            "good in the end",
+        ]
         head += ["harmed, of flagged good ones", "harmed, of all good ones", "evaluations"]
         rows = [
             [
                 label,
                 estimate(row["change"]),
+                likely(row.get("p")),
                 share(row["improved"]["value"]),
                 shares(row["repaired"]),
                 shares(row["good"]),
@@ -125,11 +128,15 @@ def ideas(name: str) -> Callable[[Results], str]:
     return write
 
 
-def worth(results: Results) -> str:
+def worth(name: str) -> Callable[[Results], str]:
     """Ideas against their controls, paired by run."""
-    found = results["ideas"]["worth"]
-    rows = [[name, estimate(row)] for name, row in found.items() if row is not None]
-    return table(["", "difference of the change of local distance"], rows)
+
+    def write(results: Results) -> str:
+        found = results[name]["worth"]
+        rows = [[label, estimate(row), likely(row.get("p"))] for label, row in found.items() if row]
+        return table(["", "difference of the change of local distance", "p (Holm)"], rows)
+
+    return write
 
 
 def populations(results: Results) -> str:
@@ -141,7 +148,7 @@ def populations(results: Results) -> str:
     for label, row in found.items():
         cells = [label]
         for name in ("frechet_distance", "precision", "recall"):
-            cells += [number(row[name]["after"]["value"]), estimate(row[name]["change"])]
+            cells += [number(row[name]["after"]["value"]), tested(row[name]["change"])]
         rows.append([*cells, number(row["evaluations_per_run"], 1)])
     return table(head, rows)
 
@@ -159,7 +166,5 @@ def equal(results: Results) -> str:
             start = (
                 [name, number(one["evaluations_per_run"], 1)] if which == "restart" else ["", ""]
             )
-            rows.append(
-                [*start, label, count, *(estimate(figure) for figure in one[which].values())]
-            )
+            rows.append([*start, label, count, *(tested(figure) for figure in one[which].values())])
     return table(head, rows)

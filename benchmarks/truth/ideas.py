@@ -5,9 +5,11 @@ Masks and flags come from the learnt detector at step 12 unless a row says other
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from comparisons import note_changes
 from masks import top_share
 from numpy.typing import NDArray
 from redrawing import WATCHED, draws, pick, pool_of, restarted
@@ -31,7 +33,8 @@ def measure_ideas(bench: Any) -> None:
         found[name] = figures(stage, ends, evaluations)
         change = found[name]["change"]["value"]
         bench.say(f"{name}: {change:+.3f}, good {found[name]['good']['value']:.3f}")
-        worth = {name: paired(found, *names) for name, names in WORTH.items()}
+        note_changes(found)
+        worth = differences(found, WORTH)
         bench.keep("ideas", {"set": "tune", "rows": found, "worth": worth})
 
     places(stage, note)
@@ -52,12 +55,17 @@ WORTH = {
 }
 
 
-def paired(found: dict[str, Any], one: str, other: str) -> dict[str, Any] | None:
-    """Difference of two ideas' changes, paired by run; None where one was not tried."""
-    if one not in found or other not in found:
-        return None
-    difference = np.array(found[one]["changes"]) - np.array(found[other]["changes"])
-    return dict(mean_estimate(difference).to_dict())
+def differences(
+    found: Mapping[str, Any], pairs: Mapping[str, tuple[str, str]]
+) -> dict[str, dict[str, Any]]:
+    """Differences of two ideas' changes, paired by run, of those that were tried."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, (one, other) in pairs.items():
+        if one in found and other in found:
+            changes = np.array(found[one]["changes"]) - np.array(found[other]["changes"])
+            rows[name] = {"changes": changes.tolist(), **mean_estimate(changes).to_dict()}
+    note_changes(rows)
+    return rows
 
 
 def places(stage: Stage, note: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from committee import HALF, garments
+from comparisons import note_changes, note_intervals
 from continuing import LevelledAround, local_energy
 from detectors import CANDIDATES
 from numpy.typing import NDArray
@@ -142,6 +143,7 @@ def levelled_later(bench: Any, stage: Stage) -> dict[str, Any]:
             bench.say(
                 f"{name}, step {step}: {rows[f'{name}, step {step}']['change']['value']:+.3f}"
             )
+    note_changes(rows)
     return {"rows": rows, "detail_before": detail(stage.images)}
 
 
@@ -239,4 +241,7 @@ def populations(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[
             "compared": compare(first[0], quality, model) if images is not report.samples else None,
         }
         bench.say(f"{name}: {rows[name]['beyond_real']}")
+    note_intervals(
+        [one["change"] for row in rows.values() for one in (row["compared"] or {}).values()]
+    )
     return {"rows": rows, "detail_of_real": detail(garments(1 - HALF["judge"], 2000))}

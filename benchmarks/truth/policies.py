@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from comparisons import note_changes, note_intervals
 from detectors import MAIN
+from ideas import differences
 from masks import top_share
 from numpy.typing import NDArray
 from placing import placed
@@ -19,6 +21,7 @@ from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.evaluation.intervals import bootstrap
 from asced_analysis.evaluation.populations import OF_SETS, Quality, compare
 
+CHANGES = ("frechet_distance", "precision", "recall", "local_realism")
 RESAMPLES = 200  # the Frechet distance of each costs an eigenvalue decomposition
 
 
@@ -40,7 +43,13 @@ def measure_uplift(bench: Any) -> None:
     wrong = control_masks("foreground", masks, every, report.images, runs=report.runs)
     ends, _ = report.sample("random foreground, 12%-12", TargetedCorrection(), 12, wrong)
     rows["random foreground, 12% of the area, step 12"] = figures(report, ends, STEPS - 12)
-    bench.keep("uplift", {"set": "report", "rows": rows})
+    note_changes(rows)
+    one, other, third = rows
+    worth = {
+        f"{name} minus {control}": (name, control)
+        for name, control in ((one, other), (one, third), (other, third))
+    }
+    bench.keep("uplift", {"set": "report", "rows": rows, "worth": differences(rows, worth)})
 
 
 def measure_policies(bench: Any) -> None:
@@ -66,12 +75,16 @@ def measure_policies(bench: Any) -> None:
         "restart, at most 8 tries, until in the better half": (new8, paid8),
     }
     rows = {name: figures(stage, one, paid) for name, (one, paid) in policies.items()}
+    note_changes(rows)
     bench.keep("policies", {"set": "report", "rows": rows, "populations": {}})
     populations = {}
     for name, (one, paid) in policies.items():
         populations[name] = population(stage, one) | {
             "evaluations_per_run": STEPS + extra_cost(stage, paid)
         }
+        note_intervals(
+            [populations[policy][figure]["change"] for policy in populations for figure in CHANGES]
+        )
         bench.say(f"population: {name}")
         bench.keep("policies", {"set": "report", "rows": rows, "populations": populations})
 
@@ -117,6 +130,7 @@ def measure_equal(bench: Any) -> None:
         found[name] = beside_plain(placed(replaced), placed(plain)) | {
             "evaluations_per_run": STEPS + extra_cost(stage, paid)
         }
+        note_intervals([one for row in found.values() for one in row["difference"].values()])
         bench.say(f"equal evaluations: {name}")
     bench.keep("equal", {"set": "report", "rows": found, "judge": judge_of().name})
 

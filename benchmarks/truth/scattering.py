@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from comparisons import note_changes
 from continuing import PartlyFresh
 from masks import SHARE, top_share
 from numpy.typing import NDArray
@@ -106,6 +107,7 @@ def measure(bench: Any) -> dict[str, Any]:
         row = figures(stage, ends, STEPS - step)
         rows[name] = row | {"detail": detail(ends)}
         bench.say(f"{name}: {row['change']['value']:+.3f}, repaired {row['repaired']['value']:.3f}")
+    note_changes(rows)
     kept = np.setdiff1d(np.arange(len(stage.split.runs)), stage.chosen)
     return {
         "set": "tune",
