@@ -7,7 +7,7 @@ in the mask ranks it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,13 +132,27 @@ def risk_coverage(
 
 def best_overlap(maps: NDArray[Any], truth: NDArray[np.bool_]) -> float:
     """Intersection over union of all pixels, with the level of one half used on the other."""
-    halves = [slice(0, None, 2), slice(1, None, 2)]
-    found = []
+    everybody = np.ones(len(maps), np.bool_)
+    return group_overlaps(maps, truth, {"all": everybody})["all"]
+
+
+def group_overlaps(
+    maps: NDArray[Any], truth: NDArray[np.bool_], groups: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, float]:
+    """Intersection over union of the pixels of each group of runs, at one level for all groups.
+
+    The level that is best for all runs of one half is used on the other, and the other way round;
+    the mean of both is returned.
+    """
+    halves = [np.arange(len(maps)) % 2 == half for half in (0, 1)]
+    found: dict[str, list[float]] = {name: [] for name in groups}
     for chosen, other in (halves, halves[::-1]):
         levels = np.unique(np.quantile(maps[chosen], np.linspace(0.5, 0.995, 60)))
-        level = levels[int(np.argmax([_overlap(maps[chosen] > v, truth[chosen]) for v in levels]))]
-        found.append(_overlap(maps[other] > level, truth[other]))
-    return float(np.mean(found))
+        overlaps = [_overlap(maps[chosen] > v, truth[chosen]) for v in levels]
+        mask = maps > levels[int(np.argmax(overlaps))]
+        for name, one in groups.items():
+            found[name].append(_overlap(mask[other & one], truth[other & one]))
+    return {name: float(np.mean(both)) for name, both in found.items()}
 
 
 def _overlap(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
@@ -202,18 +216,15 @@ def interval(statistic: Any, runs: int, seed: int = 0, resamples: int = RESAMPLE
     return [float(low), float(high)]
 
 
-def first_flags(runs: Any, thresholds: Thresholds, *, most: int = 256) -> NDArray[np.int64]:
-    """First step after which each of the first runs is flagged; -1 where never.
+def first_flags(runs: Any, thresholds: Thresholds) -> NDArray[np.int64]:
+    """First step after which each run is flagged; -1 where never.
 
     A variant that only answers when its window is complete does so at the window's last step.
     """
     source = open_source(runs)
     detector = detector_for(source, thresholds)
-    only = np.arange(source.runs) < most
     out = []
-    for batch in source.batches(
-        detector.needs(), steps=(detector.first_step, detector.last_step), only=only
-    ):
+    for batch in source.batches(detector.needs(), steps=(detector.first_step, detector.last_step)):
         some = next(iter(batch.arrays.values()))
         state = detector.start((some.shape[0], *some.shape[2:]))
         first = np.full(len(some), -1)

@@ -16,6 +16,7 @@ from ranking import (
     count_pixels,
     first_flags,
     foreground_correlation,
+    group_overlaps,
     image_auroc,
     interval,
     pixel_precision,
@@ -204,14 +205,18 @@ def planted(
         }
         row |= pixel_figures(ranked, truth["damage"])
         row["pixel_precision_change"] = pixel_precision(ranked.maps, truth["change"])
+        overlaps = group_overlaps(ranked.maps, truth["damage"], groups)
+        first = first_flags(faulted, detectors.thresholds(name, window))
+        row |= delays(first, facts["onset"], broken)
         row["by_group"] = {
             group: {
                 "image_auroc": auroc(np.flatnonzero(one)),
                 "pixel_precision": pixel_precision(ranked.maps[one], truth["damage"][one]),
+                "overlap": overlaps[group],
+                **delays(first[one], facts["onset"][one], broken[one]),
             }
             for group, one in groups.items()
         }
-        row |= delays(faulted, detectors.thresholds(name, window), facts["onset"], broken)
         result["rows"][name] = row
         say(f"{name}: {row['image_auroc']:.3f}, pixels {row['pixel_precision']:.3f}")
 
@@ -305,15 +310,21 @@ def step_breaks(runs: Any) -> Ranked:
 
 
 def delays(
-    faulted: Any, thresholds: Any, onset: NDArray[Any], broken: NDArray[np.bool_]
+    first: NDArray[np.int64], onset: NDArray[Any], broken: NDArray[np.bool_]
 ) -> dict[str, Any]:
-    """Steps from the onset to the first flag, at a false-alarm rate of 5 %."""
-    first = first_flags(faulted, thresholds)
-    few = len(first)
-    hit = broken[:few] & (first >= onset[:few])
-    before = broken[:few] & (first >= 0) & (first < onset[:few])
+    """Steps from the onset to the first flag, of runs that stay broken and are flagged after it.
+
+    Parameters
+    ----------
+    first : int array, shape (n,)
+        First flagged step, -1 where never.
+    onset : int array, shape (n,)
+    broken : bool array, shape (n,)
+    """
+    hit = broken & (first >= onset)
+    before = broken & (first >= 0) & (first < onset)
     return {
-        "detected": float(hit.sum() / max(1, broken[:few].sum())),
-        "flagged_before_onset": float(before.sum() / max(1, broken[:few].sum())),
-        "delay": float(np.median((first - onset[:few])[hit])) if hit.any() else None,
+        "detected": float(hit.sum() / max(1, broken.sum())),
+        "flagged_before_onset": float(before.sum() / max(1, broken.sum())),
+        "delay": float(np.median((first - onset)[hit])) if hit.any() else None,
     }

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from causes import beyond, energy, energy_strata, forms, levelled, levelled_starts, samplers
 from cells import Results, estimate, number, share, shares, span, table
@@ -128,11 +129,10 @@ def kinds(results: Results) -> str:
 
 
 def by_kind(results: Results) -> str:
-    """Image AUROC / pixel precision by group, and delays."""
+    """Image AUROC / pixel precision by group."""
     found = results["planted"]
     groups = list(found["groups"])
     head = ["detector", *(g.replace("_", " ") for g in groups)]
-    head += ["detected at 5 % false alarms", "flagged before the onset", "median delay, steps"]
     rows = []
     for name, row in found["rows"].items():
         cells = [
@@ -140,8 +140,44 @@ def by_kind(results: Results) -> str:
             f"{number(row['by_group'][g]['pixel_precision'], 2)}"
             for g in groups
         ]
-        cells += [share(row["detected"]), share(row["flagged_before_onset"])]
-        rows.append([name, *cells, number(row["delay"], 0)])
+        rows.append([name, *cells])
+    return table(head, rows)
+
+
+def by_kind_overlap(results: Results) -> str:
+    """Intersection over union by group, at one level for all groups."""
+    found = results["planted"]
+    groups = list(found["groups"])
+    rows = [
+        [
+            name,
+            number(row["overlap"]),
+            *(number(row["by_group"][group]["overlap"]) for group in groups),
+        ]
+        for name, row in found["rows"].items()
+    ]
+    return table(["detector", "all", *(group.replace("_", " ") for group in groups)], rows)
+
+
+def by_kind_delay(results: Results) -> str:
+    """Share detected after the onset and median delay, by group."""
+    found = results["planted"]
+    groups = list(found["groups"])
+    head = ["detector", "all", *(group.replace("_", " ") for group in groups)]
+    head += ["flagged before the onset"]
+
+    def cell(one: Mapping[str, Any]) -> str:
+        return f"{share(one['detected'])} / {number(one['delay'], 0)}"
+
+    rows = [
+        [
+            name,
+            cell(row),
+            *(cell(row["by_group"][group]) for group in groups),
+            share(row["flagged_before_onset"]),
+        ]
+        for name, row in found["rows"].items()
+    ]
     return table(head, rows)
 
 
@@ -229,6 +265,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "planted": planted,
     "kinds": kinds,
     "by-kind": by_kind,
+    "by-kind-overlap": by_kind_overlap,
+    "by-kind-delay": by_kind_delay,
     "options": options,
     "grid": grid,
     "grid-repair": grid_repair,

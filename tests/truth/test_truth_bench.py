@@ -15,6 +15,7 @@ import faults
 import gaussian_grid
 import masks
 import ranking
+import rankings
 import shapes
 
 from asced_recorders.tap import StepEvent
@@ -174,3 +175,25 @@ def test_fast_figures_equal_those_of_scikit_learn() -> None:
     )
     scores, labels = np.round(rng.standard_normal(80), 1), rng.random(80) < 0.3
     assert ranking.image_auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_overlap_of_groups_is_at_one_level() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.zeros((40, 8, 8), np.bool_)
+    truth[:, 2:5, 2:5] = True
+    maps = truth + 0.1 * rng.random(truth.shape)
+    faint = np.arange(40) % 4 < 2
+    maps[faint] *= 0.01  # below any level that serves the others
+    found = ranking.group_overlaps(maps, truth, {"faint": faint, "clear": ~faint})
+    assert found["faint"] < 0.01
+    assert found["clear"] > 0.8
+    assert 0.4 < ranking.best_overlap(maps, truth) < 0.6
+
+
+def test_delays_count_from_the_onset() -> None:
+    first = np.array([-1, 4, 6, 9, 2, 7])
+    onset = np.array([5, 5, 5, 5, 5, 5])
+    broken = np.array([True, True, True, True, True, False])
+    found = rankings.delays(first, onset, broken)
+    assert found == {"detected": 0.4, "flagged_before_onset": 0.4, "delay": 2.5}
+    assert rankings.delays(first[:1], onset[:1], broken[:1])["delay"] is None
