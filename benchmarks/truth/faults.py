@@ -17,9 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asced_analysis.correction import Corrector
+from asced_analysis.correction.registry import make_strategy
 from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism import RealismModel, local_realism, upsample
 from asced_analysis.replay.environment import matching_pipeline, recorded_threads
+from asced_analysis.replay.planning import given_plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import resample
 from asced_recorders.tap import ListenerChain, StepEvent, TapListener
@@ -30,6 +33,8 @@ KINDS = ("score_trap", "foreign_patch", "impulse", "speckle", "scramble")
 CHANGED = 0.1  # of a range of 2
 BACK = 3  # a trap holds the eps of so many steps before it: neighbours hardly differ
 WORSE = 0.5  # of the standard deviation of the undisturbed runs' local distance
+LEAST_DAMAGE = 8  # pixels of a planted run that must be damaged for it to count as broken
+CHECKPOINT = 18  # all faults are in by then
 
 
 @dataclass(frozen=True)
@@ -123,14 +128,17 @@ class Plant(TapListener):
 
 
 class Capture(TapListener):
-    """Keeps predicted noise and x0 as a recording does."""
+    """Keeps predicted noise, x0 and the sample at the checkpoint as a recording does."""
 
     def __init__(self) -> None:
         self.eps: list[NDArray[np.float16]] = []
         self.x0: list[NDArray[np.float16]] = []
+        self.x: list[NDArray[np.float32]] = []
 
     def before_step(self, event: StepEvent) -> None:
         """Keep one step."""
+        if event.step == CHECKPOINT:
+            self.x.append(event.sample.float().numpy())
         self.eps.append(event.eps.to(torch.float16).numpy())
         self.x0.append(event.x0.to(torch.float16).numpy())
 
@@ -160,7 +168,8 @@ def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) 
             timestep=spec.timestep,
             alpha=spec.alpha,
             sigma=spec.sigma,
-            fields=("eps", "x0", "x_init", "sample"),
+            fields=("eps", "x0", "x_init", "x", "sample"),
+            checkpoints=(CHECKPOINT,),
             extra=(
                 *masks,
                 VariableSpec("kind", (), (), "int64"),
@@ -184,6 +193,47 @@ def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) 
     return twin
 
 
+def damage_of(
+    samples: NDArray[np.float32],
+    twins: NDArray[np.float32],
+    after: NDArray[np.float32],
+    before: NDArray[np.float32],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels changed against the undisturbed twins, and those of them that are less real as well.
+
+    Parameters
+    ----------
+    samples, twins : float32 arrays, shape (n, channel, y, x)
+        Ends of one batch: its spread of local distance says what is less real.
+    after, before : float32 arrays, shape (n, rows, columns)
+        Their local distances.
+    """
+    change = np.abs(samples - twins).max(1) > CHANGED
+    worse = upsample(after - before > WORSE * before.std(), change.shape[1:])
+    return change, change & worse
+
+
+def clipped(
+    store: Path, masks: dict[int, NDArray[np.bool_]], step: int, pipe: Any
+) -> NDArray[np.float32]:
+    """Ends of planted runs whose weighted score is clipped, up to a step, inside masks.
+
+    Clipping acts from the start on, so the faults are planted again while it does.
+    """
+    recording = Recording(store)
+    shape = recording.spec.sample_shape[-2], recording.spec.sample_shape[-1]
+    plan = given_plan(masks, recording)
+    ends = []
+    with recorded_threads(recording.attributes):
+        for batch in recording.batches():
+            corrector = Corrector(strategy=make_strategy("score_clipping"), step=step)
+            corrector.assign(batch.runs, **plan.assignment(batch, shape))
+            faults = [draw_fault(int(run), shape, recording.steps) for run in batch.runs]
+            chain = ListenerChain(Plant(faults, batch.runs), corrector)
+            ends.append(resample(recording, batch, pipe, corrector=corrector, listener=chain))
+    return pictures(np.concatenate(ends))
+
+
 def _faulted(
     recording: Recording, batch: Batch, pipe: Any, judge: RealismModel, shape: tuple[int, int]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
@@ -193,17 +243,17 @@ def _faulted(
     chain = ListenerChain(Plant(faults, batch.runs), capture)
     samples = resample(recording, batch, pipe, listener=chain)
     twins = recording.read(batch, "sample")
-    change = np.abs(pictures(samples) - pictures(twins)).max(1) > CHANGED
-    before, after = (local_realism(pictures(one), judge) for one in (twins, samples))
-    worse = upsample(after - before > WORSE * before.std(), shape)
+    pair = pictures(samples), pictures(twins)
+    change, damage = damage_of(*pair, *(local_realism(one, judge) for one in pair))
     arrays = {
         "eps": np.stack(capture.eps, 1),
         "x0": np.stack(capture.x0, 1),
         "x_init": recording.read(batch, "x_init"),
+        "x": np.stack(capture.x, 1),
         "sample": samples,
         "fault": np.stack([fault.mask for fault in faults]).astype(np.uint8),
         "change": change.astype(np.uint8),
-        "damage": (change & worse).astype(np.uint8),
+        "damage": damage.astype(np.uint8),
     }
     scalars = {
         "kind": np.array([KINDS.index(fault.kind) for fault in faults]),

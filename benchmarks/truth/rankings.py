@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from detectors import CANDIDATES, OPTIONS, Detectors
-from faults import KINDS
+from faults import KINDS, LEAST_DAMAGE
 from numpy.typing import NDArray
 from ranking import (
     Ranked,
@@ -29,7 +29,6 @@ from asced_analysis.correction.controls import foreground
 from asced_analysis.detection.calibrated import pool
 from asced_analysis.realism import upsample
 
-LEAST_DAMAGE = 8  # pixels of a planted run that must be damaged for it to count as broken
 
 
 def natural(

@@ -59,6 +59,19 @@ class Bench:
         folder = tune.store.parent
         return Detectors(folder / "detectors", fit.dataset, tune.dataset, bad, folder.name)
 
+    def planted(self) -> Path:
+        """A store of the runs of `report` with faults planted in them."""
+        from faults import plant
+
+        report = self.sets["report"]
+        path = report.store.parent / "planted.zarr"
+        if not path.exists():
+            part = path.with_suffix(".part.zarr")
+            plant(report.store, part, judge_of(), pipeline=self.pipe)
+            part.rename(path)
+            self.say("planted")
+        return path
+
     def say(self, text: str) -> None:
         """Tell how far it is."""
         print(f"{time.perf_counter() - self.begin:7.0f} s  {text}", flush=True)
@@ -92,25 +105,18 @@ def natural(bench: Bench) -> None:
 def planted(bench: Bench) -> None:
     """Faults planted in the runs of `report`."""
     import rankings
-    from faults import plant
 
-    report = bench.sets["report"]
-    path = report.store.parent / "planted.zarr"
-    if not path.exists():
-        part = path.with_suffix(".part.zarr")
-        plant(report.store, part, judge_of(), pipeline=bench.pipe)
-        part.rename(path)
-    bench.say("planted")
+    report, path = bench.sets["report"], bench.planted()
     found = rankings.planted(report, open_runs(path), bench.detectors(), LATE, bench.say)
     bench.keep("planted", found | {"judge": judge_of().name})
 
 
 def options(bench: Bench) -> None:
-    """Choices of `calibrated` on the planted and the natural set; after `planted`."""
+    """Choices of `calibrated` on the planted and the natural set."""
     import rankings
 
     report = bench.sets["report"]
-    planted_runs = open_runs(report.store.parent / "planted.zarr")
+    planted_runs = open_runs(bench.planted())
     found = rankings.options(
         report, bench.sets["tune"], planted_runs, bench.detectors(), LATE, bench.say
     )
@@ -147,11 +153,17 @@ def shapes(bench: Bench) -> None:
 
 
 def where(bench: Bench) -> None:
-    """Corrections by strategy, map and control, on the runs foretold to end worst."""
+    """Corrections by strategy, map and control, on undisturbed runs."""
     import where_to_correct
 
-    bench.keep("where", where_to_correct.measure(bench))
-    bench.keep("where-qualities", where_to_correct.measure_qualities(bench))
+    bench.keep("where", where_to_correct.natural(bench))
+
+
+def where_planted(bench: Bench) -> None:
+    """Corrections by strategy, map and control, on planted faults."""
+    import where_to_correct
+
+    bench.keep("where-planted", where_to_correct.planted(bench, bench.planted()))
 
 
 def forms(bench: Bench) -> None:
@@ -205,6 +217,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "options": options,
     "shapes": shapes,
     "where": where,
+    "where-planted": where_planted,
     "energy": energy,
     "forms": forms,
     "ideas": ideas,

@@ -1,207 +1,310 @@
-"""Corrections by strategy, map and control, on the same runs: those foretold to end worst.
+"""Corrections by strategy and mask on all runs of a set, as the set's truth sees them.
 
-All masks have one area, so that a map is compared with a map and not with a size. Effects are
-paired by run against no correction, and against the best control of equal area; p-values of the
-paired t test are corrected by Holm's method over the whole table.
+All masks have one area, so that a map is compared with a map and not with a size. Every run is
+corrected with every mask: effects are read where runs are foretold to break or do, harm on those
+that are whole. They are paired by run against no correction, and against the best control of equal
+area; p-values of the paired t test are corrected by Holm's method over the whole table.
 """
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from comparisons import note_adjusted, paired_p
+from correcting import CONTROLS, EVERYWHERE, HINDSIGHT, Masks, Target, corrected, masks_of
 from detectors import MAIN
-from masks import SHARE, top_share
+from faults import CHECKPOINT, LEAST_DAMAGE, clipped, damage_of
+from masks import SHARE
 from numpy.typing import NDArray
-from placing import placed
-from sets import Split, bar_of, judge_of, mean_distance
+from placing import NEIGHBOURS
+from sets import STEPS, bar_of, judge_of, mean_distance
 
-from asced_analysis.correction.controls import control_masks
-from asced_analysis.evaluation.effects import Effect, damaged_locations, effect_of, pixel_change
-from asced_analysis.evaluation.intervals import mean_estimate
+from asced_analysis.evaluation.effects import Effect, effect_of, pixel_change
+from asced_analysis.evaluation.intervals import bootstrap, mean_estimate
 from asced_analysis.evaluation.judges import pictures
-from asced_analysis.evaluation.populations import compare
-from asced_analysis.realism import local_realism, upsample
-from asced_analysis.replay import Branch, branch, replay
-from asced_stores import TrajectoryStore, open_runs
-from asced_stores.copying import select_runs
+from asced_analysis.evaluation.populations import OF_SETS, Quality, quality_of
+from asced_analysis.realism import RealismModel, features, local_realism, upsample
+from asced_analysis.realism.distances import neighbour_radii
+from asced_analysis.replay.recording import Recording
+from asced_stores import open_runs
 
-WINDOW = (0.08, 12 / 25)
-STEP = 12
-MAPS = (MAIN, "paper", "released")
-MOST = 96  # flagged runs, from the first on
-BRANCHES = {
-    "ttc, additive": Branch(STEP, "ttc"),
-    "ttc, multiplicative 0.2": Branch(
-        STEP, "ttc", parameters={"noise_scale": 0.2, "perturbation": "multiplicative"}
-    ),
-    "state replacement": Branch(STEP, "state_replacement"),
-    "stochastic steps": Branch(STEP, "stochastic_steps"),
-}
-REPLAYS = {"score clipping": "score_clipping", "noise and denoise": "noise_denoise"}
-CONTROLS = ("learnt mask of another run", "random foreground")
+NATURAL_STEP, PLANTED_STEP = 12, CHECKPOINT
+NATURAL_MAPS = (MAIN, "outcome", "paper", "released")
+PLANTED_MAPS = ("innovation, peak", "diffpath", "outcome", "paper", "released")
+RESAMPLES = 200
+
+Runs = NDArray[np.bool_]
+See = Callable[[NDArray[np.float32]], "Seen"]
 
 
 @dataclass(frozen=True)
-class Corrected:
-    """Chosen runs of `report`: as the judge sees them, where and into what they were corrected."""
+class Seen:
+    """Ends of all runs as the set's truth sees them.
 
-    report: Split
-    chosen: NDArray[np.intp]
-    judged: NDArray[np.float32]
-    masks: dict[str, NDArray[np.bool_]]
-    ends: dict[str, dict[str, NDArray[np.float32]]]
+    Attributes
+    ----------
+    score : float64 array, shape (n,)
+        What a correction is to lower.
+    broken : bool array, shape (n,)
+    area : float64 array, shape (n,)
+        Damaged share of the image.
+    distance : float32 array, shape (n, rows, columns), optional
+        Local distance, where a network judges.
+    vectors : float32 array, shape (n, d), optional
+        The judge's features of whole images.
+    """
 
-
-def measure(bench: Any) -> dict[str, Any]:
-    """Every strategy with every map."""
-    one = corrected(bench)
-    images = one.report.samples[one.chosen]
-    return table(one.judged, images, one.masks, one.ends, bar_of(bench.sets["tune"])) | {
-        "runs": len(one.chosen),
-        "of": len(one.report.runs),
-        "step": STEP,
-        "share": SHARE,
-        "judge": judge_of().name,
-    }
-
-
-def measure_qualities(bench: Any) -> dict[str, Any]:
-    """Frechet distance, precision and recall of all runs, the chosen ones corrected."""
-    one = corrected(bench)
-    before = placed(one.report.samples)
-    rows: dict[str, dict[str, Any]] = {}
-    for name, by_strategy in one.ends.items():
-        for strategy, ends in by_strategy.items():
-            after = one.report.samples.copy()
-            after[one.chosen] = ends
-            found = compare(before, placed(after), judge_of())
-            rows.setdefault(strategy, {})[name] = {
-                figure: values["change"] for figure, values in found.items()
-            }
-        bench.say(f"qualities: {name}")
-    return {"rows": rows, "corrected": len(one.chosen), "runs": len(one.report.runs)}
+    score: NDArray[np.float64]
+    broken: Runs
+    area: NDArray[np.float64]
+    distance: NDArray[np.float32] | None = None
+    vectors: NDArray[np.float32] | None = None
 
 
-def corrected(bench: Any) -> Corrected:
-    """Correct the chosen runs, or take what was kept of the same runs and masks."""
+@dataclass(frozen=True)
+class Correction:
+    """One strategy with one mask: what is seen after it, and what changed."""
+
+    seen: Seen
+    effect: Effect | None
+    outside: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set with its truth.
+
+    Attributes
+    ----------
+    target : Target
+    before : Seen
+        The runs uncorrected.
+    chosen : bool array, shape (n,)
+        Runs whose effects count.
+    damaged : bool array, shape (n, rows, columns), optional
+        Damaged places of the map of local distance.
+    flags : dict of detector to bool array, shape (n,)
+        As many runs as break, those it puts first.
+    model : RealismModel
+        Whose features Frechet distance, precision and recall are computed from.
+    """
+
+    target: Target
+    before: Seen
+    chosen: Runs
+    damaged: Runs | None
+    flags: Mapping[str, Runs]
+    model: RealismModel
+
+
+def natural(bench: Any) -> dict[str, Any]:
+    """Undisturbed runs: whatever the judge finds worst."""
+    report, tune, detectors = bench.sets["report"], bench.sets["tune"], bench.detectors()
+    window = (0.08, NATURAL_STEP / STEPS)
+    ranked = {n: detectors.ranked(n, window, report.dataset, "report")[0] for n in NATURAL_MAPS}
+    bar, judge = bar_of(tune), judge_of()
+    place = float(np.quantile(tune.distance("judge"), 0.9))
+
+    def see(images: NDArray[np.float32]) -> Seen:
+        distance = local_realism(images, judge)
+        score = mean_distance(distance)
+        area = (distance > place).mean((1, 2))
+        return Seen(score, score > bar, area, distance, features(images, judge))
+
+    before = see(report.samples)
+    assert before.distance is not None
+    flags = flags_of({n: one.scores for n, one in ranked.items()}, before)
+    chosen = flags[MAIN]
+    damaged = before.distance > np.quantile(before.distance[chosen], 0.9)
+    target = Target(report.store, report.runs, report.samples, NATURAL_STEP)
+    truth = upsample(before.distance, report.samples.shape[-2:])
+    masks = masks_of(target, {name: one.maps for name, one in ranked.items()}, truth)
+    case = Case(target, before, chosen, damaged, flags, judge)
+    folder = report.store.parent / "where"
+    return measured(case, masks, see, folder, bench) | {"judge": judge.name}
+
+
+def planted(bench: Any, path: Path) -> dict[str, Any]:
+    """Planted faults: whatever is changed and less real than in the undisturbed twin."""
     report, detectors = bench.sets["report"], bench.detectors()
-    ranked = {n: detectors.ranked(n, WINDOW, report.dataset, "report")[0] for n in MAPS}
-    shape = report.samples.shape[-2], report.samples.shape[-1]
-    chosen = np.flatnonzero(ranked[MAIN].scores > np.quantile(ranked[MAIN].scores, 0.75))[:MOST]
-    judged = report.distance("judge")[chosen]
-    masks = {name: top_share(one.maps[chosen]) for name, one in ranked.items()}
-    masks["hindsight"] = top_share(upsample(judged, shape))
-    every = np.ones(len(chosen), np.bool_)
-    images, runs = report.samples[chosen], report.runs[chosen]
-    for label, control in zip(CONTROLS, ("shuffled", "foreground"), strict=True):
-        masks[label] = control_masks(control, masks[MAIN], every, images, runs=runs)
-    masks["everywhere"] = np.ones_like(masks[MAIN])
-    ends = {}
-    folder = report.store.parent / f"where-{STEP}"
-    folder.mkdir(exist_ok=True)
-    for name, mask in masks.items():
-        digest = hashlib.sha256(runs.tobytes() + np.packbits(mask).tobytes()).hexdigest()[:10]
-        path = folder / f"{name.replace(' ', '-')}-{digest}.npz"
-        if not path.exists():
-            np.savez(path, **sample_all(flagged_store(report, runs), runs, mask, bench.pipe))
-        with np.load(path) as kept:
-            ends[name] = {strategy: kept[strategy] for strategy in kept.files}
-        bench.say(f"corrected: {name}")
-    return Corrected(report, chosen, judged, masks, ends)
+    faulted = open_runs(path)
+    window = (0.16, PLANTED_STEP / STEPS)
+    ranked = {n: detectors.ranked(n, window, faulted, "planted")[0] for n in PLANTED_MAPS}
+    images = pictures(faulted["sample"].values)
+    batches, judge = np.asarray(faulted["batch"].values), judge_of()
 
-
-def flagged_store(report: Split, runs: NDArray[np.int64]) -> Path:
-    """A store of these runs alone, so that replays write no other."""
-    digest = hashlib.sha256(runs.tobytes()).hexdigest()[:10]
-    path = report.store.parent / f"flagged-{digest}.zarr"
-    if not path.exists():
-        part = path.with_suffix(".part.zarr")
-        select_runs(
-            TrajectoryStore.open(report.store),
-            part,
-            lambda index: np.isin(index["run"], runs),
-            overwrite=True,
+    def see(images: NDArray[np.float32]) -> Seen:
+        distance = local_realism(images, judge)
+        damage = np.concatenate(
+            [
+            XX            ]
         )
-        part.rename(path)
-    return path
+        area = damage.mean((1, 2))
+        broken = damage.sum((1, 2)) >= LEAST_DAMAGE
+        return Seen(area, broken, area, distance, features(images, judge))
+
+    before = see(images)
+    assert before.distance is not None
+    damage = np.asarray(faulted["damage"].values, np.bool_)
+    case = Case(
+        Target(path, np.asarray(faulted["run"].values), images, PLANTED_STEP, clipped),
+        before,
+        before.broken,
+        pooled(damage, before.distance.shape),
+        flags_of({n: one.scores for n, one in ranked.items()}, before),
+        judge,
+    )
+    worse = upsample(before.distance - report.distance("judge"), damage.shape[1:])
+    truth = np.where(damage, worse, worse.min() - 1)
+    masks = masks_of(case.target, {name: one.maps for name, one in ranked.items()}, truth)
+    found = measured(case, masks, see, path.parent / "where-planted", bench)
+    return found | {"judge": judge.name}
 
 
-def sample_all(
-    store: Path, runs: NDArray[np.int64], masks: NDArray[np.bool_], pipe: Any
-) -> dict[str, NDArray[np.float32]]:
-    """Ends of every strategy with these masks."""
-    given = {int(run): mask for run, mask in zip(runs, masks, strict=True)}
+def pooled(mask: Runs, shape: tuple[int, ...]) -> Runs:
+    """Places of a coarser map that hold any pixel of a mask."""
+    n, rows, columns = shape
+    parts = mask.reshape(n, rows, mask.shape[1] // rows, columns, mask.shape[2] // columns)
+    return np.asarray(parts.any((2, 4)))
+
+
+def flags_of(scores: Mapping[str, NDArray[Any]], before: Seen) -> dict[str, Runs]:
+    """As many runs as break: the highest of each detector."""
+    count = int(before.broken.sum())
     found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        out = branch(
-            store, Path(folder) / "b.zarr", list(BRANCHES.values()), masks=given, pipeline=pipe
-        )
-        ds = open_runs(out.path)
-        assert np.array_equal(ds["run"].values, runs)
-        for number, name in enumerate(BRANCHES):
-            found[name] = pictures(ds["branch_sample"].isel(branch=number).values)
-        for name, strategy in REPLAYS.items():
-            out = replay(
-                store,
-                Path(folder) / f"{strategy}.zarr",
-                strategy=strategy,
-                masks=given,
-                step=STEP,
-                pipeline=pipe,
-            )
-            found[name] = pictures(open_runs(out.path)["sample"].values)
+    for name, one in scores.items():
+        found[name] = np.zeros(len(one), np.bool_)
+        found[name][np.argsort(-one, kind="stable")[:count]] = True
     return found
 
 
-def table(
-    judged: NDArray[np.float32],
-    images: NDArray[np.float32],
-    masks: dict[str, NDArray[np.bool_]],
-    ends: dict[str, dict[str, NDArray[np.float32]]],
-    bar: float,
+def measured(
+    case: Case, masks: Mapping[str, Masks], see: See, folder: Path, bench: Any
 ) -> dict[str, Any]:
-    """Effects by strategy and map, with worth against the controls of equal area."""
-    damaged = damaged_locations(judged)
-    model = judge_of()
-    effects: dict[str, dict[str, Effect]] = {}
+    """Correct, look, and tabulate."""
+    found: dict[str, dict[str, Correction]] = {}
+    for name, mask in masks.items():
+        ends = corrected(case.target, mask, name, folder, bench.pipe)
+        for strategy, images in ends.items():
+            found.setdefault(strategy, {})[name] = _compared(case, images, mask, see(images))
+        bench.say(f"corrected: {name}")
+    result = by_mask(case, found) | {
+        "runs": len(case.before.score),
+        "chosen": int(case.chosen.sum()),
+        "broken_before": int(case.before.broken.sum()),
+        "area_before": float(case.before.area[case.chosen].mean()),
+        "step": case.target.step,
+        "share": SHARE,
+    }
+    bench.say("effects")
+    return result | {"policies": by_flag(case, found)}
+
+
+def _compared(case: Case, images: NDArray[np.float32], mask: Masks, seen: Seen) -> Correction:
+    before, effect = case.before, None
+    if before.distance is not None and case.damaged is not None:
+        assert seen.distance is not None
+        effect = effect_of(
+            before.distance, seen.distance, case.target.images, images, case.damaged
+        )
+    _, outside = pixel_change(case.target.images, images, mask)
+    kept = Seen(seen.score, seen.broken, seen.area, None, seen.vectors)
+    return Correction(kept, effect, outside)
+
+
+def by_mask(case: Case, found: Mapping[str, Mapping[str, Correction]]) -> dict[str, Any]:
+    """Effects by strategy and mask on the chosen runs, with worth against the controls."""
     rows: dict[str, dict[str, Any]] = {}
-    bad = mean_distance(judged) > bar
-    area = float((judged > np.quantile(judged, 0.9)).mean())
-    for name, by_strategy in ends.items():
-        for strategy, samples in by_strategy.items():
-            after = local_realism(samples, model)
-            effect = effect_of(judged, after, images, samples, damaged)
-            effects.setdefault(strategy, {})[name] = effect
-            inside, outside = pixel_change(images, samples, masks[name])
-            now = mean_distance(after) > bar
-            rows.setdefault(strategy, {})[name] = {
-                **effect.to_dict(),
-                "repaired": mean_estimate(~now[bad]).to_dict(),
-                "harmed": mean_estimate(now[~bad]).to_dict() if (~bad).any() else None,
-                "artifact_area_before": area,
-                "artifact_area_after": float((after > np.quantile(judged, 0.9)).mean()),
-                "inside_mask": mean_estimate(inside[np.isfinite(inside)]).to_dict(),
-                "outside_mask": mean_estimate(outside[np.isfinite(outside)]).to_dict(),
+    tests: list[tuple[dict[str, Any], str, float]] = []
+    was, chosen = case.before.broken, case.chosen
+    for strategy, one in found.items():
+        change = {name: (c.seen.score - case.before.score)[chosen] for name, c in one.items()}
+        best = min(CONTROLS, key=lambda name, change=change: change[name].mean())
+        for name, correction in one.items():
+            now, outside = correction.seen.broken, correction.outside[np.isfinite(correction.outside)]
+            row: dict[str, Any] = {
+                "change": mean_estimate(change[name]).to_dict(),
+                "repaired": mean_estimate(~now[chosen & was]).to_dict(),
+                "harmed": mean_estimate(now[~was]).to_dict(),
+                "area_after": float(correction.seen.area[chosen].mean()),
+                "outside": mean_estimate(outside).to_dict(),
             }
-    tests = []
-    for strategy, by_mask in effects.items():
-        best = min(CONTROLS, key=lambda c: float(by_mask[c].sums["all"].mean()))
-        for name, effect in by_mask.items():
-            values = _mean(effect)
-            tests.append((rows[strategy][name], "p", paired_p(values)))
-            if name not in CONTROLS and name != "everywhere":
-                worth = values - _mean(by_mask[best])
-                row = rows[strategy][name]
+            if correction.effect is not None:
+                row["effect"] = part_of(correction.effect, chosen).to_dict()
+            tests.append((row, "p", paired_p(change[name])))
+            if name not in (*CONTROLS, EVERYWHERE):
+                worth = change[name] - change[best]
                 row["worth"] = {"against": best, **mean_estimate(worth).to_dict()}
                 tests.append((row, "p_worth", paired_p(worth)))
-    return {"rows": rows, "tests": note_adjusted(tests), "bad_before": int(bad.sum())}
+            rows.setdefault(strategy, {})[name] = row
+    note_adjusted(tests)
+    return {"rows": rows, "tests": len(tests)}
 
 
-def _mean(effect: Effect) -> NDArray[np.float64]:
-    return np.asarray(effect.sums["all"] / effect.counts["all"])
+def part_of(effect: Effect, chosen: Runs) -> Effect:
+    """The effect on some of the runs."""
+    return Effect(
+        {where: values[chosen] for where, values in effect.sums.items()},
+        {where: values[chosen] for where, values in effect.counts.items()},
+    )
+
+
+def by_flag(case: Case, found: Mapping[str, Mapping[str, Correction]]) -> dict[str, Any]:
+    """What each detector's own flags and masks do to the whole set, beside the controls' masks.
+
+    Hindsight flags the runs that break; controls are for the first detector's flags.
+    """
+    first, was = next(iter(case.flags)), case.before.broken
+    before = _quality(case, case.before.vectors, case.before.score)
+    rows: dict[str, dict[str, Any]] = {}
+    tests: list[tuple[dict[str, Any], str, float]] = []
+    for strategy, one in found.items():
+        for name, correction in one.items():
+            flags = was if name == HINDSIGHT else case.flags.get(name, case.flags[first])
+            seen = correction.seen
+            now = np.where(flags, seen.broken, was)
+            row: dict[str, Any] = {
+                "flagged": int(flags.sum()),
+                "flagged_broken": mean_estimate(was[flags]).to_dict(),
+                "repaired": mean_estimate(~now[was]).to_dict(),
+                "harmed": mean_estimate(now[~was]).to_dict(),
+                "broken": mean_estimate(now).to_dict(),
+                "change": mean_estimate(now.astype(float) - was).to_dict(),
+            }
+            tests.append((row, "p", paired_p(now.astype(float) - was)))
+            if before is not None:
+                assert seen.vectors is not None
+                assert case.before.vectors is not None
+                vectors = np.where(flags[:, None], seen.vectors, case.before.vectors)
+                score = np.where(flags, seen.score, case.before.score)
+                after = _quality(case, vectors, score)
+                row |= quality_changes(before, after, case.model)
+            rows.setdefault(strategy, {})[name] = row
+    note_adjusted(tests)
+    return {"rows": rows, "tests": len(tests), "controls_flagged_by": first}
+
+
+def _quality(case: Case, vectors: Any, score: NDArray[np.float64]) -> Any:
+    """A population placed against the judge's real images."""
+    if vectors is None:
+        return None
+    radii = neighbour_radii(case.model.vectors, NEIGHBOURS)
+    return quality_of(vectors, score, case.model, radii, NEIGHBOURS)
+
+
+def quality_changes(before: Quality, after: Quality, model: RealismModel) -> dict[str, Any]:
+    """Changes of Frechet distance, precision and recall, paired by run."""
+    found = {
+        name: bootstrap(
+            lambda counts, of=of: of(after, model, counts) - of(before, model, counts),
+            len(before.vectors),
+            resamples=RESAMPLES,
+        ).to_dict()
+        for name, of in OF_SETS.items()
+    }
+    precise = after.realistic.astype(float) - before.realistic
+    return found | {"precision": mean_estimate(precise).to_dict()}
