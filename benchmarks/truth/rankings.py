@@ -30,7 +30,6 @@ from asced_analysis.detection.calibrated import pool
 from asced_analysis.realism import upsample
 
 
-
 def natural(
     report: Split,
     tune: Split,

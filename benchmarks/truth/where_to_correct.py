@@ -29,7 +29,6 @@ from asced_analysis.evaluation.judges import pictures
 from asced_analysis.evaluation.populations import OF_SETS, Quality, quality_of
 from asced_analysis.realism import RealismModel, features, local_realism, upsample
 from asced_analysis.realism.distances import neighbour_radii
-from asced_analysis.replay.recording import Recording
 from asced_stores import open_runs
 
 NATURAL_STEP, PLANTED_STEP = 12, CHECKPOINT
@@ -139,9 +138,9 @@ def planted(bench: Any, path: Path) -> dict[str, Any]:
 
     def see(images: NDArray[np.float32]) -> Seen:
         distance = local_realism(images, judge)
+        every = (images, report.samples, distance, report.distance("judge"))
         damage = np.concatenate(
-            [
-            XX            ]
+            [damage_of(*(one[batches == b] for one in every))[1] for b in np.unique(batches)]
         )
         area = damage.mean((1, 2))
         broken = damage.sum((1, 2)) >= LEAST_DAMAGE
@@ -208,9 +207,7 @@ def _compared(case: Case, images: NDArray[np.float32], mask: Masks, seen: Seen) 
     before, effect = case.before, None
     if before.distance is not None and case.damaged is not None:
         assert seen.distance is not None
-        effect = effect_of(
-            before.distance, seen.distance, case.target.images, images, case.damaged
-        )
+        effect = effect_of(before.distance, seen.distance, case.target.images, images, case.damaged)
     _, outside = pixel_change(case.target.images, images, mask)
     kept = Seen(seen.score, seen.broken, seen.area, None, seen.vectors)
     return Correction(kept, effect, outside)
@@ -225,7 +222,10 @@ def by_mask(case: Case, found: Mapping[str, Mapping[str, Correction]]) -> dict[s
         change = {name: (c.seen.score - case.before.score)[chosen] for name, c in one.items()}
         best = min(CONTROLS, key=lambda name, change=change: change[name].mean())
         for name, correction in one.items():
-            now, outside = correction.seen.broken, correction.outside[np.isfinite(correction.outside)]
+            now, outside = (
+                correction.seen.broken,
+                correction.outside[np.isfinite(correction.outside)],
+            )
             row: dict[str, Any] = {
                 "change": mean_estimate(change[name]).to_dict(),
                 "repaired": mean_estimate(~now[chosen & was]).to_dict(),
