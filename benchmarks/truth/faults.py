@@ -226,7 +226,7 @@ def clipped(
     ends = []
     with recorded_threads(recording.attributes):
         for batch in recording.batches():
-            corrector = Corrector(strategy=make_strategy("score_clipping"), step=step)
+            corrector = Corrector(None, strategy=make_strategy("score_clipping"), step=step)
             corrector.assign(batch.runs, **plan.assignment(batch, shape))
             faults = [draw_fault(int(run), shape, recording.steps) for run in batch.runs]
             chain = ListenerChain(Plant(faults, batch.runs), corrector)
