@@ -55,47 +55,6 @@ def grid_repair_dials(results: Results) -> str:
     return table(head, rows)
 
 
-def where(results: Results) -> str:
-    """Strategies by maps."""
-    found = results["where"]["rows"]
-    head = ["strategy", "mask", "change of local distance", "in the damaged tenth", "elsewhere"]
-    head += ["per changed pixel", "improved", "repaired", "harmed", "artifact area after"]
-    head += ["change outside the mask", "worth of the mask", "p (Holm)"]
-    rows = []
-    for strategy, by_mask in found.items():
-        for name, row in by_mask.items():
-            worth = row.get("worth")
-            rows.append(
-                [
-                    strategy,
-                    name,
-                    estimate(row["all"]),
-                    number(row["damaged"]["value"]),
-                    number(row["undamaged"]["value"]),
-                    number(row["per_changed_pixel"]["value"]),
-                    share(row["improved"]["value"]),
-                    share(row["repaired"]["value"]),
-                    share(row["harmed"]["value"]) if row["harmed"] else "-",
-                    share(row["artifact_area_after"]),
-                    number(row["outside_mask"]["value"]),
-                    estimate(worth) if worth else "",
-                    number(row.get("p_worth", row["p"])),
-                ]
-            )
-    return table(head, rows)
-
-
-def where_qualities(results: Results) -> str:
-    """What each strategy with each map does to the population."""
-    head = ["strategy", "mask", "change of Frechet distance", "of precision", "of recall"]
-    rows = [
-        [strategy, name, *(estimate(row[f]) for f in ("frechet_distance", "precision", "recall"))]
-        for strategy, by_mask in results["where-qualities"]["rows"].items()
-        for name, row in by_mask.items()
-    ]
-    return table(head, rows)
-
-
 def ideas(name: str) -> Callable[[Results], str]:
     """Ideas or policies: what each gave."""
 

@@ -1,4 +1,4 @@
-"""Write the tables of docs/truth.md, and its plots, from the results of `run.py`.
+"""Write the tables of docs/truth.md and docs/truth-corrections.md, and the plots, from results.
 
     python benchmarks/truth/report.py build/truth/results
 
@@ -16,16 +16,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import where_tables
 from causes import beyond, energy, energy_strata, forms, levelled, levelled_starts, samplers
-from cells import Results, estimate, number, share, shares, span, table
+from cells import Results, number, share, span, table
 from correction_tables import (
     equal,
     grid_repair,
     grid_repair_dials,
     ideas,
     populations,
-    where,
-    where_qualities,
     worth,
 )
 
@@ -35,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from marked_tables import fill
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "truth.md"
+PAGES = tuple(ROOT / "docs" / name for name in ("truth.md", "truth-corrections.md"))
 IMAGES = ROOT / "docs" / "images"
 COLOURS = (style.VERMILION, style.BLUE, style.GREEN, style.ORANGE, style.GREY)
 
@@ -240,22 +239,6 @@ def shapes(last: int) -> Callable[[Results], str]:
     return write
 
 
-def shapes_corrections(results: Results) -> str:
-    """What re-noising does to shapes."""
-    found = results["shapes"]["corrections"]["rows"]
-    rows = [
-        [
-            name,
-            shares(row["broken"]),
-            estimate(row.get("change")),
-            shares(row.get("repaired")),
-            shares(row.get("harmed")),
-        ]
-        for name, row in found.items()
-    ]
-    return table(["", "broken", "change", "repaired", "harmed"], rows)
-
-
 TABLES: dict[str, Callable[[Results], str]] = {
     "judge": judge,
     "beyond": beyond,
@@ -274,9 +257,11 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "shapes-rates": shapes_rates,
     "shapes-12": shapes(12),
     "shapes-18": shapes(18),
-    "shapes-corrections": shapes_corrections,
-    "where": where,
-    "where-qualities": where_qualities,
+    "shapes-8": shapes(8),
+    "shapes-whole": where_tables.whole,
+    "masks": where_tables.digest,
+    **{f"masks-{name}": where_tables.masks(name) for name in where_tables.SETS},
+    **{f"flags-{name}": where_tables.flags(name) for name in where_tables.SETS},
     "forms": forms,
     "energy": energy,
     "energy-strata": energy_strata,
@@ -336,17 +321,19 @@ def draw(results: Results, folder: Path) -> None:
 
 
 def main() -> None:
-    """Fill the page."""
+    """Fill the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, nargs="?", default=Path("build/truth/results"))
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--page", type=Path, action="append", help="instead of those of docs/")
     arguments = parser.parse_args()
     results = {path.stem: json.loads(path.read_text()) for path in arguments.results.glob("*.json")}
-    text, missing = fill(arguments.page.read_text(), written(results))
-    arguments.page.write_text(text)
+    tables = written(results)
+    for page in arguments.page or PAGES:
+        text, missing = fill(page.read_text(), tables)
+        page.write_text(text)
+        if missing:
+            print(f"{page.name}: no results for {', '.join(missing)}")
     draw(results, IMAGES)
-    if missing:
-        print(f"no results for: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

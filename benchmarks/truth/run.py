@@ -149,7 +149,7 @@ def shapes(bench: Bench) -> None:
     """SIMPLE SHAPES: detectors and corrections, judged by counting."""
     import shapes_set
 
-    bench.keep("shapes", shapes_set.measure(bench.cache, bench.arguments.shapes_runs, bench.say))
+    bench.keep("shapes", shapes_set.measure(bench, bench.arguments.shapes_runs))
 
 
 def where(bench: Bench) -> None:

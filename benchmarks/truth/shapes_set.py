@@ -5,24 +5,19 @@ The outcome detector's teacher is whitened patches of the data: it never counts 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import shapes
-from continuing import continued
 from detectors import CANDIDATES, Detectors
-from numpy.typing import NDArray
 from ranking import image_auroc
 from rankings import image_figures, paired_aurocs, pixel_figures
 from sets import STEPS, mean_distance
+from shapes_repair import STEP, inside_masks, set_of, whole_runs
 
-from asced_analysis.correction.renoise import Renoise
-from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism import local_realism, patch_model
-from asced_analysis.replay.recording import Recording
 from asced_recorders import load_pipeline, record
 from asced_recorders.fingerprint import model_fingerprint
 from asced_stores import open_runs
@@ -30,15 +25,15 @@ from asced_stores.errors import InputError
 
 FOLDER = Path(__file__).parent / "shapes-model"
 NAMES = tuple(n for n in CANDIDATES if "alone" not in n and not CANDIDATES[n].committee)
-WINDOWS = {12: (0.08, 12 / STEPS), 18: (0.08, 18 / STEPS)}
+WINDOWS = {8: (0.08, 8 / STEPS), 12: (0.08, 12 / STEPS), 18: (0.08, 18 / STEPS)}
 
 
-def measure(cache: Path, runs: int, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(bench: Any, runs: int) -> dict[str, Any]:
     """Record, judge, rank, correct."""
     if not (FOLDER / "model_index.json").exists():
         raise InputError(f"{FOLDER} holds no model: python benchmarks/truth/train_shapes.py")
     pipe = load_pipeline(FOLDER)
-    folder = cache / f"shapes-{model_fingerprint(pipe).removeprefix('sha256:')[:12]}-{runs}"
+    folder = bench.cache / f"shapes-{model_fingerprint(pipe).removeprefix('sha256:')[:12]}-{runs}"
     folder.mkdir(exist_ok=True)
     store = folder / "runs.zarr"
     record(
@@ -52,7 +47,7 @@ def measure(cache: Path, runs: int, say: Callable[[str], None]) -> dict[str, Any
         checkpoints=(8, 12, 16),
         resume=store.exists(),
     )
-    say("recorded")
+    bench.say("recorded")
     ds = open_runs(store)
     verdict = shapes.judge(shapes.unfold(ds["sample"].values))
     broken, mask = verdict.broken, shapes.blocks(verdict.mask)
@@ -80,7 +75,7 @@ def measure(cache: Path, runs: int, say: Callable[[str], None]) -> dict[str, Any
             scores[name] = ranked.scores
             rows[name] = image_figures(ranked.scores, broken[rest])
             rows[name] |= pixel_figures(ranked, worst_pixels) | {"milliseconds": spent}
-            say(f"shapes, up to step {last}, {name}: {rows[name]['image_auroc']:.3f}")
+            bench.say(f"shapes, up to step {last}, {name}: {rows[name]['image_auroc']:.3f}")
         result[f"up to step {last}"] = {
             "rows": rows,
             "base_rate": float(worst_pixels.mean()),
@@ -92,13 +87,16 @@ def measure(cache: Path, runs: int, say: Callable[[str], None]) -> dict[str, Any
     result["starting_noise_auroc"] = image_auroc(energy, broken[rest])
     end = mean_distance(local_realism(pictures(report["sample"].values), teacher))
     result["teacher_at_the_end_auroc"] = image_auroc(end, broken[rest])
-    best = max(
-        ("outcome", "calibrated", "trajectory_variance"),
-        key=lambda name: result["up to step 12"]["rows"][name]["image_auroc"],
-    )
-    ranked, _ = detectors.ranked(best, WINDOWS[12], report, "report")
-    result["corrections"] = corrected(store, pipe, report, broken[rest], ranked.scores, say)
-    result["corrections"]["detector"] = best
+    best = sorted(NAMES, key=lambda n: -result[f"up to step {STEP}"]["rows"][n]["image_auroc"])[:2]
+    ranks = {
+        name: detectors.ranked(name, WINDOWS[STEP], report, "report")[0]
+        for name in dict.fromkeys((*best, "outcome", "paper", "released"))
+        if name in NAMES
+    }
+    given = set_of(store, rest, teacher)
+    learnt = detectors.thresholds("outcome", WINDOWS[STEP])
+    result["whole"] = whole_runs(given, learnt, ranks["outcome"], pipe, bench.say)
+    result["where"] = inside_masks(given, ranks, bench, pipe)
     return result
 
 
@@ -106,39 +104,3 @@ def rates(verdict: shapes.Verdict, rows: slice) -> dict[str, float]:
     """Shares of images that break each rule."""
     names = ("broken", "doubled", "misplaced", "malformed", "blank")
     return {name: float(getattr(verdict, name)[rows].mean()) for name in names}
-
-
-def corrected(
-    store: Path,
-    pipe: Any,
-    report: Any,
-    broken: NDArray[np.bool_],
-    scores: NDArray[Any],
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Renewal of the flagged quarter at several steps, beside a random quarter; restart."""
-    recording = Recording(store)
-    runs = np.asarray(report["run"].values, np.int64)
-    count = len(runs) // 4
-    flagged = np.sort(np.argsort(-scores, kind="stable")[:count])
-    chance = np.sort(np.random.default_rng(0).permutation(len(runs))[:count])
-    rows: dict[str, Any] = {
-        "all runs, as they are": {"broken": mean_estimate(broken).to_dict()},
-        "flagged quarter, as it is": {"broken": mean_estimate(broken[flagged]).to_dict()},
-        "the others, which a restart draws from": {
-            "broken": mean_estimate(np.delete(broken, flagged)).to_dict()
-        },
-    }
-    for label, chosen in (("flagged", flagged), ("random", chance)):
-        for step in (8, 12, 16):
-            ends, _ = continued(recording, pipe, runs[chosen], Renoise(), step, seed=1)
-            now = shapes.judge(shapes.unfold(ends)).broken
-            was = broken[chosen]
-            rows[f"{label} quarter, re-noised at step {step}"] = {
-                "broken": mean_estimate(now).to_dict(),
-                "change": mean_estimate(now.astype(float) - was).to_dict(),
-                "repaired": mean_estimate(~now[was]).to_dict(),
-                "harmed": mean_estimate(now[~was]).to_dict(),
-            }
-            say(f"shapes, {label}, step {step}: {was.mean():.3f} to {now.mean():.3f}")
-    return {"rows": rows, "flagged": count}

@@ -182,12 +182,13 @@ def flags_of(scores: Mapping[str, NDArray[Any]], before: Seen) -> dict[str, Runs
 
 
 def measured(
-    case: Case, masks: Mapping[str, Masks], see: See, folder: Path, bench: Any
+    case: Case, masks: Mapping[str, Masks], see: See, folder: Path, bench: Any, pipe: Any = None
 ) -> dict[str, Any]:
-    """Correct, look, and tabulate."""
+    """Correct, look, and tabulate; by the bench's pipeline where no other is given."""
+    pipe = bench.pipe if pipe is None else pipe
     found: dict[str, dict[str, Correction]] = {}
     for name, mask in masks.items():
-        ends = corrected(case.target, mask, name, folder, bench.pipe)
+        ends = corrected(case.target, mask, name, folder, pipe)
         for strategy, images in ends.items():
             found.setdefault(strategy, {})[name] = _compared(case, images, mask, see(images))
         bench.say(f"corrected: {name}")

@@ -10,12 +10,14 @@ ROOT = Path(__file__).resolve().parents[2]
 # ruff: noqa: E402
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "truth")]
 
+import pytest
 import report
 from marked_tables import fill
 
 
-def test_every_marked_table_of_the_page_has_a_writer() -> None:
-    page = (ROOT / "docs" / "truth.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", report.PAGES, ids=lambda path: path.stem)
+def test_every_marked_table_of_a_page_has_a_writer(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
     named = re.findall(r"<!-- table ([\w-]+) -->", page)
     assert len(named) == len(set(named))
     assert set(named) <= set(report.TABLES)
