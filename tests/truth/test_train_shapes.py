@@ -6,6 +6,7 @@ import itertools
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,4 +54,4 @@ def test_interrupted_it_goes_on_to_the_same_weights(
 def test_a_missing_model_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes_set, "FOLDER", tmp_path)
     with pytest.raises(InputError, match=r"python benchmarks/truth/train_shapes\.py"):
-        shapes_set.measure(tmp_path, 8, print)
+        shapes_set.measure(SimpleNamespace(cache=tmp_path, say=print), 8)
