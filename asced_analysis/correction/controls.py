@@ -1,4 +1,4 @@
-"""Controls: the same correction at the wrong place, and everywhere.
+"""Controls: the same correction at the wrong place, everywhere, or of the wrong runs.
 
 Fresh noise repairs by itself, so no correction is credited to its detector without them.
 """
@@ -65,6 +65,34 @@ def control_masks(
             rng = np.random.default_rng([seed, 2, number])
             out[index] = _blobs(int(masks[index].sum()), foreground(images[index]), rng)
     return out
+
+
+def other_runs(
+    flagged: NDArray[np.integer[Any]], everyone: NDArray[np.integer[Any]], *, seed: int = 0
+) -> NDArray[np.int64]:
+    """As many runs, but others: the control of a correction that takes whole runs.
+
+    Parameters
+    ----------
+    flagged, everyone : int arrays
+        Numbers of the runs that are corrected, and of all runs.
+    seed : int
+        Of the random choice.
+
+    Returns
+    -------
+    int64 array
+        In order; all others where there are fewer of them.
+
+    Raises
+    ------
+    InputError
+        When no run is left.
+    """
+    rest = np.setdiff1d(np.asarray(everyone, np.int64), flagged)
+    if not len(rest):
+        raise InputError("every run is corrected: there are no other runs to correct instead")
+    return np.sort(np.random.default_rng([seed, 3]).permutation(rest)[: len(flagged)])
 
 
 def _others(chosen: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from asced_analysis.correction.settings import (
     ImageReport,
     correction_settings,
     correction_step,
+    growth_of,
     strategy_of,
 )
 from asced_analysis.correction.strategy import RECORDED, LoopState, Strategy
@@ -181,10 +181,7 @@ class Corrector(TapListener):
 
     def growth(self, shape: tuple[int, ...]) -> int:
         """Pixels by which a mask of this shape is grown."""
-        if self.grow is not None:
-            return self.grow
-        share = float(correction_settings(self.thresholds).get("grow", 0.0))
-        return math.ceil(share * min(shape))
+        return growth_of(self.thresholds, self.grow, shape)
 
     # ---- the tap's calls
 

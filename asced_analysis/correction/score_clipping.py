@@ -61,4 +61,5 @@ class ScoreClipping(Strategy):
             sigma=event.sigma,
             prediction_type=event.prediction_type,
         )
-        return blend(event.model_output, output, state.mask)
+        touched = (state.mask > 0).to(state.mask)  # the weights of soft edges are in the score
+        return blend(event.model_output, output, touched)

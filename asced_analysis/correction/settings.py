@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,14 @@ class GivenMasks:
 def correction_settings(thresholds: Thresholds | None) -> dict[str, Any]:
     """Return what thresholds say about the correction; empty where they say nothing."""
     return {} if thresholds is None else dict(vars(thresholds.correction))
+
+
+def growth_of(thresholds: Thresholds | None, grow: int | None, shape: tuple[int, ...]) -> int:
+    """Pixels by which a mask of this shape is grown: as asked for, else the thresholds' share."""
+    if grow is not None:
+        return grow
+    share = float(correction_settings(thresholds).get("grow", 0.0))
+    return math.ceil(share * min(shape))
 
 
 def strategy_of(

@@ -11,15 +11,20 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.best_of import BestOf
 from asced_analysis.correction.controls import CONTROLS, Control
+from asced_analysis.correction.masks import without_edges
 from asced_analysis.correction.places import PLACES, is_found
 from asced_analysis.correction.registry import make_strategy
+from asced_analysis.correction.restart import Restart
 from asced_analysis.correction.strategy import Strategy
+from asced_analysis.evaluation.intervals import share_estimate
 from asced_analysis.evaluation.judges import choose_teacher, pictures
 from asced_analysis.replay.planning import (
     Plan,
     asked_network,
     at_mask,
+    control_plan,
     detect_recorded,
+    others_plan,
 )
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds import Thresholds
@@ -34,7 +39,7 @@ AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Twins:
-    """Flagged runs of a replay beside their recorded twins."""
+    """Corrected runs beside their recorded twins."""
 
     runs: NDArray[np.int64]
     masks: NDArray[np.bool_]
@@ -55,11 +60,13 @@ def recorded_strategy(attributes: Mapping[str, Any]) -> Strategy:
     return make_strategy(str(attributes["strategy"]), **parameters)
 
 
-def controls_of(controls: bool | Sequence[Control], store: TrajectoryStore) -> list[Control]:
-    """Controls to run.
+def controls_of(
+    controls: bool | Sequence[Control], store: TrajectoryStore, *, everybody: bool = False
+) -> list[Control]:
+    """Controls to run; `everybody` says that every run was corrected.
 
-    None for strategies that correct whole runs, whatever the place; where a strategy edits all of
-    the foreground, random places of it are no control.
+    Where a strategy takes whole runs, as many others are the one control (``shuffled``), unless
+    nobody else is left; where it edits all of the foreground, random places of it are no control.
 
     Raises
     ------
@@ -74,12 +81,40 @@ def controls_of(controls: bool | Sequence[Control], store: TrajectoryStore) -> l
         raise InputError(f"unknown control {unknown[0]!r}; choose some of {', '.join(CONTROLS)}")
     place = recorded_strategy(store.attributes).place
     if place == "everywhere":
-        return []
+        return [name for name in wanted if name == "shuffled" and not everybody]
     return [name for name in wanted if name != "foreground" or not is_found(place)]
 
 
+def control_figures(
+    twins: Twins, before: NDArray[np.float32], after: NDArray[np.float32], bar: float
+) -> dict[str, Any]:
+    """Area, repair and harm of a control's runs.
+
+    Parameters
+    ----------
+    twins : Twins
+    before, after : float32 arrays, shape (n, rows, columns)
+        Local distances.
+    bar : float
+        Mean local distance above which a run is broken.
+    """
+    was, now = (maps.mean((1, 2)) > bar for maps in (before, after))
+    return {
+        "runs": len(twins.runs),
+        "mask_area": float(twins.masks.mean()),
+        "repaired": share_estimate(~now[was]).to_dict(),
+        "harmed_of_flagged_good": share_estimate(now[~was]).to_dict(),
+    }
+
+
 class ControlSampler:
-    """Samples the flagged runs again with the same correction at wrong places."""
+    """Samples runs with the same correction at wrong places, or other runs than the flagged ones.
+
+    Attributes
+    ----------
+    of_others : bool
+        Whether the strategy takes whole runs, so that other runs are the control.
+    """
 
     def __init__(self, recording: Recording, store: TrajectoryStore, pipeline: Any) -> None:
         from asced_analysis.replay.environment import matching_pipeline
@@ -88,26 +123,21 @@ class ControlSampler:
         self.attributes = store.attributes
         self.pipe = matching_pipeline(recording.attributes, pipeline)
         self.strategy = recorded_strategy(store.attributes)
+        self.of_others = self.strategy.place == "everywhere"
         self.teacher = self._teacher()
         self.seen = self._find()
 
-    def sample(
-        self, control: Control, twins: Twins
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Final samples (n, channel, y, x) and the masks used (n, y, x)."""
+    def sample(self, control: Control, twins: Twins) -> Twins:
+        """The control's runs beside their recorded twins, with the masks used."""
         from asced_analysis.replay.environment import recorded_threads
         from asced_analysis.replay.jobs import Job
-        from asced_analysis.replay.planning import control_plan
 
         attributes = self.attributes
-        seed = int(attributes["correction_seed"])
-        seen = self.seen
-        known = Plan(
-            {int(run): m for run, m in zip(twins.runs, twins.masks, strict=True)},
-            first_flagged=seen.first_flagged,
-            window=seen.window,
-        )
-        plan = control_plan(known, control, self.recording, seed=seed)
+        seed, soft = int(attributes["correction_seed"]), int(attributes.get("soft") or 0)
+        plan = self._plan(control, twins, seed, soft)
+        thresholds = None
+        if isinstance(self.strategy, Restart):  # judges every new draw
+            thresholds = Thresholds.from_dict(attributes["thresholds"])
         start = attributes["start"]
         job = Job(
             recording=self.recording,
@@ -117,15 +147,43 @@ class ControlSampler:
             begin=start if isinstance(start, int) else 0,
             seed=seed,
             plan=plan,
+            thresholds=thresholds,
+            network=asked_network(thresholds, self.pipe),
             grow=0,
+            soft=soft,
             teacher=self.teacher,
         )
-        samples = []
+        runs = np.array(sorted(plan.masks), np.int64) if self.of_others else twins.runs
+        before, after, masks = [], [], []
         with recorded_threads(self.recording.attributes):
-            for begin in range(0, len(twins.runs), AT_ONCE):
-                batch = self.recording.select(twins.runs[begin : begin + AT_ONCE])
-                samples.append(pictures(job.sample(batch)[0]))
-        return np.concatenate(samples), np.stack([plan.masks[int(run)] for run in twins.runs])
+            for begin in range(0, len(runs), AT_ONCE):
+                batch = self.recording.select(runs[begin : begin + AT_ONCE])
+                samples, facts = job.sample(batch)
+                before.append(pictures(self.recording.read(batch, "sample")))
+                after.append(pictures(samples))
+                masks.append(np.asarray(facts["mask"], np.bool_))
+        return Twins(
+            runs,
+            np.concatenate(masks),
+            np.full(len(runs), np.nan),
+            np.concatenate(before),
+            np.concatenate(after),
+        )
+
+    def _plan(self, control: Control, twins: Twins, seed: int, soft: int) -> Plan:
+        """Whom and where the control corrects.
+
+        Stored masks hold their soft edges: these are taken off, and fade again where they come to.
+        """
+        inner = without_edges(twins.masks, soft)
+        known = Plan(
+            {int(run): mask for run, mask in zip(twins.runs, inner, strict=True)},
+            first_flagged=self.seen.first_flagged,
+            window=self.seen.window,
+        )
+        if self.of_others:
+            return others_plan(known, self.recording, seed=seed)
+        return control_plan(known, control, self.recording, seed=seed)
 
     def _find(self) -> Plan:
         """When each run was first flagged, for strategies that go by it: a control must as well."""

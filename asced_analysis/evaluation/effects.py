@@ -58,11 +58,11 @@ class Effect:
         return result | {"improved": self.improved().to_dict()}
 
 
-def damaged_locations(before: Maps) -> NDArray[np.bool_]:
-    """The least realistic tenth of all locations of these runs."""
+def damaged_locations(before: Maps, among: Maps | None = None) -> NDArray[np.bool_]:
+    """The least realistic tenth of all locations of these runs; by the bar of others, if given."""
     if not len(before):
         return np.zeros(before.shape, np.bool_)
-    return np.asarray(before > np.quantile(before, 1 - DAMAGED))
+    return np.asarray(before > np.quantile(before if among is None else among, 1 - DAMAGED))
 
 
 def effect_of(
@@ -127,21 +127,59 @@ def worth(correction: Effect, controls: Mapping[str, Effect]) -> dict[str, Any]:
     return result
 
 
+def worth_of_flag(correction: Effect, others: Effect) -> dict[str, Any]:
+    """Worth of the choice of runs: effect on the flagged runs minus that on as many others.
+
+    Returns
+    -------
+    dict
+        By place: ``value``, ``low`` and ``high``; negative means that flagged runs gain more. The
+        runs are not the same: both groups are resampled, each for itself.
+    """
+    return {where: _unpaired(correction, others, where).to_dict() for where in WHERE}
+
+
+def _unpaired(a: Effect, b: Effect, where: str, *, seed: int = 0) -> Estimate:
+    """Difference of two ratios of sums over different runs, with a bootstrap interval."""
+    first, second = a.estimate(where).value, b.estimate(where).value
+    if first is None or second is None:
+        return NOTHING
+    if min(len(a.sums[where]), len(b.sums[where])) < 2:
+        return Estimate(first - second, None, None)
+    rng = np.random.default_rng(seed)
+    drawn = [
+        np.concatenate(
+            [
+                _ratio(effect, where, counts)
+                for counts in resample(rng, len(effect.sums[where]), RESAMPLES)
+            ]
+        )
+        for effect in (a, b)
+    ]
+    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
+    return Estimate(first - second, float(low), float(high))
+
+
+def _ratio(effect: Effect, where: str, counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Sums over numbers of locations, with each run so many times; shape (resample,)."""
+    below = counts @ effect.counts[where]
+    above = counts @ effect.sums[where]
+    return np.asarray(np.divide(above, below, out=np.zeros_like(above), where=below > 0))
+
+
 def _paired(a: Effect, b: Effect, where: str, *, seed: int = 0) -> Estimate:
     """Difference of two ratios of sums over the same runs, with a paired bootstrap interval."""
     runs = len(a.sums[where])
-
-    def ratio(effect: Effect, counts: NDArray[Any]) -> NDArray[np.float64]:
-        below = counts @ effect.counts[where]
-        above = counts @ effect.sums[where]
-        return np.asarray(np.divide(above, below, out=np.zeros_like(above), where=below > 0))
-
-    value = float(ratio(a, np.ones((1, runs)))[0] - ratio(b, np.ones((1, runs)))[0])
+    once = np.ones((1, runs))
+    value = float(_ratio(a, where, once)[0] - _ratio(b, where, once)[0])
     if runs < 2:
         return Estimate(value, None, None)
     rng = np.random.default_rng(seed)
     drawn = np.concatenate(
-        [ratio(a, counts) - ratio(b, counts) for counts in resample(rng, runs, RESAMPLES)]
+        [
+            _ratio(a, where, counts) - _ratio(b, where, counts)
+            for counts in resample(rng, runs, RESAMPLES)
+        ]
     )
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Estimate(value, float(low), float(high))

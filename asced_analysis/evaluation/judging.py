@@ -14,6 +14,7 @@ from asced_analysis.evaluation.belonging import replayed_runs
 from asced_analysis.evaluation.control_runs import (
     ControlSampler,
     Twins,
+    control_figures,
     controls_of,
     recorded_strategy,
 )
@@ -23,9 +24,10 @@ from asced_analysis.evaluation.effects import (
     effect_of,
     pixel_change,
     worth,
+    worth_of_flag,
 )
 from asced_analysis.evaluation.endings import endings, worst_bar
-from asced_analysis.evaluation.intervals import mean_estimate, share_estimate
+from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.judges import choose_judge, pictures
 from asced_analysis.evaluation.populations import compare, estimates, quality_of
 from asced_analysis.evaluation.result import FORMAT, FORMAT_VERSION, Evaluation
@@ -59,7 +61,7 @@ def evaluate(
     controls : bool or sequence of str
         Repeat the correction of the flagged runs at wrong places: ``shuffled``, ``foreground``,
         ``everywhere``. True: all three, where the strategy has a mask; the flagged runs are sampled
-        again for each.
+        again for each. Of a strategy that takes whole runs, ``shuffled`` alone: as many other runs.
     judge : {"judge", "teacher", "patches"} or RealismModel, optional
         By default the embedded judge for the embedded `fashion`, patches for any other model.
     pipeline : DiffusionPipeline or str, optional
@@ -87,7 +89,7 @@ def evaluate(
     store = corrected if isinstance(corrected, TrajectoryStore) else TrajectoryStore.open(corrected)
     ds = _checked(recording, store)
     model = choose_judge(judge, recording)
-    names = controls_of(controls, store)
+    names = controls_of(controls, store, everybody=bool(ds["flagged"].all()))
     parts = len(names) + 2
     tell = progress or (lambda done, total: None)
     twins = _flagged(recording, ds)
@@ -100,20 +102,18 @@ def evaluate(
     tell(2, parts)
     of_controls: dict[str, Effect] = {}
     more: dict[str, dict[str, Any]] = {}
-    if len(twins.runs):
-        sampler = ControlSampler(recording, store, pipeline) if names else None
+    of_others = False
+    if names and len(twins.runs):
+        sampler = ControlSampler(recording, store, pipeline)
+        of_others = sampler.of_others
         for done, name in enumerate(names):
-            assert sampler is not None
-            samples, masks = sampler.sample(name, twins)
-            maps = local_realism(samples, model)
-            of_controls[name] = effect_of(before, maps, twins.before, samples, damaged)
-            was = before.mean((1, 2)) > ends["bar"]
-            now = maps.mean((1, 2)) > ends["bar"]
-            more[name] = {
-                "mask_area": float(masks.mean()),
-                "repaired": share_estimate(~now[was]).to_dict(),
-                "harmed_of_flagged_good": share_estimate(now[~was]).to_dict(),
-            }
+            wrong = sampler.sample(name, twins)
+            was = local_realism(wrong.before, model) if of_others else before
+            now = local_realism(wrong.after, model)
+            of_controls[name] = effect_of(
+                was, now, wrong.before, wrong.after, damaged_locations(was, before)
+            )
+            more[name] = control_figures(wrong, was, now, ends["bar"])
             tell(3 + done, parts)
     inside, outside = pixel_change(twins.before, twins.after, twins.masks)
     attributes = store.attributes
@@ -153,7 +153,12 @@ def evaluate(
                 name: {"effect": control.to_dict(), **more[name]}
                 for name, control in of_controls.items()
             },
-            "worth_of_mask": worth(effect, of_controls) if of_controls else None,
+            "worth_of_mask": worth(effect, of_controls) if of_controls and not of_others else None,
+            "worth_of_flag": (
+                worth_of_flag(effect, of_controls["shuffled"])
+                if of_controls and of_others
+                else None
+            ),
             "by_run": _by_run(twins, before, after, inside, outside),
         }
     )

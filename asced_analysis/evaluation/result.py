@@ -64,10 +64,13 @@ class Evaluation:
         """One line."""
         data = self.data
         change = _text(data["flagged_runs"]["effect"]["all"])
-        value = _text(data["worth_of_mask"]["all"]) if data["worth_of_mask"] else "not measured"
+        worth, of = data["worth_of_mask"], "mask"
+        if data.get("worth_of_flag"):
+            worth, of = data["worth_of_flag"], "flag"
+        value = _text(worth["all"]) if worth else "not measured"
         ends = data["flagged_runs"].get("endings")
         repaired = f"repaired {_percent(ends['repaired'])}; " if ends else ""
-        return f"flagged runs' local distance {change}; {repaired}worth of the mask {value}"
+        return f"flagged runs' local distance {change}; {repaired}worth of the {of} {value}"
 
     def table(self) -> list[tuple[str, str]]:
         """Rows for people: name, and figures with their 95 % intervals."""
@@ -103,12 +106,15 @@ class Evaluation:
             repaired = (
                 f", repaired {_percent(control['repaired'])}" if "repaired" in control else ""
             )
-            rows.append((f"control {name}", _text(control["effect"]["all"]) + repaired))
+            label = "other runs" if data.get("worth_of_flag") else name
+            rows.append((f"control {label}", _text(control["effect"]["all"]) + repaired))
         for where, figure in (data["worth_of_mask"] or {}).items():
             against = f" (against {figure['best_control']})" if figure["best_control"] else ""
             rows.append((f"worth of the mask, {where.replace('_', ' ')}", _text(figure) + against))
             if "everywhere" in figure["against"] and figure["best_control"] != "everywhere":
                 rows.append(("  against everywhere", _text(figure["against"]["everywhere"])))
+        for where, figure in (data.get("worth_of_flag") or {}).items():
+            rows.append((f"worth of the flag, {where.replace('_', ' ')}", _text(figure)))
         return rows
 
 

@@ -110,10 +110,11 @@ def effects(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
     if effect["value"] is None:
         raise InputError("no run was flagged: there is no effect to draw")
     name = data.get("correction", data["strategy"])
+    places = PLACES | ({"shuffled": "as many other runs"} if data.get("worth_of_flag") else {})
     own = f"{name} in the mask" if name == data["strategy"] else name
     rows = [(own, effect, style.VERMILION)]
     rows += [
-        (PLACES.get(name, f"control: {name}"), control["effect"]["all"], style.BLUE)
+        (places.get(name, f"control: {name}"), control["effect"]["all"], style.BLUE)
         for name, control in (data["controls"] or {}).items()
         if control["effect"]["all"]["value"] is not None
     ]

@@ -47,9 +47,9 @@ class Exactness:
         """For people."""
         if not self.runs:
             return "every run was corrected: nothing to compare"
-        if self.bit_exact:
-            return f"{self.runs} of {self.runs} uncorrected runs came back bit for bit"
         why = f" ({'; '.join(self.conditions)})" if self.conditions else ""
+        if self.bit_exact:
+            return f"{self.runs} of {self.runs} uncorrected runs came back bit for bit{why}"
         return (
             f"{self.identical} of {self.runs} uncorrected runs came back bit for bit; the largest "
             f"difference is {self.largest_difference:.2g} in -1..1{why}"

@@ -50,7 +50,7 @@ class Branch:
     strategy : str
         One that edits once, at ``T_c``, or from there on.
     control : str or None
-        Wrong places instead of the masks.
+        Wrong places instead of the masks, or wrong runs, as in `replay`.
     seed : int
         Of the noise; the same seed means the same noise in every branch.
     grow : int or None

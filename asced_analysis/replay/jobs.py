@@ -150,7 +150,8 @@ class Job:
             elif self.strategy.name == "restart":
                 new, paid = draw_anew(self, chosen)
             else:
-                new, paid = noise_and_denoise(self, chosen, masks[flagged])
+                new, edited, paid = noise_and_denoise(self, chosen, masks[flagged])
+                facts["mask"][flagged] = edited
             samples[flagged] = new
             facts["evaluations"][flagged] += paid
         return samples, facts

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.correction.controls import Control, control_masks
+from asced_analysis.correction.controls import Control, control_masks, other_runs
 from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
 from asced_analysis.correction.places import found_places, is_found
 from asced_analysis.correction.probe import (
@@ -188,7 +188,10 @@ def controlled(
     step: int,
     seed: int = 0,
 ) -> tuple[Plan, Strategy]:
-    """The control's masks for the same flagged runs, and the strategy that edits in them.
+    """The control's masks, and the strategy that edits in them.
+
+    Of the same flagged runs; where a strategy takes whole runs, ``shuffled`` shuffles the flags: as
+    many runs are corrected, but others.
 
     Parameters
     ----------
@@ -204,12 +207,16 @@ def controlled(
     Raises
     ------
     InputError
-        For a strategy that edits whole runs, and for the control that is its own place.
+        For other controls of a strategy that takes whole runs, and for the control that is a
+        strategy's own place.
     """
     if strategy.place == "everywhere":
-        raise InputError(
-            f"{strategy.title} corrects whole runs: there is no place that could be wrong"
-        )
+        if control != "shuffled":
+            raise InputError(
+                f"{strategy.title} corrects whole runs: there is no place that could be wrong. "
+                "The control shuffled corrects as many runs, but others"
+            )
+        return others_plan(plan, recording, seed=seed), strategy
     if is_found(strategy.place):
         if control == "foreground":
             raise InputError(
@@ -239,6 +246,15 @@ def found_plan(plan: Plan, strategy: Strategy, recording: Recording, step: int) 
         x0 = recording.read(recording.select([run]), "x0", step=step - 1)
         found[run] = found_places(strategy.place, x0, np.ones(1, np.bool_))[0]
     return replace(plan, masks=found)
+
+
+def others_plan(plan: Plan, recording: Recording, *, seed: int = 0) -> Plan:
+    """As many runs, but others, among those that were recorded whole."""
+    dataset = recording.dataset
+    whole = dataset["run"].values[dataset["status"].values == 1]
+    runs = other_runs(np.array(sorted(plan.masks), np.int64), whole, seed=seed)
+    everything = np.ones(recording.spec.sample_shape[-2:], np.bool_)
+    return Plan({int(run): everything for run in runs}, plan.scores, window=plan.window)
 
 
 def control_plan(plan: Plan, control: Control, recording: Recording, *, seed: int = 0) -> Plan:

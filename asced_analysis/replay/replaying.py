@@ -78,7 +78,8 @@ def replay(
     start : "init" or int
         A recorded checkpoint, from which only the remaining steps are paid for.
     control : {"shuffled", "foreground", "everywhere"}, optional
-        Correct the same runs at the wrong place.
+        Correct the same runs at the wrong place. Of a strategy that takes whole runs (`restart`,
+        `levelling`, `renoise` and `best_of` everywhere) ``shuffled`` corrects as many others.
     pipeline : DiffusionPipeline or str, optional
         By default the one that the store names.
     call : callable, optional

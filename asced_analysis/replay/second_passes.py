@@ -12,8 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
 from asced_analysis.correction.noise import noise_seed
 from asced_analysis.correction.restart import Restart
+from asced_analysis.correction.settings import growth_of
+from asced_analysis.correction.strategy import blend
 from asced_analysis.replay.draws import SeenEnoughError
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import class_labels, resample_from, schedule_of, table_of
@@ -36,12 +39,14 @@ Samples = NDArray[np.float32]
 
 def noise_and_denoise(
     job: Job, batch: Batch, masks: NDArray[np.bool_]
-) -> tuple[Samples, NDArray[np.float64]]:
+) -> tuple[Samples, NDArray[np.bool_], NDArray[np.float64]]:
     """Noise the finished images to ``T_c``, denoise them, and keep the result inside the masks.
 
     Returns
     -------
     samples : float32 array, shape (n, channel, y, x)
+    masks : bool array, shape (n, y, x)
+        What was edited: grown, with soft edges.
     evaluations : float64 array, shape (n,)
     """
     table = schedule_of(job.pipe, job.recording)
@@ -57,12 +62,12 @@ def noise_and_denoise(
     again = torch.from_numpy(
         resample_from(job.recording, batch, job.pipe, entering, job.target, call=job.call)
     )
-    inside = torch.from_numpy(masks).reshape(
-        len(masks), *[1] * (finished.ndim - 3), *masks.shape[1:]
-    )
-    samples = torch.where(inside, again, finished).numpy()
+    pixels = growth_of(job.thresholds, job.grow, masks.shape[1:])
+    weight = soften(grow(torch.from_numpy(masks).float(), pixels), job.soft)
+    samples = blend(finished, again, broadcast_to_sample(weight, finished)).numpy()
     extra = 0 if is_unconditional(job.pipe) else 1
-    return samples, np.full(len(samples), float(table.steps - job.target + extra))
+    paid = np.full(len(samples), float(table.steps - job.target + extra))
+    return samples, (weight > 0).numpy(), paid
 
 
 def draw_anew(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.float64]]:

@@ -42,7 +42,8 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
             "images, in the features of a judge that took no part in calibration: lower is more "
             "realistic, so a negative change is a repair. Intervals resample runs.",
             "The controls repeat the same correction of the same runs in masks of equal area at "
-            "the wrong place, or everywhere. The worth of the mask is its effect minus that of the "
+            "the wrong place, or everywhere; where it takes whole runs, they are as many other "
+            "runs. The worth of the mask is its effect minus that of the "
             "best control: what the place of the mask alone has earned.",
         ),
         tuple(figures),

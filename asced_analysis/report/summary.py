@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from asced_analysis.report.page import Key
 from asced_analysis.report.sections import percent
@@ -147,6 +148,24 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
                 f"The best control did better by {figure['value']:.3g}: the mask's place was worse "
                 "than a wrong one of equal area."
             )
+    said += _flag_sentence(data)
     others = data["other_runs"]
     said.append(f"{others['changed']:,} of {others['runs']:,} other runs changed.")
     return tuple(said)
+
+
+def _flag_sentence(data: Mapping[str, Any]) -> list[str]:
+    """What the choice of runs was worth, where a correction takes whole runs."""
+    figure = (data.get("worth_of_flag") or {}).get("all")
+    if not figure or figure["low"] is None:
+        return []
+    if figure["low"] <= 0 <= figure["high"]:
+        return [
+            "The choice of runs made no clear difference: as many other runs, corrected alike, "
+            "gained about as much."
+        ]
+    more = "more" if figure["value"] < 0 else "less"
+    return [
+        f"Flagged runs gained {more} than as many others, corrected alike: "
+        f"{figure['value']:.3g} ({figure['low']:.3g} to {figure['high']:.3g})."
+    ]

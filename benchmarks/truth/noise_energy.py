@@ -8,6 +8,7 @@ giving every start the same energy does to the population, sampled anew with pai
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ TARGETS = (1.0, 0.98, 1.02)
 BLURS = (2.0, 4.0)
 STEPS_TRIED = (4, 8, 12, 16)
 SAMPLERS = {"DDIM": "ddim", "Euler": "euler", "DPM++": "dpm++", "Euler, ancestral": "euler-a"}
+REAL = 2000  # images
 FRESH = {"runs": 512, "seed": 30_000}
 
 
@@ -124,8 +126,14 @@ def foretold(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[str
 
 def real_bar(share: float, name: str = "judge") -> float:
     """Local distance that so many real images stay below, as the judge or another sees them."""
-    real = local_realism(garments(1 - HALF.get(name, 0), 2000), model_named(name))
-    return float(np.quantile(mean_distance(real), share))
+    return float(np.quantile(_real_distances(name, REAL), share))
+
+
+@cache
+def _real_distances(name: str, count: int) -> NDArray[np.float64]:
+    """Local distance of real images, as the judge or another sees them."""
+    real = garments(1 - HALF.get(name, 0), count)
+    return mean_distance(local_realism(real, model_named(name)))
 
 
 def levelled_later(bench: Any, stage: Stage) -> dict[str, Any]:
@@ -244,4 +252,4 @@ def populations(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[
     note_intervals(
         [one["change"] for row in rows.values() for one in (row["compared"] or {}).values()]
     )
-    return {"rows": rows, "detail_of_real": detail(garments(1 - HALF["judge"], 2000))}
+    return {"rows": rows, "detail_of_real": detail(garments(1 - HALF["judge"], REAL))}

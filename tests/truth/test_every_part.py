@@ -28,7 +28,8 @@ from asced_analysis.evaluation import populations
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 PARTS = (
-    "grid grid-repair judge natural planted shapes where energy forms ideas policies equal uplift"
+    *("grid", "grid-repair", "judge", "natural", "planted", "options", "shapes", "where"),
+    *("energy", "forms", "ideas", "policies", "equal", "uplift"),
 )
 
 
@@ -48,6 +49,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge_check, "COUNT", 60)
     monkeypatch.setattr(noise_energy, "FRESH", {"runs": 64, "seed": 30_000})
     monkeypatch.setattr(noise_energy, "STRATA", 3)
+    monkeypatch.setattr(noise_energy, "REAL", 100)
     monkeypatch.setattr(policies, "RESAMPLES", 5)
     monkeypatch.setattr(populations, "RESAMPLES", 5)
     monkeypatch.setattr(uplift, "LEARN", 32)
@@ -66,7 +68,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
     module.main()
 
 
-@pytest.mark.parametrize("part", PARTS.split())
+@pytest.mark.parametrize("part", PARTS)
 def test_a_part_measures(part: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(folder, monkeypatch, "--only", part)
     assert list((folder / "results").glob(f"{part}*.json"))
@@ -75,8 +77,8 @@ def test_a_part_measures(part: str, folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_page_is_filled(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(folder, monkeypatch, "--resume", *[w for p in PARTS.split() for w in ("--only", p)])
-    assert capsys.readouterr().out.count("there already") == len(PARTS.split())
+    run(folder, monkeypatch, "--resume", *[w for p in PARTS for w in ("--only", p)])
+    assert capsys.readouterr().out.count("there already") == len(PARTS)
     results: dict[str, Any] = {
         path.stem: json.loads(path.read_text()) for path in (folder / "results").glob("*.json")
     }

@@ -77,7 +77,8 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, prog
 @click.option(
     "--control",
     type=click.Choice(["shuffled", "foreground", "everywhere"]),
-    help="Correct the same runs at the wrong place.",
+    help="Correct the same runs at the wrong place; where a strategy takes whole runs, shuffled "
+    "corrects as many others.",
 )
 @click.option("--step", type=int, help="T_c, instead of that of the thresholds.")
 @click.option("--seed", type=int, help="Of the correction's noise.")
