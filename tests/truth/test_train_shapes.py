@@ -6,7 +6,6 @@ import itertools
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
