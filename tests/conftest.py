@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +25,39 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_pipeline() -> Any:
-    """A DDIM pipeline of random weights, samples of 1x16x16. Do not change it."""
+def make_tiny() -> Callable[..., Any]:
+    """Build an unconditional pipeline of random weights: kind ("DDIM", "DDPM"), channels."""
     import diffusers
     import torch
 
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DModel(
-        sample_size=16,
-        in_channels=1,
-        out_channels=1,
-        layers_per_block=1,
-        block_out_channels=(8, 16),
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        add_attention=False,
-    ).eval()
-    # With velocities, even a random network's samples stay within a few units.
-    scheduler = diffusers.DDIMScheduler(
-        clip_sample=False, timestep_spacing="trailing", prediction_type="v_prediction"
-    )
-    pipe = diffusers.DDIMPipeline(unet, scheduler)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    def make(kind: str, channels: int, **scheduler: Any) -> Any:
+        torch.manual_seed(0)
+        unet = diffusers.UNet2DModel(
+            sample_size=16,
+            in_channels=channels,
+            out_channels=channels,
+            layers_per_block=1,
+            block_out_channels=(8, 16),
+            norm_num_groups=4,
+            down_block_types=("DownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "UpBlock2D"),
+            add_attention=False,
+        ).eval()
+        # With velocities, even a random network's samples stay within a few units.
+        given = {"clip_sample": False, "prediction_type": "v_prediction", **scheduler}
+        pipe = getattr(diffusers, f"{kind}Pipeline")(
+            unet, getattr(diffusers, f"{kind}Scheduler")(**given)
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(make_tiny: Callable[..., Any]) -> Any:
+    """A DDIM pipeline of random weights, samples of 1x16x16. Do not change it."""
+    return make_tiny("DDIM", 1, timestep_spacing="trailing")
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,16 @@ class Exactness:
     Attributes
     ----------
     runs : int
-        Runs compared.
+        Runs compared. Under the recording's own conditions copied runs count: sampled again they
+        would be the same. Under others they do not.
     identical : int
         Of these, bit for bit the same.
     largest_difference : float
         Over all pixels of all compared runs, in units of the data (-1..1).
     conditions : list of str
         What differs between recording and replay: version, device, batch.
+    copied : int
+        Runs that were copied under other conditions, so that they say nothing.
 
     Examples
     --------
@@ -37,6 +40,7 @@ class Exactness:
     identical: int
     largest_difference: float
     conditions: list[str]
+    copied: int = 0
 
     @property
     def bit_exact(self) -> bool:
@@ -45,9 +49,11 @@ class Exactness:
 
     def sentence(self) -> str:
         """For people."""
+        why = f" ({'; '.join(self.conditions)})" if self.conditions else ""
+        if not self.runs and self.copied:
+            return f"{self.copied} uncorrected runs were copied, not sampled: not compared{why}"
         if not self.runs:
             return "every run was corrected: nothing to compare"
-        why = f" ({'; '.join(self.conditions)})" if self.conditions else ""
         if self.bit_exact:
             return f"{self.runs} of {self.runs} uncorrected runs came back bit for bit{why}"
         return (
@@ -76,11 +82,18 @@ def exactness(replayed: TrajectoryStore | str | Path) -> Exactness:
     """
     store = replayed if isinstance(replayed, TrajectoryStore) else TrajectoryStore.open(replayed)
     ds = open_runs(store.path)
+    conditions = list(store.attributes.get("replay_conditions", []))
     plain = ~np.asarray(ds["flagged"].values, np.bool_)
-    difference = np.asarray(ds["difference"].values)[plain]
+    copied = np.zeros_like(plain)
+    if conditions:
+        start = store.attributes.get("start")
+        remaining = len(store.spec.alpha) - (start if isinstance(start, int) else 0)
+        copied = plain & (np.asarray(ds["evaluations"].values) < remaining)
+    difference = np.asarray(ds["difference"].values)[plain & ~copied]
     return Exactness(
         runs=len(difference),
         identical=int((difference == 0).sum()),
         largest_difference=float(difference.max(initial=0.0)),
-        conditions=list(store.attributes.get("replay_conditions", [])),
+        conditions=conditions,
+        copied=int(copied.sum()),
     )

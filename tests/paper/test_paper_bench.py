@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +44,12 @@ def nothing(real):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(make_tiny: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline of random weights for 3x16x16, real images of another size, features, labels."""
-    import diffusers
-    import torch
     from PIL import Image
 
     path = tmp_path_factory.mktemp("paper")
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DModel(
-        sample_size=16,
-        in_channels=3,
-        out_channels=3,
-        layers_per_block=1,
-        block_out_channels=(8, 16),
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        add_attention=False,
-    )
-    scheduler = diffusers.DDPMScheduler(clip_sample=False, prediction_type="v_prediction")
-    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(path / "tiny")
+    make_tiny("DDPM", 3).save_pretrained(path / "tiny")
     (path / "real").mkdir()
     rng = np.random.default_rng(0)
     for i in range(30):

@@ -62,63 +62,6 @@ def test_every_scheduler_family_comes_back(
     assert exactness(twin).bit_exact
 
 
-def test_what_batches_and_threads_change_is_measured(
-    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
-) -> None:
-    options: dict[str, Any] = {"strategy": "none", "pipeline": tiny_pipeline}
-    recorded = np.asarray(open_runs(tiny_runs)["sample"].values)
-    twin = replay(tiny_runs, tmp_path / "five.zarr", batch_size=5, **options)
-    found = exactness(twin)
-    assert found.runs == 20
-    assert found.conditions == ["5 runs together instead of the recorded batches"]
-    assert found.largest_difference == np.abs(samples(twin) - recorded).max() < 1e-3
-    assert set(open_runs(twin.path)["evaluations"].values) == {10}
-    few = record(tiny_pipeline, tmp_path / "few.zarr", runs=1, steps=2, batch_size=1)
-    recorded = np.asarray(open_runs(few.path)["sample"].values)
-    here = replay(few, tmp_path / "threads.zarr", threads=2, **options)
-    assert exactness(here).conditions == ["2 threads instead of 1"]
-    assert exactness(here).largest_difference == np.abs(samples(here) - recorded).max() < 1e-3
-    assert "2 threads instead of 1" in exactness(here).sentence() or exactness(here).bit_exact
-    mine = torch.get_num_threads()
-    with pytest.raises(InputError, match="at least 1"):
-        replay(tiny_runs, tmp_path / "no.zarr", threads=0, **options)
-    with pytest.raises(InputError, match="at least 1"):
-        replay(tiny_runs, tmp_path / "no.zarr", batch_size=0, **options)
-    assert torch.get_num_threads() == mine
-
-
-def test_another_version_is_named_beside_what_it_changes(
-    tiny_pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import asced_analysis.replay.environment as environment
-
-    store = record(tiny_pipeline, tmp_path / "r.zarr", runs=2, steps=3, batch_size=2)
-    monkeypatch.setattr(environment, "version", lambda name: "0.1.2")
-    monkeypatch.setattr(torch, "__version__", "9.9.9")
-    twin = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=tiny_pipeline)
-    found = exactness(twin)
-    assert [text.split(" instead")[0] for text in found.conditions] == [
-        "torch 9.9.9",
-        "diffusers 0.1.2",
-    ]
-    assert found.runs == 2  # sampled, compared and not merely copied
-    recorded = np.asarray(open_runs(store.path)["sample"].values)
-    assert found.largest_difference == np.abs(samples(twin) - recorded).max()
-
-
-def test_another_device_is_named() -> None:
-    from types import SimpleNamespace
-
-    from asced_analysis.replay.environment import differences
-
-    here = SimpleNamespace(device=torch.device("cpu"))
-    attributes = {"device": "cuda", "threads": 4}
-    found = differences(attributes, here)
-    assert found[0] == "device cpu instead of cuda"
-    assert "instead of 4" in found[1]
-    assert differences({"device": "cpu"}, here) == []
-
-
 def test_a_corrected_replay_in_other_batches_is_close(
     tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:

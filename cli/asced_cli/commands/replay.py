@@ -189,7 +189,7 @@ def command(
     agreement = exactness(twin)
     done = recorded_strategy(twin.attributes)
     flagged = int(open_runs(twin.path)["flagged"].sum())
-    runs = agreement.runs + flagged
+    runs = agreement.runs + agreement.copied + flagged
     emit(
         {
             "out": out,
