@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -67,7 +67,7 @@ class Counts:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes as the smallest integers: two bytes a count instead of eight."""
         most = int(self.table.max(initial=0))
-        small = self.table.astype(np.min_scalar_type(most))
+        small = _cast(self.table, np.min_scalar_type(most))
         first = self.keys[:1] - 1
         runs = np.diff(self.keys, prepend=first).astype(np.min_scalar_type(_widest(self.keys)))
         return _travelled, (self.kind, first, runs, small, self.nan, self.infinite)
@@ -92,7 +92,7 @@ class Counts:
         """Shape of the groups."""
         return self.nan.shape
 
-    @property
+    @cached_property
     def finite(self) -> Integers:
         """Number of finite values, shape (...)."""
         total: Integers = self.table.sum(axis=-1)
@@ -121,6 +121,10 @@ class Counts:
 
     def bounds(self) -> tuple[Floats, Floats]:
         """Lower and upper edge of each bin, shape (key,); both the value itself for ``"half"``."""
+        return self._edges
+
+    @cached_property
+    def _edges(self) -> tuple[Floats, Floats]:
         if self.kind == "half":
             values = np.copysign(values_of(np.abs(self.keys), self.kind), self.keys)
             return values, values
@@ -146,7 +150,6 @@ class Counts:
         levels = np.atleast_1d(np.asarray(probabilities, np.float64))
         if np.any((levels < 0) | (levels > 1)) or np.any(np.isnan(levels)):
             raise InputError(f"quantiles {levels.tolist()} found; expected numbers from 0 to 1")
-        bounds = self.bounds()
         result = np.full((levels.size, *self.groups), np.nan)
         for group in np.ndindex(self.groups):
             cumulative = self.cumulative[group]
@@ -155,8 +158,8 @@ class Counts:
             position = levels * (cumulative[-1] - 1)
             lower = np.floor(position)
             fraction = position - lower
-            below = self._order_statistics(self.table[group], cumulative, bounds, lower)
-            above = self._order_statistics(self.table[group], cumulative, bounds, np.ceil(position))
+            below = self._order_statistics(self.table[group], cumulative, lower)
+            above = self._order_statistics(self.table[group], cumulative, np.ceil(position))
             result[:, *group] = below + fraction * (above - below)
         return result if np.ndim(probabilities) else result[0]
 
@@ -249,15 +252,9 @@ class Counts:
         frame["count"] = self.table[*groups, column]
         return frame
 
-    def _order_statistics(
-        self,
-        counts: Integers,
-        cumulative: Integers,
-        bounds: tuple[Floats, Floats],
-        ranks: Floats,
-    ) -> Floats:
+    def _order_statistics(self, counts: Integers, cumulative: Integers, ranks: Floats) -> Floats:
         """Values of these ranks (from 0), interpolated inside a bin."""
-        lower, upper = bounds
+        lower, upper = self.bounds()
         column = np.searchsorted(cumulative, ranks, side="right")
         inside = (ranks - (cumulative[column] - counts[column]) + 0.5) / counts[column]
         values: Floats = lower[column] + inside * (upper[column] - lower[column])
@@ -274,7 +271,14 @@ def _travelled(
 ) -> Counts:
     """Counts as they were before `Counts.__reduce__`."""
     keys = first + np.cumsum(runs, dtype=np.int64) if runs.size else np.zeros(0, np.int64)
-    return Counts(kind, keys, table.astype(np.int64), nan, infinite)
+    return Counts(kind, keys, _cast(table, np.dtype(np.int64)), nan, infinite)
+
+
+def _cast(table: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """A copy in other integers, in memory that a worker process gets fastest."""
+    copy = empty(table.shape, dtype)
+    copy[...] = table
+    return copy
 
 
 def _widest(keys: Integers) -> int:
@@ -323,7 +327,7 @@ def merge_counts(parts: Iterable[Counts]) -> Counts:
     return Counts(first.kind, keys, table, nan, infinite)
 
 
-def _add(table: Integers, part: Counts, places: list[tuple[Any, Any]]) -> None:
+def _add(table: Integers, part: Counts, places: list[tuple[slice, slice]]) -> None:
     """Add the counts of a part to the columns of a table."""
     for own, place in places:
         table[..., place] += part.table[..., own]
@@ -357,26 +361,29 @@ def join_counts(parts: Sequence[Counts], groups: tuple[int, ...]) -> Counts:
     return Counts(parts[0].kind, keys, table.reshape(*groups, keys.size), nan, infinite)
 
 
-def _union(parts: Sequence[Counts]) -> tuple[Integers, list[list[tuple[Any, Any]]]]:
+def _union(parts: Sequence[Counts]) -> tuple[Integers, list[list[tuple[slice, slice]]]]:
     """Keys of all parts together; for each part, which of its columns lie where among them.
 
-    Keys come in long runs of neighbours, and slices add four times as fast as chosen columns.
+    Keys come in long runs of neighbours: finding the runs takes a tenth of the time of sorting
+    the keys, and slices add four times as fast as chosen columns.
     """
     first = parts[0].keys
     if all(np.array_equal(part.keys, first) for part in parts[1:]):
         return first, [[(slice(None), slice(None))]] * len(parts)
-    keys = np.sort(np.concatenate([part.keys for part in parts]), kind="stable")
-    keys = keys[np.diff(keys, prepend=keys[:1] - 1) > 0]
-    return keys, [_places(np.searchsorted(keys, part.keys)) for part in parts]
+    runs = [neighbours(part.keys) for part in parts]
+    low = min(key.start for _, key in chain(*runs))
+    used = np.zeros(max(key.stop for _, key in chain(*runs)) - low, bool)
+    for _, key in chain(*runs):
+        used[key.start - low : key.stop - low] = True
+    keys = np.flatnonzero(used) + low
+    starts = [np.searchsorted(keys, [key.start for _, key in own]).tolist() for own in runs]
+    return keys, [
+        [(own, slice(at, at + own.stop - own.start)) for (own, _), at in zip(*each, strict=True)]
+        for each in zip(runs, starts, strict=True)
+    ]
 
 
-def _places(columns: npt.NDArray[np.intp]) -> list[tuple[Any, Any]]:
-    """Slices of neighbouring columns, or all columns by number where runs are short."""
-    found = neighbours(columns)
-    return [(slice(None), columns)] if len(found) > 1 + len(columns) // 256 else found
-
-
-def neighbours(places: npt.NDArray[np.intp]) -> list[tuple[Any, Any]]:
+def neighbours(places: npt.NDArray[np.intp]) -> list[tuple[slice, slice]]:
     """Runs of successive numbers in an increasing array: where they stand, and what they are.
 
     Parameters

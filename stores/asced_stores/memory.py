@@ -27,6 +27,6 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     if nbytes < 16 * _PAGE:
         return np.empty(shape, dtype)
     page = _PAGE if nbytes < _HUGE_PAGE else _HUGE_PAGE
-    memory = np.empty(nbytes + page, np.uint8)
+    memory = np.empty(-(-nbytes // page) * page + page, np.uint8)
     start = -memory.__array_interface__["data"][0] % page
     return memory[start : start + nbytes].view(dtype).reshape(shape)

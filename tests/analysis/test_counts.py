@@ -98,6 +98,22 @@ def test_counts_add_up_however_the_population_is_split(values, first, second, si
         np.testing.assert_array_equal(merged.mad(), whole.mad())
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.dictionaries(st.integers(-40, 40), st.integers(1, 9)), min_size=1, max_size=4))
+def test_counts_add_up_by_key_whatever_keys_there_are(parts):
+    nothing = np.zeros(1, np.int64)
+
+    def counts_of(found):
+        keys = np.array(sorted(found), np.int64)
+        table = np.array([[found[key] for key in keys]], np.int64)
+        return Counts("half", keys, table, nothing, nothing)
+
+    merged = merge_counts([counts_of(part) for part in parts])
+    keys = sorted(set().union(*parts))
+    assert merged.keys.tolist() == keys
+    assert merged.table.tolist() == [[sum(part.get(key, 0) for part in parts) for key in keys]]
+
+
 def test_merging_changes_none_of_its_parts():
     parts = [count(np.full((1, 3), value, np.float32)) for value in (1.0, 100.0)]
     before = [part.table.copy() for part in parts]
