@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 DECADES = 1e-6
 """Least share of the largest value that a logarithmic colour scale shows."""
 
-_AXIS_LABELS = {
-    "step": "step (0 = noise)",
-    "normalised_time": "normalised time (0 = noise, 1 = image)",
-    "log_snr": "log-SNR (nats; noise to the left)",
-}
-_MEASURES = {
-    "dynamics": "|change| per step",
-    "difference": "change per step",
-    "magnitude": "magnitude",
-    "value": "value",
-}
-
 
 def dynamics_curves(
     statistics: xr.Dataset,
@@ -66,8 +54,7 @@ def dynamics_curves(
     """
     import seaborn as sns
 
-    if axis not in ("step", "log_snr"):
-        raise InputError(f"no axis {axis!r}; choose step or log_snr")
+    label = style.axis_label(axis, ("step", "log_snr"))
     with style.look():
         ax = style.axes(ax)
         x = statistics[axis].values
@@ -84,10 +71,7 @@ def dynamics_curves(
             ax.plot(x, median.values, color=style.BLUE, lw=2, label="median")
         if statistics.attrs["measure"] in ("dynamics", "magnitude"):
             ax.set_yscale("log")
-        units = statistics.attrs["units"]
-        quantity = _MEASURES[statistics.attrs["measure"]]
-        name = statistics.attrs["signal"].replace("_", " ")
-        ax.set(xlabel=_AXIS_LABELS[axis], ylabel=f"{name}: {quantity}\n({units})")
+        ax.set(xlabel=label, ylabel=_quantity(statistics))
         ax.set_title(f"{statistics.attrs['runs']:,} runs, all pixels")
         ax.margins(x=0.02)
         if phases is not None:
@@ -186,10 +170,9 @@ def quantile_heatmap(statistics: xr.Dataset, *, ax: Axes | None = None) -> Axes:
             edges, np.arange(levels.size + 1), table, cmap=style.SEQUENTIAL, norm=norm
         )
         ax.set_yticks(np.arange(levels.size) + 0.5, [f"{100 * level:g} %" for level in levels])
-        ax.set(xlabel=_AXIS_LABELS["step"], ylabel="quantile")
+        ax.set(xlabel=style.axis_label("step"), ylabel="quantile")
         ax.grid(visible=False)
-        name = statistics.attrs["signal"].replace("_", " ")
-        label = f"{name}: {_MEASURES[statistics.attrs['measure']]} ({statistics.attrs['units']})"
+        label = _quantity(statistics, separator=" ")
         below = "min" if positive.size and table.min() < DECADES * top else "neither"
         ax.figure.colorbar(image, ax=ax, label=label, extend=below)
         ax.set_title(f"{statistics.attrs['runs']:,} runs, all pixels")
@@ -220,14 +203,13 @@ def phase_curve(phases: Phases, *, axis: str = "step", ax: Axes | None = None) -
     >>> phases = aa.segment_phases(ds, replicates=99, run_replicates=0)
     >>> ax = plots.phase_curve(phases, axis="log_snr")
     """
-    if axis not in _AXIS_LABELS:
-        raise InputError(f"no axis {axis!r}; choose one of {', '.join(_AXIS_LABELS)}")
+    label = style.axis_label(axis)
     with style.look():
         ax = style.axes(ax)
         curve = phases.activity
         ax.plot(curve[axis].values, 100 * curve.values, color=style.BLUE, marker="o", ms=4)
         ax.set(
-            xlabel=_AXIS_LABELS[axis],
+            xlabel=label,
             ylabel=f"active pixels (% beyond {phases.cutoff:g} robust units)",
         )
         ax.set_ylim(0, 115 * float(curve.max()) or 1)
@@ -279,7 +261,10 @@ def region_acceleration(profile: pd.DataFrame, *, run: Any = None, ax: Axes | No
                 label={"region": "region", "rest": "rest of the image"}[str(place)],
             )
         ax.axhline(0, color=style.GREY, lw=1)
-        ax.set(xlabel=_AXIS_LABELS["step"], ylabel="acceleration |D(k)| - |D(k-1)|\n(data units)")
+        ax.set(
+            xlabel=style.axis_label("step"),
+            ylabel="acceleration |D(k)| - |D(k-1)|\n(data units)",
+        )
         if run is not None:
             ax.set_title(f"Run {run:g}" if isinstance(run, float) else f"Run {run}")
         ax.legend(fontsize="small")
@@ -336,6 +321,14 @@ def region_frequency(
         if phases is not None:
             style.shade_phases(ax, phases, "normalised_time")
     return ax
+
+
+def _quantity(statistics: xr.Dataset, *, separator: str = "\n") -> str:
+    """What statistics by step are numbers of."""
+    about = statistics.attrs
+    return style.quantity_label(
+        about["signal"], about["measure"], about["units"], separator=separator
+    )
 
 
 def _bands(ax: Axes, x: Any, statistics: xr.Dataset) -> None:

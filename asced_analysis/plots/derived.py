@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.plots import style
+from asced_analysis.plots.images import check_run, some_steps
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def level_curve(
         ax.plot(x, values, color=style.BLUE, lw=2, marker="o", ms=3)
         ax.set_yscale("log")
         ax.set(
-            xlabel="step (0 = noise)",
-            ylabel=f"{signal.replace('_', ' ')}: |change| per step\n(units of the data)",
+            xlabel=style.axis_label("step"),
+            ylabel=style.quantity_label(signal, "dynamics", "units of the data"),
         )
         ax.set_title(f"Abnormal above: {100 * probability:g} % quantile of all pixels, smoothed")
         ax.margins(x=0.02)
@@ -109,9 +110,7 @@ def run_curves(
             f"an array over {', '.join(map(str, array.dims))} has no curve by run; expected run "
             "and step, such as ds.asced.norm(), or draw images of one run (plots.run_images)"
         )
-    labels = {"step": "step (0 = noise)", "log_snr": "log-SNR (nats; noise to the left)"}
-    if axis not in labels or axis not in array.coords:
-        raise InputError(f"no axis {axis!r}; choose step or log_snr")
+    label = style.axis_label(axis, [name for name in ("step", "log_snr") if name in array.coords])
     others = [dim for dim in array.dims if dim not in ("run", "step")]
     values = array.mean(others).transpose("run", "step").compute()
     x = values[axis].values
@@ -123,12 +122,13 @@ def run_curves(
         colours = sns.color_palette("colorblind", len(runs) + 1)[1:]
         marks = "osD^v<>P"
         for index, run in enumerate(runs):
-            own = _one(values, run).values
+            check_run(values, run)
+            own = values.sel(run=run).values
             mark, colour = marks[index % len(marks)], colours[index]
             ax.plot(x, own, color=colour, lw=1, marker=mark, ms=3, label=f"run {run}")
         if np.nanmin(values.values) > 0:
             ax.set_yscale("log")
-        ax.set(xlabel=labels[axis], ylabel=_quantity(array))
+        ax.set(xlabel=label, ylabel=_quantity(array))
         ax.set_title(f"{values.sizes['run']:,} runs")
         ax.margins(x=0.02)
         ax.legend(loc="best", fontsize="small")
@@ -166,19 +166,17 @@ def run_images(array: xr.DataArray, run: int, *, steps: Sequence[int] | None = N
             f"an array over {', '.join(map(str, array.dims))} has no images; expected run, y and x "
             "(plots.run_curves draws numbers by run and step)"
         )
-    one = _one(array, run)
+    check_run(array, run)
+    one = array.sel(run=run)
     if "step" in one.dims:
         every = one["step"].values
-        if steps is None:
-            steps = every[np.unique(np.linspace(0, len(every) - 1, 6).round().astype(int))]
-        unknown = [int(step) for step in steps if step not in every]
-        if unknown or not 0 < len(steps) <= MOST_PANELS:
+        chosen = [int(step) for step in (some_steps(every, 6) if steps is None else steps)]
+        if not (set(chosen) <= set(every.tolist()) and 0 < len(chosen) <= MOST_PANELS):
             raise InputError(
-                f"steps {list(map(int, steps))} found; expected 1 to {MOST_PANELS} of "
-                f"{int(every[0])} to {int(every[-1])}"
+                f"steps {chosen} found; expected 1 to {MOST_PANELS} of {every[0]} to {every[-1]}"
             )
-        one = one.sel(step=list(steps)).transpose("step", ...)
-        titles = [f"step {int(step)}" for step in steps]
+        one = one.sel(step=chosen).transpose("step", ...)
+        titles = [f"step {step}" for step in chosen]
     else:
         titles = []
         one = one.expand_dims("step")
@@ -213,14 +211,6 @@ def _colours(shown: npt.NDArray[np.floating[Any]]) -> dict[str, Any]:
     calm = float(np.nanquantile(sizes.reshape(len(sizes), -1), 0.9, axis=1).min())
     linear = float(np.clip(calm, 1e-4 * limit, 0.5 * limit))
     return {"cmap": style.DIVERGING, "norm": SymLogNorm(linear, vmin=-limit, vmax=limit)}
-
-
-def _one(array: xr.DataArray, run: int) -> xr.DataArray:
-    """One run of an array, or an error that says which there are."""
-    names = array["run"].values
-    if run not in names:
-        raise InputError(f"no run {run}; the runs are {names[0]} to {names[-1]}")
-    return array.sel(run=run)
 
 
 def _quantity(array: xr.DataArray) -> str:

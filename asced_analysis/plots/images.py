@@ -64,8 +64,9 @@ def pixel_map(
         ax.grid(visible=False)
         ax.set(xlabel="column (pixels)", ylabel="row (pixels)")
         ax.set_title(f"{title}; {maps.attrs['runs']:,} runs")
-        name = maps.attrs["signal"].replace("_", " ")
-        ax.figure.colorbar(image, ax=ax, label=f"{name}: |change| per step ({maps.attrs['units']})")
+        units = maps.attrs["units"]
+        label = style.quantity_label(maps.attrs["signal"], "dynamics", units, separator=" ")
+        ax.figure.colorbar(image, ax=ax, label=label)
     return ax
 
 
@@ -109,20 +110,15 @@ def film_strip(
     """
     from asced_analysis import fields
 
-    if run not in ds["run"].values:
-        raise InputError(
-            f"no run {run}; the runs are {ds['run'].values[0]} to {ds['run'].values[-1]}"
-        )
+    check_run(ds, run)
     one = ds.sel(run=run)
     change = fields.dynamics(ds.sel(run=[run]), signal).isel(run=0)
-    all_steps = change["step"].values
-    if steps is None:
-        steps = all_steps[np.unique(np.linspace(0, len(all_steps) - 1, 8).round().astype(int))]
+    chosen = some_steps(change["step"].values, 8) if steps is None else np.asarray(steps)
     own = None if regions is None else regions[regions["run"] == run]
     with style.look():
-        figure = style.figure(width=max(style.WIDTH, 0.95 * len(steps)), height=2.6)
-        grid = figure.subplots(2, len(steps), squeeze=False)
-        for column, step in enumerate(steps):
+        figure = style.figure(width=max(style.WIDTH, 0.95 * len(chosen)), height=2.6)
+        grid = figure.subplots(2, len(chosen), squeeze=False)
+        for column, step in enumerate(chosen.tolist()):
             shown = picture(one["x0"].sel(step=step))
             size = abs(change.sel(step=step))
             others = [dim for dim in size.dims if dim not in ("y", "x")]
@@ -137,11 +133,26 @@ def film_strip(
             )
             for axis in grid[:, column]:
                 axis.set(xticks=[], yticks=[])
-                _overlay(axis, own, mask, int(step))
+                _overlay(axis, own, mask, step)
         grid[0, 0].set_ylabel("predicted\nx0", fontsize="small")
         grid[1, 0].set_ylabel("|change|\n(own scale)", fontsize="small")
         figure.suptitle(f"Run {run}: {signal.replace('_', ' ')}", fontsize="medium")
     return figure
+
+
+def check_run(runs: xr.DataArray | xr.Dataset, run: int) -> None:
+    """Refuse a run that is not there."""
+    names = runs["run"].values
+    if run not in names:
+        raise InputError(f"no run {run}; the runs are {names[0]} to {names[-1]}")
+
+
+def some_steps(steps: npt.NDArray[Any], number: int) -> npt.NDArray[Any]:
+    """At most so many of the steps, spread evenly, the first and the last among them."""
+    chosen: npt.NDArray[Any] = steps[
+        np.unique(np.linspace(0, len(steps) - 1, number).round().astype(int))
+    ]
+    return chosen
 
 
 def picture(x0: xr.DataArray) -> npt.NDArray[np.float32]:

@@ -60,7 +60,7 @@ def run_phases(phases: Phases, *, ax: Axes | None = None) -> Axes:
             )
             if np.isfinite(boundary.step):
                 ax.axvline(boundary.step, color=colour, lw=2.5, ls="--")
-        ax.set(xlabel="step (0 = noise)", ylabel="share of runs (%)")
+        ax.set(xlabel=style.axis_label("step"), ylabel="share of runs (%)")
         missing = int(phases.per_run["mutation_step"].isna().sum())
         ax.set_title(f"{len(phases.per_run):,} runs ({missing} without phases); dashed: population")
         ax.legend(fontsize="small")
@@ -233,7 +233,7 @@ def comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.axhline(0, color=style.GREY, lw=1)
         ax.set_ylim(-1.05, 1.05)
         ax.set(
-            xlabel="log-SNR (nats; noise to the left)",
+            xlabel=style.axis_label("log_snr"),
             ylabel="Cliff's delta\n(> 0: the second moves more)",
         )
         first, second = table.attrs.get("runs", ["?", "?"])
@@ -286,7 +286,7 @@ def comparison_map(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_yticks(rows[:-1] + 0.5, labels)
         ax.invert_yaxis()
         ax.grid(visible=False)
-        ax.set(xlabel="log-SNR (nats; noise to the left)", ylabel="")
+        ax.set(xlabel=style.axis_label("log_snr"), ylabel="")
         ax.figure.colorbar(image, ax=ax, label="Cliff's delta (> 0: the second moves more)")
         rate = table.attrs.get("false_discovery_rate", 0.05)
         ax.set_title(f"Tiles of the image; dots: different (false discovery rate {100 * rate:g} %)")

@@ -132,6 +132,6 @@ def _region_and_rest(
             color=style.GREY,
             xycoords=("data", "axes fraction"),
         )
-    ax.set(xlabel="step (0 = noise)", ylabel="|change| (data units)")
+    ax.set(xlabel=style.axis_label("step"), ylabel="|change| (data units)")
     ax.set_yscale("log")
     ax.yaxis.set_minor_formatter(NullFormatter())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,18 @@ DIVERGING = "PuOr_r"
 
 WIDTH = 7.2
 """Inches; a notebook column."""
+
+AXIS_LABELS = {
+    "step": "step (0 = noise)",
+    "log_snr": "log-SNR (nats; noise to the left)",
+    "normalised_time": "normalised time (0 = noise, 1 = image)",
+}
+_MEASURES = {
+    "dynamics": "|change| per step",
+    "difference": "change per step",
+    "magnitude": "magnitude",
+    "value": "value",
+}
 
 
 @contextmanager
@@ -75,6 +87,19 @@ def figure(*, width: float = WIDTH, height: float = 3.8) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=110)
+
+
+def axis_label(axis: str, choices: Iterable[str] = AXIS_LABELS) -> str:
+    """Label of a horizontal axis, or an error that says which axes a plot has."""
+    names = list(choices)
+    if axis not in names:
+        raise InputError(f"no axis {axis!r}; choose one of {', '.join(names)}")
+    return AXIS_LABELS[axis]
+
+
+def quantity_label(signal: str, measure: str, units: str, *, separator: str = "\n") -> str:
+    """What statistics of a signal are numbers of, with their units."""
+    return f"{signal.replace('_', ' ')}: {_MEASURES[measure]}{separator}({units})"
 
 
 def shade_phases(ax: Axes, phases: Phases, axis: str) -> None:
