@@ -6,7 +6,7 @@ coordinates, chunked as the store is; nothing is read before ``compute``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
@@ -232,6 +232,29 @@ def regular_steps(ds: xr.Dataset) -> tuple[xr.Dataset, list[int]]:
     return ds.isel(step=slice(first, None)), ds["step"].values[:first].tolist()
 
 
+def left_out(steps: Iterable[int]) -> dict[str, Any]:
+    """Attributes that say which steps a result leaves out, and why; none where it has all.
+
+    Parameters
+    ----------
+    steps : iterable of int
+        Steps with a singular noise level.
+
+    Returns
+    -------
+    dict
+        ``dropped_steps`` and ``note``, or nothing.
+    """
+    names = [int(step) for step in steps]
+    if not names:
+        return {}
+    return {
+        "dropped_steps": names,
+        "note": f"steps {names} are left out: a noise level there is singular (alpha or sigma is "
+        "zero), so the signal or its rate is infinite",
+    }
+
+
 def check_signal(name: str) -> Signal:
     """The name of a signal, or an error that lists them.
 
@@ -331,13 +354,6 @@ def _describe(
     array: xr.DataArray, long_name: str, units: str, name: str, dropped: Sequence[int] = ()
 ) -> xr.DataArray:
     """Name an array, its units, and the steps that were left out."""
-    attrs: dict[str, Any] = {"long_name": long_name, "units": units}
-    if dropped:
-        attrs["dropped_steps"] = list(dropped)
-        attrs["note"] = (
-            f"steps {list(dropped)} are left out: a noise level there is singular (alpha or sigma "
-            "is zero), so the signal or its rate is infinite"
-        )
     named = array.rename(name)
-    named.attrs = attrs
+    named.attrs = {"long_name": long_name, "units": units, **left_out(dropped)}
     return named

@@ -58,7 +58,8 @@ def pixel_maps(
     xarray.Dataset
         ``mean, standard_deviation, largest, quantile, count`` over ``step, channel, y, x``, and
         the ``bins`` and ``squares`` that merging needs. Values that are not finite are left out
-        of ``count``. ``attrs["relative_error"]`` holds for the quantiles.
+        of ``count``, the number of runs that went in there. ``attrs["relative_error"]`` holds
+        for the quantiles.
 
     Raises
     ------
@@ -89,6 +90,7 @@ def pixel_maps(
             "runs": ds.sizes["run"],
             "relative_error": RELATIVE_ERROR,
             "units": fields.UNITS,
+            **fields.left_out(ds["step"].values[: plan.steps[0]]),
         },
     )
     if "log_snr" in ds.coords:
@@ -122,8 +124,10 @@ def merge_maps(parts: Sequence[xr.Dataset], quantiles: Sequence[float] | None = 
         same = (
             part.attrs["signal"] == first.attrs["signal"]
             and part["bins"].shape == first["bins"].shape
-            and np.array_equal(part["top"].values, first["top"].values)
-            and np.array_equal(part["step"].values, first["step"].values)
+            and all(
+                np.array_equal(part[name].values, first[name].values)
+                for name in ("step", "top", *(n for n in ("log_snr",) if n in first.coords))
+            )
         )
         if not same:
             raise InputError(

@@ -67,8 +67,10 @@ class Phases:
     population : Population
         Boundaries of the mean activity curve; intervals by bootstrap over runs.
     per_run : pandas.DataFrame
-        One row a run (indexed by run): ``mutation_step, refinement_step`` with ``_lower`` and
-        ``_upper`` (residual block bootstrap over steps), ``_normalised_time``, ``_log_snr``.
+        One row a run (indexed by run): ``mutation_step, mutation_normalised_time,
+        mutation_log_snr`` and likewise ``refinement``, each with an interval (residual block
+        bootstrap over steps): ``mutation_lower, mutation_upper`` in steps,
+        ``mutation_log_snr_lower`` and so on.
     activity : xarray.DataArray, dims (step,)
         Mean share of active pixels, with ``log_snr`` and ``normalised_time`` coordinates.
     p_value : float
@@ -77,7 +79,7 @@ class Phases:
     runs, cutoff, confidence : int, float, float
         What went in.
     attributes : dict
-        Signal, test, pipeline and model of the store.
+        Signal, test, pipeline and model of the store; runs and steps that were left out.
     """
 
     population: Population

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from asced_analysis import fields
 from asced_analysis.activity import CUTOFF, Curves, Unit, activity_curves
 from asced_analysis.change_points import segment
 from asced_analysis.phase_intervals import (
@@ -33,7 +34,8 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Axes: TypeAlias = tuple[npt.NDArray[np.int64], Floats, Floats]
 """Step, normalised time and log-SNR of the differences."""
 
-_PARTS = ("step", "lower", "upper", "normalised_time", "log_snr")
+_AXES = ("step", "normalised_time", "log_snr")
+_ENDS = ("lower", "upper")
 _RUNS_AT_ONCE = 512  # whose replicates lie in memory at once
 
 
@@ -112,6 +114,7 @@ def segment_phases(
     del used
     per_run = _run_frame(ds, curves, widths, run_replicates, tail, rng, axes)
     attributes = {"signal": signal, "unit": unit, "test": test, "failed_runs": int((~finite).sum())}
+    attributes |= fields.left_out(ds["step"].values[~np.isfinite(ds["log_snr"].values)])
     attributes |= {
         name: ds.attrs[name]
         for name in ("pipeline", "scheduler_class", "model_fingerprint")
@@ -144,11 +147,13 @@ def _run_frame(
     """
     import pandas as pd
 
-    step, time, snr = axes
-    names = [f"{name}_{part}" for name in ("mutation", "refinement") for part in _PARTS]
-    if not replicates:
-        names = [name for name in names if not name.endswith(("_lower", "_upper"))]
-    columns = {name: np.full(len(curves), np.nan) for name in names}
+    ends = _ENDS if replicates else ()
+    columns = {
+        _column(name, axis, end): np.full(len(curves), np.nan)
+        for name in ("mutation", "refinement")
+        for axis in _AXES
+        for end in ("", *ends)
+    }
     for start in range(0, len(curves), _RUNS_AT_ONCE):
         rows = slice(start, start + _RUNS_AT_ONCE)
         chosen = start + np.flatnonzero(np.isfinite(curves[rows]).all(axis=1))
@@ -159,16 +164,23 @@ def _run_frame(
         for number, (name, best) in enumerate(
             (("mutation", split.first), ("refinement", split.second))
         ):
-            columns[f"{name}_step"][chosen] = _at(step, best)
-            columns[f"{name}_normalised_time"][chosen] = _at(time, best)
-            columns[f"{name}_log_snr"][chosen] = _at(snr, best)
+            places = {"": best}
             if draws is not None:
-                for end, values in zip(
-                    ("lower", "upper"), interval(draws[number], tail), strict=True
-                ):
-                    known = np.where(np.isnan(best), np.nan, values)
-                    columns[f"{name}_{end}"][chosen] = _at(step, known)
+                spread = (
+                    np.where(np.isnan(best), np.nan, values)
+                    for values in interval(draws[number], tail)
+                )
+                places |= dict(zip(ends, spread, strict=True))
+            for axis, values in zip(_AXES, axes, strict=True):
+                for end, place in places.items():
+                    columns[_column(name, axis, end)][chosen] = _at(values, place)
     return pd.DataFrame(columns, index=pd.Index(ds["run"].values, name="run"), copy=False)
+
+
+def _column(name: str, axis: str, end: str) -> str:
+    """Column of a boundary, or of an end of its interval: ``mutation_lower`` is in steps."""
+    stem = name if end and axis == "step" else f"{name}_{axis}"
+    return f"{stem}_{end}" if end else stem
 
 
 def _boundary(best: float, spread: tuple[Any, Any], axes: Axes) -> Boundary:

@@ -258,13 +258,8 @@ def _layout(
         "relative_error": RELATIVE_ERROR[plan.kind],
         "runs": ds.sizes["run"],
         "units": fields.UNITS,
+        **fields.left_out(ds["step"].values[: plan.steps[0]]),
     }
-    dropped = ds["step"].values[: plan.steps[0]].tolist()
-    if dropped:
-        layout.attrs["dropped_steps"] = dropped
-        layout.attrs["note"] = (
-            f"steps {dropped} are left out: alpha is zero there, so the weighted score is infinite"
-        )
     return layout
 
 

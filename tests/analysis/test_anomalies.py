@@ -162,8 +162,10 @@ def test_maps_merge(runs):
     for name in ("bins", "count", "largest", "quantile"):
         np.testing.assert_array_equal(merged[name], whole[name])
     assert merged.attrs["runs"] == 29
-    with pytest.raises(InputError, match="do not merge"):
-        merge_maps([whole, pixel_maps(runs, "weighted_score")])
+    other = runs.assign_coords(log_snr=runs["log_snr"] + 0.01)
+    for unfit in (pixel_maps(runs, "weighted_score"), pixel_maps(other)):
+        with pytest.raises(InputError, match="do not merge"):
+            merge_maps([whole, unfit])
 
 
 def test_maps_of_chosen_steps_leave_out_what_is_not_finite(runs):

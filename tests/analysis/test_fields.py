@@ -12,6 +12,8 @@ from asced_analysis import fields
 from asced_analysis.accessor import open_runs
 from asced_analysis.anomalies import artifact_regions
 from asced_analysis.features import run_features
+from asced_analysis.maps import pixel_maps
+from asced_analysis.phases import segment_phases
 from asced_analysis.statistics import statistics_graph
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store
@@ -109,6 +111,13 @@ def test_a_singular_first_step_is_left_out_and_said_so(singular):
     assert statistics.attrs["dropped_steps"] == [0]
     assert np.isfinite(run_features(singular).to_numpy()).all()
     assert len(artifact_regions(singular))
+    maps = pixel_maps(singular, "weighted_score")
+    assert maps["step"].values.tolist() == list(range(2, 10))
+    assert maps.attrs["dropped_steps"] == [0]
+    phases = segment_phases(singular, replicates=5, run_replicates=0)
+    assert phases.activity["step"].values.tolist() == list(range(2, 10))
+    assert phases.attributes["dropped_steps"] == [0]
+    assert "dropped_steps" not in pixel_maps(singular).attrs  # an innovation there is finite
 
 
 def test_video_keeps_its_frames(tmp_path):

@@ -149,6 +149,15 @@ def test_step_normalised_time_and_log_snr_name_one_place(planted_runs):
     assert mutation.normalised_time == 8 / 25
     assert mutation.log_snr == ds["log_snr"].values[8]
     assert mutation.log_snr_interval[0] <= mutation.log_snr <= mutation.log_snr_interval[1]
+    ds = planted_runs(runs=10, share=0.04, size=12, strength=8)
+    rows = segment_phases(ds, replicates=9, run_replicates=49).per_run
+    for part in ("step", "lower", "upper"):
+        end = "" if part == "step" else f"_{part}"
+        step = rows[f"mutation_{part}"]
+        np.testing.assert_array_equal(rows[f"mutation_normalised_time{end}"], step / 25)
+        log_snr = ds["log_snr"].values[step.astype(int)]
+        np.testing.assert_array_equal(rows[f"mutation_log_snr{end}"], log_snr)
+    assert (rows["mutation_lower"] < rows["mutation_upper"]).any()
 
 
 def test_activity_of_a_whole_image_needs_the_unit_of_the_run(planted_runs):
