@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     corrected = Path(options.corrected) if options.corrected else None
     names = options.only or [name for name in NAMES if name != "evaluate" or corrected]
-    if "evaluate" not in names:
+    if not options.only and not corrected:
         print("evaluate is left out: it needs --store and --corrected", file=sys.stderr)
     with chosen_store(options) as path:
         from asced_stores import open_runs
