@@ -102,6 +102,11 @@ class Correction:
     grow: float = 0.0
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """For people: ``renoise, where foreground, at 0.48 of sampling``."""
+        parameters = "".join(f", {name} {value}" for name, value in self.parameters.items())
+        return f"{self.strategy}{parameters}, at {self.normalised_time:.2f} of sampling"
+
 
 @dataclass(frozen=True)
 class Guarantee:

@@ -118,8 +118,7 @@ def calibrate(
     conformal.check_rate(false_alarm_rate)
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; expected one of {METHODS}")
-    if (method == "outcome") != (variant == "outcome"):
-        variant, method = "outcome", "outcome"
+    variant, method = _paired(variant, method)
     source = open_source(store)
     if strategy is None:
         strategy = DEFAULT_CORRECTION.get(variant, "ttc")
@@ -188,6 +187,18 @@ def calibrate(
         counts=run_counts(run_means, chosen.scores),
     )
     return replace(thresholds, conformance=conformance_vectors(thresholds))
+
+
+def _paired(variant: str, method: str) -> tuple[str, str]:
+    """Variant and method `outcome` go together; either alone, beside a default, means both."""
+    if "outcome" not in (variant, method):
+        return variant, method
+    if variant not in ("outcome", "calibrated") or method not in ("outcome", "conformal"):
+        raise InputError(
+            f"variant {variant} with method {method}: the variant outcome is learnt by the method "
+            "outcome and by no other; choose both or neither"
+        )
+    return "outcome", "outcome"
 
 
 def phases_window(source: Source) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from asced_analysis.calibration.population import Population, fit_population
 from asced_analysis.calibration.source import Source
-from asced_analysis.detection import calibrated, paper, released, run_scores
+from asced_analysis.detection import VARIANTS, calibrated, paper, released, run_scores
 from asced_analysis.detection.log_snr_grid import GridSignal, make_grid
 from asced_analysis.detection.streaming import make_stream
 from asced_analysis.thresholds import (
@@ -60,10 +60,7 @@ def default_parameters(variant: str, given: dict[str, Any]) -> tuple[dict[str, A
     elif variant == "diffpath":
         defaults = {}
     else:
-        raise InputError(
-            f"variant {variant!r} is unknown; expected calibrated, released, paper, "
-            "trajectory_variance, final_variance, score_norm or diffpath"
-        )
+        raise InputError(f"variant {variant!r} is unknown; expected one of {VARIANTS}")
     sizes = {name: given.pop(name) for name in ("min_area", "min_width") if name in given}
     if sizes:
         kind = cleanup.kind if cleanup.kind != "none" else "components"

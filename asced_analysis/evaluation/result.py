@@ -84,7 +84,7 @@ class Evaluation:
         for name, figure in data["quality"].items():
             rows.append(
                 (
-                    name.replace("_", " "),
+                    name.replace("_", " ").replace("frechet", "Frechet"),
                     f"{_number(figure['before'])} before, {_number(figure['after'])} after, "
                     f"change {_text(figure['change'])}",
                 )

@@ -216,8 +216,8 @@ def phase_curve(phases: Phases, *, axis: str = "step", ax: Axes | None = None) -
         ax.margins(x=0.02)
         style.shade_phases(ax, phases, axis)
         ax.set_title(
-            f"Activity of {phases.runs:,} runs; no phases: p = {phases.p_value:.2g}; "
-            f"{100 * phases.confidence:g} % intervals"
+            f"Activity of {phases.runs:,} runs, {100 * phases.confidence:g} % intervals; "
+            f"by chance alone: p = {phases.p_value:.2g}"
         )
     return ax
 

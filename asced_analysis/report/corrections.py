@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from asced_analysis.report.page import Case, Picture, Section, Table
@@ -34,7 +34,7 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
                 "a repair; what a control repairs as well is no merit of the mask.",
             )
         )
-    rows = tuple((name.strip(), figures) for name, figures in evaluation.table())
+    rows = tuple(_full_names(evaluation.table()))
     return Section(
         "Before and after",
         (
@@ -52,6 +52,17 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
             *((compared(evaluation, *others),) if others else ()),
         ),
     )
+
+
+def _full_names(rows: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Rows that a table indents, with the name of what they are a part of."""
+    whole = ""
+    for name, figures in rows:
+        if name.startswith(" "):
+            yield f"{whole}, {name.strip()}", figures
+        else:
+            whole = name
+            yield name, figures
 
 
 def compared(*evaluations: Evaluation) -> Table:

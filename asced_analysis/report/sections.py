@@ -136,10 +136,7 @@ def thresholds_section(thresholds: Thresholds, detected: xr.Dataset | None = Non
             f"{guarantee.fit}, {guarantee.calibrate}, {guarantee.report}",
         ),
         ("holds at every sample size", "yes" if guarantee.finite_sample else "no"),
-        (
-            "correction",
-            f"{thresholds.correction.strategy} at time {thresholds.correction.normalised_time:.2f}",
-        ),
+        ("correction", str(thresholds.correction)),
     ]
     figures = []
     if detected is not None and np.isfinite(detected["score"].values).any():

@@ -50,6 +50,8 @@ class Session:
         A replay's runs, with ``mask``, ``flagged`` and ``score``.
     override : bool
         Use thresholds that were calibrated on something else.
+    pipeline : DiffusionPipeline, str or Path, optional
+        For thresholds that ask the model once more; by default the one that the store names.
     keep_scores : bool
         Keep scores beside the store for the next time.
     """
@@ -62,6 +64,7 @@ class Session:
         thresholds: Thresholds | None = None,
         twins: xr.Dataset | None = None,
         override: bool = False,
+        pipeline: Any = None,
         keep_scores: bool = True,
     ) -> None:
         self.ds, self.name, self.twins = ds, name, twins
@@ -69,7 +72,7 @@ class Session:
         self.background = Background()
         self.hand = HandLabels()
         self.population = Population(ds)
-        self.suspects = Suspects(self.runs, thresholds, twins, override=override)
+        self.suspects = Suspects(self.runs, thresholds, twins, override=override, pipeline=pipeline)
         self._twin_row = (
             {} if twins is None else {int(run): i for i, run in enumerate(twins["run"].values)}
         )
@@ -336,6 +339,7 @@ def open_session(
     thresholds: Thresholds | str | PathLike[str] | None = None,
     replay: str | PathLike[str] | xr.Dataset | None = None,
     override: bool = False,
+    pipeline: Any = None,
     keep_scores: bool = True,
 ) -> Session:
     """Open runs, thresholds and a replay for looking, if they belong together.
@@ -347,10 +351,8 @@ def open_session(
     thresholds : Thresholds or path, optional
     replay : path or xarray.Dataset, optional
         What `replay` made of these runs.
-    override : bool
-        Use thresholds that were calibrated on something else.
-    keep_scores : bool
-        Keep scores beside the store for the next time.
+    override, pipeline, keep_scores
+        As in `Session`.
 
     Raises
     ------
@@ -374,6 +376,7 @@ def open_session(
         thresholds=thresholds,
         twins=replay,
         override=override,
+        pipeline=pipeline,
         keep_scores=keep_scores,
     )
 

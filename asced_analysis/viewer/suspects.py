@@ -32,6 +32,8 @@ class Suspects:
         A replay's runs.
     override : bool
         Use thresholds that were calibrated on something else.
+    pipeline : DiffusionPipeline, str or Path, optional
+        For thresholds that ask the model once more; by default the one that the store names.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Suspects:
         twins: xr.Dataset | None,
         *,
         override: bool = False,
+        pipeline: Any = None,
     ) -> None:
         self._runs, self._thresholds, self._twins = runs, thresholds, twins
         self._states = Kept(64 * 2**20)
@@ -49,7 +52,7 @@ class Suspects:
         if thresholds is not None:
             from asced_analysis.detection.apply import bind
 
-            self._detector = bind(runs.ds, thresholds, override=override)
+            self._detector = bind(runs.ds, thresholds, override=override, pipeline=pipeline)
             self.scores = Scores(count, "thresholds")
         elif twins is not None and "score" in twins:
             self.scores = Scores(count, "replay")

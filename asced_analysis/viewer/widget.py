@@ -64,6 +64,7 @@ def explore(
     thresholds: Thresholds | str | PathLike[str] | None = None,
     replay: str | PathLike[str] | xr.Dataset | None = None,
     override: bool = False,
+    pipeline: Any = None,
 ) -> Explorer:
     """Look at runs inside a notebook, with what ``asced view`` shows.
 
@@ -77,6 +78,8 @@ def explore(
         Corrected twins, beside the runs.
     override : bool
         Use thresholds that were calibrated on something else.
+    pipeline : DiffusionPipeline, str or Path, optional
+        For thresholds that ask the model once more; by default the one that the store names.
 
     Returns
     -------
@@ -89,4 +92,7 @@ def explore(
     InputError
         Where these do not belong together, or anywidget is not installed.
     """
-    return Explorer(open_session(ds, thresholds=thresholds, replay=replay, override=override))
+    session = open_session(
+        ds, thresholds=thresholds, replay=replay, override=override, pipeline=pipeline
+    )
+    return Explorer(session)

@@ -54,6 +54,7 @@ def test_phases_prints_writes_and_draws(store, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Profiling | Mutation" in printed
     assert "no phases at all" in printed
+    assert printed.splitlines()[-1].split()[-1] == str(plot)
     assert plot.read_text(encoding="utf-8").startswith("<?xml")
     assert run(["phases", str(store), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def test_calibrate_prints_what_is_promised(
     command = ["calibrate", str(folder / "runs.zarr"), "--false-alarm-rate", "0.1"]
     assert run(command) == 0
     text = capsys.readouterr().out
+    assert "ttc, at 0.50 of sampling" in text
     assert "0.1 of all runs" in text
     assert "0.01: 99" in text
     assert run([*command, "--json"]) == 0
@@ -151,6 +153,12 @@ def test_a_probe_from_the_command_line(
     capsys.readouterr()
     assert run([*detect, *asked]) == 0
     assert 0 < json.loads(capsys.readouterr().out)["flagged"] < 128
+    view = ["view", store, "--thresholds", out, "--no-cache"]
+    assert run(view) == 2
+    assert "--pipeline" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that it ends where it would serve
+        assert run([*view, *asked, "--port", str(taken.getsockname()[1])]) == 2
+    assert "--port 0" in capsys.readouterr().err
     assert run(["calibrate", out, "--check", store, *asked]) == 0
     assert run(["calibrate", out, "--recheck", store, *asked]) == 0
     assert run([*command, *asked]) == 2

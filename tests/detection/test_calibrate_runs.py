@@ -112,6 +112,9 @@ def test_too_few_runs_name_how_many_are_needed(store: Path) -> None:
         {"method": "labels"},
         {"groups": "magic"},
         {"variant": "released", "method": "risk"},
+        {"variant": "released", "method": "outcome"},
+        {"variant": "magic", "method": "outcome"},
+        {"variant": "outcome", "method": "robust"},
     ],
 )
 def test_bad_arguments_are_input_errors(bad: dict[str, Any], store: Path) -> None:

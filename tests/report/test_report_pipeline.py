@@ -13,6 +13,7 @@ from asced_analysis import calibrate
 from asced_analysis.evaluation import Evaluation, evaluate
 from asced_analysis.replay import replay
 from asced_analysis.report import write_report
+from asced_analysis.report.corrections import evaluation_section
 from asced_cli.main import run
 from asced_stores.errors import InputError
 
@@ -60,6 +61,13 @@ def test_an_evaluation_of_another_replay_is_refused(
     assert not out.exists()
     write_report(tiny_runs, out, replay=corrected, evaluation=own)
     assert out.exists()
+
+
+def test_parts_of_a_figure_carry_its_name(tiny_runs: Path, corrected: Path) -> None:
+    table = evaluation_section(evaluate(tiny_runs, corrected, controls=False)).tables[0]
+    names = [name for name, *_ in table.rows]
+    assert "flagged, change of local distance, in the damaged tenth" in names
+    assert len(set(names)) == len(names)
 
 
 def test_thresholds_of_another_model_are_refused(

@@ -183,6 +183,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
             *([("expected, 99 %", _expected(guarantee, band))] if band else []),
             ("runs for tighter rates", tighter or "-"),
             ("window", f"steps {window.steps[0]} to {window.steps[1]} of {window.of_steps}"),
+            ("correction", str(thresholds.correction)),
             *(("note", note) for note in guarantee.notes),
             *([("written", out)] if out else []),
         ],

@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, endpoint_option, examples, json_option, progress_callback
+from asced_cli.options import (
+    emit,
+    endpoint_option,
+    examples,
+    json_option,
+    pipeline_option,
+    progress_callback,
+)
 
 
 @click.command(
@@ -33,11 +40,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, prog
     help="Default: the embedded judge for fashion, patches for other pipelines.",
 )
 @click.option("--controls/--no-controls", default=True, show_default=True)
-@click.option(
-    "--pipeline",
-    shell_complete=completion.pipelines,
-    help="Name or folder, instead of the one the store names.",
-)
+@pipeline_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
 @json_option

@@ -77,7 +77,8 @@ def command(
         from asced_analysis import plots
 
         plots.save_figure(plots.phase_curve(phases), plot)
-    emit(json.loads(phases.to_json(per_run=False)), as_json=as_json, table=_table(phases))
+    table = _table(phases) + [("written", name) for name in (out, plot) if name]
+    emit(json.loads(phases.to_json(per_run=False)), as_json=as_json, table=table)
 
 
 def _table(phases: Phases) -> list[tuple[str, str]]:

@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, endpoint_option, examples, json_option, progress_callback
+from asced_cli.options import (
+    emit,
+    endpoint_option,
+    examples,
+    json_option,
+    pipeline_option,
+    progress_callback,
+)
 
 
 @click.command(
@@ -99,11 +106,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, prog
 @click.option("--only-flagged", is_flag=True, help="Sample flagged runs alone; copy the others.")
 @click.option("--batch-size", type=int, help="Sample so many together; the effect is measured.")
 @click.option("--threads", type=int, help="Instead of the recorded number; the same.")
-@click.option(
-    "--pipeline",
-    shell_complete=completion.pipelines,
-    help="Name or folder, instead of the one the store names.",
-)
+@pipeline_option
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @click.option("--resume", is_flag=True, help="Go on with a replay that was interrupted.")

@@ -104,7 +104,11 @@ def command(
         from asced_analysis import plots
 
         plots.save_figure(plots.dynamics_curves(result), plot)
-    emit(_facts(result), as_json=as_json, table=_table(result))
+    emit(
+        _facts(result),
+        as_json=as_json,
+        table=_table(result) + [("written", name) for name in (out, plot) if name],
+    )
     if "note" in result.attrs:
         click.echo(f"note: {result.attrs['note']}", err=True)
 

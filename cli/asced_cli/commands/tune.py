@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, endpoint_option, examples, json_option, progress_callback
+from asced_cli.options import (
+    emit,
+    endpoint_option,
+    examples,
+    json_option,
+    pipeline_option,
+    progress_callback,
+)
 
 
 @click.command(
@@ -37,11 +44,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, prog
 @click.option(
     "--judge", type=click.Choice(["teacher", "patches"]), default="teacher", show_default=True
 )
-@click.option(
-    "--pipeline",
-    shell_complete=completion.pipelines,
-    help="Name or folder, instead of the one the store names.",
-)
+@pipeline_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
 @json_option

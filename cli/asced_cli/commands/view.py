@@ -10,7 +10,7 @@ import webbrowser
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
 
 
 @click.command(
@@ -59,6 +59,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
 @click.option("--no-cache", is_flag=True, help="Keep no scores beside the store.")
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
+@pipeline_option
 @endpoint_option
 @json_option
 def command(
@@ -70,6 +71,7 @@ def command(
     open_browser: bool,
     no_cache: bool,
     override: bool,
+    pipeline: str | None,
     as_json: bool,
 ) -> None:
     """Serve a page to look at the runs of STORE, until Ctrl-C.
@@ -87,6 +89,7 @@ def command(
         thresholds=thresholds,
         replay=replay,
         override=override,
+        pipeline=pipeline,
         keep_scores=not no_cache,
     )
     stopped = threading.Event()
