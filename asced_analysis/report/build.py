@@ -287,7 +287,7 @@ def _cases(
         }
         details = {k: v for k, v in details.items() if v == v and v not in ("", -1)}
         details["score"] = f"{float(row['score']):.3g}"
-        details["mask"] = percent(float(mask.mean()))
+        details[outlined] = percent(float(mask.mean()))
         if run in by_run:
             entry = by_run[run]
             details["local distance"] = (

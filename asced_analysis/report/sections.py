@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_analysis.plots.outlines import outlined_place
 from asced_analysis.report.page import Case, Picture, Section, Table
 from asced_analysis.report.pictures import as_rgb, figure_uri, png_uri, upscaled, with_outline
 
@@ -191,6 +192,7 @@ def story_section(ds: xr.Dataset, twins: xr.Dataset, run: int) -> Section:
     """One run from noise to its corrected twin."""
     from asced_analysis import plots
 
+    place = outlined_place(twins.attrs)
     return Section(
         "One run, from noise to its twin",
         (),
@@ -198,11 +200,11 @@ def story_section(ds: xr.Dataset, twins: xr.Dataset, run: int) -> Section:
             Picture(
                 figure_uri(plots.story(ds, twins, run=run)),
                 f"Run {run}: what the model expects and what it revises at six steps; the change "
-                "inside and outside the flagged region by step; the image as sampled, the "
-                "flagged region, the corrected twin.",
+                f"inside and outside the {place} by step; the image as sampled, the {place}, the "
+                "corrected twin.",
                 f"Run {run}, the most abnormal one. Above, the image that the model expects at a "
                 "step and what it revised there; below, the revisions inside and outside the "
-                "flagged region, and the end with and without the correction.",
+                f"{place}, and the end with and without the correction.",
             ),
         ),
     )

@@ -90,9 +90,13 @@ def _promise(thresholds: Thresholds) -> str:
     measured = "; it was not measured"
     if guarantee.measured is not None and guarantee.interval is not None:
         low, high = (percent(limit) for limit in guarantee.interval)
+        band = None if thresholds.groups else guarantee.band()
+        kept = (
+            "" if band is None else f"; {band[0]} to {band[1]} of them fit a promise that is kept"
+        )
         measured = (
             f"; of {guarantee.report} held-out {guarantee.unit}s, "
-            f"{percent(guarantee.measured)} were flagged (95 % interval {low} to {high})"
+            f"{percent(guarantee.measured)} were flagged (95 % interval {low} to {high}{kept})"
         )
     verb = "promise to" if guarantee.finite_sample else "aim to"
     return (
@@ -137,16 +141,18 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     if figure and figure["value"] is not None:
         if figure["low"] is None or figure["low"] <= 0 <= figure["high"]:
             said.append(
-                "Against the best control the mask's place made no clear difference: the same "
-                "correction at a wrong place of equal area did about as well. Whom to correct may "
-                "have been right; where is not shown."
+                "Against the best control the place of the correction made no clear difference: "
+                "the same correction at a wrong place of equal area did about as well. Whom to "
+                "correct may have been right; where is not shown."
             )
         elif figure["value"] < 0:
-            said.append(f"The mask's place earned {figure['value']:.3g} over the best control.")
+            said.append(
+                f"The place of the correction earned {figure['value']:.3g} over the best control."
+            )
         else:
             said.append(
-                f"The best control did better by {figure['value']:.3g}: the mask's place was worse "
-                "than a wrong one of equal area."
+                f"The best control did better by {figure['value']:.3g}: the place of the "
+                "correction was worse than a wrong one of equal area."
             )
     said += _flag_sentence(data)
     others = data["other_runs"]

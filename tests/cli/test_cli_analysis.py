@@ -28,7 +28,7 @@ def test_stats_prints_a_table_and_writes_what_can_be_added_to(store, tmp_path, c
     printed = capsys.readouterr().out
     assert "median" in printed
     assert "99 %" in printed
-    assert len(printed.splitlines()) == 4 + 11
+    assert len(printed.splitlines()) == 4 + 11 + 2  # the last two say what was written
     expected = step_statistics(open_runs(store))
     np.testing.assert_array_equal(load(out)["median"], expected["median"])
     assert (tmp_path / "a.png").exists()

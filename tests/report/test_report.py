@@ -65,6 +65,7 @@ def test_gallery_shows_what_the_thresholds_flag(runs: Path, tmp_path: Path) -> N
     text = write_report(runs, tmp_path / "r.html", thresholds=thresholds, gallery=3).read_text()
     assert f"{min(3, flagged)} of {flagged} flagged runs" in text
     assert text.count('class="case"') == min(3, flagged)
+    assert "of them fit a promise that is kept" in text
 
 
 def test_stored_strings_stay_text(runs: Path) -> None:

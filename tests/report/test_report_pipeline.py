@@ -14,7 +14,9 @@ from asced_analysis.evaluation import Evaluation, evaluate
 from asced_analysis.replay import replay
 from asced_analysis.report import write_report
 from asced_analysis.report.corrections import evaluation_section
+from asced_analysis.report.sections import story_section
 from asced_cli.main import run
+from asced_stores import open_runs
 from asced_stores.errors import InputError
 
 
@@ -61,6 +63,15 @@ def test_an_evaluation_of_another_replay_is_refused(
     assert not out.exists()
     write_report(tiny_runs, out, replay=corrected, evaluation=own)
     assert out.exists()
+
+
+@pytest.mark.parametrize(("where", "place"), [("mask", "flagged"), ("foreground", "renewed")])
+def test_the_story_names_what_was_edited(
+    tiny_runs: Path, corrected: Path, where: str, place: str
+) -> None:
+    twins = open_runs(corrected).assign_attrs(strategy_parameters={"where": where})
+    caption = story_section(open_runs(tiny_runs), twins, 3).pictures[0].caption
+    assert f"inside and outside the {place} region" in caption
 
 
 def test_parts_of_a_figure_carry_its_name(tiny_runs: Path, corrected: Path) -> None:
