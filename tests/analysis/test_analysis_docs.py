@@ -42,7 +42,7 @@ def test_the_example_with_a_cluster_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     synthetic_store("runs.zarr", runs=16, batch_size=8, steps=8, shape=(1, 8, 8))
     names: dict[str, object] = {"__name__": "__main__"}
-    chosen = [blocks()[0], next(block for block in blocks() if "LocalCluster" in block)]
+    chosen = [blocks()[0], next(block for block in blocks() if "local_cluster" in block)]
     for block in chosen:
         exec(compile(block, str(PAGE), "exec"), names)
     assert names["stats"].attrs["runs"] == 16  # type: ignore[attr-defined]
