@@ -66,7 +66,8 @@ def compare_inputs(
         runs), ``run_auroc_matched`` (worst quarter within strata of brightness and busyness of the
         final image, so that "bright, busy images break" earns nothing), ``place_correlation``
         (Spearman, over places of the foreground), ``place_correlation_within`` (the mean over
-        images of the same within an image), and the number of held-out ``runs``. Inputs
+        images of the same within an image), ``border`` and ``truth_border`` (`border_share` of the
+        predicted maps and of the truth), and the number of held-out ``runs``. Inputs
         `the final image` are the teacher's own map of it, as a yardstick.
     """
     from asced_analysis.calibration.calibrate_runs import window_and_correction
@@ -171,7 +172,27 @@ def _measure(predicted: Floats, score: Floats, target: Floats, final: Floats) ->
         "run_auroc_matched": _matched_auroc(badness, score, strata),
         "place_correlation": float(stats.spearmanr(predicted[foreground], target[foreground])[0]),
         "place_correlation_within": float(np.mean(within)) if within else 0.0,
+        "border": border_share(predicted),
+        "truth_border": border_share(target),
     }
+
+
+def border_share(maps: Floats, *, worst: float = 0.12) -> float:
+    """How much of each map's worst places lies in its outermost ring, as a mean over maps.
+
+    Parameters
+    ----------
+    maps : array, shape (run, y, x)
+        At least 3 x 3; the ring of 16 x 16 is 23 % of the places.
+    worst : float
+        Share of the places that count as the worst.
+    """
+    flat = maps.reshape(len(maps), -1)
+    ring = np.ones(maps.shape[1:], bool)
+    ring[1:-1, 1:-1] = False
+    count = max(1, round(worst * flat.shape[1]))
+    places = np.argpartition(-flat, count - 1, axis=1)[:, :count]
+    return float(ring.reshape(-1)[places].mean())
 
 
 def content_strata(final: Floats, *, parts: int = 3) -> npt.NDArray[np.intp]:

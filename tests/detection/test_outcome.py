@@ -14,7 +14,7 @@ import torch
 from asced_analysis.calibration import calibrate
 from asced_analysis.calibration.conformal import expected_band
 from asced_analysis.calibration.outcome import default_teacher, gather, untrained_stream
-from asced_analysis.calibration.outcome_comparison import compare_inputs
+from asced_analysis.calibration.outcome_comparison import border_share, compare_inputs
 from asced_analysis.calibration.outcome_training import train_map
 from asced_analysis.calibration.source import open_source
 from asced_analysis.correction import Corrector
@@ -124,12 +124,22 @@ def test_the_map_learns_what_foretells_the_end() -> None:
 
 def test_inputs_are_compared_within_matched_content(store: Path) -> None:
     rows = compare_inputs(store, epochs=2)
+    assert all(0 <= row["border"] <= 1 and 0 <= row["truth_border"] <= 1 for row in rows)
     assert [row["inputs"] for row in rows] == ["dynamics", "snapshot", "both"]
     assert {row["runs"] for row in rows} == {32}
     for row in rows:
         assert 0 <= row["run_auroc"] <= 1
         assert 0 <= row["run_auroc_matched"] <= 1
         assert -1 <= row["place_correlation"] <= 1
+
+
+def test_border_share_counts_the_outermost_ring() -> None:
+    middle = np.zeros((2, 10, 10), np.float32)
+    middle[:, 3:7, 3:6] = np.arange(1, 13).reshape(4, 3)
+    assert border_share(middle) == 0
+    edge = middle.copy()
+    edge[1, 0] = 99
+    assert border_share(edge) == pytest.approx(10 / 12 / 2)
 
 
 def test_bad_requests(store: Path) -> None:
