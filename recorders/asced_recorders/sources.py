@@ -80,7 +80,10 @@ class UnconditionalSource:
         if labels and not classes:
             raise InputError("the model has no classes: leave the labels out")
         pipe.unet.eval()
-        pipe.scheduler.set_timesteps(steps)
+        try:
+            pipe.scheduler.set_timesteps(steps)
+        except ValueError as error:  # more than it was trained with, or than its options allow
+            raise InputError(f"steps is {steps}: {error}") from error
         self.table: StepTable = step_table(pipe.scheduler)
         settings.check_steps(self.table.steps)
 

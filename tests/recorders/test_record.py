@@ -206,6 +206,7 @@ def test_two_processes_share_the_batches(
         ({"runs": 0}, "runs is 0"),
         ({"runs": None}, "runs is None"),
         ({"steps": 0}, "steps is 0"),
+        ({"steps": 1001}, "steps is 1001: .* 1000"),
         ({"batch_size": -1}, "batch_size is -1"),
         ({"checkpoints": range(5)}, "5 checkpoints are more than 4 steps"),
         ({"checkpoints": (4,)}, r"checkpoints \[4\] lie beyond"),
