@@ -2,6 +2,8 @@
 
 An embedded teacher teaches; its own local realism and the judge's are the truths. Run on a store
 of `fashion` runs: ``python benchmarks/outcome_inputs.py STORE --train 768 2000 6000 --known 0.48``.
+With ``--borders`` nothing is learnt: how much of the worst of final images the embedded models put
+along the border.
 """
 
 from __future__ import annotations
@@ -9,11 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 
+import numpy as np
 import torch
 
-from asced_analysis.calibration.outcome_comparison import compare_inputs
+from asced_analysis.calibration.outcome import final_distances
+from asced_analysis.calibration.outcome_comparison import border_share, compare_inputs
 from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS
+from asced_analysis.calibration.source import open_source
 from asced_analysis.realism import load_embedded
+
+BORDER_RUNS = 1024
 
 
 def main() -> None:
@@ -28,14 +35,27 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hidden", type=int, default=HIDDEN)
     parser.add_argument("--depth", type=int, default=LAYERS)
+    parser.add_argument("--borders", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     options = {**vars(arguments)}
+    if options.pop("borders"):
+        borders(arguments.store)
+        return
     options["train_runs"] = options.pop("train")
     options["teacher"] = load_embedded(options["teacher"])
     options["window"] = (0.12, options.pop("known"))
     for row in compare_inputs(options.pop("store"), judge=load_embedded("judge"), **options):
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}))
+
+
+def borders(store: str) -> None:
+    """Print each model's share of the worst places that lies in the outermost ring of 16 x 16."""
+    source = open_source(store)
+    rows = np.arange(min(BORDER_RUNS, source.runs))
+    for name in ("teacher", "judge", "committee"):
+        maps = final_distances(source, rows, load_embedded(name), (16, 16))
+        print(json.dumps({"by": name, "runs": len(rows), "border": round(border_share(maps), 3)}))
 
 
 if __name__ == "__main__":
