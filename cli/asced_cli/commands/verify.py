@@ -55,7 +55,8 @@ def command(store: str, drop: bool, threads: int, as_json: bool) -> int:
         rows.append(("missing", f"{len(report.missing)} planned batches; --resume records them"))
     if report.leftovers:
         rows.append(("leftovers", f"{len(report.leftovers)} files; --resume sweeps them"))
-    verdict = "all is well" if report.ok else f"{len(report.problems)} problems"
+    count = len(report.problems)
+    verdict = "all is well" if report.ok else "1 problem" if count == 1 else f"{count} problems"
     read = f"{report.batches} batches, {report.runs} runs, {report.bytes / 1e6:.1f} MB"
     if report.observed:
         read += f"; observations of {report.observed} runs"
