@@ -96,6 +96,10 @@ class Levelling(Strategy):
         """Predicted x0 of the step before ``T_c``, as it is recorded."""
         return 1
 
+    def edited_steps(self, correction_step: int, steps: int) -> list[int]:
+        """``T_c``."""
+        return [correction_step]
+
     def after_step(self, event: StepEvent, sample: Tensor, state: LoopState) -> Tensor | None:
         """Scale what of the sample entering ``T_c`` is not predicted x0."""
         if event.step + 1 != state.correction_step or state.mask is None:

@@ -29,6 +29,10 @@ class StateReplacement(Strategy):
         """Every step of the window, and the one before it."""
         return None
 
+    def edited_steps(self, correction_step: int, steps: int) -> list[int]:
+        """``T_c``."""
+        return [correction_step]
+
     def after_step(self, event: StepEvent, sample: Tensor, state: LoopState) -> Tensor | None:
         """Edit the sample entering ``T_c``."""
         if event.step + 1 != state.correction_step or state.mask is None:

@@ -33,6 +33,10 @@ class StochasticSteps(Strategy):
         if self.count < 1:
             raise InputError(f"count must be at least 1, not {self.count}")
 
+    def edited_steps(self, correction_step: int, steps: int) -> list[int]:
+        """Those that the stochastic steps lead to."""
+        return list(range(correction_step, min(correction_step + self.count, steps)))
+
     def after_step(self, event: StepEvent, sample: Tensor, state: LoopState) -> Tensor | None:
         """Replace the deterministic step where the mask is."""
         offset = event.step + 1 - state.correction_step

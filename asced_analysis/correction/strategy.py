@@ -80,8 +80,26 @@ class Strategy:
         """How many steps before ``T_c`` predicted x0 is needed; None for the whole window."""
         return 0
 
+    def edited_steps(self, correction_step: int, steps: int) -> list[int]:
+        """Steps whose entering sample is edited."""
+        return []
+
     def check(self, table: StepTable, correction_step: int) -> None:
-        """Refuse, before anything is sampled, what can't be done on this sampler's steps."""
+        """Refuse, before anything is sampled, what can't be done on this sampler's steps.
+
+        Raises
+        ------
+        InputError
+            Where the sampler does not allow a sample to be changed.
+        """
+        for step in self.edited_steps(correction_step, table.steps):
+            if 0 < step < table.steps and not table.editable[step]:
+                first = 0 if step == correction_step else correction_step
+                allowed = [int(k) for k in table.editable.nonzero()[0] if k > first]
+                raise InputError(
+                    f"{table.scheduler_class} does not allow the sample entering step {step} to be "
+                    f"changed; it allows it at steps {allowed}"
+                )
 
     def before_step(self, event: StepEvent, state: LoopState) -> Tensor | None:
         """Return another model output for this step, or None to leave it."""

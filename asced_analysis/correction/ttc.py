@@ -76,6 +76,11 @@ class TargetedCorrection(Strategy):
         more = ", ".join(f"{when:g}" for when in self.again)
         return f"{self.name}, again at {more}" if more else self.name
 
+    def edited_steps(self, correction_step: int, steps: int) -> list[int]:
+        """``T_c``, with eta the step after it, and further ones."""
+        following = [correction_step + 1] if self.eta else []
+        return [correction_step, *following, *(step_of(when, steps) for when in self.again)]
+
     def check(self, table: StepTable, correction_step: int) -> None:
         """Refuse further steps that do not come after ``T_c``, or can't be edited."""
         for when in self.again:
@@ -85,12 +90,7 @@ class TargetedCorrection(Strategy):
                     f"again asks for step {step}; expected one after T_c, which is step "
                     f"{correction_step}, and before the end at {table.steps}"
                 )
-            if not table.editable[step]:
-                allowed = [int(k) for k in table.editable.nonzero()[0] if k > correction_step]
-                raise InputError(
-                    f"{table.scheduler_class} does not allow the sample entering step {step} to be "
-                    f"changed; it allows it at steps {allowed}"
-                )
+        super().check(table, correction_step)
 
     @property
     def history(self) -> int | None:

@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from asced_analysis.calibration import calibrate
 from asced_analysis.correction import Corrector, make_strategy
 from asced_analysis.correction.controls import control_masks, foreground
 from asced_analysis.correction.masks import grow, resize, soften
+from asced_analysis.detection import VARIANTS
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds import Thresholds
 from asced_recorders import record
 from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
 from asced_recorders.scheduler_names import SHORT_NAMES, make_scheduler
+from asced_stores import open_runs
 from asced_stores.errors import InputError
 
 SQUARE = np.zeros((16, 16), bool)
@@ -66,6 +69,28 @@ def test_the_loop_flags_what_the_store_flags(
         assert report.score == pytest.approx(offline.scores[report.run], rel=1e-5)
         if report.flagged:
             assert (report.mask == offline.masks[report.run]).mean() > 0.9999
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "outcome"])
+def test_masks_of_every_variant_are_those_of_the_store(
+    variant: str, runs: Path, tiny_pipeline: Any
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # few runs
+        found = calibrate(runs, variant, false_alarm_rate=0.3, window=(0.2, 0.4))
+    offline = detect_recorded(Recording(runs), found)
+    corrector = Corrector(found, strategy="ttc", step=6, grow=0)
+    edited = draw(tiny_pipeline, corrector)
+    plain = open_runs(runs)["sample"].values[:20]
+    for report, before, after in zip(corrector.report, plain, edited, strict=True):
+        assert report.flagged == (report.run in offline.masks)
+        if report.flagged:
+            assert (report.mask == offline.masks[report.run]).mean() > 0.99
+            assert (before != after).any()
+        else:
+            assert (before == after).all()
+    if variant not in ("paper", "released"):  # sizes for larger images
+        assert any(report.flagged for report in corrector.report)
 
 
 def test_flagged_images_alone_change(thresholds: Path, tiny_pipeline: Any) -> None:

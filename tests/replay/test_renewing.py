@@ -14,8 +14,10 @@ from asced_analysis.correction import Corrector, make_strategy
 from asced_analysis.correction.controls import foreground
 from asced_analysis.evaluation import evaluate
 from asced_analysis.replay import Branch, branch, replay
+from asced_analysis.replay.environment import matching_pipeline
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import table_of
+from asced_recorders import record
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
@@ -236,6 +238,31 @@ def test_steps_that_cannot_be_are_refused_before_anything_is_written(
     table = replace_field(table_of(tiny_pipeline, 10), editable=np.arange(10) != LATER)
     with pytest.raises(InputError, match=r"does not allow.*step 8.*\[7, 9\]"):
         make_strategy("ttc", again=LATER).check(table, STEP)
+    for strategy in ("ttc", "state_replacement", "levelling", "stochastic_steps", "best_of"):
+        with pytest.raises(InputError, match=r"does not allow.*step 8.*\[1, .*7, 9\]"):
+            make_strategy(strategy).check(table, LATER)
+    with pytest.raises(InputError, match=r"does not allow.*step 8.*\[9\]"):
+        make_strategy("ttc", eta=1.0).check(table, LATER - 1)
+    make_strategy("score_clipping").check(table, LATER)  # edits no sample
+
+
+def test_a_step_inside_a_group_is_refused_before_anything_is_written(
+    tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    store = record(
+        tiny_pipeline, tmp_path / "r.zarr", runs=2, steps=6, batch_size=2, scheduler="dpm++2s"
+    )
+    options: dict[str, Any] = {"masks": {1: SQUARE}, "pipeline": tiny_pipeline}
+    editable = table_of(matching_pipeline(store.attributes, tiny_pipeline), 6).editable
+    assert 0 < editable[1:].sum() < 5
+    for step in range(1, 6):
+        out = tmp_path / f"{step}.zarr"
+        if editable[step]:
+            replay(store, out, step=step, **options)
+            continue
+        with pytest.raises(InputError, match="DPMSolverSinglestepScheduler does not allow"):
+            replay(store, out, step=step, **options)
+        assert not out.exists()
 
 
 def test_stored_parameters_are_json(
