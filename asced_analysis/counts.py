@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
+Table: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,16 @@ class Counts:
         fp16 numbers counted exactly, or float32 numbers in bins.
     keys : numpy.ndarray, shape (key,), int64
         Sorted key of each column. Keys order the values; a negative key is a negative value.
-    table : numpy.ndarray, shape (..., key), int64
-        Counts by group and key.
+    table : numpy.ndarray, shape (..., key), signed integers
+        Counts by group and key; merged, int64. What was counted or has travelled is kept in
+        fewer bytes, so add with ``dtype=numpy.int64``.
     nan, infinite : numpy.ndarray, shape (...), int64
         What no quantile can hold, counted apart.
     """
 
     kind: Kind
     keys: Integers
-    table: Integers
+    table: Table
     nan: Integers
     infinite: Integers
 
@@ -67,7 +69,11 @@ class Counts:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes as the smallest integers: two bytes a count instead of eight."""
         most = int(self.table.max(initial=0))
-        small = _cast(self.table, np.min_scalar_type(most))
+        kind = np.min_scalar_type(-1 - most)
+        small = self.table
+        if kind.itemsize < small.itemsize:  # in memory that a worker process gets fastest
+            small = empty(small.shape, kind)
+            small[...] = self.table
         first = self.keys[:1] - 1
         runs = np.diff(self.keys, prepend=first).astype(np.min_scalar_type(_widest(self.keys)))
         return _travelled, (self.kind, first, runs, small, self.nan, self.infinite)
@@ -79,7 +85,7 @@ class Counts:
     @cached_property
     def cumulative(self) -> Integers:
         """Counts up to and with each key, shape (..., key)."""
-        return np.cumsum(self.table, axis=-1)
+        return np.cumsum(self.table, axis=-1, dtype=np.int64)
 
     @classmethod
     def empty(cls, kind: Kind, groups: tuple[int, ...]) -> Counts:
@@ -95,7 +101,7 @@ class Counts:
     @cached_property
     def finite(self) -> Integers:
         """Number of finite values, shape (...)."""
-        total: Integers = self.table.sum(axis=-1)
+        total: Integers = self.table.sum(axis=-1, dtype=np.int64)
         return total
 
     def __add__(self, other: Counts) -> Counts:
@@ -114,7 +120,7 @@ class Counts:
         return Counts(
             self.kind,
             self.keys,
-            self.table.sum(axis=position),
+            self.table.sum(axis=position, dtype=np.int64),
             self.nan.sum(axis=position),
             self.infinite.sum(axis=position),
         )
@@ -249,7 +255,7 @@ class Counts:
         *groups, column = np.nonzero(self.table)
         frame = pd.DataFrame(dict(zip(names, groups, strict=True)))
         frame["lower"], frame["upper"] = lower[column], upper[column]
-        frame["count"] = self.table[*groups, column]
+        frame["count"] = self.table[*groups, column].astype(np.int64)
         return frame
 
     def _order_statistics(self, counts: Integers, cumulative: Integers, ranks: Floats) -> Floats:
@@ -265,20 +271,13 @@ def _travelled(
     kind: Kind,
     first: Integers,
     runs: npt.NDArray[Any],
-    table: npt.NDArray[Any],
+    table: Table,
     nan: Integers,
     infinite: Integers,
 ) -> Counts:
-    """Counts as they were before `Counts.__reduce__`."""
+    """Counts as they were before `Counts.__reduce__`, the table in fewer bytes."""
     keys = first + np.cumsum(runs, dtype=np.int64) if runs.size else np.zeros(0, np.int64)
-    return Counts(kind, keys, _cast(table, np.dtype(np.int64)), nan, infinite)
-
-
-def _cast(table: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """A copy in other integers, in memory that a worker process gets fastest."""
-    copy = empty(table.shape, dtype)
-    copy[...] = table
-    return copy
+    return Counts(kind, keys, table, nan, infinite)
 
 
 def _widest(keys: Integers) -> int:

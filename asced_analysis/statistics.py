@@ -279,7 +279,7 @@ def _summary(counts: Counts, layout: xr.Dataset, quantiles: npt.ArrayLike) -> xr
             "count": (dims, counts.finite),
             "nan": (dims, counts.nan),
             "infinite": (dims, counts.infinite),
-            "counts": ((*dims, "key"), counts.table),
+            "counts": ((*dims, "key"), counts.table.astype(np.int64, copy=False)),
         },
         {
             **layout.coords.variables,

@@ -83,7 +83,7 @@ class Tally:
         nan = blocks[:, :, special:].sum(axis=(1, 2, 3), dtype=np.int64) - infinite
         used = touched[touched < special]
         keys = (used[:, np.newaxis] * _BLOCK + np.arange(_BLOCK)).reshape(-1)
-        table = empty((groups, self._sides, used.size, _BLOCK), np.dtype(np.int64))
+        table = empty((groups, self._sides, used.size, _BLOCK), self._scratch.dtype)
         for own, place in neighbours(used):
             table[:, :, own] = blocks[:, :, place]
         table = table.reshape(groups, self._sides, -1)

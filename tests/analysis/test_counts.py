@@ -184,17 +184,19 @@ def test_what_does_not_fit_is_refused():
         Counts.empty("half", (2,)).quantile(1.5)
 
 
-@pytest.mark.parametrize("largest", [1, 300, 70_000, 2**33])
+@pytest.mark.parametrize("largest", [1, 42, 43, 300, 70_000, 2**33])
 def test_counts_travel_small_and_arrive_as_they_were(largest):
     counts = count(np.array([[1.5, 1.5, 2e-9, 3e7, np.nan], [0, np.inf, 7, 7, 7]], np.float32))
-    table = counts.table * largest
+    table = counts.table.astype(np.int64) * largest
     sent = Counts("single", counts.keys, table, counts.nan, counts.infinite)
     packed = pickle.dumps(sent)
     arrived = pickle.loads(packed)
     for name in ("keys", "table", "nan", "infinite"):
-        own, other = getattr(sent, name), getattr(arrived, name)
-        assert own.dtype == other.dtype
-        np.testing.assert_array_equal(other, own)
+        np.testing.assert_array_equal(getattr(arrived, name), getattr(sent, name))
+    assert arrived.table.dtype.kind == "i"
+    assert merge_counts([arrived, sent]).table.dtype == np.int64
+    np.testing.assert_array_equal(merge_counts([arrived] * 3).finite, 3 * sent.finite)
+    np.testing.assert_array_equal(arrived.pooled().finite, sent.pooled().finite)
     np.testing.assert_array_equal(arrived.median(), sent.median())
     assert sys.getsizeof(sent) >= table.nbytes
     if largest < 2**16:
