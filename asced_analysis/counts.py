@@ -67,7 +67,7 @@ class Counts:
             raise InputError(f"counts of shape {self.table.shape} do not fit {self.keys.size} keys")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel between processes as the smallest integers: two bytes a count instead of eight."""
+        """Travel between processes as the smallest integers: mostly two bytes a count."""
         most = int(self.table.max(initial=0))
         kind = np.min_scalar_type(-1 - most)
         small = self.table
