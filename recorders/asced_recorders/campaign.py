@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from asced_recorders.capture import FIELDS, Capture
 from asced_recorders.cost import check_disk, recording_cost
-from asced_recorders.flight import GROUP_RUNS, FlightRecorder, KeepRule
+from asced_recorders.flight import GROUP_RUNS, OBSERVED, FlightRecorder, KeepRule
 from asced_recorders.interruption import FinishBatch
 from asced_recorders.loading import load_pipeline, pipeline_name
 from asced_recorders.observers import RunObserver
@@ -109,7 +109,7 @@ def record(
         ``all``; or ``flagged`` (by an observer) or ``sample:P`` (a random share): then only those
         runs are kept in full, and of all runs what the observers saw.
     observers : sequence of RunObserver
-        For ``flagged`` and ``sample:P``, for example those of `asced_analysis.observing`.
+        Who is shown each batch, for example those of `asced_analysis.observing`.
     rank, world_size : int, optional
         Which process this is, of how many; by default as torchrun or SLURM say.
     ignore_disk : bool
@@ -154,6 +154,7 @@ def record(
         str(out),
         runs=total,
         flight=flight,
+        observers=observers if flight is None else (),
         resume=resume,
         overwrite=overwrite,
         rank=rank,
@@ -171,7 +172,7 @@ def record(
             "options": call_options,
         }
         source = _source(pipe, name, settings, steps, seed, labels, chosen, options)
-        source.facts = {"keep": keep}
+        source.facts = {"keep": OBSERVED if flight is None and observers else keep}
         _Campaign(session, source, total, batch_size, ignore_disk, progress).walk()
         failed = False
     finally:

@@ -12,6 +12,7 @@ import numpy as np
 from asced_recorders.capture import FIELDS, RunBuffer
 from asced_recorders.decoding import pixels_to_image
 from asced_recorders.fingerprint import model_fingerprint
+from asced_recorders.flight import OBSERVED
 from asced_recorders.provenance import device_facts, versions
 from asced_recorders.schedulers import StepTable
 from asced_recorders.session import Session, Settings, make_spec
@@ -21,6 +22,7 @@ from asced_stores.noise_levels import canonical_prediction_type, eps_and_x0, log
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from asced_recorders.observers import RunObserver
     from asced_stores import TrajectoryStore
 
 
@@ -40,7 +42,7 @@ class CustomRecorder:
         completed with ones. A leading number of runs is understood too.
     steps : int
         Noise levels of a run.
-    fields, checkpoints, dtype, runs, batch_size, resume, overwrite, storage_options
+    fields, checkpoints, dtype, runs, batch_size, resume, overwrite, storage_options, observers
         As in `Recorder`.
     rank, world_size : int, optional
         Which process this is, of how many.
@@ -95,6 +97,7 @@ class CustomRecorder:
         storage_options: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
         model: Any = None,
+        observers: Sequence[RunObserver] = (),
     ) -> None:
         from torch import nn
 
@@ -107,7 +110,7 @@ class CustomRecorder:
         self.steps = int(steps)
         self.settings.check_steps(self.steps)
         self.batch_size = batch_size
-        self.attributes = dict(attributes or {})
+        self.attributes = ({"keep": OBSERVED} if observers else {}) | dict(attributes or {})
         if not (model is None or isinstance(model, nn.Module) or hasattr(model, "components")):
             raise InputError(
                 f"model is a {type(model).__name__}: give the torch module or pipeline whose "
@@ -122,6 +125,7 @@ class CustomRecorder:
             rank=rank,
             world_size=world_size,
             storage_options=storage_options,
+            observers=observers,
         )
         self._buffer: RunBuffer | None = None
         self._levels: list[tuple[float, float, float]] = []

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from asced_stores import TrajectorySpec
 
 GROUP_RUNS = 2048
+OBSERVED = "all, observed"
+"""What a store with all runs in full says of itself where observers looked at them."""
 FLAGGED_SHARE = 0.1  # what the cost preview assumes
 
 
@@ -101,18 +103,11 @@ class FlightRecorder:
     ) -> None:
         """Look at a batch, keep its statistics and the runs that the rule chooses."""
         numbers = np.asarray(runs, dtype=np.int64)
+        seen, asked = observe(self.observers, arrays, runs, spec)
         keep = self.rule.chosen(runs)
-        features: dict[str, Any] = {}
-        counts: dict[str, Any] = {}
-        batch = ObservedBatch(arrays, runs, spec)
-        for observer in self.observers:
-            found = observer.observe(batch)
-            features |= found.features
-            counts |= found.counts
-            if found.keep is not None and self.rule.kind == "flagged":
-                keep = keep | found.keep
+        if self.rule.kind == "flagged":
+            keep = keep | asked
         keep = keep | ~_finite(arrays, len(numbers))  # a failed run is never lost
-        seen = Observations(numbers, features, counts)
         self._seen = seen if self._seen is None else self._seen + seen
         if self._first is None:
             self._first = _rows(arrays, numbers, scalars, np.arange(len(numbers)) == 0)
@@ -130,6 +125,26 @@ class FlightRecorder:
         seen = self._seen
         self.clear()
         return arrays, runs, scalars, seen
+
+
+def observe(
+    observers: Sequence[RunObserver],
+    arrays: Mapping[str, NDArray[Any]],
+    runs: Sequence[int],
+    spec: TrajectorySpec,
+) -> tuple[Observations, NDArray[np.bool_]]:
+    """What observers say of a batch together, and which runs they ask for."""
+    asked = np.zeros(len(runs), np.bool_)
+    features: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
+    batch = ObservedBatch(arrays, runs, spec)
+    for observer in observers:
+        found = observer.observe(batch)
+        features |= found.features
+        counts |= found.counts
+        if found.keep is not None:
+            asked = asked | found.keep
+    return Observations(np.asarray(runs, dtype=np.int64), features, counts), asked
 
 
 def _finite(arrays: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from asced_recorders.calls import CallWatch, end_of_blending, expected_runs, run_facts
 from asced_recorders.capture import FIELDS, Capture, RunBuffer
 from asced_recorders.decoding import images_of_output, to_image
+from asced_recorders.flight import OBSERVED
 from asced_recorders.layouts import Layout, layout_of
 from asced_recorders.provenance import pipeline_facts
 from asced_recorders.session import Session, Settings, make_spec
@@ -19,6 +20,7 @@ from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_recorders.custom import CustomRecorder
+    from asced_recorders.observers import RunObserver
     from asced_stores import TrajectoryStore
 
 
@@ -57,6 +59,9 @@ class Recorder:
         Which process this is, of how many; by default as torchrun or SLURM say.
     storage_options : mapping, optional
         For object storage.
+    observers : sequence of RunObserver
+        Shown each batch before it is written (`asced_recorders.observers`), for example those of
+        `asced_analysis.observing`, which also reads what they said.
 
     Attributes
     ----------
@@ -110,6 +115,7 @@ class Recorder:
         rank: int | None = None,
         world_size: int | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        observers: Sequence[RunObserver] = (),
     ) -> None:
         self.pipe = pipe
         self.settings = Settings(tuple(fields), tuple(checkpoints), dtype)
@@ -117,7 +123,7 @@ class Recorder:
         self.prompts = prompts
         self.name = name or type(pipe).__name__
         self.layout = layout
-        self.facts: dict[str, Any] = {}
+        self.facts: dict[str, Any] = {"keep": OBSERVED} if observers else {}
         self.session = Session(
             str(store),
             runs=runs,
@@ -126,6 +132,7 @@ class Recorder:
             rank=rank,
             world_size=world_size,
             storage_options=storage_options,
+            observers=observers,
         )
         self._stack: ExitStack | None = None
         self._batches: Iterator[int] | None = None

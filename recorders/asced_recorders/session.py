@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asced_recorders.capture import FIELDS, RunBuffer
-from asced_recorders.flight import FlightRecorder
+from asced_recorders.flight import FlightRecorder, observe
 from asced_recorders.schedulers import StepTable
 from asced_recorders.writing import BackgroundWriter
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
@@ -31,6 +31,7 @@ from asced_stores.places import open_place
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from asced_recorders.observers import RunObserver
     from asced_stores.markers import Marker
     from asced_stores.writer import BatchWriter
 
@@ -139,6 +140,8 @@ class Session:
         Wait for the disk before a batch counts as committed.
     flight : FlightRecorder, optional
         Keeps few runs of each batch, and the statistics of all.
+    observers : sequence of RunObserver
+        Where all runs are kept: who looks at each batch before it is written.
 
     Raises
     ------
@@ -160,6 +163,7 @@ class Session:
         storage_options: Mapping[str, Any] | None = None,
         fsync: bool = True,
         flight: FlightRecorder | None = None,
+        observers: Sequence[RunObserver] = (),
     ) -> None:
         from asced_stores.writer import placement
 
@@ -173,7 +177,7 @@ class Session:
         self.launch = launch_id(self.rank, self.world_size)
         self.storage_options = storage_options
         self.fsync = fsync
-        self.flight = flight
+        self.flight, self.observers = flight, tuple(observers)
         self.store: TrajectoryStore | None = None
         self.writer: BatchWriter | None = None
         self._pending: Iterator[int] | None = None
@@ -291,6 +295,11 @@ class Session:
         names = {variable.name for variable in self.store.spec.variables}
         wanted = {name: array for name, array in arrays.items() if name in names}
         if self.flight is None:
+            if self.observers:
+                seen, _ = observe(
+                    self.observers, wanted, [int(run) for run in runs], self.store.spec
+                )
+                self.written += put_observations(self.store, batch, seen, f"{batch}-{self.rank}-")
             self._count(self.writer.write_batch(batch, wanted, runs, scalars))
             return
         flight, size = self.flight, self.store.batch_size

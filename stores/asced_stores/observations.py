@@ -119,7 +119,7 @@ def observation_key(batch: int) -> str:
 
 
 def has_observations(store: TrajectoryStore) -> bool:
-    """Whether the store keeps few trajectories, and observations of all runs."""
+    """Whether observers looked at all runs, be they kept in full or not."""
     return bool(store.spec.attributes.get("keep", "all") != "all")
 
 

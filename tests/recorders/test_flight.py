@@ -15,7 +15,8 @@ from asced_analysis.observing import (
     observed_features,
 )
 from asced_analysis.statistics import counts_of, step_statistics
-from asced_recorders import campaign, record
+from asced_cli.main import run
+from asced_recorders import Recorder, campaign, record
 from asced_recorders.flight import KeepRule
 from asced_recorders.observers import Observation, ObservedBatch
 from asced_stores import TrajectoryStore, open_runs
@@ -89,6 +90,23 @@ def test_flagged_runs_are_kept_and_a_resume_gives_the_same(
     (path / "observations" / "2.npz").write_bytes(b"torn")
     with pytest.raises(DamagedBatchError, match=r"observations/2\.npz"):
         observed_features(str(path))
+
+
+def test_observers_see_runs_that_are_all_kept_too(tiny_pipeline: Any, tmp_path: Path) -> None:
+    observers = [EveryThird()]
+    record(tiny_pipeline, tmp_path / "0", runs=5, steps=3, batch_size=2, observers=observers)
+    with Recorder(tiny_pipeline, tmp_path / "1", observers=observers):
+        for count in (2, 2, 1):
+            tiny_pipeline(batch_size=count, num_inference_steps=3, output_type="np")
+    with Recorder.custom(tmp_path / "2", (1, 4, 4), 1, observers=observers) as recorder:
+        for count in (2, 2, 1):
+            x = np.ones((count, 1, 4, 4), np.float32)
+            recorder.step(sample=x, model_output=x, alpha=0.6, sigma=0.8)
+    for path in (str(tmp_path / name) for name in "012"):
+        assert open_runs(path).sizes["run"] == 5
+        assert observed_features(path)["number"].tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
+        assert TrajectoryStore.open(path).verify().ok
+    assert run(["stats", str(tmp_path / "1")]) == 0  # nobody counted: from the runs themselves
 
 
 def test_a_group_without_a_flagged_run_still_exists(tiny_pipeline: Any, tmp_path: Path) -> None:

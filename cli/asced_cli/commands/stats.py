@@ -84,7 +84,7 @@ def command(
     earlier = [load(path) for path in added]
     opened = TrajectoryStore.open(store)
     ds = open_runs(opened)
-    flight = has_observations(opened)
+    flight = has_observations(opened) and not str(opened.attributes["keep"]).startswith("all")
     if flight and measure == "dynamics" and by is None:
         result = observed_statistics(opened, signal, levels)
     else:
