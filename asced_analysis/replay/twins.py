@@ -80,7 +80,7 @@ def write_twins(
     recording = job.recording
     batches = {batch.number: batch for batch in recording.batches()}
     with twin.writer(rank=0, world_size=1) as writer:
-        pending = [number for number in writer.pending_batches() if number in batches]
+        pending = list(writer.pending_batches(batches))
         for done, number in enumerate(pending, start=len(batches) - len(pending)):
             batch = batches[number]
             recorded = recording.read(batch, "sample")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from types import TracebackType
@@ -79,14 +79,19 @@ class BatchWriter:
         """Stop the threads; everything written is already on the disk."""
         self._pool.shutdown()
 
-    def pending_batches(self) -> Iterator[int]:
+    def pending_batches(self, among: Collection[int] | None = None) -> Iterator[int]:
         """Batches of this rank that are not committed, swept clean of what a dead writer left.
 
-        Without a planned number of runs, they go on up to the store's capacity.
+        Parameters
+        ----------
+        among : collection of int, optional
+            Look at these alone. Without it, and without a planned number of runs, they go on up to
+            the store's capacity: 16,384 batches, and half a dozen requests each.
         """
         self._refuse_sealed()
         done = set(self.store.committed_batches())
-        for batch in range(self.rank, self.store.batches, self.world_size):
+        mine = range(self.rank, self.store.batches, self.world_size)
+        for batch in mine if among is None else sorted(set(among).intersection(mine)):
             if batch in done or self.store.place.exists(f"commits/{batch}.json"):
                 continue
             if self.sweep(batch):

@@ -174,6 +174,7 @@ class StoreContract(PlaceContract):
             storage_options=storage_options,
         )
         with store.writer(1, 2) as second:
+            assert list(second.pending_batches([4, 3, 0])) == [3]
             assert [_write(second, batch) for batch in second.pending_batches()] == [1, 3]
         with store.writer(0, 3) as first:  # restarted with another world size
             assert [_write(first, batch) for batch in first.pending_batches()] == [0]
