@@ -10,7 +10,7 @@ import pytest
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.correction.controls import other_runs
-from asced_analysis.evaluation import Evaluation, evaluate
+from asced_analysis.evaluation import Evaluation, evaluate, populations
 from asced_analysis.evaluation.effects import Effect, worth_of_flag
 from asced_analysis.phases import segment_phases
 from asced_analysis.plots import effects
@@ -29,6 +29,12 @@ WHOLE: dict[str, dict[str, Any]] = {
     "levelling": {},
     "restart": {"tries": 1},
 }
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of whole populations are not what is tested here."""
+    monkeypatch.setattr(populations, "RESAMPLES", 20)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, distance_transform_cdt
 
-from asced_analysis.evaluation import evaluate
+from asced_analysis.evaluation import evaluate, populations
 from asced_analysis.replay import replay
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import resample
@@ -137,6 +137,7 @@ def test_controls_have_the_edges_of_the_correction(
     assert (twin.attributes["soft"], twin.attributes["grow"]) == (2, 1)
     edges = np.stack([binary_dilation(one, np.ones((7, 7))) for one in MASKS])
     assert (open_runs(twin)["mask"].sel(run=RUNS).values == edges).all()
+    monkeypatch.setattr(populations, "RESAMPLES", 20)
     monkeypatch.setattr(
         "asced_analysis.evaluation.control_runs.control_plan", lambda plan, *rest, **named: plan
     )
