@@ -15,12 +15,15 @@ BENCH = ROOT / "benchmarks" / "truth"
 sys.path[:0] = [str(ROOT / "benchmarks"), str(BENCH)]
 # ruff: noqa: E402
 import committee
+import correcting
 import judge_check
 import noise_energy
 import policies
 import report
+import shapes_repair
 import shapes_set
 import uplift
+import where_to_correct
 from marked_tables import fill
 
 from asced_analysis.evaluation import populations
@@ -28,8 +31,8 @@ from asced_analysis.evaluation import populations
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 PARTS = (
-    *("grid", "grid-repair", "judge", "natural", "planted", "options", "shapes", "where"),
-    *("energy", "forms", "ideas", "policies", "equal", "uplift"),
+    *("grid", "grid-repair", "judge", "natural", "planted", "options", "shapes"),
+    *("where", "where-planted", "energy", "forms", "ideas", "policies", "equal", "uplift"),
 )
 
 
@@ -46,6 +49,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip(str(error))
     monkeypatch.setattr(committee, "IMAGES", 100)
     monkeypatch.setattr(committee, "PLACES", 500)
+    monkeypatch.setattr(correcting, "BRANCHES", {"ttc, additive": ("ttc", {})})
     monkeypatch.setattr(judge_check, "COUNT", 60)
     monkeypatch.setattr(noise_energy, "FRESH", {"runs": 32, "seed": 30_000})
     monkeypatch.setattr(noise_energy, "TARGETS", (1.0,))
@@ -56,7 +60,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise_energy, "REAL", 100)
     monkeypatch.setattr(policies, "RESAMPLES", 5)
     monkeypatch.setattr(populations, "RESAMPLES", 5)
+    monkeypatch.setattr(shapes_repair, "WHOLE", {"re-noised": ("renoise", {"where": "everywhere"})})
     monkeypatch.setattr(uplift, "LEARN", 32)
+    monkeypatch.setattr(where_to_correct, "RESAMPLES", 5)
     few = ("outcome", "calibrated", "trajectory_variance")
     monkeypatch.setattr(shapes_set, "NAMES", few)
 
