@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import shapes
 from comparisons import note_adjusted, paired_p
-from correcting import Target, masks_of
+from every_correction import Target, masks_of
 from numpy.typing import NDArray
 from ranking import Ranked
 from where_to_correct import Case, Seen, flags_of, measured

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 from comparisons import note_adjusted, paired_p
-from correcting import CONTROLS, EVERYWHERE, HINDSIGHT, Masks, Target, corrected, masks_of
 from detectors import MAIN
+from every_correction import CONTROLS, EVERYWHERE, HINDSIGHT, Masks, Target, corrected, masks_of
 from faults import CHECKPOINT, LEAST_DAMAGE, clipped, damage_of
 from masks import SHARE
 from numpy.typing import NDArray

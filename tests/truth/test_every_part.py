@@ -15,7 +15,7 @@ BENCH = ROOT / "benchmarks" / "truth"
 sys.path[:0] = [str(ROOT / "benchmarks"), str(BENCH)]
 # ruff: noqa: E402
 import committee
-import correcting
+import every_correction
 import judge_check
 import noise_energy
 import policies
@@ -49,7 +49,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip(str(error))
     monkeypatch.setattr(committee, "IMAGES", 100)
     monkeypatch.setattr(committee, "PLACES", 500)
-    monkeypatch.setattr(correcting, "BRANCHES", {"ttc, additive": ("ttc", {})})
+    monkeypatch.setattr(every_correction, "BRANCHES", {"ttc, additive": ("ttc", {})})
     monkeypatch.setattr(judge_check, "COUNT", 60)
     monkeypatch.setattr(noise_energy, "FRESH", {"runs": 32, "seed": 30_000})
     monkeypatch.setattr(noise_energy, "TARGETS", (1.0,))
