@@ -33,6 +33,9 @@ INFINITY: Mapping[str, int] = {"half": 0x7C00, "single": 0x7F800000 >> _WIDTH}
 SPAN: Mapping[str, int] = {"half": 1 << 15, "single": 1 << (31 - _WIDTH)}
 """Keys of one sign, NaN included."""
 
+BLOCK = 1 << 10
+"""Neighbouring keys that are kept or left out together: half an octave."""
+
 
 def values_of(keys: npt.NDArray[np.integer[Any]], kind: Kind) -> npt.NDArray[np.float64]:
     """Lower edge of the bins (magnitudes) with these keys; the value itself for ``"half"``.

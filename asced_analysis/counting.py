@@ -1,13 +1,9 @@
-"""Counting a block of runs: the same numbers as the kernels of `dynamics`, tile by tile.
-
-A tile of 65,536 values goes through conversion, scaling, difference and counting while it stays
-in the cache.
-"""
+"""What is counted of runs, and counting it: the same numbers as the kernels of `dynamics`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -25,12 +21,7 @@ from asced_stores.errors import InputError
 Measure: TypeAlias = Literal["dynamics", "difference", "magnitude", "value"]
 """``|D_k|``, signed ``D_k``, ``|signal|`` or the signed signal itself."""
 
-_TILE = 1 << 16  # values counted at once: three float32 tiles and their keys stay in the L2 cache
-_HALF_INFINITY = 0x7C00
-_HALF_SCALE = 2.0**112
-_LARGEST_FACTOR = 2.0**15  # times the scale, still a float32 number
-_SIGN_AND_HALF = np.int32(-0x70002000)  # 0x8FFFE000: the sign, and fifteen bits below the top four
-_STEPS_AT_ONCE = 32  # steps with a table each; 2 MB of address space a step, little of it touched
+_ROWS_AT_ONCE = 128  # of a table; 2 MB of address space a step and channel, little of it touched
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,7 @@ class Plan:
     signed: bool
 
     def values(
-        self, block: npt.NDArray[Any], memory: npt.NDArray[np.float32] | None = None
+        self, block: npt.NDArray[Any]
     ) -> Iterator[tuple[int, npt.NDArray[np.floating[Any]]]]:
         """Position and values of each step of a block of runs, shape (run, step, ...).
 
@@ -72,8 +63,6 @@ class Plan:
         ----------
         block : numpy.ndarray, shape (run, step, ...)
             Runs.
-        memory : numpy.ndarray, shape (3, values), float32, optional
-            To work in, with room for a step of the block; new by default.
 
         Yields
         ------
@@ -86,15 +75,12 @@ class Plan:
             for position, step in enumerate(self.steps):
                 yield position, np.ascontiguousarray(block[:, step], np.float16)
             return
-        shape = (block.shape[0], *block.shape[2:])
-        finite = _finite_halves(block)
-        size = math.prod(shape)
-        memory = np.empty((3, size), np.float32) if memory is None else memory[:, :size]
-        now, last, change = (row.reshape(shape) for row in memory)
+        now, last, change = np.empty((3, block.shape[0], *block.shape[2:]), np.float32)
         for position, step in enumerate(self.steps):
             now, last = last, now
-            factor = 1.0 if self.before is None else self.before[position]
-            _scaled(block[:, step], factor, now, finite=finite)
+            _widen(block[:, step], now)
+            if self.before is not None:
+                now *= np.float32(self.before[position])
             if self.lag == 0:
                 yield position, now
             elif position:
@@ -104,41 +90,14 @@ class Plan:
                 yield position - 1, change
 
 
-def _finite_halves(values: npt.NDArray[Any]) -> bool:
-    """Whether these are fp16 numbers and none is NaN or infinite: two passes of integers."""
+def _widen(values: npt.NDArray[np.floating[Any]], out: npt.NDArray[np.float32]) -> None:
+    """``out = values``; fp16 numbers by their bits, four times as fast as NumPy's cast."""
     if values.dtype != np.float16:
-        return False
-    positive = int(values.view(np.int16).max(initial=0))
-    negative = int(values.view(np.uint16).max(initial=0))
-    return positive < _HALF_INFINITY and negative < _HALF_INFINITY + 0x8000
-
-
-def _scaled(
-    values: npt.NDArray[np.floating[Any]],
-    factor: float,
-    out: npt.NDArray[np.float32],
-    *,
-    finite: bool,
-) -> None:
-    """``out = factor * values``, rounded once from fp16; four times as fast as NumPy's cast.
-
-    Shifted by 13, the bits of a `finite` fp16 number are those of a float32 number 2**112 times
-    smaller, subnormal numbers included; other numbers take the ordinary way.
-    """
-    number = np.float32(factor)
-    if finite:
-        wide = out.view(np.int32)
-        np.copyto(wide, values.view(np.int16))
-        wide <<= np.int32(13)
-        wide &= _SIGN_AND_HALF
-        if abs(number) < _LARGEST_FACTOR:
-            out *= number * np.float32(_HALF_SCALE)
-            return
-        out *= np.float32(_HALF_SCALE)
-    else:
         np.copyto(out, values, casting="unsafe")
-    if number != 1:
-        out *= number
+        return
+    from asced_analysis.count_loops import widen
+
+    widen(np.ascontiguousarray(values).view(np.int16).reshape(-1), out.reshape(-1))
 
 
 def count_block(
@@ -168,25 +127,22 @@ def count_block(
     """
     tallies: dict[int, list[Tally]] = {}
     steps = len(plan.steps) - plan.lag
-    channels = 0
-    # once a task: in Dask's workers fresh memory costs as much as the subtraction done in it
-    memory = np.empty((3, _TILE), np.float32)
+    channels = 1
     for block in blocks:
         data = block[plan.variable]
         channels = data.shape[-3] if by_channel else 1
-        for code, chosen in _by_group(data, None if groups is None else block["group"]):
+        pixels = math.prod(data.shape[-2:]) if by_channel else math.prod(data.shape[2:])
+        data = data.reshape(*data.shape[:2], -1, channels, pixels)
+        window = max(1, _ROWS_AT_ONCE // channels)
+        codes = np.zeros(len(data), np.intp) if groups is None else block["group"]
+        for code in np.unique(codes).tolist():
             if code not in tallies:
                 tallies[code] = [
-                    Tally(min(_STEPS_AT_ONCE, steps - at) * channels, plan.kind, signed=plan.signed)
-                    for at in range(0, steps, _STEPS_AT_ONCE)
+                    Tally(min(window, steps - at) * channels, plan.kind, signed=plan.signed)
+                    for at in range(0, steps, window)
                 ]
-            own = tallies[code]
-            for channel in range(channels):
-                part = chosen[..., channel, :, :] if by_channel else chosen
-                for tile in _tiles(part):
-                    for position, values in plan.values(tile, memory):
-                        window, row = divmod(position, _STEPS_AT_ONCE)
-                        own[window].add(row * channels + channel, values)
+            _count(data, np.flatnonzero(codes == code), plan, tallies[code], window)
+        del block, data  # so that the next shard is read into the same memory
     shape = (steps, channels) if by_channel else (steps,)
     finished = {
         code: join_counts([tally.finish() for tally in own], shape) for code, own in tallies.items()
@@ -198,24 +154,31 @@ def count_block(
     return join_counts(everyone, (groups, *shape))
 
 
-def _by_group(
-    data: npt.NDArray[Any], codes: npt.NDArray[np.intp] | None
-) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Each group of runs and its code; all of them as group 0 where there are no codes."""
-    if codes is None:
-        yield 0, data
+def _count(
+    data: npt.NDArray[Any],
+    runs: npt.NDArray[np.intp],
+    plan: Plan,
+    tallies: Sequence[Tally],
+    window: int,
+) -> None:
+    """Count some runs of a block, shape (run, step, frame, channel, pixel).
+
+    A window of so many steps goes into each of the tallies.
+    """
+    if plan.kind == "half":
+        channels = data.shape[3]
+        for channel in range(channels):
+            for step, values in plan.values(data[:, :, :, channel]):
+                part, row = divmod(step, window)
+                tallies[part].add(row * channels + channel, values[runs])
         return
-    for code in np.unique(codes):
-        yield int(code), data[codes == code]
-
-
-def _tiles(data: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-    """Blocks of shape (run, step, pixel) with at most a tile's values a step."""
-    flat = data.reshape(*data.shape[:2], -1)
-    rows, pixels = max(1, _TILE // max(1, flat.shape[2])), flat.shape[2]
-    for run in range(0, len(flat), rows):
-        for pixel in range(0, pixels, _TILE):
-            yield flat[run : run + rows, :, pixel : pixel + _TILE]
+    for first, tally in zip(range(0, len(plan.steps), window), tallies, strict=False):
+        steps = plan.steps[first : first + window + plan.lag]
+        before, after = (
+            np.ones(len(steps)) if factors is None else np.asarray(factors[first:][: len(steps)])
+            for factors in (plan.before, plan.after)
+        )
+        tally.add_steps(data, runs, steps[0], before, after, plan.lag)
 
 
 def plan_counts(ds: xr.Dataset, signal: str, measure: str) -> Plan:

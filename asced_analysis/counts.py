@@ -41,8 +41,7 @@ class Counts:
     keys : numpy.ndarray, shape (key,), int64
         Sorted key of each column. Keys order the values; a negative key is a negative value.
     table : numpy.ndarray, shape (..., key), signed integers
-        Counts by group and key; merged, int64. What was counted or has travelled is kept in
-        fewer bytes, so add with ``dtype=numpy.int64``.
+        Counts by group and key, in as few bytes as hold them: add with ``dtype=numpy.int64``.
     nan, infinite : numpy.ndarray, shape (...), int64
         What no quantile can hold, counted apart.
     """
@@ -313,7 +312,8 @@ def merge_counts(parts: Iterable[Counts]) -> Counts:
                 f"{first.kind!r} and groups {first.groups}"
             )
     keys, columns = _union(counts)
-    table = empty((*first.groups, keys.size), np.dtype(np.int64))
+    small = all(part.table.itemsize <= 2 for part in counts) and len(counts) < 2**16
+    table = empty((*first.groups, keys.size), np.dtype(np.int32 if small else np.int64))
     if keys is first.keys:
         table[...] = first.table
     else:
@@ -326,7 +326,7 @@ def merge_counts(parts: Iterable[Counts]) -> Counts:
     return Counts(first.kind, keys, table, nan, infinite)
 
 
-def _add(table: Integers, part: Counts, places: list[tuple[slice, slice]]) -> None:
+def _add(table: Table, part: Counts, places: list[tuple[slice, slice]]) -> None:
     """Add the counts of a part to the columns of a table."""
     for own, place in places:
         table[..., place] += part.table[..., own]

@@ -20,8 +20,10 @@ import numpy as np
 from analysis_stores import add_options, chosen_store
 from pairs import compare
 
+TIMES = (1, 8, 32)
+"""How often the workers read the store: what takes a quarter of a second shares no work."""
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
-GROUPS = ("numpy", "reading", "linear", "workers")
+GROUPS = ("numpy", "counting", "reading", "linear", "workers")
 
 
 def numpy_statistics(eps: Any, kappa: Any) -> list[Any]:
@@ -56,6 +58,40 @@ def bench_numpy(path: Path, runs: int, pairs: int) -> list[dict[str, Any]]:
             pairs,
         ).row(name, faster=True)
     ]
+
+
+def bench_counting(path: Path, pairs: int) -> list[dict[str, Any]]:
+    """The compiled loop by NumPy's ufuncs and add.at, on runs in memory; nanoseconds each."""
+    from asced_analysis.accessor import open_runs
+    from asced_analysis.tally import Tally
+
+    ds = open_runs(path).isel(run=slice(0, 1_000))
+    eps = ds["eps"].values
+    kappa = -(ds["sigma"] / ds["alpha"]).values.astype(np.float32)
+    data = eps.reshape(*eps.shape[:2], 1, 1, -1)
+    runs, ones = np.arange(len(data)), np.ones(len(kappa), np.float32)
+    table = np.zeros((len(kappa) - 1, 1 << 19), np.int32)
+
+    def plain() -> None:
+        for first in range(0, len(data), 50):  # what stays in the cache
+            last: Any = None
+            for step in range(data.shape[1]):
+                now = data[first : first + 50, step].astype(np.float32) * kappa[step]
+                if step:
+                    pattern = np.abs(now - last).reshape(-1).view(np.uint32)
+                    keys = (pattern >> np.uint32(12)).astype(np.intp)
+                    np.add.at(table[step - 1], keys, np.int32(1))
+                last = now
+
+    tally = Tally(len(kappa) - 1)
+    compared = compare(plain, lambda: tally.add_steps(data, runs, 0, kappa, ones, 1), pairs)
+    differences = eps[:, 1:].size
+    nanoseconds = compared.seconds[:, :, 0].T / differences * 1e9
+    each = {
+        name: round(float(np.median(values)), 2)
+        for name, values in zip(("plain_ns", "ns"), nanoseconds, strict=True)
+    }
+    return [compared.row("NumPy's ufuncs and add.at / compiled loop", faster=True, **each)]
 
 
 def bench_reading(path: Path, pairs: int) -> list[dict[str, Any]]:
@@ -105,10 +141,18 @@ def bench_linear(path: Path, sizes: list[int], pairs: int) -> list[dict[str, Any
     return rows
 
 
-def bench_workers(path: Path, pairs: int) -> list[dict[str, Any]]:
-    """One worker process by two, for all runs and for twice as many; threads likewise."""
-    import dask
+def repeated(ds: Any, times: int) -> Any:
+    """The same shards, so many times: what more runs would cost."""
     import xarray as xr
+
+    gap = int(ds["run"].max()) + 1
+    parts = [ds[["eps"]].assign_coords(run=ds["run"] + gap * time) for time in range(times)]
+    return xr.concat(parts, "run")
+
+
+def bench_workers(path: Path, pairs: int) -> list[dict[str, Any]]:
+    """One worker process by two, for all runs and for many times as many; threads likewise."""
+    import dask
     from distributed import Client, LocalCluster
 
     from asced_analysis.accessor import open_runs
@@ -127,9 +171,7 @@ def bench_workers(path: Path, pairs: int) -> list[dict[str, Any]]:
             with client.as_current(), dask.config.set(scheduler=client):
                 step_statistics(runs)
 
-        again = ds.assign_coords(run=ds["run"] + ds["run"].max() + 1)  # the same shards, once more
-        twice = xr.concat([ds[["eps"]], again[["eps"]]], "run")
-        for runs in (ds, twice):
+        for runs in (repeated(ds, times) for times in TIMES):
             name = f"one worker process / two, {runs.sizes['run']} runs"
             compared = compare(
                 lambda runs=runs: on(one, runs),  # type: ignore[misc]
@@ -166,6 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
                 + bench_numpy(path, 1_000, few)
                 + bench_numpy(path, large // 2, 5)
             ),
+            "counting": lambda: bench_counting(path, many),
             "reading": lambda: bench_reading(path, many),
             "linear": lambda: bench_linear(path, [large // 4, large // 2, large], few),
             "workers": lambda: bench_workers(path, many // 2),
