@@ -153,7 +153,9 @@ def abnormal_levels(
         In data units.
     """
     plan = plan_counts(ds, signal, "dynamics")
-    tasks = streaming.shard_tasks(ds, [plan.variable], _level_block, plan=plan, smooth=smooth)
+    tasks = streaming.shard_tasks(
+        ds, [plan.variable], _level_block, merged=True, plan=plan, smooth=smooth
+    )
     label = f"Levels of {ds.sizes['run']} runs"
     counts: Counts = streaming.compute(
         streaming.tree_merge(tasks, merge_counts), progress=progress, label=label

@@ -22,7 +22,6 @@ from asced_stores.errors import InputError
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
 
 _MOST_GROUPS = 64
-_LEAST_BYTES = 16 * 2**20  # of a task, whose tables cost as much as counting 4 MB
 _LEVELS = ("timestep", "alpha", "sigma", "log_snr")
 
 
@@ -109,7 +108,7 @@ def statistics_graph(
         [plan.variable],
         count_block,
         per_run=None if codes is None else {"group": codes},
-        least_bytes=_LEAST_BYTES,
+        merged=True,
         plan=plan,
         groups=len(groups) if codes is not None else None,
         by_channel=by == "channel",

@@ -29,8 +29,15 @@ TASK_BYTES = 64 * 2**20
 A task reads them one at a time, so this costs no memory; it saves merging.
 """
 
+MERGED_BYTES = (16 * 2**20, 2**30)
+"""Least and most that a task reads whose result is merged: making, sending and adding up tables of
+counts takes as long as counting 16 MB, so such tasks are as large as keeps every thread busy."""
+
 LEAST_TASKS = 8
 """As many tasks as there may be, so that a small store too keeps a few workers busy."""
+
+TASKS_A_THREAD = 4
+"""Of those whose results are merged, so that none waits long for the last one."""
 
 FAN_IN = 8
 """Results merged at once."""
@@ -43,7 +50,7 @@ def shard_tasks(
     *,
     per_run: Mapping[str, npt.NDArray[Any]] | None = None,
     task_bytes: int = TASK_BYTES,
-    least_bytes: int = 0,
+    merged: bool = False,
     **options: Any,
 ) -> list[Graph]:
     """Delayed calls ``task(blocks, **options)``, one for each shard or group of small shards.
@@ -61,8 +68,9 @@ def shard_tasks(
         Arrays in memory that are cut like the runs and given with each block.
     task_bytes : int, optional
         Size up to which neighbouring shards share a task.
-    least_bytes : int, optional
-        Size up to which they do so even if fewer than `LEAST_TASKS` tasks are left.
+    merged : bool, optional
+        Whether results are tables that will be merged: tasks then have the size that suits the
+        threads at hand, within `MERGED_BYTES`.
     **options
         Passed to every call.
 
@@ -91,18 +99,19 @@ def shard_tasks(
     run_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays.values())
     call = dask.delayed(_call, pure=False, traverse=False)
     tasks = []
-    most = min(task_bytes // max(1, run_bytes), -(-runs // LEAST_TASKS))
-    most = max(1, most, least_bytes // max(1, run_bytes))
-    for first, last in _group(bounds, most):
-        reads = [shards.read(index) for index in range(first, last)]
-        beside = [
-            {name: values[bounds[index] : bounds[index + 1]] for name, values in per_run.items()}
-            if per_run
-            else {}
-            for index in range(first, last)
-        ]
-        common = {key: shards.common[key] for key in set().union(*(each.common for each in reads))}
-        work = _Work(task, reads, beside, options)
+    tasks_wanted = LEAST_TASKS
+    if merged:
+        tasks_wanted = max(LEAST_TASKS, TASKS_A_THREAD * _threads())
+        task_bytes = MERGED_BYTES[1]
+    most = min(task_bytes // max(1, run_bytes), -(-runs // tasks_wanted))
+    if merged:
+        most = max(most, MERGED_BYTES[0] // max(1, run_bytes))
+    for first, last in _group(bounds, max(1, most)):
+        reading = shards.read(range(first, last))
+        runs_of = slice(bounds[first], bounds[last])
+        beside = {name: values[runs_of] for name, values in (per_run or {}).items()}
+        common = {key: shards.common[key] for key in reading.common}
+        work = _Work(task, reading, beside, options)
         tasks.append(call(work, list(common), list(common.values())))
     return tasks
 
@@ -203,6 +212,16 @@ def _dask() -> Any:
     return dask
 
 
+def _threads() -> int:
+    """How many threads there are to work: those of the active client, or of this machine."""
+    client = _active_client()
+    if client is None or client.asynchronous:
+        from dask.system import CPU_COUNT
+
+        return int(CPU_COUNT)
+    return sum(client.nthreads().values())
+
+
 def _active_client() -> Any:
     """The client that dask.compute would use, if distributed is in use at all."""
     if "distributed" not in sys.modules:
@@ -216,7 +235,7 @@ def _active_client() -> Any:
 
 
 class _Reading:
-    """How to read one shard inside a task: a small graph of its own.
+    """How to read some shards inside a task, one after another: a small graph of its own.
 
     Reading inside the task that counts, and not in a task before it, keeps one shard in memory at
     a time, and no shard ever travels from one worker to another. (Not a dataclass: Dask looks into
@@ -224,49 +243,67 @@ class _Reading:
     """
 
     def __init__(
-        self, tasks: Mapping[Any, Any], keys: Mapping[str, Any], common: frozenset[Any]
+        self,
+        tasks: Mapping[Any, Any],
+        arrays: Mapping[str, tuple[str, int]],
+        shards: range,
+        common: frozenset[Any],
     ) -> None:
-        self.tasks, self.keys, self.common = tasks, keys, common
+        self.tasks, self.arrays, self.shards, self.common = tasks, arrays, shards, common
 
-    def __call__(self, common: Mapping[Any, Any]) -> dict[str, npt.NDArray[Any]]:
-        """Arrays of the shard."""
-        dask = _dask()
-        graph = {**self.tasks, **{key: common[key] for key in self.common}}
-        return {name: np.asarray(dask.get(graph, key)) for name, key in self.keys.items()}
+    def __call__(self, common: Mapping[Any, Any]) -> Blocks:
+        """Arrays of each shard."""
+        for shard in self.shards:
+            known = {key: common[key] for key in self.common}
+            yield {
+                name: np.asarray(self._value(_chunk(array, shard, ndim), known))
+                for name, (array, ndim) in self.arrays.items()
+            }
+
+    def _value(self, key: Any, known: dict[Any, Any]) -> Any:
+        """Result of one task; `dask.get` would take 0.3 ms a shard to order a chain of two."""
+        if key not in known:
+            task = self.tasks[key]
+            for other in task.dependencies:
+                self._value(other, known)
+            known[key] = task(known)
+        return known[key]
+
+
+def _chunk(array: str, index: int, ndim: int) -> tuple[Any, ...]:
+    """Key of a chunk of whole runs."""
+    return (array, index, *([0] * (ndim - 1)))
 
 
 class _Shards:
-    """Cuts the graphs of chunked arrays into one small graph a chunk.
+    """Cuts the graphs of chunked arrays into small graphs of a few chunks.
 
     Data nodes (the description of an opened array) are shared by all chunks; they become
     dependencies of their own, so that a cluster sends them once to a worker.
     """
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
-        from dask.core import get_dependencies
         from dask.utils import ensure_dict
 
         names = list(arrays)
         optimized = _dask().optimize(*(arrays[name] for name in names))
-        self._names = {name: array.name for name, array in zip(names, optimized, strict=True)}
-        self._ndim = {name: array.ndim for name, array in arrays.items()}
+        self._arrays = {
+            name: (array.name, array.ndim) for name, array in zip(names, optimized, strict=True)
+        }
         self._graph: dict[Any, Any] = {}
         for array in optimized:
             self._graph.update(ensure_dict(array.__dask_graph__()))
-        self._dependencies: Callable[[Any], Any] = lambda key: get_dependencies(self._graph, key)
         self.common: dict[Any, Any] = {}
 
-    def read(self, index: int) -> _Reading:
-        """How to read one chunk of every array."""
+    def read(self, shards: range) -> _Reading:
+        """How to read some chunks of every array."""
         from dask._task_spec import DataNode
 
-        keys = {
-            name: (self._names[name], index, *([0] * (self._ndim[name] - 1)))
-            for name in self._names
-        }
         tasks: dict[Any, Any] = {}
         common: set[Any] = set()
-        waiting: list[Any] = list(keys.values())
+        waiting: list[Any] = [
+            _chunk(array, shard, ndim) for shard in shards for array, ndim in self._arrays.values()
+        ]
         while waiting:
             key = waiting.pop()
             if key in tasks or key in common:
@@ -278,8 +315,8 @@ class _Shards:
                 common.add(key)
             else:
                 tasks[key] = node
-                waiting.extend(self._dependencies(key))
-        return _Reading(tasks, keys, frozenset(common))
+                waiting.extend(node.dependencies)
+        return _Reading(tasks, self._arrays, shards, frozenset(common))
 
 
 class _Work:
@@ -292,18 +329,23 @@ class _Work:
     def __init__(
         self,
         task: Callable[..., Any],
-        reads: Sequence[_Reading],
-        beside: Sequence[Mapping[str, npt.NDArray[Any]]],
+        reading: _Reading,
+        beside: Mapping[str, npt.NDArray[Any]],
         options: Mapping[str, Any],
     ) -> None:
-        self.task, self.reads, self.beside, self.options = task, reads, beside, options
+        self.task, self.reading, self.beside, self.options = task, reading, beside, options
 
     def __call__(self, common: Mapping[Any, Any]) -> Any:
         """What the task makes of the shards."""
-        blocks = (
-            {**read(common), **extra} for read, extra in zip(self.reads, self.beside, strict=True)
-        )
-        return self.task(blocks, **self.options)
+        return self.task(self._blocks(common), **self.options)
+
+    def _blocks(self, common: Mapping[Any, Any]) -> Blocks:
+        """Each shard, with what belongs to its runs."""
+        first = 0
+        for block in self.reading(common):
+            runs = slice(first, first := first + len(next(iter(block.values()))))
+            yield block | {name: values[runs] for name, values in self.beside.items()}
+            del block  # before the next one is read, into the same memory
 
 
 def _call(work: _Work, common_keys: Sequence[Any], common_values: Sequence[Any]) -> Any:

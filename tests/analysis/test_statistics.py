@@ -308,7 +308,7 @@ def test_a_progress_bar_is_drawn_on_standard_error(runs, capsys):
 def test_a_graph_is_one_task_a_shard_group_and_a_tree(runs):
     tasks = streaming.shard_tasks(runs, ["eps"], count_shards, folder=None)
     assert len(tasks) == 4  # four batches, each too large for an eighth of the runs
-    assert len(streaming.shard_tasks(runs, ["eps"], count_shards, least_bytes=1 << 20)) == 1
+    assert len(streaming.shard_tasks(runs, ["eps"], count_shards, merged=True)) == 1
     merged = streaming.tree_merge(tasks * 5, sum)
     names = [str(key) for key in merged.__dask_graph__()]
     assert len([name for name in names if name.startswith("sum")]) == 4  # 20 by eights: 3, then 1
