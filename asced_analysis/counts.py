@@ -84,7 +84,8 @@ class Counts:
     @cached_property
     def cumulative(self) -> Integers:
         """Counts up to and with each key, shape (..., key)."""
-        return np.cumsum(self.table, axis=-1, dtype=np.int64)
+        total = empty(self.table.shape, np.dtype(np.int64))
+        return np.cumsum(self.table, axis=-1, dtype=np.int64, out=total)
 
     @classmethod
     def empty(cls, kind: Kind, groups: tuple[int, ...]) -> Counts:

@@ -99,13 +99,11 @@ def shard_tasks(
     run_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays.values())
     call = dask.delayed(_call, pure=False, traverse=False)
     tasks = []
-    tasks_wanted = LEAST_TASKS
+    run_bytes = max(1, run_bytes)
     if merged:
-        tasks_wanted = max(LEAST_TASKS, TASKS_A_THREAD * _threads())
-        task_bytes = MERGED_BYTES[1]
-    most = min(task_bytes // max(1, run_bytes), -(-runs // tasks_wanted))
-    if merged:
-        most = max(most, MERGED_BYTES[0] // max(1, run_bytes))
+        most = merged_task_bytes(runs * run_bytes, _threads()) // run_bytes
+    else:
+        most = min(task_bytes // run_bytes, -(-runs // LEAST_TASKS))
     for first, last in _group(bounds, max(1, most)):
         reading = shards.read(range(first, last))
         runs_of = slice(bounds[first], bounds[last])
@@ -114,6 +112,25 @@ def shard_tasks(
         work = _Work(task, reading, beside, options)
         tasks.append(call(work, list(common), list(common.values())))
     return tasks
+
+
+def merged_task_bytes(total: int, threads: int) -> int:
+    """Bytes that a task reads whose result is merged: several tasks a thread, none too small.
+
+    Parameters
+    ----------
+    total : int
+        Bytes of all runs.
+    threads : int
+        At work on them.
+
+    Returns
+    -------
+    int
+    """
+    least, most = MERGED_BYTES
+    tasks = max(LEAST_TASKS, TASKS_A_THREAD * threads)
+    return min(most, max(least, -(-total // tasks)))
 
 
 def tree_merge(parts: Sequence[Graph], merge: Callable[[Sequence[T]], T]) -> Graph:

@@ -14,8 +14,9 @@ PATIENCE = 60.0
 def local_cluster(workers: int, **options: Any) -> LocalCluster:
     """Worker processes of one thread each, given time to end on a machine under load.
 
-    Counting holds Python's lock, so that processes help where threads do not. Use it in a script
-    under ``if __name__ == "__main__":``, since workers import the script again.
+    Features, phases and comparisons hold Python's lock for much of their time, so that processes
+    help where threads do not. Use it in a script under ``if __name__ == "__main__":``, since
+    workers import the script again.
 
     Parameters
     ----------

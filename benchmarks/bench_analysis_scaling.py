@@ -132,27 +132,28 @@ def bench_costs(path: Path, runs: int) -> dict[str, float]:
 def scaling_table(costs: dict[str, float]) -> list[str]:
     """Seconds by runs and workers, from measured costs: rows of Markdown.
 
-    A task holds 64 MB of shards, costs a scheduler 1 ms (Dask's own figure), and its counts are
-    merged in a tree whose last level runs on one worker.
+    Tasks have the size that suits the workers; each costs a scheduler 1 ms (Dask's own figure), and
+    its counts are merged in a tree whose last level runs on one worker.
     """
-    from asced_analysis.streaming import FAN_IN, TASK_BYTES
+    from asced_analysis.streaming import FAN_IN, merged_task_bytes
 
-    lines = ["| runs | shards | tasks | 1 worker | 10 workers | 100 workers | graph |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = ["| runs | shards | 1 worker | 10 workers | 100 workers | of it, graph |"]
+    lines.append("|---|---|---|---|---|---|")
     run_bytes = 2 * STEPS * SIDE**2
     for runs in (10_000, 1_000_000):
-        tasks = -(-runs * run_bytes // TASK_BYTES)
-        merges = tasks * costs["merge_ms"] / 1e3
         work = runs * (costs["read_us_a_run"] + costs["count_us_a_run"]) / 1e6
         graph = costs["graph_us_a_shard"] * runs / BATCH / 1e6
         cells = []
         for workers in (1, 10, 100):
+            tasks = -(-runs * run_bytes // merged_task_bytes(runs * run_bytes, workers))
+            merges = tasks * costs["merge_ms"] / 1e3
             busy = min(workers, tasks)
             levels = np.ceil(np.log(max(tasks, 2)) / np.log(FAN_IN))
             tail = FAN_IN * levels * costs["merge_ms"] / 1e3
-            cells.append(graph + work / busy + max(merges / busy, tail) + tasks * 1e-3)
-        row = " | ".join(f"{cell:.1f} s" for cell in cells)
-        lines.append(f"| {runs:,} | {runs // BATCH:,} | {tasks:,} | {row} | {graph:.1f} s |")
+            seconds = graph + work / busy + max(merges / busy, tail) + tasks * 1e-3
+            cells.append(f"{seconds:.2f} s, {tasks} tasks")
+        row = " | ".join(cells)
+        lines.append(f"| {runs:,} | {runs // BATCH:,} | {row} | {graph:.2f} s |")
     return lines
 
 
