@@ -29,6 +29,9 @@ Curves: TypeAlias = npt.NDArray[np.float32]
 Unit: TypeAlias = Literal["step", "run"]
 """Over which values of a run its robust unit is taken."""
 
+SIGNALS = ("innovation", "predicted_x0")
+"""What activity is measured on: changes that the schedule alone does not make."""
+
 CUTOFF = 5.0
 """Robust units beyond which a pixel counts as active, as in `artifact_regions`."""
 
@@ -63,6 +66,8 @@ def activity_curves(
     """
     if unit not in get_args(Unit):
         raise InputError(f"no unit {unit!r}; choose one of {', '.join(get_args(Unit))}")
+    if signal not in SIGNALS:
+        raise InputError(f"no activity of {signal!r}; choose one of {', '.join(SIGNALS)}")
     plan = plan_counts(ds, signal, "difference")
     levels = np.asarray(ds["log_snr"].values, np.float64)[list(plan.steps)]
     with np.errstate(invalid="ignore"):

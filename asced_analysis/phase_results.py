@@ -36,6 +36,10 @@ class Boundary:
         Step divided by the number of steps: 0 at the noisy end, 1 at the image.
     log_snr, log_snr_interval
         Log-SNR of the step, comparable between step counts and schedulers.
+    p_value : float
+        Of the hypothesis that activity does not rise (Mutation) or fall (Refinement) here: a
+        boundary that could be chance at the level of the intervals is NaN, and only this is
+        known. NaN where it was not tested (fewer than eight runs).
     """
 
     step: float
@@ -44,6 +48,7 @@ class Boundary:
     normalised_time_interval: tuple[float, float]
     log_snr: float
     log_snr_interval: tuple[float, float]
+    p_value: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ class Phases:
     Attributes
     ----------
     population : Population
-        Boundaries of the mean activity curve; intervals by bootstrap over runs.
+        Boundaries of the mean activity curve; intervals by bootstrap over runs (over blocks of
+        steps, of fewer than five runs).
     per_run : pandas.DataFrame
         One row a run (indexed by run): ``mutation_step, mutation_normalised_time,
         mutation_log_snr`` and likewise ``refinement``, each with an interval (residual block
@@ -75,7 +81,7 @@ class Phases:
         Mean share of active pixels, with ``log_snr`` and ``normalised_time`` coordinates.
     p_value : float
         Of the hypothesis that there are no phases: activity curves whose place along the steps
-        carries no information.
+        carries no information. Each boundary has a test of its own.
     runs, cutoff, confidence : int, float, float
         What went in.
     attributes : dict

@@ -6,6 +6,7 @@ calm.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -16,7 +17,9 @@ from asced_analysis import fields
 from asced_analysis.activity import CUTOFF, Curves, Unit, activity_curves
 from asced_analysis.change_points import segment
 from asced_analysis.phase_intervals import (
+    boundary_tests,
     interval,
+    largest_step,
     no_phases_test,
     population_bootstrap,
     step_bootstrap,
@@ -103,12 +106,12 @@ def segment_phases(
         raise InputError("no run has finite innovations; look at its status with `asced info`")
     used = curves if finite.all() else curves[finite]
     mean = used.mean(axis=0, dtype=np.float64)
-    split = segment(mean, widths)
-    spread = population_bootstrap(used, widths, replicates, rng)
     tail = (1 - confidence) / 2
     boundaries = [
-        _boundary(best[0], interval(draws, tail), axes)
-        for best, draws in zip((split.first, split.second), spread, strict=True)
+        _boundary(place, interval(every, tail), axes, p)
+        for place, every, p in zip(
+            *_places(used, mean, widths, replicates, confidence, rng, seed), strict=True
+        )
     ]
     p_value, test = no_phases_test(used, widths, replicates, rng)
     del used
@@ -130,6 +133,34 @@ def segment_phases(
         confidence=confidence,
         attributes=attributes,
     )
+
+
+def _places(
+    curves: Curves,
+    mean: Floats,
+    widths: Floats,
+    replicates: int,
+    confidence: float,
+    rng: np.random.Generator,
+    seed: int,
+) -> tuple[list[float], list[Floats], tuple[float, float]]:
+    """Both boundaries as positions, their replicates, and p-values; NaN for what may be chance."""
+    drawn = population_bootstrap(curves, widths, replicates, rng)
+    split, spread = segment(mean, widths), segment(drawn, widths)
+    places, draws = [split.first[0], split.second[0]], [spread.first, spread.second]
+    enough = max(replicates, math.ceil(1 / (1 - confidence)))
+    own = np.random.default_rng([seed, 1])
+    tests = boundary_tests(curves, (places[0], places[1]), widths, enough, own)
+    chance = [p > 1 - confidence for p in tests]
+    if all(chance):
+        places = [np.nan, np.nan]
+    elif any(chance):  # only a rise, or only a fall: split in two
+        left = chance.index(False)
+        direction = (-1, 1)[left]
+        places = [np.nan, np.nan]
+        places[left] = largest_step(mean[np.newaxis], widths, direction)[0][0]
+        draws[left] = largest_step(drawn, widths, direction)[0]
+    return places, draws, tests
 
 
 def _run_frame(
@@ -183,7 +214,7 @@ def _column(name: str, axis: str, end: str) -> str:
     return f"{stem}_{end}" if end else stem
 
 
-def _boundary(best: float, spread: tuple[Any, Any], axes: Axes) -> Boundary:
+def _boundary(best: float, spread: tuple[Any, Any], axes: Axes, p_value: float) -> Boundary:
     """One boundary in steps, normalised time and log-SNR."""
     ends = np.array([float(spread[0]), float(spread[1])])
     ends = (
@@ -195,7 +226,7 @@ def _boundary(best: float, spread: tuple[Any, Any], axes: Axes) -> Boundary:
         return float(values[0]), (float(values[1]), float(values[2]))
 
     step, time, snr = axes
-    return Boundary(*both(step), *both(time), *both(snr))
+    return Boundary(*both(step), *both(time), *both(snr), p_value)
 
 
 def _at(axis: npt.NDArray[Any], position: npt.NDArray[Any]) -> Floats:

@@ -135,6 +135,37 @@ def test_without_phases_the_test_seldom_speaks(planted_runs):
     assert np.mean(np.array(p_values) <= 0.05) <= 0.15  # 40 draws: 6 or fewer, when 2 are expected
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "missing"), [(10, 99, "refinement"), (0, 14, "mutation")]
+)
+def test_a_rise_without_a_fall_and_a_fall_without_a_rise_have_one_boundary(
+    planted_runs, first, second, missing
+):
+    found = []
+    for seed in range(20):
+        ds = planted_runs(runs=20, seed=seed, share=0.05, first=first, second=second, size=10)
+        population = segment_phases(ds, replicates=99, run_replicates=0).population
+        absent = getattr(population, missing)
+        other = population.mutation if missing == "refinement" else population.refinement
+        found.append(np.isfinite(absent.step))
+        assert np.isfinite(absent.step) == (absent.p_value <= 0.05)
+        if np.isfinite(other.step):
+            assert abs(other.step - (first if missing == "refinement" else second)) <= 2
+        assert other.p_value <= 0.05
+    assert np.mean(found) <= 0.2  # 5 % are expected: 4 of 20 or fewer
+
+
+def test_few_runs_have_intervals_over_steps(planted_runs):
+    covered = []
+    for seed in range(20):
+        ds = planted_runs(runs=2, seed=seed, share=0.05, size=12)
+        population = segment_phases(ds, replicates=199, run_replicates=0).population
+        for boundary, truth in zip(population, (8, 17), strict=True):
+            assert np.isnan(boundary.p_value)
+            covered.append(boundary.step_interval[0] <= truth <= boundary.step_interval[1])
+    assert np.mean(covered) >= 0.90
+
+
 def test_one_run_alone_is_tested_by_shuffled_blocks(planted_runs):
     phases = segment_phases(planted_runs(runs=1), replicates=199, run_replicates=9)
     assert phases.attributes["test"].startswith("shuffled blocks")
@@ -192,6 +223,8 @@ def test_runs_that_are_not_finite_are_left_out_and_counted(planted_runs):
 
 
 def test_too_few_steps_and_unknown_names_are_refused(planted_runs):
+    with pytest.raises(InputError, match="no activity of 'eps'"):
+        segment_phases(planted_runs(runs=2), signal="eps")
     ds = planted_runs(runs=4, size=6)
     with pytest.raises(InputError, match="at least 3"):
         segment_phases(ds.isel(step=slice(0, 3)))

@@ -95,7 +95,8 @@ def _table(phases: Phases) -> list[tuple[str, str]]:
 def _row(boundary: Boundary) -> str:
     """Step, normalised time and log-SNR of a boundary, each with its interval."""
     if boundary.step != boundary.step:
-        return "none found: activity does not rise and fall again"
+        chance = "" if boundary.p_value != boundary.p_value else f" (p = {boundary.p_value:.2g})"
+        return f"none found: activity does not rise and fall again{chance}"
     step = "step {:.0f} [{:.0f}, {:.0f}]".format(boundary.step, *boundary.step_interval)
     time = "time {:.2f} [{:.2f}, {:.2f}]".format(
         boundary.normalised_time, *boundary.normalised_time_interval
