@@ -51,11 +51,16 @@ def median_distances(
     if not counts.size:
         return np.full(len(counts), np.nan)
     middle, width = centre[:, np.newaxis], upper - lower
+    divisor = np.where(width > 0, width, 1.0)  # exact zeros have no width
     rows = np.arange(len(counts))[:, np.newaxis]
 
     def below(values: Floats) -> Floats:
         column = np.minimum(np.searchsorted(upper, values), len(upper) - 1)
-        inside = np.clip((values - lower[column]) / width[column], 0, 1)
+        inside = np.where(
+            width[column] > 0,
+            np.clip((values - lower[column]) / divisor[column], 0, 1),
+            values >= lower[column],
+        )
         mass: Floats = cumulative[rows, column] - counts[rows, column] * (1 - inside)
         return mass
 

@@ -137,6 +137,7 @@ class Counts:
         # a negative bin mirrors a positive one: its lower edge is the other's upper edge
         near, far = (values_of(np.abs(self.keys) + more, self.kind) for more in (0, 1))
         far = np.minimum(far, np.finfo(np.float32).max)
+        far[self.keys == 0] = 0.0  # what is smaller than 6e-42 was zero
         negative = self.keys < 0
         return np.where(negative, -far, near), np.where(negative, -near, far)
 
@@ -306,11 +307,11 @@ def merge_counts(parts: Iterable[Counts]) -> Counts:
     if not counts:
         raise InputError("nothing to merge; expected at least one set of counts")
     first = counts[0]
+    _check_kinds(counts)
     for other in counts[1:]:
-        if other.kind != first.kind or other.groups != first.groups:
+        if other.groups != first.groups:
             raise InputError(
-                f"counts of kind {other.kind!r} and groups {other.groups} do not merge with kind "
-                f"{first.kind!r} and groups {first.groups}"
+                f"counts of groups {other.groups} do not merge with groups {first.groups}"
             )
     keys, columns = _union(counts)
     small = all(part.table.itemsize <= 2 for part in counts) and len(counts) < 2**16
@@ -325,6 +326,13 @@ def merge_counts(parts: Iterable[Counts]) -> Counts:
     nan = reduce(np.add, (part.nan for part in counts))
     infinite = reduce(np.add, (part.infinite for part in counts))
     return Counts(first.kind, keys, table, nan, infinite)
+
+
+def _check_kinds(parts: Sequence[Counts]) -> None:
+    """Refuse counts of fp16 numbers among those of float32 numbers."""
+    kinds = sorted({part.kind for part in parts})
+    if len(kinds) > 1:
+        raise InputError(f"counts of kinds {' and '.join(map(repr, kinds))} do not merge")
 
 
 def _add(table: Table, part: Counts, places: list[tuple[slice, slice]]) -> None:
@@ -347,6 +355,7 @@ def join_counts(parts: Sequence[Counts], groups: tuple[int, ...]) -> Counts:
     -------
     Counts
     """
+    _check_kinds(parts)
     keys, columns = _union(parts)
     tables = [part.table.reshape(part.nan.size, part.keys.size) for part in parts]
     table = tables[0]

@@ -185,16 +185,12 @@ def merge_statistics(
                 "of log-SNR instead (asced_analysis.compare)"
             )
     group = _group_dimension(first)
-    labels = first[group].values.tolist() if group else []
-    for part in parts[1:]:
-        labels += (
-            [label for label in part[group].values.tolist() if label not in labels] if group else []
-        )
+    labels = np.unique(np.concatenate([part[group].values for part in parts])) if group else None
     counts = [_counts_of(part, group, labels) for part in parts]
     layout = first.drop_vars(list(first.data_vars))
     layout = layout.drop_dims([name for name in ("probability", "key") if name in layout.dims])
     if group:
-        layout = layout.drop_vars(group).assign_coords({group: sorted(labels)})
+        layout = layout.drop_vars(group).assign_coords({group: labels})
     layout.attrs["runs"] = sum(int(part.attrs["runs"]) for part in parts)
     wanted = first["probability"].values if quantiles is None else quantiles
     return _summary(merge_counts(counts), layout, wanted)
@@ -213,7 +209,7 @@ def counts_of(statistics: xr.Dataset) -> Counts:
     Counts
         With groups ``([group,] step[, channel])``.
     """
-    return _counts_of(statistics, None, [])
+    return _counts_of(statistics, None, None)
 
 
 def _groups(ds: xr.Dataset, by: str | None) -> tuple[list[Any], npt.NDArray[np.intp] | None]:
@@ -305,8 +301,10 @@ def _group_dimension(statistics: xr.Dataset) -> str | None:
     return by if by and by != "channel" else None
 
 
-def _counts_of(statistics: xr.Dataset, group: str | None, labels: list[Any]) -> Counts:
-    """Counts of a result, its groups put in the order of sorted labels."""
+def _counts_of(
+    statistics: xr.Dataset, group: str | None, labels: npt.NDArray[Any] | None
+) -> Counts:
+    """Counts of a result, its groups put in the order of sorted labels (NaN is one of them)."""
     if "counts" not in statistics:
         raise InputError("no counts among the results; expected a result of step_statistics")
     counts = Counts(
@@ -316,10 +314,11 @@ def _counts_of(statistics: xr.Dataset, group: str | None, labels: list[Any]) -> 
         np.asarray(statistics["nan"].values, np.int64),
         np.asarray(statistics["infinite"].values, np.int64),
     )
-    if group is None:
+    if group is None or labels is None:
         return counts
-    own = statistics[group].values.tolist()
+    own = np.searchsorted(labels, statistics[group].values).tolist()  # NaN is sorted last
     nothing = Counts.empty(counts.kind, counts.groups[1:])
-    names = sorted(labels)
-    parts = [counts.select(own.index(name)) if name in own else nothing for name in names]
-    return join_counts(parts, (len(names), *counts.groups[1:]))
+    parts = [
+        counts.select(own.index(place)) if place in own else nothing for place in range(len(labels))
+    ]
+    return join_counts(parts, (len(labels), *counts.groups[1:]))

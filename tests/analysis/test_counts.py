@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from asced_analysis.bit_patterns import RELATIVE_ERROR, values_of
-from asced_analysis.counts import Counts, merge_counts
+from asced_analysis.counts import Counts, join_counts, merge_counts
 from asced_analysis.tally import Tally, count
 from asced_stores.errors import InputError
 
@@ -155,6 +155,24 @@ def test_tails():
     np.testing.assert_allclose(count(values, "half").share_above(89.5), [0.1])
     np.testing.assert_allclose(count(values, "half").share_above(99), [0])
     np.testing.assert_allclose(count(values.astype(np.float32)).share_above(89.5), [0.1])
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_exact_zeros_are_zeros_of_float32_counts_too(signed):
+    values = np.array([[0] * 6 + [1] * 4, [0] * 4 + [2] * 6], np.float32)
+    counts = count(values, signed=signed)
+    np.testing.assert_array_equal(counts.share_above(0), [0.4, 0.6])
+    np.testing.assert_array_equal(counts.quantile([0.1, 0.5])[:, 0], [0, 0])
+    np.testing.assert_allclose(counts.mad(), [0, 0], atol=1e-3)
+    nothing = count(np.zeros((1, 5), np.float32), signed=signed)
+    assert nothing.median() == nothing.mad() == nothing.mean() == 0
+
+
+def test_counts_of_different_kinds_are_not_joined():
+    half = count(np.ones((1, 2), np.float16), "half")
+    single = count(np.ones((1, 2), np.float32))
+    with pytest.raises(InputError, match="do not merge"):
+        join_counts([half, single], (2,))
 
 
 def test_groups_can_be_selected_pooled_and_listed():
