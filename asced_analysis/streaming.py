@@ -39,6 +39,8 @@ LEAST_TASKS = 8
 TASKS_A_THREAD = 4
 """Of those whose results are merged, so that none waits long for the last one."""
 
+_UNKNOWN_THREADS = 64  # while no worker has come: many tasks cost less than idle workers
+
 FAN_IN = 8
 """Results merged at once."""
 
@@ -230,13 +232,20 @@ def _dask() -> Any:
 
 
 def _threads() -> int:
-    """How many threads there are to work: those of the active client, or of this machine."""
+    """How many threads there are to work: those of the active client, or of this machine.
+
+    Of a client, those are counted that its cluster has asked for but that have not come yet, as
+    where a queue starts them; with none known, as many as make tasks small.
+    """
     client = _active_client()
     if client is None or client.asynchronous:
         from dask.system import CPU_COUNT
 
         return int(CPU_COUNT)
-    return sum(client.nthreads().values())
+    here = client.nthreads()
+    coming = len(getattr(client.cluster, "plan", ())) - len(here)
+    each = max(here.values(), default=1)
+    return sum(here.values()) + max(0, coming) * each or _UNKNOWN_THREADS
 
 
 def _active_client() -> Any:
@@ -271,11 +280,15 @@ class _Reading:
     def __call__(self, common: Mapping[Any, Any]) -> Blocks:
         """Arrays of each shard."""
         for shard in self.shards:
-            known = {key: common[key] for key in self.common}
-            yield {
-                name: np.asarray(self._value(_chunk(array, shard, ndim), known))
-                for name, (array, ndim) in self.arrays.items()
-            }
+            yield self._block(shard, common)
+
+    def _block(self, shard: int, common: Mapping[Any, Any]) -> dict[str, npt.NDArray[Any]]:
+        """Arrays of a shard; whatever else was computed on the way goes with this call."""
+        known = {key: common[key] for key in self.common}
+        return {
+            name: np.asarray(self._value(_chunk(array, shard, ndim), known))
+            for name, (array, ndim) in self.arrays.items()
+        }
 
     def _value(self, key: Any, known: dict[Any, Any]) -> Any:
         """Result of one task; `dask.get` would take 0.3 ms a shard to order a chain of two."""

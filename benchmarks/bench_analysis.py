@@ -50,6 +50,14 @@ def bench_numpy(path: Path, runs: int, pairs: int) -> list[dict[str, Any]]:
     assert np.allclose(found["median"], expected[0], rtol=1e-3)
     assert np.allclose(found["mad"], expected[1], rtol=2.5e-3)
     assert np.allclose(found["quantile"], expected[2:], rtol=1e-3, atol=1e-5)
+    halves = step_statistics(ds, "eps", QUANTILES, measure="magnitude")
+    size = np.abs(eps.swapaxes(0, 1).reshape(eps.shape[1], -1)).astype(np.float64)
+    for name, plain in (
+        ("median", np.median(size, axis=1)),
+        ("mad", np.median(np.abs(size - np.median(size, axis=1, keepdims=True)), axis=1)),
+        ("quantile", np.quantile(size, QUANTILES, axis=1)),
+    ):
+        np.testing.assert_allclose(halves[name], plain, rtol=1e-12)  # fp16 values: equal
     name = f"NumPy in memory / step_statistics from disk, {runs} runs (at least 5)"
     return [
         compare(

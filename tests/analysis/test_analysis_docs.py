@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import matplotlib as mpl
-import pytest
 
 from asced_stores.testing import synthetic_store
 
@@ -21,7 +20,7 @@ def test_the_examples_of_the_page_run_in_order(tmp_path, monkeypatch, capsys):
     mpl.use("agg")
     monkeypatch.chdir(tmp_path)
     synthetic_store("runs.zarr", runs=32, batch_size=8, steps=16, shape=(1, 12, 12))
-    names: dict[str, object] = {"__name__": "page"}  # the cluster is for the slow test
+    names: dict[str, object] = {"__name__": "page"}  # the cluster has a test of its own
     for block in blocks():
         exec(compile(block, str(PAGE), "exec"), names)
     assert (tmp_path / "run3.png").exists()
@@ -37,7 +36,6 @@ def test_every_call_of_the_table_exists():
         assert hasattr(ScoreAccessor, name)
 
 
-@pytest.mark.slow
 def test_the_example_with_a_cluster_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     synthetic_store("runs.zarr", runs=16, batch_size=8, steps=8, shape=(1, 8, 8))

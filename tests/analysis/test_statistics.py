@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import dask
 import numpy as np
@@ -122,6 +123,21 @@ def test_merging_parts_is_the_same_as_all_at_once(runs, by):
     for name in ("median", "mad", "quantile", "count"):
         np.testing.assert_array_equal(merged[name], whole[name])
     assert merged.attrs["runs"] == 29
+
+
+@pytest.mark.parametrize("name", ["guidance_scale", "prompt", "label"])
+def test_groups_of_parts_are_united_and_lose_nothing(runs, name):
+    values = {
+        "guidance_scale": np.where(np.arange(29) % 3, 7.5, np.nan),
+        "prompt": np.array(["a boot", "a longer prompt"])[(np.arange(29) > 20).astype(int)],
+        "label": np.arange(29) // 7,
+    }[name]
+    ds = runs.assign_coords({name: ("run", values)})
+    parts = [step_statistics(ds.isel(run=part), by=name) for part in (slice(12), slice(12, None))]
+    xr.testing.assert_identical(merge_statistics(parts), step_statistics(ds, by=name))
+    unknown = ds.assign_coords({name: ("run", np.full(29, np.nan))})
+    merged = merge_statistics([step_statistics(unknown, by=name)] * 2)
+    assert merged["count"].sum() == 2 * step_statistics(runs)["count"].sum()
 
 
 def test_saved_counts_take_more_runs_later(runs, tmp_path):
@@ -243,7 +259,6 @@ def test_interrupting_cancels_what_has_not_begun(runs, tmp_path, interruptible):
     assert streaming.compute(streaming.tree_merge(tasks, sum)) == 29  # and again, from the start
 
 
-@pytest.mark.slow
 def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(runs, tmp_path):
     from distributed import Client, LocalCluster
 
@@ -277,9 +292,13 @@ def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(run
         waiting = streaming.shard_tasks(
             runs.chunk(run=1), ["eps"], note_and_wait, task_bytes=1, folder=noted, seconds=0.3
         )
-        threading.Timer(
-            1.0, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)
-        ).start()
+
+        def interrupt_once_begun():
+            while not any(noted.iterdir()):
+                time.sleep(0.05)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+        threading.Thread(target=interrupt_once_begun, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
             streaming.compute(streaming.tree_merge(waiting, sum))
         time.sleep(1)
@@ -312,6 +331,36 @@ def test_a_graph_is_one_task_a_shard_group_and_a_tree(runs):
     merged = streaming.tree_merge(tasks * 5, sum)
     names = [str(key) for key in merged.__dask_graph__()]
     assert len([name for name in names if name.startswith("sum")]) == 4  # 20 by eights: 3, then 1
+
+
+def test_tasks_suit_the_threads_that_are_there_or_asked_for(monkeypatch):
+    mib = 2**20
+    assert streaming.merged_task_bytes(8 * mib, 2) == 16 * mib
+    assert streaming.merged_task_bytes(512 * mib, 2) == 64 * mib
+    assert streaming.merged_task_bytes(512 * mib, 32) == 16 * mib
+    assert streaming.merged_task_bytes(64 * 1024 * mib, 2) == 1024 * mib
+    client = SimpleNamespace(
+        asynchronous=False, nthreads=lambda: {"one": 4}, cluster=SimpleNamespace(plan={0, 1, 2})
+    )
+    monkeypatch.setattr(streaming, "_active_client", lambda: client)
+    assert streaming._threads() == 12  # two more workers were asked for
+    client.nthreads, client.cluster = dict, None
+    assert streaming._threads() == streaming._UNKNOWN_THREADS
+
+
+def test_what_two_parts_of_a_graph_share_is_computed_once(runs):
+    calls = []
+
+    def noted(block):
+        calls.append(len(block))
+        return block
+
+    eps = runs["eps"].copy(data=runs["eps"].data.map_blocks(noted, meta=runs["eps"].data._meta))
+    ds = runs.assign(eps=eps + eps.transpose(*eps.dims) * 2)
+    tasks = streaming.shard_tasks(ds, ["eps"], lambda blocks: [len(b["eps"]) for b in blocks])
+    with dask.config.set(scheduler="synchronous"):
+        found = streaming.compute(tasks)
+    assert sum(map(sum, found)) == sum(calls) == 29
 
 
 def test_a_few_small_shards_are_counted_in_one_task(runs):
