@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from asced_analysis.plots import style
 from asced_stores.errors import InputError
@@ -13,11 +14,16 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
+    from matplotlib.colors import Normalize, SymLogNorm
 
     from asced_analysis.phases import Phases
 
 DECADES = 1e-6
 """Least share of the largest value that a logarithmic colour scale shows."""
+
+SIGNED_DECADES = 1e-3
+"""Least share of the largest size from which a signed colour scale is logarithmic."""
 
 
 def dynamics_curves(
@@ -32,7 +38,8 @@ def dynamics_curves(
     Parameters
     ----------
     statistics : xarray.Dataset
-        Result of `step_statistics`; groups are drawn as one median curve each.
+        Result of `step_statistics`; groups are drawn as one median curve each, in another line
+        style every ten, and many are named below the axes.
     phases : Phases, optional
         Shown as shading with intervals.
     axis : {"step", "log_snr"}
@@ -52,20 +59,17 @@ def dynamics_curves(
     >>> plots.dynamics_curves(aa.step_statistics(ds)).get_xlabel()
     'step (0 = noise)'
     """
-    import seaborn as sns
-
     label = style.axis_label(axis, ("step", "log_snr"))
     with style.look():
-        ax = style.axes(ax)
+        own, ax = ax is None, style.axes(ax)
         x = statistics[axis].values
         median = statistics["median"]
         groups = [dim for dim in median.dims if dim != "step"]
         if groups:
             names = statistics[groups[0]].values
-            colours = sns.color_palette("colorblind", len(names))
-            for name, colour in zip(names, colours, strict=True):
+            for name, curve in zip(names, style.curve_looks(len(names)), strict=True):
                 chosen = median.sel({groups[0]: name}).values
-                ax.plot(x, chosen, color=colour, label=f"{groups[0]} {name}")
+                ax.plot(x, chosen, label=f"{groups[0]} {name}", **curve)
         else:
             _bands(ax, x, statistics)
             ax.plot(x, median.values, color=style.BLUE, lw=2, label="median")
@@ -76,7 +80,7 @@ def dynamics_curves(
         ax.margins(x=0.02)
         if phases is not None:
             style.shade_phases(ax, phases, axis)
-        ax.legend(loc="best", fontsize="small")
+        style.legend(ax, grow=own)
     return ax
 
 
@@ -122,12 +126,12 @@ def against_population(
         ax = dynamics_curves(statistics, phases, ax=ax)
         ax.plot(curve["step"], curve["dynamics"], color=style.VERMILION, marker="o", ms=4, lw=2)
         ax.lines[-1].set_label(name)
-        ax.legend(loc="best", fontsize="small")
+        style.legend(ax)
     return ax
 
 
 def quantile_heatmap(statistics: xr.Dataset, *, ax: Axes | None = None) -> Axes:
-    """Heat map step x quantile, on a logarithmic colour scale.
+    """Heat map step x quantile, on a logarithmic colour scale; from zero both ways if signed.
 
     Parameters
     ----------
@@ -149,7 +153,7 @@ def quantile_heatmap(statistics: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     >>> plots.quantile_heatmap(aa.step_statistics(ds)).get_ylabel()
     'quantile'
     """
-    from matplotlib.colors import LogNorm
+    from matplotlib.colors import SymLogNorm
 
     from asced_analysis.statistics import counts_of
 
@@ -157,24 +161,19 @@ def quantile_heatmap(statistics: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         raise InputError("a heat map needs statistics without groups; select one group first")
     levels = np.array([0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999])
     table = counts_of(statistics).quantile(levels)
-    positive = table[table > 0]
     with style.look():
         ax = style.axes(ax)
         steps = statistics["step"].values
         edges = np.concatenate([steps - 0.5, steps[-1:] + 0.5])
-        # Differences of fp16 numbers are often exactly or nearly zero: such quantiles would take
-        # the whole scale.
-        top = float(positive.max()) if positive.size else 1.0
-        norm = LogNorm(max(float(positive.min()), DECADES * top), top) if positive.size else None
-        image = ax.pcolormesh(
-            edges, np.arange(levels.size + 1), table, cmap=style.SEQUENTIAL, norm=norm
-        )
+        shown, colours, norm, extend = _heat(table)
+        places = np.arange(levels.size + 1)
+        image = ax.pcolormesh(edges, places, shown, cmap=colours, norm=norm)
         ax.set_yticks(np.arange(levels.size) + 0.5, [f"{100 * level:g} %" for level in levels])
         ax.set(xlabel=style.axis_label("step"), ylabel="quantile")
         ax.grid(visible=False)
-        label = _quantity(statistics, separator=" ")
-        below = "min" if positive.size and table.min() < DECADES * top else "neither"
-        ax.figure.colorbar(image, ax=ax, label=label, extend=below)
+        scale = ax.figure.colorbar(image, ax=ax, label=_quantity(statistics), extend=extend)
+        if isinstance(norm, SymLogNorm):
+            _name_decades(scale, norm)
         ax.set_title(f"{statistics.attrs['runs']:,} runs, all pixels")
     return ax
 
@@ -266,7 +265,8 @@ def region_acceleration(profile: pd.DataFrame, *, run: Any = None, ax: Axes | No
             ylabel="acceleration |D(k)| - |D(k-1)|\n(data units)",
         )
         if run is not None:
-            ax.set_title(f"Run {run:g}" if isinstance(run, float) else f"Run {run}")
+            # a row of a table with other numbers in it names its run as a float
+            ax.set_title(f"Run {run:.0f}" if isinstance(run, float) else f"Run {run}")
         ax.legend(fontsize="small")
     return ax
 
@@ -323,12 +323,39 @@ def region_frequency(
     return ax
 
 
-def _quantity(statistics: xr.Dataset, *, separator: str = "\n") -> str:
+def _heat(
+    table: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], str, Normalize | None, Literal["min", "neither"]]:
+    """What a heat map draws, its colours and their scale, and which end of that has a point."""
+    from matplotlib.colors import LogNorm, SymLogNorm
+
+    sizes = np.abs(table[np.isfinite(table) & (table != 0)])
+    if not sizes.size:
+        return table, style.SEQUENTIAL, None, "neither"
+    top = float(sizes.max())
+    if np.nanmin(table) < 0:
+        linear = float(np.clip(np.quantile(sizes, 0.1), SIGNED_DECADES * top, 0.1 * top))
+        return table, style.DIVERGING, SymLogNorm(linear, vmin=-top, vmax=top), "neither"
+    # Differences of fp16 numbers are often exactly or nearly zero: such quantiles would take the
+    # whole scale, and a logarithm leaves zero blank.
+    low = max(float(sizes.min()), DECADES * top)
+    below: Literal["min", "neither"] = "min" if np.nanmin(table) < low else "neither"
+    return np.maximum(table, 0.5 * low), style.SEQUENTIAL, LogNorm(low, top), below
+
+
+def _name_decades(scale: Colorbar, norm: SymLogNorm) -> None:
+    """Mark zero and the decades beyond the linear middle of a signed scale, both ways."""
+    first, last = np.ceil(np.log10(norm.linthresh)), np.floor(np.log10(norm.vmax or 1.0))
+    decades = 10.0 ** np.arange(first, last + 1)
+    ticks = np.concatenate([-decades[::-1], [0], decades])
+    scale.set_ticks(ticks.tolist(), labels=[f"{tick:g}" for tick in ticks])
+    scale.minorticks_off()
+
+
+def _quantity(statistics: xr.Dataset) -> str:
     """What statistics by step are numbers of."""
     about = statistics.attrs
-    return style.quantity_label(
-        about["signal"], about["measure"], about["units"], separator=separator
-    )
+    return style.quantity_label(about["signal"], about["measure"], about["units"])
 
 
 def _bands(ax: Axes, x: Any, statistics: xr.Dataset) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,23 +116,23 @@ def run_curves(
     values = array.mean(others).transpose("run", "step").compute()
     x = values[axis].values
     with style.look():
-        ax = style.axes(ax)
+        own, ax = ax is None, style.axes(ax)
         low, middle, high = np.nanquantile(values.values, (0.05, 0.5, 0.95), axis=0)
         ax.fill_between(x, low, high, color=style.BLUE, alpha=0.2, lw=0, label="5 to 95 % of runs")
         ax.plot(x, middle, color=style.BLUE, lw=2, label="median run")
-        colours = sns.color_palette("colorblind", len(runs) + 1)[1:]
+        colours = sns.color_palette("colorblind", 10)[1:]
         marks = "osD^v<>P"
         for index, run in enumerate(runs):
             check_run(values, run)
-            own = values.sel(run=run).values
-            mark, colour = marks[index % len(marks)], colours[index]
-            ax.plot(x, own, color=colour, lw=1, marker=mark, ms=3, label=f"run {run}")
+            curve = values.sel(run=run).values
+            mark, colour = marks[index % len(marks)], colours[index % len(colours)]
+            ax.plot(x, curve, color=colour, lw=1, marker=mark, ms=3, label=f"run {run}")
         if np.nanmin(values.values) > 0:
             ax.set_yscale("log")
         ax.set(xlabel=label, ylabel=_quantity(array))
         ax.set_title(f"{values.sizes['run']:,} runs")
         ax.margins(x=0.02)
-        ax.legend(loc="best", fontsize="small")
+        style.legend(ax, grow=own)
     return ax
 
 
@@ -190,7 +191,7 @@ def run_images(array: xr.DataArray, run: int, *, steps: Sequence[int] | None = N
             panel.set(xticks=[], yticks=[])
             if titles:
                 panel.set_title(titles.pop(0), fontsize="small")
-        scale = figure.colorbar(drawn, ax=list(grid), label=_quantity(array), shrink=0.8)
+        scale = figure.colorbar(drawn, ax=list(grid), label=_quantity(array, width=22), shrink=0.8)
         if drawn.norm.vmin < 0:  # few numbers: those around zero would lie on each other
             ten = 10.0 ** np.floor(np.log10(drawn.norm.vmax))
             scale.set_ticks([-ten, 0, ten], labels=[f"{-ten:g}", "0", f"{ten:g}"])
@@ -213,8 +214,8 @@ def _colours(shown: npt.NDArray[np.floating[Any]]) -> dict[str, Any]:
     return {"cmap": style.DIVERGING, "norm": SymLogNorm(linear, vmin=-limit, vmax=limit)}
 
 
-def _quantity(array: xr.DataArray) -> str:
-    """What an array holds, with its units."""
+def _quantity(array: xr.DataArray, *, width: int = 60) -> str:
+    """What an array holds, in lines of so many letters, with its units on the last."""
     name = array.attrs.get("long_name", str(array.name or "value").replace("_", " "))
     units = str(array.attrs.get("units", "units of the data"))
-    return f"{name}\n{units if units.startswith('(') else f'({units})'}"
+    return f"{fill(name, width)}\n{units if units.startswith('(') else f'({units})'}"

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FRAMES = 8
+"""Frames of a film strip side by side."""
+
 
 def pixel_map(
     maps: xr.Dataset, variable: str = "mean", *, step: int | None = None, ax: Axes | None = None
@@ -65,7 +68,7 @@ def pixel_map(
         ax.set(xlabel="column (pixels)", ylabel="row (pixels)")
         ax.set_title(f"{title}; {maps.attrs['runs']:,} runs")
         units = maps.attrs["units"]
-        label = style.quantity_label(maps.attrs["signal"], "dynamics", units, separator=" ")
+        label = style.quantity_label(maps.attrs["signal"], "dynamics", units)
         ax.figure.colorbar(image, ax=ax, label=label)
     return ax
 
@@ -81,6 +84,9 @@ def film_strip(
 ) -> Figure:
     """One run as a film strip: predicted x0 above, its dynamics below, regions drawn on both.
 
+    Dynamics shrink from noise to image, so each of their frames has its own colour scale: from 0
+    to the 99.9 % quantile of the frame, which stands in its corner.
+
     Parameters
     ----------
     ds : xarray.Dataset
@@ -90,7 +96,7 @@ def film_strip(
     signal : {"innovation", "predicted_x0", "weighted_score"}
         Whose dynamics.
     steps : sequence of int, optional
-        Steps to show; eight over the whole run by default.
+        Steps to show; eight over the whole run by default, and eight side by side.
     regions : pandas.DataFrame, optional
         Rows of `artifact_regions`; those of this run are framed at the steps at which they are
         abnormal.
@@ -115,28 +121,31 @@ def film_strip(
     change = fields.dynamics(ds.sel(run=[run]), signal).isel(run=0)
     chosen = some_steps(change["step"].values, 8) if steps is None else np.asarray(steps)
     own = None if regions is None else regions[regions["run"] == run]
+    columns = min(len(chosen), FRAMES)
+    strips = -(-len(chosen) // FRAMES)
     with style.look():
-        figure = style.figure(width=max(style.WIDTH, 0.95 * len(chosen)), height=2.6)
-        grid = figure.subplots(2, len(chosen), squeeze=False)
-        for column, step in enumerate(chosen.tolist()):
-            shown = picture(one["x0"].sel(step=step))
+        figure = style.figure(height=0.35 + 2.05 * strips)
+        grid = figure.subplots(2 * strips, columns, squeeze=False)
+        for place, step in enumerate(chosen.tolist()):
+            upper, column = 2 * (place // FRAMES), place % FRAMES
+            above, below = grid[upper, column], grid[upper + 1, column]
+            above.imshow(picture(one["x0"].sel(step=step)), cmap="gray", vmin=0, vmax=1)
+            above.set_title(f"step {step}", fontsize="small")
             size = abs(change.sel(step=step))
             others = [dim for dim in size.dims if dim not in ("y", "x")]
-            grid[0, column].imshow(shown, cmap="gray", vmin=0, vmax=1)
-            grid[0, column].set_title(f"step {step}", fontsize="small")
-            values = size.max(others).values
-            grid[1, column].imshow(
-                values,
-                cmap=style.SEQUENTIAL,
-                vmin=0,
-                vmax=float(np.nanquantile(values, 0.999)) or 1,
-            )
-            for axis in grid[:, column]:
+            _own_scale(below, size.max(others).transpose("y", "x").values)
+            for axis in (above, below):
                 axis.set(xticks=[], yticks=[])
                 _overlay(axis, own, mask, step)
-        grid[0, 0].set_ylabel("predicted\nx0", fontsize="small")
-        grid[1, 0].set_ylabel("|change|\n(own scale)", fontsize="small")
-        figure.suptitle(f"Run {run}: {signal.replace('_', ' ')}", fontsize="medium")
+        for axis in grid[-2:, len(chosen) - FRAMES * (strips - 1) :].flat:
+            axis.remove()
+        for upper in range(0, 2 * strips, 2):
+            grid[upper, 0].set_ylabel("predicted\nx0", fontsize="small")
+            grid[upper + 1, 0].set_ylabel("|change|\n(data units)", fontsize="small")
+        figure.suptitle(
+            f"Run {run}: {signal.replace('_', ' ')}; colours from 0 to the number in each frame",
+            fontsize="medium",
+        )
     return figure
 
 
@@ -165,6 +174,21 @@ def picture(x0: xr.DataArray) -> npt.NDArray[np.float32]:
         channels = channels.mean(axis=-1)
     shown: npt.NDArray[np.float32] = np.clip((np.nan_to_num(channels) + 1) / 2, 0, 1)
     return shown
+
+
+def _own_scale(axis: Axes, values: npt.NDArray[Any]) -> None:
+    """Sizes in colours of their own scale, whose end stands in the lower left corner."""
+    top = float(np.nanquantile(values, 0.999)) or 1
+    axis.imshow(values, cmap=style.SEQUENTIAL, vmin=0, vmax=top)
+    axis.text(
+        0.02,
+        0.02,
+        f"{top:.2g}",
+        transform=axis.transAxes,
+        fontsize="x-small",
+        va="bottom",
+        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
+    )
 
 
 def _overlay(

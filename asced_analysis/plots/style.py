@@ -27,6 +27,20 @@ DIVERGING = "PuOr_r"
 WIDTH = 7.2
 """Inches; a notebook column."""
 
+LINE_STYLES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1, 1)),
+    (0, (6, 1.5, 1, 1.5)),
+    (0, (10, 3)),
+    (0, (4, 1.5, 1, 1.5, 1, 1.5)),
+    (0, (1, 3)),
+)
+"""One for every ten curves; with ten colours, enough for the 64 groups of a result."""
+
+CROWD = 7
+"""From this many entries on, a legend stands below its axes."""
+
 AXIS_LABELS = {
     "step": "step (0 = noise)",
     "log_snr": "log-SNR (nats; noise to the left)",
@@ -89,6 +103,74 @@ def figure(*, width: float = WIDTH, height: float = 3.8) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", dpi=110)
 
 
+def curve_looks(number: int) -> list[dict[str, Any]]:
+    """Colours and line styles of so many curves, no two alike up to seventy.
+
+    Parameters
+    ----------
+    number : int
+        Of curves.
+
+    Returns
+    -------
+    list of dict
+        ``color`` and ``linestyle`` of each; ten colours solid, then dashed, then dotted, ...
+    """
+    import seaborn as sns
+
+    colours = sns.color_palette("colorblind", 10)
+    styles = len(LINE_STYLES)
+    return [
+        {"color": colours[curve % 10], "linestyle": LINE_STYLES[curve // 10 % styles]}
+        for curve in range(number)
+    ]
+
+
+def legend(ax: Axes, *, grow: bool = False) -> None:
+    """A legend in the axes, or below them in columns where it would cover the curves.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Whose labelled artists are named.
+    grow : bool, optional
+        Make the figure taller by a legend below, so that the axes keep their height.
+    """
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.transforms import ScaledTranslation
+
+    handles, labels = ax.get_legend_handles_labels()
+    if len(labels) < CROWD:
+        ax.legend(loc="best", fontsize="small")
+        return
+    drawn_in: Any = ax.figure
+    em = FontProperties(size="x-small").get_size_in_points() / 72
+    room = ax.bbox.width / drawn_in.dpi
+    # A letter is about 0.6 em wide; a line, its gap and the space between columns, 5.3 em.
+    most = int((room / em - 5.3) / 0.6)
+    labels = [label if len(label) <= most else f"{label[: most - 1]}\u2026" for label in labels]
+    widest = max(len(label) for label in labels)
+    columns = max(1, int(room / em / (5.3 + 0.6 * widest)))
+    below = ScaledTranslation(0, -0.55, drawn_in.dpi_scale_trans)
+    ax.legend(
+        handles,
+        labels,
+        ncols=columns,
+        fontsize="x-small",
+        handlelength=2.8,
+        columnspacing=1.2,
+        labelspacing=0.35,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=ax.transAxes + below,
+        borderaxespad=0,
+    )
+    if grow:
+        rows = -(-len(labels) // columns)
+        width, height = drawn_in.get_size_inches()
+        drawn_in.set_size_inches(width, height + 1.5 * em * (rows + 1))
+
+
 def axis_label(axis: str, choices: Iterable[str] = AXIS_LABELS) -> str:
     """Label of a horizontal axis, or an error that says which axes a plot has."""
     names = list(choices)
@@ -97,9 +179,9 @@ def axis_label(axis: str, choices: Iterable[str] = AXIS_LABELS) -> str:
     return AXIS_LABELS[axis]
 
 
-def quantity_label(signal: str, measure: str, units: str, *, separator: str = "\n") -> str:
-    """What statistics of a signal are numbers of, with their units."""
-    return f"{signal.replace('_', ' ')}: {_MEASURES[measure]}{separator}({units})"
+def quantity_label(signal: str, measure: str, units: str) -> str:
+    """What statistics of a signal are numbers of, with their units on a second line."""
+    return f"{signal.replace('_', ' ')}: {_MEASURES[measure]}\n({units})"
 
 
 def shade_phases(ax: Axes, phases: Phases, axis: str) -> None:

@@ -28,6 +28,7 @@ def test_scores_are_split_at_the_level(tmp_path: Path) -> None:
     assert bars["flagged"] == int(found["flagged"].sum())
     assert sum(bars.values()) == np.isfinite(found["score"].values).sum()
     assert "promised at most 20 %" in ax.get_title()
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("score of a run", "runs")
     with pytest.raises(InputError, match="no run has a finite score"):
         plots.scores(found.assign(score=found["score"] * np.nan), thresholds)
 
@@ -49,6 +50,8 @@ def test_effects_stand_beside_every_control() -> None:
     assert names[0] == "ttc in the mask"
     assert "another run's mask" in names[1]
     assert len(names) == 3
+    assert "distance to real images" in ax.get_xlabel()
+    assert "negative is a repair" in ax.get_xlabel()
     with pytest.raises(InputError, match="no run was flagged"):
         plots.effects(Evaluation({**data, "flagged_runs": figure(None)}))
 
@@ -74,6 +77,7 @@ def test_a_story_shows_the_flagged_run_of_the_highest_score(tmp_path: Path) -> N
     assert titles.count("corrected twin") == 1
     assert {"step 3", "step 5", "as sampled", "flagged region"} <= set(titles)
     curve = next(axis for axis in drawn.axes if axis.get_legend() is not None)
+    assert (curve.get_xlabel(), curve.get_ylabel()) == ("step (0 = noise)", "|change| (data units)")
     assert len(curve.lines) == 3, "region, rest, and where the correction falls"
     with pytest.raises(InputError, match="no run is flagged"):
         plots.story(ds, corrected.assign(flagged=("run", ~flagged & flagged)))

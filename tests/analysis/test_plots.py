@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from asced_analysis import plots
 from asced_analysis.anomalies import abnormal_levels, artifact_regions, region_profile
@@ -39,7 +45,9 @@ def results(planted_runs):
         "ds": ds,
         "phases": phases,
         "statistics": step_statistics(ds),
+        "signed": {m: step_statistics(ds, measure=m) for m in ("difference", "value")},
         "by": step_statistics(ds.assign_coords(label=("run", np.arange(24) % 2)), by="label"),
+        "by many": step_statistics(ds.assign_coords(label=("run", np.arange(24) % 14)), by="label"),
         "regions": artifact_regions(ds, reference="run", cutoff=3, smallest_area=2),
         "maps": pixel_maps(ds),
         "features": run_features(ds),
@@ -52,6 +60,9 @@ DRAWN = {
     "dynamics curves": lambda r, ax: plots.dynamics_curves(r["statistics"], r["phases"], ax=ax),
     "by log-SNR": lambda r, ax: plots.dynamics_curves(r["statistics"], axis="log_snr", ax=ax),
     "by label": lambda r, ax: plots.dynamics_curves(r["by"], ax=ax),
+    "by many labels": lambda r, ax: plots.dynamics_curves(r["by many"], ax=ax),
+    "signed heat map": lambda r, ax: plots.quantile_heatmap(r["signed"]["difference"], ax=ax),
+    "heat map of values": lambda r, ax: plots.quantile_heatmap(r["signed"]["value"], ax=ax),
     "heat map": lambda r, ax: plots.quantile_heatmap(r["statistics"], ax=ax),
     "phases": lambda r, ax: plots.phase_curve(r["phases"], ax=ax),
     "phases by time": lambda r, ax: plots.phase_curve(r["phases"], axis="normalised_time", ax=ax),
@@ -68,27 +79,63 @@ DRAWN = {
     "comparison by tile": lambda r, ax: plots.comparison_map(r["table"], ax=ax),
     "levels": lambda r, ax: plots.level_curve(abnormal_levels(r["ds"]), r["phases"], ax=ax),
     "norms": lambda r, ax: plots.run_curves(norm(r["ds"], "innovation"), [3, 5], ax=ax),
+    "many norms": lambda r, ax: plots.run_curves(norm(r["ds"]), range(12), ax=ax),
     "norms by log-SNR": lambda r, ax: plots.run_curves(norm(r["ds"]), axis="log_snr", ax=ax),
     "features": lambda r, ax: plots.feature_spread(r["features"], run=3, ax=ax),
 }
-NO_UNIT_NEEDED = {"quantile", ""}
+STEP, SNR, DATA = "step (0 = noise)", "(nats; ", "(data units)"
+UNITS = {
+    "dynamics curves": (STEP, DATA),
+    "by log-SNR": (SNR, DATA),
+    "by label": (STEP, DATA),
+    "by many labels": (STEP, DATA),
+    "signed heat map": (STEP, "quantile", DATA),
+    "heat map of values": (STEP, "quantile", DATA),
+    "heat map": (STEP, "quantile", DATA),
+    "phases": (STEP, "(% beyond "),
+    "phases by time": ("normalised time (0 = noise, 1 = image)", "(% beyond "),
+    "run phases": (STEP, "of runs (%)"),
+    "acceleration": (STEP, DATA),
+    "frequency": ("normalised step of onset (0 = noise, 1 = image)", "(%)"),
+    "map": ("(pixels)", "(pixels)", DATA),
+    "ranking": ("(no unit)", ""),
+    "comparison": (SNR, "Cliff's delta"),
+    "comparison by tile": (SNR, "", "Cliff's delta"),
+    "levels": (STEP, "(units of the data)"),
+    "norms": (STEP, DATA),
+    "many norms": (STEP, DATA),
+    "norms by log-SNR": (SNR, DATA),
+    "features": ("(robust units)", ""),
+}
+"""What the labels of the axes, and of a colour bar, have to say."""
+
+
+def assert_everything_lies_inside(figure):
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert width <= style.WIDTH
+    slack = 1 / figure.dpi
+    assert box.x0 >= -slack
+    assert box.y0 >= -slack
+    assert box.x1 <= width + slack
+    assert box.y1 <= height + slack
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_axes_are_named_with_units_and_everything_lies_inside_the_figure(results, name, tmp_path):
     ax = DRAWN[name](results, None)
     assert isinstance(ax, Axes)
-    assert ax.get_xlabel()
-    for label in (ax.get_xlabel(), ax.get_ylabel()):
-        assert "(" in label or "delta" in label or label in NO_UNIT_NEEDED, label
-    figure = ax.get_figure()
-    assert figure.get_size_inches()[0] <= style.WIDTH
-    figure.draw_without_rendering()
-    edge = figure.bbox
-    for text in (ax.xaxis.label, ax.yaxis.label, ax.title, *ax.get_yticklabels()):
-        box = text.get_window_extent()
-        assert box.x0 >= edge.x0 - 2, text
-        assert box.x1 <= edge.x1 + 2, text
+    horizontal, vertical, *bar = UNITS[name]
+    assert horizontal in ax.get_xlabel()
+    assert vertical in ax.get_ylabel()
+    assert bool(ax.get_ylabel()) == bool(vertical)
+    drawn, *bars = ax.figure.axes
+    assert drawn is ax
+    assert len(bars) == len(bar)
+    for scale, units in zip(bars, bar, strict=True):
+        assert units in scale.get_ylabel()
+    assert_everything_lies_inside(ax.get_figure())
     plots.save_figure(ax, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5000
 
@@ -99,37 +146,77 @@ def test_plots_are_drawn_where_they_are_told_to(results, name):
     assert DRAWN[name](results, own) is own
 
 
-def test_a_run_is_a_film_strip(results, tmp_path):
-    mask = np.zeros((12, 12), bool)
-    mask[2:5, 3:8] = True
-    figure = plots.film_strip(results["ds"], 3, regions=results["regions"], mask=mask)
+def test_a_run_is_a_film_strip_that_says_what_its_colours_mean(results, tmp_path):
+    figure = plots.film_strip(results["ds"], 3)
     assert isinstance(figure, Figure)
     assert len(figure.axes) == 16
+    assert_everything_lies_inside(figure)
+    assert DATA in figure.axes[8].get_ylabel()
+    for frame in figure.axes[8:]:
+        (number,) = frame.texts
+        low, high = frame.images[0].get_clim()
+        assert low == 0
+        assert float(number.get_text()) == pytest.approx(high, rel=0.05)
     plots.save_figure(figure, tmp_path / "film.svg")
     with pytest.raises(InputError, match="no run 99"):
         plots.film_strip(results["ds"], 99)
 
 
+def test_many_frames_stand_in_several_strips(results):
+    figure = plots.film_strip(results["ds"], 3, steps=range(2, 14))
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles == [f"step {step}" for step in range(2, 14)]
+    assert len(figure.axes) == 24
+    assert_everything_lies_inside(figure)
+
+
+def test_a_film_strip_frames_regions_and_outlines_the_mask(results):
+    regions = results["regions"]
+    run = int(regions["run"].iloc[0])
+    own = regions[regions["run"] == run]
+    mask = np.zeros((12, 12), bool)
+    mask[2:5, 3:8] = True
+    steps = list(range(1, 25, 4))
+    figure = plots.film_strip(results["ds"], run, steps=steps, regions=regions, mask=mask)
+    active = [own[(own["onset_step"] <= s) & (own["end_step"] >= s)] for s in steps]
+    assert sum(map(len, active)) > 0
+    for frame, here in zip(figure.axes, [*active, *active], strict=True):
+        boxes = [patch for patch in frame.patches if isinstance(patch, Rectangle)]
+        drawn = sorted((b.get_x(), b.get_y(), b.get_width(), b.get_height()) for b in boxes)
+        sides = here[["left", "top", "width", "height"]].to_numpy(float)
+        assert drawn == sorted(map(tuple, sides - [0.5, 0.5, 0, 0]))
+        assert {to_hex(box.get_edgecolor(), keep_alpha=False) for box in boxes} <= {
+            style.VERMILION.lower()
+        }
+        (outline,) = [drawn for drawn in frame.collections if isinstance(drawn, ContourSet)]
+        (path,) = outline.get_paths()
+        # halfway between the pixels of the mask and those around it
+        np.testing.assert_allclose(path.get_extents().extents, [2.5, 1.5, 7.5, 4.5])
+    plain = plots.film_strip(results["ds"], run, steps=steps)
+    assert not any(frame.patches or frame.collections for frame in plain.axes)
+
+
 @pytest.mark.parametrize(
-    ("derive", "panels"),
+    ("derive", "panels", "units"),
     [
-        (score, 6),
-        (sample, 6),
-        (acceleration, 6),
-        (log_snr_rate, 6),
-        (lambda ds: signal(ds, "weighted_score"), 6),
-        (trajectory_variance, 1),
+        (score, 6, "(1 / data units)"),
+        (sample, 6, DATA),
+        (acceleration, 6, DATA),
+        (log_snr_rate, 6, DATA),
+        (lambda ds: signal(ds, "weighted_score"), 6, DATA),
+        (trajectory_variance, 1, "(data units)²"),
     ],
 )
-def test_every_derived_array_of_a_run_is_shown_with_its_units(results, derive, panels, tmp_path):
+def test_every_derived_array_of_a_run_is_shown_with_its_units(
+    results, derive, panels, units, tmp_path
+):
     figure = plots.run_images(derive(results["ds"]), 3)
     *images, scale = figure.axes
     assert len(images) == panels
-    assert "(" in scale.get_ylabel()
+    assert scale.get_ylabel().endswith(f"\n{units}")
     limits = {panel.images[0].get_clim() for panel in images}
     assert len(limits) == 1  # one scale for all steps
-    figure.draw_without_rendering()
-    assert figure.get_tightbbox().width <= style.WIDTH
+    assert_everything_lies_inside(figure)
     plots.save_figure(figure, tmp_path / "images.png")
     assert (tmp_path / "images.png").stat().st_size > 5000
 
@@ -149,19 +236,141 @@ def test_a_derived_image_shows_the_values_of_that_run_and_step(results):
         plots.run_curves(change)
 
 
-def test_colours_are_told_apart_without_colour_vision():
-    """Lightness alone tells the two colours of a plot apart, or their marks differ."""
+def styles_in(figure, path):
+    """Dashes and colour of every line that matplotlib writes to an SVG."""
+    plots.save_figure(figure, path)
+    found = re.findall(r'style="fill: none; ([^"]*)"', path.read_text())
+    return {
+        (dashes.group(1) if dashes else "", colour.group(1))
+        for line in found
+        if (colour := re.search(r"stroke: (#\w+)", line))
+        for dashes in [re.search(r"stroke-dasharray: ([^;]+)", line)]
+    }
 
-    def lightness(colour):
-        linear = [
-            c / 12.92 if c < 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-            for c in mpl.colors.to_rgb(colour)
-        ]
-        return np.dot(linear, [0.2126, 0.7152, 0.0722]) ** (1 / 2.4)
 
-    ramp = [lightness(c) for c in mpl.colormaps[style.SEQUENTIAL](np.linspace(0, 1, 32))[:, :3]]
-    assert np.all(np.diff(ramp) > 0)
-    assert abs(lightness(style.BLUE) - lightness(style.ORANGE)) > 0.15
+def test_no_two_of_64_groups_look_alike(planted_runs, tmp_path):
+    ds = planted_runs(runs=64, size=3)
+    many = step_statistics(ds.assign_coords(label=("run", np.arange(64))), by="label")
+    ax = plots.dynamics_curves(many)
+    assert len(ax.lines) == 64
+    palette = {to_hex(line.get_color()) for line in ax.lines}
+    looks = {look for look in styles_in(ax.figure, tmp_path / "many.svg") if look[1] in palette}
+    assert len(looks) == 64
+    assert_everything_lies_inside(ax.figure)
+
+
+@pytest.mark.parametrize("letters", [0, 40, 300])
+def test_a_long_legend_covers_no_curve(planted_runs, letters):
+    ds = planted_runs(runs=14, size=3)
+    names = [f"{run} {'x' * letters}" for run in range(14)]
+    ax = plots.dynamics_curves(step_statistics(ds.assign_coords(name=("run", names)), by="name"))
+    ax.figure.draw_without_rendering()
+    legend = ax.get_legend()
+    assert len(legend.get_texts()) == 14
+    assert legend.get_window_extent().y1 < ax.xaxis.label.get_window_extent().y0
+    assert ax.bbox.height > 2.5 * ax.figure.dpi  # the figure grew, the axes did not shrink
+    assert_everything_lies_inside(ax.figure)
+
+
+@pytest.mark.parametrize("measure", ["difference", "value"])
+def test_signed_quantiles_diverge_from_zero(results, measure):
+    ax = plots.quantile_heatmap(results["signed"][measure])
+    (cells,) = ax.collections
+    assert cells.cmap.name == style.DIVERGING
+    assert cells.norm.vmin == -cells.norm.vmax
+    assert cells.get_array().min() < 0 < cells.get_array().max()
+    assert np.all(cells.to_rgba(cells.get_array())[..., 3] == 1)  # none is blank
+    marks = [text.get_text() for text in ax.figure.axes[1].get_yticklabels()]
+    assert "0" in marks
+    assert {f"-{mark}" for mark in marks[marks.index("0") + 1 :]} == set(marks[: marks.index("0")])
+    assert len(marks) >= 3
+
+
+def test_quantiles_of_zero_are_not_blank(planted_runs):
+    still = planted_runs(runs=8, size=4)
+    still["eps"] = still["eps"].where(still["y"] > 1, 0)
+    ax = plots.quantile_heatmap(step_statistics(still, signal="eps", measure="magnitude"))
+    (cells,) = ax.collections
+    assert np.all(cells.to_rgba(cells.get_array())[..., 3] == 1)
+
+
+def test_a_run_of_a_mixed_row_is_named_as_an_integer(results):
+    profile = region_profile(results["ds"], results["regions"].iloc[0])
+    for run in (1234567, 1234567.0, np.float64(1234567), np.int64(1234567)):
+        assert plots.region_acceleration(profile, run=run).get_title() == "Run 1234567"
+
+
+# Linear sRGB as seen without the cones for red or green: Machado, Oliveira, Fernandes (2009).
+SEEN = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+}
+JUST = 10
+"""Least distance in CIELAB; 2.3 is just noticeable in large neighbouring areas."""
+
+
+def seen(colour, vision):
+    """CIELAB coordinates of what a colour-blind reader sees."""
+    encoded = np.array(to_rgb(colour))
+    linear = np.where(encoded < 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(SEEN[vision] @ linear, 0, 1)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = to_xyz @ linear / [0.9505, 1, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def told_apart(one, other, vision):
+    return np.linalg.norm(seen(one, vision) - seen(other, vision))
+
+
+def colours_of(ax):
+    """Colours of the palette that lines, bars and points of a plot have."""
+    named = {style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.GREY}
+    named |= {*style.PHASE_COLOURS.values()}
+    palette = {to_hex(colour) for colour in named}
+    palette |= {to_hex(look["color"]) for look in style.curve_looks(10)}
+    found = [line.get_color() for line in ax.lines]
+    found += [patch.get_facecolor() for patch in ax.patches]
+    for points in ax.collections:
+        if points.get_array() is None:
+            found += [*points.get_facecolor(), *points.get_edgecolor()]
+    return palette & {to_hex(colour, keep_alpha=False) for colour in found}
+
+
+@pytest.mark.parametrize("vision", SEEN)
+@pytest.mark.parametrize("name", DRAWN)
+def test_colours_of_a_plot_are_told_apart_without_colour_vision(results, name, vision):
+    used = sorted(colours_of(DRAWN[name](results, None)))
+    assert used or len(UNITS[name]) == 3, "only maps have no colours of their own"
+    for one, other in itertools.combinations(used, 2):
+        assert told_apart(one, other, vision) > JUST, (one, other)
+
+
+def test_the_simulation_of_colour_blindness_confuses_red_and_green():
+    red, green = "#b35a3c", "#7a7a36"
+    assert told_apart(red, green, "deuteranopia") < JUST
+    assert told_apart("#0000ff", "#ffff00", "deuteranopia") > 100
+
+
+@pytest.mark.parametrize("vision", SEEN)
+def test_colour_maps_are_read_without_colour_vision(vision):
+    ramp = mpl.colormaps[style.SEQUENTIAL](np.linspace(0, 1, 32))[:, :3]
+    assert np.all(np.diff([seen(colour, vision)[0] for colour in ramp]) > 0)
+    both = mpl.colormaps[style.DIVERGING](np.linspace(0, 1, 33))[:, :3]
+    light = [seen(colour, vision)[0] for colour in both]
+    assert np.all(np.diff(light[:17]) > 0)
+    assert np.all(np.diff(light[16:]) < 0)
+    for low, high in zip(both[:12], both[:-13:-1], strict=True):
+        assert told_apart(low, high, vision) > JUST
 
 
 def test_phases_that_do_not_exist_shade_nothing(planted_runs):
