@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis import streaming
+from asced_analysis import fields, streaming
 from asced_analysis.counting import Plan, plan_counts
 from asced_analysis.counts import Counts, merge_counts
 from asced_analysis.tally import Tally
@@ -35,8 +35,9 @@ REGION_COLUMNS: dict[str, str] = {
     "onset_step": "first step at which it is abnormal",
     "end_step": "last such step",
     "persistence": "number of steps from onset to end",
-    "peak_step": "step of the peak acceleration",
-    "peak_acceleration": "largest |D_k| - |D_{k-1}|, mean over the region's pixels, data units",
+    "peak_step": "step of the peak acceleration; the onset where there is none",
+    "peak_acceleration": "largest |D_k| - |D_{k-1}|, mean over the region's pixels, data units; "
+    "NaN for a region at the first difference only, as nothing lies before that",
     "excess": "largest ratio of a pixel to the level at its step",
     "area": "pixels that are abnormal at any step",
     "area_share": "the same as a share of the image",
@@ -59,7 +60,7 @@ def artifact_regions(
     cutoff: float = 5.0,
     smooth: float = 1.0,
     smallest_area: int | None = None,
-    levels: Sequence[float] | None = None,
+    levels: npt.ArrayLike | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Table of abnormal regions of all runs.
@@ -81,7 +82,7 @@ def artifact_regions(
     smallest_area : int, optional
         Pixels below which a region is dropped; 100 at 256 x 256 and in proportion elsewhere, at
         least 3, by default.
-    levels : sequence of float, optional
+    levels : array, shape (step - 1,), optional
         Levels by step from another population (`abnormal_levels`), instead of this one's.
     progress : bool, optional
         Show a progress bar on standard error.
@@ -89,7 +90,10 @@ def artifact_regions(
     Returns
     -------
     pandas.DataFrame
-        One row a region; the columns are explained in `REGION_COLUMNS`.
+        One row a region; the columns are explained in `REGION_COLUMNS`. A value that is not
+        finite is never abnormal, so that a failed run may have few regions or none:
+        ``attrs["not_finite_runs"]`` is the number of runs with such values. Where a singular
+        first step is left out, ``attrs["dropped_steps"]`` and ``attrs["note"]`` say so.
 
     Raises
     ------
@@ -102,13 +106,11 @@ def artifact_regions(
         raise InputError(f"no reference {reference!r}; choose {' or '.join(get_args(Reference))}")
     plan = plan_counts(ds, signal, "dynamics")
     steps = np.asarray(ds["step"].values)[list(plan.steps)][1:]
-    limits = None if levels is None else np.asarray(levels, np.float64)
-    if reference == "run":
-        limits = None
-    elif limits is None:
-        limits = abnormal_levels(
+    if levels is None and reference == "population":
+        levels = abnormal_levels(
             ds, signal=signal, probability=probability, smooth=smooth, progress=progress
         )
+    limits = None if reference == "run" or levels is None else np.asarray(levels, np.float64)
     if limits is not None and limits.shape != steps.shape:
         raise InputError(f"{limits.size} levels found; expected {steps.size}, one a difference")
     pixels = ds.sizes["y"] * ds.sizes["x"]
@@ -126,10 +128,14 @@ def artifact_regions(
         steps=steps,
     )
     label = f"Regions of {ds.sizes['run']} runs"
-    rows = streaming.compute(streaming.tree_merge(tasks, _join), progress=progress, label=label)
+    rows, broken = streaming.compute(
+        streaming.tree_merge(tasks, _join), progress=progress, label=label
+    )
     table = pd.DataFrame(rows, columns=list(REGION_COLUMNS))
     whole = ["region", "onset_step", "end_step", "persistence", "peak_step", "area"]
-    return table.astype(dict.fromkeys([*whole, "top", "left", "height", "width"], np.int64))
+    table = table.astype(dict.fromkeys([*whole, "top", "left", "height", "width"], np.int64))
+    table.attrs |= {"not_finite_runs": broken, **fields.left_out(_before(ds, plan))}
+    return table
 
 
 def abnormal_levels(
@@ -139,7 +145,7 @@ def abnormal_levels(
     probability: float = 0.99,
     smooth: float = 1.0,
     progress: bool = False,
-) -> Floats:
+) -> xr.DataArray:
     """Quantile of the smoothed dynamics by step, over all pixels of all runs.
 
     Parameters
@@ -149,8 +155,10 @@ def abnormal_levels(
 
     Returns
     -------
-    numpy.ndarray, shape (step - 1,)
-        In data units.
+    xarray.DataArray, dims (step,), float64
+        In data units, one a difference; ``step`` names the later of the pair. Values that are not
+        finite are left out: ``attrs["nan"]`` and ``attrs["infinite"]`` are their numbers over all
+        steps. A singular first step is left out, and ``attrs["note"]`` says so.
     """
     plan = plan_counts(ds, signal, "dynamics")
     tasks = streaming.shard_tasks(
@@ -160,7 +168,18 @@ def abnormal_levels(
     counts: Counts = streaming.compute(
         streaming.tree_merge(tasks, merge_counts), progress=progress, label=label
     )
-    return counts.quantile(probability)
+    return xr.DataArray(
+        counts.quantile(probability),
+        {"step": np.asarray(ds["step"].values)[list(plan.steps)][1:]},
+        ("step",),
+        "level",
+        {
+            "units": fields.UNITS,
+            "nan": int(counts.nan.sum()),
+            "infinite": int(counts.infinite.sum()),
+            **fields.left_out(_before(ds, plan)),
+        },
+    )
 
 
 def region_profile(
@@ -183,8 +202,6 @@ def region_profile(
         ``step, place ("region" or "rest"), dynamics, acceleration``, means over pixels.
     """
     import pandas as pd
-
-    from asced_analysis import fields
 
     one = ds.sel(run=[region["run"]])
     change = abs(fields.dynamics(one, signal)).compute()
@@ -210,6 +227,12 @@ def region_profile(
     return pd.concat(frames, ignore_index=True)
 
 
+def _before(ds: xr.Dataset, plan: Plan) -> list[int]:
+    """Steps that a plan leaves out at the beginning."""
+    steps: list[int] = ds["step"].values[: plan.steps[0]].tolist()
+    return steps
+
+
 def _window(region: pd.Series[Any]) -> tuple[slice, slice]:
     """Rows and columns of a region's rectangle."""
     top, left, height, width = (int(region[name]) for name in ("top", "left", "height", "width"))
@@ -221,12 +244,13 @@ def _smoothed(block: npt.NDArray[Any], plan: Plan, smooth: float) -> npt.NDArray
     from scipy.ndimage import gaussian_filter
 
     steps = []
-    for _, values in plan.values(block):
-        size = np.abs(values)
-        if smooth > 0:
-            sigma = (0,) * (size.ndim - 2) + (smooth, smooth)
-            size = gaussian_filter(size, sigma, mode="reflect")
-        steps.append(size.reshape(len(size), -1, *size.shape[-2:]).max(axis=1))
+    with np.errstate(invalid="ignore", over="ignore"):  # failed runs; they are counted
+        for _, values in plan.values(block):
+            size = np.abs(values)
+            if smooth > 0:
+                sigma = (0,) * (size.ndim - 2) + (smooth, smooth)
+                size = gaussian_filter(size, sigma, mode="reflect")
+            steps.append(size.reshape(len(size), -1, *size.shape[-2:]).max(axis=1))
     return np.stack(steps, axis=1)
 
 
@@ -249,15 +273,18 @@ def _region_block(
     smooth: float,
     smallest: int,
     steps: npt.NDArray[np.int64],
-) -> list[tuple[Any, ...]]:
-    """Rows of the region table for the runs of one task."""
+) -> tuple[list[tuple[Any, ...]], int]:
+    """Rows of the region table for the runs of one task, and how many of those are not finite."""
     rows: list[tuple[Any, ...]] = []
+    broken = 0
     for block in blocks:
         for run, data in zip(block["run"], block[plan.variable], strict=True):
             size = _smoothed(data[np.newaxis], plan, smooth)[0]
-            limits = _own_levels(size, cutoff) if levels is None else levels
-            rows += _regions(run, size, limits, smallest, steps)
-    return rows
+            broken += not np.isfinite(size).all()
+            with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+                limits = _own_levels(size, cutoff) if levels is None else levels
+                rows += _regions(run, size, limits, smallest, steps)
+    return rows, int(broken)
 
 
 def _own_levels(size: npt.NDArray[np.float32], cutoff: float) -> Floats:
@@ -281,8 +308,7 @@ def _regions(
     """Regions of one run, the most abnormal first."""
     from scipy.ndimage import find_objects, label
 
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = size / levels.astype(np.float32)[:, None, None]
+    ratio = size / levels.astype(np.float32)[:, None, None]
     labels, count = label(ratio > 1)
     found = []
     for number, box in enumerate(find_objects(labels, count), start=1):
@@ -293,8 +319,9 @@ def _regions(
             continue
         along, rows, columns = box
         whole = size[:, rows, columns][:, footprint].mean(axis=1)
-        faster = np.diff(whole, prepend=whole[:1])
-        peak = along.start + int(np.argmax(faster[along]))
+        faster = np.concatenate([[np.nan], np.diff(whole)])  # nothing lies before the first
+        rise = faster[along]
+        peak = along.start + (0 if np.isnan(rise).all() else int(np.nanargmax(rise)))
         y, x = np.nonzero(footprint)
         found.append(
             (
@@ -318,5 +345,7 @@ def _regions(
     return [(run, place, *row[1:6], row[0], *row[6:]) for place, row in enumerate(found)]
 
 
-def _join(parts: Sequence[list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
-    return [row for part in parts for row in part]
+def _join(
+    parts: Sequence[tuple[list[tuple[Any, ...]], int]],
+) -> tuple[list[tuple[Any, ...]], int]:
+    return [row for rows, _ in parts for row in rows], sum(broken for _, broken in parts)

@@ -8,14 +8,15 @@ discovery rate is controlled over all comparisons (Benjamini and Hochberg).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Hashable, Sequence
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis import streaming
+from asced_analysis import fields, streaming
 from asced_analysis.counting import Plan, plan_counts
 from asced_stores.errors import InputError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _TINY = 1e-12
+_NO_SEED = -1
 
 
 def compare(
@@ -47,11 +49,13 @@ def compare(
     signal : {"innovation", "weighted_score", "predicted_x0"}
         Whose dynamics, per unit of log-SNR.
     tiles : int, optional
-        The image is cut into so many rows and columns of tiles; 0 compares whole images only.
+        The image is cut into so many rows and columns of tiles, at most as many as it has pixels;
+        0 compares whole images only.
     levels : sequence of float or int, optional
         Grid of log-SNR, or how many points over the range that both stores share.
     paired : bool, optional
-        Whether runs with the same seed are twins (Wilcoxon's test instead of Mann and Whitney's).
+        Whether runs with the same seed are twins (Wilcoxon's test instead of Mann and Whitney's);
+        where seeds repeat, those with the same seed, prompt and label.
     false_discovery_rate : float, optional
         Expected share of false findings among those called different.
     progress : bool, optional
@@ -62,27 +66,35 @@ def compare(
     pandas.DataFrame
         One row a comparison: ``log_snr, tile_row, tile_column`` (-1 for the whole image),
         ``ratio`` (median rate of the second by the first), ``delta`` (Cliff's: -1 to 1, positive
-        where the second moves more), ``p_value``, ``q_value``, ``different``. ``attrs`` say how
-        many runs were compared.
+        where the second moves more), ``p_value``, ``q_value``, ``different``. ``attrs`` say of
+        the first and the second how many ``runs`` were compared, how many ``not_finite_runs``
+        (with a rate that is not finite) and ``unpaired_runs`` (without a twin) were left out, and,
+        in ``dropped_steps`` and ``note``, which steps with a singular noise level.
 
     Raises
     ------
     InputError
-        When the stores share no range of log-SNR, or no seeds where they are paired.
+        When the stores share no range of log-SNR, or no seeds where they are paired; when seeds
+        are missing or do not tell the runs of a store apart; when tiles or levels do not fit; or
+        with fewer than five runs of each.
     """
     import pandas as pd
 
+    stores = first, second
+    tiles = _checked_tiles(tiles, stores)
     grid = _grid(first, second, levels)
-    rates = [_run_rates(ds, signal, tiles, grid, progress=progress) for ds in (first, second)]
-    seeds = [
-        np.asarray(ds["seed"].values) if "seed" in ds.coords else None for ds in (first, second)
-    ]
-    if paired:
-        rates = _pair(rates, seeds)
-    rates = [rate[np.isfinite(rate).all(axis=(1, 2))] for rate in rates] if not paired else rates
+    twins = _twins(stores) if paired else None
+    rates = [_run_rates(ds, signal, tiles, grid, progress=progress) for ds in stores]
+    finite = [np.asarray(np.isfinite(rate).all(axis=(1, 2))) for rate in rates]
+    kept = [np.flatnonzero(good) for good in finite]
+    if twins is not None:
+        both = finite[0][twins[0]] & finite[1][twins[1]]
+        kept = [twin[both] for twin in twins]
+    rates = [rate[places] for rate, places in zip(rates, kept, strict=True)]
     if min(len(rate) for rate in rates) < 5:
         raise InputError(
-            f"{len(rates[0])} and {len(rates[1])} runs to compare; expected at least 5 of each"
+            f"{len(rates[0])} and {len(rates[1])} runs to compare; expected at least 5 of each "
+            f"({int((~finite[0]).sum())} and {int((~finite[1]).sum())} runs are not finite)"
         )
     rows = []
     for place in range(rates[0].shape[2]):
@@ -103,6 +115,9 @@ def compare(
         "paired": paired,
         "false_discovery_rate": false_discovery_rate,
         "tiles": tiles,
+        "not_finite_runs": [int((~good).sum()) for good in finite],
+        "unpaired_runs": [ds.sizes["run"] - len(twins[0]) if twins else 0 for ds in stores],
+        **_left_out(stores, signal),
     }
     return table
 
@@ -140,9 +155,15 @@ def _grid(first: xr.Dataset, second: xr.Dataset, levels: Sequence[float] | int) 
     low, high = max(r[0] for r in ranges), min(r[1] for r in ranges)
     if low >= high:
         raise InputError(f"the stores share no range of log-SNR: {ranges[0]} and {ranges[1]}")
-    if isinstance(levels, int):
-        return np.linspace(low, high, levels)
+    if isinstance(levels, Integral):
+        if levels < 1:
+            raise InputError(f"{levels} levels found; expected at least 1")
+        return np.linspace(low, high, int(levels))
     grid = np.asarray(levels, np.float64)
+    if grid.ndim != 1 or not grid.size or not np.isfinite(grid).all():
+        raise InputError(
+            f"levels {levels!r} found; expected how many, or a sequence of finite log-SNRs"
+        )
     if grid.min() < low - 1e-9 or grid.max() > high + 1e-9:
         raise InputError(
             f"levels from {grid.min():.2f} to {grid.max():.2f}; the stores share "
@@ -188,10 +209,11 @@ def _rate_block(
     order = np.argsort(middle[usable])
     parts = []
     for block in blocks:
-        sizes = [_tile_means(np.abs(v), tiles) for _, v in plan.values(block[plan.variable])]
-        rate = np.stack(sizes, axis=1)[:, usable] / width[usable][:, None]
-        logs = np.log(rate + _TINY)[:, order]
-        parts.append(_interpolate(logs, middle[usable][order], grid))
+        with np.errstate(invalid="ignore", over="ignore"):  # failed runs; they are counted
+            sizes = [_tile_means(np.abs(v), tiles) for _, v in plan.values(block[plan.variable])]
+            rate = np.stack(sizes, axis=1)[:, usable] / width[usable][:, None]
+            logs = np.log(rate + _TINY)[:, order]
+            parts.append(_interpolate(logs, middle[usable][order], grid))
     return np.concatenate(parts)
 
 
@@ -214,16 +236,74 @@ def _interpolate(values: Floats, at: Floats, grid: Floats) -> Floats:
     return result
 
 
-def _pair(rates: list[Floats], seeds: Sequence[npt.NDArray[np.int64] | None]) -> list[Floats]:
-    """Runs with the same seed, in the same order."""
-    if seeds[0] is None or seeds[1] is None:
-        raise InputError("paired runs need the coordinate 'seed'")
-    _, left, right = np.intersect1d(seeds[0], seeds[1], return_indices=True)
-    if not left.size:
+def _twins(stores: Sequence[xr.Dataset]) -> list[npt.NDArray[np.intp]]:
+    """Positions of the runs of both stores that are pairs, in the same order."""
+    places = _places(stores, ("seed",))
+    if places is None:
+        places = _places(stores, ("seed", "prompt", "label"))
+    if places is None:
+        raise InputError(
+            "several runs of a store have the same seed, prompt and label, so that it is not known "
+            "which are pairs; select runs that these tell apart, or compare them unpaired"
+        )
+    shared = [key for key in places[0] if key in places[1]]
+    if not shared:
         raise InputError("the stores share no seeds; compare them unpaired")
-    pairs = rates[0][left], rates[1][right]
-    good = np.isfinite(pairs[0]).all(axis=(1, 2)) & np.isfinite(pairs[1]).all(axis=(1, 2))
-    return [pair[good] for pair in pairs]
+    return [np.array([own[key] for key in shared], np.intp) for own in places]
+
+
+def _places(
+    stores: Sequence[xr.Dataset], names: tuple[str, ...]
+) -> list[dict[tuple[Any, ...], int]] | None:
+    """Position of each run by these coordinates; None where they do not tell runs apart."""
+    found = []
+    for which, ds in zip(("first", "second"), stores, strict=True):
+        if "seed" not in ds.coords:
+            raise InputError(f"paired runs need the coordinate 'seed'; the {which} store has none")
+        without = int((ds["seed"].values == _NO_SEED).sum())
+        if without:
+            raise InputError(
+                f"{without} of {ds.sizes['run']} runs of the {which} store have no seed (-1); "
+                "select those that have one, or compare the stores unpaired"
+            )
+        known = [
+            ds[name].values.tolist() for name in names if all(name in s.coords for s in stores)
+        ]
+        found.append({key: place for place, key in enumerate(zip(*known, strict=True))})
+        if len(found[-1]) < ds.sizes["run"]:
+            return None
+    return found
+
+
+def _checked_tiles(tiles: int, stores: Sequence[xr.Dataset]) -> int:
+    """Number of tiles, where the images have so many rows and columns."""
+    most = min(ds.sizes[dim] for ds in stores for dim in ("y", "x"))
+    if not isinstance(tiles, Integral) or not 0 <= tiles <= most:
+        raise InputError(
+            f"tiles={tiles!r} found; expected a whole number from 0 to {most}, the fewest rows or "
+            "columns of pixels of an image"
+        )
+    return int(tiles)
+
+
+def _left_out(stores: Sequence[xr.Dataset], signal: str) -> dict[Hashable, Any]:
+    """Attributes that say which steps of which store are left out; none where all are there."""
+    about = []
+    for ds in stores:
+        usable = np.isfinite(np.asarray(ds["log_snr"].values, np.float64))
+        usable[: plan_counts(ds, signal, "difference").steps[0]] = False
+        about.append(fields.left_out(ds["step"].values[~usable]))
+    if not any(about):
+        return {}
+    notes = [
+        f"{which} store: {own['note']}"
+        for which, own in zip(("first", "second"), about, strict=True)
+        if own
+    ]
+    return {
+        "dropped_steps": [own.get("dropped_steps", []) for own in about],
+        "note": "; ".join(notes),
+    }
 
 
 def _test(a: Floats, b: Floats, *, paired: bool) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from asced_analysis import dynamics as kernels
-from asced_analysis import streaming
+from asced_analysis import fields, streaming
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ DESCRIPTIONS: dict[str, str] = {
     "innovation_middle": "the same in the second third",
     "innovation_late": "the same in the last third",
     "innovation_peak_time": "normalised time of the largest local innovation",
-    "local_peak": "largest ratio of the 99 % quantile of |innovation| to its median, over steps",
+    "local_peak": "natural log of the largest ratio, over steps, of the 99 % quantile of "
+    "|innovation| to its median",
     "acceleration_peak": "largest acceleration of the predicted x0, 99 % quantile over pixels",
     "reversal": "share of the predicted x0's movement that is undone by the next step",
     "path_length": "rms distance that the predicted x0 travels in all",
@@ -50,8 +51,8 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
     ds : xarray.Dataset
         Runs as `open_runs` returns them; read one shard at a time.
     by_step : bool, optional
-        Also the log rms innovation of every step (``innovation_<step>``) and the share of its
-        99 % quantile (``local_<step>``).
+        Also the log rms innovation per log-SNR of every step (``innovation_<step>``) and the
+        natural log of the ratio of the 99 % quantile of its size to the median (``local_<step>``).
     progress : bool, optional
         Show a progress bar on standard error.
 
@@ -59,7 +60,8 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
     -------
     pandas.DataFrame
         One row a run, indexed by ``run``; the columns are explained in `DESCRIPTIONS`. A run with
-        a number that is not finite has NaN throughout.
+        a number that is not finite has NaN throughout. Steps with an infinite log-SNR are left
+        out, and ``attrs["dropped_steps"]`` and ``attrs["note"]`` say so.
 
     Raises
     ------
@@ -98,7 +100,9 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
     names = list(DESCRIPTIONS)
     if by_step:
         names += [f"innovation_{k}" for k in later] + [f"local_{k}" for k in later]
-    return pd.DataFrame(table, index=pd.Index(ds["run"].values, name="run"), columns=names)
+    frame = pd.DataFrame(table, index=pd.Index(ds["run"].values, name="run"), columns=names)
+    frame.attrs |= fields.left_out(np.delete(ds["step"].values, finite + first).tolist())
+    return frame
 
 
 def _feature_block(
@@ -143,7 +147,9 @@ def _features(
     local = np.log((upper + _TINY) / (median + _TINY))
     change = kernels.predicted_x0_change(x0)
     moved = _rms(change)
-    undone = np.minimum(_by_step(change)[1:] * -np.sign(_by_step(change)[:-1]), 0)
+    moves = _by_step(change)
+    # what the next step takes back, at most what there was; a movement that goes on undoes nothing
+    undone = np.clip(-moves[1:] * np.sign(moves[:-1]), 0, np.abs(moves[:-1]))
     faster = np.quantile(_by_step(kernels.acceleration(change)), 0.99, axis=1)
     final = x0[..., -1, :, :, :].astype(np.float32)
     thirds = [part.mean() for part in np.array_split(loudness, 3)]
@@ -159,7 +165,7 @@ def _features(
         time[1:][np.argmax(local)],
         local.max(),
         faster.max(),
-        np.abs(undone).sum() / (np.abs(_by_step(change)).sum() + _TINY),
+        undone.sum() / (np.abs(moves).sum() + _TINY),
         path,
         float(_rms(x0[..., -1:, :, :, :].astype(np.float32) - x0[..., :1, :, :, :])[0])
         / (path + _TINY),

@@ -48,8 +48,9 @@ def pixel_maps(
     quantiles : sequence of float
         Probabilities between 0 and 1.
     steps : sequence of int, optional
-        Only these steps (the later of each pair). All of them take 600 bytes a pixel and step:
-        16 MB for 32 x 32 pixels and 25 steps, 3 GB for 3 x 256 x 256; then choose some.
+        Only these steps (the later of each pair), in any order; one named twice counts once. All
+        of them take 600 bytes a pixel and step: 16 MB for 32 x 32 pixels and 25 steps, 3 GB for
+        3 x 256 x 256; then choose some.
     progress : bool, optional
         Show a progress bar on standard error.
 
@@ -58,19 +59,24 @@ def pixel_maps(
     xarray.Dataset
         ``mean, standard_deviation, largest, quantile, count`` over ``step, channel, y, x``, and
         the ``bins`` and ``squares`` that merging needs. Values that are not finite are left out
-        of ``count``, the number of runs that went in there. ``attrs["relative_error"]`` holds
-        for the quantiles.
+        of ``count``, the number of runs that went in there; where it is 0 the rest is NaN.
+        ``attrs["relative_error"]`` holds for the quantiles.
 
     Raises
     ------
     InputError
-        When a name or a step is unknown.
+        When a name or a step is unknown, or no steps are chosen.
     """
     plan = plan_counts(ds, signal, "dynamics")
     numbers = np.asarray(ds["step"].values)[list(plan.steps)][1:]
-    wanted = numbers if steps is None else np.asarray(sorted(steps))
+    wanted = numbers if steps is None else np.unique(np.asarray(steps))
+    if not wanted.size:
+        raise InputError("no steps chosen; expected at least one, or None for all of them")
     if not np.isin(wanted, numbers).all():
-        raise InputError(f"steps {sorted(set(wanted) - set(numbers))} have no dynamics")
+        raise InputError(
+            f"steps {np.setdiff1d(wanted, numbers).tolist()} have no dynamics; choose among "
+            f"{numbers[0]} to {numbers[-1]}"
+        )
     chosen = np.flatnonzero(np.isin(numbers, wanted))
     top = _tops(ds, plan)[chosen]
     tasks = streaming.shard_tasks(
@@ -133,7 +139,8 @@ def merge_maps(parts: Sequence[xr.Dataset], quantiles: Sequence[float] | None = 
             raise InputError(
                 "maps of different signals, shapes, steps or noise levels do not merge"
             )
-    merged = _merge([{name: part[name].values for name in _NAMES} for part in parts])
+    # the mean and the largest of nothing are NaN in a result, and 0 while they are merged
+    merged = _merge([{name: np.nan_to_num(part[name].values) for name in _NAMES} for part in parts])
     layout = first[["top"]]
     layout.attrs = {**first.attrs, "runs": sum(int(part.attrs["runs"]) for part in parts)}
     dims = tuple(str(dim) for dim in first["mean"].dims if dim != "step")
@@ -157,10 +164,11 @@ def _map_block(
             "largest": np.zeros((len(chosen), *shape)),
             "bins": np.zeros((len(chosen), *shape, BINS), np.int64),
         }
-        for position, values in plan.values(data):
-            if position in place:
-                row = place[position]
-                _accumulate(np.abs(values), int(top[row]), {n: a[row] for n, a in whole.items()})
+        with np.errstate(invalid="ignore", over="ignore"):  # failed runs; they are left out
+            for position, values in plan.values(data):
+                if position in place:
+                    out = {name: array[place[position]] for name, array in whole.items()}
+                    _accumulate(np.abs(values), int(top[place[position]]), out)
         parts = [_merge([*parts, whole])]
     return parts[0]
 
@@ -238,11 +246,11 @@ def _summary(
     number = parts["count"]
     with np.errstate(invalid="ignore", divide="ignore"):
         deviation = np.sqrt(parts["squares"] / number)
-        mean = np.where(number > 0, parts["mean"], np.nan)
+        mean, largest = (np.where(number > 0, parts[n], np.nan) for n in ("mean", "largest"))
     return layout.assign(
         mean=(full, mean, units),
         standard_deviation=(full, deviation, units),
-        largest=(full, parts["largest"], units),
+        largest=(full, largest, units),
         quantile=(("probability", *full), _quantiles(parts, layout["top"].values, levels), units),
         count=(full, number),
         squares=(full, parts["squares"]),

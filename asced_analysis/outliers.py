@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.pipeline import Pipeline
 
 from asced_stores.errors import InputError
@@ -116,7 +116,7 @@ def outlier_pipeline(
 
 
 def rank_runs(
-    features: pd.DataFrame, model: OutlierModel | Pipeline = "isolation_forest"
+    features: pd.DataFrame, model: OutlierModel | BaseEstimator = "isolation_forest"
 ) -> pd.DataFrame:
     """Which runs to look at first, and why.
 
@@ -124,29 +124,31 @@ def rank_runs(
     ----------
     features : pandas.DataFrame
         Result of `run_features`; runs with NaN come first, with an infinite score.
-    model : str or sklearn.pipeline.Pipeline
-        As in `outlier_pipeline`, or an estimator of one's own with ``score_samples``.
+    model : str or estimator
+        As in `outlier_pipeline`, or an estimator of one's own with ``score_samples`` (lower is
+        more abnormal), of which a copy is fitted.
 
     Returns
     -------
     pandas.DataFrame
         Indexed by run, the most abnormal first: ``rank`` (from 0), ``score`` (higher is more
-        abnormal), ``outlier`` (what the model predicts), ``reason`` (the feature farthest from
-        the population) and ``deviation`` (by how many robust units, signed).
+        abnormal), ``outlier`` (whether the model predicts -1; False throughout where it does not
+        predict), ``reason`` (the feature farthest from the population) and ``deviation`` (by how
+        many robust units, signed).
 
     Raises
     ------
     InputError
-        With fewer than ten runs.
+        With fewer than ten runs, or when the model is neither a name of one nor an estimator.
     """
     import pandas as pd
 
+    estimator = _estimator(model)
     finite = np.isfinite(features.to_numpy()).all(axis=1)
     known = features[finite]
     if len(known) < 10:
         raise InputError(f"{len(known)} runs with finite features; outliers need at least 10")
-    pipeline = model if isinstance(model, Pipeline) else outlier_pipeline(model)
-    pipeline.fit(known)
+    estimator.fit(known)
     centre = known.median()
     spread = 1.4826 * (known - centre).abs().median()
     spread = spread.where(spread > 0, known.std() + 1e-12)
@@ -155,8 +157,8 @@ def rank_runs(
     values = deviation.to_numpy()[np.arange(len(known)), deviation.columns.get_indexer(reason)]
     table = pd.DataFrame(
         {
-            "score": -pipeline.score_samples(known),
-            "outlier": pipeline.predict(known) == -1,
+            "score": -estimator.score_samples(known),
+            "outlier": estimator.predict(known) == -1 if hasattr(estimator, "predict") else False,
             "reason": reason,
             "deviation": values,
         },
@@ -171,3 +173,15 @@ def rank_runs(
     table = table.sort_values("score", ascending=False, kind="stable")
     table.insert(0, "rank", np.arange(len(table)))
     return table
+
+
+def _estimator(model: OutlierModel | BaseEstimator) -> Any:
+    """An estimator to fit: a named one, or a copy of the caller's, which stays as it is."""
+    if isinstance(model, str):
+        return outlier_pipeline(cast("OutlierModel", model))
+    if isinstance(model, type) or not hasattr(model, "score_samples"):
+        raise InputError(
+            f"model {model!r} found; expected one of {', '.join(get_args(OutlierModel))}, or an "
+            "estimator (not its class) with fit and score_samples"
+        )
+    return clone(model, safe=False)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Result: TypeAlias = xr.Dataset | pd.DataFrame | Phases
 
-_SUFFIXES = {"Dataset": ".zarr", "DataFrame": ".parquet", "Phases": ".json"}
-
 
 def save(result: Result, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write a result in the form of its type.
@@ -29,7 +27,8 @@ def save(result: Result, path: str | os.PathLike[str], *, overwrite: bool = Fals
     path : path
         Ends with ``.zarr``, ``.parquet`` or ``.json``, to fit the type.
     overwrite : bool, optional
-        Whether an existing file may be replaced.
+        Whether an existing file may be replaced. Wherever that is cut short, the old result or
+        the new one is whole (the old one perhaps as ``.<name>.old``, as `load` then says).
 
     Returns
     -------
@@ -38,11 +37,11 @@ def save(result: Result, path: str | os.PathLike[str], *, overwrite: bool = Fals
     Raises
     ------
     InputError
-        When the file exists, or its name does not fit the type.
+        When the result is of another type, the file exists, or its name does not fit the type.
     """
     import xarray as xr
 
-    target = check_target(path, _SUFFIXES[type(result).__name__], overwrite=overwrite)
+    target = check_target(path, _suffix(result), overwrite=overwrite)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         if isinstance(result, Phases):
@@ -51,14 +50,9 @@ def save(result: Result, path: str | os.PathLike[str], *, overwrite: bool = Fals
             result.to_zarr(partial, mode="w", consolidated=False)
         else:
             result.to_parquet(partial)
-        if target.is_dir():
-            shutil.rmtree(target)
-        partial.replace(target)
+        _put(partial, target)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
     return target
 
 
@@ -84,6 +78,11 @@ def load(path: str | os.PathLike[str]) -> Any:
     import xarray as xr
 
     target = Path(path)
+    if not target.exists() and _aside(target).exists():
+        raise InputError(
+            f"{target} does not exist, but {_aside(target)} does: what a save that was cut short "
+            f"was about to replace. Rename it to {target.name} to go on with it"
+        )
     if not target.exists():
         raise InputError(f"{target} does not exist; write it with `asced stats` or `asced phases`")
     if target.suffix == ".json":
@@ -120,3 +119,47 @@ def check_target(path: str | os.PathLike[str], suffix: str, *, overwrite: bool) 
     if not target.parent.is_dir():
         raise InputError(f"the folder {target.parent} does not exist; make it first")
     return target
+
+
+def _suffix(result: object) -> str:
+    """What the name of a result of this type ends with."""
+    import pandas as pd
+    import xarray as xr
+
+    for kind, suffix in ((xr.Dataset, ".zarr"), (pd.DataFrame, ".parquet"), (Phases, ".json")):
+        if isinstance(result, kind):
+            return suffix
+    advice = "; make it a Dataset with to_dataset(name=...)"
+    raise InputError(
+        f"a {type(result).__name__} found; expected a Dataset, a DataFrame or Phases"
+        f"{advice if isinstance(result, xr.DataArray) else ''}"
+    )
+
+
+def _put(partial: Path, target: Path) -> None:
+    """Put a written result in its place; at every moment the old one or the new one is whole."""
+    if not target.is_dir():
+        partial.replace(target)
+        return
+    old = _aside(target)
+    _remove(old)  # left where a save was cut short when its new result was in place
+    target.rename(old)
+    try:
+        partial.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    _remove(old)
+
+
+def _aside(target: Path) -> Path:
+    """Where the old result lies for the moment in which a new one takes its place."""
+    return target.with_name(f".{target.name}.old")
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or a folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -88,6 +88,56 @@ def test_the_profile_of_a_region_rises_where_the_rest_stays_calm(faulty):
     assert top["region"] == 0
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("smooth", [0, 1.0])
+@pytest.mark.parametrize("reference", ["population", "run"])
+def test_runs_that_are_not_finite_are_counted_beside_the_regions(faulty, reference, smooth, value):
+    assert artifact_regions(faulty, reference=reference).attrs == {"not_finite_runs": 0}
+    faulty["eps"].values[3, 12:] = value
+    faulty["eps"].values[20, 24, 0, 0, 0] = value
+    table = artifact_regions(faulty, reference=reference, smooth=smooth, probability=0.999)
+    assert table.attrs["not_finite_runs"] == 2
+    assert 7 in table["run"].to_numpy()
+
+
+def test_levels_say_how_many_values_were_not_finite(faulty):
+    levels = abnormal_levels(faulty, smooth=0)
+    assert levels["step"].values.tolist() == list(range(1, 25))
+    assert (levels.attrs["nan"], levels.attrs["infinite"]) == (0, 0)
+    faulty["eps"].values[3, 10, 0, 0, 0] = np.nan  # in two differences
+    faulty["eps"].values[4, 24, 0, 0, 0] = np.inf  # in one
+    broken = abnormal_levels(faulty, smooth=0)
+    assert (broken.attrs["nan"], broken.attrs["infinite"]) == (2, 1)
+    np.testing.assert_allclose(broken, levels, rtol=0.02)
+
+
+def test_regions_and_levels_say_which_steps_they_leave_out(faulty):
+    alpha, sigma = faulty["alpha"].values.copy(), faulty["sigma"].values.copy()
+    alpha[0], sigma[0] = 0.0, 1.0
+    singular = faulty.assign_coords(alpha=("step", alpha), sigma=("step", sigma))
+    for signal, dropped in (("weighted_score", [0]), ("innovation", None)):
+        for found in (
+            artifact_regions(singular, signal=signal),
+            abnormal_levels(singular, signal=signal),
+        ):
+            assert found.attrs.get("dropped_steps") == dropped
+            assert ("note" in found.attrs) == (dropped is not None)
+
+
+def test_a_region_at_the_first_difference_has_no_acceleration(faulty):
+    kappa = (faulty["sigma"] / faulty["alpha"]).values
+    faulty["eps"].values[11, :1, 0, 3:8, 3:8] += 3 / kappa[1]  # step 1 moves, 2 no more
+    faulty["eps"].values[12, :1, 0, 3:8, 3:8] += 3 / kappa[1]
+    faulty["eps"].values[12, 2:, 0, 3:8, 3:8] += 6 / kappa[2]  # steps 1 and 2 move
+    table = artifact_regions(faulty, reference="run", smooth=0, cutoff=20, smallest_area=20)
+    early = table[table["onset_step"] == 1].set_index("run")
+    assert early["end_step"].to_dict() == {11: 1, 12: 2}
+    assert np.isnan(early.loc[11, "peak_acceleration"])
+    assert early.loc[11, "peak_step"] == 1
+    assert early.loc[12, "peak_acceleration"] == pytest.approx(3, rel=0.05)
+    assert early.loc[12, "peak_step"] == 2
+
+
 @pytest.mark.parametrize("model", ["robust_covariance", "isolation_forest", "pca"])
 def test_broken_runs_come_first(faulty, model):
     features = run_features(faulty)
@@ -123,18 +173,6 @@ def test_features_of_runs_that_are_not_finite_are_nan_and_come_first(faulty):
     ranking = rank_runs(features)
     assert ranking.index[0] == 2
     assert ranking["reason"].iloc[0] == "not finite"
-
-
-def test_some_features_by_hand(runs):
-    row = run_features(runs).loc[3]
-    one = runs.sel(run=3)
-    x0, eps = one["x0"].values.astype(float), one["eps"].values.astype(float)
-    change = np.diff(x0, axis=0)
-    path = np.sqrt((change**2).mean(axis=(1, 2, 3))).sum()
-    np.testing.assert_allclose(row["path_length"], path, rtol=1e-4)
-    np.testing.assert_allclose(row["eps_power_2"], (eps**2).mean(axis=(1, 2, 3)).sum(), rtol=1e-4)
-    np.testing.assert_allclose(row["final_contrast"], x0[-1].std(), rtol=1e-4)
-    np.testing.assert_allclose(row["trajectory_variance"], x0[-3:].var(axis=0).mean(), rtol=1e-3)
 
 
 @pytest.mark.parametrize("signal", ["innovation", "weighted_score", "predicted_x0"])
@@ -177,6 +215,33 @@ def test_maps_of_chosen_steps_leave_out_what_is_not_finite(runs):
     assert np.isfinite(maps["mean"]).all()
     with pytest.raises(InputError, match="have no dynamics"):
         pixel_maps(runs, steps=[0])
+
+
+def test_maps_of_nothing_are_nan_and_merge(runs):
+    broken = runs.compute()
+    broken["eps"][:10, 4, 0, 0, 0] = np.nan
+    broken["eps"][:10, 5, 0, 0, 1] = np.inf
+    parts = [pixel_maps(broken.isel(run=part)) for part in (slice(0, 10), slice(10, None))]
+    nothing = parts[0].sel(step=4).isel(channel=0, y=0, x=0)
+    assert nothing["count"] == 0
+    for name in ("mean", "standard_deviation", "largest", "quantile"):
+        assert nothing[name].isnull().all(), name
+    merged, whole = merge_maps(parts), pixel_maps(broken)
+    for name in ("mean", "standard_deviation", "largest", "quantile"):
+        assert np.isfinite(merged[name]).all()
+        np.testing.assert_allclose(merged[name], whole[name], rtol=1e-10)
+    empty = merge_maps([parts[0], parts[0]]).sel(step=4).isel(channel=0, y=0, x=0)
+    assert np.isnan(empty["largest"])
+    assert np.isnan(empty["mean"])
+
+
+def test_steps_of_maps_may_be_named_twice_and_in_any_order(runs):
+    once, twice = pixel_maps(runs, steps=[4, 6]), pixel_maps(runs, steps=[6, 4, 4])
+    xr.testing.assert_identical(once, twice)
+    with pytest.raises(InputError, match="no steps chosen"):
+        pixel_maps(runs, steps=[])
+    with pytest.raises(InputError, match=r"steps \[0, 77\] have no dynamics; choose among 1 to 9"):
+        pixel_maps(runs, steps=[77, 3, 0])
 
 
 def test_two_halves_of_one_population_do_not_differ(planted_runs):
