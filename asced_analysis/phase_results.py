@@ -62,6 +62,25 @@ class Population:
         """Both boundaries, in order."""
         return iter((self.mutation, self.refinement))
 
+    def spans(self, axis: str, low: float, high: float) -> list[tuple[str, float, float]]:
+        """Which phases there are, and from where to where; two where one boundary is missing.
+
+        Parameters
+        ----------
+        axis : {"step", "normalised_time", "log_snr"}
+        low, high : float
+            Ends of the axis.
+        """
+        first, second = (getattr(boundary, axis) for boundary in self)
+        names = ["Profiling", "Mutation", "Refinement"]
+        if np.isnan(first) and np.isnan(second):
+            return []
+        if np.isnan(second):
+            return [(names[0], low, first), (names[1], first, high)]
+        if np.isnan(first):
+            return [(names[1], low, second), (names[2], second, high)]
+        return list(zip(names, (low, first, second), (first, second, high), strict=True))
+
 
 @dataclass(frozen=True)
 class Phases:

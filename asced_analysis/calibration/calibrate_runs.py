@@ -206,12 +206,14 @@ def phases_window(source: Source) -> tuple[float, float]:
     from asced_analysis.phases import segment_phases
 
     population = segment_phases(source.dataset, run_replicates=1).population
-    start = population.mutation.step / source.steps
-    if not np.isfinite([start, population.refinement.step]).all():
+    spans = population.spans("step", 0, source.steps)
+    found = [(left, right) for name, left, right in spans if name == "Mutation"]
+    if not found:
         raise InputError("no phases can be told apart in these runs; give the window yourself")
-    end = min(population.refinement.step / source.steps, LATEST_CORRECTION)
+    start, last = (place / source.steps for place in found[0])
+    end = min(last, LATEST_CORRECTION)
     if (end - start) * source.steps < FEWEST_STEPS:  # Mutation begins late: then to its own end
-        end = population.refinement.step / source.steps
+        end = last
     return start, end
 
 

@@ -197,12 +197,8 @@ def shade_phases(ax: Axes, phases: Phases, axis: str) -> None:
         What the horizontal axis shows.
     """
     low, high = ax.get_xlim()
-    inner = [getattr(boundary, axis) for boundary in phases.population]
-    if inner[0] != inner[0]:
-        return
-    ends = [low, *inner, high]
-    for (name, colour), left, right in zip(PHASE_COLOURS.items(), ends[:-1], ends[1:], strict=True):
-        ax.axvspan(left, right, color=colour, alpha=0.13, lw=0, zorder=0)
+    for name, left, right in phases.population.spans(axis, low, high):
+        ax.axvspan(left, right, color=PHASE_COLOURS[name], alpha=0.13, lw=0, zorder=0)
         narrow = right - left < 0.13 * (high - low)
         ax.text(
             (left + right) / 2 if not narrow else right - 0.01 * (high - low),
@@ -216,6 +212,8 @@ def shade_phases(ax: Axes, phases: Phases, axis: str) -> None:
             bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
         )
     for boundary in phases.population:
+        if boundary.step != boundary.step:
+            continue
         ax.axvline(getattr(boundary, axis), color=GREY, lw=1, ls="--", zorder=1)
         ax.axvspan(*getattr(boundary, f"{axis}_interval"), color=GREY, alpha=0.2, lw=0, zorder=0)
     ax.set_xlim(low, high)

@@ -43,13 +43,17 @@ def interval_text(interval: Sequence[float] | None, form: str = "{:.1f}") -> str
 
 def phases_in_words(phases: Phases) -> str:
     """Where the boundaries lie, as one sentence."""
-    mutation, refinement = phases.population
-    if mutation.step != mutation.step:
+    begins = [
+        f"{name} begins at step {boundary.step:.1f} {interval_text(boundary.step_interval)} "
+        f"(log-SNR {boundary.log_snr:.1f})"
+        for name, boundary in zip(("Mutation", "Refinement"), phases.population, strict=True)
+        if boundary.step == boundary.step
+    ]
+    if not begins:
         return "No phases were found: activity does not rise and fall again."
+    only = "; no other boundary is more than chance" if len(begins) == 1 else ""
     return (
-        f"Mutation begins at step {mutation.step:.1f} {interval_text(mutation.step_interval)} and "
-        f"Refinement at step {refinement.step:.1f} {interval_text(refinement.step_interval)} "
-        f"(log-SNR {mutation.log_snr:.1f} and {refinement.log_snr:.1f}); "
+        f"{' and '.join(begins)}{only}; "
         f"the test against no phases at all gives p = {phases.p_value:.2g}."
     )
 
@@ -59,7 +63,6 @@ def phases_section(phases: Phases) -> Section:
     from asced_analysis import plots
 
     names = ("Profiling | Mutation", "Mutation | Refinement")
-    found = phases.population.mutation.step == phases.population.mutation.step
     rows = tuple(
         (
             name,
@@ -69,6 +72,7 @@ def phases_section(phases: Phases) -> Section:
             f"{boundary.log_snr:.2f} {interval_text(boundary.log_snr_interval, '{:.2f}')}",
         )
         for name, boundary in zip(names, phases.population, strict=True)
+        if boundary.step == boundary.step
     )
     table = Table(
         f"Boundaries with {100 * phases.confidence:g} % bootstrap intervals",
@@ -90,7 +94,7 @@ def phases_section(phases: Phases) -> Section:
                 "Mean activity by step, with the phases.",
             ),
         ),
-        (table,) if found else (),
+        (table,) if rows else (),
     )
 
 

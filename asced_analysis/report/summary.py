@@ -68,8 +68,8 @@ def in_plain_words(
 
 def _when(phases: Phases, steps: int) -> str:
     """When regions begin to change on their own, without the vocabulary."""
-    mutation, refinement = phases.population
-    if mutation.step != mutation.step:
+    spans = {name: (left, right) for name, left, right in phases.population.spans("step", 0, steps)}
+    if not spans:
         return "No phases were found: how locally the model revises does not rise and fall again."
     chance = (
         "far clearer than chance would have it"
@@ -78,11 +78,16 @@ def _when(phases: Phases, steps: int) -> str:
         if phases.p_value > 0.05
         else f"p = {phases.p_value:.2g}"
     )
-    return (
-        f"Up to about step {mutation.step:.0f} of {steps} the model lays out the image as a whole; "
-        f"from there to about step {refinement.step:.0f} it revises single regions, which is where "
-        f"artifacts arise; then it refines detail ({chance})."
-    )
+    start, end = spans["Mutation"]
+    until = f"to about step {end:.0f}" if "Refinement" in spans else "to the end"
+    said = f"from {'there' if start else 'the start'} {until} it revises single regions, which is "
+    said += "where artifacts arise"
+    if "Profiling" in spans:
+        first = f"up to about step {start:.0f} of {steps} the model lays out the image as a whole"
+        said = f"{first}; {said}"
+    if "Refinement" in spans:
+        said += "; then it refines detail"
+    return f"{said[0].upper()}{said[1:]} ({chance})."
 
 
 def _promise(thresholds: Thresholds) -> str:

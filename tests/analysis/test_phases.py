@@ -155,6 +155,33 @@ def test_a_rise_without_a_fall_and_a_fall_without_a_rise_have_one_boundary(
     assert np.mean(found) <= 0.2  # 5 % are expected: 4 of 20 or fewer
 
 
+def test_phases_with_one_boundary_are_drawn_told_and_calibrated(planted_runs):
+    import matplotlib.pyplot as plt
+
+    from asced_analysis import plots
+    from asced_analysis.report.sections import phases_in_words
+
+    for first, second, spans in (
+        (10, 99, ["Profiling", "Mutation"]),
+        (0, 14, ["Mutation", "Refinement"]),
+        (8, 17, ["Profiling", "Mutation", "Refinement"]),
+    ):
+        ds = planted_runs(runs=60, share=0.05, first=first, second=second, size=10)
+        phases = segment_phases(ds, replicates=99, run_replicates=0)
+        found = phases.population.spans("step", 0, 25)
+        assert [name for name, _, _ in found] == spans
+        assert (found[0][1], found[-1][2]) == (0, 25)
+        assert [left for _, left, _ in found[1:]] == [right for _, _, right in found[:-1]]
+        ax = plots.phase_curve(phases)
+        shown = [text.get_text() for text in ax.texts]
+        assert [name for name in ("Profiling", "Mutation", "Refinement") if name in shown] == spans
+        plt.close(ax.figure)
+        said = phases_in_words(phases)
+        assert "nan" not in said
+        for name in spans[1:]:
+            assert f"{name} begins at step" in said
+
+
 def test_few_runs_have_intervals_over_steps(planted_runs):
     covered = []
     for seed in range(20):

@@ -116,7 +116,13 @@ def test_bands_are_those_of_the_whole_population(plain: Session, runs: xr.Datase
         assert found["bands"]["runs"] == RUNS
         np.testing.assert_allclose(found["bands"]["median"], expected["median"])
         np.testing.assert_allclose(found["bands"]["quantile"], expected["quantile"])
-    assert 0 < found["phases"]["mutation"] < found["phases"]["refinement"] < STEPS
+    phases = plain.population.phases
+    assert phases is not None
+    for name, boundary in zip(("mutation", "refinement"), phases.population, strict=True):
+        place = found["phases"][name]
+        assert (place is None) == (boundary.step != boundary.step)
+        assert place is None or place == boundary.step
+    assert 0 < found["phases"]["mutation"] < STEPS
 
 
 def test_a_region_is_followed_over_the_steps(session: Session, runs: xr.Dataset) -> None:

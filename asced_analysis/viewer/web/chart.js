@@ -78,10 +78,11 @@ class Chart {
   phases(bottom) {
     const found = this.known?.phases;
     const last = this.viewer.about.steps - 1;
-    if (!found || found.mutation === null || found.refinement === null) return [];
-    const ends = [0, found.mutation, found.refinement, last];
+    if (!found || (found.mutation === null && found.refinement === null)) return [];
+    const ends = [0, found.mutation ?? 0, found.refinement ?? last, last];
     const parts = [];
     PHASES.forEach(([name, colour], place) => {
+      if (ends[place] === ends[place + 1]) return;
       const [left, right] = [this.x(ends[place]), this.x(ends[place + 1])];
       parts.push(svg("rect", { x: left, y: ROOM.top, width: Math.max(0, right - left), height: bottom - ROOM.top, fill: colour, opacity: 0.16 }));
       const narrow = right - left < 7 * name.length;
