@@ -207,13 +207,19 @@ def phases_window(source: Source) -> tuple[float, float]:
 
     population = segment_phases(source.dataset, run_replicates=1).population
     spans = population.spans("step", 0, source.steps)
-    found = [(left, right) for name, left, right in spans if name == "Mutation"]
-    if not found:
-        raise InputError("no phases can be told apart in these runs; give the window yourself")
-    start, last = (place / source.steps for place in found[0])
+    start, last = next(
+        (
+            (left / source.steps, right / source.steps)
+            for name, left, right in spans[:2]
+            if name == "Mutation"
+        ),
+        (1.0, 1.0),
+    )
     end = min(last, LATEST_CORRECTION)
     if (end - start) * source.steps < FEWEST_STEPS:  # Mutation begins late: then to its own end
         end = last
+    if not start < end < 1:
+        raise InputError("no phases can be told apart in these runs; give the window yourself")
     return start, end
 
 
