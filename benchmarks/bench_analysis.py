@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,8 @@ def bench_workers(path: Path, pairs: int) -> list[dict[str, Any]]:
     from distributed import Client, LocalCluster
 
     from asced_analysis.accessor import open_runs
+    from asced_analysis.features import run_features
+    from asced_analysis.phases import segment_phases
     from asced_analysis.statistics import step_statistics
 
     ds = open_runs(path)
@@ -175,18 +178,21 @@ def bench_workers(path: Path, pairs: int) -> list[dict[str, Any]]:
         Client(double, set_as_default=False) as two,
     ):
 
-        def on(client: Any, runs: Any) -> None:
+        def on(client: Any, work: Any) -> None:
             with client.as_current(), dask.config.set(scheduler=client):
-                step_statistics(runs)
+                work()
 
-        for runs in (repeated(ds, times) for times in TIMES):
-            name = f"one worker process / two, {runs.sizes['run']} runs"
-            compared = compare(
-                lambda runs=runs: on(one, runs),  # type: ignore[misc]
-                lambda runs=runs: on(two, runs),  # type: ignore[misc]
-                pairs,
-            )
-            rows.append(compared.row(f"{name} (at least 1.7 on two idle cores)", faster=True))
+        quarter = ds.isel(run=slice(0, ds.sizes["run"] // 4))
+        jobs: list[tuple[str, Any, Any, int]] = [
+            ("run_features", run_features, quarter, pairs // 2),
+            ("segment_phases", partial(segment_phases, run_replicates=0), quarter, pairs // 2),
+            *(("step_statistics", step_statistics, repeated(ds, n), pairs) for n in TIMES),
+        ]
+        for name, function, runs, repeats in jobs:
+            work = partial(function, runs)
+            compared = compare(partial(on, one, work), partial(on, two, work), repeats)
+            row = f"one worker process / two, {name} of {runs.sizes['run']} runs"
+            rows.append(compared.row(f"{row} (at least 1.7 on two idle cores)", faster=True))
 
     def threads(number: int) -> None:
         with dask.config.set(scheduler="threads", num_workers=number):

@@ -25,7 +25,8 @@ import sys, time
 import dask.array, numpy, pandas, scipy.stats, scipy.ndimage, sklearn.ensemble
 import sklearn.decomposition, sklearn.covariance, xarray, zarr
 import asced_analysis as aa
-from asced_analysis import accessor, statistics, phases, features, calibration, streaming
+from asced_analysis import accessor, calibration, count_loops, features, phases
+from asced_analysis import statistics, streaming
 name, path, runs, corrected = sys.argv[1:]
 if name == "evaluate":
     import torch, diffusers
