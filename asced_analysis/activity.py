@@ -21,6 +21,7 @@ import xarray as xr
 from asced_analysis import streaming
 from asced_analysis.change_points import shortest_segment
 from asced_analysis.counting import Plan, plan_counts
+from asced_analysis.shard_graphs import Blocks
 from asced_stores.errors import InputError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -90,7 +91,7 @@ def activity_curves(
 
 
 def _activity_block(
-    blocks: streaming.Blocks,
+    blocks: Blocks,
     *,
     plan: Plan,
     rates: Floats,

@@ -18,6 +18,7 @@ import xarray as xr
 from asced_analysis import fields, streaming
 from asced_analysis.counting import Plan, plan_counts
 from asced_analysis.counts import Counts, merge_counts
+from asced_analysis.shard_graphs import Blocks
 from asced_analysis.tally import Tally
 from asced_stores.errors import InputError
 
@@ -254,7 +255,7 @@ def _smoothed(block: npt.NDArray[Any], plan: Plan, smooth: float) -> npt.NDArray
     return np.stack(steps, axis=1)
 
 
-def _level_block(blocks: streaming.Blocks, *, plan: Plan, smooth: float) -> Counts:
+def _level_block(blocks: Blocks, *, plan: Plan, smooth: float) -> Counts:
     """Counts of the smoothed dynamics by step."""
     tally = Tally(len(plan.steps) - 1)
     for block in blocks:
@@ -265,7 +266,7 @@ def _level_block(blocks: streaming.Blocks, *, plan: Plan, smooth: float) -> Coun
 
 
 def _region_block(
-    blocks: streaming.Blocks,
+    blocks: Blocks,
     *,
     plan: Plan,
     levels: Floats | None,

@@ -18,6 +18,7 @@ import xarray as xr
 
 from asced_analysis import fields, streaming
 from asced_analysis.counting import Plan, plan_counts
+from asced_analysis.shard_graphs import Blocks
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _run_rates(ds: xr.Dataset, signal: str, tiles: int, grid: Floats, *, progres
 
 
 def _rate_block(
-    blocks: streaming.Blocks,
+    blocks: Blocks,
     *,
     plan: Plan,
     tiles: int,

@@ -10,6 +10,7 @@ import xarray as xr
 
 from asced_analysis import dynamics as kernels
 from asced_analysis import fields, streaming
+from asced_analysis.shard_graphs import Blocks
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
 
 
 def _feature_block(
-    blocks: streaming.Blocks,
+    blocks: Blocks,
     *,
     steps: npt.NDArray[np.int64],
     alpha: Floats,

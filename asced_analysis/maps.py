@@ -17,6 +17,7 @@ import xarray as xr
 
 from asced_analysis import fields, streaming
 from asced_analysis.counting import Plan, plan_counts
+from asced_analysis.shard_graphs import Blocks
 from asced_stores.errors import InputError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -149,7 +150,7 @@ def merge_maps(parts: Sequence[xr.Dataset], quantiles: Sequence[float] | None = 
 
 
 def _map_block(
-    blocks: streaming.Blocks, *, plan: Plan, chosen: list[int], top: npt.NDArray[np.int64]
+    blocks: Blocks, *, plan: Plan, chosen: list[int], top: npt.NDArray[np.int64]
 ) -> dict[str, npt.NDArray[Any]]:
     """Moments and bins of the shards of one task, arrays of shape (step, channel, y, x[, bin])."""
     place = {position: row for row, position in enumerate(chosen)}

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from asced_analysis.shard_graphs import Shards, Work, call_work, untyped_dask
 from asced_stores.errors import InputError
 
 T = TypeVar("T")
-Blocks: TypeAlias = Iterator[dict[str, npt.NDArray[Any]]]
 Graph: TypeAlias = Any
 """A dask.delayed.Delayed."""
 
@@ -85,7 +85,7 @@ def shard_tasks(
     InputError
         When a variable is missing or there are no runs.
     """
-    dask = _dask()
+    dask = untyped_dask()
     missing = [name for name in variables if name not in ds.data_vars]
     if missing:
         raise InputError(
@@ -96,10 +96,10 @@ def shard_tasks(
         raise InputError("no complete runs; record some first, or choose other statuses")
     arrays = {name: _whole_runs(ds[name], task_bytes) for name in variables}
     chunks = next(iter(arrays.values())).chunks[0]
-    shards = _Shards({name: array.rechunk({0: chunks}) for name, array in arrays.items()})
+    shards = Shards({name: array.rechunk({0: chunks}) for name, array in arrays.items()})
     bounds = np.concatenate([[0], np.cumsum(chunks)])
     run_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays.values())
-    call = dask.delayed(_call, pure=False, traverse=False)
+    call = dask.delayed(call_work, pure=False, traverse=False)
     tasks = []
     run_bytes = max(1, run_bytes)
     if merged:
@@ -111,7 +111,7 @@ def shard_tasks(
         runs_of = slice(bounds[first], bounds[last])
         beside = {name: values[runs_of] for name, values in (per_run or {}).items()}
         common = {key: shards.common[key] for key in reading.common}
-        work = _Work(task, reading, beside, options)
+        work = Work(task, reading, beside, options)
         tasks.append(call(work, list(common), list(common.values())))
     return tasks
 
@@ -149,7 +149,7 @@ def tree_merge(parts: Sequence[Graph], merge: Callable[[Sequence[T]], T]) -> Gra
     -------
     dask.delayed.Delayed
     """
-    dask = _dask()
+    dask = untyped_dask()
     level, join = list(parts), dask.delayed(merge, pure=False)
     while len(level) > 1:
         level = [join(level[at : at + FAN_IN]) for at in range(0, len(level), FAN_IN)]
@@ -203,7 +203,7 @@ def compute(graph: Any, *, progress: bool = False, label: str = "") -> Any:
     Any
         The result.
     """
-    dask = _dask()
+    dask = untyped_dask()
     if not progress:
         return dask.compute(graph)[0]
     if label:
@@ -222,13 +222,6 @@ def compute(graph: Any, *, progress: bool = False, label: str = "") -> Any:
 
     with ProgressBar(out=sys.stderr):  # type: ignore[no-untyped-call]
         return dask.compute(graph)[0]
-
-
-def _dask() -> Any:
-    """Dask, imported when it is used; its own types are incomplete."""
-    import dask
-
-    return dask
 
 
 def _threads() -> int:
@@ -258,129 +251,6 @@ def _active_client() -> Any:
         return get_client()
     except ValueError:
         return None
-
-
-class _Reading:
-    """How to read some shards inside a task, one after another: a small graph of its own.
-
-    Reading inside the task that counts, and not in a task before it, keeps one shard in memory at
-    a time, and no shard ever travels from one worker to another. (Not a dataclass: Dask looks into
-    those and would take the graph for its own.)
-    """
-
-    def __init__(
-        self,
-        tasks: Mapping[Any, Any],
-        arrays: Mapping[str, tuple[str, int]],
-        shards: range,
-        common: frozenset[Any],
-    ) -> None:
-        self.tasks, self.arrays, self.shards, self.common = tasks, arrays, shards, common
-
-    def __call__(self, common: Mapping[Any, Any]) -> Blocks:
-        """Arrays of each shard."""
-        for shard in self.shards:
-            yield self._block(shard, common)
-
-    def _block(self, shard: int, common: Mapping[Any, Any]) -> dict[str, npt.NDArray[Any]]:
-        """Arrays of a shard; whatever else was computed on the way goes with this call."""
-        known = {key: common[key] for key in self.common}
-        return {
-            name: np.asarray(self._value(_chunk(array, shard, ndim), known))
-            for name, (array, ndim) in self.arrays.items()
-        }
-
-    def _value(self, key: Any, known: dict[Any, Any]) -> Any:
-        """Result of one task; `dask.get` would take 0.3 ms a shard to order a chain of two."""
-        if key not in known:
-            task = self.tasks[key]
-            for other in task.dependencies:
-                self._value(other, known)
-            known[key] = task(known)
-        return known[key]
-
-
-def _chunk(array: str, index: int, ndim: int) -> tuple[Any, ...]:
-    """Key of a chunk of whole runs."""
-    return (array, index, *([0] * (ndim - 1)))
-
-
-class _Shards:
-    """Cuts the graphs of chunked arrays into small graphs of a few chunks.
-
-    Data nodes (the description of an opened array) are shared by all chunks; they become
-    dependencies of their own, so that a cluster sends them once to a worker.
-    """
-
-    def __init__(self, arrays: Mapping[str, Any]) -> None:
-        from dask.utils import ensure_dict
-
-        names = list(arrays)
-        optimized = _dask().optimize(*(arrays[name] for name in names))
-        self._arrays = {
-            name: (array.name, array.ndim) for name, array in zip(names, optimized, strict=True)
-        }
-        self._graph: dict[Any, Any] = {}
-        for array in optimized:
-            self._graph.update(ensure_dict(array.__dask_graph__()))
-        self.common: dict[Any, Any] = {}
-
-    def read(self, shards: range) -> _Reading:
-        """How to read some chunks of every array."""
-        from dask._task_spec import DataNode
-
-        tasks: dict[Any, Any] = {}
-        common: set[Any] = set()
-        waiting: list[Any] = [
-            _chunk(array, shard, ndim) for shard in shards for array, ndim in self._arrays.values()
-        ]
-        while waiting:
-            key = waiting.pop()
-            if key in tasks or key in common:
-                continue
-            node = self._graph[key]
-            if isinstance(node, DataNode):
-                if key not in self.common:
-                    self.common[key] = _dask().delayed(node.value, pure=False, traverse=False)
-                common.add(key)
-            else:
-                tasks[key] = node
-                waiting.extend(node.dependencies)
-        return _Reading(tasks, self._arrays, shards, frozenset(common))
-
-
-class _Work:
-    """A task over shards that it reads one at a time.
-
-    (Not a list and no dataclass: Dask looks into every item of those, half of the time that it
-    took to build the graph.)
-    """
-
-    def __init__(
-        self,
-        task: Callable[..., Any],
-        reading: _Reading,
-        beside: Mapping[str, npt.NDArray[Any]],
-        options: Mapping[str, Any],
-    ) -> None:
-        self.task, self.reading, self.beside, self.options = task, reading, beside, options
-
-    def __call__(self, common: Mapping[Any, Any]) -> Any:
-        """What the task makes of the shards."""
-        return self.task(self._blocks(common), **self.options)
-
-    def _blocks(self, common: Mapping[Any, Any]) -> Blocks:
-        """Each shard, with what belongs to its runs."""
-        first = 0
-        for block in self.reading(common):
-            runs = slice(first, first := first + len(next(iter(block.values()))))
-            yield block | {name: values[runs] for name, values in self.beside.items()}
-            del block  # before the next one is read, into the same memory
-
-
-def _call(work: _Work, common_keys: Sequence[Any], common_values: Sequence[Any]) -> Any:
-    """Work with the data nodes that all tasks share."""
-    return work(dict(zip(common_keys, common_values, strict=True)))
 
 
 def _whole_runs(array: xr.DataArray, task_bytes: int) -> Any:

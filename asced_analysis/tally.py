@@ -35,6 +35,11 @@ class Tally:
     """
 
     def __init__(self, groups: int, kind: Kind = "single", *, signed: bool = False) -> None:
+        most = 2**32 // (SPAN[kind] * (2 if signed else 1))
+        if groups > most:  # places in the table are counted in 32 bits
+            raise InputError(
+                f"{groups} groups of counts; at most {most} at once, so count in parts"
+            )
         self._kind: Kind = kind
         self._sides = 2 if signed else 1
         self._groups = groups

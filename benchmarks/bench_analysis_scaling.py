@@ -98,6 +98,7 @@ def bench_costs(path: Path, runs: int) -> dict[str, float]:
     from asced_analysis import streaming
     from asced_analysis.accessor import open_runs
     from asced_analysis.counts import merge_counts
+    from asced_analysis.shard_graphs import Blocks
     from asced_analysis.statistics import statistics_graph
 
     def cpu(work: Callable[[], Any], times: int = 5) -> float:
@@ -109,7 +110,7 @@ def bench_costs(path: Path, runs: int) -> dict[str, float]:
         counts = dask.compute(graph)[0]
         whole = cpu(lambda: dask.compute(graph))
 
-        def nothing(blocks: streaming.Blocks) -> int:
+        def nothing(blocks: Blocks) -> int:
             return sum(len(block["eps"]) for block in blocks)
 
         reading = cpu(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from asced_analysis.bit_patterns import INFINITY
 from asced_analysis.counts import merge_counts
 from asced_analysis.tally import Tally, count
+from asced_stores.errors import InputError
 
 SHAPES = [(1, 2, 1, 1, 1), (3, 5, 2, 3, 7), (20, 4, 1, 2, 1000), (2, 3, 1, 1, 20_000)]
 
@@ -71,6 +72,12 @@ def test_counts_take_as_few_bytes_as_hold_them():
     assert count(zeros, signed=True).finite.tolist() == [200]
     assert count(np.full((1, 3), np.inf, np.float32)).keys.size == 0
     assert INFINITY["single"] not in few.keys
+
+
+def test_more_groups_than_a_table_has_places_for_are_refused():
+    assert Tally(8192).finish().groups == (8192,)
+    with pytest.raises(InputError, match="at most 4096 at once"):
+        Tally(4097, signed=True)
 
 
 @pytest.mark.parametrize("places", ["some", "none"])

@@ -365,4 +365,4 @@ def test_what_two_parts_of_a_graph_share_is_computed_once(runs):
 
 def test_a_few_small_shards_are_counted_in_one_task(runs):
     names = [str(key) for key in statistics_graph(runs)[0].__dask_graph__()]
-    assert len([name for name in names if name.startswith("_call")]) == 1
+    assert len([name for name in names if name.startswith("call_work")]) == 1
