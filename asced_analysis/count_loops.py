@@ -1,7 +1,7 @@
 """Loops over single values, compiled by Numba: widening, differencing and counting.
 
 A line of values goes through all of it while it stays in the first-level cache, without Python's
-lock: 0.6 ns a difference, where NumPy's ufuncs and `add.at` needed 3.5. Import this module where
+lock: 0.9 ns a difference, where NumPy's ufuncs and `add.at` needed 2.8. Import this module where
 it is used: Numba takes 0.1 s. The loops are compiled once a machine (three seconds), then kept
 beside this file or in the user's cache folder.
 """
