@@ -82,7 +82,7 @@ class Chart {
     const ends = [0, found.mutation ?? 0, found.refinement ?? last, last];
     const parts = [];
     PHASES.forEach(([name, colour], place) => {
-      if (ends[place] === ends[place + 1]) return;
+      if ((place === 0 && found.mutation === null) || (place === 2 && found.refinement === null)) return;
       const [left, right] = [this.x(ends[place]), this.x(ends[place + 1])];
       parts.push(svg("rect", { x: left, y: ROOM.top, width: Math.max(0, right - left), height: bottom - ROOM.top, fill: colour, opacity: 0.16 }));
       const narrow = right - left < 7 * name.length;
