@@ -259,7 +259,9 @@ def test_interrupting_cancels_what_has_not_begun(runs, tmp_path, interruptible):
     assert streaming.compute(streaming.tree_merge(tasks, sum)) == 29  # and again, from the start
 
 
-def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(runs, tmp_path):
+def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(
+    runs, tmp_path, interruptible
+):
     from distributed import Client, LocalCluster
 
     expected = step_statistics(runs)
