@@ -207,14 +207,8 @@ def phases_window(source: Source) -> tuple[float, float]:
 
     population = segment_phases(source.dataset, run_replicates=1).population
     spans = population.spans("step", 0, source.steps)
-    start, last = next(
-        (
-            (left / source.steps, right / source.steps)
-            for name, left, right in spans[:2]
-            if name == "Mutation"
-        ),
-        (1.0, 1.0),
-    )
+    found = {name: (left / source.steps, right / source.steps) for name, left, right in spans}
+    start, last = found.get("Mutation", (1.0, 1.0))
     end = min(last, LATEST_CORRECTION)
     if (end - start) * source.steps < FEWEST_STEPS:  # Mutation begins late: then to its own end
         end = last
