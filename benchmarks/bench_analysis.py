@@ -42,7 +42,7 @@ def numpy_statistics(eps: Any, kappa: Any) -> list[Any]:
 def bench_numpy(path: Path, runs: int, pairs: int) -> list[dict[str, Any]]:
     """Median, MAD and five quantiles by step: NumPy in memory by ours from disk."""
     from asced_analysis.accessor import open_runs
-    from asced_analysis.statistics import step_statistics
+    from asced_analysis.statistics.by_step import step_statistics
 
     ds = open_runs(path).isel(run=slice(0, runs))
     eps, kappa = ds["eps"].values, (ds["sigma"] / ds["alpha"]).values
@@ -72,7 +72,7 @@ def bench_numpy(path: Path, runs: int, pairs: int) -> list[dict[str, Any]]:
 def bench_counting(path: Path, pairs: int) -> list[dict[str, Any]]:
     """The compiled loop by NumPy's ufuncs and add.at, on runs in memory; nanoseconds each."""
     from asced_analysis.accessor import open_runs
-    from asced_analysis.tally import Tally
+    from asced_analysis.counts.tally import Tally
 
     ds = open_runs(path).isel(run=slice(0, 1_000))
     eps = ds["eps"].values
@@ -109,7 +109,7 @@ def bench_reading(path: Path, pairs: int) -> list[dict[str, Any]]:
     import zarr
 
     from asced_analysis.accessor import open_runs
-    from asced_analysis.statistics import step_statistics
+    from asced_analysis.statistics.by_step import step_statistics
 
     ds = open_runs(path)
     array: Any = zarr.open(str(path), mode="r")["eps"]  # type: ignore[index]
@@ -133,7 +133,7 @@ def bench_reading(path: Path, pairs: int) -> list[dict[str, Any]]:
 def bench_linear(path: Path, sizes: list[int], pairs: int) -> list[dict[str, Any]]:
     """Doubling the runs."""
     from asced_analysis.accessor import open_runs
-    from asced_analysis.statistics import step_statistics
+    from asced_analysis.statistics.by_step import step_statistics
 
     ds = open_runs(path)
     rows = []
@@ -165,9 +165,9 @@ def bench_workers(path: Path, pairs: int) -> list[dict[str, Any]]:
     from distributed import Client, LocalCluster
 
     from asced_analysis.accessor import open_runs
-    from asced_analysis.features import run_features
-    from asced_analysis.phases import segment_phases
-    from asced_analysis.statistics import step_statistics
+    from asced_analysis.phases.segmentation import segment_phases
+    from asced_analysis.statistics.by_step import step_statistics
+    from asced_analysis.statistics.features import run_features
 
     ds = open_runs(path)
     rows = []

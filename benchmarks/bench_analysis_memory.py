@@ -25,8 +25,12 @@ import sys, time
 import dask.array, numpy, pandas, scipy.stats, scipy.ndimage, sklearn.ensemble
 import sklearn.decomposition, sklearn.covariance, xarray, zarr
 import asced_analysis as aa
-from asced_analysis import accessor, calibration, count_loops, features, phases
-from asced_analysis import statistics, streaming
+from asced_analysis import accessor, calibration
+from asced_analysis.counts.histograms import loops as count_loops
+from asced_analysis.statistics.by_step import features
+from asced_analysis.phases.segmentation import segmentation as phases
+from asced_analysis.statistics.by_step import by_step as statistics
+from asced_analysis.compute import streaming
 name, path, runs, corrected = sys.argv[1:]
 if name == "evaluate":
     import torch, diffusers

@@ -67,7 +67,7 @@ def bench_scaling(sizes: list[int], side: int) -> list[dict[str, Any]]:
 
     import dask
 
-    from asced_analysis.statistics import statistics_graph
+    from asced_analysis.statistics.by_step import statistics_graph
 
     rows = []
     for runs in sizes:
@@ -95,11 +95,11 @@ def bench_costs(path: Path, runs: int) -> dict[str, float]:
     """Costs by run, task and merge, for the table of docs/scaling.md."""
     import dask
 
-    from asced_analysis import streaming
     from asced_analysis.accessor import open_runs
-    from asced_analysis.counts import merge_counts
-    from asced_analysis.shard_graphs import Blocks
-    from asced_analysis.statistics import statistics_graph
+    from asced_analysis.compute import streaming
+    from asced_analysis.compute.shard_graphs import Blocks
+    from asced_analysis.counts.histograms import merge_counts
+    from asced_analysis.statistics.by_step import statistics_graph
 
     def cpu(work: Callable[[], Any], times: int = 5) -> float:
         return float(min(timed(work)[1] for _ in range(times)))
@@ -136,7 +136,7 @@ def scaling_table(costs: dict[str, float]) -> list[str]:
     Tasks have the size that suits the workers; each costs a scheduler 1 ms (Dask's own figure), and
     its counts are merged in a tree whose last level runs on one worker.
     """
-    from asced_analysis.streaming import FAN_IN, merged_task_bytes
+    from asced_analysis.compute.streaming import FAN_IN, merged_task_bytes
 
     lines = ["| runs | shards | 1 worker | 10 workers | 100 workers | of it, graph |"]
     lines.append("|---|---|---|---|---|---|")

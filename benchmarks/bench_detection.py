@@ -79,7 +79,7 @@ def batch(count: int) -> Any:
 def synthetic_thresholds() -> tuple[Any, dict[str, Any]]:
     """Thresholds of the variant `calibrated` whose grid spans twelve steps, and the sampler."""
     from asced_analysis.calibration.fitting import UNCALIBRATED, default_parameters
-    from asced_analysis.thresholds import Correction, Levels, Thresholds, Window
+    from asced_analysis.thresholds.document import Correction, Levels, Thresholds, Window
 
     log_snr = np.linspace(-6.0, 3.0, FRAMES).tolist()
     parameters, cleanup = default_parameters("calibrated", {})
@@ -137,7 +137,11 @@ def loop_rows(pairs: int, runs: int) -> list[dict[str, Any]]:
     from asced_analysis.calibration import calibrate
     from asced_analysis.correction import Corrector
     from asced_recorders import load_pipeline, record
-    from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
+    from asced_recorders.pipelines.sampling import (
+        initial_noise,
+        run_generators,
+        sample_unconditional,
+    )
 
     torch.set_num_threads(1)
     pipe = load_pipeline("fashion", device="cpu")
@@ -217,9 +221,9 @@ def verdict_row(
     """What the learnt detector does once a run, against one evaluation of the model."""
     import torch
 
-    from asced_analysis.calibration.scoring import detector_for
-    from asced_analysis.calibration.source import open_source
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.compute.source import open_source
+    from asced_analysis.detection.scoring import detector_for
+    from asced_analysis.thresholds.document import Thresholds
 
     source = open_source(store)
     detector = detector_for(source, Thresholds.load(path))

@@ -25,12 +25,12 @@ def run(
     pipeline: Any, pairs: int, steps: int, batch_size: int, folder: Path, shape: Any = None
 ) -> dict[str, Any]:
     """Both comparisons for one pipeline."""
-    from asced_recorders.capture import Capture
-    from asced_recorders.loading import load_pipeline
-    from asced_recorders.sampling import initial_noise, sample_unconditional
-    from asced_recorders.session import Session, Settings
-    from asced_recorders.sources import UnconditionalSource
-    from asced_recorders.tap import TapListener
+    from asced_recorders.pipelines.loading import load_pipeline
+    from asced_recorders.pipelines.sampling import initial_noise, sample_unconditional
+    from asced_recorders.pipelines.sources import UnconditionalSource
+    from asced_recorders.tap.tap import TapListener
+    from asced_recorders.writing.capture import Capture
+    from asced_recorders.writing.session import Session, Settings
 
     pipe = load_pipeline(pipeline) if isinstance(pipeline, str) else pipeline
     pipe.scheduler.set_timesteps(steps)
@@ -61,7 +61,7 @@ def run(
         session.background.drain()  # the writing is counted, though in use it overlaps
 
     def images() -> Any:
-        from asced_recorders.decoding import has_image, to_image
+        from asced_recorders.pipelines.decoding import has_image, to_image
 
         end = capture.end
         assert end is not None
@@ -97,13 +97,13 @@ def direct(pairs: int, steps: int, batch_size: int, folder: Path) -> dict[str, A
 
     On a busy machine this resolves what a comparison against bare sampling cannot.
     """
-    from asced_recorders.capture import Capture
-    from asced_recorders.decoding import to_image
-    from asced_recorders.loading import load_pipeline
-    from asced_recorders.sampling import initial_noise, sample_unconditional
-    from asced_recorders.session import Session, Settings
-    from asced_recorders.sources import UnconditionalSource
-    from asced_recorders.tap import TapListener
+    from asced_recorders.pipelines.decoding import to_image
+    from asced_recorders.pipelines.loading import load_pipeline
+    from asced_recorders.pipelines.sampling import initial_noise, sample_unconditional
+    from asced_recorders.pipelines.sources import UnconditionalSource
+    from asced_recorders.tap.tap import TapListener
+    from asced_recorders.writing.capture import Capture
+    from asced_recorders.writing.session import Session, Settings
 
     pipe = load_pipeline("fashion", device="cpu")
     settings = Settings(checkpoints=(steps // 2,))

@@ -47,8 +47,8 @@ class Case:
 
     def bare(self) -> None:
         """Sample the batch as one would without this toolkit: from noise to image."""
-        from asced_recorders.decoding import to_image
-        from asced_recorders.sampling import (
+        from asced_recorders.pipelines.decoding import to_image
+        from asced_recorders.pipelines.sampling import (
             initial_noise,
             run_generators,
             sample_unconditional,

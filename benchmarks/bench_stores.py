@@ -180,9 +180,9 @@ def bench_reading(folder: Path, name: str, pairs: int, **options: Any) -> list[d
 
 def make_many(path: Path, batches: int, *, sealed: bool) -> Any:
     """Write a store of many tiny batches; one is written, the others are copies of its files."""
-    from asced_stores.checksums import crc32c
-    from asced_stores.compaction import PACK_EVERY, compact
-    from asced_stores.markers import Marker, ShardRecord
+    from asced_stores.format.checksums import crc32c
+    from asced_stores.format.compaction import PACK_EVERY, compact
+    from asced_stores.format.markers import Marker, ShardRecord
     from asced_stores.testing import synthetic_store
 
     store = synthetic_store(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from asced_analysis.calibration import calibrate, check, recheck
-from asced_analysis.thresholds import PortabilityWarning
+from asced_analysis.thresholds.document import PortabilityWarning
 from asced_stores import open_runs
 
 CALIBRATED = 1024

@@ -17,10 +17,10 @@ import numpy as np
 from scipy import stats
 
 from asced_analysis.calibration import calibrate
-from asced_analysis.calibration.conformal import conformal_level, expected_band
-from asced_analysis.calibration.scoring import scores_of
-from asced_analysis.calibration.source import open_source
 from asced_analysis.calibration.splits import split_runs
+from asced_analysis.compute.source import open_source
+from asced_analysis.detection.scoring import scores_of
+from asced_analysis.thresholds.conformal import conformal_level, expected_band
 from asced_stores import open_runs
 
 FRESH = 2048

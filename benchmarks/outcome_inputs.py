@@ -17,7 +17,7 @@ import torch
 from asced_analysis.calibration.outcome import final_distances
 from asced_analysis.calibration.outcome_comparison import border_share, compare_inputs
 from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS
-from asced_analysis.calibration.source import open_source
+from asced_analysis.compute.source import open_source
 from asced_analysis.realism import load_embedded
 
 BORDER_RUNS = 1024

@@ -13,10 +13,10 @@ import warnings
 import numpy as np
 
 from asced_analysis.calibration import calibrate
-from asced_analysis.calibration.conformal import expected_band
-from asced_analysis.calibration.scoring import scores_of
-from asced_analysis.calibration.source import open_source
-from asced_analysis.thresholds import PortabilityWarning
+from asced_analysis.compute.source import open_source
+from asced_analysis.detection.scoring import scores_of
+from asced_analysis.thresholds.conformal import expected_band
+from asced_analysis.thresholds.document import PortabilityWarning
 from asced_stores import open_runs
 
 RATES = (0.05, 0.1, 0.2)

@@ -4,18 +4,6 @@ The statistic (`asced_analysis.detection`) and the guarantee are separate: `conf
 `groups`, `robust` and `labels` know numbers only.
 """
 
-from __future__ import annotations
+import lazy_loader as lazy
 
-import importlib
-from typing import Any
-
-_HOMES = {"calibrate": "calibrate_runs", "check": "drift", "recheck": "portability"}
-
-__all__ = ["calibrate", "check", "recheck"]
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

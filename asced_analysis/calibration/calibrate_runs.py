@@ -9,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration import conformal
 from asced_analysis.calibration.choose_level import METHODS, Request, choose_level
 from asced_analysis.calibration.conformance import conformance_vectors
 from asced_analysis.calibration.drift import run_counts
 from asced_analysis.calibration.fitting import fit_variant
-from asced_analysis.calibration.source import Source, open_source
 from asced_analysis.calibration.splits import FRACTIONS, split_runs
-from asced_analysis.thresholds import Correction, Thresholds
+from asced_analysis.compute.source import Source, open_source
+from asced_analysis.thresholds import conformal
+from asced_analysis.thresholds.document import Correction, Thresholds
 from asced_stores.errors import InputError
 
 LATEST_CORRECTION = 0.48
@@ -203,7 +203,7 @@ def _paired(variant: str, method: str) -> tuple[str, str]:
 
 def phases_window(source: Source) -> tuple[float, float]:
     """The runs' own Mutation phase, ended in time for a correction, as shares of sampling."""
-    from asced_analysis.phases import segment_phases
+    from asced_analysis.phases.segmentation import segment_phases
 
     population = segment_phases(source.dataset, run_replicates=1).population
     spans = population.spans("step", 0, source.steps)

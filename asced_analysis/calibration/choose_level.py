@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration import conformal
 from asced_analysis.calibration.groups import group_levels
 from asced_analysis.calibration.labels import level_from_labels
 from asced_analysis.calibration.risk import risk_curve, risk_level
 from asced_analysis.calibration.robust import robust_level
-from asced_analysis.calibration.scoring import scores_of, statistics_of
-from asced_analysis.calibration.source import Source
 from asced_analysis.calibration.splits import Split
-from asced_analysis.thresholds import Guarantee, Thresholds
+from asced_analysis.compute.source import Source
+from asced_analysis.detection.scoring import scores_of, statistics_of
+from asced_analysis.thresholds import conformal
+from asced_analysis.thresholds.document import Guarantee, Thresholds
 from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]

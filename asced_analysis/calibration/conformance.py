@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores.errors import InputError
 
 SIDE = 16

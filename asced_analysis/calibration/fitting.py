@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.calibration.population import Population, fit_population
-from asced_analysis.calibration.source import Source
+from asced_analysis.compute.source import Source
 from asced_analysis.detection import VARIANTS, calibrated, paper, released, run_scores
 from asced_analysis.detection.log_snr_grid import GridSignal, make_grid
 from asced_analysis.detection.streaming import make_stream
-from asced_analysis.thresholds import (
+from asced_analysis.thresholds.document import (
     Cleanup,
     Correction,
     Guarantee,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration.conformal import conformal_level, runs_needed
+from asced_analysis.thresholds.conformal import conformal_level, runs_needed
 
 
 class SmallGroupWarning(UserWarning):
@@ -31,7 +31,7 @@ def group_levels(
     groups : sequence, length n
         Group of each run.
     rate, confidence
-        See `asced_analysis.calibration.conformal.order_statistic`.
+        See `asced_analysis.thresholds.conformal.order_statistic`.
 
     Returns
     -------

@@ -17,11 +17,11 @@ import numpy.typing as npt
 from asced_analysis.calibration.fitting import UNCALIBRATED
 from asced_analysis.calibration.outcome_training import Examples, learn
 from asced_analysis.calibration.population import fit_population
-from asced_analysis.calibration.source import Source
+from asced_analysis.compute.source import Source
 from asced_analysis.detection import calibrated, outcome
 from asced_analysis.detection.log_snr_grid import GridSignal, make_grid
 from asced_analysis.detection.outcome_network import layers_to_bytes
-from asced_analysis.thresholds import (
+from asced_analysis.thresholds.document import (
     Cleanup,
     Correction,
     Levels,
@@ -161,7 +161,7 @@ def looking_ahead(
     pipeline : DiffusionPipeline, str or Path, optional
         By default the one that the store names.
     """
-    from asced_analysis.correction.probe import recorded_probe
+    from asced_analysis.correction.lookahead import recorded_probe
 
     step = min(window[1] + round(ahead * source.steps), source.steps - 1)
     if not window[1] <= step:
@@ -172,8 +172,8 @@ def looking_ahead(
 
 def default_teacher(source: Source, fit: npt.NDArray[np.bool_]) -> Any:
     """The embedded teachers where they fit the samples, else patches of the population's own."""
+    from asced_analysis.correction.environment import is_embedded
     from asced_analysis.realism import load_embedded, patch_model
-    from asced_analysis.replay.environment import is_embedded
 
     if tuple(source.sample_shape) == (1, 32, 32) and is_embedded(source.dataset.attrs):
         return load_embedded("committee")

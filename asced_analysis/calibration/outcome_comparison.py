@@ -17,7 +17,7 @@ from asced_analysis.calibration.outcome import (
     untrained_stream,
 )
 from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS, Examples, learn
-from asced_analysis.calibration.source import Source, open_source
+from asced_analysis.compute.source import Source, open_source
 from asced_analysis.detection import outcome
 from asced_analysis.detection.outcome_network import map_summary, run_network, run_statistics
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration.source import Batch
+from asced_analysis.compute.source import Batch
 from asced_analysis.detection import calibrated
 from asced_analysis.detection.log_snr_grid import GridSignal, GridState
 

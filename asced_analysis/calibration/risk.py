@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration.conformal import TooFewRunsError, check_rate
+from asced_analysis.thresholds.conformal import TooFewRunsError, check_rate
 from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]

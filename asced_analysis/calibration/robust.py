@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration.conformal import check_rate
+from asced_analysis.thresholds.conformal import check_rate
 from asced_stores.errors import InputError
 
 MOST_CONTAMINATION = 0.2

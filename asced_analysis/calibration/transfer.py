@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from asced_analysis.calibration import conformal
-from asced_analysis.calibration.scoring import asking, scores_of
-from asced_analysis.calibration.source import open_source
-from asced_analysis.thresholds import (
+from asced_analysis.compute.source import open_source
+from asced_analysis.detection.scoring import asking, scores_of
+from asced_analysis.thresholds import conformal
+from asced_analysis.thresholds.document import (
     TOLERATED_FACTOR,
     FingerprintMismatchError,
     PortabilityWarning,

@@ -51,7 +51,7 @@ class Source:
     alpha, sigma, log_snr : tuple of float
         By step.
     probe : callable, optional
-        Asks the model, for thresholds that look ahead (see `asced_analysis.correction.probe`).
+        Asks the model, for thresholds that look ahead (see `asced_analysis.correction.lookahead`).
     """
 
     dataset: xr.Dataset

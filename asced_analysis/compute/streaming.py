@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis.shard_graphs import Shards, Work, call_work, untyped_dask
+from asced_analysis.compute.shard_graphs import Shards, Work, call_work, untyped_dask
 from asced_stores.errors import InputError
 
 T = TypeVar("T")

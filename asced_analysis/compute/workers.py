@@ -34,7 +34,7 @@ def local_cluster(workers: int, **options: Any) -> LocalCluster:
     --------
     >>> from distributed import Client
     >>> import asced_analysis as aa
-    >>> from asced_analysis.workers import local_cluster
+    >>> from asced_analysis.compute.workers import local_cluster
     >>> with local_cluster(2) as cluster, Client(cluster):
     ...     stats = aa.step_statistics(aa.open_runs("runs.zarr"))
     """

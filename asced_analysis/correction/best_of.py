@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from asced_analysis.correction.places import Place
+from asced_analysis.correction.regions import Place
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.correction.strategy import check_when, step_of
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_recorders.schedulers import StepTable
+    from asced_recorders.tap.schedulers import StepTable
 
 
 @dataclass(frozen=True)

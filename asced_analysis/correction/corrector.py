@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.arranging import arranged_tap
+from asced_analysis.correction.detecting import Watch
+from asced_analysis.correction.layout_adapter import arranged_tap
+from asced_analysis.correction.lookahead import Network, pipeline_network, wants_network
 from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
 from asced_analysis.correction.noise import run_noise
-from asced_analysis.correction.places import found_places, is_found
-from asced_analysis.correction.probe import Network, pipeline_network, wants_network
+from asced_analysis.correction.regions import found_places, is_found
 from asced_analysis.correction.settings import (
     GivenMasks,
     ImageReport,
@@ -27,15 +28,14 @@ from asced_analysis.correction.settings import (
     strategy_of,
 )
 from asced_analysis.correction.strategy import RECORDED, LoopState, Strategy
-from asced_analysis.correction.watching import Watch
-from asced_recorders.tap import TapListener
+from asced_recorders.tap.tap import TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.correction.controls import Control
-    from asced_analysis.thresholds import Thresholds
-    from asced_recorders.schedulers import StepTable
-    from asced_recorders.tap import StepEvent
+    from asced_analysis.thresholds.document import Thresholds
+    from asced_recorders.tap.schedulers import StepTable
+    from asced_recorders.tap.tap import StepEvent
 
 __all__ = ["Corrector", "ImageReport"]
 
@@ -121,7 +121,7 @@ class Corrector(TapListener):
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> Corrector:
         """Read thresholds and make a corrector of them; options as for the class."""
-        from asced_analysis.thresholds import Thresholds
+        from asced_analysis.thresholds.document import Thresholds
 
         return cls(Thresholds.load(path), **options)
 

@@ -16,10 +16,10 @@ from asced_analysis.correction.strategy import RECORDED
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_analysis.correction.probe import Network
-    from asced_analysis.thresholds import Thresholds
-    from asced_recorders.schedulers import StepTable
-    from asced_recorders.tap import StepEvent
+    from asced_analysis.correction.lookahead import Network
+    from asced_analysis.thresholds.document import Thresholds
+    from asced_recorders.tap.schedulers import StepTable
+    from asced_recorders.tap.tap import StepEvent
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from asced_recorders.scheduler_names import recorded_scheduler
+from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_stores.errors import InputError
 
 EMBEDDED = "fashion"
@@ -42,7 +42,7 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
         can be loaded.
     """
     from asced_recorders import load_pipeline
-    from asced_recorders.fingerprint import model_fingerprint
+    from asced_recorders.pipelines.fingerprint import model_fingerprint
 
     pipe = pipeline
     if pipe is None:
@@ -96,7 +96,7 @@ def is_embedded(attributes: Mapping[str, Any]) -> bool:
 def _embedded_fingerprints() -> frozenset[str]:
     """Fingerprints of the embedded model in each precision that it may be recorded in."""
     from asced_recorders import load_pipeline
-    from asced_recorders.fingerprint import model_fingerprint
+    from asced_recorders.pipelines.fingerprint import model_fingerprint
 
     found = set()
     for precision in PRECISIONS:  # loaded anew: rounding twice would be another model

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.calls import CallWatch
-from asced_recorders.layouts import Doubled, Layout, Packed, layout_of
-from asced_recorders.tap import StepEvent, Tap, TapListener
+from asced_recorders.pipelines.calls import CallWatch
+from asced_recorders.tap.layouts import Doubled, Layout, Packed, layout_of
+from asced_recorders.tap.tap import StepEvent, Tap, TapListener
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from asced_recorders.schedulers import StepTable
+    from asced_recorders.tap.schedulers import StepTable
 
 
 class Arranged(TapListener):

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from asced_stores.errors import InputError
-from asced_stores.noise_levels import eps_and_x0
+from asced_stores.format.noise_levels import eps_and_x0
 
 if TYPE_CHECKING:
-    from asced_analysis.calibration.source import Source
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.compute.source import Source
+    from asced_analysis.thresholds.document import Thresholds
 
 Probe = Callable[[Any, int], Any]
 Network = Callable[[Any, Any, int], Any]
@@ -107,7 +107,7 @@ def recorded_probe(source: Source, pipeline: Any = None) -> Probe:
     pipeline : DiffusionPipeline, str or Path, optional
         By default the one that the store names.
     """
-    from asced_analysis.replay.environment import matching_pipeline
+    from asced_analysis.correction.environment import matching_pipeline
 
     attributes = source.dataset.attrs
     table = RecordedTable(

@@ -14,10 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from asced_analysis.correction.places import Place
+from asced_analysis.correction.regions import Place
 from asced_analysis.correction.strategy import LoopState, Strategy, blend
-from asced_recorders.schedulers import StepTable
-from asced_recorders.tap import StepEvent, Tap, TapListener
+from asced_recorders.tap.schedulers import StepTable
+from asced_recorders.tap.tap import StepEvent, Tap, TapListener
 from asced_stores.errors import InputError
 
 

@@ -6,10 +6,10 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from asced_analysis.correction.best_of import BestOf
-from asced_analysis.correction.levelling import Levelling
 from asced_analysis.correction.noise_denoise import NoiseDenoise
+from asced_analysis.correction.noise_normalisation import Levelling
 from asced_analysis.correction.none import NoCorrection
-from asced_analysis.correction.places import place_name
+from asced_analysis.correction.regions import place_name
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.correction.restart import Restart
 from asced_analysis.correction.score_clipping import ScoreClipping

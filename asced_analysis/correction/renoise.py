@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asced_analysis.correction.places import Place, check_place, place_name
+from asced_analysis.correction.regions import Place, check_place, place_name
 from asced_analysis.correction.ttc import TargetedCorrection
 
 

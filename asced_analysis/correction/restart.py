@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asced_analysis.correction.places import Place
+from asced_analysis.correction.regions import Place
 from asced_analysis.correction.strategy import Strategy
 from asced_stores.errors import InputError
 

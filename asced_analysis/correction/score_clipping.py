@@ -10,10 +10,10 @@ from torch import Tensor
 
 from asced_analysis.correction.strategy import LoopState, Strategy, blend
 from asced_stores.errors import InputError
-from asced_stores.noise_levels import model_output_from_eps, weighted_score
+from asced_stores.format.noise_levels import model_output_from_eps, weighted_score
 
 if TYPE_CHECKING:
-    from asced_recorders.tap import StepEvent
+    from asced_recorders.tap.tap import StepEvent
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.correction.strategy import Strategy
-    from asced_analysis.thresholds import Thresholds
-    from asced_recorders.schedulers import StepTable
+    from asced_analysis.thresholds.document import Thresholds
+    from asced_recorders.tap.schedulers import StepTable
 
 
 RENEWING = ("ttc", "renoise", "best_of")

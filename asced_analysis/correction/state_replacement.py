@@ -11,7 +11,7 @@ from torch import Tensor
 from asced_analysis.correction.strategy import LoopState, Strategy, blend
 
 if TYPE_CHECKING:
-    from asced_recorders.tap import StepEvent
+    from asced_recorders.tap.tap import StepEvent
 
 
 @dataclass(frozen=True)

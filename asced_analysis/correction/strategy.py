@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from asced_analysis.correction.places import Place
+from asced_analysis.correction.regions import Place
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_recorders.schedulers import StepTable
-    from asced_recorders.tap import StepEvent
+    from asced_recorders.tap.schedulers import StepTable
+    from asced_recorders.tap.tap import StepEvent
 
 RECORDED = torch.float16
 """Predicted x0 is rounded so before it is used: then a recorded one gives the same bits."""

@@ -19,8 +19,8 @@ from asced_analysis.correction.strategy import (
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_recorders.schedulers import StepTable
-    from asced_recorders.tap import StepEvent
+    from asced_recorders.tap.schedulers import StepTable
+    from asced_recorders.tap.tap import StepEvent
 
 AGAIN = 1000  # streams of noise from here on belong to further steps
 

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis import fields
-from asced_analysis.bit_patterns import Kind
-from asced_analysis.counts import Counts, join_counts
-from asced_analysis.dynamics import noise_ratio
-from asced_analysis.tally import Tally
+from asced_analysis.counts.bit_patterns import Kind
+from asced_analysis.counts.histograms import Counts, join_counts
+from asced_analysis.counts.tally import Tally
+from asced_analysis.signals import fields
+from asced_analysis.signals.dynamics import noise_ratio
 from asced_stores.errors import InputError
 
 Measure: TypeAlias = Literal["dynamics", "difference", "magnitude", "value"]
@@ -95,7 +95,7 @@ def _widen(values: npt.NDArray[np.floating[Any]], out: npt.NDArray[np.float32]) 
     if values.dtype != np.float16:
         np.copyto(out, values, casting="unsafe")
         return
-    from asced_analysis.count_loops import widen
+    from asced_analysis.counts.loops import widen
 
     widen(np.ascontiguousarray(values).view(np.int16).reshape(-1), out.reshape(-1))
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from asced_analysis.bit_patterns import BLOCK
+from asced_analysis.counts.bit_patterns import BLOCK
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.bit_patterns import BLOCK, INFINITY, MAGNITUDE, SHIFT, SPAN, Kind
-from asced_analysis.counts import Counts, neighbours
+from asced_analysis.counts.bit_patterns import BLOCK, INFINITY, MAGNITUDE, SHIFT, SPAN, Kind
+from asced_analysis.counts.histograms import Counts, neighbours
 from asced_stores.errors import InputError
-from asced_stores.memory import empty
+from asced_stores.reading.memory import empty
 
 _ABOVE_ONE = 16  # blocks: eight octaves
 _EVERY_BIT: Mapping[str, Any] = {"half": np.uint16(0xFFFF), "single": np.uint32(0xFFFFFFFF)}
@@ -57,7 +57,7 @@ class Tally:
         values : numpy.ndarray of any shape
             C-contiguous.
         """
-        from asced_analysis.count_loops import add_patterns
+        from asced_analysis.counts.loops import add_patterns
 
         patterns = values.reshape(-1).view(self._mask.dtype)
         add_patterns(patterns, self._mask, SHIFT[self._kind], self._table(), group)
@@ -86,7 +86,7 @@ class Tally:
         lag : {0, 1}
             1 for differences; 0 for ``before_k * v_k``. Groups are ``(step - lag, channel)``.
         """
-        from asced_analysis.count_loops import count_steps
+        from asced_analysis.counts.loops import count_steps
 
         half = data.dtype == np.float16
         numbers = np.ascontiguousarray(data, None if half else np.float32)
@@ -117,7 +117,7 @@ class Tally:
 
     def finish(self) -> Counts:
         """The counts so far, in as few bytes as hold them; the tally is empty afterwards."""
-        from asced_analysis.count_loops import find_blocks
+        from asced_analysis.counts.loops import find_blocks
 
         groups = self._groups
         if self._scratch is None:

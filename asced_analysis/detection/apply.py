@@ -12,7 +12,7 @@ from asced_analysis.detection.streaming import Detector, DetectorState, make_det
 if TYPE_CHECKING:
     import xarray as xr
 
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
 
 
 def detect(
@@ -78,7 +78,7 @@ def bind(
     FingerprintMismatchError
         Where the thresholds were calibrated on something else.
     """
-    from asced_analysis.thresholds import fingerprint_of
+    from asced_analysis.thresholds.document import fingerprint_of
 
     numbers = {name: runs[name].values.tolist() for name in ("alpha", "sigma", "log_snr")}
     level = thresholds.levels.level
@@ -91,8 +91,8 @@ def bind(
         level = thresholds.level_for(here["scheduler_class"], here["steps"])
     probe = None
     if thresholds.parameters.get("probe") is not None:
-        from asced_analysis.calibration.scoring import asking
-        from asced_analysis.calibration.source import open_source
+        from asced_analysis.compute.source import open_source
+        from asced_analysis.detection.scoring import asking
 
         probe = asking(open_source(runs), thresholds, pipeline).probe
     return make_detector(thresholds, **numbers, level=level, probe=probe)

@@ -30,7 +30,7 @@ from asced_analysis.detection.outcome_network import (
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
 
 LIMIT = 3.0
 

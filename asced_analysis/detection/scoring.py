@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration.source import Batch, Source
+from asced_analysis.compute.source import Batch, Source
 from asced_analysis.detection.streaming import Detection, Detector, make_detector
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ def asking(source: Source, thresholds: Thresholds, pipeline: Any = None) -> Sour
     """
     if source.probe is not None or thresholds.parameters.get("probe") is None:
         return source
-    from asced_analysis.correction.probe import recorded_probe
+    from asced_analysis.correction.lookahead import recorded_probe
 
     return replace(source, probe=recorded_probe(source, pipeline))
 

@@ -23,7 +23,7 @@ import numpy as np
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def make_detector(
         Instead of the thresholds' own (see `Thresholds.level_for`).
     probe : callable, optional
         ``probe(sample, step)`` gives the model's predicted x0 of a sample at a step's noise level,
-        for learnt thresholds that look ahead (see `asced_analysis.correction.probe`).
+        for learnt thresholds that look ahead (see `asced_analysis.correction.lookahead`).
 
     Raises
     ------

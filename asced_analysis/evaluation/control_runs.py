@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from asced_analysis.correction.best_of import BestOf
 from asced_analysis.correction.controls import CONTROLS, Control
 from asced_analysis.correction.masks import without_edges
-from asced_analysis.correction.places import PLACES, is_found
+from asced_analysis.correction.regions import PLACES, is_found
 from asced_analysis.correction.registry import make_strategy
 from asced_analysis.correction.restart import Restart
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.evaluation.intervals import share_estimate
-from asced_analysis.evaluation.judges import choose_teacher, pictures
+from asced_analysis.realism.judges import choose_teacher, pictures
 from asced_analysis.replay.planning import (
     Plan,
     asked_network,
@@ -27,7 +27,7 @@ from asced_analysis.replay.planning import (
     others_plan,
 )
 from asced_analysis.replay.recording import Recording
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 
@@ -117,7 +117,7 @@ class ControlSampler:
     """
 
     def __init__(self, recording: Recording, store: TrajectoryStore, pipeline: Any) -> None:
-        from asced_analysis.replay.environment import matching_pipeline
+        from asced_analysis.correction.environment import matching_pipeline
 
         self.recording = recording
         self.attributes = store.attributes
@@ -129,7 +129,7 @@ class ControlSampler:
 
     def sample(self, control: Control, twins: Twins) -> Twins:
         """The control's runs beside their recorded twins, with the masks used."""
-        from asced_analysis.replay.environment import recorded_threads
+        from asced_analysis.correction.environment import recorded_threads
         from asced_analysis.replay.jobs import Job
 
         attributes = self.attributes

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control
-from asced_analysis.evaluation.belonging import replayed_runs
 from asced_analysis.evaluation.control_runs import (
     ControlSampler,
     Twins,
@@ -26,12 +25,13 @@ from asced_analysis.evaluation.effects import (
     worth,
     worth_of_flag,
 )
-from asced_analysis.evaluation.endings import endings, worst_bar
 from asced_analysis.evaluation.intervals import mean_estimate
-from asced_analysis.evaluation.judges import choose_judge, pictures
+from asced_analysis.evaluation.matching import replayed_runs
+from asced_analysis.evaluation.outcome_rates import endings, worst_bar
 from asced_analysis.evaluation.populations import compare, estimates, quality_of
 from asced_analysis.evaluation.result import FORMAT, FORMAT_VERSION, Evaluation
 from asced_analysis.realism.distances import neighbour_radii
+from asced_analysis.realism.judges import choose_judge, pictures
 from asced_analysis.realism.local import RealismModel, features, local_realism
 from asced_analysis.replay.recording import Recording
 from asced_stores import TrajectoryStore

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.correction.registry import STRATEGIES
 from asced_analysis.correction.settings import RENEWING, correction_step
 from asced_analysis.evaluation.intervals import Estimate, mean_estimate
-from asced_analysis.evaluation.judges import pictures
+from asced_analysis.realism.judges import pictures
 from asced_analysis.realism.local import RealismModel, local_realism
 from asced_analysis.replay.branching import Branch, branch
-from asced_analysis.replay.environment import matching_pipeline
 from asced_analysis.replay.planning import asked_network, detect_recorded
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import table_of
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
@@ -141,7 +141,7 @@ def tune(
     >>> tuning.best.strategy, tuning.best.step
     ('ttc', 5)
     """
-    from asced_analysis.evaluation.judges import choose_judge
+    from asced_analysis.realism.judges import choose_judge
 
     recording = Recording(store)
     if not isinstance(thresholds, Thresholds):

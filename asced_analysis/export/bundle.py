@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from asced_analysis.export.algorithm import ALGORITHM
-from asced_analysis.thresholds import Thresholds, schema
+from asced_analysis.thresholds.document import Thresholds, schema
 from asced_stores.errors import InputError
 
 

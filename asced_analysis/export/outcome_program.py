@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from asced_analysis.detection import calibrated, outcome
 from asced_analysis.detection.outcome_network import MOST_SNAPSHOT_CHANNELS, layers_from_bytes
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 
 
 class OutcomeDetector(torch.nn.Module):

@@ -11,7 +11,7 @@ import numpy as np
 
 from asced_analysis.detection import calibrated
 from asced_analysis.detection.blur import gaussian_matrix
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores.errors import InputError
 
 UNSEEN = calibrated.UNSEEN

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis import streaming
-from asced_analysis.change_points import shortest_segment
-from asced_analysis.counting import Plan, plan_counts
-from asced_analysis.shard_graphs import Blocks
+from asced_analysis.compute import streaming
+from asced_analysis.compute.shard_graphs import Blocks
+from asced_analysis.counts.counting import Plan, plan_counts
+from asced_analysis.phases.change_points import shortest_segment
 from asced_stores.errors import InputError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ def activity_curves(
     Parameters
     ----------
     ds, signal, cutoff, unit, progress
-        As in `asced_analysis.phases.segment_phases`.
+        As in `asced_analysis.phases.segmentation.segment_phases`.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """How surely the phases are known: bootstraps over runs and over steps, and a test for none.
 
-Curves are arrays of shape (run, step); `widths`, as in `asced_analysis.change_points`, are the
-log-SNR that each step spans.
+Curves are arrays of shape (run, step); `widths`, as in `asced_analysis.phases.change_points`, are
+the log-SNR that each step spans.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.change_points import means_of, segment
+from asced_analysis.phases.change_points import means_of, segment
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Curves: TypeAlias = npt.NDArray[np.floating[Any]]

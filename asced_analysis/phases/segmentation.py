@@ -1,7 +1,7 @@
 """Profiling | Mutation | Refinement: where the phases of sampling begin, and how surely.
 
-The activity curve (`asced_analysis.activity`) is split at two change points into calm, active,
-calm.
+The activity curve (`asced_analysis.phases.activity`) is split at two change points into
+calm, active, calm.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis import fields
-from asced_analysis.activity import CUTOFF, Curves, Unit, activity_curves
-from asced_analysis.change_points import segment
-from asced_analysis.phase_intervals import (
+from asced_analysis.phases.activity import CUTOFF, Curves, Unit, activity_curves
+from asced_analysis.phases.change_points import segment
+from asced_analysis.phases.intervals import (
     boundary_tests,
     interval,
     largest_step,
@@ -24,7 +23,8 @@ from asced_analysis.phase_intervals import (
     population_bootstrap,
     step_bootstrap,
 )
-from asced_analysis.phase_results import Boundary, Phases, Population, activity_array
+from asced_analysis.phases.results import Boundary, Phases, Population, activity_array
+from asced_analysis.signals import fields
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

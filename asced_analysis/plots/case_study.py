@@ -57,8 +57,8 @@ def story(
     >>> ds = aa.open_runs("runs.zarr")
     >>> figure = plots.story(ds, aa.open_runs("corrected.zarr"), run=0)
     """
-    from asced_analysis import fields
     from asced_analysis.plots.images import picture
+    from asced_analysis.signals import fields
 
     if run is None:
         flagged = corrected["run"].values[corrected["flagged"].values]

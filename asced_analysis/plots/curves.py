@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.colorbar import Colorbar
     from matplotlib.colors import Normalize, SymLogNorm
 
-    from asced_analysis.phases import Phases
+    from asced_analysis.phases.segmentation import Phases
 
 DECADES = 1e-6
 """Least share of the largest value that a logarithmic colour scale shows."""
@@ -116,7 +116,7 @@ def against_population(
     >>> import asced_analysis as aa
     >>> from asced_analysis import plots
     >>> ds = aa.open_runs("runs.zarr")
-    >>> from asced_analysis.anomalies import artifact_regions, region_profile
+    >>> from asced_analysis.statistics.regions import artifact_regions, region_profile
     >>> stats = aa.step_statistics(ds, signal="innovation")
     >>> region = artifact_regions(ds, reference="run").iloc[0]
     >>> profile = region_profile(ds, region)
@@ -155,7 +155,7 @@ def quantile_heatmap(statistics: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """
     from matplotlib.colors import SymLogNorm
 
-    from asced_analysis.statistics import counts_of
+    from asced_analysis.statistics.by_step import counts_of
 
     if set(statistics["median"].dims) != {"step"}:
         raise InputError("a heat map needs statistics without groups; select one group first")
@@ -242,7 +242,7 @@ def region_acceleration(profile: pd.DataFrame, *, run: Any = None, ax: Axes | No
     >>> import asced_analysis as aa
     >>> from asced_analysis import plots
     >>> ds = aa.open_runs("runs.zarr")
-    >>> from asced_analysis.anomalies import artifact_regions, region_profile
+    >>> from asced_analysis.statistics.regions import artifact_regions, region_profile
     >>> region = artifact_regions(ds, reference="run").iloc[0]
     >>> ax = plots.region_acceleration(region_profile(ds, region), run=region["run"])
     """
@@ -296,7 +296,7 @@ def region_frequency(
     >>> import asced_analysis as aa
     >>> from asced_analysis import plots
     >>> ds = aa.open_runs("runs.zarr")
-    >>> from asced_analysis.anomalies import artifact_regions
+    >>> from asced_analysis.statistics.regions import artifact_regions
     >>> regions = artifact_regions(ds, reference="run")
     >>> ax = plots.region_frequency(regions, steps=ds.sizes["step"])
     """

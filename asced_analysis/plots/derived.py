@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from asced_analysis.phases import Phases
+    from asced_analysis.phases.segmentation import Phases
 
 MOST_PANELS = 8
 
@@ -55,7 +55,7 @@ def level_curve(
     --------
     >>> import asced_analysis as aa
     >>> from asced_analysis import plots
-    >>> from asced_analysis.anomalies import abnormal_levels
+    >>> from asced_analysis.statistics.regions import abnormal_levels
     >>> plots.level_curve(abnormal_levels(aa.open_runs("runs.zarr"))).get_xlabel()
     'step (0 = noise)'
     """

@@ -46,7 +46,7 @@ def pixel_map(
     >>> import asced_analysis as aa
     >>> from asced_analysis import plots
     >>> ds = aa.open_runs("runs.zarr")
-    >>> from asced_analysis.maps import pixel_maps
+    >>> from asced_analysis.statistics.by_pixel import pixel_maps
     >>> ax = plots.pixel_map(pixel_maps(ds), step=6)
     """
     if variable not in maps or "y" not in maps[variable].dims:
@@ -114,7 +114,7 @@ def film_strip(
     >>> ds = aa.open_runs("runs.zarr")
     >>> figure = plots.film_strip(ds, run=3, steps=[2, 6, 11])
     """
-    from asced_analysis import fields
+    from asced_analysis.signals import fields
 
     check_run(ds, run)
     one = ds.sel(run=run)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from asced_analysis.evaluation import Evaluation
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
 
 PLACES = {
     "shuffled": "control: another run's mask",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from asced_analysis.phases import Phases
+    from asced_analysis.phases.segmentation import Phases
 
 
 def run_phases(phases: Phases, *, ax: Axes | None = None) -> Axes:
@@ -155,7 +155,7 @@ def feature_ranking(ranking: pd.DataFrame, *, runs: int = 15, ax: Axes | None = 
     >>> import asced_analysis as aa
     >>> from asced_analysis import plots
     >>> ds = aa.open_runs("runs.zarr")
-    >>> from asced_analysis.outliers import rank_runs
+    >>> from asced_analysis.statistics.outliers import rank_runs
     >>> ax = plots.feature_ranking(rank_runs(aa.run_features(ds)), runs=5)
     """
     shown = ranking[np.isfinite(ranking["score"])].head(runs)[::-1]
@@ -199,7 +199,7 @@ def comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     >>> import asced_analysis as aa
     >>> from asced_analysis import plots
     >>> ds = aa.open_runs("runs.zarr")
-    >>> from asced_analysis.compare import compare
+    >>> from asced_analysis.statistics.comparison import compare
     >>> halves = ds.isel(run=slice(0, 24)), ds.isel(run=slice(24, 48))
     >>> ax = plots.comparison(compare(*halves, tiles=2, levels=5))
     """
@@ -262,7 +262,7 @@ def comparison_map(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     >>> import asced_analysis as aa
     >>> from asced_analysis import plots
     >>> ds = aa.open_runs("runs.zarr")
-    >>> from asced_analysis.compare import compare
+    >>> from asced_analysis.statistics.comparison import compare
     >>> halves = ds.isel(run=slice(0, 24)), ds.isel(run=slice(24, 48))
     >>> ax = plots.comparison_map(compare(*halves, tiles=2, levels=5))
     """

@@ -69,7 +69,7 @@ def choose_teacher(teacher: str | RealismModel | None, recording: Any) -> Realis
 
 def _of_the_embedded_model(recording: Any) -> bool:
     """Whether runs are the embedded model's images."""
-    from asced_analysis.replay.environment import is_embedded
+    from asced_analysis.correction.environment import is_embedded
 
     shape = tuple(recording.spec.sample_shape)
     return shape == (1, 32, 32) and is_embedded(recording.attributes)

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from asced_analysis.correction.controls import Control
 from asced_analysis.correction.corrector import Corrector
-from asced_analysis.correction.probe import Network
+from asced_analysis.correction.environment import matching_pipeline, recorded_threads
+from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.registry import make_strategy, parameters_of
 from asced_analysis.correction.strategy import Strategy
-from asced_analysis.replay.environment import matching_pipeline, recorded_threads
 from asced_analysis.replay.planning import (
     Plan,
     asked_network,
@@ -29,12 +29,12 @@ from asced_analysis.replay.planning import (
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.resuming import plan_fingerprint, twin_store
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
-from asced_analysis.thresholds import Thresholds
-from asced_recorders.schedulers import StepTable
-from asced_recorders.tap import StepEvent, TapListener
+from asced_analysis.thresholds.document import Thresholds
+from asced_recorders.tap.schedulers import StepTable
+from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
+from asced_stores.backends.backend import check_apart
 from asced_stores.errors import InputError
-from asced_stores.places import check_apart
 
 AT_ONCE = 64
 

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.arranging import arranged_tap
+from asced_analysis.correction.layout_adapter import arranged_tap
+from asced_analysis.replay.from_checkpoint import FromCheckpoint, idle_denoisers
 from asced_analysis.replay.recording import Batch, Recording
-from asced_analysis.replay.skipping import FromCheckpoint, idle_denoisers
-from asced_recorders.calls import CallWatch, end_of_blending
-from asced_recorders.sampling import run_generators
-from asced_recorders.tap import ListenerChain, StepEvent, TapListener
+from asced_recorders.pipelines.calls import CallWatch, end_of_blending
+from asced_recorders.pipelines.sampling import run_generators
+from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
 
 Call = Callable[[Any, Batch], Any]

@@ -13,8 +13,8 @@ from torch import Tensor
 from asced_analysis.correction.best_of import BestOf
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
-from asced_recorders.sampling import is_unconditional
-from asced_recorders.tap import ListenerChain, StepEvent, TapListener
+from asced_recorders.pipelines.sampling import is_unconditional
+from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _kept(look: Look) -> Tensor:
 
 def _mean_distance(x0: Tensor | None, teacher: Any) -> NDArray[np.float64]:
     """Mean local distance of each run, as the teacher sees its predicted x0."""
-    from asced_analysis.evaluation.judges import pictures
+    from asced_analysis.realism.judges import pictures
     from asced_analysis.realism.local import local_realism
 
     assert x0 is not None

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asced_recorders.schedulers import StepTable
-from asced_recorders.tap import StepEvent, TapListener
+from asced_recorders.tap.schedulers import StepTable
+from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
 DENOISERS = ("unet", "transformer", "transformer_2", "prior", "controlnet")

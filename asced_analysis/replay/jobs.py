@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.best_of import BestOf
 from asced_analysis.correction.corrector import Corrector
-from asced_analysis.correction.probe import Network
+from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import Call
 from asced_analysis.replay.planning import Plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import earlier_x0, resample
-from asced_analysis.thresholds import Thresholds
-from asced_recorders.sampling import is_unconditional
+from asced_analysis.thresholds.document import Thresholds
+from asced_recorders.pipelines.sampling import is_unconditional
 
 if TYPE_CHECKING:
     from asced_analysis.realism import RealismModel
@@ -133,7 +133,7 @@ class Job:
     def _second_pass(self, batch: Batch, facts: Facts) -> tuple[NDArray[np.float32], Facts]:
         """Strategies that sample a flagged run more than once."""
         from asced_analysis.replay.draws import best_of_draws
-        from asced_analysis.replay.second_passes import draw_anew, noise_and_denoise
+        from asced_analysis.replay.multi_pass import draw_anew, noise_and_denoise
 
         assert self.plan is not None
         masks, flagged, scores = self.plan.of(batch, self.shape)

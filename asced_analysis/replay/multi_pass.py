@@ -20,19 +20,19 @@ from asced_analysis.correction.strategy import blend
 from asced_analysis.replay.draws import SeenEnoughError
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import class_labels, resample_from, schedule_of, table_of
-from asced_recorders.sampling import (
+from asced_recorders.pipelines.sampling import (
     initial_noise,
     is_unconditional,
     run_generators,
     sample_unconditional,
 )
-from asced_recorders.tap import StepEvent, TapListener
+from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_analysis.correction.probe import Network
+    from asced_analysis.correction.lookahead import Network
     from asced_analysis.replay.jobs import Job
-    from asced_recorders.schedulers import StepTable
+    from asced_recorders.tap.schedulers import StepTable
 
 Samples = NDArray[np.float32]
 

@@ -162,7 +162,7 @@ def _commit(
     if job.recording.spec.image_shape is not None:
         import torch
 
-        from asced_recorders.decoding import to_image
+        from asced_recorders.pipelines.decoding import to_image
 
         arrays["image"] = to_image(job.pipe, torch.from_numpy(samples))
     with np.errstate(invalid="ignore"):

@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control, control_masks, other_runs
 from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
-from asced_analysis.correction.places import found_places, is_found
-from asced_analysis.correction.probe import (
+from asced_analysis.correction.lookahead import (
     Network,
     RecordedTable,
     pipeline_network,
     wants_network,
 )
+from asced_analysis.correction.regions import found_places, is_found
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.recording import Batch, Recording
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
 
 Masks = Mapping[int, NDArray[np.bool_]]
 

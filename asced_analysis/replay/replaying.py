@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from asced_analysis.correction.best_of import BestOf
 from asced_analysis.correction.controls import Control
-from asced_analysis.correction.probe import Network
+from asced_analysis.correction.environment import differences, matching_pipeline, recorded_threads
+from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.settings import correction_settings, correction_step, strategy_of
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import Call
-from asced_analysis.replay.environment import differences, matching_pipeline, recorded_threads
 from asced_analysis.replay.jobs import Job
+from asced_analysis.replay.paired_store import Together, twin_spec, write_twins
 from asced_analysis.replay.planning import (
     Plan,
     asked_network,
@@ -24,11 +25,10 @@ from asced_analysis.replay.planning import (
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.resuming import twin_store
 from asced_analysis.replay.sampling import check_start, schedule_of
-from asced_analysis.replay.twins import Together, twin_spec, write_twins
-from asced_analysis.thresholds import Thresholds, fingerprint_of
+from asced_analysis.thresholds.document import Thresholds, fingerprint_of
 from asced_stores import TrajectoryStore
+from asced_stores.backends.backend import check_apart
 from asced_stores.errors import InputError
-from asced_stores.places import check_apart
 
 if TYPE_CHECKING:
     from asced_analysis.realism import RealismModel
@@ -254,7 +254,7 @@ def _teacher(
     """Who chooses among draws, where there are several."""
     if not isinstance(strategy, BestOf):
         return None
-    from asced_analysis.evaluation.judges import choose_teacher
+    from asced_analysis.realism.judges import choose_teacher
 
     return choose_teacher(teacher, recording)
 

@@ -12,16 +12,16 @@ from torch import Tensor
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import Call, call_again
+from asced_analysis.replay.from_checkpoint import FromCheckpoint
 from asced_analysis.replay.recording import Batch, Recording
-from asced_analysis.replay.skipping import FromCheckpoint
-from asced_recorders.sampling import (
+from asced_recorders.pipelines.sampling import (
     is_unconditional,
     run_generators,
     sample_shape,
     sample_unconditional,
 )
-from asced_recorders.schedulers import StepTable, is_resumable, step_table
-from asced_recorders.tap import StepEvent, TapListener
+from asced_recorders.tap.schedulers import StepTable, is_resumable, step_table
+from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
 

@@ -1,5 +1,5 @@
 """One self-contained page about runs, thresholds and a replay."""
 
-from asced_analysis.report.build import build_page, write_report
+import lazy_loader as lazy
 
-__all__ = ["build_page", "write_report"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

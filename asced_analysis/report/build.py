@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from asced_analysis.evaluation import Evaluation
-    from asced_analysis.phases import Phases
+    from asced_analysis.phases.segmentation import Phases
     from asced_analysis.replay.recording import Recording
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
 
 GALLERY = 24
 DETAILS = ("seed", "prompt", "label", "guidance_scale")
@@ -99,9 +99,9 @@ def write_report(
     """
     from asced_analysis import open_runs, segment_phases, step_statistics
     from asced_analysis.evaluation import Evaluation, evaluate
-    from asced_analysis.evaluation.belonging import replayed_runs
+    from asced_analysis.evaluation.matching import replayed_runs
     from asced_analysis.replay.recording import Recording
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
     from asced_stores import TrajectoryStore
 
     target = Path(out)
@@ -234,7 +234,7 @@ def build_page(
 
 def _check_thresholds(ds: xr.Dataset, thresholds: Thresholds) -> None:
     """Refuse thresholds that were calibrated on another model than the one of these runs."""
-    from asced_analysis.thresholds import fingerprint_of
+    from asced_analysis.thresholds.document import fingerprint_of
 
     variable = next((ds[name] for name in ("sample", "x0", "eps") if name in ds), None)
     sizes = {} if variable is None else dict(variable.sizes)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from asced_analysis.evaluation import Evaluation
-    from asced_analysis.phases import Phases
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.phases.segmentation import Phases
+    from asced_analysis.thresholds.document import Thresholds
 
 PICTURE_SIZE = 160
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from asced_analysis.evaluation import Evaluation
-    from asced_analysis.phases import Phases
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.phases.segmentation import Phases
+    from asced_analysis.thresholds.document import Thresholds
 
 
 def in_plain_words(

@@ -1,4 +1,4 @@
-"""Derived variables of recorded runs, lazily: the xarray layer over `asced_analysis.dynamics`.
+"""Derived variables of recorded runs, lazily: the xarray layer over `signals.dynamics`.
 
 Every function takes a Dataset as `open_runs` returns it and gives a DataArray with the same run
 coordinates, chunked as the store is; nothing is read before ``compute``.
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis import dynamics as kernels
+from asced_analysis.signals import dynamics as kernels
 from asced_stores.errors import InputError
 
 Signal: TypeAlias = Literal["weighted_score", "predicted_x0", "innovation"]

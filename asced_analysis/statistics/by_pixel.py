@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis import fields, streaming
-from asced_analysis.counting import Plan, plan_counts
-from asced_analysis.shard_graphs import Blocks
+from asced_analysis.compute import streaming
+from asced_analysis.compute.shard_graphs import Blocks
+from asced_analysis.counts.counting import Plan, plan_counts
+from asced_analysis.signals import fields
 from asced_stores.errors import InputError
 
 Floats: TypeAlias = npt.NDArray[np.float64]

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis import fields, streaming
-from asced_analysis.bit_patterns import RELATIVE_ERROR, Kind
-from asced_analysis.counting import Measure, Plan, count_block, plan_counts
-from asced_analysis.counts import Counts, join_counts, merge_counts
+from asced_analysis.compute import streaming
+from asced_analysis.counts.bit_patterns import RELATIVE_ERROR, Kind
+from asced_analysis.counts.counting import Measure, Plan, count_block, plan_counts
+from asced_analysis.counts.histograms import Counts, join_counts, merge_counts
+from asced_analysis.signals import fields
 from asced_stores.errors import InputError
 
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
@@ -182,7 +183,7 @@ def merge_statistics(
         if not same:
             raise InputError(
                 "results with different steps or noise levels do not merge; compare them per unit "
-                "of log-SNR instead (asced_analysis.compare)"
+                "of log-SNR instead (asced_analysis.statistics.comparison)"
             )
     group = _group_dimension(first)
     labels = np.unique(np.concatenate([part[group].values for part in parts])) if group else None

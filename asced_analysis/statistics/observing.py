@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asced_stores.errors import InputError
-from asced_stores.observations import Observations, SparseCounts, read_observations
+from asced_stores.format.observations import Observations, SparseCounts, read_observations
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from asced_analysis.counts import Counts
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.counts.histograms import Counts
+    from asced_analysis.thresholds.document import Thresholds
     from asced_stores import TrajectoryStore
 
 SIGNALS = ("weighted_score", "innovation")
@@ -42,9 +42,9 @@ class StatisticsObserver:
         self.signals, self.features = tuple(signals), features
 
     def observe(self, batch: Any) -> Any:
-        """Look at a batch (`asced_recorders.observers.RunObserver`)."""
-        from asced_analysis.features import run_features
-        from asced_analysis.statistics import counts_of, step_statistics
+        """Look at a batch (`asced_recorders.writing.observers.RunObserver`)."""
+        from asced_analysis.statistics.by_step import counts_of, step_statistics
+        from asced_analysis.statistics.features import run_features
 
         ds = batch_dataset(batch)
         counts = {}
@@ -74,7 +74,7 @@ class FlagObserver:
         self.thresholds, self.override = thresholds, override
 
     def observe(self, batch: Any) -> Any:
-        """Look at a batch (`asced_recorders.observers.RunObserver`)."""
+        """Look at a batch (`asced_recorders.writing.observers.RunObserver`)."""
         from asced_analysis.detection.apply import detect
 
         found = detect(batch_dataset(batch), self.thresholds, override=self.override)
@@ -179,7 +179,7 @@ def observed_statistics(
     xarray.Dataset
         As `step_statistics` gives it, and it merges with such results.
     """
-    from asced_analysis.statistics import QUANTILES, statistics_of
+    from asced_analysis.statistics.by_step import QUANTILES, statistics_of
     from asced_stores import open_runs
 
     seen = observed(path)
@@ -189,7 +189,7 @@ def observed_statistics(
 
 
 def _counts(seen: Observations, signal: str) -> Counts:
-    from asced_analysis.counts import Counts
+    from asced_analysis.counts.histograms import Counts
 
     if signal not in seen.counts:
         names = sorted(name for name in seen.counts if ":" not in name)

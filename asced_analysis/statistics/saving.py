@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from asced_analysis.phases import Phases
+from asced_analysis.phases.segmentation import Phases
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

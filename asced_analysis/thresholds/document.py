@@ -17,7 +17,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-from asced_analysis.threshold_files import (
+from asced_analysis.thresholds.files import (
     FORMAT,
     FORMAT_VERSION,
     LARGEST_FILE,
@@ -28,13 +28,13 @@ from asced_analysis.threshold_files import (
     schema,
     write_whole,
 )
-from asced_analysis.threshold_fingerprints import (
+from asced_analysis.thresholds.fingerprints import (
     FingerprintMismatchError,
     PortabilityWarning,
     differences,
     fingerprint_of,
 )
-from asced_analysis.threshold_parts import (
+from asced_analysis.thresholds.parts import (
     Cleanup,
     Correction,
     Guarantee,

@@ -23,7 +23,11 @@ class ThresholdsError(InputError):
 
 def schema() -> dict[str, Any]:
     """The published JSON Schema of a thresholds file."""
-    text = resources.files("asced_analysis").joinpath("thresholds.schema.json").read_text("utf-8")
+    text = (
+        resources.files("asced_analysis.thresholds")
+        .joinpath("thresholds.schema.json")
+        .read_text("utf-8")
+    )
     return dict(json.loads(text))
 
 

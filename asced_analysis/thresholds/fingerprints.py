@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asced_analysis.threshold_files import ThresholdsError
+from asced_analysis.thresholds.files import ThresholdsError
 
 PORTABLE_KEYS = ("scheduler_class", "steps", "scheduler_config", "pipeline", "versions")
 

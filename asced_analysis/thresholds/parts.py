@@ -168,7 +168,7 @@ class Guarantee:
         """
         if self.order_statistic is None or not self.report:
             return None
-        from asced_analysis.calibration.conformal import expected_band
+        from asced_analysis.thresholds.conformal import expected_band
 
         return expected_band(self.calibrate, self.order_statistic, self.report, coverage=coverage)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis import fields
+from asced_analysis.signals import fields
 from asced_analysis.viewer import pictures
 from asced_analysis.viewer.reading import Trajectories
 from asced_stores.errors import InputError

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from asced_analysis import fields
+from asced_analysis.signals import fields
 from asced_analysis.viewer.scoring import pieces_of
 
 if TYPE_CHECKING:
-    from asced_analysis.phases import Phases
+    from asced_analysis.phases.segmentation import Phases
 
 FIRST, PIECE = 12 * 2**20, 48 * 2**20
 MOST = 4 * 2**30
@@ -39,7 +39,7 @@ class Population:
 
     def grow_bands(self, signal: str) -> Iterator[None]:
         """Count the runs, in random order, so that the first ones already speak for all."""
-        from asced_analysis.statistics import merge_statistics, step_statistics
+        from asced_analysis.statistics.by_step import merge_statistics, step_statistics
 
         variable = fields.RECORDED[signal]
         seen = 0
@@ -55,7 +55,7 @@ class Population:
 
     def find_phases(self) -> Iterator[None]:
         """Segment a sample of the runs; the interval of a boundary tells how surely."""
-        from asced_analysis.phases import segment_phases
+        from asced_analysis.phases.segmentation import segment_phases
 
         signal = "innovation" if "eps" in self._ds else "predicted_x0"
         variable = fields.RECORDED[signal]

@@ -15,7 +15,7 @@ from asced_analysis.viewer.scoring import ScoreFile, Scores, by_features, by_thr
 if TYPE_CHECKING:
     import xarray as xr
 
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
 
 USUAL_SHARE = 0.05
 """Share of the runs above the first level where no thresholds give one."""
@@ -179,7 +179,7 @@ class Suspects:
 
 def _rate(flagged: int, runs: int) -> dict[str, Any]:
     """A rate with its interval."""
-    from asced_analysis.calibration.conformal import rate_interval
+    from asced_analysis.thresholds.conformal import rate_interval
 
     if not runs:
         return {"runs": 0, "flagged": 0, "rate": None, "interval": None}

@@ -59,8 +59,8 @@ class Scores:
 
 def by_thresholds(ds: xr.Dataset, detector: Detector, scores: Scores) -> Iterator[None]:
     """Score by calibrated thresholds, one shard a step."""
-    from asced_analysis.calibration.scoring import detections
-    from asced_analysis.calibration.source import open_source
+    from asced_analysis.compute.source import open_source
+    from asced_analysis.detection.scoring import detections
 
     for batch, found in detections(open_source(ds), detector):
         score = np.asarray(found.score, np.float64).reshape(-1, batch.frames).max(axis=1)
@@ -77,8 +77,8 @@ def by_features(ds: xr.Dataset, scores: Scores) -> Iterator[None]:
     """
     import pandas as pd
 
-    from asced_analysis.features import run_features
-    from asced_analysis.outliers import rank_runs
+    from asced_analysis.statistics.features import run_features
+    from asced_analysis.statistics.outliers import rank_runs
 
     total = ds.sizes["run"]
     parts: list[pd.DataFrame] = []

@@ -21,13 +21,13 @@ from asced_analysis.viewer.labelling import HandLabels
 from asced_analysis.viewer.population import Population
 from asced_analysis.viewer.reading import Trajectories
 from asced_analysis.viewer.replays import correction_in_words
-from asced_analysis.viewer.suspects import Suspects
+from asced_analysis.viewer.scores import Suspects
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
 
 THUMBNAIL, LARGEST = 96, 768
 MOST_ON_A_PAGE = 200
@@ -361,7 +361,7 @@ def open_session(
     """
     import xarray as xr
 
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
     from asced_stores import open_runs
 
     ds = runs if isinstance(runs, xr.Dataset) else open_runs(runs)
@@ -383,7 +383,7 @@ def open_session(
 
 def _twins(source: str, replay: str) -> xr.Dataset:
     """A replay, if it is one of this recording."""
-    from asced_analysis.evaluation.belonging import replayed_runs
+    from asced_analysis.evaluation.matching import replayed_runs
     from asced_analysis.replay.recording import Recording
     from asced_stores import TrajectoryStore
 

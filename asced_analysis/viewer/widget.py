@@ -12,7 +12,7 @@ from asced_stores.errors import AscedError, InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
 
 try:
     import anywidget

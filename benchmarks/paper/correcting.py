@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from setting import T_C, Setting
 
+from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.populations import Quality, compare, quality_of
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.replay import replay
-from asced_analysis.replay.environment import matching_pipeline
 from asced_analysis.replay.sampling import schedule_of
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError

@@ -13,15 +13,15 @@ from published import ABNORMAL
 from setting import Setting
 from sklearn.metrics import roc_auc_score
 
-from asced_analysis.anomalies import artifact_regions
-from asced_analysis.calibration.scoring import detections, detector_for
-from asced_analysis.calibration.source import open_source
+from asced_analysis.compute.source import open_source
 from asced_analysis.detection import paper, released
+from asced_analysis.detection.scoring import detections, detector_for
 from asced_analysis.evaluation.intervals import mean_estimate
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.statistics.regions import artifact_regions
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores import open_runs
 from asced_stores.errors import InputError
-from asced_stores.noise_levels import weighted_score
+from asced_stores.format.noise_levels import weighted_score
 
 EACH = 100
 AT_ONCE = 128

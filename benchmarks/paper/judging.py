@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.evaluation.judges import choose_judge
 from asced_analysis.realism import RealismModel, patch_model
+from asced_analysis.realism.judges import choose_judge
 from asced_analysis.replay.recording import Recording
 from asced_stores import open_runs
 from asced_stores.errors import InputError

@@ -10,9 +10,9 @@ from detecting import labels_of
 from numpy.typing import NDArray
 from setting import Setting
 
-from asced_analysis import fields
 from asced_analysis.correction.controls import foreground
 from asced_analysis.realism import upsample
+from asced_analysis.signals import fields
 from asced_stores import open_runs
 
 SIGNALS = ("weighted_score", "innovation")

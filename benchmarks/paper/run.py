@@ -27,7 +27,7 @@ from paper_tables import printed, tables
 from regions import figure_four
 from setting import Setting, key_of, runs_of
 
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from asced_analysis.calibration.calibrate_runs import window_and_correction
 from asced_analysis.calibration.fitting import fit_variant
-from asced_analysis.calibration.source import open_source
+from asced_analysis.compute.source import open_source
 from asced_analysis.realism import RealismModel, features, local_realism
 from asced_analysis.replay.recording import Recording
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore, open_runs
-from asced_stores.copying import select_runs
 from asced_stores.errors import InputError
+from asced_stores.maintenance.copying import select_runs
 
 T_D, T_C = 0.24, 0.48  # shares of sampling: the detector's window begins, the correction edits
 LITERAL = {"released": 3.0, "paper": 1.0}  # MAD scale of the code, factor on tau of Eq. 4

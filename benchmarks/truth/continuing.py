@@ -21,14 +21,14 @@ from scipy import ndimage
 from torch import Tensor
 
 from asced_analysis.correction import Corrector
-from asced_analysis.correction.levelling import Levelling, level_sample
+from asced_analysis.correction.environment import recorded_threads
+from asced_analysis.correction.noise_normalisation import Levelling, level_sample
 from asced_analysis.correction.strategy import LoopState, Strategy, blend
-from asced_analysis.evaluation.judges import pictures
+from asced_analysis.realism.judges import pictures
 from asced_analysis.replay.branching import entering_samples
-from asced_analysis.replay.environment import recorded_threads
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import earlier_x0, resample_from
-from asced_recorders.tap import ListenerChain, StepEvent, TapListener
+from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 
 AT_ONCE = 64
 

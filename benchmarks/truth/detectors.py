@@ -20,7 +20,7 @@ from ranking import Ranked, image_auroc, rank
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.realism import load_embedded
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores.errors import InputError
 
 FRACTIONS = (0.5, 0.4, 0.1)

@@ -14,7 +14,7 @@ from masks import top_share
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import control_masks
-from asced_analysis.evaluation.judges import pictures
+from asced_analysis.realism.judges import pictures
 from asced_analysis.replay import Branch, branch, replay
 from asced_stores import open_runs
 

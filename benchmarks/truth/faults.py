@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction import Corrector
+from asced_analysis.correction.environment import matching_pipeline, recorded_threads
 from asced_analysis.correction.registry import make_strategy
-from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism import RealismModel, local_realism, upsample
-from asced_analysis.replay.environment import matching_pipeline, recorded_threads
+from asced_analysis.realism.judges import pictures
 from asced_analysis.replay.planning import given_plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import resample
-from asced_recorders.tap import ListenerChain, StepEvent, TapListener
+from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
-from asced_stores.noise_levels import model_output_from_eps
+from asced_stores.format.noise_levels import model_output_from_eps
 
 KINDS = ("score_trap", "foreign_patch", "impulse", "speckle", "scramble")
 CHANGED = 0.1  # of a range of 2

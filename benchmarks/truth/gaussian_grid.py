@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from asced_analysis.dynamics import (
+from asced_analysis.signals.dynamics import (
     innovation,
     predicted_x0_change,
     score_dynamics,
@@ -119,7 +119,7 @@ def away_from_modes(ends: Floats) -> NDArray[np.bool_]:
 
 
 def statistics(eps: Floats, x0: Floats) -> dict[str, Floats]:
-    """What detectors look at, for each point: kernels of `asced_analysis.dynamics`.
+    """What detectors look at, for each point: kernels of `asced_analysis.signals.dynamics`.
 
     The arrays (n, step, 2) may end at the step up to which points are known.
     """

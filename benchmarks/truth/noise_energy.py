@@ -26,12 +26,12 @@ from stages import Stage, figures, stage_of
 
 from asced_analysis.correction import level_noise
 from asced_analysis.correction.controls import foreground
-from asced_analysis.correction.levelling import Levelling
+from asced_analysis.correction.noise_normalisation import Levelling
 from asced_analysis.evaluation.intervals import mean_estimate
-from asced_analysis.evaluation.judges import pictures
 from asced_analysis.evaluation.populations import compare, quality_of
 from asced_analysis.realism import features, local_realism, upsample
 from asced_analysis.realism.distances import neighbour_radii
+from asced_analysis.realism.judges import pictures
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import resample_from
 from asced_recorders import record

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from asced_analysis.calibration.scoring import detector_for
-from asced_analysis.calibration.source import open_source
+from asced_analysis.compute.source import open_source
+from asced_analysis.detection.scoring import detector_for
 from asced_analysis.realism.local import upsample
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores.errors import InputError
 
 RUNGS = 24

@@ -20,7 +20,7 @@ from typing import Any
 from sets import STEPS, Split, bar_of, judge_of, mean_distance, natural_sets
 
 from asced_recorders import load_pipeline
-from asced_recorders.fingerprint import model_fingerprint
+from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_stores import open_runs
 
 EARLY, MIDDLE, LATE = (0.08, 8 / STEPS), (0.08, 12 / STEPS), (0.16, 18 / STEPS)

@@ -11,12 +11,12 @@ import numpy as np
 from committee import committee, patches
 from numpy.typing import NDArray
 
-from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism import RealismModel, load_embedded, local_realism
+from asced_analysis.realism.judges import pictures
 from asced_recorders import record
 from asced_stores import TrajectoryStore, open_runs
-from asced_stores.copying import select_runs
 from asced_stores.errors import InputError
+from asced_stores.maintenance.copying import select_runs
 
 STEPS = 25
 CHECKPOINTS = (8, 12, 16)

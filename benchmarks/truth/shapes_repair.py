@@ -17,12 +17,12 @@ from ranking import Ranked
 from where_to_correct import Case, Seen, flags_of, measured
 
 from asced_analysis.evaluation.intervals import mean_estimate
-from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism import RealismModel, features
+from asced_analysis.realism.judges import pictures
 from asced_analysis.replay import replay
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore, open_runs
-from asced_stores.copying import select_runs
+from asced_stores.maintenance.copying import select_runs
 
 STEP = 8
 FLAGGED = 0.25

@@ -16,10 +16,10 @@ from rankings import image_figures, paired_aurocs, pixel_figures
 from sets import STEPS, mean_distance
 from shapes_repair import STEP, inside_masks, set_of, whole_runs
 
-from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism import local_realism, patch_model
+from asced_analysis.realism.judges import pictures
 from asced_recorders import load_pipeline, record
-from asced_recorders.fingerprint import model_fingerprint
+from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from asced_analysis.calibration.outcome import gather, untrained_stream
 from asced_analysis.calibration.outcome_training import train_map
-from asced_analysis.calibration.source import open_source
+from asced_analysis.compute.source import open_source
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.detection.outcome_network import run_network
-from asced_analysis.evaluation.judges import pictures
 from asced_analysis.realism import local_realism, upsample
+from asced_analysis.realism.judges import pictures
 from asced_analysis.replay.recording import Recording
 
 STEP = 12

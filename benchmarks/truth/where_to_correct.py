@@ -25,10 +25,10 @@ from sets import STEPS, bar_of, judge_of, mean_distance
 
 from asced_analysis.evaluation.effects import Effect, effect_of, pixel_change
 from asced_analysis.evaluation.intervals import bootstrap, mean_estimate
-from asced_analysis.evaluation.judges import pictures
 from asced_analysis.evaluation.populations import OF_SETS, Quality, quality_of
 from asced_analysis.realism import RealismModel, features, local_realism, upsample
 from asced_analysis.realism.distances import neighbour_radii
+from asced_analysis.realism.judges import pictures
 from asced_stores import open_runs
 
 NATURAL_STEP, PLANTED_STEP = 12, CHECKPOINT

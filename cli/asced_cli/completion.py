@@ -36,7 +36,7 @@ def pipelines(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Embedded models and folders of pipelines that begin so, and folders that may hold some."""
-    from asced_recorders.loading import embedded_models
+    from asced_recorders.pipelines.loading import embedded_models
 
     return _starting(embedded_models(), incomplete) + _folders(incomplete, "model_index.json")
 
@@ -45,7 +45,7 @@ def schedulers(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Short names of schedulers."""
-    from asced_recorders.scheduler_names import SHORT_NAMES
+    from asced_recorders.pipelines.scheduler_names import SHORT_NAMES
 
     return _starting(SHORT_NAMES, incomplete)
 

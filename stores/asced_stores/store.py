@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from asced_stores.backends.backend import Place, open_place
 from asced_stores.errors import DamagedBatchError, InputError, StoreExistsError
-from asced_stores.layout import ArrayLayout
-from asced_stores.markers import LIMIT, Marker, batch_of, parse_marker
-from asced_stores.metadata import (
+from asced_stores.format.layout import ArrayLayout
+from asced_stores.format.markers import LIMIT, Marker, batch_of, parse_marker
+from asced_stores.format.metadata import (
     FORMAT,
     FORMAT_VERSION,
     MAX_BATCHES,
@@ -27,13 +28,12 @@ from asced_stores.metadata import (
     run_arrays,
     step_arrays,
 )
-from asced_stores.places import Place, open_place
-from asced_stores.spec import RUN_SCALARS, TrajectorySpec
+from asced_stores.format.spec import RUN_SCALARS, TrajectorySpec
 
 if TYPE_CHECKING:
-    from asced_stores.index import RunIndex, Select
-    from asced_stores.verifying import VerifyReport
-    from asced_stores.writer import BatchWriter
+    from asced_stores.format.index import RunIndex, Select
+    from asced_stores.maintenance.verifying import VerifyReport
+    from asced_stores.writing.writer import BatchWriter
 
 UNPLANNED_BATCHES = 16384
 """Capacity of a store whose number of runs is not known beforehand; absent chunks cost nothing."""
@@ -309,7 +309,7 @@ class TrajectoryStore:
     @cached_property
     def index(self) -> RunIndex:
         """Index of the runs that were committed when it was first asked for."""
-        from asced_stores.index import load_index
+        from asced_stores.format.index import load_index
 
         return load_index(self)
 
@@ -322,8 +322,8 @@ class TrajectoryStore:
         statuses: Sequence[str] = ("complete",),
         threads: int = 2,
     ) -> NDArray[Any]:
-        """Read a part of one variable into one array; see `asced_stores.reading.read`."""
-        from asced_stores.reading import read
+        """Read a part of one variable into one array; see `asced_stores.reading.batches.read`."""
+        from asced_stores.reading.batches import read
 
         return read(self, name, runs=runs, steps=steps, statuses=statuses, threads=threads)
 
@@ -337,7 +337,7 @@ class TrajectoryStore:
         rank, world_size : int, optional
             By default from RANK and WORLD_SIZE, or SLURM_PROCID and SLURM_NTASKS, else 0 of 1.
         """
-        from asced_stores.writer import BatchWriter, placement
+        from asced_stores.writing.writer import BatchWriter, placement
 
         return BatchWriter(self, *placement(rank, world_size))
 
@@ -348,19 +348,19 @@ class TrajectoryStore:
         drop: bool = False,
         threads: int = 2,
     ) -> VerifyReport:
-        """Check every chunk of every committed batch; see `asced_stores.verifying.verify`."""
-        from asced_stores.verifying import verify
+        """Check every chunk of every committed batch; see `asced_stores.maintenance.verify`."""
+        from asced_stores.maintenance.verifying import verify
 
         return verify(self, progress, drop=drop, threads=threads)
 
     def seal(self, *, allow_gaps: bool = False) -> TrajectoryStore:
-        """Cut the store to its runs and index them; see `asced_stores.sealing.seal`."""
-        from asced_stores.sealing import seal
+        """Cut the store to its runs and index them; see `asced_stores.maintenance.sealing.seal`."""
+        from asced_stores.maintenance.sealing import seal
 
         return seal(self, allow_gaps=allow_gaps)
 
     def reopen(self) -> TrajectoryStore:
         """Undo the seal, for further runs."""
-        from asced_stores.sealing import reopen
+        from asced_stores.maintenance.sealing import reopen
 
         return reopen(self)

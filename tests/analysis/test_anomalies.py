@@ -9,17 +9,17 @@ import xarray as xr
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from asced_analysis import fields
-from asced_analysis.anomalies import (
+from asced_analysis.signals import fields
+from asced_analysis.statistics.by_pixel import merge_maps, pixel_maps
+from asced_analysis.statistics.comparison import benjamini_hochberg, compare
+from asced_analysis.statistics.features import DESCRIPTIONS, run_features
+from asced_analysis.statistics.outliers import outlier_pipeline, rank_runs
+from asced_analysis.statistics.regions import (
     REGION_COLUMNS,
     abnormal_levels,
     artifact_regions,
     region_profile,
 )
-from asced_analysis.compare import benjamini_hochberg, compare
-from asced_analysis.features import DESCRIPTIONS, run_features
-from asced_analysis.maps import merge_maps, pixel_maps
-from asced_analysis.outliers import outlier_pipeline, rank_runs
 from asced_stores.errors import InputError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asced_analysis.compare import compare
+from asced_analysis.statistics.comparison import compare
 from asced_stores.errors import InputError
 
 

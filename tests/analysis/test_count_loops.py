@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asced_analysis.bit_patterns import INFINITY
-from asced_analysis.counts import merge_counts
-from asced_analysis.tally import Tally, count
+from asced_analysis.counts.bit_patterns import INFINITY
+from asced_analysis.counts.histograms import merge_counts
+from asced_analysis.counts.tally import Tally, count
 from asced_stores.errors import InputError
 
 SHAPES = [(1, 2, 1, 1, 1), (3, 5, 2, 3, 7), (20, 4, 1, 2, 1000), (2, 3, 1, 1, 20_000)]
@@ -88,7 +88,7 @@ import numpy as np
 from numba.core import caching
 if sys.argv[1] == "none":
     caching.CacheImpl._locator_classes = []
-from asced_analysis.count_loops import widen
+from asced_analysis.counts.loops import widen
 out = np.empty(2, np.float32)
 widen(np.array([1.5, -np.inf], np.float16).view(np.int16), out)
 assert out.tolist() == [1.5, -np.inf], out

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from asced_analysis.bit_patterns import RELATIVE_ERROR, values_of
-from asced_analysis.counts import Counts, join_counts, merge_counts
-from asced_analysis.tally import Tally, count
+from asced_analysis.counts.bit_patterns import RELATIVE_ERROR, values_of
+from asced_analysis.counts.histograms import Counts, join_counts, merge_counts
+from asced_analysis.counts.tally import Tally, count
 from asced_stores.errors import InputError
 
 LEVELS = [0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asced_analysis import dynamics
+from asced_analysis.signals import dynamics
 from asced_stores.errors import InputError
 
 

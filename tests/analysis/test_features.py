@@ -13,8 +13,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import OneClassSVM
 from sklearn.utils.validation import check_is_fitted
 
-from asced_analysis.features import DESCRIPTIONS, run_features
-from asced_analysis.outliers import outlier_pipeline, rank_runs
+from asced_analysis.statistics.features import DESCRIPTIONS, run_features
+from asced_analysis.statistics.outliers import outlier_pipeline, rank_runs
 from asced_stores.errors import InputError
 from asced_stores.testing.synthetic import ddim_levels
 

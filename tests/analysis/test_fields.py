@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from asced_analysis import dynamics as kernels
-from asced_analysis import fields
 from asced_analysis.accessor import open_runs
-from asced_analysis.anomalies import artifact_regions
-from asced_analysis.features import run_features
-from asced_analysis.maps import pixel_maps
-from asced_analysis.phases import segment_phases
-from asced_analysis.statistics import statistics_graph
+from asced_analysis.phases.segmentation import segment_phases
+from asced_analysis.signals import dynamics as kernels
+from asced_analysis.signals import fields
+from asced_analysis.statistics.by_pixel import pixel_maps
+from asced_analysis.statistics.by_step import statistics_graph
+from asced_analysis.statistics.features import run_features
+from asced_analysis.statistics.regions import artifact_regions
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store
 

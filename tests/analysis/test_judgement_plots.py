@@ -11,7 +11,7 @@ import pytest
 from asced_analysis import calibrate, plots
 from asced_analysis.detection.apply import detect
 from asced_analysis.evaluation import Evaluation
-from asced_analysis.statistics import step_statistics
+from asced_analysis.statistics.by_step import step_statistics
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store

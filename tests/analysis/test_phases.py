@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from asced_analysis.change_points import means_of, segment
-from asced_analysis.phases import Phases, activity_curves, segment_phases
-from asced_analysis.saving import load, save
+from asced_analysis.phases.change_points import means_of, segment
+from asced_analysis.phases.segmentation import Phases, activity_curves, segment_phases
+from asced_analysis.statistics.saving import load, save
 from asced_stores.errors import InputError
 
 

@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from asced_analysis import plots
-from asced_analysis.anomalies import abnormal_levels, artifact_regions, region_profile
-from asced_analysis.compare import compare
-from asced_analysis.features import run_features
-from asced_analysis.fields import (
+from asced_analysis.phases.segmentation import segment_phases
+from asced_analysis.plots import style
+from asced_analysis.signals.fields import (
     acceleration,
     log_snr_rate,
     norm,
@@ -27,11 +26,12 @@ from asced_analysis.fields import (
     signal,
     trajectory_variance,
 )
-from asced_analysis.maps import pixel_maps
-from asced_analysis.outliers import rank_runs
-from asced_analysis.phases import segment_phases
-from asced_analysis.plots import style
-from asced_analysis.statistics import step_statistics
+from asced_analysis.statistics.by_pixel import pixel_maps
+from asced_analysis.statistics.by_step import step_statistics
+from asced_analysis.statistics.comparison import compare
+from asced_analysis.statistics.features import run_features
+from asced_analysis.statistics.outliers import rank_runs
+from asced_analysis.statistics.regions import abnormal_levels, artifact_regions, region_profile
 from asced_stores.errors import InputError
 
 mpl.use("agg")

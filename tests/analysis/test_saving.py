@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from asced_analysis.saving import load, save
+from asced_analysis.statistics.saving import load, save
 from asced_stores.errors import InputError
 
 SAVER = """
 import os, shutil, sys
 from pathlib import Path
 import numpy as np, xarray as xr
-from asced_analysis.saving import save
+from asced_analysis.statistics.saving import save
 
 folder = Path(sys.argv[1])
 for kill_at in range(100):

@@ -13,17 +13,17 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from asced_analysis import streaming
 from asced_analysis.accessor import open_runs
-from asced_analysis.count_loops import widen
-from asced_analysis.saving import load, save
-from asced_analysis.statistics import (
+from asced_analysis.compute import streaming
+from asced_analysis.counts.loops import widen
+from asced_analysis.statistics.by_step import (
     QUANTILES,
     counts_of,
     merge_statistics,
     statistics_graph,
     step_statistics,
 )
+from asced_analysis.statistics.saving import load, save
 from asced_stores.errors import InputError
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from asced_analysis.workers import local_cluster
+from asced_analysis.compute.workers import local_cluster
 
 
 class Heard(logging.Handler):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asced_analysis.saving import load
-from asced_analysis.statistics import step_statistics
+from asced_analysis.statistics.by_step import step_statistics
+from asced_analysis.statistics.saving import load
 from asced_cli.main import run
 from asced_stores import open_runs
 from asced_stores.testing import synthetic_store

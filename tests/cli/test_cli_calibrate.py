@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_cli.main import run
 from asced_recorders import record
 from asced_stores.testing import synthetic_store

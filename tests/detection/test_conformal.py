@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from asced_analysis.calibration.conformal import (
+from asced_analysis.calibration.groups import SmallGroupWarning, group_levels
+from asced_analysis.calibration.labels import cheapest_level, level_from_labels
+from asced_analysis.calibration.risk import RiskCurve, risk_curve, risk_level, shares_above
+from asced_analysis.calibration.robust import robust_level
+from asced_analysis.calibration.splits import split_runs
+from asced_analysis.thresholds.conformal import (
     TooFewRunsError,
     conformal_level,
     expected_band,
@@ -16,11 +21,6 @@ from asced_analysis.calibration.conformal import (
     rate_interval,
     runs_needed,
 )
-from asced_analysis.calibration.groups import SmallGroupWarning, group_levels
-from asced_analysis.calibration.labels import cheapest_level, level_from_labels
-from asced_analysis.calibration.risk import RiskCurve, risk_curve, risk_level, shares_above
-from asced_analysis.calibration.robust import robust_level
-from asced_analysis.calibration.splits import split_runs
 from asced_stores.errors import InputError
 
 DRAWS, CALIBRATION, NEW = 2000, 199, 100

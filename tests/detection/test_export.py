@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from asced_analysis.calibration import calibrate
-from asced_analysis.calibration.source import open_source
+from asced_analysis.compute.source import open_source
 from asced_analysis.detection.apply import detect
 from asced_analysis.export import export_bundle, export_program, export_schema
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store

@@ -12,21 +12,21 @@ import pytest
 import torch
 
 from asced_analysis.calibration import calibrate
-from asced_analysis.calibration.conformal import expected_band
 from asced_analysis.calibration.outcome import default_teacher, gather, untrained_stream
 from asced_analysis.calibration.outcome_comparison import border_share, compare_inputs
 from asced_analysis.calibration.outcome_training import train_map
-from asced_analysis.calibration.source import open_source
+from asced_analysis.compute.source import open_source
 from asced_analysis.correction import Corrector
-from asced_analysis.correction.probe import pipeline_network
+from asced_analysis.correction.lookahead import pipeline_network
 from asced_analysis.detection import outcome
 from asced_analysis.detection.apply import detect
 from asced_analysis.detection.outcome_network import convolve, run_network
 from asced_analysis.detection.streaming import make_detector
 from asced_analysis.realism import patch_model
-from asced_analysis.thresholds import Thresholds, ThresholdsError
+from asced_analysis.thresholds.conformal import expected_band
+from asced_analysis.thresholds.document import Thresholds, ThresholdsError
 from asced_recorders import record
-from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
+from asced_recorders.pipelines.sampling import initial_noise, run_generators, sample_unconditional
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from asced_analysis.calibration import calibrate
-from asced_analysis.calibration.source import open_source
+from asced_analysis.compute.source import open_source
 from asced_analysis.detection.apply import detect
 from asced_analysis.detection.log_snr_grid import GridSignal, GridState, make_grid
 from asced_analysis.detection.streaming import make_detector
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store
@@ -153,7 +153,7 @@ def test_the_loop_needs_no_torch_zarr_or_xarray(store: Path, tmp_path: Path) -> 
     path = calibrate(store, false_alarm_rate=0.2).save(tmp_path / "thresholds.json")
     code = f"""
 import sys
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_analysis.detection.streaming import make_detector
 thresholds = Thresholds.load({str(path)!r})
 numbers = dict(alpha=(1, 1, 1), sigma=(1, 1, 1), log_snr=(-9.0, 0.0, 9.0))

@@ -16,7 +16,7 @@ import pytest
 from asced_analysis.calibration import calibrate
 from asced_analysis.calibration.drift import _sparse
 from asced_analysis.detection import outcome_network
-from asced_analysis.thresholds import (
+from asced_analysis.thresholds.document import (
     FingerprintMismatchError,
     PortabilityWarning,
     Thresholds,

@@ -37,7 +37,7 @@ def public() -> Iterator[tuple[str, Any]]:
     """Every public function and class, once, by the name under which it is imported."""
     from asced_analysis.accessor import ScoreAccessor
     from asced_analysis.detection import VARIANTS
-    from asced_recorders.custom import CustomRecorder
+    from asced_recorders.custom.loop import CustomRecorder
 
     seen = {}
     for package in PACKAGES:
@@ -48,7 +48,7 @@ def public() -> Iterator[tuple[str, Any]]:
                 seen.setdefault(id(thing), (f"{package}.{name}", thing))
     yield from seen.values()
     yield "ds.asced", ScoreAccessor
-    yield "asced_recorders.custom.CustomRecorder", CustomRecorder
+    yield "asced_recorders.custom.loop.CustomRecorder", CustomRecorder
     for variant in VARIANTS:
         module = importlib.import_module(f"asced_analysis.detection.{variant}")
         yield f"asced_analysis.detection.{variant}.artifact_mask", module.artifact_mask

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from asced_recorders import Recorder
-from asced_recorders.adapters.edm import edm_sampler
-from asced_recorders.adapters.guided_diffusion import record_progressive
-from asced_recorders.adapters.k_diffusion import recording_callback
-from asced_recorders.adapters.score_sde import record_score
+from asced_recorders.custom.adapters.edm import edm_sampler
+from asced_recorders.custom.adapters.guided_diffusion import record_progressive
+from asced_recorders.custom.adapters.k_diffusion import recording_callback
+from asced_recorders.custom.adapters.score_sde import record_score
 from asced_stores import open_runs
 
 MEAN, SPREAD = 0.4, 0.3

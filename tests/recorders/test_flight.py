@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asced_analysis.observing import (
+from asced_analysis.statistics.by_step import counts_of, step_statistics
+from asced_analysis.statistics.observing import (
     StatisticsObserver,
     batch_dataset,
     observed_counts,
     observed_features,
 )
-from asced_analysis.statistics import counts_of, step_statistics
 from asced_cli.main import run
-from asced_recorders import Recorder, campaign, record
-from asced_recorders.flight import KeepRule
-from asced_recorders.observers import Observation, ObservedBatch
+from asced_recorders import Recorder, record
+from asced_recorders.recording.recorder import recording_loop as campaign
+from asced_recorders.writing.flight import KeepRule
+from asced_recorders.writing.observers import Observation, ObservedBatch
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import DamagedBatchError, InputError
-from asced_stores.observations import Observations, SparseCounts
+from asced_stores.format.observations import Observations, SparseCounts
 
 SETTINGS: dict[str, Any] = {"runs": 20, "steps": 6, "batch_size": 4}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asced_cli.main import run
-from asced_recorders.loading import _move, available_devices, load_pipeline
+from asced_recorders.pipelines.loading import _move, available_devices, load_pipeline
 from asced_stores.errors import InputError
 
 

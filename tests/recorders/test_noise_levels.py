@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asced_stores import noise_levels as nl
 from asced_stores.errors import InputError
+from asced_stores.format import noise_levels as nl
 
 LEVELS = {
     "epsilon": (0.6, 0.8),

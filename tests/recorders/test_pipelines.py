@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from asced_recorders import Recorder
-from asced_recorders.schedulers import step_table
+from asced_recorders.tap.schedulers import step_table
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asced_recorders import record
-from asced_recorders.prompts import Prompt, prompts_hash, read_prompts
+from asced_recorders.pipelines.prompts import Prompt, prompts_hash, read_prompts
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
@@ -90,7 +90,7 @@ def test_record_with_prompts_guidance_and_seeds(build: Callable[..., Any], tmp_p
     import torch
 
     pipe = build("sd")
-    from asced_recorders.scheduler_names import make_scheduler
+    from asced_recorders.pipelines.scheduler_names import make_scheduler
 
     pipe.scheduler = make_scheduler("euler", pipe.scheduler)
     latents = pipe(

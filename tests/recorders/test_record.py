@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from asced_recorders import load_pipeline, record
-from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
-from asced_recorders.schedulers import step_table
+from asced_recorders.pipelines.sampling import initial_noise, run_generators, sample_unconditional
+from asced_recorders.tap.schedulers import step_table
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError, NotATrajectoryStoreError, StoreExistsError
 
@@ -134,7 +134,7 @@ def test_ancestral_noise_of_a_run_goes_on_from_its_own_seed(
 
 
 def test_a_stochastic_batch_is_replayed_bit_for_bit(tiny_pipeline: Any, tmp_path: Path) -> None:
-    from asced_recorders.scheduler_names import make_scheduler
+    from asced_recorders.pipelines.scheduler_names import make_scheduler
 
     record(tiny_pipeline, tmp_path / "a.zarr", runs=3, steps=6, batch_size=3, scheduler="ddpm")
     ds = open_runs(tmp_path / "a.zarr")
@@ -293,7 +293,7 @@ class TestLoading:
     ) -> None:
         import copy
 
-        from asced_recorders.fingerprint import model_fingerprint
+        from asced_recorders.pipelines.fingerprint import model_fingerprint
 
         loaded = load_pipeline(tiny_folder, device="cpu")
         before = model_fingerprint(loaded)

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from asced_recorders import schedulers
-from asced_recorders.schedulers import step_table
-from asced_recorders.tap import StepEvent, Tap, TapListener
+from asced_recorders.tap.schedulers import step_table
+from asced_recorders.tap.tap import StepEvent, Tap, TapListener, schedulers
 from asced_stores.errors import InputError
-from asced_stores.noise_levels import eps_and_x0
+from asced_stores.format.noise_levels import eps_and_x0
 
 MEAN, SPREAD = 0.4, 0.3  # the data: independent normals
 STEPS = 8

@@ -11,9 +11,9 @@ import diffusers
 import pytest
 import torch
 
-from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
-from asced_recorders.schedulers import StepTable
-from asced_recorders.tap import ListenerChain, StepEvent, Tap, TapListener
+from asced_recorders.pipelines.sampling import initial_noise, run_generators, sample_unconditional
+from asced_recorders.tap.schedulers import StepTable
+from asced_recorders.tap.tap import ListenerChain, StepEvent, Tap, TapListener
 from asced_stores.errors import InputError
 
 SCHEDULERS = [

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from asced_recorders import record
-from asced_recorders.capture import RunBuffer
-from asced_recorders.interruption import FinishBatch
-from asced_recorders.writing import BackgroundWriter
+from asced_recorders.recording.interruption import FinishBatch
+from asced_recorders.writing.capture import RunBuffer
+from asced_recorders.writing.ring import BackgroundWriter
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
@@ -89,7 +89,7 @@ def test_an_error_of_the_disk_is_raised_to_the_sampler() -> None:
 def test_sampling_stops_at_its_next_step_when_the_disk_fails(
     tiny_pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from asced_stores.writer import BatchWriter
+    from asced_stores.writing.writer import BatchWriter
 
     real, steps = BatchWriter.write_batch, []
 
@@ -168,7 +168,7 @@ def test_cuda_recording_equals_a_recording_without_the_ring(
 
 
 def test_a_gap_in_the_settings_is_named() -> None:
-    from asced_recorders.session import Settings
+    from asced_recorders.writing.session import Settings
 
     with pytest.raises(InputError, match="need the field x"):
         Settings(fields=("eps",), checkpoints=(1,))

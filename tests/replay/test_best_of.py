@@ -11,8 +11,8 @@ import pytest
 from asced_analysis.correction import Corrector
 from asced_analysis.correction.controls import foreground
 from asced_analysis.evaluation import evaluate
-from asced_analysis.evaluation.judges import choose_teacher
 from asced_analysis.realism import local_realism, patch_model
+from asced_analysis.realism.judges import choose_teacher
 from asced_analysis.replay import replay
 from asced_analysis.replay.recording import Recording
 from asced_recorders import record
@@ -86,7 +86,7 @@ def predicted(recording: Recording, seed: int, options: dict[str, Any]) -> np.nd
     """Predicted x0 right before the choice, of one draw."""
     from asced_analysis.replay.draws import Look
     from asced_analysis.replay.sampling import resample
-    from asced_recorders.tap import ListenerChain
+    from asced_recorders.tap.tap import ListenerChain
 
     batch = recording.select([3, 12])
     corrector = Corrector(None, strategy="renoise", where="foreground", step=STEP, seed=seed)

@@ -14,7 +14,7 @@ from asced_analysis.evaluation import tune
 from asced_analysis.replay import Branch, branch, replay
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_cli.main import run
 from asced_recorders import record
 from asced_stores import open_runs

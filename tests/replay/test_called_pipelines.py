@@ -13,13 +13,13 @@ import torch
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.correction import Corrector
-from asced_analysis.correction.arranging import arranged_tap
+from asced_analysis.correction.layout_adapter import arranged_tap
 from asced_analysis.replay import Branch, branch, exactness, replay
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
 from asced_recorders import Recorder, record
-from asced_recorders.sampling import run_generators
-from asced_recorders.tap import ListenerChain, TapListener
+from asced_recorders.pipelines.sampling import run_generators
+from asced_recorders.tap.tap import ListenerChain, TapListener
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 

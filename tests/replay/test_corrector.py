@@ -22,10 +22,10 @@ from asced_analysis.correction.masks import grow, resize, soften
 from asced_analysis.detection import VARIANTS
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_recorders import record
-from asced_recorders.sampling import initial_noise, run_generators, sample_unconditional
-from asced_recorders.scheduler_names import SHORT_NAMES, make_scheduler
+from asced_recorders.pipelines.sampling import initial_noise, run_generators, sample_unconditional
+from asced_recorders.pipelines.scheduler_names import SHORT_NAMES, make_scheduler
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
@@ -155,7 +155,7 @@ def test_an_edit_holds_for_every_scheduler_family(scheduler: str, tiny_pipeline:
 
     probe = Corrector(None, strategy="ttc")
     pipe.scheduler.set_timesteps(8)
-    from asced_recorders.schedulers import step_table
+    from asced_recorders.tap.schedulers import step_table
 
     target = probe.target(step_table(pipe.scheduler))
     corrector = Last(None, strategy="ttc", step=target)

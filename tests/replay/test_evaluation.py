@@ -142,9 +142,9 @@ def test_a_replay_of_flagged_runs_alone_is_whole(
 
 
 def test_the_embedded_model_is_known_by_its_weights() -> None:
-    from asced_analysis.replay.environment import is_embedded
+    from asced_analysis.correction.environment import is_embedded
     from asced_recorders import load_pipeline
-    from asced_recorders.fingerprint import model_fingerprint
+    from asced_recorders.pipelines.fingerprint import model_fingerprint
 
     pipe = load_pipeline("fashion", device="cpu")
     here = model_fingerprint(pipe)

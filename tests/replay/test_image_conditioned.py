@@ -14,7 +14,7 @@ import torch
 from asced_analysis.correction import Corrector
 from asced_analysis.replay import exactness, replay
 from asced_recorders import Recorder
-from asced_recorders.sampling import run_generators
+from asced_recorders.pipelines.sampling import run_generators
 from asced_stores import open_runs
 
 BUILDERS = Path(__file__).parents[1] / "recorders" / "conftest.py"

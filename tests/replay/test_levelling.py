@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from asced_analysis.correction import level_noise, levelled, make_strategy
 from asced_analysis.correction.strategy import LoopState
 from asced_analysis.replay import replay
-from asced_recorders.schedulers import step_table
-from asced_recorders.tap import StepEvent
+from asced_recorders.tap.schedulers import step_table
+from asced_recorders.tap.tap import StepEvent
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 

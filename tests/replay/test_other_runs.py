@@ -12,11 +12,11 @@ from asced_analysis.calibration import calibrate
 from asced_analysis.correction.controls import other_runs
 from asced_analysis.evaluation import Evaluation, evaluate, populations
 from asced_analysis.evaluation.effects import Effect, worth_of_flag
-from asced_analysis.phases import segment_phases
+from asced_analysis.phases.segmentation import segment_phases
 from asced_analysis.plots import effects
 from asced_analysis.replay import Branch, branch, replay
 from asced_analysis.report.summary import in_plain_words
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_cli.main import run
 from asced_recorders import record
 from asced_stores import TrajectoryStore, open_runs

@@ -10,12 +10,12 @@ import pytest
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.correction import Corrector
-from asced_analysis.correction.probe import pipeline_network
+from asced_analysis.correction.lookahead import pipeline_network
 from asced_analysis.evaluation import tune
 from asced_analysis.replay import replay
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
-from asced_analysis.thresholds import Thresholds
+from asced_analysis.thresholds.document import Thresholds
 from asced_recorders import record
 from asced_stores import open_runs
 from asced_stores.errors import InputError
@@ -48,7 +48,7 @@ def test_replay_flags_what_deployment_flags(
     ds = open_runs(twin.path)
     corrector = Corrector(thresholds)
     with corrector.attach(tiny_pipeline):
-        from asced_recorders.sampling import run_generators
+        from asced_recorders.pipelines.sampling import run_generators
 
         tiny_pipeline(
             batch_size=32,

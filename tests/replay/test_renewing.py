@@ -12,9 +12,9 @@ import pytest
 
 from asced_analysis.correction import Corrector, make_strategy
 from asced_analysis.correction.controls import foreground
+from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.evaluation import evaluate
 from asced_analysis.replay import Branch, branch, replay
-from asced_analysis.replay.environment import matching_pipeline
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import table_of
 from asced_recorders import record
@@ -114,7 +114,7 @@ def test_a_further_step_is_renewed_in_the_same_place(
 def test_the_further_edit_is_alpha_x0_and_fresh_noise(tiny_runs: Path, tiny_pipeline: Any) -> None:
     """At the further step as at T_c: inside the mask alone, with noise of its own."""
     from asced_analysis.replay.sampling import resample
-    from asced_recorders.tap import StepEvent
+    from asced_recorders.tap.tap import StepEvent
 
     seen: dict[int, Any] = {}
 

@@ -14,7 +14,7 @@ import torch
 from asced_analysis.correction import STRATEGIES
 from asced_analysis.replay import Branch, branch, exactness, replay
 from asced_recorders import record
-from asced_recorders.scheduler_names import SHORT_NAMES
+from asced_recorders.pipelines.scheduler_names import SHORT_NAMES
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asced_stores.errors import InputError
-from asced_stores.index import RunIndex
+from asced_stores.format.index import RunIndex
 
 INDEX = RunIndex(
     {

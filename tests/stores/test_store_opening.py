@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from asced_stores import RunReader, TrajectoryStore, open_runs
-from asced_stores.compaction import compact, load_markers
+from asced_stores.backends.object_storage import ObjectPlace
 from asced_stores.errors import InputError
-from asced_stores.object_places import ObjectPlace
+from asced_stores.format.compaction import compact, load_markers
 from asced_stores.testing import synthetic_batch, synthetic_store
 
 SMALL: dict[str, Any] = {"runs": 20, "batch_size": 2, "steps": 2, "shape": (1, 4, 4)}
@@ -80,8 +80,8 @@ def test_an_index_that_swells_or_names_strangers_is_refused() -> None:
     import pyarrow
     import pyarrow.parquet
 
-    from asced_stores.checksums import crc32c
     from asced_stores.errors import DamagedStoreError
+    from asced_stores.format.checksums import crc32c
 
     path = f"memory://{uuid.uuid4()}"
     store = synthetic_store(path, seal=True, **SMALL)

@@ -20,7 +20,12 @@ from asced_stores import TrajectoryStore, open_runs
 
 RECORD = ["record", "--pipeline", "fashion", "--runs", "12", "--steps", "3", "--batch-size", "2"]
 PRELOADED = ["torch", "diffusers.models.unets.unet_2d", "diffusers.pipelines.ddim.pipeline_ddim"]
-PRELOADED += ["asced_cli.commands.record", "asced_recorders.campaign", "zarr", "xarray"]
+PRELOADED += [
+    "asced_cli.commands.record",
+    "asced_recorders.recording.recording_loop",
+    "zarr",
+    "xarray",
+]
 
 pytestmark = [pytest.mark.stress, pytest.mark.timeout(1800)]
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from asced_stores import TrajectoryStore, VariableSpec, open_runs
+from asced_stores.backends.backend import TEMPORARY
+from asced_stores.backends.local import LocalPlace
 from asced_stores.errors import DamagedStoreError, DiskFullError, InputError
-from asced_stores.local_place import LocalPlace
-from asced_stores.places import TEMPORARY
 from asced_stores.testing import synthetic_batch, synthetic_spec, synthetic_store
-from asced_stores.writer import all_finite
+from asced_stores.writing.writer import all_finite
 
 SCORE = VariableSpec("score", (), (), "float64")
 

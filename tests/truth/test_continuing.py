@@ -12,10 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "tru
 
 from continuing import LevelledAround, PartlyFresh, continued, local_energy
 
+from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.replay import Branch, branch, replay
-from asced_analysis.replay.environment import matching_pipeline
 from asced_analysis.replay.recording import Recording
 from asced_stores import open_runs
 

@@ -18,7 +18,7 @@ import ranking
 import rankings
 import shapes
 
-from asced_recorders.tap import StepEvent
+from asced_recorders.tap.tap import StepEvent
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.05])
@@ -97,7 +97,7 @@ def test_judge_of_shapes_names_each_fault() -> None:
 def _event(step: int, sample: torch.Tensor, eps: torch.Tensor) -> StepEvent:
     from diffusers import DDIMScheduler
 
-    from asced_recorders.schedulers import step_table
+    from asced_recorders.tap.schedulers import step_table
 
     scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
     scheduler.set_timesteps(25)

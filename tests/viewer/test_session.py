@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import asced_stores.datasets
-from asced_analysis import Thresholds, fields, run_features, step_statistics
+import asced_stores.reading.datasets
+from asced_analysis import Thresholds, run_features, step_statistics
 from asced_analysis.detection.apply import detect
 from asced_analysis.detection.external import read_labels, read_masks
-from asced_analysis.outliers import rank_runs
+from asced_analysis.signals import fields
+from asced_analysis.statistics.outliers import rank_runs
 from asced_analysis.viewer import Session, open_session
 from asced_analysis.viewer.frames import strips
-from asced_stores.copying import parse_runs
 from asced_stores.errors import AscedError, InputError
+from asced_stores.maintenance.copying import parse_runs
 
 RUNS, STEPS, SIDE = 96, 25, 16  # of the store that is looked at
 
@@ -255,14 +256,14 @@ def test_scores_are_kept_beside_the_store_and_taken_again(
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Which variable was read of how many runs, by the real reader."""
-    real = asced_stores.datasets.read_rows
+    real = asced_stores.reading.datasets.read_rows
     reads: list[tuple[str, int]] = []
 
     def read(place: Any, layout: Any, batches: Any, slots: Any, *more: Any, **options: Any) -> Any:
         reads.append((layout.variable.name, len(slots)))
         return real(place, layout, batches, slots, *more, **options)
 
-    monkeypatch.setattr(asced_stores.datasets, "read_rows", read)
+    monkeypatch.setattr(asced_stores.reading.datasets, "read_rows", read)
     return reads
 
 

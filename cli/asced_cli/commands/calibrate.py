@@ -10,7 +10,7 @@ from asced_cli import completion
 from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
 
 if TYPE_CHECKING:
-    from asced_analysis.thresholds import Guarantee, Thresholds
+    from asced_analysis.thresholds.document import Guarantee, Thresholds
 
 
 @click.command(
@@ -113,7 +113,7 @@ def command(
     """
     from pathlib import Path
 
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
     from asced_stores.errors import InputError
 
     if out and Path(out).exists() and not overwrite:

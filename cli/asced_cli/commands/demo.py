@@ -56,7 +56,7 @@ def command(
     from asced_analysis.report import write_report
     from asced_analysis.report.corrections import compared
     from asced_analysis.report.sections import phases_in_words
-    from asced_analysis.saving import save
+    from asced_analysis.statistics.saving import save
     from asced_recorders import record
     from asced_stores.errors import InputError, StoreError
 

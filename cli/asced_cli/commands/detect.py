@@ -53,7 +53,7 @@ def command(
     """
     from asced_analysis.detection.apply import detect
     from asced_analysis.detection.external import write_detections
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
     from asced_stores import open_runs
 
     runs = open_runs(store)

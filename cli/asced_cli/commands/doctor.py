@@ -30,7 +30,7 @@ def command(pipeline: str | None, folder: str, offline: bool, as_json: bool) -> 
 
     Ends with status 1 if there is a problem.
     """
-    from asced_recorders.checks import examine
+    from asced_recorders.recording.checks import examine
 
     checks = list(examine(folder, pipeline, local_files_only=offline))
     problems = sum(check.state == "problem" for check in checks)

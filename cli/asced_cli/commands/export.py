@@ -35,7 +35,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 def command(thresholds: str | None, target: str, out: str, overwrite: bool, as_json: bool) -> None:
     """Export THRESHOLDS (not needed for the schema) to another form."""
     from asced_analysis.export import export_bundle, export_program, export_schema
-    from asced_analysis.thresholds import Thresholds
+    from asced_analysis.thresholds.document import Thresholds
     from asced_stores.errors import InputError
 
     if target == "schema":

@@ -22,7 +22,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 def command(store: str, as_json: bool) -> None:
     """Show what a STORE holds, how complete it is and who wrote what."""
     from asced_stores import TrajectoryStore
-    from asced_stores.summary import summarise
+    from asced_stores.reading.summary import summarise
 
     facts = summarise(TrajectoryStore.open(store))
     emit(facts, as_json=as_json, table=_table(facts))

@@ -12,7 +12,7 @@ from asced_cli import completion
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
 if TYPE_CHECKING:
-    from asced_analysis.phases import Boundary, Phases
+    from asced_analysis.phases.segmentation import Boundary, Phases
 
 
 @click.command(
@@ -53,8 +53,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Find where Mutation and Refinement begin in the runs of STORE, with intervals."""
-    from asced_analysis.phases import segment_phases
-    from asced_analysis.saving import check_target, save
+    from asced_analysis.phases.segmentation import segment_phases
+    from asced_analysis.statistics.saving import check_target, save
     from asced_cli.commands.stats import check_figure
     from asced_stores import open_runs
 

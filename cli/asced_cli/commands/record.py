@@ -99,8 +99,8 @@ def command(**options: Any) -> int | None:
     With --json, one object is printed at the end, and an event a batch on standard error.
     """
     from asced_recorders import record
-    from asced_recorders.scheduler_names import parse_options
-    from asced_stores.writer import placement
+    from asced_recorders.pipelines.scheduler_names import parse_options
+    from asced_stores.writing.writer import placement
 
     as_json = options.pop("as_json")
     threads = options.pop("threads")
@@ -162,11 +162,11 @@ def _observers(keep: str, thresholds: str | None) -> list[Any]:
         if thresholds:
             raise InputError("--thresholds goes with --keep flagged")
         return []
-    from asced_analysis.observing import FlagObserver, StatisticsObserver
+    from asced_analysis.statistics.observing import FlagObserver, StatisticsObserver
 
     found: list[Any] = [StatisticsObserver()]
     if thresholds:
-        from asced_analysis.thresholds import Thresholds
+        from asced_analysis.thresholds.document import Thresholds
 
         found.append(FlagObserver(Thresholds.load(thresholds)))
     elif keep == "flagged":
@@ -209,7 +209,7 @@ class _Bar:
             self._bar = None
 
     def tell(self, event: dict[str, Any]) -> None:
-        from asced_recorders.cost import human
+        from asced_recorders.recording.cost import human
 
         before = int(self.facts.get("done", 0))
         self.facts |= event

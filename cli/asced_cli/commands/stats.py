@@ -70,11 +70,11 @@ def command(
     saved with the result, so that runs of another store are added later with --add, without
     reading the old ones.
     """
-    from asced_analysis.observing import observed_statistics
-    from asced_analysis.saving import check_target, load, save
-    from asced_analysis.statistics import merge_statistics, step_statistics
+    from asced_analysis.statistics.by_step import merge_statistics, step_statistics
+    from asced_analysis.statistics.observing import observed_statistics
+    from asced_analysis.statistics.saving import check_target, load, save
     from asced_stores import TrajectoryStore, open_runs
-    from asced_stores.observations import has_observations
+    from asced_stores.format.observations import has_observations
 
     levels = _probabilities(quantiles)
     if out:

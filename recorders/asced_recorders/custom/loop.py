@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from asced_recorders.capture import FIELDS, RunBuffer
-from asced_recorders.decoding import pixels_to_image
-from asced_recorders.fingerprint import model_fingerprint
-from asced_recorders.flight import OBSERVED
-from asced_recorders.provenance import device_facts, versions
-from asced_recorders.schedulers import StepTable
-from asced_recorders.session import Session, Settings, make_spec
+from asced_recorders.pipelines.decoding import pixels_to_image
+from asced_recorders.pipelines.fingerprint import model_fingerprint
+from asced_recorders.pipelines.provenance import device_facts, versions
+from asced_recorders.tap.schedulers import StepTable
+from asced_recorders.writing.capture import FIELDS, RunBuffer
+from asced_recorders.writing.flight import OBSERVED
+from asced_recorders.writing.session import Session, Settings, make_spec
 from asced_stores.errors import InputError
-from asced_stores.noise_levels import canonical_prediction_type, eps_and_x0, log_snr
+from asced_stores.format.noise_levels import canonical_prediction_type, eps_and_x0, log_snr
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from asced_recorders.observers import RunObserver
+    from asced_recorders.writing.observers import RunObserver
     from asced_stores import TrajectoryStore
 
 
@@ -190,7 +190,7 @@ class CustomRecorder:
         alpha, sigma : float
             Noise level of `sample`.
         prediction_type : str
-            One of `asced_stores.noise_levels.PREDICTION_TYPES`.
+            One of `asced_stores.format.noise_levels.PREDICTION_TYPES`.
         timestep : float, optional
             What the network was told; the number of the step by default.
         sigma_data : float

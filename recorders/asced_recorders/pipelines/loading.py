@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from asced_recorders.scheduler_names import make_scheduler
+from asced_recorders.pipelines.scheduler_names import make_scheduler
 from asced_stores.errors import InputError
 
-MODELS = Path(__file__).parent / "models"
+MODELS = Path(__file__).parents[1] / "models"
 
 
 def embedded_models() -> list[str]:
@@ -44,7 +44,7 @@ def load_pipeline(
     variant, revision : str, optional
         As diffusers has them.
     scheduler : str, optional
-        Another scheduler, by short name or class (`asced_recorders.scheduler_names`).
+        Another scheduler, by short name or class (`asced_recorders.pipelines.scheduler_names`).
     scheduler_options : dict, optional
         Entries of its configuration to change.
     allow_pickle : bool

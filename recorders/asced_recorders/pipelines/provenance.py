@@ -6,8 +6,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from asced_recorders.fingerprint import model_fingerprint
-from asced_recorders.schedulers import StepTable
+from asced_recorders.pipelines.fingerprint import model_fingerprint
+from asced_recorders.tap.schedulers import StepTable
 
 PACKAGES = ("asced-analysis", "torch", "diffusers", "transformers", "numpy", "zarr")
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.schedulers import step_table
-from asced_recorders.tap import Tap, TapListener
+from asced_recorders.tap.schedulers import step_table
+from asced_recorders.tap.tap import Tap, TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from asced_recorders.schedulers import EDM, FLOW, REFUSED
+from asced_recorders.tap.schedulers import EDM, FLOW, REFUSED
 from asced_stores.errors import InputError
 
 SHORT_NAMES: Mapping[str, str] = {

@@ -6,21 +6,21 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from asced_recorders.calls import end_of_blending
-from asced_recorders.capture import Capture
-from asced_recorders.decoding import has_image, images_of_output, to_image
-from asced_recorders.layouts import layout_of
-from asced_recorders.prompts import Prompt, prompts_hash
-from asced_recorders.provenance import pipeline_facts
-from asced_recorders.sampling import (
+from asced_recorders.pipelines.calls import end_of_blending
+from asced_recorders.pipelines.decoding import has_image, images_of_output, to_image
+from asced_recorders.pipelines.prompts import Prompt, prompts_hash
+from asced_recorders.pipelines.provenance import pipeline_facts
+from asced_recorders.pipelines.sampling import (
     initial_noise,
     run_generators,
     sample_shape,
     sample_unconditional,
 )
-from asced_recorders.schedulers import StepTable, scheduler_class, step_table
-from asced_recorders.session import Settings, make_spec
-from asced_recorders.tap import Tap
+from asced_recorders.tap.layouts import layout_of
+from asced_recorders.tap.schedulers import StepTable, scheduler_class, step_table
+from asced_recorders.tap.tap import Tap
+from asced_recorders.writing.capture import Capture
+from asced_recorders.writing.session import Settings, make_spec
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class UnconditionalSource:
         """Lay out a run."""
         facts = {
             "pipeline": self.name,
-            "loop": "asced_recorders.sampling",
+            "loop": "asced_recorders.pipelines.sampling",
             "steps": self.steps,
             "seed": self.seed,
             **pipeline_facts(self.pipe, self.pipe.scheduler, table),

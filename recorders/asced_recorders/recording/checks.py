@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
 
-from asced_recorders.cost import disk_free, human
+from asced_recorders.recording.cost import disk_free, human
 
 TESTED = {"torch": "2.13", "diffusers": "0.42", "transformers": "5.23", "zarr": "3.1"}
 LEAST_FREE = 1 << 30
@@ -139,7 +139,7 @@ def _disk_speed(folder: str) -> Check:
 def _processes() -> Iterator[Check]:
     """Variables of a launcher that contradict each other would give batches to nobody."""
     from asced_stores.errors import InputError
-    from asced_stores.writer import placement
+    from asced_stores.writing.writer import placement
 
     try:
         rank, world_size = placement(None, None)
@@ -150,9 +150,9 @@ def _processes() -> Iterator[Check]:
 
 
 def _pipeline(name: str, loading: dict[str, Any]) -> Iterator[Check]:
-    from asced_recorders.loading import load_pipeline
-    from asced_recorders.sampling import is_unconditional
-    from asced_recorders.schedulers import prediction_type_of, scheduler_class
+    from asced_recorders.pipelines.loading import load_pipeline
+    from asced_recorders.pipelines.sampling import is_unconditional
+    from asced_recorders.tap.schedulers import prediction_type_of, scheduler_class
     from asced_stores.errors import InputError
 
     try:
@@ -179,8 +179,8 @@ def _trial(pipe: Any) -> Check:
     """Sample one run for two steps with and without the tap: the same bits must come out."""
     import torch
 
-    from asced_recorders.sampling import initial_noise, sample_unconditional
-    from asced_recorders.tap import TapListener
+    from asced_recorders.pipelines.sampling import initial_noise, sample_unconditional
+    from asced_recorders.tap.tap import TapListener
 
     ends = []
     for listener in (None, TapListener()):

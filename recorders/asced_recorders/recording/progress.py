@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from asced_recorders.cost import disk_free
+from asced_recorders.recording.cost import disk_free
 
 Event = dict[str, Any]
 

@@ -8,19 +8,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from asced_recorders.calls import CallWatch, end_of_blending, expected_runs, run_facts
-from asced_recorders.capture import FIELDS, Capture, RunBuffer
-from asced_recorders.decoding import images_of_output, to_image
-from asced_recorders.flight import OBSERVED
-from asced_recorders.layouts import Layout, layout_of
-from asced_recorders.provenance import pipeline_facts
-from asced_recorders.session import Session, Settings, make_spec
-from asced_recorders.tap import Tap
+from asced_recorders.pipelines.calls import CallWatch, end_of_blending, expected_runs, run_facts
+from asced_recorders.pipelines.decoding import images_of_output, to_image
+from asced_recorders.pipelines.provenance import pipeline_facts
+from asced_recorders.tap.layouts import Layout, layout_of
+from asced_recorders.tap.tap import Tap
+from asced_recorders.writing.capture import FIELDS, Capture, RunBuffer
+from asced_recorders.writing.flight import OBSERVED
+from asced_recorders.writing.session import Session, Settings, make_spec
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_recorders.custom import CustomRecorder
-    from asced_recorders.observers import RunObserver
+    from asced_recorders.custom.loop import CustomRecorder
+    from asced_recorders.writing.observers import RunObserver
     from asced_stores import TrajectoryStore
 
 
@@ -60,8 +60,8 @@ class Recorder:
     storage_options : mapping, optional
         For object storage.
     observers : sequence of RunObserver
-        Shown each batch before it is written (`asced_recorders.observers`), for example those of
-        `asced_analysis.observing`, which also reads what they said.
+        Shown each batch before it is written (`asced_recorders.writing.observers`), for example
+        those of `asced_analysis.statistics.observing`, which also reads what they said.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class Recorder:
         **options
             As `CustomRecorder` has them.
         """
-        from asced_recorders.custom import CustomRecorder
+        from asced_recorders.custom.loop import CustomRecorder
 
         return CustomRecorder(store, shape, steps, **options)
 

@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.capture import FIELDS, Capture
-from asced_recorders.cost import check_disk, recording_cost
-from asced_recorders.flight import GROUP_RUNS, OBSERVED, FlightRecorder, KeepRule
-from asced_recorders.interruption import FinishBatch
-from asced_recorders.loading import load_pipeline, pipeline_name
-from asced_recorders.observers import RunObserver
-from asced_recorders.progress import Event, ProgressReport
-from asced_recorders.prompts import Prompt, read_prompts
-from asced_recorders.sampling import is_unconditional
-from asced_recorders.scheduler_names import make_scheduler
-from asced_recorders.schedulers import StepTable
-from asced_recorders.session import Session, Settings, check_resumable
-from asced_recorders.sources import PipelineSource, RunSource, UnconditionalSource
+from asced_recorders.pipelines.loading import load_pipeline, pipeline_name
+from asced_recorders.pipelines.prompts import Prompt, read_prompts
+from asced_recorders.pipelines.sampling import is_unconditional
+from asced_recorders.pipelines.scheduler_names import make_scheduler
+from asced_recorders.pipelines.sources import PipelineSource, RunSource, UnconditionalSource
+from asced_recorders.recording.cost import check_disk, recording_cost
+from asced_recorders.recording.interruption import FinishBatch
+from asced_recorders.recording.progress import Event, ProgressReport
+from asced_recorders.tap.schedulers import StepTable
+from asced_recorders.writing.capture import FIELDS, Capture
+from asced_recorders.writing.flight import GROUP_RUNS, OBSERVED, FlightRecorder, KeepRule
+from asced_recorders.writing.observers import RunObserver
+from asced_recorders.writing.session import Session, Settings, check_resumable
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def record(
     labels : sequence of int, optional
         Class of each run, for a class-conditional model; repeated to the number of runs.
     prompts : str, Path or iterable, optional
-        A file or a sequence of prompts (`asced_recorders.prompts.read_prompts`); repeated to the
-        number of runs.
+        A file or a sequence of prompts (`asced_recorders.pipelines.prompts.read_prompts`);
+        repeated to the number of runs.
     negative_prompt : str, optional
         Where a prompt has none of its own.
     guidance_scale : float, optional
@@ -109,7 +109,7 @@ def record(
         ``all``; or ``flagged`` (by an observer) or ``sample:P`` (a random share): then only those
         runs are kept in full, and of all runs what the observers saw.
     observers : sequence of RunObserver
-        Who is shown each batch, for example those of `asced_analysis.observing`.
+        Who is shown each batch, for example those of `asced_analysis.statistics.observing`.
     rank, world_size : int, optional
         Which process this is, of how many; by default as torchrun or SLURM say.
     ignore_disk : bool

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.schedulers import StepTable
-from asced_stores.noise_levels import eps_and_x0
+from asced_recorders.tap.schedulers import StepTable
+from asced_stores.format.noise_levels import eps_and_x0
 
 if TYPE_CHECKING:
     from torch import Tensor

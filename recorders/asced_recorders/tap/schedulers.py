@@ -1,8 +1,8 @@
 """Noise levels, read off diffusers' schedulers once a schedule is set.
 
 `step_table` turns the state of a scheduler after ``set_timesteps`` into one row a noise level, in
-the notation of `asced_stores.noise_levels`. A scheduler whose output cannot be read that way is
-refused by name: nothing is recorded that would be wrong.
+the notation of `asced_stores.format.noise_levels`. A scheduler whose output cannot be read that way
+is refused by name: nothing is recorded that would be wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_stores.errors import InputError
-from asced_stores.noise_levels import canonical_prediction_type, log_snr
+from asced_stores.format.noise_levels import canonical_prediction_type, log_snr
 
 Float = NDArray[np.float64]
 
@@ -101,7 +101,7 @@ class StepTable:
     timestep, alpha, sigma, log_snr : ndarray, shape (steps,), float64
         What the network is told, and the noise level of the sample that enters the step.
     prediction_type : str
-        One of `asced_stores.noise_levels.PREDICTION_TYPES`.
+        One of `asced_stores.format.noise_levels.PREDICTION_TYPES`.
     sigma_data : float
         Standard deviation of the data, for EDM's parametrisation; else 0.5 and without meaning.
     calls : ndarray, shape (calls,), int64

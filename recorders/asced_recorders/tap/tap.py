@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from asced_recorders.events import ListenerChain, StepEvent, TapListener
-from asced_recorders.schedulers import StepTable, begin_index, scheduler_class, step_table
+from asced_recorders.tap.events import ListenerChain, StepEvent, TapListener
+from asced_recorders.tap.schedulers import StepTable, begin_index, scheduler_class, step_table
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

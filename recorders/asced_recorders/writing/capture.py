@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asced_recorders.layouts import Layout
-from asced_recorders.schedulers import StepTable
-from asced_recorders.tap import StepEvent, TapListener
+from asced_recorders.tap.layouts import Layout
+from asced_recorders.tap.schedulers import StepTable
+from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

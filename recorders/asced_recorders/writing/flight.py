@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asced_recorders.observers import ObservedBatch, RunObserver
+from asced_recorders.writing.observers import ObservedBatch, RunObserver
 from asced_stores.errors import InputError
-from asced_stores.observations import Observations
-from asced_stores.writer import MUST_BE_FINITE, all_finite
+from asced_stores.format.observations import Observations
+from asced_stores.writing.writer import MUST_BE_FINITE, all_finite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from asced_stores.observations import SparseCounts
+from asced_stores.format.observations import SparseCounts
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from asced_recorders.capture import RunBuffer
+from asced_recorders.writing.capture import RunBuffer
 
 
 class BackgroundWriter:

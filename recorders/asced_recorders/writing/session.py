@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asced_recorders.capture import FIELDS, RunBuffer
-from asced_recorders.flight import FlightRecorder, observe
-from asced_recorders.schedulers import StepTable
-from asced_recorders.writing import BackgroundWriter
+from asced_recorders.tap.schedulers import StepTable
+from asced_recorders.writing.capture import FIELDS, RunBuffer
+from asced_recorders.writing.flight import FlightRecorder, observe
+from asced_recorders.writing.ring import BackgroundWriter
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
+from asced_stores.backends.backend import open_place
 from asced_stores.errors import (
     InputError,
     NotATrajectoryStoreError,
     StoreExistsError,
     StoreNotFoundError,
 )
-from asced_stores.metadata import begun_only
-from asced_stores.observations import put_observations
-from asced_stores.places import open_place
+from asced_stores.format.metadata import begun_only
+from asced_stores.format.observations import put_observations
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from asced_recorders.observers import RunObserver
-    from asced_stores.markers import Marker
-    from asced_stores.writer import BatchWriter
+    from asced_recorders.writing.observers import RunObserver
+    from asced_stores.format.markers import Marker
+    from asced_stores.writing.writer import BatchWriter
 
 # What has to agree for a recording to go on: as written in the attributes by `record`.
 RESUMED = ("steps", "seed", "keep", "guidance_scale", "prompts_sha256", "pipeline_class")
@@ -165,7 +165,7 @@ class Session:
         flight: FlightRecorder | None = None,
         observers: Sequence[RunObserver] = (),
     ) -> None:
-        from asced_stores.writer import placement
+        from asced_stores.writing.writer import placement
 
         if resume and overwrite:
             raise InputError("resume and overwrite exclude each other: choose one")

@@ -150,11 +150,11 @@ def open_place(
     url = os.fspath(path)
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "file":
-        from asced_stores.local_place import LocalPlace
+        from asced_stores.backends.local import LocalPlace
 
         return LocalPlace(Path(rest if separator else url), fsync=fsync)
     if scheme in ("memory", "s3"):
-        from asced_stores.object_places import open_object_place
+        from asced_stores.backends.object_storage import open_object_place
 
         return open_object_place(url, storage_options)
     raise InputError(

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from asced_stores.backends.backend import TEMPORARY, Parts, Place, Stamp, pieces
 from asced_stores.errors import DamagedStoreError, DiskFullError, StoreExistsError
-from asced_stores.places import TEMPORARY, Parts, Place, Stamp, pieces
 
 _VECTOR = 1000  # the system takes 1024 at once
 _READ_GROUP = 1 << 20  # checksums then find the bytes in the cache

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from asced_stores.backends.backend import Parts, Place, Stamp
 from asced_stores.errors import DamagedStoreError, InputError, PlaceError
-from asced_stores.places import Parts, Place, Stamp
 
 _MEMORIES: dict[str, Any] = {}
 _GUARD = threading.Lock()
@@ -210,7 +210,7 @@ class ObjectReader:
         """Nothing: the requests themselves go out together."""
 
     def read_into(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
-        """Fill buffers; see `asced_stores.places.Reader`."""
+        """Fill buffers; see `asced_stores.backends.backend.Reader`."""
         with _explained(self._url, self._key):
             self._read_into(requests)
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from asced_stores.errors import DamagedStoreError
-from asced_stores.markers import Marker, batch_of, open_text, seal_text
+from asced_stores.format.markers import Marker, batch_of, open_text, seal_text
 
 if TYPE_CHECKING:
     from asced_stores.store import TrajectoryStore

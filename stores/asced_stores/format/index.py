@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_stores.errors import DamagedStoreError, InputError
-from asced_stores.markers import Marker
+from asced_stores.format.markers import Marker
 
 if TYPE_CHECKING:
     from asced_stores.store import TrajectoryStore
@@ -133,8 +133,8 @@ def index_of(markers: Sequence[Marker], dtypes: Mapping[str, str]) -> RunIndex:
 
 def load_index(store: TrajectoryStore) -> RunIndex:
     """Index of all committed runs: one read where the store is sealed, else its markers."""
-    from asced_stores.compaction import load_markers
-    from asced_stores.sealing import read_index
+    from asced_stores.format.compaction import load_markers
+    from asced_stores.maintenance.sealing import read_index
 
     for _ in range(_PATIENCE):
         if store.sealed is None:

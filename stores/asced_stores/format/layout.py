@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from asced_stores.spec import VariableSpec
+from asced_stores.format.spec import VariableSpec
 
 CHUNK_BYTES = 1 << 19
 """Inner chunks stay below this where they can; docs/performance.md has the measurements."""

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.checksums import crc32c
 from asced_stores.errors import DamagedBatchError, NewerFormatError
+from asced_stores.format.checksums import crc32c
 
 FORMAT = "asced-commit"
 VERSION = 1

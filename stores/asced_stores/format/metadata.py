@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_stores.backends.backend import TEMPORARY, Place
 from asced_stores.errors import (
     DamagedStoreError,
     NewerFormatError,
@@ -16,10 +17,9 @@ from asced_stores.errors import (
     StoreExistsError,
     StoreNotFoundError,
 )
-from asced_stores.layout import ArrayLayout, array_metadata
-from asced_stores.places import TEMPORARY, Place
-from asced_stores.sealing import check_seal
-from asced_stores.spec import STEP_COORDINATES, TrajectorySpec, VariableSpec
+from asced_stores.format.layout import ArrayLayout, array_metadata
+from asced_stores.format.spec import STEP_COORDINATES, TrajectorySpec, VariableSpec
+from asced_stores.maintenance.sealing import check_seal
 
 FORMAT = "asced-trajectories"
 FORMAT_VERSION = 1
@@ -35,7 +35,7 @@ def encode(metadata: Mapping[str, Any]) -> bytes:
 
 def plain_chunk(values: NDArray[Any]) -> bytes:
     """Bytes of an unsharded chunk: the values, then their CRC-32C."""
-    from asced_stores.checksums import crc32c
+    from asced_stores.format.checksums import crc32c
 
     if values.dtype.kind == "O":  # vlen-utf8: count, then length and bytes of each
         texts = [str(text).encode() for text in values]

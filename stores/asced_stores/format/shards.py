@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.checksums import combine, crc32c, extend
 from asced_stores.errors import DamagedBatchError
-from asced_stores.layout import ArrayLayout
+from asced_stores.format.checksums import combine, crc32c, extend
+from asced_stores.format.layout import ArrayLayout
 
 ABSENT = 2**64 - 1
 

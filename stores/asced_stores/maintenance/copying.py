@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_stores.backends.backend import check_apart
 from asced_stores.errors import InputError
-from asced_stores.index import RunIndex, Select, load_index
-from asced_stores.observations import (
+from asced_stores.format.index import RunIndex, Select, load_index
+from asced_stores.format.observations import (
     Observations,
     has_observations,
     put_observations,
     read_observations,
 )
-from asced_stores.places import check_apart
-from asced_stores.reading import read_rows
-from asced_stores.spec import TrajectorySpec
+from asced_stores.format.spec import TrajectorySpec
+from asced_stores.reading.batches import read_rows
 from asced_stores.store import TrajectoryStore
 
 Path = str | os.PathLike[str]

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from asced_stores.compaction import load_markers
+from asced_stores.backends.backend import check_apart
 from asced_stores.errors import InputError
-from asced_stores.markers import Marker
-from asced_stores.observations import (
+from asced_stores.format.compaction import load_markers
+from asced_stores.format.markers import Marker
+from asced_stores.format.observations import (
     has_observations,
     load_observations,
     observation_key,
     put_observations,
     read_observations,
 )
-from asced_stores.places import check_apart
 from asced_stores.store import TrajectoryStore
 
 
@@ -164,7 +164,7 @@ def _check_fit(first: TrajectoryStore, other: TrajectoryStore) -> None:
 
 
 def _difference(first: TrajectoryStore, other: TrajectoryStore) -> str:
-    from asced_stores.spec import FINGERPRINTED
+    from asced_stores.format.spec import FINGERPRINTED
 
     a, b = ({**s.spec.to_json(), **s.spec.attributes} for s in (first, other))
     names = [n for n in (*first.spec.to_json(), *FINGERPRINTED) if a.get(n) != b.get(n)]

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.checksums import crc32c
 from asced_stores.errors import DamagedStoreError, IncompleteStoreError
-from asced_stores.index import RunIndex, index_of
-from asced_stores.layout import array_metadata
-from asced_stores.spec import RUN_SCALARS
+from asced_stores.format.checksums import crc32c
+from asced_stores.format.index import RunIndex, index_of
+from asced_stores.format.layout import array_metadata
+from asced_stores.format.spec import RUN_SCALARS
 
 if TYPE_CHECKING:
-    from asced_stores.places import Place
+    from asced_stores.backends.backend import Place
     from asced_stores.store import TrajectoryStore
 
 _LIMIT = 4 << 30
@@ -53,7 +53,7 @@ def seal(store: TrajectoryStore, *, allow_gaps: bool = False) -> TrajectoryStore
     IncompleteStoreError
         If no run is committed, or there are gaps and ``allow_gaps`` is not set.
     """
-    from asced_stores.compaction import load_markers
+    from asced_stores.format.compaction import load_markers
 
     place = store.place
     index = index_of(load_markers(store), store.scalar_dtypes)
@@ -82,7 +82,7 @@ def reopen(store: TrajectoryStore) -> TrajectoryStore:
     TrajectoryStore
         The store, as reopened.
     """
-    from asced_stores.metadata import encode, run_arrays
+    from asced_stores.format.metadata import encode, run_arrays
 
     place, current = store.place, store.reload()
     arrays = run_arrays(store.layouts, store.batch_size, store.capacity)
@@ -199,7 +199,7 @@ def _slots(store: TrajectoryStore, index: RunIndex) -> NDArray[np.int64]:
 
 def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
     """Index, coordinates, array metadata, and the root last."""
-    from asced_stores.metadata import encode, plain_chunk, run_arrays
+    from asced_stores.format.metadata import encode, plain_chunk, run_arrays
 
     place = store.place
     slots = _slots(store, index)
@@ -233,7 +233,7 @@ def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
 def _write_root(
     store: TrajectoryStore, arrays: Mapping[str, Any], facts: Mapping[str, Any] | None
 ) -> None:
-    from asced_stores.metadata import encode, group_metadata, step_arrays
+    from asced_stores.format.metadata import encode, group_metadata, step_arrays
 
     attributes = store.root_attributes()
     attributes["asced"] = {**attributes["asced"], "sealed": facts}

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asced_stores.checksums import extend
+from asced_stores.backends.backend import TEMPORARY
 from asced_stores.errors import AscedError
-from asced_stores.markers import Marker, batch_of
-from asced_stores.observations import has_observations, load_observations, observation_key
-from asced_stores.places import TEMPORARY
+from asced_stores.format.checksums import extend
+from asced_stores.format.markers import Marker, batch_of
+from asced_stores.format.observations import has_observations, load_observations, observation_key
 
 if TYPE_CHECKING:
     from asced_stores.store import TrajectoryStore
@@ -164,7 +164,7 @@ def verify(
 
 def drop_batches(store: TrajectoryStore, batches: Sequence[int]) -> None:
     """Take batches out, the marker first; a sealed store is opened for writing by it."""
-    from asced_stores.compaction import forget_packs
+    from asced_stores.format.compaction import forget_packs
 
     place = store.place
     if store.sealed is not None:
@@ -269,7 +269,7 @@ def _check_metadata(store: TrajectoryStore) -> Iterator[Problem]:
     """What plain Zarr readers go by must say the same as the root."""
     import json
 
-    from asced_stores.metadata import encode, plain_chunk, run_arrays, step_arrays
+    from asced_stores.format.metadata import encode, plain_chunk, run_arrays, step_arrays
 
     length = store.capacity if store.sealed is None else store.sealed["slots"]
     expected = {
@@ -293,7 +293,7 @@ def _check_metadata(store: TrajectoryStore) -> Iterator[Problem]:
 
 
 def _check_index(store: TrajectoryStore, markers: Mapping[int, Marker]) -> Iterator[Problem]:
-    from asced_stores.sealing import read_index
+    from asced_stores.maintenance.sealing import read_index
 
     assert store.sealed is not None
     key = f"commits/{store.sealed['index']}"

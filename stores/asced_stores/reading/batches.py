@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_stores.backends.backend import Place, Reader
 from asced_stores.errors import DamagedBatchError, InputError
-from asced_stores.index import Select
-from asced_stores.layout import ArrayLayout
-from asced_stores.memory import empty
-from asced_stores.places import Place, Reader
-from asced_stores.shards import ABSENT, check_chunk, read_index
+from asced_stores.format.index import Select
+from asced_stores.format.layout import ArrayLayout
+from asced_stores.format.shards import ABSENT, check_chunk, read_index
+from asced_stores.reading.memory import empty
 from asced_stores.store import TrajectoryStore
 
 T = TypeVar("T")

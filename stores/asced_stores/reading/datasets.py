@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.index import RunIndex, Select, load_index
-from asced_stores.layout import ArrayLayout
-from asced_stores.places import open_place
-from asced_stores.reading import read_rows
+from asced_stores.backends.backend import open_place
+from asced_stores.format.index import RunIndex, Select, load_index
+from asced_stores.format.layout import ArrayLayout
+from asced_stores.reading.batches import read_rows
 from asced_stores.store import TrajectoryStore
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def open_runs(
     path : path, str or TrajectoryStore
         Local path, ``memory://name`` or ``s3://bucket/prefix``.
     select : sequence of int, mask, slice or function, optional
-        Which runs, by number, or by what `asced_stores.index.RunIndex` knows of them.
+        Which runs, by number, or by what `asced_stores.format.index.RunIndex` knows of them.
     statuses : sequence of str
         ``complete`` by default: a failed run (NaN, infinity) is left out unless asked for.
     storage_options : mapping, optional

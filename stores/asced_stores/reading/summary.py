@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asced_stores.compaction import load_markers
-from asced_stores.index import STATUSES
-from asced_stores.observations import has_observations, read_observations
-from asced_stores.verifying import find_leftovers
+from asced_stores.format.compaction import load_markers
+from asced_stores.format.index import STATUSES
+from asced_stores.format.observations import has_observations, read_observations
+from asced_stores.maintenance.verifying import find_leftovers
 
 if TYPE_CHECKING:
     from asced_stores.store import TrajectoryStore

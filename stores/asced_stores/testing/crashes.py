@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from asced_stores.datasets import open_runs
 from asced_stores.errors import (
     AscedError,
     BatchTakenError,
@@ -33,9 +32,10 @@ from asced_stores.errors import (
     IncompleteStoreError,
     SealedStoreError,
 )
+from asced_stores.reading.datasets import open_runs
 from asced_stores.store import TrajectoryStore
 from asced_stores.testing.synthetic import synthetic_batch, synthetic_spec, synthetic_store
-from asced_stores.writer import BatchWriter
+from asced_stores.writing.writer import BatchWriter
 
 RUNS, BATCH, STEPS, SHAPE = 24, 4, 4, (1, 16, 16)
 POINTS = (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.spec import FIELDS, TrajectorySpec, VariableSpec
+from asced_stores.format.spec import FIELDS, TrajectorySpec, VariableSpec
 from asced_stores.store import TrajectoryStore
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from asced_stores.checksums import crc32c
-from asced_stores.compaction import PACK_EVERY, compact, forget_packs
+from asced_stores.backends.backend import Stamp
 from asced_stores.errors import BatchTakenError, InputError, SealedStoreError
-from asced_stores.markers import Marker, ShardRecord
-from asced_stores.places import Stamp
-from asced_stores.shards import ShardEncoder
+from asced_stores.format.checksums import crc32c
+from asced_stores.format.compaction import PACK_EVERY, compact, forget_packs
+from asced_stores.format.markers import Marker, ShardRecord
+from asced_stores.format.shards import ShardEncoder
 
 if TYPE_CHECKING:
     from asced_stores.store import TrajectoryStore
@@ -222,7 +222,7 @@ class BatchWriter:
     def _write_status(
         self, batch: int, status: NDArray[Any], owner: str, made: dict[str, Stamp]
     ) -> ShardRecord:
-        from asced_stores.metadata import plain_chunk
+        from asced_stores.format.metadata import plain_chunk
 
         slots = np.zeros(self.store.batch_size, np.uint8)
         slots[: len(status)] = status
@@ -275,7 +275,7 @@ class BatchWriter:
         if not place.exists("commits/seal.json"):
             return
         if batch is not None:
-            from asced_stores.sealing import sealed_batches
+            from asced_stores.maintenance.sealing import sealed_batches
 
             if batch in sealed_batches(self.store):
                 return

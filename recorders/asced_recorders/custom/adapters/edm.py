@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.custom import CustomRecorder
+from asced_recorders.custom.loop import CustomRecorder
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from asced_recorders.custom import CustomRecorder
+from asced_recorders.custom.loop import CustomRecorder
 from asced_stores.errors import InputError
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from asced_recorders.custom import CustomRecorder
+from asced_recorders.custom.loop import CustomRecorder
 
 
 def recording_callback(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from asced_recorders.custom import CustomRecorder
+from asced_recorders.custom.loop import CustomRecorder
 
 
 def record_score(recorder: CustomRecorder, sde: Any, sample: Any, score: Any, time: Any) -> None:

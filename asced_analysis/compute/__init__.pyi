@@ -1,0 +1,1 @@
+from .workers import local_cluster as local_cluster

@@ -1,0 +1,16 @@
+from . import apply as apply
+from . import blur as blur
+from . import calibrated as calibrated
+from . import components as components
+from . import diffpath as diffpath
+from . import external as external
+from . import final_variance as final_variance
+from . import medians as medians
+from . import opening as opening
+from . import outcome as outcome
+from . import paper as paper
+from . import released as released
+from . import score_norm as score_norm
+from . import streaming as streaming
+from . import trajectory_variance as trajectory_variance
+from .registry import VARIANTS as VARIANTS

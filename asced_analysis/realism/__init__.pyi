@@ -1,0 +1,9 @@
+from .distances import frechet_distance as frechet_distance
+from .distances import precision_recall as precision_recall
+from .embedded import load_embedded as load_embedded
+from .local import RealismModel as RealismModel
+from .local import features as features
+from .local import local_realism as local_realism
+from .local import upsample as upsample
+from .modules import model_from_module as model_from_module
+from .patches import patch_model as patch_model

@@ -1,0 +1,2 @@
+from . import dynamics as dynamics
+from . import fields as fields

@@ -1,0 +1,5 @@
+"""Statistics over many runs: by step, pixel and region; features, outliers, comparison."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,17 @@
+from .by_pixel import merge_maps as merge_maps
+from .by_pixel import pixel_maps as pixel_maps
+from .by_step import counts_of as counts_of
+from .by_step import merge_statistics as merge_statistics
+from .by_step import step_statistics as step_statistics
+from .comparison import compare as compare
+from .features import run_features as run_features
+from .observing import observed_counts as observed_counts
+from .observing import observed_features as observed_features
+from .observing import observed_statistics as observed_statistics
+from .outliers import outlier_pipeline as outlier_pipeline
+from .outliers import rank_runs as rank_runs
+from .regions import abnormal_levels as abnormal_levels
+from .regions import artifact_regions as artifact_regions
+from .regions import region_profile as region_profile
+from .saving import load as load
+from .saving import save as save

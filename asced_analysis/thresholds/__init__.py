@@ -1,0 +1,5 @@
+"""Thresholds: what calibration hands to other deployments, as one JSON file."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,1 @@
+from .loop import CustomRecorder as CustomRecorder

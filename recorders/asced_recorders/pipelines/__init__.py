@@ -1,0 +1,5 @@
+"""Pipelines: loading, calling, sampling; what a pipeline says of itself."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

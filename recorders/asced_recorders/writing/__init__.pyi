@@ -1,0 +1,3 @@
+from .flight import KeepRule as KeepRule
+from .observers import ObservedBatch as ObservedBatch
+from .observers import RunObserver as RunObserver

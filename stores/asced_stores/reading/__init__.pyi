@@ -1,0 +1,2 @@
+from .datasets import open_runs as open_runs
+from .stream import RunReader as RunReader

@@ -1,0 +1,5 @@
+"""Writing: shards first, the marker last."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

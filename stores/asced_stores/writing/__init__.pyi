@@ -1,0 +1,1 @@
+from .writer import BatchWriter as BatchWriter
