@@ -89,7 +89,13 @@ def test_a_network_of_one_s_own_and_other_strategies(
     streamed = replay(
         runs, tmp_path / "b.zarr", strategy="score_clipping", only_flagged=False, **options
     )
-    assert open_runs(streamed.path)["flagged"].values.tolist() == flagged.tolist()
+    other = open_runs(streamed.path)
+    # The loop's predictions round to float16 now and then the other way than the recorded ones.
+    apart = np.abs(other["score"].values - ds["score"].values).max()
+    assert apart < 1e-3 * ds["score"].values.std()
+    clear = np.abs(ds["score"].values - thresholds.levels.level) > apart
+    assert clear.sum() > 120
+    assert (other["flagged"].values[clear] == flagged[clear]).all()
     with pytest.raises(InputError, match="give a pipeline"):
         detect_recorded(Recording(runs), thresholds)
 
