@@ -40,26 +40,26 @@ bench: $(STAMP)
 # one core. Other runs, pipelines and real images: `make paper PAPER="--store runs.zarr ..."`.
 PAPER ?=
 paper: $(STAMP)
-	$(BIN)/python benchmarks/paper/run.py $(PAPER)
+	$(BIN)/python -m experiments.paper $(PAPER)
 
-# Detectors and corrections on sets whose truth is known, into docs/truth.md: about two hours of one
+# Detectors and corrections on sets whose truth is known, into docs/results: about two hours of one
 # core, and 36 minutes more where the model of SIMPLE SHAPES is missing and is trained. Needs
 # Fashion-MNIST (training/fashion_mnist.py). `make truth NATURAL=runs.zarr` takes 10,240 recorded
 # runs instead of recording them. Interrupted, the same command goes on; without
 # build/truth/results it measures anew.
 NATURAL ?=
-SHAPES := benchmarks/truth/shapes-model/model_index.json
+SHAPES := experiments/models/shapes/model_index.json
 $(SHAPES): | $(STAMP)
-	$(BIN)/python benchmarks/truth/train_shapes.py
+	$(BIN)/python -m experiments.models.shapes.train
 
 truth: $(STAMP) $(SHAPES)
-	$(BIN)/python benchmarks/truth/run.py --resume $(if $(NATURAL),--natural $(NATURAL))
-	$(BIN)/python benchmarks/truth/report.py
+	$(BIN)/python -m experiments.truth --resume $(if $(NATURAL),--natural $(NATURAL))
+	$(BIN)/python -m experiments.tables.truth
 
 # The embedded model: two one-thread processes on two cores; interrupt and resume at any time.
 train: $(STAMP)
-	$(BIN)/torchrun --nproc-per-node 2 training/train_fashion.py
-	$(BIN)/python training/train_classifiers.py
+	$(BIN)/torchrun --nproc-per-node 2 -m training.train_fashion
+	$(BIN)/python -m training.train_classifiers
 
 # The tutorials show what the notebooks printed when they were last run; `make docs` runs them anew
 # where one changed.
@@ -73,7 +73,7 @@ docs: $(EXECUTED)/.done
 
 # Every picture and figure of the README.
 figures: demo
-	$(BIN)/python training/describe_fashion.py
+	$(BIN)/python -m training.describe_fashion
 	$(BIN)/python docs/make_figures.py
 
 $(STAMP): pyproject.toml constraints.txt

@@ -21,7 +21,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "mathml",
 ]
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints", "results"]  # tables, which pages include
 html_theme = "furo"
 html_title = f"asced-analysis {release}"
 html_static_path: list[str] = []

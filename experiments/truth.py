@@ -1,11 +1,11 @@
 """Detectors and corrections on sets whose truth is known.
 
-    python benchmarks/truth/run.py                       # everything; about two hours of one core
-    python benchmarks/truth/run.py --only natural --natural runs.zarr
+    python -m experiments.truth                       # everything; about two hours of one core
+    python -m experiments.truth --only natural --natural runs.zarr
 
 Learning sees the runs of `fit`, choices are made on `tune`, figures come from `report` (other
-seeds). Stores, rankings and results are kept in the cache by fingerprint; `report.py` writes the
-tables of docs/truth.md from the results.
+seeds). Stores, rankings and results are kept in the cache by fingerprint;
+`experiments.tables.truth` writes the tables from the results.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sets import STEPS, Split, bar_of, judge_of, mean_distance, natural_sets
-
 from asced_recorders import load_pipeline
 from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_stores import open_runs
+from experiments.datasets.sets import STEPS, Split, bar_of, judge_of, mean_distance, natural_sets
 
 EARLY, MIDDLE, LATE = (0.08, 8 / STEPS), (0.08, 12 / STEPS), (0.16, 18 / STEPS)
 
@@ -52,7 +51,7 @@ class Bench:
 
     def detectors(self) -> Any:
         """Detectors that learn from the natural runs."""
-        from detectors import Detectors
+        from experiments.detection.detectors import Detectors
 
         fit, tune = self.sets["fit"], self.sets["tune"]
         bad = mean_distance(tune.distance("teacher")) > bar_of(tune, "teacher")
@@ -61,7 +60,7 @@ class Bench:
 
     def planted(self) -> Path:
         """A store of the runs of `report` with faults planted in them."""
-        from faults import plant
+        from experiments.datasets.faults import plant
 
         report = self.sets["report"]
         path = report.store.parent / "planted.zarr"
@@ -87,8 +86,8 @@ class Bench:
 
 def natural(bench: Bench) -> None:
     """The worst quarter of undisturbed runs."""
-    import rankings
-    from detectors import CANDIDATES
+    from experiments.detection import rankings
+    from experiments.detection.detectors import CANDIDATES
 
     for last, window in ((8, EARLY), (12, MIDDLE)):
         found = rankings.natural(
@@ -104,7 +103,7 @@ def natural(bench: Bench) -> None:
 
 def planted(bench: Bench) -> None:
     """Faults planted in the runs of `report`."""
-    import rankings
+    from experiments.detection import rankings
 
     report, path = bench.sets["report"], bench.planted()
     found = rankings.planted(report, open_runs(path), bench.detectors(), LATE, bench.say)
@@ -113,7 +112,7 @@ def planted(bench: Bench) -> None:
 
 def options(bench: Bench) -> None:
     """Choices of `calibrated` on the planted and the natural set."""
-    import rankings
+    from experiments.detection import rankings
 
     report = bench.sets["report"]
     planted_runs = open_runs(bench.planted())
@@ -125,21 +124,21 @@ def options(bench: Bench) -> None:
 
 def judge(bench: Bench) -> None:
     """Whether the judge knows damage: samples against real images, planted damage."""
-    from judge_check import check_judge
+    from experiments.detection.judge_check import check_judge
 
     bench.keep("judge", check_judge(bench.sets["report"]))
 
 
 def grid(bench: Bench) -> None:
     """The 25-Gaussian grid."""
-    import gaussian_grid
+    from experiments.datasets import gaussian_grid
 
     bench.keep("grid", gaussian_grid.measure(bench.arguments.points))
 
 
 def grid_repair(bench: Bench) -> None:
     """Corrections on the grid, where truth is exact."""
-    import grid_repair
+    from experiments.correction import grid_repair
 
     folder = bench.cache.parent / "grid-repair"
     bench.keep("grid-repair", grid_repair.measure(bench.arguments.points, folder, bench.say))
@@ -147,63 +146,63 @@ def grid_repair(bench: Bench) -> None:
 
 def shapes(bench: Bench) -> None:
     """SIMPLE SHAPES: detectors and corrections, judged by counting."""
-    import shapes_set
+    from experiments.correction import shapes_set
 
     bench.keep("shapes", shapes_set.measure(bench, bench.arguments.shapes_runs))
 
 
 def where(bench: Bench) -> None:
     """Corrections by strategy, map and control, on undisturbed runs."""
-    import where_to_correct
+    from experiments.correction import where_to_correct
 
     bench.keep("where", where_to_correct.natural(bench))
 
 
 def where_planted(bench: Bench) -> None:
     """Corrections by strategy, map and control, on planted faults."""
-    import where_to_correct
+    from experiments.correction import where_to_correct
 
     bench.keep("where-planted", where_to_correct.planted(bench, bench.planted()))
 
 
 def forms(bench: Bench) -> None:
     """The same area of fresh noise in one piece, scattered, or spread thin."""
-    import scattering
+    from experiments.correction import scattering
 
     bench.keep("forms", scattering.measure(bench))
 
 
 def energy(bench: Bench) -> None:
     """What the energy of the starting noise knows and does."""
-    import noise_energy
+    from experiments.correction import noise_energy
 
     bench.keep("energy", noise_energy.measure(bench))
 
 
 def ideas(bench: Bench) -> None:
     """Whom, where, when and how to correct: ideas, each with what it gave."""
-    import ideas
+    from experiments.correction import ideas
 
     ideas.measure_ideas(bench)
 
 
 def policies(bench: Bench) -> None:
     """What policies made of the ideas do to the whole population."""
-    import policies
+    from experiments.correction import policies
 
     policies.measure_policies(bench)
 
 
 def equal(bench: Bench) -> None:
     """Restart against plain sampling at equal evaluations."""
-    import policies
+    from experiments.correction import policies
 
     policies.measure_equal(bench)
 
 
 def uplift(bench: Bench) -> None:
     """A map learnt from where renewal helped."""
-    import policies
+    from experiments.correction import policies
 
     policies.measure_uplift(bench)
 

@@ -1,6 +1,6 @@
 """State how good `fashion` is, and draw 100 of its samples: figures and card for its folder.
 
-    python training/describe_fashion.py
+    python -m training.describe_fashion
 
 Samples 2,000 runs at DDIM-25 and compares them with real test images in the features of the
 judge; as many real training images of even number, which the judge never saw, give the scale.
@@ -13,7 +13,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from fashion_mnist import load_fashion_mnist
 from PIL import Image
 
 from asced_analysis.realism import (
@@ -25,6 +24,7 @@ from asced_analysis.realism import (
 )
 from asced_recorders import record
 from asced_stores import open_runs
+from training.fashion_mnist import load_fashion_mnist
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL_FOLDER = ROOT / "recorders" / "asced_recorders" / "models" / "fashion"

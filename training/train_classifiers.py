@@ -2,8 +2,8 @@
 
 ::
 
-    python training/train_classifiers.py                    # both: train, then write references
-    python training/train_classifiers.py --references-only  # references again, from the weights
+    python -m training.train_classifiers                    # both: train, then write references
+    python -m training.train_classifiers --references-only  # references again, from the weights
 
 The teacher sees the training images of even number, the judge those of odd number; local reference
 patches come from the same halves, the judge's whole-image statistics from the test images.
@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from fashion_mnist import load_fashion_mnist
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from asced_analysis.realism.networks import PlainNetwork, ResidualNetwork, build_network
+from training.fashion_mnist import load_fashion_mnist
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "asced_analysis" / "realism" / "fashion"

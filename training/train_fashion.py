@@ -2,7 +2,7 @@
 
 Two one-thread processes train faster on two cores than one process with two threads::
 
-    torchrun --nproc-per-node 2 training/train_fashion.py --steps 10000
+    torchrun --nproc-per-node 2 -m training.train_fashion --steps 10000
 
 Every random draw is seeded by (seed, step, rank), so a resumed training goes on as if it had not
 been stopped. The learning rate is constant after a warm-up and falls linearly to zero over the
@@ -25,10 +25,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from diffusers import DDPMScheduler, UNet2DModel
-from exporting import export, learning_rate, save_atomically
-from fashion_mnist import load_fashion_mnist
 from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
+
+from training.exporting import export, learning_rate, save_atomically
+from training.fashion_mnist import load_fashion_mnist
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL_FOLDER = ROOT / "recorders" / "asced_recorders" / "models" / "fashion"

@@ -1,6 +1,6 @@
 """Write the committee of `fashion`: references of the teacher's features beside whitened patches.
 
-    python training/write_committee.py
+    python -m training.write_committee
 
 Nothing is trained: the teacher of `train_classifiers.py` must be there. Patches are whitened and
 referred to by training images of even number, as the teacher's are; the judge's are the others.
@@ -13,12 +13,12 @@ import hashlib
 import json
 
 import numpy as np
-from fashion_mnist import load_fashion_mnist
 from safetensors.numpy import save_file
 
 from asced_analysis.realism.embedded import FOLDER, committee_encoder
 from asced_analysis.realism.modules import model_from_references
 from asced_analysis.realism.patches import whitening_of
+from training.fashion_mnist import load_fashion_mnist
 
 IMAGES = 2000
 SEED = 5

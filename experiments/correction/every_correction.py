@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from masks import top_share
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import control_masks
 from asced_analysis.realism.judges import pictures
 from asced_analysis.replay import Branch, branch, replay
 from asced_stores import open_runs
+from experiments.correction.masks import top_share
 
 Masks = NDArray[np.bool_]
 Ends = dict[str, NDArray[np.float32]]

@@ -1,6 +1,6 @@
 """Repair on the 25-Gaussian grid: truth is exact, nobody judges.
 
-    python benchmarks/truth/grid_repair.py
+    python -m experiments.correction.grid_repair
 
 Points foretold to break are corrected: by what is learnt from the ends of other points, by the best
 fixed statistic (chosen, with its direction, on a third set of points), by chance, by hindsight, or
@@ -19,8 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparisons import note_adjusted
-from gaussian_grid import (
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+
+from experiments.correction.comparisons import note_adjusted
+from experiments.datasets.gaussian_grid import (
     MEANS,
     STEPS,
     Floats,
@@ -31,10 +36,6 @@ from gaussian_grid import (
     schedule,
     statistics,
 )
-from numpy.typing import NDArray
-from scipy import stats
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import roc_auc_score
 
 DIALS = {
     "mixture, 0": (0.0, False),

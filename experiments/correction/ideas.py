@@ -9,19 +9,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from comparisons import note_changes
-from masks import top_share
 from numpy.typing import NDArray
-from redrawing import WATCHED, draws, pick, pool_of, restarted
 from scipy import ndimage
-from sets import STEPS
-from stages import Stage, figures, stage_of
 
 from asced_analysis.correction.controls import control_masks
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.realism import upsample
+from experiments.correction.comparisons import note_changes
+from experiments.correction.masks import top_share
+from experiments.correction.redrawing import WATCHED, draws, pick, pool_of, restarted
+from experiments.correction.stages import Stage, figures, stage_of
+from experiments.datasets.sets import STEPS
 
 
 def measure_ideas(bench: Any) -> None:

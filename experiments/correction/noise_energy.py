@@ -13,16 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from committee import HALF, garments
-from comparisons import note_changes, note_intervals
-from continuing import LevelledAround, local_energy
-from detectors import CANDIDATES
 from numpy.typing import NDArray
-from ranking import foreground_correlation, image_auroc, interval
-from rankings import matched_auroc
-from scattering import detail
-from sets import STEPS, Split, judge_of, mean_distance, model_named
-from stages import Stage, figures, stage_of
 
 from asced_analysis.correction import level_noise
 from asced_analysis.correction.controls import foreground
@@ -36,6 +27,15 @@ from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import resample_from
 from asced_recorders import record
 from asced_stores import open_runs
+from experiments.correction.comparisons import note_changes, note_intervals
+from experiments.correction.continuing import LevelledAround, local_energy
+from experiments.correction.scattering import detail
+from experiments.correction.stages import Stage, figures, stage_of
+from experiments.datasets.committee import HALF, garments
+from experiments.datasets.sets import STEPS, Split, judge_of, mean_distance, model_named
+from experiments.detection.detectors import CANDIDATES
+from experiments.detection.ranking import foreground_correlation, image_auroc, interval
+from experiments.detection.rankings import matched_auroc
 
 EARLY = (0.08, 8 / STEPS)
 STRATA = 12

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sets import judge_of, mean_distance
 
 from asced_analysis.evaluation.populations import Quality, quality_of
 from asced_analysis.realism import features, local_realism
 from asced_analysis.realism.distances import neighbour_radii
+from experiments.datasets.sets import judge_of, mean_distance
 
 NEIGHBOURS = 3
 

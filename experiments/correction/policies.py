@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from comparisons import note_changes, note_intervals
-from detectors import MAIN
-from ideas import differences
-from masks import top_share
 from numpy.typing import NDArray
-from placing import placed
-from redrawing import WATCHED, draws, pick, pool_of, restarted
-from sets import STEPS, judge_of
-from stages import WINDOW, Stage, figures, stage_of
 
 from asced_analysis.correction.controls import control_masks
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.evaluation.intervals import bootstrap
 from asced_analysis.evaluation.populations import OF_SETS, Quality, compare
+from experiments.correction.comparisons import note_changes, note_intervals
+from experiments.correction.ideas import differences
+from experiments.correction.masks import top_share
+from experiments.correction.placing import placed
+from experiments.correction.redrawing import WATCHED, draws, pick, pool_of, restarted
+from experiments.correction.stages import WINDOW, Stage, figures, stage_of
+from experiments.datasets.sets import STEPS, judge_of
+from experiments.detection.detectors import MAIN
 
 CHANGES = ("frechet_distance", "precision", "recall", "local_realism")
 RESAMPLES = 200  # the Frechet distance of each costs an eigenvalue decomposition
@@ -28,7 +28,7 @@ RESAMPLES = 200  # the Frechet distance of each costs an eigenvalue decompositio
 def measure_uplift(bench: Any) -> None:
     """A map learnt from where renewal helped, not from where the end is bad."""
     report = stage_of(bench, "report")
-    from uplift import learn_uplift
+    from experiments.correction.uplift import learn_uplift
 
     maps = learn_uplift(bench, report)
     rows = {}

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from committee import committee
-from detectors import MAIN
 from numpy.typing import NDArray
-from sets import STEPS, mean_distance
-from stages import FLAGGED, WINDOW, Stage
 
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.realism import local_realism
+from experiments.correction.stages import FLAGGED, WINDOW, Stage
+from experiments.datasets.committee import committee
+from experiments.datasets.sets import STEPS, mean_distance
+from experiments.detection.detectors import MAIN
 
 
 def draws(stage: Stage, step: int, count: int, watch: Sequence[int]) -> Any:

@@ -10,17 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from comparisons import note_changes
-from continuing import PartlyFresh
-from masks import SHARE, top_share
 from numpy.typing import NDArray
-from sets import STEPS
-from stages import Stage, figures, stage_of
 
 from asced_analysis.correction.controls import control_masks
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.realism import upsample
+from experiments.correction.comparisons import note_changes
+from experiments.correction.continuing import PartlyFresh
+from experiments.correction.masks import SHARE, top_share
+from experiments.correction.stages import Stage, figures, stage_of
+from experiments.datasets.sets import STEPS
 
 STEP = 12
 AMOUNTS = (0.2, SHARE**0.5, 0.5, 0.7)

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapes
-from comparisons import note_adjusted, paired_p
-from every_correction import Target, masks_of
 from numpy.typing import NDArray
-from ranking import Ranked
-from where_to_correct import Case, Seen, flags_of, measured
 
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.realism import RealismModel, features
@@ -23,6 +18,11 @@ from asced_analysis.replay import replay
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.maintenance.copying import select_runs
+from experiments.correction.comparisons import note_adjusted, paired_p
+from experiments.correction.every_correction import Target, masks_of
+from experiments.correction.where_to_correct import Case, Seen, flags_of, measured
+from experiments.datasets import shapes
+from experiments.detection.ranking import Ranked
 
 STEP = 8
 FLAGGED = 0.25

@@ -9,12 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapes
-from detectors import CANDIDATES, Detectors
-from ranking import image_auroc
-from rankings import image_figures, paired_aurocs, pixel_figures
-from sets import STEPS, mean_distance
-from shapes_repair import STEP, inside_masks, set_of, whole_runs
 
 from asced_analysis.realism import local_realism, patch_model
 from asced_analysis.realism.judges import pictures
@@ -22,8 +16,14 @@ from asced_recorders import load_pipeline, record
 from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_stores import open_runs
 from asced_stores.errors import InputError
+from experiments.correction.shapes_repair import STEP, inside_masks, set_of, whole_runs
+from experiments.datasets import shapes
+from experiments.datasets.sets import STEPS, mean_distance
+from experiments.detection.detectors import CANDIDATES, Detectors
+from experiments.detection.ranking import image_auroc
+from experiments.detection.rankings import image_figures, paired_aurocs, pixel_figures
 
-FOLDER = Path(__file__).parent / "shapes-model"
+FOLDER = Path(__file__).resolve().parents[1] / "models" / "shapes"
 NAMES = tuple(n for n in CANDIDATES if "alone" not in n and not CANDIDATES[n].committee)
 WINDOWS = {8: (0.08, 8 / STEPS), 12: (0.08, 12 / STEPS), 18: (0.08, 18 / STEPS)}
 
@@ -31,7 +31,7 @@ WINDOWS = {8: (0.08, 8 / STEPS), 12: (0.08, 12 / STEPS), 18: (0.08, 18 / STEPS)}
 def measure(bench: Any, runs: int) -> dict[str, Any]:
     """Record, judge, rank, correct."""
     if not (FOLDER / "model_index.json").exists():
-        raise InputError(f"{FOLDER} holds no model: python benchmarks/truth/train_shapes.py")
+        raise InputError(f"{FOLDER} holds no model: python -m experiments.models.shapes.train")
     pipe = load_pipeline(FOLDER)
     folder = bench.cache / f"shapes-{model_fingerprint(pipe).removeprefix('sha256:')[:12]}-{runs}"
     folder.mkdir(exist_ok=True)

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from continuing import continued
-from detectors import MAIN
 from numpy.typing import NDArray
-from sets import STEPS, Split, bar_of, judge_of, mean_distance
 
 from asced_analysis.correction.controls import foreground
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.realism import local_realism
 from asced_analysis.replay.recording import Recording
+from experiments.correction.continuing import continued
+from experiments.datasets.sets import STEPS, Split, bar_of, judge_of, mean_distance
+from experiments.detection.detectors import MAIN
 
 WINDOW = (0.08, 12 / STEPS)
 FLAGGED = 0.25

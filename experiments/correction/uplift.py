@@ -10,8 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from committee import committee
-from continuing import continued
 from numpy.typing import NDArray
 
 from asced_analysis.calibration.outcome import gather, untrained_stream
@@ -22,6 +20,8 @@ from asced_analysis.detection.outcome_network import run_network
 from asced_analysis.realism import local_realism, upsample
 from asced_analysis.realism.judges import pictures
 from asced_analysis.replay.recording import Recording
+from experiments.correction.continuing import continued
+from experiments.datasets.committee import committee
 
 STEP = 12
 LEARN = 1536  # runs

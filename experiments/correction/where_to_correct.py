@@ -14,14 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparisons import note_adjusted, paired_p
-from detectors import MAIN
-from every_correction import CONTROLS, EVERYWHERE, HINDSIGHT, Masks, Target, corrected, masks_of
-from faults import CHECKPOINT, LEAST_DAMAGE, clipped, damage_of
-from masks import SHARE
 from numpy.typing import NDArray
-from placing import NEIGHBOURS
-from sets import STEPS, bar_of, judge_of, mean_distance
 
 from asced_analysis.evaluation.effects import Effect, effect_of, pixel_change
 from asced_analysis.evaluation.intervals import bootstrap, mean_estimate
@@ -30,6 +23,21 @@ from asced_analysis.realism import RealismModel, features, local_realism, upsamp
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.judges import pictures
 from asced_stores import open_runs
+from experiments.correction.comparisons import note_adjusted, paired_p
+from experiments.correction.every_correction import (
+    CONTROLS,
+    EVERYWHERE,
+    HINDSIGHT,
+    Masks,
+    Target,
+    corrected,
+    masks_of,
+)
+from experiments.correction.masks import SHARE
+from experiments.correction.placing import NEIGHBOURS
+from experiments.datasets.faults import CHECKPOINT, LEAST_DAMAGE, clipped, damage_of
+from experiments.datasets.sets import STEPS, bar_of, judge_of, mean_distance
+from experiments.detection.detectors import MAIN
 
 NATURAL_STEP, PLANTED_STEP = 12, CHECKPOINT
 NATURAL_MAPS = (MAIN, "outcome", "paper", "released")

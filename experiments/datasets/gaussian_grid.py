@@ -1,13 +1,14 @@
 """The 25-Gaussian grid: an exact score, a dial for the share of broken samples, no training.
 
-    python benchmarks/truth/gaussian_grid.py
+    python -m experiments.datasets.gaussian_grid
 
 Means (2i, 2j), i, j in -2..2, standard deviation 0.05, all divided by sqrt(0.05^2 + 8); beta linear
 from 0.001 to 0.2 in 1000 steps; DDIM-50. Smoothing the mixture by h makes samples land between the
 modes more often; a sample is broken when it lies over 5 standard deviations from every mean.
 
 Smoothing the mixture makes far more broken samples than the dial of 4.9, 7.5, 14.6 and 27.6 % that
-this grid is known for; averaging the sharp score over neighbours comes close to it (docs/truth.md).
+this grid is known for; averaging the sharp score over neighbours comes close to it
+(docs/truth-detection.md).
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from committee import committee, patches
 from numpy.typing import NDArray
 
 from asced_analysis.realism import RealismModel, load_embedded, local_realism
@@ -17,6 +16,7 @@ from asced_recorders import record
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 from asced_stores.maintenance.copying import select_runs
+from experiments.datasets.committee import committee, patches
 
 STEPS = 25
 CHECKPOINTS = (8, 12, 16)

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from committee import committee
 from numpy.typing import NDArray
-from ranking import Ranked, image_auroc, rank
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.realism import load_embedded
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores.errors import InputError
+from experiments.datasets.committee import committee
+from experiments.detection.ranking import Ranked, image_auroc, rank
 
 FRACTIONS = (0.5, 0.4, 0.1)
 EPOCHS = 25

@@ -1,9 +1,11 @@
 """Whether a drift check is calm on fresh seeds and speaks up otherwise (docs/thresholds.md).
 
-``python benchmarks/drift.py RUNS --others EULER DDIM100 --perturb 0 0.02``: calibrates on the
-first 1,024 runs of RUNS, checks the following ones in blocks, other stores, and runs of `fashion`
-with noise on its weights (a share of each tensor's standard deviation), recorded here. A perturbed
-model has another fingerprint and is refused by name; here it is passed off as the calibrated one.
+    python -m experiments.detection.drift RUNS --others EULER DDIM100 --perturb 0 0.02
+
+Calibrates on the first 1,024 runs of RUNS, checks the following ones in blocks, other stores, and
+runs of `fashion` with noise on its weights (a share of each tensor's standard deviation), recorded
+here. A perturbed model has another fingerprint and is refused by name; here it is passed off as the
+calibrated one.
 """
 
 from __future__ import annotations

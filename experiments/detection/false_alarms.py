@@ -1,8 +1,10 @@
 """Whether recorded runs keep the false-alarm rate that was promised (docs/thresholds.md).
 
-``python benchmarks/false_alarms.py RUNS --block 1024``: cuts the runs into blocks of seeds of their
-own, calibrates on every block alone, and holds the counts of its report set and among the next
-2,048 runs against the beta-binomial law. Blocks share no run, so their own counts are independent.
+    python -m experiments.detection.false_alarms RUNS --block 1024
+
+Cuts the runs into blocks of seeds of their own, calibrates on every block alone, and holds the
+counts of its report set and among the next 2,048 runs against the beta-binomial law. Blocks share
+no run, so their own counts are independent.
 
 ``--splits 3000`` splits the scores of one calibration again so many times instead.
 """

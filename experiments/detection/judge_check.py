@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from committee import HALF, garments
 from numpy.typing import NDArray
-from ranking import image_auroc, interval
 from scipy import stats
-from sets import Split, mean_distance
 from sklearn.metrics import roc_auc_score
 
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.realism import load_embedded, local_realism, upsample
+from experiments.datasets.committee import HALF, garments
+from experiments.datasets.sets import Split, mean_distance
+from experiments.detection.ranking import image_auroc, interval
 
 COUNT = 1000
 

@@ -1,7 +1,9 @@
 """What dynamics, a snapshot, both, and a probe know of a run's end (table in docs/thresholds.md).
 
-An embedded teacher teaches; its own local realism and the judge's are the truths. Run on a store
-of `fashion` runs: ``python benchmarks/outcome_inputs.py STORE --train 768 2000 6000 --known 0.48``.
+    python -m experiments.detection.outcome_inputs RUNS --train 768 2000 6000 --known 0.48
+
+An embedded teacher teaches; its own local realism and the judge's are the truths. RUNS are of
+`fashion`.
 With ``--borders`` nothing is learnt: how much of the worst of final images the embedded models put
 along the border.
 """
@@ -15,10 +17,10 @@ import numpy as np
 import torch
 
 from asced_analysis.calibration.outcome import final_distances
-from asced_analysis.calibration.outcome_comparison import border_share, compare_inputs
 from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS
 from asced_analysis.compute.source import open_source
 from asced_analysis.realism import load_embedded
+from experiments.detection.outcome_comparison import border_share, compare_inputs
 
 BORDER_RUNS = 1024
 

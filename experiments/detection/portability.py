@@ -1,7 +1,9 @@
 """Realised over promised false-alarm rate on fresh runs and other samplers (docs/thresholds.md).
 
-``python benchmarks/portability.py RUNS --fresh 4096 --others EULER DPM DDIM50``: calibrates on the
-first 1,024 runs of RUNS, counts flags among the last `--fresh` of it and in the other stores.
+    python -m experiments.detection.portability RUNS --fresh 4096 --others EULER DPM DDIM50
+
+Calibrates on the first 1,024 runs of RUNS, counts flags among the last `--fresh` of it and in the
+other stores.
 """
 
 from __future__ import annotations

@@ -6,10 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from detectors import CANDIDATES, OPTIONS, Detectors
-from faults import KINDS, LEAST_DAMAGE
 from numpy.typing import NDArray
-from ranking import (
+
+from asced_analysis.correction.controls import foreground
+from asced_analysis.detection.calibrated import pool
+from asced_analysis.realism import upsample
+from experiments.datasets.faults import KINDS, LEAST_DAMAGE
+from experiments.datasets.sets import Split, bar_of, mean_distance
+from experiments.detection.detectors import CANDIDATES, OPTIONS, Detectors
+from experiments.detection.outcome_comparison import content_strata
+from experiments.detection.ranking import (
     Ranked,
     balanced_accuracy,
     best_overlap,
@@ -22,12 +28,6 @@ from ranking import (
     pixel_precision,
     risk_coverage,
 )
-from sets import Split, bar_of, mean_distance
-
-from asced_analysis.calibration.outcome_comparison import content_strata
-from asced_analysis.correction.controls import foreground
-from asced_analysis.detection.calibrated import pool
-from asced_analysis.realism import upsample
 
 
 def natural(

@@ -1,8 +1,8 @@
 """The paper's experiments: tables 1 and 2, figures 4, 7 and 8, on any pipeline and real images.
 
-    python benchmarks/paper/run.py                                     # fashion, 1,024 runs
-    python benchmarks/paper/run.py --store runs.zarr --runs 2048 --out build/paper/results.json
-    python benchmarks/paper/run.py --pipeline FOLDER --real IMAGES --features imagenet
+    python -m experiments.paper                                     # fashion, 1,024 runs
+    python -m experiments.paper --store runs.zarr --runs 2048 --out build/paper/results.json
+    python -m experiments.paper --pipeline FOLDER --real IMAGES --features imagenet
 
 Twins are kept in the cache, so that an interrupted command goes on; results are added to those in
 ``--out``. ``--labels`` takes what people said (columns ``run`` and ``broken``); without it the
@@ -19,20 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from correcting import SWEEP, figure_eight, table_one
-from detecting import figure_seven, table_two
-from drawing import draw
-from judging import judge_of
-from paper_tables import printed, tables
-from regions import figure_four
-from setting import Setting, key_of, runs_of
 
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from marked_tables import fill
+from experiments.paper.correcting import SWEEP, figure_eight, table_one
+from experiments.paper.detecting import figure_seven, table_two
+from experiments.paper.drawing import draw
+from experiments.paper.judging import judge_of
+from experiments.paper.paper_tables import printed, tables
+from experiments.paper.regions import figure_four
+from experiments.paper.setting import Setting, key_of, runs_of
+from experiments.tables.files import write_tables
 
 PARTS = ("table2", "figure4", "figure7", "table1", "figure8")
 
@@ -64,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--cache", type=Path, default=Path("build/paper"))
     made.add_argument("--out", type=Path, default=Path("build/paper/results.json"))
     made.add_argument("--figures", type=Path, default=Path("build/paper"), help="folder of plots")
-    made.add_argument("--page", type=Path, help="Markdown whose marked tables are written anew")
+    made.add_argument("--tables", type=Path, help="folder in which each table is a Markdown file")
     return made
 
 
@@ -107,10 +105,9 @@ def main() -> None:
         print(f"{printed(name, results)}\n\n{table}\n")
     for path in draw(results, arguments.figures):
         tell(f"drawn: {path}")
-    if arguments.page:
-        text, missing = fill(arguments.page.read_text(encoding="utf-8"), written)
-        arguments.page.write_text(text, encoding="utf-8")
-        tell(f"written: {arguments.page}" + (f", without {', '.join(missing)}" if missing else ""))
+    if arguments.tables:
+        write_tables(arguments.tables, written)
+        tell(f"written: {len(written)} tables in {arguments.tables}")
 
 
 def beside(out: Path, features: str) -> Path:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import published
+
+from experiments.paper import published
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not shown"
 BETTER = {"frechet_distance": -1, "precision": 1, "recall": 1}

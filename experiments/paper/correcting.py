@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from setting import T_C, Setting
 
 from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.evaluation.intervals import mean_estimate
@@ -17,6 +16,7 @@ from asced_analysis.replay import replay
 from asced_analysis.replay.sampling import schedule_of
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
+from experiments.paper.setting import T_C, Setting
 
 NEIGHBOURS = 3
 METHODS = ("state_replacement", "score_clipping", "ttc")

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from published import ABNORMAL
-from setting import Setting
 from sklearn.metrics import roc_auc_score
 
 from asced_analysis.compute.source import open_source
@@ -22,6 +20,8 @@ from asced_analysis.thresholds.document import Thresholds
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from asced_stores.format.noise_levels import weighted_score
+from experiments.paper.published import ABNORMAL
+from experiments.paper.setting import Setting
 
 EACH = 100
 AT_ONCE = 128

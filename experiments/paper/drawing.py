@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import published
 from PIL import Image
 
 from asced_analysis.plots import save_figure, style
+from experiments.paper import published
 
 LABELS = {
     "frechet_distance": "Frechet distance",

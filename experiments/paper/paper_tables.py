@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import published
-from claims import claims
+from experiments.paper import published
+from experiments.paper.claims import claims
 
 NAMES = {
     "original": "original",

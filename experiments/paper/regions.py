@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detecting import labels_of
 from numpy.typing import NDArray
-from setting import Setting
 
 from asced_analysis.correction.controls import foreground
 from asced_analysis.realism import upsample
 from asced_analysis.signals import fields
 from asced_stores import open_runs
+from experiments.paper.detecting import labels_of
+from experiments.paper.setting import Setting
 
 SIGNALS = ("weighted_score", "innovation")
 PLACES = ("artifact", "rest of the foreground", "same places, whole runs")

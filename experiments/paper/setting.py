@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from judging import pictures_of
 from numpy.typing import NDArray
 
 from asced_analysis.calibration.calibrate_runs import window_and_correction
@@ -21,6 +20,7 @@ from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 from asced_stores.maintenance.copying import select_runs
+from experiments.paper.judging import pictures_of
 
 T_D, T_C = 0.24, 0.48  # shares of sampling: the detector's window begins, the correction edits
 LITERAL = {"released": 3.0, "paper": 1.0}  # MAD scale of the code, factor on tau of Eq. 4

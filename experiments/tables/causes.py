@@ -1,8 +1,18 @@
-"""Tables of docs/truth.md that say what breaking comes from."""
+"""Tables that say what breaking comes from."""
 
 from __future__ import annotations
 
-from cells import Results, estimate, likely, number, share, shares, span, table, tested
+from experiments.tables.cells import (
+    Results,
+    estimate,
+    likely,
+    number,
+    share,
+    shares,
+    span,
+    table,
+    tested,
+)
 
 
 def beyond(results: Results) -> str:

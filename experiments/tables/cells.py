@@ -1,4 +1,4 @@
-"""Cells and tables of docs/truth.md."""
+"""Cells and tables in Markdown."""
 
 from __future__ import annotations
 

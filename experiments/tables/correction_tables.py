@@ -1,10 +1,20 @@
-"""Tables of docs/truth.md about corrections."""
+"""Tables about corrections."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from cells import Results, estimate, likely, number, percent, share, shares, table, tested
+from experiments.tables.cells import (
+    Results,
+    estimate,
+    likely,
+    number,
+    percent,
+    share,
+    shares,
+    table,
+    tested,
+)
 
 CORRECTED = ("from step 48 back to 44", "best of two from step 44, chosen at 48")
 

@@ -1,25 +1,32 @@
-"""Write the tables of docs/truth.md and docs/truth-corrections.md, and the plots, from results.
+"""Write the tables of docs/results/truth and the plots from what `experiments.truth` measured.
 
-    python benchmarks/truth/report.py build/truth/results
+    python -m experiments.tables.truth build/truth/results
 
-Every table stands between two comments, `<!-- table NAME -->` and `<!-- end -->`; the text around
-them is written by hand.
+Each table is a file, which a page of docs/ includes; the text around it is written by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import where_tables
-from causes import beyond, energy, energy_strata, forms, levelled, levelled_starts, samplers
-from cells import Results, number, share, span, table
-from correction_tables import (
+from asced_analysis.plots import save_figure, style
+from experiments.tables import where_tables
+from experiments.tables.causes import (
+    beyond,
+    energy,
+    energy_strata,
+    forms,
+    levelled,
+    levelled_starts,
+    samplers,
+)
+from experiments.tables.cells import Results, number, share, span, table
+from experiments.tables.correction_tables import (
     equal,
     grid_repair,
     grid_repair_dials,
@@ -27,15 +34,9 @@ from correction_tables import (
     populations,
     worth,
 )
+from experiments.tables.files import RESULTS, write_tables
 
-from asced_analysis.plots import save_figure, style
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from marked_tables import fill
-
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = tuple(ROOT / "docs" / name for name in ("truth.md", "truth-corrections.md"))
-IMAGES = ROOT / "docs" / "images"
+IMAGES = RESULTS.parent / "images"
 COLOURS = (style.VERMILION, style.BLUE, style.GREEN, style.ORANGE, style.GREY)
 
 
@@ -321,19 +322,18 @@ def draw(results: Results, folder: Path) -> None:
 
 
 def main() -> None:
-    """Fill the pages."""
+    """Write tables and plots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, nargs="?", default=Path("build/truth/results"))
-    parser.add_argument("--page", type=Path, action="append", help="instead of those of docs/")
+    parser.add_argument("--out", type=Path, default=RESULTS / "truth", help="folder of tables")
+    parser.add_argument("--images", type=Path, default=IMAGES, help="folder of plots")
     arguments = parser.parse_args()
     results = {path.stem: json.loads(path.read_text()) for path in arguments.results.glob("*.json")}
     tables = written(results)
-    for page in arguments.page or PAGES:
-        text, missing = fill(page.read_text(), tables)
-        page.write_text(text)
-        if missing:
-            print(f"{page.name}: no results for {', '.join(missing)}")
-    draw(results, IMAGES)
+    write_tables(arguments.out, tables)
+    if missing := [name for name in TABLES if name not in tables]:
+        print(f"no results for {', '.join(missing)}: these tables stay as they were")
+    draw(results, arguments.images)
 
 
 if __name__ == "__main__":

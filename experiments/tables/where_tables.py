@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cells import Results, estimate, number, percent, share, shares, table
-from correction_tables import likely
+from experiments.tables.cells import Results, estimate, number, percent, share, shares, table
+from experiments.tables.correction_tables import likely
 
 SETS: dict[str, Callable[[Results], Mapping[str, Any]]] = {
     "natural": lambda results: results["where"],

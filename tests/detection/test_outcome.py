@@ -13,7 +13,6 @@ import torch
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.calibration.outcome import default_teacher, gather, untrained_stream
-from asced_analysis.calibration.outcome_comparison import border_share, compare_inputs
 from asced_analysis.calibration.outcome_training import train_map
 from asced_analysis.compute.source import open_source
 from asced_analysis.correction import Corrector
@@ -120,26 +119,6 @@ def test_the_map_learns_what_foretells_the_end() -> None:
     assert torch.equal(before, torch.get_rng_state())
     predicted = run_network(channels[150:], layers)
     assert np.corrcoef(predicted.ravel(), target[150:].ravel())[0, 1] > 0.8
-
-
-def test_inputs_are_compared_within_matched_content(store: Path) -> None:
-    rows = compare_inputs(store, epochs=2)
-    assert all(0 <= row["border"] <= 1 and 0 <= row["truth_border"] <= 1 for row in rows)
-    assert [row["inputs"] for row in rows] == ["dynamics", "snapshot", "both"]
-    assert {row["runs"] for row in rows} == {32}
-    for row in rows:
-        assert 0 <= row["run_auroc"] <= 1
-        assert 0 <= row["run_auroc_matched"] <= 1
-        assert -1 <= row["place_correlation"] <= 1
-
-
-def test_border_share_counts_the_outermost_ring() -> None:
-    middle = np.zeros((2, 10, 10), np.float32)
-    middle[:, 3:7, 3:6] = np.arange(1, 13).reshape(4, 3)
-    assert border_share(middle) == 0
-    edge = middle.copy()
-    edge[1, 0] = 99
-    assert border_share(edge) == pytest.approx(10 / 12 / 2)
 
 
 def test_bad_requests(store: Path) -> None:

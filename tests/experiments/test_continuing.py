@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "truth"))
-
-from continuing import LevelledAround, PartlyFresh, continued, local_energy
 
 from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.correction.renoise import Renoise
@@ -18,6 +13,7 @@ from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.replay import Branch, branch, replay
 from asced_analysis.replay.recording import Recording
 from asced_stores import open_runs
+from experiments.correction.continuing import LevelledAround, PartlyFresh, continued, local_energy
 
 RUNS = np.array([3, 12])
 MASKS = np.zeros((2, 16, 16), np.bool_)

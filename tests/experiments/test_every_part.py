@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,23 +9,20 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-BENCH = ROOT / "benchmarks" / "truth"
-sys.path[:0] = [str(ROOT / "benchmarks"), str(BENCH)]
-# ruff: noqa: E402
-import committee
-import every_correction
-import judge_check
-import noise_energy
-import policies
-import report
-import shapes_repair
-import shapes_set
-import uplift
-import where_to_correct
-from marked_tables import fill
-
 from asced_analysis.evaluation import populations
+from experiments import truth
+from experiments.correction import (
+    every_correction,
+    noise_energy,
+    policies,
+    shapes_repair,
+    shapes_set,
+    uplift,
+    where_to_correct,
+)
+from experiments.datasets import committee
+from experiments.detection import judge_check
+from experiments.tables import truth as report
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -68,14 +64,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
-    spec = importlib.util.spec_from_file_location("truth_run", BENCH / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     given = f"--runs 400 --points 150 --shapes-runs 400 --cache {folder} --out {folder / 'results'}"
-    monkeypatch.setattr(sys, "argv", ["run.py", *given.split(), *more])
-    module.main()
+    monkeypatch.setattr(sys, "argv", ["truth", *given.split(), *more])
+    truth.main()
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -84,7 +75,7 @@ def test_a_part_measures(part: str, folder: Path, monkeypatch: pytest.MonkeyPatc
     assert list((folder / "results").glob(f"{part}*.json"))
 
 
-def test_the_page_is_filled(
+def test_every_table_is_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(folder, monkeypatch, "--resume", *[w for p in PARTS for w in ("--only", p)])
@@ -93,9 +84,10 @@ def test_the_page_is_filled(
         path.stem: json.loads(path.read_text()) for path in (folder / "results").glob("*.json")
     }
     assert set(report.written(results)) == set(report.TABLES)
-    page = (ROOT / "docs" / "truth.md").read_text(encoding="utf-8")
-    text, missing = fill(page, report.written(results))
-    assert not missing
-    assert f"{results['grid']['points']}" == "150"
-    assert text.count("<!-- end -->") == page.count("<!-- end -->")
+    given = f"{folder / 'results'} --out {folder / 'tables'} --images {folder / 'images'}"
+    monkeypatch.setattr(sys, "argv", ["truth", *given.split()])
+    report.main()
+    assert {path.stem for path in (folder / "tables").iterdir()} == set(report.TABLES)
+    assert [path.name for path in (folder / "images").iterdir()] == ["truth-risk-coverage.png"]
+    assert results["grid"]["points"] == 150
     assert len(results["natural-8"]["rows"]) >= 10

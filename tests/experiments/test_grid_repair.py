@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "truth"))
-
-import correction_tables
-import gaussian_grid
-import grid_repair
-from grid_repair import Cell, Grid, correct, figures, mean, recall
+from experiments.correction import grid_repair
+from experiments.correction.grid_repair import Cell, Grid, correct, figures, mean, recall
+from experiments.datasets import gaussian_grid
+from experiments.tables import correction_tables
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -13,20 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-BENCH = Path(__file__).resolve().parents[2] / "benchmarks" / "paper"
-sys.path.insert(0, str(BENCH))
-# ruff: noqa: E402
-import claims
-import detecting
-import judging
-import paper_tables
-import setting
-
 from asced_analysis.evaluation import populations
 from asced_analysis.realism import RealismModel, features, local_realism
 from asced_analysis.realism.distances import frechet_distance, precision_recall
 from asced_stores import open_runs
 from asced_stores.errors import InputError
+from experiments.paper import __main__ as bench
+from experiments.paper import claims, detecting, judging, paper_tables, setting
 
 RUNS, STEPS = 24, 8
 OWN = """
@@ -60,11 +52,6 @@ def folder(make_tiny: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
         table = csv.writer(file)
         table.writerow(["run", "broken"])
         table.writerows([[run, int(run % 3 == 0)] for run in range(RUNS)])
-    (path / "page.md").write_text(
-        "# Page\n\n<!-- table claims --><!-- end -->\n\nText.\n\n"
-        "<!-- table table2 -->old<!-- end -->\n\n<!-- table features -->kept<!-- end -->\n",
-        encoding="utf-8",
-    )
     return path
 
 
@@ -72,16 +59,11 @@ def command(folder: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> dict[s
     """Run the bench in this process, and read what it wrote."""
     monkeypatch.setattr(populations, "RESAMPLES", 20)
     monkeypatch.setattr(detecting, "DRAWS", 50)
-    spec = importlib.util.spec_from_file_location("paper_run", BENCH / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    run = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(run)
     given = f"--pipeline {folder / 'tiny'} --runs {RUNS} --steps {STEPS} --real {folder / 'real'} "
     given += f"--cache {folder / 'cache'} --out {folder / 'out.json'} --figures {folder / 'plots'} "
     given += f"--features {folder / 'own.py'}:first_layer"
-    monkeypatch.setattr(sys, "argv", ["run.py", *given.split(), *more])
-    run.main()
+    monkeypatch.setattr(sys, "argv", ["paper", *given.split(), *more])
+    bench.main()
     found: dict[str, Any] = json.loads((folder / "out.json").read_text(encoding="utf-8"))
     return found
 
@@ -94,7 +76,7 @@ def results(folder: Path) -> dict[str, Any]:
             folder,
             monkeypatch,
             *f"--labels {folder / 'labels.csv'} --no-controls --share 0.5".split(),
-            *f"--page {folder / 'page.md'}".split(),
+            *f"--tables {folder / 'tables'}".split(),
         )
 
 
@@ -178,12 +160,15 @@ def test_figures_count_runs_and_steps(results: dict[str, Any]) -> None:
         assert len(found["step"]) == STEPS - 1
 
 
-def test_a_page_and_plots_are_written(folder: Path, results: dict[str, Any]) -> None:
-    text = (folder / "page.md").read_text(encoding="utf-8")
-    assert "| 100 %" not in text.split("Text.")[0]
-    assert "ASCED lowers the FID and raises precision and recall (detector `released`)" in text
-    assert "8 with and 8 without artifacts, drawn from 8 and 16" in text
-    assert "kept" in text
+def test_tables_and_plots_are_written(folder: Path, results: dict[str, Any]) -> None:
+    found = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "tables").iterdir()}
+    assert set(found) == {
+        *("claims", "published", "table2"),
+        *(f"{kind}-{name}" for kind in ("table1", "figure8") for name in ("paper", "released")),
+    }
+    claim = "ASCED lowers the FID and raises precision and recall (detector `released`)"
+    assert claim in found["claims"]
+    assert "8 with and 8 without artifacts, drawn from 8 and 16" in found["table2"]
     assert sorted(p.name for p in (folder / "plots").iterdir()) == [
         "paper-figure4.png",
         "paper-figure7.png",

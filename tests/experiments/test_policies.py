@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "truth"))
-
-import correction_tables
-import policies
-
 from asced_analysis.evaluation.populations import Quality
+from experiments.correction import policies
+from experiments.tables import correction_tables
 
 
 def quality(images: int, realistic: np.ndarray, covered: np.ndarray, seed: int) -> Quality:

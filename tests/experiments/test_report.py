@@ -1,37 +1,44 @@
-"""Tables of docs/truth.md."""
+"""Tables in files of their own, and the pages that include them."""
 
 from __future__ import annotations
 
-import re
+import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-# ruff: noqa: E402
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "truth")]
-
 import pytest
-import report
-from marked_tables import fill
+
+from experiments.tables import truth
+from experiments.tables.files import RESULTS, included
+
+PAGES = sorted(RESULTS.parent.glob("*.md"))
 
 
-@pytest.mark.parametrize("path", report.PAGES, ids=lambda path: path.stem)
-def test_every_marked_table_of_a_page_has_a_writer(path: Path) -> None:
-    page = path.read_text(encoding="utf-8")
-    named = re.findall(r"<!-- table ([\w-]+) -->", page)
-    assert len(named) == len(set(named))
-    assert set(named) <= set(report.TABLES)
-    assert page.count("<!-- end -->") == len(named)
+def test_every_table_stands_on_one_page() -> None:
+    named = [name for page in PAGES for name in included(page.read_text(encoding="utf-8"))]
+    there = [str(file.relative_to(RESULTS)) for file in RESULTS.glob("*/*.md")]
+    assert there
+    assert sorted(named) == sorted(there)
 
 
-def test_a_page_keeps_its_text_and_the_tables_without_results() -> None:
+def test_every_table_of_the_bench_is_included_and_written_by_it() -> None:
+    assert {file.stem for file in (RESULTS / "truth").iterdir()} == set(truth.TABLES)
+
+
+def test_tables_without_results_stay_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     row = {"smoothing": 0.05, "broken": 0.25, "aurocs": {"learnt": 0.875}}
-    tables = report.written({"grid": {"mixture": [row], "score": [row]}})
-    assert list(tables) == ["grid"]
-    page = "a <!-- table grid -->\nold\n<!-- end --> b <!-- table judge -->kept<!-- end --> c"
-    text, missing = fill(page, tables)
-    assert missing == ["judge"]
-    assert text.startswith("a <!-- table grid -->\n\n| smoothed, h | broken | learnt |\n")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "grid.json").write_text(json.dumps({"mixture": [row], "score": [row]}))
+    (tmp_path / "judge.md").write_text("kept")
+    (tmp_path / "grid.md").write_text("old")
+    given = [str(tmp_path / "results"), "--out", str(tmp_path), "--images", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["truth", *given])
+    truth.main()
+    assert "no results for judge, " in capsys.readouterr().out
+    assert (tmp_path / "judge.md").read_text() == "kept"
+    text = (tmp_path / "grid.md").read_text()
+    assert text.startswith("| smoothed, h | broken | learnt |\n")
     assert "| mixture, 0.05 | 25.0 % | 0.88 |" in text
-    assert "old" not in text
-    assert text.endswith("b <!-- table judge -->kept<!-- end --> c")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.md", "judge.md", "results"]

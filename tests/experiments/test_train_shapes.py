@@ -11,13 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "truth"))
-
-import shapes_set
-import train_shapes
-
 from asced_recorders import load_pipeline
 from asced_stores.errors import InputError
+from experiments.correction import shapes_set
+from experiments.models.shapes import train as train_shapes
 
 
 def train(monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> None:
@@ -52,5 +49,5 @@ def test_interrupted_it_goes_on_to_the_same_weights(
 
 def test_a_missing_model_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes_set, "FOLDER", tmp_path)
-    with pytest.raises(InputError, match=r"python benchmarks/truth/train_shapes\.py"):
+    with pytest.raises(InputError, match=r"python -m experiments\.models\.shapes\.train"):
         shapes_set.measure(SimpleNamespace(cache=tmp_path, say=print), 8)

@@ -1,24 +1,15 @@
-"""The pure parts of benchmarks/truth: scores, faults, shapes, figures."""
+"""The pure parts of experiments/: scores, faults, shapes, figures."""
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "truth"))
-
-import faults
-import gaussian_grid
-import masks
-import ranking
-import rankings
-import shapes
-
 from asced_recorders.tap.tap import StepEvent
+from experiments.correction import masks
+from experiments.datasets import faults, gaussian_grid, shapes
+from experiments.detection import ranking, rankings
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.05])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,9 +100,3 @@ def test_analysis_imports_neither_torch_nor_diffusers_nor_click() -> None:
 def test_a_corrector_loads_no_storage_and_no_statistics() -> None:
     loaded = _loaded_after("from asced_analysis.correction import Corrector")
     assert not loaded & {"zarr", "xarray", "dask", "sklearn"}
-
-
-def test_modules_of_the_benches_have_names_of_their_own() -> None:
-    paths = (ROOT / "benchmarks").rglob("*.py")
-    names = Counter(path.stem for path in paths if path.stem != "run")  # imported by its path
-    assert [name for name, count in names.items() if count > 1] == []

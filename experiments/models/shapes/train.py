@@ -1,6 +1,6 @@
 """Train the small model of SIMPLE SHAPES; interrupt and resume at any time.
 
-    python benchmarks/truth/train_shapes.py --seconds 840      # again and again, until it is done
+    python -m experiments.models.shapes.train --seconds 840      # again and again, until it is done
 
 64x64 images unshuffled by 4 to 16 channels of 16x16: compute is scarce. The network predicts the
 velocity: noise prediction left the brightness of these nearly black images to chance, and whole
@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
-from shapes import draw_images, fold
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training"))
-from exporting import export, learning_rate, save_atomically
+from experiments.datasets.shapes import draw_images, fold
+from training.exporting import export, learning_rate, save_atomically
 
-FOLDER = Path(__file__).parent / "shapes-model"
+FOLDER = Path(__file__).resolve().parent
 
 
 def build_network() -> UNet2DModel:

@@ -1,0 +1,1 @@
+"""What corrections repair and harm, with controls."""

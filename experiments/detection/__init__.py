@@ -1,0 +1,1 @@
+"""Who breaks, and where: detectors against the truth, false-alarm rates, transfer."""

@@ -1,0 +1,1 @@
+"""Small models for experiments, each a plain diffusers folder with its training."""

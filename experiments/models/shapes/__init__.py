@@ -1,0 +1,1 @@
+"""A small model of SIMPLE SHAPES."""

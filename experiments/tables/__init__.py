@@ -1,0 +1,1 @@
+"""Tables of results as Markdown, as the pages of docs/ include them."""

@@ -1,0 +1,1 @@
+"""Training of the embedded model, its teacher and its judge; not in the wheel."""
