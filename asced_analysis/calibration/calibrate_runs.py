@@ -9,14 +9,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration.choose_level import METHODS, Request, choose_level
+from asced_analysis.calibration.choose_level import LEARNING, METHODS, Request, choose_level
 from asced_analysis.calibration.conformance import conformance_vectors
 from asced_analysis.calibration.drift import run_counts
 from asced_analysis.calibration.fitting import fit_variant
 from asced_analysis.calibration.splits import FRACTIONS, split_runs
 from asced_analysis.compute.source import Source, open_source
+from asced_analysis.detection.variant import Variant
 from asced_analysis.thresholds import conformal
 from asced_analysis.thresholds.document import Correction, Thresholds
+from asced_analysis.thresholds.registries import STRATEGIES, VARIANTS
 from asced_stores.errors import InputError
 
 LATEST_CORRECTION = 0.48
@@ -25,10 +27,6 @@ LATEST_CORRECTION = 0.48
 FEWEST_STEPS = 3
 WINDOW = (0.2, LATEST_CORRECTION)
 """First step and correction step, as shares of sampling: Mutation as the paper has it."""
-
-DEFAULT_CORRECTION = {"outcome": "renoise"}
-"""Where the variant's mask is worth nothing over chance, but its choice of runs is good."""
-CORRECTION_PARAMETERS = {("outcome", "renoise"): {"where": "foreground"}}
 
 
 def calibrate(
@@ -118,15 +116,16 @@ def calibrate(
     conformal.check_rate(false_alarm_rate)
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; expected one of {METHODS}")
-    variant, method = _paired(variant, method)
+    kind, method = _paired(VARIANTS.get(variant), method)
     source = open_source(store)
     if strategy is None:
-        strategy = DEFAULT_CORRECTION.get(variant, "ttc")
+        strategy = kind.correction[0]
+    STRATEGIES.check(strategy)
     if window == "phases":
         window = phases_window(source)
     steps, correction = window_and_correction(source, window or WINDOW, strategy)
-    given_to = CORRECTION_PARAMETERS.get((variant, strategy), {})
-    correction = replace(correction, parameters=given_to)
+    if strategy == kind.correction[0]:
+        correction = replace(correction, parameters=kind.correction[1])
     if method == "labels" and not labels:
         raise InputError("method labels needs labels; give a mapping of run id to broken or not")
     kept = dict.fromkeys(labels, True) if method == "labels" and labels else normal
@@ -157,8 +156,8 @@ def calibrate(
                     f"and each counts once: it is {count} prompts that are too few."
                 )
             raise
-    population = None
-    if variant == "outcome":
+    run_means = None
+    if kind.learnt:
         from asced_analysis.calibration.outcome import fit_outcome, looking_ahead
 
         options, given = dict(outcome or {}), dict(parameters or {})
@@ -169,16 +168,15 @@ def calibrate(
             source, split.fit, window=steps, correction=correction, parameters=given, **options
         )
     else:
-        thresholds, population = fit_variant(
+        thresholds, run_means = fit_variant(
             source,
-            variant,
+            kind,
             split.fit,
             window=steps,
             correction=correction,
             parameters=dict(parameters or {}),
         )
     chosen = choose_level(source, thresholds, split, request)
-    run_means = None if population is None else population.run_means
     thresholds = replace(
         thresholds,
         levels=replace(thresholds.levels, level=chosen.level),
@@ -189,16 +187,22 @@ def calibrate(
     return replace(thresholds, conformance=conformance_vectors(thresholds))
 
 
-def _paired(variant: str, method: str) -> tuple[str, str]:
-    """Variant and method `outcome` go together; either alone, beside a default, means both."""
-    if "outcome" not in (variant, method):
+def _paired(variant: Variant, method: str) -> tuple[Variant, str]:
+    """Learnt variants and the method that learns go together; either one means both.
+
+    Either one beside the other's default, that is.
+    """
+    if variant.learnt == (method == LEARNING):
         return variant, method
-    if variant not in ("outcome", "calibrated") or method not in ("outcome", "conformal"):
-        raise InputError(
-            f"variant {variant} with method {method}: the variant outcome is learnt by the method "
-            "outcome and by no other; choose both or neither"
-        )
-    return "outcome", "outcome"
+    if variant.learnt and method == METHODS[0]:
+        return variant, LEARNING
+    learnt = [one for one in map(VARIANTS.get, VARIANTS) if one.learnt]
+    if not variant.learnt and variant.name == VARIANTS.names()[0]:
+        return learnt[0], method
+    raise InputError(
+        f"variant {variant.name} with method {method}: the method {LEARNING} learns the variants "
+        f"{', '.join(one.name for one in learnt)} and no other; choose both or neither"
+    )
 
 
 def phases_window(source: Source) -> tuple[float, float]:

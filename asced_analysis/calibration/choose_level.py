@@ -21,7 +21,9 @@ from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
-METHODS = ("conformal", "robust", "risk", "labels", "outcome")
+LEARNING = "outcome"
+"""The method that learns a variant from how the recorded runs ended."""
+METHODS = ("conformal", "robust", "risk", "labels", LEARNING)
 ROUNDING = 2e-5
 TIGHTER = (0.1, 0.05, 0.02, 0.01, 0.005, 0.001)
 # Robust units of a logarithm: the grid is fixed beforehand, as risk control demands.

@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
 from asced_analysis.thresholds.document import Thresholds
+from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 
 SIDE = 16
 MARGIN = 1e-2
 RANK_MARGIN = 1e-3
-ATTEMPTS = {"outcome": 240}  # nobody knows which way a learnt score goes
+ATTEMPTS = 60
+LEARNT_ATTEMPTS = 240  # nobody knows which way a learnt score goes
 MOST_NUMBERS = 200_000
 
 
@@ -72,7 +74,8 @@ def _search(thresholds: Thresholds, want: bool) -> dict[str, Any] | None:
     """Try inputs of rising violence until one is flagged (or not), clear of the level."""
     levels = thresholds.levels
     low, high = levels.log_snr[0], levels.log_snr[-1]
-    beyond = 0.3 if thresholds.variant in ("calibrated", "outcome") else 0.0
+    variant = VARIANTS.get(thresholds.variant)
+    beyond = 0.3 if variant.on_grid else 0.0
     count = 7 if beyond else 6
     log_snr = (
         np.round(np.linspace(low - beyond, high + beyond, count), 4)
@@ -82,16 +85,15 @@ def _search(thresholds: Thresholds, want: bool) -> dict[str, Any] | None:
     alpha = np.sqrt(1 / (1 + np.exp(-log_snr)))
     sigma = np.sqrt(1 / (1 + np.exp(log_snr)))
     shape = (1, SIDE, SIDE)
-    if thresholds.variant == "outcome" or np.ndim(levels.location) == 3:
+    if variant.learnt or np.ndim(levels.location) == 3:
         # the network's inputs, or places of the map, fit the calibrated size alone
         shape = tuple(thresholds.fingerprint["sample_shape"][-3:])
         if count * int(np.prod(shape)) > MOST_NUMBERS:
             return None
-    learnt = thresholds.variant == "outcome"
-    for attempt in range(ATTEMPTS.get(thresholds.variant, 60)):
+    for attempt in range(LEARNT_ATTEMPTS if variant.learnt else ATTEMPTS):
         rng = np.random.default_rng(attempt)
-        square = attempt % 2 == 0 if learnt else want
-        values = _inputs(rng, attempt % 60, (count, *shape), square)
+        square = attempt % 2 == 0 if variant.learnt else want
+        values = _inputs(rng, attempt % ATTEMPTS, (count, *shape), square)
         vector = {
             "alpha": alpha.tolist(),
             "sigma": sigma.tolist(),
@@ -99,7 +101,7 @@ def _search(thresholds: Thresholds, want: bool) -> dict[str, Any] | None:
             "signal": "x0",
             "values": values.tolist(),
         }
-        if learnt:
+        if variant.learnt:
             vector["eps"] = _exact(rng.normal(size=shape) * 2.0 ** (attempt % 7 - 3)).tolist()
             if thresholds.parameters.get("probe") is not None:
                 vector["probed"] = _exact(values[-1] + rng.normal(size=shape) / 8).tolist()
@@ -138,12 +140,9 @@ def _is_clear(thresholds: Thresholds, vector: Any, mask: npt.NDArray[np.bool_]) 
     for shift in (-MARGIN, MARGIN):
         if not np.array_equal(mask, run_vector(_at(thresholds, shift), vector)[0]):
             return False
-    if thresholds.variant != "outcome":
-        return True
     _, state = _fed(thresholds, vector)
-    places = np.sort(np.asarray(state.stream.predict(state.inner)[0]).ravel())
-    count = max(1, round(thresholds.parameters["share"] * places.size))
-    return bool(places[-count] - places[-count - 1] > RANK_MARGIN)
+    variant = VARIANTS.get(thresholds.variant)
+    return variant.is_clear(thresholds, state.stream, state.inner, RANK_MARGIN)
 
 
 def _at(thresholds: Thresholds, shift: float) -> Thresholds:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration.population import fit_population
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection import calibrated
 from asced_analysis.detection.log_snr_grid import GridSignal
+from asced_analysis.detection.population import fit_population
 from asced_analysis.detection.scoring import asking, scores_of
 from asced_analysis.thresholds.document import Thresholds, fingerprint_of
 from asced_stores.errors import InputError

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from asced_analysis.calibration.fitting import UNCALIBRATED
 from asced_analysis.calibration.outcome_training import Examples, learn
-from asced_analysis.calibration.population import fit_population
 from asced_analysis.compute.source import Source
 from asced_analysis.detection import calibrated, outcome
 from asced_analysis.detection.log_snr_grid import GridSignal, make_grid
 from asced_analysis.detection.outcome_network import layers_to_bytes
+from asced_analysis.detection.population import fit_population
 from asced_analysis.thresholds.document import (
     Cleanup,
     Correction,

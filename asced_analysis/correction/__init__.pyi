@@ -1,6 +1,6 @@
 from .corrector import Corrector as Corrector
 from .corrector import ImageReport as ImageReport
-from .noise_normalisation import level_noise as level_noise
-from .noise_normalisation import levelled as levelled
+from .noise_normalisation import normalise_noise as normalise_noise
+from .noise_normalisation import normalised_noise as normalised_noise
 from .registry import STRATEGIES as STRATEGIES
 from .registry import make_strategy as make_strategy

@@ -34,6 +34,7 @@ class BestOf(Renoise):
 
     name = "best_of"
     in_loop = False
+    chooses = True
 
     where: Place = "foreground"
     draws: int = 2
@@ -69,3 +70,6 @@ class BestOf(Renoise):
                 f"the choice is made at step {at}; expected one after the last edit, which is of "
                 f"the sample entering step {last}, and not after the end at {table.steps}"
             )
+
+
+STRATEGY = BestOf

@@ -264,7 +264,7 @@ class Corrector(TapListener):
     def _make_watch(self, table: StepTable) -> Watch | None:
         """Make the detector of the thresholds, unless masks are given."""
         self._any = False
-        if self._given is not None or self.strategy.name == "none":
+        if self._given is not None or not self.strategy.edits:
             return None
         if self.thresholds is None:
             raise InputError("a corrector without thresholds needs masks: call assign() first")

@@ -17,3 +17,6 @@ class NoiseDenoise(Strategy):
 
     name = "noise_denoise"
     in_loop = False
+
+
+STRATEGY = NoiseDenoise

@@ -1,4 +1,4 @@
-"""Levelling: the noise of a flagged run is brought to the energy that the schedule names.
+"""NoiseNormalisation: the noise of a flagged run is brought to the energy that the schedule names.
 
 A deterministic sampler carries the energy of its starting noise to the end. Where a sample has few
 values that energy differs from run to run (2.2 % for 1 x 32 x 32), and runs that have much of it
@@ -21,7 +21,7 @@ from asced_recorders.tap.tap import StepEvent, Tap, TapListener
 from asced_stores.errors import InputError
 
 
-def level_noise(noise: Tensor, *, target: float = 1.0) -> Tensor:
+def normalise_noise(noise: Tensor, *, target: float = 1.0) -> Tensor:
     """Scale each run's noise to one root mean square.
 
     For starts: pass the result as a pipeline's ``latents``, and no run begins with more noise than
@@ -42,8 +42,8 @@ def level_noise(noise: Tensor, *, target: float = 1.0) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from asced_analysis.correction import level_noise
-    >>> start = level_noise(torch.randn(2, 1, 32, 32))
+    >>> from asced_analysis.correction import normalise_noise
+    >>> start = normalise_noise(torch.randn(2, 1, 32, 32))
     >>> start.square().mean((1, 2, 3)).round(decimals=4)
     tensor([1., 1.])
     """
@@ -52,7 +52,9 @@ def level_noise(noise: Tensor, *, target: float = 1.0) -> Tensor:
     return (noise * factor).to(noise.dtype)
 
 
-def level_sample(sample: Tensor, signal: Tensor, sigma: float, *, target: float = 1.0) -> Tensor:
+def normalise_sample(
+    sample: Tensor, signal: Tensor, sigma: float, *, target: float = 1.0
+) -> Tensor:
     """Scale what of a sample is not signal to `target` times sigma.
 
     Parameters
@@ -63,11 +65,11 @@ def level_sample(sample: Tensor, signal: Tensor, sigma: float, *, target: float 
     """
     if sigma == 0:
         return sample
-    return signal + sigma * level_noise((sample - signal) / sigma, target=target)
+    return signal + sigma * normalise_noise((sample - signal) / sigma, target=target)
 
 
 @dataclass(frozen=True)
-class Levelling(Strategy):
+class NoiseNormalisation(Strategy):
     """Bring the noise of a flagged run to the schedule's energy, once, at ``T_c``.
 
     Attributes
@@ -77,7 +79,7 @@ class Levelling(Strategy):
         smoother, above 1 busier.
     """
 
-    name = "levelling"
+    name = "noise_normalisation"
 
     target: float = 1.0
 
@@ -105,11 +107,11 @@ class Levelling(Strategy):
         if event.step + 1 != state.correction_step or state.mask is None:
             return None
         signal = event.next_alpha * state.x0[event.step].to(sample.dtype)
-        edited = level_sample(sample, signal, event.next_sigma, target=self.target)
+        edited = normalise_sample(sample, signal, event.next_sigma, target=self.target)
         return blend(sample, edited, state.mask)
 
 
-class _Leveller(TapListener):
+class _Normaliser(TapListener):
     """Levels every run once, as early as the sampler lets a sample be edited."""
 
     def __init__(self, target: float) -> None:
@@ -123,15 +125,15 @@ class _Leveller(TapListener):
         if event.step + 1 != self.step:
             return None
         signal = event.next_alpha * event.x0.to(next_sample.dtype)
-        return level_sample(next_sample, signal, event.next_sigma, target=self.target)
+        return normalise_sample(next_sample, signal, event.next_sigma, target=self.target)
 
 
 @contextmanager
-def levelled(pipeline: Any, *, target: float = 1.0) -> Iterator[None]:
+def normalised_noise(pipeline: Any, *, target: float = 1.0) -> Iterator[None]:
     """Level the noise of every run right after a pipeline's first step, without any detector.
 
     For pipelines that draw their own start. Where a pipeline takes ``latents``, pass
-    ``level_noise(latents)`` instead: the first step has seen the noise as it was drawn, so that
+    ``normalise_noise(latents)`` instead: the first step has seen the noise as it was drawn, so that
     some of the difference stays.
 
     Parameters
@@ -142,12 +144,15 @@ def levelled(pipeline: Any, *, target: float = 1.0) -> Iterator[None]:
 
     Examples
     --------
-    >>> from asced_analysis.correction import levelled
+    >>> from asced_analysis.correction import normalised_noise
     >>> from asced_recorders import load_pipeline
     >>> pipe = load_pipeline("fashion")
     >>> pipe.set_progress_bar_config(disable=True)
-    >>> with levelled(pipe):
+    >>> with normalised_noise(pipe):
     ...     images = pipe(batch_size=2, num_inference_steps=12, output_type="np").images
     """
-    with Tap(pipeline, _Leveller(target)):
+    with Tap(pipeline, _Normaliser(target)):
         yield
+
+
+STRATEGY = NoiseNormalisation

@@ -12,3 +12,7 @@ class NoCorrection(Strategy):
     """Edits nothing; replay uses it to prove that it reproduces a recording."""
 
     name = "none"
+    edits = False
+
+
+STRATEGY = NoCorrection

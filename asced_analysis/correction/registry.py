@@ -1,39 +1,16 @@
-"""Strategies by name."""
+"""Strategies by name; `asced_analysis.thresholds.registries` says where they come from."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, fields
 from typing import Any
 
-from asced_analysis.correction.best_of import BestOf
-from asced_analysis.correction.noise_denoise import NoiseDenoise
-from asced_analysis.correction.noise_normalisation import Levelling
-from asced_analysis.correction.none import NoCorrection
 from asced_analysis.correction.regions import place_name
-from asced_analysis.correction.renoise import Renoise
-from asced_analysis.correction.restart import Restart
-from asced_analysis.correction.score_clipping import ScoreClipping
-from asced_analysis.correction.state_replacement import StateReplacement
-from asced_analysis.correction.stochastic_steps import StochasticSteps
 from asced_analysis.correction.strategy import Strategy
-from asced_analysis.correction.ttc import TargetedCorrection
+from asced_analysis.thresholds.registries import STRATEGIES
 from asced_stores.errors import InputError
 
-STRATEGIES: dict[str, type[Strategy]] = {
-    strategy.name: strategy
-    for strategy in (
-        TargetedCorrection,
-        StateReplacement,
-        ScoreClipping,
-        StochasticSteps,
-        NoiseDenoise,
-        Renoise,
-        BestOf,
-        Restart,
-        Levelling,
-        NoCorrection,
-    )
-}
+__all__ = ["STRATEGIES", "make_strategy", "parameters_of"]
 
 
 def make_strategy(strategy: str | Strategy, **parameters: Any) -> Strategy:
@@ -52,9 +29,7 @@ def make_strategy(strategy: str | Strategy, **parameters: Any) -> Strategy:
     """
     if isinstance(strategy, Strategy):
         return strategy
-    if strategy not in STRATEGIES:
-        raise InputError(f"unknown strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}")
-    kind = STRATEGIES[strategy]
+    kind = STRATEGIES.get(strategy)
     known = {field.name for field in fields(kind)}
     unknown = sorted(set(parameters) - known)
     if unknown:

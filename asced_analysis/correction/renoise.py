@@ -45,3 +45,6 @@ class Renoise(TargetedCorrection):
     def title(self) -> str:
         """The name, the place, and the further steps."""
         return f"{super().title}, {place_name(self.where)}"
+
+
+STRATEGY = Renoise

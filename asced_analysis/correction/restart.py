@@ -24,6 +24,7 @@ class Restart(Strategy):
 
     name = "restart"
     in_loop = False
+    judges_draws = True
 
     tries: int = 3
 
@@ -36,3 +37,6 @@ class Restart(Strategy):
     def place(self) -> Place:
         """A new draw is another image altogether."""
         return "everywhere"
+
+
+STRATEGY = Restart

@@ -63,3 +63,6 @@ class ScoreClipping(Strategy):
         )
         touched = (state.mask > 0).to(state.mask)  # the weights of soft edges are in the score
         return blend(event.model_output, output, touched)
+
+
+STRATEGY = ScoreClipping

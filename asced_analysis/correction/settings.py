@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.correction.registry import make_strategy
+from asced_analysis.correction.registry import STRATEGIES, make_strategy
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.correction.strategy import Strategy
     from asced_analysis.thresholds.document import Thresholds
     from asced_recorders.tap.schedulers import StepTable
-
-
-RENEWING = ("ttc", "renoise", "best_of")
-"""Strategies whose strength is a noise scale."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +91,9 @@ def strategy_of(
         strategy = str(settings.get("strategy", "ttc"))
     if strategy == settings.get("strategy"):
         own = dict(settings["parameters"])
-        if strategy in RENEWING:
-            own["noise_scale"] = float(settings["strength"])
+        strength = STRATEGIES.get(str(strategy)).strength
+        if strength is not None:
+            own[strength] = float(settings["strength"])
         parameters = own | parameters
     return make_strategy(strategy, **parameters)
 

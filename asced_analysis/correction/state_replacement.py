@@ -46,3 +46,6 @@ class StateReplacement(Strategy):
             x0[run] = state.x0[max(earliest, first - 1)][run].to(sample.dtype)
         edited = event.next_alpha * x0 + event.next_sigma * state.noise(sample, 0)
         return blend(sample, edited, state.mask)
+
+
+STRATEGY = StateReplacement

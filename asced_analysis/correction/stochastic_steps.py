@@ -44,3 +44,6 @@ class StochasticSteps(Strategy):
             return None
         edited = stochastic_step(event, state.noise(sample, 2 + offset))
         return None if edited is None else blend(sample, edited, state.mask)
+
+
+STRATEGY = StochasticSteps

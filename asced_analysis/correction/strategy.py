@@ -55,13 +55,33 @@ class LoopState:
 class Strategy:
     """A correction; subclasses override the hooks they need.
 
-    `in_loop` is False for what needs more than one pass of sampling: only replay can do it.
-    `streams_masks` asks for the mask after every step of the window, not only at ``T_c``;
-    `from_checkpoint` is False for what acts before ``T_c``.
+    Attributes
+    ----------
+    name : str
+        Under which thresholds, stores and commands know it.
+    edits : bool
+        False for what leaves every run as it is.
+    in_loop : bool
+        False for what needs more than one pass of sampling: only replay can do it, by what is
+        registered with `asced_analysis.replay.passes.second_pass`.
+    streams_masks : bool
+        Asks for the mask after every step of the window, not only at ``T_c``.
+    from_checkpoint : bool
+        False for what acts before ``T_c``.
+    judges_draws : bool
+        Whether it needs the detector itself, not masks alone.
+    chooses : bool
+        Whether a teacher chooses among several draws of a run.
+    strength : str or None
+        Which parameter the strength in thresholds sets.
     """
 
-    name: ClassVar[str] = "none"
+    name: ClassVar[str] = "unnamed"
+    edits: ClassVar[bool] = True
     in_loop: ClassVar[bool] = True
+    judges_draws: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
+    strength: ClassVar[str | None] = None
     streams_masks: ClassVar[bool] = False
     from_checkpoint: ClassVar[bool] = True
 

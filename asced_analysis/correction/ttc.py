@@ -46,6 +46,7 @@ class TargetedCorrection(Strategy):
     """
 
     name = "ttc"
+    strength = "noise_scale"
 
     perturbation: Literal["additive", "multiplicative"] = "additive"
     reverse_step: int = 1
@@ -128,3 +129,6 @@ class TargetedCorrection(Strategy):
         if self.noise_scale and self.perturbation == "multiplicative":
             edited = edited * (1 + self.noise_scale * state.noise(sample, draw + 1))
         return blend(sample, edited, state.mask)
+
+
+STRATEGY = TargetedCorrection

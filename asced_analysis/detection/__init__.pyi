@@ -14,3 +14,4 @@ from . import score_norm as score_norm
 from . import streaming as streaming
 from . import trajectory_variance as trajectory_variance
 from .registry import VARIANTS as VARIANTS
+from .variant import Variant as Variant

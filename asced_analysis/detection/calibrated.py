@@ -8,17 +8,31 @@ the clean-up (an opening) is nested in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil, log, prod
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import array_api_compat
 import numpy as np
+import numpy.typing as npt
 
 from asced_analysis.detection.blur import gaussian_blur
-from asced_analysis.detection.log_snr_grid import SIGNALS, GridSignal, GridState, SignalName
+from asced_analysis.detection.calibrated_steps import ALGORITHM
+from asced_analysis.detection.log_snr_grid import (
+    SIGNALS,
+    GridSignal,
+    GridState,
+    SignalName,
+    make_grid,
+)
 from asced_analysis.detection.opening import grey_opening
+from asced_analysis.detection.variant import Lookahead, Sampler, Variant, nested, table
+from asced_analysis.thresholds.parts import Cleanup
 from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.compute.source import Source
+    from asced_analysis.thresholds.document import Thresholds
 
 UNSEEN = -1e4
 
@@ -353,3 +367,75 @@ def lowest_log_change(parameters: Parameters) -> float:
 def _smooth(values: Any, parameters: Parameters) -> Any:
     """Blur a map by its fraction of the side."""
     return gaussian_blur(values, parameters.blur * min(values.shape[-2:]))
+
+
+class _Calibrated(Variant):
+    """See the module."""
+
+    name = "calibrated"
+    summary = "Dynamics standardised against the population by noise level and place."
+    on_grid = True
+    opened_maps = True
+    cleanup = Cleanup("opening", min_width=0.12)
+    algorithm = ALGORITHM
+
+    def parameters(self) -> dict[str, Any]:
+        """See `Parameters`; the opening's width belongs to the clean-up."""
+        defaults = asdict(Parameters())
+        del defaults["min_width"]
+        return defaults
+
+    def stream(
+        self,
+        thresholds: Thresholds,
+        shape: Sequence[int],
+        sampler: Sampler,
+        lookahead: Lookahead | None = None,
+    ) -> Stream:
+        """Bind the grid; see `Variant.stream`."""
+        given, levels = thresholds.parameters, thresholds.levels
+        rows, columns = map_shape(int(shape[-2]), int(shape[-1]), given["resolution"])
+        width = thresholds.cleanup.pixels(rows, columns)[1]
+        parameters = Parameters(**given, min_width=width)
+        cells = len(levels.log_snr) - 1
+        location, scale = table(levels.location), table(levels.scale)
+        if (
+            location.shape != scale.shape
+            or location.shape[0] != cells
+            or location.ndim not in (1, 3)
+        ):
+            raise InputError(
+                f"location {location.shape} and scale {scale.shape} don't fit {cells} grid cells"
+            )
+        if location.ndim == 1:
+            location, scale = location[:, None, None], scale[:, None, None]
+        grid = GridSignal(
+            parameters.signal, levels.log_snr, sampler.alpha, sampler.sigma, sampler.log_snr
+        )
+        return Stream(parameters, grid, location, scale)
+
+    def fit(
+        self, thresholds: Thresholds, source: Source, fit: npt.NDArray[np.bool_]
+    ) -> tuple[Thresholds, npt.NDArray[np.float64]]:
+        """Location and scale of the population in every grid cell."""
+        from asced_analysis.detection.population import fit_population
+
+        parameters = Parameters(**thresholds.parameters)
+        signal = GridSignal(
+            parameters.signal,
+            make_grid(source.log_snr, *thresholds.window.steps),
+            source.alpha,
+            source.sigma,
+            source.log_snr,
+        )
+        steps = (signal.first_step, signal.last_step)
+        population = fit_population(
+            source.batches(signal.needs(), steps=steps, only=fit), signal, parameters
+        )
+        rounded = (np.round(numbers, 5) for numbers in (population.location, population.scale))
+        location, scale = (nested(numbers.tolist()) for numbers in rounded)
+        fitted = thresholds.with_levels(log_snr=signal.grid, location=location, scale=scale)
+        return fitted, population.run_means
+
+
+VARIANT = _Calibrated()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 import numpy as np
+import numpy.typing as npt
 
 from asced_analysis.detection.run_scores import mask_of_runs, wide
+from asced_analysis.detection.variant import Lookahead, Sampler, Variant, nested, raw_numbers, table
 from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.compute.source import Source
+    from asced_analysis.thresholds.document import Thresholds
 
 NUMBERS = 6
 
@@ -136,3 +142,47 @@ class Stream:
         score = distance(self.raw(state), self.location, self.whitening)
         flagged = score > level
         return mask_of_runs(flagged, state.shape), score, flagged
+
+
+class _DiffPath(Variant):
+    """Six numbers of a run against the population's."""
+
+    name = "diffpath"
+    summary = "DiffPath: six numbers of eps and its rate of change, by their distance (whole runs)."
+    points = False
+
+    def stream(
+        self,
+        thresholds: Thresholds,
+        shape: Sequence[int],
+        sampler: Sampler,
+        lookahead: Lookahead | None = None,
+    ) -> Stream:
+        """Bind the window; see `Variant.stream`."""
+        levels = thresholds.levels
+        if levels.whitening is None:
+            raise InputError("diffpath needs levels.whitening")
+        center = table(levels.location).astype(np.float64)
+        whitening = table(levels.whitening).astype(np.float64)
+        if center.shape != (NUMBERS,) or whitening.shape != (NUMBERS,) * 2:
+            raise InputError("diffpath needs six locations and a 6 x 6 whitening matrix")
+        return Stream(center, whitening, *sampler.window(thresholds))
+
+    def fit(
+        self, thresholds: Thresholds, source: Source, fit: npt.NDArray[np.bool_]
+    ) -> tuple[Thresholds, None]:
+        """Mean, standard deviation and whitening of the population's six numbers."""
+        unit = np.eye(NUMBERS)
+        sampler = Sampler(source.alpha, source.sigma, source.log_snr)
+        raw = Stream(np.zeros(NUMBERS), unit, *sampler.window(thresholds))
+        values = raw_numbers(raw, source, fit)
+        covariance = np.cov(values, rowvar=False) + 1e-12 * unit
+        whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+        return thresholds.with_levels(
+            location=tuple(values.mean(axis=0).tolist()),
+            scale=tuple(np.maximum(values.std(axis=0), 1e-12).tolist()),
+            whitening=nested(whitening.tolist()),
+        ), None
+
+
+VARIANT = _DiffPath()

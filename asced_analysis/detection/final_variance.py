@@ -7,7 +7,14 @@ from typing import Any
 
 import array_api_compat
 
-from asced_analysis.detection.run_scores import Parameters, RunStream, State, mask_of_runs, wide
+from asced_analysis.detection.run_scores import (
+    Parameters,
+    RunStream,
+    RunVariant,
+    State,
+    mask_of_runs,
+    wide,
+)
 
 __all__ = ["Parameters", "Stream", "artifact_mask", "run_score"]
 
@@ -46,3 +53,14 @@ class Stream(RunStream):
     def raw(self, state: State) -> Any:
         """The run score before standardising, shape (batch,)."""
         return state.kept
+
+
+class _FinalVariance(RunVariant):
+    """See the module."""
+
+    name = "final_variance"
+    summary = "Variance of the window's last predicted x0 (whole runs)."
+    stream_type = Stream
+
+
+VARIANT = _FinalVariance()

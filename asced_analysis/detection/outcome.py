@@ -8,8 +8,8 @@ network runs as array products, so loop and store share this one kernel, with or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import array_api_compat
@@ -27,6 +27,8 @@ from asced_analysis.detection.outcome_network import (
     run_statistics,
     snapshot_channels,
 )
+from asced_analysis.detection.outcome_steps import ALGORITHM
+from asced_analysis.detection.variant import Lookahead, Sampler, Variant, table
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -262,23 +264,47 @@ def probe_channels(probed: Any, x0: Any, parameters: Parameters) -> Any:
     )
 
 
-def stream_of(
-    thresholds: Thresholds,
-    *,
-    alpha: Iterable[float],
-    sigma: Iterable[float],
-    log_snr: Iterable[float],
-    ask: Probe | None = None,
-) -> Stream:
-    """The stream that thresholds of this variant describe, weights included."""
-    given = dict(thresholds.parameters)
-    given["coefficients"] = tuple(given["coefficients"])
-    levels = thresholds.levels
-    from asced_analysis.detection.streaming import table
+class _Outcome(Variant):
+    """See the module."""
 
-    grid = GridSignal("predicted_x0", levels.log_snr, tuple(alpha), tuple(sigma), tuple(log_snr))
-    location, scale = table(levels.location), table(levels.scale)
-    if location.shape != (len(levels.log_snr) - 1,) or scale.shape != location.shape:
-        raise InputError("outcome needs one location and scale a grid cell")
-    layers = layers_from_bytes(thresholds.weights_bytes())
-    return Stream(Parameters(**given), grid, location, scale, layers, ask)
+    name = "outcome"
+    summary = "Learnt from how the recorded runs ended: which trajectories end badly, and where."
+    learnt = True
+    on_grid = True
+    correction = ("renoise", {"where": "foreground"})
+    algorithm = ALGORITHM
+
+    def parameters(self) -> dict[str, Any]:
+        """See `Parameters`; the coefficients are learnt."""
+        defaults = asdict(Parameters())
+        del defaults["coefficients"]
+        return defaults
+
+    def stream(
+        self,
+        thresholds: Thresholds,
+        shape: Sequence[int],
+        sampler: Sampler,
+        lookahead: Lookahead | None = None,
+    ) -> Stream:
+        """Bind the grid and the learnt weights; see `Variant.stream`."""
+        given = dict(thresholds.parameters)
+        given["coefficients"] = tuple(given["coefficients"])
+        levels = thresholds.levels
+        grid = GridSignal(
+            "predicted_x0", levels.log_snr, sampler.alpha, sampler.sigma, sampler.log_snr
+        )
+        location, scale = table(levels.location), table(levels.scale)
+        if location.shape != (len(levels.log_snr) - 1,) or scale.shape != location.shape:
+            raise InputError("outcome needs one location and scale a grid cell")
+        layers = layers_from_bytes(thresholds.weights_bytes())
+        return Stream(Parameters(**given), grid, location, scale, layers, lookahead)
+
+    def is_clear(self, thresholds: Thresholds, stream: Any, state: Any, margin: float) -> bool:
+        """Whether the worst places stand clear of the others."""
+        places = np.sort(np.asarray(stream.predict(state)[0]).ravel())
+        count = max(1, round(thresholds.parameters["share"] * places.size))
+        return bool(places[-count] - places[-count - 1] > margin)
+
+
+VARIANT = _Outcome()

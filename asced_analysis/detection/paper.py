@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import array_api_compat
 
 from asced_analysis.detection.components import keep_components
 from asced_analysis.detection.medians import nonnegative_median
 from asced_analysis.detection.released import components_above
+from asced_analysis.detection.variant import Lookahead, Sampler, Variant
 from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.thresholds.document import Thresholds
 
 
 @dataclass(frozen=True)
@@ -198,3 +202,30 @@ class Stream:
     def detect(self, state: State, level: float) -> tuple[Any, Any, Any]:
         """Mask, score and flag of each run at a level (see `streaming.Detection`)."""
         return components_above(state.statistic, level, self.parameters)
+
+
+class _Paper(Variant):
+    """The paper's detector, with a calibrated level in place of `multiple`."""
+
+    name = "paper"
+    summary = "Eq. 4 of the paper: dynamics of the weighted score beyond its MAD and score bank."
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what the paper's text leaves open; the level takes the place of `multiple`."""
+        defaults = Parameters()
+        return {"bank_mean": defaults.bank_mean, "mad_center": defaults.mad_center}
+
+    def stream(
+        self,
+        thresholds: Thresholds,
+        shape: Sequence[int],
+        sampler: Sampler,
+        lookahead: Lookahead | None = None,
+    ) -> Stream:
+        """Bind the window; see `Variant.stream`."""
+        area, side = thresholds.cleanup.pixels(int(shape[-2]), int(shape[-1]))
+        parameters = Parameters(**thresholds.parameters, min_area=area, min_width=side)
+        return Stream(parameters, sampler.kappa, *sampler.window(thresholds))
+
+
+VARIANT = _Paper()

@@ -1,14 +1,5 @@
-"""Detection variants by name."""
+"""Detection variants by name; `asced_analysis.thresholds.registries` says where they come from."""
 
-from __future__ import annotations
+from asced_analysis.thresholds.registries import VARIANTS
 
-VARIANTS = (
-    "released",
-    "paper",
-    "calibrated",
-    "outcome",
-    "trajectory_variance",
-    "final_variance",
-    "score_norm",
-    "diffpath",
-)
+__all__ = ["VARIANTS"]

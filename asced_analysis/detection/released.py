@@ -11,14 +11,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 
 from asced_analysis.detection.blur import gaussian_blur
 from asced_analysis.detection.components import grow, keep_components, nested_score
 from asced_analysis.detection.medians import median_and_mad
+from asced_analysis.detection.variant import COMPONENTS, Lookahead, Sampler, Variant
 from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.thresholds.document import Thresholds
 
 REFERENCE_SIDE = 256
 GROWTH = 5
@@ -282,3 +286,36 @@ def components_above(statistic: Any, level: float, parameters: Any) -> tuple[Any
     mask = keep_components(statistic > level, **sizes)
     score = xp.asarray(nested_score(statistic, **sizes), device=array_api_compat.device(statistic))
     return mask, score, xp.any(mask, axis=(-2, -1))
+
+
+class _Released(Variant):
+    """The authors' released detector, with a calibrated level in place of ``mad_scale``."""
+
+    name = "released"
+    summary = "The released code: blurred changes of 8-bit predicted x0, in each image's own units."
+    cleanup = COMPONENTS
+
+    def parameters(self) -> dict[str, Any]:
+        """``blur`` as a fraction of the shorter side."""
+        return {"blur": Parameters().blur / REFERENCE_SIDE}
+
+    def stream(
+        self,
+        thresholds: Thresholds,
+        shape: Sequence[int],
+        sampler: Sampler,
+        lookahead: Lookahead | None = None,
+    ) -> Stream:
+        """Bind the window; see `Variant.stream`."""
+        height, width = int(shape[-2]), int(shape[-1])
+        area, side = thresholds.cleanup.pixels(height, width)
+        parameters = Parameters(
+            min_area=area,
+            max_area=max(height * width, area) + 1,  # an upper bound would not be nested
+            min_width=side,
+            blur=thresholds.parameters["blur"] * min(height, width),
+        )
+        return Stream(parameters, *sampler.window(thresholds))
+
+
+VARIANT = _Released()

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import array_api_compat
+import numpy as np
+import numpy.typing as npt
 
+from asced_analysis.detection.variant import Lookahead, Sampler, Variant, raw_numbers, table
 from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.compute.source import Source
+    from asced_analysis.thresholds.document import Thresholds
 
 Direction = Literal["high", "low", "both"]
 
@@ -111,3 +118,54 @@ def wide(values: Any) -> Any:
     """At least float32."""
     xp = array_api_compat.array_namespace(values)
     return values if values.dtype in (xp.float32, xp.float64) else xp.astype(values, xp.float32)
+
+
+class RunVariant(Variant):
+    """A baseline of one number a run; subclasses name it and its stream."""
+
+    points = False
+    stream_type: ClassVar[type[RunStream]]
+
+    def parameters(self) -> dict[str, Any]:
+        """``direction``."""
+        return {"direction": Parameters().direction}
+
+    def bind(
+        self,
+        parameters: Parameters,
+        location: float,
+        scale: float,
+        window: tuple[int, int],
+        sampler: Sampler,
+    ) -> RunStream:
+        """Make the stream; a variant that reads noise levels overrides it."""
+        return self.stream_type(parameters, location, scale, *window)
+
+    def stream(
+        self,
+        thresholds: Thresholds,
+        shape: Sequence[int],
+        sampler: Sampler,
+        lookahead: Lookahead | None = None,
+    ) -> RunStream:
+        """Bind the window; see `Variant.stream`."""
+        location, scale = table(thresholds.levels.location), table(thresholds.levels.scale)
+        if location.shape != (1,) or scale.shape != (1,):
+            raise InputError(f"{self.name} needs one location and one scale")
+        return self.bind(
+            Parameters(**thresholds.parameters),
+            float(location[0]),
+            float(scale[0]),
+            sampler.window(thresholds),
+            sampler,
+        )
+
+    def fit(
+        self, thresholds: Thresholds, source: Source, fit: npt.NDArray[np.bool_]
+    ) -> tuple[Thresholds, None]:
+        """Median and 1.4826 MAD of the population's numbers."""
+        sampler = Sampler(source.alpha, source.sigma, source.log_snr)
+        values = raw_numbers(self.stream(thresholds, (1, 1, 1, 1), sampler), source, fit)
+        location = float(np.median(values))
+        scale = 1.4826 * float(np.median(np.abs(values - location)))
+        return thresholds.with_levels(location=(location,), scale=(max(scale, 1e-12),)), None

@@ -7,7 +7,15 @@ from typing import Any, ClassVar, Literal
 
 import array_api_compat
 
-from asced_analysis.detection.run_scores import Parameters, RunStream, State, mask_of_runs, wide
+from asced_analysis.detection.run_scores import (
+    Parameters,
+    RunStream,
+    RunVariant,
+    State,
+    mask_of_runs,
+    wide,
+)
+from asced_analysis.detection.variant import Sampler
 
 __all__ = ["Parameters", "Stream", "artifact_mask", "run_score"]
 
@@ -59,3 +67,25 @@ class Stream(RunStream):
     def raw(self, state: State) -> Any:
         """The run score before standardising, shape (batch,)."""
         return state.kept / max(state.steps, 1)
+
+
+class _ScoreNorm(RunVariant):
+    """See the module."""
+
+    name = "score_norm"
+    summary = "Norm of the score, averaged over the window's steps (whole runs)."
+    stream_type = Stream
+
+    def bind(
+        self,
+        parameters: Parameters,
+        location: float,
+        scale: float,
+        window: tuple[int, int],
+        sampler: Sampler,
+    ) -> Stream:
+        """Give the stream its noise levels."""
+        return Stream(parameters, location, scale, *window, sigma=sampler.sigma)
+
+
+VARIANT = _ScoreNorm()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from asced_analysis.compute.source import Batch, Source
 from asced_analysis.detection.streaming import Detection, Detector, make_detector
 from asced_analysis.thresholds.document import Thresholds
+from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -109,10 +110,11 @@ def statistics_of(
     InputError
         Where the variant's clean-up isn't an opening, so that no map holds all levels' masks.
     """
-    if thresholds.variant != "calibrated":
+    if not VARIANTS.get(thresholds.variant).opened_maps:
+        able = [name for name in VARIANTS if VARIANTS.get(name).opened_maps]
         raise InputError(
-            f"risk control of the flagged share needs the variant calibrated, not "
-            f"{thresholds.variant}"
+            f"risk control of the flagged share needs a variant whose masks are cuts of one map "
+            f"({', '.join(able)}), not {thresholds.variant}"
         )
     detector = detector_for(source, thresholds)
     batches = source.batches(

@@ -7,7 +7,7 @@ from typing import Any
 
 import array_api_compat
 
-from asced_analysis.detection.run_scores import Parameters, RunStream, State, wide
+from asced_analysis.detection.run_scores import Parameters, RunStream, RunVariant, State, wide
 
 __all__ = ["Parameters", "Stream", "artifact_mask", "run_score", "variance_map"]
 
@@ -66,3 +66,14 @@ class Stream(RunStream):
         squares = state.kept[1]
         xp = array_api_compat.array_namespace(squares)
         return xp.mean(squares / max(state.steps, 1), axis=(-3, -2, -1))
+
+
+class _TrajectoryVariance(RunVariant):
+    """See the module."""
+
+    name = "trajectory_variance"
+    summary = "Variance of predicted x0 over the window's steps (arXiv 2406.09358; whole runs)."
+    stream_type = Stream
+
+
+VARIANT = _TrajectoryVariance()

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.correction.best_of import BestOf
 from asced_analysis.correction.controls import CONTROLS, Control
 from asced_analysis.correction.masks import without_edges
 from asced_analysis.correction.regions import PLACES, is_found
 from asced_analysis.correction.registry import make_strategy
-from asced_analysis.correction.restart import Restart
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.evaluation.intervals import share_estimate
 from asced_analysis.realism.judges import choose_teacher, pictures
@@ -73,13 +71,14 @@ def controls_of(
     InputError
         For an unknown name.
     """
-    if controls is False or store.attributes["strategy"] == "none":
+    strategy = recorded_strategy(store.attributes)
+    if controls is False or not strategy.edits:
         return []
     wanted = CONTROLS if controls is True else tuple(controls)
     unknown = [name for name in wanted if name not in CONTROLS]
     if unknown:
         raise InputError(f"unknown control {unknown[0]!r}; choose some of {', '.join(CONTROLS)}")
-    place = recorded_strategy(store.attributes).place
+    place = strategy.place
     if place == "everywhere":
         return [name for name in wanted if name == "shuffled" and not everybody]
     return [name for name in wanted if name != "foreground" or not is_found(place)]
@@ -136,7 +135,7 @@ class ControlSampler:
         seed, soft = int(attributes["correction_seed"]), int(attributes.get("soft") or 0)
         plan = self._plan(control, twins, seed, soft)
         thresholds = None
-        if isinstance(self.strategy, Restart):  # judges every new draw
+        if self.strategy.judges_draws:  # judges every new draw
             thresholds = Thresholds.from_dict(attributes["thresholds"])
         start = attributes["start"]
         job = Job(
@@ -205,7 +204,7 @@ class ControlSampler:
     def _teacher(self) -> RealismModel | None:
         """Who chose among draws in the replay, if anybody did."""
         name = self.attributes.get("teacher")
-        if not isinstance(self.strategy, BestOf):
+        if not self.strategy.chooses:
             return None
         for known in (None, "patches"):
             teacher = choose_teacher(known, self.recording)

@@ -12,7 +12,7 @@ import numpy as np
 
 from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.correction.registry import STRATEGIES
-from asced_analysis.correction.settings import RENEWING, correction_step
+from asced_analysis.correction.settings import correction_step
 from asced_analysis.evaluation.intervals import Estimate, mean_estimate
 from asced_analysis.realism.judges import pictures
 from asced_analysis.realism.local import RealismModel, local_realism
@@ -229,11 +229,12 @@ def _variations(
     strategy: str, strengths: Sequence[float], places: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Parameters that a strategy is tried with: its strength and place, where it has them."""
-    known = {one.name for one in fields(STRATEGIES[strategy])} if strategy in STRATEGIES else set()
-    for strength in strengths if strategy in RENEWING else (None,):
+    kind = STRATEGIES.get(strategy)
+    known = {one.name for one in fields(kind)}
+    for strength in strengths if kind.strength else (None,):
         for place in places if "where" in known else (None,):
             yield {
                 name: value
-                for name, value in (("noise_scale", strength), ("where", place))
-                if value is not None
+                for name, value in ((kind.strength, strength), ("where", place))
+                if name is not None and value is not None
             }

@@ -8,8 +8,8 @@ from os import PathLike
 from pathlib import Path
 from tempfile import mkdtemp
 
-from asced_analysis.export.algorithm import ALGORITHM
 from asced_analysis.thresholds.document import Thresholds, schema
+from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 
 
@@ -37,10 +37,10 @@ def export_bundle(
     >>> "README.md" in {path.name for path in folder.iterdir()}
     True
     """
-    if thresholds.variant not in ALGORITHM:
+    if not VARIANTS.get(thresholds.variant).algorithm:
+        able = [name for name in VARIANTS if VARIANTS.get(name).algorithm]
         raise InputError(
-            f"there is no bundle for the variant {thresholds.variant}; expected one of "
-            f"{sorted(ALGORITHM)}"
+            f"there is no bundle for the variant {thresholds.variant}; expected one of {able}"
         )
     if not thresholds.conformance:
         raise InputError("these thresholds carry no conformance vectors; calibrate again")
@@ -98,7 +98,7 @@ equal, scores within 1e-3.
 
 Calibrated on: {json.dumps(dict(thresholds.fingerprint))}
 
-{ALGORITHM[thresholds.variant]}
+{VARIANTS.get(thresholds.variant).algorithm}
 ## Conformance
 
 Every vector of `conformance.json` has `alpha`, `sigma` and `log_snr` (one entry a step, noisy end

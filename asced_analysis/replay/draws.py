@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.best_of import BestOf
+from asced_analysis.replay.jobs import Job
+from asced_analysis.replay.passes import Passes, second_pass
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
 from asced_recorders.pipelines.sampling import is_unconditional
@@ -19,7 +21,6 @@ from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.correction.corrector import Corrector
-    from asced_analysis.replay.jobs import Job
 
 Samples = NDArray[np.float32]
 
@@ -53,7 +54,8 @@ class Look(TapListener):
         return None
 
 
-def best_of_draws(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.bool_], NDArray[np.float64]]:
+@second_pass.register
+def best_of_draws(strategy: BestOf, job: Job, batch: Batch, masks: NDArray[np.bool_]) -> Passes:
     """Renew flagged runs several times at ``T_c``, and go on with the most realistic draw of each.
 
     The runs are sampled up to ``T_c`` once, each draw from there to the choice, and the chosen one
@@ -68,8 +70,7 @@ def best_of_draws(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.bool_], N
     evaluations : float64 array, shape (n,)
         Of the denoiser.
     """
-    strategy, teacher = job.strategy, job.teacher
-    assert isinstance(strategy, BestOf)
+    teacher = job.teacher
     assert teacher is not None
     recording = job.recording
     at, steps = strategy.choosing_step(recording.steps), recording.steps

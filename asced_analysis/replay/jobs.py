@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.correction.best_of import BestOf
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.strategy import Strategy
@@ -93,7 +92,7 @@ class Job:
             "score": np.full(count, np.nan),
             "evaluations": np.full(count, float(steps - self.begin + self.extra + self.asked)),
         }
-        if self.strategy.name == "none":
+        if not self.strategy.edits:
             return resample(
                 self.recording, batch, self.pipe, start=self.begin, call=self.call
             ), facts
@@ -132,8 +131,8 @@ class Job:
 
     def _second_pass(self, batch: Batch, facts: Facts) -> tuple[NDArray[np.float32], Facts]:
         """Strategies that sample a flagged run more than once."""
-        from asced_analysis.replay.draws import best_of_draws
-        from asced_analysis.replay.multi_pass import draw_anew, noise_and_denoise
+        from asced_analysis.replay import draws, multi_pass  # noqa: F401  they register
+        from asced_analysis.replay.passes import second_pass
 
         assert self.plan is not None
         masks, flagged, scores = self.plan.of(batch, self.shape)
@@ -144,14 +143,9 @@ class Job:
         samples = self.recording.read(batch, "sample").copy()
         if flagged.any():
             chosen = self.recording.select(batch.runs[flagged])
-            if isinstance(self.strategy, BestOf):
-                new, edited, paid = best_of_draws(self, chosen)
-                facts["mask"][flagged] = edited
-            elif self.strategy.name == "restart":
-                new, paid = draw_anew(self, chosen)
-            else:
-                new, edited, paid = noise_and_denoise(self, chosen, masks[flagged])
-                facts["mask"][flagged] = edited
+            new, facts["mask"][flagged], paid = second_pass(
+                self.strategy, self, chosen, masks[flagged]
+            )
             samples[flagged] = new
             facts["evaluations"][flagged] += paid
         return samples, facts

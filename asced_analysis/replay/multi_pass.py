@@ -14,10 +14,13 @@ from torch import Tensor
 
 from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
 from asced_analysis.correction.noise import noise_seed
+from asced_analysis.correction.noise_denoise import NoiseDenoise
 from asced_analysis.correction.restart import Restart
 from asced_analysis.correction.settings import growth_of
 from asced_analysis.correction.strategy import blend
 from asced_analysis.replay.draws import SeenEnoughError
+from asced_analysis.replay.jobs import Job
+from asced_analysis.replay.passes import Passes, second_pass
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import class_labels, resample_from, schedule_of, table_of
 from asced_recorders.pipelines.sampling import (
@@ -31,15 +34,15 @@ from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.correction.lookahead import Network
-    from asced_analysis.replay.jobs import Job
     from asced_recorders.tap.schedulers import StepTable
 
 Samples = NDArray[np.float32]
 
 
+@second_pass.register
 def noise_and_denoise(
-    job: Job, batch: Batch, masks: NDArray[np.bool_]
-) -> tuple[Samples, NDArray[np.bool_], NDArray[np.float64]]:
+    strategy: NoiseDenoise, job: Job, batch: Batch, masks: NDArray[np.bool_]
+) -> Passes:
     """Noise the finished images to ``T_c``, denoise them, and keep the result inside the masks.
 
     Returns
@@ -70,7 +73,8 @@ def noise_and_denoise(
     return samples, (weight > 0).numpy(), paid
 
 
-def draw_anew(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.float64]]:
+@second_pass.register
+def draw_anew(strategy: Restart, job: Job, batch: Batch, masks: NDArray[np.bool_]) -> Passes:
     """Draw flagged runs anew until one is not flagged, or the tries are used up.
 
     Each try is abandoned once its score is known; of a run whose every try is flagged, the one of
@@ -79,12 +83,13 @@ def draw_anew(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.float64]]:
     Returns
     -------
     samples : float32 array, shape (n, channel, y, x)
+    masks : bool array, shape (n, y, x)
+        As given.
     evaluations : float64 array, shape (n,)
         Of the denoiser: of the abandoned first run up to ``T_c``, of every try as far as the
         detector looks, and of the finish of the accepted one, which goes on from there. Samplers
         with solver history or noise of their own cannot go on: they pay for the whole run again.
     """
-    assert isinstance(job.strategy, Restart)
     if job.thresholds is None:
         raise InputError("restart judges every new draw: it needs thresholds, not masks")
     if not is_unconditional(job.pipe):
@@ -100,7 +105,7 @@ def draw_anew(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.float64]]:
     entering: dict[int, Tensor] = {}
     evaluations = np.full(count, float(job.target))
     pending = np.arange(count)
-    for attempt in range(job.strategy.tries):
+    for attempt in range(strategy.tries):
         new = np.array([noise_seed(job.seed, int(batch.runs[i]), 100 + attempt) for i in pending])
         part = None if labels is None else labels[torch.from_numpy(pending)]
         judged = _judge_start(job, new, table, part)
@@ -113,7 +118,7 @@ def draw_anew(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.float64]]:
         if not len(pending):
             break
     if not table.resumable:
-        return _sample_seeds(job, seeds, labels), evaluations + table.steps
+        return _sample_seeds(job, seeds, labels), masks, evaluations + table.steps
     finished = sample_unconditional(
         job.pipe,
         x_init=None,
@@ -122,7 +127,7 @@ def draw_anew(job: Job, batch: Batch) -> tuple[Samples, NDArray[np.float64]]:
         steps=table.steps,
         labels=labels,
     )
-    return finished.cpu().numpy(), evaluations + (table.steps - judged.steps)
+    return finished.cpu().numpy(), masks, evaluations + (table.steps - judged.steps)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from asced_analysis.correction.best_of import BestOf
 from asced_analysis.correction.controls import Control
 from asced_analysis.correction.environment import differences, matching_pipeline, recorded_threads
 from asced_analysis.correction.lookahead import Network
@@ -79,7 +78,8 @@ def replay(
         A recorded checkpoint, from which only the remaining steps are paid for.
     control : {"shuffled", "foreground", "everywhere"}, optional
         Correct the same runs at the wrong place. Of a strategy that takes whole runs (`restart`,
-        `levelling`, `renoise` and `best_of` everywhere) ``shuffled`` corrects as many others.
+        `noise_normalisation`, `renoise` and `best_of` everywhere) ``shuffled`` corrects as many
+        others.
     pipeline : DiffusionPipeline or str, optional
         By default the one that the store names.
     call : callable, optional
@@ -152,9 +152,9 @@ def replay(
             fingerprint_of(recording.attributes, recording.spec.sample_shape)
         )
     chosen = strategy_of(thresholds, strategy, parameters)
-    if chosen.name == "none" and control is not None:
+    if not chosen.edits and control is not None:
         raise InputError("a control needs a correction: choose a strategy other than none")
-    if chosen.name != "none" and thresholds is None and masks is None:
+    if chosen.edits and thresholds is None and masks is None:
         raise InputError(
             f"strategy {chosen.name} needs thresholds (`asced calibrate` makes them) or masks; "
             "strategy none needs neither"
@@ -165,7 +165,7 @@ def replay(
     with recorded_threads(recording.attributes, threads):
         table = schedule_of(pipe, recording)
         target = correction_step(thresholds, table) if step is None else step
-        if chosen.name == "none" and isinstance(start, int):
+        if not chosen.edits and isinstance(start, int):
             target = max(target, start)
         begin = check_start(recording, table, start, target, chosen)
         chosen.check(table, target)
@@ -204,7 +204,7 @@ def replay(
         )
         together = None
         if only_flagged:
-            if plan is None and chosen.name != "none":
+            if plan is None and chosen.edits:
                 raise InputError("only_flagged needs masks known beforehand: record eps and x0")
             flagged = [] if plan is None else sorted(plan.masks)
             together = Together(job, flagged, batch_size or TOGETHER)
@@ -225,7 +225,7 @@ def _plan(
     network: Network | None,
 ) -> Plan | None:
     """Find out whom to edit where; None means: in the loop."""
-    if strategy.name == "none":
+    if not strategy.edits:
         return None
     if masks is not None:
         return given_plan(masks, recording)
@@ -252,7 +252,7 @@ def _teacher(
     teacher: str | RealismModel | None, strategy: Strategy, recording: Recording
 ) -> RealismModel | None:
     """Who chooses among draws, where there are several."""
-    if not isinstance(strategy, BestOf):
+    if not strategy.chooses:
         return None
     from asced_analysis.realism.judges import choose_teacher
 

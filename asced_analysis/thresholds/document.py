@@ -42,6 +42,7 @@ from asced_analysis.thresholds.parts import (
     Recheck,
     Window,
 )
+from asced_analysis.thresholds.registries import STRATEGIES, VARIANTS
 from asced_stores.errors import AscedError, InputError
 
 __all__ = [
@@ -328,10 +329,12 @@ class Thresholds:
         others = tuple(r for r in self.rechecks if (r.scheduler_class, r.steps) != key)
         return replace(self, rechecks=(*others, recheck))
 
+    def with_levels(self, **changes: Any) -> Self:
+        """Replace some of the levels."""
+        return replace(self, levels=replace(self.levels, **changes))
+
     def _check_shapes(self) -> None:
         """Check what a schema can't say: lengths, orders, parameters of the variant."""
-        from asced_analysis.detection.streaming import make_detector
-
         grid = self.levels.log_snr
         if any(b <= a for a, b in itertools.pairwise(grid)):
             raise ThresholdsError("levels.log_snr must rise; the file was changed by hand?")
@@ -347,12 +350,17 @@ class Thresholds:
                 f"window.steps {self.window.steps} don't lie in order within "
                 f"{self.window.of_steps} steps"
             )
-        if (self.weights is None) != (self.variant != "outcome"):
-            raise ThresholdsError("the variant outcome, and no other, names a weights file")
+        variant = VARIANTS.get(self.variant)
+        if variant.learnt != (self.weights is not None):
+            raise ThresholdsError(
+                f"the variant {self.variant} is {'' if variant.learnt else 'not '}learnt, so "
+                f"`weights` must {'name its weights file' if variant.learnt else 'be null'}"
+            )
+        STRATEGIES.check(self.correction.strategy)
         if self.weights is not None and self.folder is None and self.blob is None:
             return  # without the weights no detector can be tried
         try:
-            make_detector(self, alpha=(1.0, 1.0), sigma=(1.0, 1.0), log_snr=(grid[0], grid[-1]))
+            variant.check(self)
         except ThresholdsError:
             raise
         except AscedError as error:

@@ -10,20 +10,6 @@ from click.shell_completion import CompletionItem
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
-# The registry itself imports torch; a test holds this against it.
-STRATEGIES = (
-    "ttc",
-    "renoise",
-    "levelling",
-    "best_of",
-    "state_replacement",
-    "score_clipping",
-    "stochastic_steps",
-    "noise_denoise",
-    "restart",
-    "none",
-)
-
 
 def stores(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
@@ -54,7 +40,7 @@ def variants(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Detection variants."""
-    from asced_analysis.detection import VARIANTS
+    from asced_analysis.thresholds.registries import VARIANTS
 
     return _starting(VARIANTS, incomplete)
 
@@ -63,6 +49,8 @@ def strategies(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Corrections."""
+    from asced_analysis.thresholds.registries import STRATEGIES
+
     return _starting(STRATEGIES, incomplete)
 
 

@@ -1,7 +1,7 @@
 """Runs corrected by a strategy from a step on, and seen on the way: what the ideas share.
 
-The edits are the product's own (`renoise`, `ttc`, `levelling` in a `Corrector`, started off as
-`asced_analysis.replay.branch` does). What stands here beside them is what the product does not
+The edits are the product's own (`renoise`, `ttc`, `noise_normalisation` in a `Corrector`, started off
+as `asced_analysis.replay.branch` does). What stands here beside them is what the product does not
 offer: predicted x0 of chosen steps, so that several draws are compared at several steps without
 sampling them anew (draw j is what `best_of` draws as its j-th), masks and strategies that are not
 written to a store, and two edits that are questions and no remedies: a share of fresh noise, and
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from asced_analysis.correction import Corrector
 from asced_analysis.correction.environment import recorded_threads
-from asced_analysis.correction.noise_normalisation import Levelling, level_sample
+from asced_analysis.correction.noise_normalisation import NoiseNormalisation, normalise_sample
 from asced_analysis.correction.strategy import LoopState, Strategy, blend
 from asced_analysis.realism.judges import pictures
 from asced_analysis.replay.branching import entering_samples
@@ -64,7 +64,7 @@ class PartlyFresh(Strategy):
 
 
 @dataclass(frozen=True)
-class LevelledAround(Levelling):
+class LevelledAround(NoiseNormalisation):
     """Level the noise around each place as well, then the whole.
 
     Attributes
@@ -85,7 +85,7 @@ class LevelledAround(Levelling):
         noise = (sample - signal) / event.next_sigma
         around = torch.from_numpy(local_energy(noise.cpu().numpy(), self.blur)).to(sample)
         edited = signal + event.next_sigma * noise / around[:, None]
-        edited = level_sample(edited, signal, event.next_sigma, target=self.target)
+        edited = normalise_sample(edited, signal, event.next_sigma, target=self.target)
         return blend(sample, edited, state.mask)
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asced_analysis.correction import level_noise
+from asced_analysis.correction import normalise_noise
 from asced_analysis.correction.controls import foreground
-from asced_analysis.correction.noise_normalisation import Levelling
+from asced_analysis.correction.noise_normalisation import NoiseNormalisation
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.populations import compare, quality_of
 from asced_analysis.realism import features, local_realism, upsample
@@ -55,7 +55,7 @@ def energy(noise: NDArray[Any]) -> NDArray[np.float64]:
 def level(noise: NDArray[Any], target: float = 1.0) -> NDArray[np.float32]:
     """Bring each run's noise to one root mean square."""
     start = torch.from_numpy(np.asarray(noise, np.float32))
-    return np.asarray(level_noise(start, target=target).numpy())
+    return np.asarray(normalise_noise(start, target=target).numpy())
 
 
 def level_locally(noise: NDArray[Any], blur: float) -> NDArray[np.float32]:
@@ -141,7 +141,7 @@ def levelled_later(bench: Any, stage: Stage) -> dict[str, Any]:
     rows = {}
     for step in STEPS_TRIED:
         for name, strategy in (
-            ("noise levelled", Levelling()),
+            ("noise levelled", NoiseNormalisation()),
             ("noise levelled around each place", LevelledAround(blur=BLURS[-1])),
         ):
             ends, _ = stage.sample(f"{name}-{step}", strategy, step)

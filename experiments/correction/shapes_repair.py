@@ -30,7 +30,7 @@ WHOLE: dict[str, tuple[str, dict[str, Any]]] = {
     "re-noised": ("renoise", {"where": "everywhere"}),
     "re-noised in the foreground": ("renoise", {"where": "foreground"}),
     "best of 2 re-noised, chosen at step 20": ("best_of", {"where": "everywhere", "choose": 20.0}),
-    "levelled": ("levelling", {}),
+    "normalised_noise": ("noise_normalisation", {}),
     "drawn anew, at most 4 tries": ("restart", {"tries": 4}),
 }
 

@@ -74,7 +74,7 @@ def energy_strata(results: Results) -> str:
     return table(head, rows)
 
 
-def levelled(results: Results) -> str:
+def normalised_noise(results: Results) -> str:
     """Flagged runs whose noise is levelled on the way."""
     found = results["energy"]["corrections"]
     rows = [

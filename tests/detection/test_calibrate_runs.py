@@ -13,10 +13,10 @@ from scipy import stats
 from asced_analysis.calibration import calibrate, check, recheck
 from asced_analysis.calibration.choose_level import Request, choose_level
 from asced_analysis.calibration.drift import holm
-from asced_analysis.calibration.population import location_and_scale
 from asced_analysis.calibration.splits import split_runs
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection import VARIANTS
+from asced_analysis.detection.population import location_and_scale
 from asced_analysis.detection.scoring import scores_of
 from asced_analysis.thresholds.conformal import TooFewRunsError, expected_band
 from asced_analysis.thresholds.document import (

@@ -1,4 +1,4 @@
-"""Levelling: the noise keeps its pattern and gets the schedule's energy."""
+"""NoiseNormalisation: the noise keeps its pattern and gets the schedule's energy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteSchedul
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asced_analysis.correction import level_noise, levelled, make_strategy
+from asced_analysis.correction import make_strategy, normalise_noise, normalised_noise
 from asced_analysis.correction.strategy import LoopState
 from asced_analysis.replay import replay
 from asced_recorders.tap.schedulers import step_table
@@ -25,7 +25,7 @@ from asced_stores.errors import InputError
 def test_only_the_size_of_the_noise_changes(scale: float, target: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     noise = scale * torch.randn(3, 2, 4, 5, generator=generator)
-    found = level_noise(noise, target=target)
+    found = normalise_noise(noise, target=target)
     torch.testing.assert_close(found.square().mean((1, 2, 3)).sqrt(), torch.full((3,), target))
     cosine = torch.cosine_similarity(found.flatten(1), noise.flatten(1))
     torch.testing.assert_close(cosine, torch.ones(3))
@@ -34,14 +34,14 @@ def test_only_the_size_of_the_noise_changes(scale: float, target: float, seed: i
 def test_a_run_without_noise_stays_as_it_is() -> None:
     noise = torch.zeros(2, 1, 3, 3)
     noise[1] = 2.0
-    found = level_noise(noise)
+    found = normalise_noise(noise)
     assert (found[0] == 0).all()
     assert (found[1] == 1).all()
 
 
 def test_an_odd_target_is_refused() -> None:
     with pytest.raises(InputError, match="root mean square of about 1, not 0"):
-        make_strategy("levelling", target=0.0)
+        make_strategy("noise_normalisation", target=0.0)
 
 
 def test_the_sample_entering_the_step_is_levelled_in_flagged_runs() -> None:
@@ -54,7 +54,7 @@ def test_the_sample_entering_the_step_is_levelled_in_flagged_runs() -> None:
     event = StepEvent(table, 4, sample, eps, None)
     flagged = torch.tensor([1.0, 0.0])[:, None, None, None]
     state = LoopState(5, (1, 4), noise=torch.zeros_like, mask=flagged, x0={4: x0})
-    found = make_strategy("levelling").after_step(event, sample, state)
+    found = make_strategy("noise_normalisation").after_step(event, sample, state)
     assert found is not None
     energy = ((found - alpha * x0) / sigma).square().mean((1, 2, 3)).sqrt()
     torch.testing.assert_close(energy[0], torch.tensor(1.0))
@@ -69,7 +69,7 @@ def test_in_a_replay_the_flagged_runs_enter_the_step_levelled(
     twin = replay(
         tiny_runs,
         tmp_path / "levelled.zarr",
-        strategy="levelling",
+        strategy="noise_normalisation",
         masks=masks,
         step=6,
         pipeline=tiny_pipeline,
@@ -94,7 +94,7 @@ def test_inside_levelled_a_louder_start_ends_about_where_a_quieter_one_does(sche
 
     def end(energy: float) -> torch.Tensor:
         pipe.scheduler.set_timesteps(10)
-        sample = level_noise(start, target=energy) * pipe.scheduler.init_noise_sigma
+        sample = normalise_noise(start, target=energy) * pipe.scheduler.init_noise_sigma
         with torch.no_grad():
             for t in pipe.scheduler.timesteps:
                 eps = pipe.unet(pipe.scheduler.scale_model_input(sample, t), t).sample
@@ -105,6 +105,6 @@ def test_inside_levelled_a_louder_start_ends_about_where_a_quieter_one_does(sche
         return float((end(1.04) - end(0.96)).abs().mean())
 
     plain = apart()
-    with levelled(pipe):
+    with normalised_noise(pipe):
         assert apart() < 0.7 * plain
     assert apart() == plain

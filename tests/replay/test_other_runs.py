@@ -26,7 +26,7 @@ STEP = 7
 WHOLE: dict[str, dict[str, Any]] = {
     "renoise": {},
     "best_of": {"where": "everywhere", "choose": 9, "teacher": "patches"},
-    "levelling": {},
+    "noise_normalisation": {},
     "restart": {"tries": 1},
 }
 
@@ -140,14 +140,18 @@ def test_where_everybody_is_corrected_nobody_is_left(
     tiny_runs: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     masks = np.ones((20, 16, 16), bool)
-    given: dict[str, Any] = {"strategy": "levelling", "step": 6, "pipeline": str(tiny_folder)}
+    given: dict[str, Any] = {
+        "strategy": "noise_normalisation",
+        "step": 6,
+        "pipeline": str(tiny_folder),
+    }
     twin = replay(tiny_runs, tmp_path / "a.zarr", masks=masks, **given)
     data = evaluate(tiny_runs, twin, pipeline=str(tiny_folder)).to_dict()
     assert data["controls"] == {}
     assert data["worth_of_flag"] is None
     np.savez(tmp_path / "m.npz", run=np.arange(20), mask=masks)
     command = ["replay", str(tiny_runs), "--masks", str(tmp_path / "m.npz"), "--step", "6"]
-    command += ["--strategy", "levelling", "--control", "shuffled"]
+    command += ["--strategy", "noise_normalisation", "--control", "shuffled"]
     command += ["--pipeline", str(tiny_folder), "--out", str(tmp_path / "b.zarr")]
     assert run(command) == 2
     assert "no other runs" in capsys.readouterr().err

@@ -242,7 +242,13 @@ def test_steps_that_cannot_be_are_refused_before_anything_is_written(
     table = replace_field(table_of(tiny_pipeline, 10), editable=np.arange(10) != LATER)
     with pytest.raises(InputError, match=r"does not allow.*step 8.*\[7, 9\]"):
         make_strategy("ttc", again=LATER).check(table, STEP)
-    for strategy in ("ttc", "state_replacement", "levelling", "stochastic_steps", "best_of"):
+    for strategy in (
+        "ttc",
+        "state_replacement",
+        "noise_normalisation",
+        "stochastic_steps",
+        "best_of",
+    ):
         with pytest.raises(InputError, match=r"does not allow.*step 8.*\[1, .*7, 9\]"):
             make_strategy(strategy).check(table, LATER)
     with pytest.raises(InputError, match=r"does not allow.*step 8.*\[9\]"):

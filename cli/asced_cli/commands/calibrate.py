@@ -136,6 +136,8 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     from pathlib import Path
 
     from asced_analysis.calibration import calibrate
+    from asced_analysis.calibration.choose_level import LEARNING
+    from asced_analysis.detection import VARIANTS
     from asced_analysis.detection.external import read_labels
     from asced_stores.errors import InputError
 
@@ -146,8 +148,8 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     variant, method = options.pop("variant"), options["method"]
     if probe is None and pipeline is not None:
         raise InputError("--pipeline is only asked by a probe; give --probe as well, or neither")
-    if probe is not None and "outcome" not in (variant, method):
-        raise InputError(f"--probe belongs to --method outcome, not to {method}")
+    if probe is not None and method != LEARNING and not VARIANTS.get(variant).learnt:
+        raise InputError(f"--probe belongs to --method {LEARNING}, not to {method}")
     thresholds: Thresholds = calibrate(
         source,
         variant,

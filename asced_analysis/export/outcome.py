@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from asced_analysis.detection import calibrated, outcome
 from asced_analysis.detection.outcome_network import MOST_SNAPSHOT_CHANNELS, layers_from_bytes
+from asced_analysis.export.registry import Program
 from asced_analysis.thresholds.document import Thresholds
 
 
@@ -156,3 +157,14 @@ def example_inputs(module: Any, grid: tuple[float, ...]) -> tuple[torch.Tensor, 
     steps = torch.zeros((2, 5, *shape))
     some = (steps, steps.clone(), torch.linspace(grid[0], grid[-1], 5))
     return (*some, torch.zeros((2, *shape))) if module.given.probe is not None else some
+
+
+def program(thresholds: Thresholds, shape: tuple[int, ...]) -> Program:
+    """Predicted x0 and eps of all steps, log-SNR, and what a lookahead gave."""
+    module = OutcomeDetector(thresholds, shape).eval()
+    inputs = example_inputs(module, thresholds.levels.log_snr)
+    free = (("batch", "step"), ("batch", "step"), ("step",), ("batch",))
+    return module, inputs, free[: len(inputs)]
+
+
+PROGRAM = program

@@ -1,0 +1,50 @@
+"""The parts that thresholds name: detection variants and correction strategies.
+
+Looked up by name, so that thresholds need neither room's code to be read or listed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asced_stores.registry import Registry
+
+if TYPE_CHECKING:
+    from asced_analysis.correction.strategy import Strategy
+    from asced_analysis.detection.variant import Variant
+
+VARIANTS: Registry[Variant] = Registry(
+    "detection variant",
+    group="asced.detection",
+    package="asced_analysis.detection",
+    modules=(
+        "calibrated",
+        "outcome",
+        "released",
+        "paper",
+        "trajectory_variance",
+        "final_variance",
+        "score_norm",
+        "diffpath",
+    ),
+    attribute="VARIANT",
+)
+
+STRATEGIES: Registry[type[Strategy]] = Registry(
+    "correction strategy",
+    group="asced.correction",
+    package="asced_analysis.correction",
+    modules=(
+        "ttc",
+        "renoise",
+        "noise_normalisation",
+        "best_of",
+        "state_replacement",
+        "score_clipping",
+        "stochastic_steps",
+        "noise_denoise",
+        "restart",
+        "none",
+    ),
+    attribute="STRATEGY",
+)

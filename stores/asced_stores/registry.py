@@ -1,0 +1,121 @@
+"""Parts of one kind by name: built in, brought by another distribution, or registered by hand.
+
+A part is one file. What is built in is named here by its module, so that listing names imports
+nothing; other distributions name theirs through an entry point; code of one's own calls `register`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+from asced_stores.errors import InputError
+
+Part = TypeVar("Part")
+
+
+class Registry(Generic[Part]):
+    """Parts of one kind.
+
+    Parameters
+    ----------
+    kind : str
+        What a part is called in messages, for example ``detection variant``.
+    group : str
+        Entry point group of other distributions, for example ``asced.detection``.
+    package : str
+        Where the built-in parts lie: part `name` is ``package.name``.
+    modules : tuple of str
+        Names of the built-in parts, which are their modules' names.
+    attribute : str
+        What a module calls its part.
+
+    Examples
+    --------
+    >>> from asced_analysis.detection import VARIANTS
+    >>> "calibrated" in VARIANTS, VARIANTS.get("paper").name
+    (True, 'paper')
+    """
+
+    def __init__(
+        self, kind: str, *, group: str, package: str, modules: tuple[str, ...], attribute: str
+    ) -> None:
+        self.kind = kind
+        self.group = group
+        self._package = package
+        self._modules = modules
+        self._attribute = attribute
+        self._registered: dict[str, Part] = {}
+        self._entries: dict[str, Any] | None = None
+
+    def names(self) -> tuple[str, ...]:
+        """Every name: built in first, then other distributions', then those registered by hand."""
+        return tuple(dict.fromkeys((*self._modules, *self._brought(), *self._registered)))
+
+    def get(self, name: str) -> Part:
+        """Load a part.
+
+        Raises
+        ------
+        InputError
+            For an unknown name; the message lists the known ones and suggests the nearest.
+        """
+        self.check(name)
+        if name not in self._registered:
+            if name in self._modules:
+                module = import_module(f"{self._package}.{name}")
+                self._registered[name] = getattr(module, self._attribute)
+            else:
+                self._registered[name] = self._brought()[name].load()
+        return self._registered[name]
+
+    def check(self, name: str) -> None:
+        """Refuse an unknown name, without loading anything.
+
+        Raises
+        ------
+        InputError
+            Lists the known names and suggests the nearest.
+        """
+        if name in self:
+            return
+        near = difflib.get_close_matches(str(name), self.names(), 1)
+        raise InputError(
+            f"unknown {self.kind} {name!r}; choose one of {', '.join(self.names())}"
+            + (f". Did you mean {near[0]}?" if near else "")
+        )
+
+    def register(self, name: str, part: Part) -> Part:
+        """Add a part of one's own for this process.
+
+        Raises
+        ------
+        InputError
+            Where the name is taken by another part.
+        """
+        if name in self and self.get(name) is not part:
+            raise InputError(f"there is a {self.kind} {name!r} already; choose another name")
+        self._registered[name] = part
+        return part
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a part of this name is known."""
+        return name in self.names()
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        """Number of parts."""
+        return len(self.names())
+
+    def _brought(self) -> dict[str, Any]:
+        """Entry points of other distributions, read once."""
+        if self._entries is None:
+            from importlib.metadata import entry_points
+
+            self._entries = {entry.name: entry for entry in entry_points(group=self.group)}
+        return self._entries
