@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.compute.source import open_source
-from asced_analysis.detection import calibrated
+from asced_analysis.detection import change_maps
 from asced_analysis.detection.log_snr_grid import GridSignal
 from asced_analysis.detection.population import fit_population
 from asced_analysis.detection.scoring import asking, scores_of
@@ -149,7 +149,7 @@ def check(
     scores = scores_of(source, thresholds, everything)[1]
     comparisons = [("score", *two_sample(shipped["score"], scores[np.isfinite(scores)], width))]
     if shipped["cells"]:
-        parameters = calibrated.Parameters(**thresholds.parameters)
+        parameters = change_maps.Parameters(**thresholds.parameters)
         signal = GridSignal(
             parameters.signal,
             thresholds.levels.log_snr,

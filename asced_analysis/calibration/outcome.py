@@ -17,7 +17,7 @@ import numpy.typing as npt
 from asced_analysis.calibration.fitting import UNCALIBRATED
 from asced_analysis.calibration.outcome_training import Examples, learn
 from asced_analysis.compute.source import Source
-from asced_analysis.detection import calibrated, outcome
+from asced_analysis.detection import change_maps, outcome
 from asced_analysis.detection.log_snr_grid import GridSignal, make_grid
 from asced_analysis.detection.outcome_network import layers_to_bytes
 from asced_analysis.detection.population import fit_population
@@ -132,7 +132,7 @@ def untrained_stream(
         source.sigma,
         source.log_snr,
     )
-    maps = calibrated.Parameters(
+    maps = change_maps.Parameters(
         resolution=given.resolution, floor=given.floor, blur=0.0, by_position=False
     )
     batches = source.batches(("x0",), steps=(signal.first_step, signal.last_step), only=fit)
@@ -199,7 +199,7 @@ def gather(
     for rows, (channels, statistics) in _inputs(source, stream, chosen):
         final = source.dataset["sample"].isel(run=rows).values.astype(np.float32)
         target = _log_distance(final, model, channels.shape[-2:])
-        small = calibrated.pool(final, stream.parameters.resolution)
+        small = change_maps.pool(final, stream.parameters.resolution)
         goal = _log_distance(final, model.runs, target.shape[1:]) if model.runs else target
         whole = np.log(np.exp(goal).mean(axis=(1, 2)))
         parts.append((rows, channels, statistics, target, small, whole))

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from asced_analysis.counts.bit_patterns import SPAN, Kind, values_of
 from asced_analysis.counts.medians import line_of, median_distances, weighted_median
 from asced_stores.errors import InputError
-from asced_stores.reading.memory import empty
+from asced_stores.format.memory import empty
 
 if TYPE_CHECKING:
     import pandas as pd

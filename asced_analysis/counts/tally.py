@@ -13,7 +13,7 @@ import numpy.typing as npt
 from asced_analysis.counts.bit_patterns import BLOCK, INFINITY, MAGNITUDE, SHIFT, SPAN, Kind
 from asced_analysis.counts.histograms import Counts, neighbours
 from asced_stores.errors import InputError
-from asced_stores.reading.memory import empty
+from asced_stores.format.memory import empty
 
 _ABOVE_ONE = 16  # blocks: eight octaves
 _EVERY_BIT: Mapping[str, Any] = {"half": np.uint16(0xFFFF), "single": np.uint32(0xFFFFFFFF)}

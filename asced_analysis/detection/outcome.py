@@ -16,8 +16,8 @@ import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.detection import calibrated
-from asced_analysis.detection.calibrated import enlarge, log_change
+from asced_analysis.detection import change_maps
+from asced_analysis.detection.change_maps import enlarge, log_change
 from asced_analysis.detection.log_snr_grid import GridSignal, GridState
 from asced_analysis.detection.outcome_network import (
     Layers,
@@ -133,7 +133,7 @@ class Stream:
     def update(self, state: State, step: int, *, eps: Any = None, x0: Any = None) -> State:
         """Take in one step; arrays of shape ``(batch, channel, y, x)``."""
         grid, changes = self.signal.advance(state.grid, step, x0=x0)
-        maps = calibrated.Parameters(
+        maps = change_maps.Parameters(
             resolution=self.parameters.resolution, floor=self.parameters.floor, blur=0.0
         )
         cells = list(state.cells)
@@ -253,7 +253,9 @@ def probe_channels(probed: Any, x0: Any, parameters: Parameters) -> Any:
     xp = array_api_compat.array_namespace(x0)
     known = xp.clip(xp.astype(probed, xp.float32), -LIMIT, LIMIT)
     change = known - xp.clip(x0, -LIMIT, LIMIT)
-    maps = calibrated.Parameters(resolution=parameters.resolution, floor=parameters.floor, blur=0.0)
+    maps = change_maps.Parameters(
+        resolution=parameters.resolution, floor=parameters.floor, blur=0.0
+    )
     return xp.concat(
         [
             snapshot_channels(known, parameters.resolution),

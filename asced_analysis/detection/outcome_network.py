@@ -9,7 +9,7 @@ import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.detection.calibrated import pool, pooling_factor
+from asced_analysis.detection.change_maps import pool, pooling_factor
 from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float32]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.compute.source import Batch
-from asced_analysis.detection import calibrated
+from asced_analysis.detection import change_maps
 from asced_analysis.detection.log_snr_grid import GridSignal, GridState
 
 Floats = npt.NDArray[np.float64]
@@ -41,7 +41,7 @@ class Population:
 def fit_population(
     batches: Iterable[Batch],
     signal: GridSignal,
-    parameters: calibrated.Parameters,
+    parameters: change_maps.Parameters,
 ) -> Population:
     """Stream over batches of the fit set.
 
@@ -55,7 +55,7 @@ def fit_population(
     cells = len(signal.grid) - 1
     width = BIN_WIDTH_BY_POSITION if parameters.by_position else BIN_WIDTH
     bins = int(SPAN / width)
-    lowest = calibrated.lowest_log_change(parameters)
+    lowest = change_maps.lowest_log_change(parameters)
     counts: npt.NDArray[np.int32] | None = None
     means: list[Floats] = []
     for batch in batches:
@@ -78,7 +78,7 @@ def fit_population(
 
 
 def cell_sizes(
-    batch: Batch, signal: GridSignal, parameters: calibrated.Parameters
+    batch: Batch, signal: GridSignal, parameters: change_maps.Parameters
 ) -> Iterable[tuple[int, dict[int, npt.NDArray[Any]]]]:
     """Log change of a batch in every grid cell, as ``(rows, {cell: (row, y, x)})``."""
     state = GridState()
@@ -89,7 +89,7 @@ def cell_sizes(
         given = {name: values[:, offset] for name, values in batch.arrays.items()}
         state, changes = signal.advance(state, step, **given)
         for cell, change in changes:
-            sizes[cell] = calibrated.log_change(change, parameters, contrast_of=state.signal)
+            sizes[cell] = change_maps.log_change(change, parameters, contrast_of=state.signal)
     yield some.shape[0], sizes
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from asced_analysis.detection import calibrated
+from asced_analysis.detection import calibrated, change_maps
 from asced_analysis.detection.blur import gaussian_matrix
 from asced_analysis.export.registry import Program
 from asced_analysis.thresholds.document import Thresholds
@@ -20,10 +20,10 @@ def build_module(thresholds: Thresholds, shape: tuple[int, ...]) -> Any:
 
     height, width = int(shape[-2]), int(shape[-1])
     resolution = thresholds.parameters["resolution"]
-    rows, columns = calibrated.map_shape(height, width, resolution)
-    factor = calibrated.pooling_factor(height, width, resolution)
+    rows, columns = change_maps.map_shape(height, width, resolution)
+    factor = change_maps.pooling_factor(height, width, resolution)
     opening = thresholds.cleanup.pixels(rows, columns)[1]
-    given = calibrated.Parameters(**thresholds.parameters, min_width=opening)
+    given = change_maps.Parameters(**thresholds.parameters, min_width=opening)
     sigma = given.blur * min(rows, columns)
     levels = thresholds.levels
     cells = len(levels.log_snr) - 1

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from asced_analysis.detection import calibrated, outcome
+from asced_analysis.detection import change_maps, outcome
 from asced_analysis.detection.outcome_network import MOST_SNAPSHOT_CHANNELS, layers_from_bytes
 from asced_analysis.export.registry import Program
 from asced_analysis.thresholds.document import Thresholds
@@ -37,8 +37,8 @@ class OutcomeDetector(torch.nn.Module):
         self.level = levels.level
         self.channels, self.height, self.width = (int(size) for size in shape)
         resolution = self.given.resolution
-        self.rows, self.columns = calibrated.map_shape(self.height, self.width, resolution)
-        self.factor = calibrated.pooling_factor(self.height, self.width, resolution)
+        self.rows, self.columns = change_maps.map_shape(self.height, self.width, resolution)
+        self.factor = change_maps.pooling_factor(self.height, self.width, resolution)
         for name, numbers in (
             ("grid", levels.log_snr),
             ("location", levels.location),

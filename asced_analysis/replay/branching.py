@@ -33,7 +33,7 @@ from asced_analysis.thresholds.document import Thresholds
 from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
-from asced_stores.backends.backend import check_apart
+from asced_stores.backends.opening import check_apart
 from asced_stores.errors import InputError
 
 AT_ONCE = 64

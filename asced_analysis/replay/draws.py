@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.best_of import BestOf
-from asced_analysis.replay.jobs import Job
 from asced_analysis.replay.passes import Passes, second_pass
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
@@ -21,6 +20,7 @@ from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.correction.corrector import Corrector
+    from asced_analysis.replay.jobs import Job
 
 Samples = NDArray[np.float32]
 
@@ -54,7 +54,7 @@ class Look(TapListener):
         return None
 
 
-@second_pass.register
+@second_pass.register(BestOf)
 def best_of_draws(strategy: BestOf, job: Job, batch: Batch, masks: NDArray[np.bool_]) -> Passes:
     """Renew flagged runs several times at ``T_c``, and go on with the most realistic draw of each.
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.strategy import Strategy
+from asced_analysis.replay import draws, multi_pass  # noqa: F401  they register second passes
 from asced_analysis.replay.calls import Call
+from asced_analysis.replay.passes import second_pass
 from asced_analysis.replay.planning import Plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import earlier_x0, resample
@@ -131,9 +133,6 @@ class Job:
 
     def _second_pass(self, batch: Batch, facts: Facts) -> tuple[NDArray[np.float32], Facts]:
         """Strategies that sample a flagged run more than once."""
-        from asced_analysis.replay import draws, multi_pass  # noqa: F401  they register
-        from asced_analysis.replay.passes import second_pass
-
         assert self.plan is not None
         masks, flagged, scores = self.plan.of(batch, self.shape)
         if self.strategy.place == "everywhere":

@@ -19,7 +19,6 @@ from asced_analysis.correction.restart import Restart
 from asced_analysis.correction.settings import growth_of
 from asced_analysis.correction.strategy import blend
 from asced_analysis.replay.draws import SeenEnoughError
-from asced_analysis.replay.jobs import Job
 from asced_analysis.replay.passes import Passes, second_pass
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import class_labels, resample_from, schedule_of, table_of
@@ -34,12 +33,13 @@ from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.correction.lookahead import Network
+    from asced_analysis.replay.jobs import Job
     from asced_recorders.tap.schedulers import StepTable
 
 Samples = NDArray[np.float32]
 
 
-@second_pass.register
+@second_pass.register(NoiseDenoise)
 def noise_and_denoise(
     strategy: NoiseDenoise, job: Job, batch: Batch, masks: NDArray[np.bool_]
 ) -> Passes:
@@ -73,7 +73,7 @@ def noise_and_denoise(
     return samples, (weight > 0).numpy(), paid
 
 
-@second_pass.register
+@second_pass.register(Restart)
 def draw_anew(strategy: Restart, job: Job, batch: Batch, masks: NDArray[np.bool_]) -> Passes:
     """Draw flagged runs anew until one is not flagged, or the tries are used up.
 

@@ -2,8 +2,8 @@
 
 A strategy of one's own with ``in_loop = False`` registers how it is done::
 
-    @second_pass.register
-    def _(strategy: MyStrategy, job, batch, masks): ...
+    @second_pass.register(MyStrategy)
+    def sample_again(strategy, job, batch, masks): ...
 """
 
 from __future__ import annotations

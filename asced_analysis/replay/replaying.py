@@ -26,7 +26,7 @@ from asced_analysis.replay.resuming import twin_store
 from asced_analysis.replay.sampling import check_start, schedule_of
 from asced_analysis.thresholds.document import Thresholds, fingerprint_of
 from asced_stores import TrajectoryStore
-from asced_stores.backends.backend import check_apart
+from asced_stores.backends.opening import check_apart
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

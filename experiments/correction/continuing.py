@@ -1,8 +1,8 @@
 """Runs corrected by a strategy from a step on, and seen on the way: what the ideas share.
 
-The edits are the product's own (`renoise`, `ttc`, `noise_normalisation` in a `Corrector`, started off
-as `asced_analysis.replay.branch` does). What stands here beside them is what the product does not
-offer: predicted x0 of chosen steps, so that several draws are compared at several steps without
+The edits are the product's own (`renoise`, `ttc`, `noise_normalisation` in a `Corrector`, started
+off as `asced_analysis.replay.branch` does). What stands here beside them is what the product does
+not offer: predicted x0 of chosen steps, so that several draws are compared at several steps without
 sampling them anew (draw j is what `best_of` draws as its j-th), masks and strategies that are not
 written to a store, and two edits that are questions and no remedies: a share of fresh noise, and
 noise levelled around each place.

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from asced_stores.backends.backend import Place, open_place
+from asced_stores.backends.backend import Place
+from asced_stores.backends.opening import open_place
 from asced_stores.errors import DamagedBatchError, InputError, StoreExistsError
 from asced_stores.format.layout import ArrayLayout
 from asced_stores.format.markers import LIMIT, Marker, batch_of, parse_marker
@@ -322,8 +323,8 @@ class TrajectoryStore:
         statuses: Sequence[str] = ("complete",),
         threads: int = 2,
     ) -> NDArray[Any]:
-        """Read a part of one variable into one array; see `asced_stores.reading.batches.read`."""
-        from asced_stores.reading.batches import read
+        """Read a part of one variable into one array; see `asced_stores.format.batches.read`."""
+        from asced_stores.format.batches import read
 
         return read(self, name, runs=runs, steps=steps, statuses=statuses, threads=threads)
 

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from asced_stores.reading.memory import empty
+from asced_stores.format.memory import empty
 
 SHAPE = (3, 1 << 20)
 HALF = np.dtype(np.float16)

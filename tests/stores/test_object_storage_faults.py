@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asced_stores import TrajectoryStore, open_runs
-from asced_stores.backends.backend import open_place
+from asced_stores.backends.opening import open_place
 from asced_stores.errors import InputError, PlaceError
 from asced_stores.testing import synthetic_batch, synthetic_store
 from asced_stores.testing.faulty_proxy import Fault, FaultyProxy

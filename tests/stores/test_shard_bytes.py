@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from asced_stores.backends.local import LocalPlace
 from asced_stores.errors import DamagedBatchError
+from asced_stores.format.batches import read_shard
 from asced_stores.format.checksums import combine, crc32c, extend
 from asced_stores.format.layout import ArrayLayout
+from asced_stores.format.memory import empty
 from asced_stores.format.shards import ShardEncoder
 from asced_stores.format.spec import DTYPES, VariableSpec
-from asced_stores.reading.batches import read_shard
-from asced_stores.reading.memory import empty
 
 
 def test_checksum_is_the_castagnoli_one() -> None:

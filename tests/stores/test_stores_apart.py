@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from asced_stores import TrajectoryStore
-from asced_stores.backends.backend import check_apart, open_place
+from asced_stores.backends.opening import check_apart, open_place
+from asced_stores.copying.merging import merge
+from asced_stores.copying.selecting import repack, select_runs
 from asced_stores.errors import InputError
-from asced_stores.maintenance.copying import repack, select_runs
-from asced_stores.maintenance.merging import merge
 from asced_stores.testing import synthetic_store
 
 SMALL = {"runs": 6, "batch_size": 4, "steps": 3, "shape": (1, 8, 8)}

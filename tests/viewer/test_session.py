@@ -19,8 +19,8 @@ from asced_analysis.signals import fields
 from asced_analysis.statistics.outliers import rank_runs
 from asced_analysis.viewer import Session, open_session
 from asced_analysis.viewer.frames import strips
+from asced_stores.copying.selecting import parse_runs
 from asced_stores.errors import AscedError, InputError
-from asced_stores.maintenance.copying import parse_runs
 
 RUNS, STEPS, SIDE = 96, 25, 16  # of the store that is looked at
 

@@ -27,7 +27,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 def command(stores: tuple[str, ...], out: str, overwrite: bool, as_json: bool) -> None:
     """Join STOREs of the same fingerprint into a new one, without reading their data."""
     from asced_stores import TrajectoryStore
-    from asced_stores.maintenance.merging import merge
+    from asced_stores.copying.merging import merge
 
     opened = [TrajectoryStore.open(store) for store in stores]
     with counter("merging") as progress:

@@ -39,7 +39,7 @@ def command(
 ) -> None:
     """Rewrite a STORE to another layout or precision; the old one is only read."""
     from asced_stores import TrajectoryStore
-    from asced_stores.maintenance.copying import repack
+    from asced_stores.copying.selecting import repack
 
     source = TrajectoryStore.open(store)
     with counter("repacking") as progress:

@@ -42,8 +42,8 @@ def command(
     import numpy as np
 
     from asced_stores import RunIndex, TrajectoryStore
+    from asced_stores.copying.selecting import parse_runs, select_runs
     from asced_stores.errors import InputError
-    from asced_stores.maintenance.copying import parse_runs, select_runs
 
     def chosen(index: RunIndex) -> object:
         mask = np.ones(len(index), bool)

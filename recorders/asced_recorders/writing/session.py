@@ -18,7 +18,7 @@ from asced_recorders.writing.capture import FIELDS, RunBuffer
 from asced_recorders.writing.flight import FlightRecorder, observe
 from asced_recorders.writing.ring import BackgroundWriter
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
-from asced_stores.backends.backend import open_place
+from asced_stores.backends.opening import open_place
 from asced_stores.errors import (
     InputError,
     NotATrajectoryStoreError,

@@ -8,13 +8,9 @@ No place takes a lock. Missing objects raise `FileNotFoundError`.
 from __future__ import annotations
 
 import abc
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Protocol
-
-from asced_stores.errors import InputError
 
 Parts = Iterable[bytes | memoryview]
 TEMPORARY = "commits/.tmp"
@@ -132,71 +128,6 @@ class Place(abc.ABC):
         self.delete("zarr.json")
         for key, _ in list(self.walk()):
             self.delete(key)
-
-
-def open_place(
-    path: str | os.PathLike[str],
-    *,
-    fsync: bool = True,
-    storage_options: Mapping[str, Any] | None = None,
-) -> Place:
-    """Open a local path, ``memory://name`` or ``s3://bucket/prefix``.
-
-    Raises
-    ------
-    InputError
-        For another scheme.
-    """
-    url = os.fspath(path)
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme == "file":
-        from asced_stores.backends.local import LocalPlace
-
-        return LocalPlace(Path(rest if separator else url), fsync=fsync)
-    if scheme in ("memory", "s3"):
-        from asced_stores.backends.object_storage import open_object_place
-
-        return open_object_place(url, storage_options)
-    raise InputError(
-        f"{url!r} names a place of kind {scheme!r}: expected a local path, memory:// or s3://"
-    )
-
-
-def check_apart(
-    out: str | os.PathLike[str],
-    sources: Iterable[Place],
-    *,
-    storage_options: Mapping[str, Any] | None = None,
-) -> None:
-    """Make sure that what is about to be written touches nothing that it is made from.
-
-    Parameters
-    ----------
-    out : path or str
-        Where the new store shall be made; nothing is touched there.
-    sources : iterable of Place
-        Where the stores lie that are read.
-    storage_options : mapping, optional
-        Of the place of ``out``.
-
-    Raises
-    ------
-    InputError
-        If ``out`` is one of the sources, lies in one, or holds one; links and relative paths are
-        followed first.
-    """
-    target = open_place(out, storage_options=storage_options).position
-    for source in sources:
-        own = source.position
-        if target == own:
-            relation = "is the store that is read"
-        elif target[: len(own)] == own:
-            relation = f"lies inside {source.url}, the store that is read"
-        elif own[: len(target)] == target:
-            relation = f"holds {source.url}, the store that is read"
-        else:
-            continue
-        raise InputError(f"{os.fspath(out)} {relation}: choose an --out of its own")
 
 
 def pieces(source: Place, key: str) -> Iterator[bytes]:

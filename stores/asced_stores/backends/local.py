@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asced_stores.backends.backend import TEMPORARY, Parts, Place, Stamp, pieces
+from asced_stores.backends.opening import Backend
 from asced_stores.errors import DamagedStoreError, DiskFullError, StoreExistsError
 
 _VECTOR = 1000  # the system takes 1024 at once
@@ -373,3 +374,10 @@ def _write_vector(descriptor: int, views: list[memoryview]) -> None:
             written -= views.pop(0).nbytes
         if written:
             views[0] = views[0][written:]
+
+
+def _open(url: str, *, fsync: bool, storage_options: Any = None) -> Place:
+    return LocalPlace(Path(url.removeprefix("file://")), fsync=fsync)
+
+
+BACKEND = Backend(("file",), _open)

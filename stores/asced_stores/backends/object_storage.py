@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from asced_stores.backends.backend import Parts, Place, Stamp
+from asced_stores.backends.opening import Backend
 from asced_stores.errors import DamagedStoreError, InputError, PlaceError
 
 _MEMORIES: dict[str, Any] = {}
@@ -249,3 +250,10 @@ def _fill(buffers: Sequence[Any], data: memoryview, length: int, key: str) -> No
         target = memoryview(buffer).cast("B")
         target[:] = data[at : at + target.nbytes]
         at += target.nbytes
+
+
+def _open(url: str, *, fsync: bool, storage_options: Mapping[str, Any] | None = None) -> Place:
+    return open_object_place(url, storage_options)
+
+
+BACKEND = Backend(("memory", "s3"), _open)

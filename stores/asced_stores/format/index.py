@@ -134,13 +134,13 @@ def index_of(markers: Sequence[Marker], dtypes: Mapping[str, str]) -> RunIndex:
 def load_index(store: TrajectoryStore) -> RunIndex:
     """Index of all committed runs: one read where the store is sealed, else its markers."""
     from asced_stores.format.compaction import load_markers
-    from asced_stores.maintenance.sealing import read_index
+    from asced_stores.format.sealed_index import read_columns
 
     for _ in range(_PATIENCE):
         if store.sealed is None:
             return index_of(load_markers(store), store.scalar_dtypes)
         try:
-            return read_index(store)
+            return RunIndex(read_columns(store))
         except DamagedStoreError:  # or sealed anew, or opened, since the root was read
             current = store.reload()
             if current.sealed == store.sealed:

@@ -18,8 +18,8 @@ from asced_stores.errors import (
     StoreNotFoundError,
 )
 from asced_stores.format.layout import ArrayLayout, array_metadata
+from asced_stores.format.sealed_index import check_seal
 from asced_stores.format.spec import STEP_COORDINATES, TrajectorySpec, VariableSpec
-from asced_stores.maintenance.sealing import check_seal
 
 FORMAT = "asced-trajectories"
 FORMAT_VERSION = 1

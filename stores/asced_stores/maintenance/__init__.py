@@ -1,4 +1,4 @@
-"""Maintenance: verify, seal, merge, select, repack."""
+"""Maintenance: verify and seal."""
 
 import lazy_loader as lazy
 

@@ -8,7 +8,6 @@ own marker, and the seal looks for markers once more after the index.
 from __future__ import annotations
 
 import io
-import json
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,18 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.errors import DamagedStoreError, IncompleteStoreError
+from asced_stores.errors import IncompleteStoreError
 from asced_stores.format.checksums import crc32c
 from asced_stores.format.index import RunIndex, index_of
 from asced_stores.format.layout import array_metadata
-from asced_stores.format.spec import RUN_SCALARS
+from asced_stores.format.sealed_index import SEAL_MARK, index_dtypes
 
 if TYPE_CHECKING:
     from asced_stores.backends.backend import Place
     from asced_stores.store import TrajectoryStore
 
-_LIMIT = 4 << 30
-SEAL_MARK = "commits/seal.json"
 _ABSENT: Mapping[str, Any] = {"run": -1, "seed": -1, "label": -1, "rank": -1, "batch": -1}
 
 
@@ -99,80 +96,9 @@ def reopen(store: TrajectoryStore) -> TrajectoryStore:
     return store.reload()
 
 
-def read_index(store: TrajectoryStore) -> RunIndex:
-    """Index of a sealed store, by one read.
-
-    Raises
-    ------
-    DamagedStoreError
-        If it is absent or altered; sealing again rebuilds it from the markers.
-    """
-    import pyarrow.parquet
-
-    assert store.sealed is not None
-    name = store.sealed["index"]
-    where = f"commits/{name} of {store.path}"
-    remedy = f"rebuild it with `asced seal {store.path}`"
-    try:
-        data = store.place.read(f"commits/{name}", limit=_LIMIT)
-    except FileNotFoundError as error:
-        raise DamagedStoreError(f"{where} is missing: {remedy}") from error
-    if crc32c(data) != store.sealed["crc32c"]:
-        raise DamagedStoreError(f"{where} does not match its checksum: {remedy}")
-    dtypes = _index_dtypes(store)
-    try:
-        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
-        rows = file.metadata.num_rows
-        groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
-        size = sum(group.total_byte_size for group in groups)
-        # Different run numbers do not compress to nothing: what claims to is not unpacked.
-        if rows != store.sealed["runs"] or rows > 8 * len(data) or size > _LIMIT:
-            raise ValueError(
-                f"{rows} runs in {len(data)} bytes, {store.sealed['runs']} were sealed"
-            )
-        table = file.read(columns=list(dtypes))
-        columns: dict[str, NDArray[Any]] = {}
-        for column, dtype in dtypes.items():
-            values = table.column(column).to_numpy()
-            columns[column] = values.astype(object if dtype == "str" else dtype, copy=False)
-    except (ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
-        raise DamagedStoreError(f"{where} is no index of this store ({error}): {remedy}") from error
-    batches, slots = columns["batch"], columns["slot"]
-    inside = (batches >= 0) & (batches < store.batches) & (slots >= 0)
-    if not (inside & (slots < store.batch_size)).all():
-        raise DamagedStoreError(f"{where} names batches that cannot be: {remedy}")
-    return RunIndex(columns)
-
-
-def sealed_batches(store: TrajectoryStore) -> set[int]:
-    """Batches that a seal holds, or will hold: all committed ones while it is not finished."""
-    try:
-        state = json.loads(store.place.read(SEAL_MARK)).get("state")
-    except (FileNotFoundError, ValueError):
-        state = None
-    current = store.reload()
-    if state != "sealed" or current.sealed is None:
-        return set(store.committed_batches())
-    return set(read_index(current)["batch"].tolist())
-
-
-def check_seal(seal: Mapping[str, Any]) -> None:
-    """Refuse a seal that names another file than an index."""
-    name = seal["index"]
-    plain = isinstance(name, str) and name.startswith("index-") and "/" not in name
-    numbers = [seal[key] for key in ("runs", "slots", "batches", "crc32c")]
-    if not plain or ".." in name or any(type(number) is not int for number in numbers):
-        raise TypeError("the seal is of another type")
-
-
-def _index_dtypes(store: TrajectoryStore) -> dict[str, str]:
-    own = {variable.name: variable.dtype for variable in store.spec.scalars}
-    return {**RUN_SCALARS, **own, "slot": "int64"}
-
-
 def _coordinates(store: TrajectoryStore) -> dict[str, str]:
     """Arrays that exist in a sealed store only."""
-    return {k: v for k, v in _index_dtypes(store).items() if k not in ("status", "slot")}
+    return {k: v for k, v in index_dtypes(store).items() if k not in ("status", "slot")}
 
 
 def _check_complete(store: TrajectoryStore, index: RunIndex, allow_gaps: bool) -> None:

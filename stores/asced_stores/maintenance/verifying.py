@@ -293,12 +293,12 @@ def _check_metadata(store: TrajectoryStore) -> Iterator[Problem]:
 
 
 def _check_index(store: TrajectoryStore, markers: Mapping[int, Marker]) -> Iterator[Problem]:
-    from asced_stores.maintenance.sealing import read_index
+    from asced_stores.format.sealed_index import read_columns
 
     assert store.sealed is not None
     key = f"commits/{store.sealed['index']}"
     try:
-        index = read_index(store)
+        index = read_columns(store)
     except (AscedError, OSError) as error:
         yield Problem(str(error), key)
         return

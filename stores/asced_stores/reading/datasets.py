@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.backends.backend import open_place
+from asced_stores.backends.opening import open_place
+from asced_stores.format.batches import read_rows
 from asced_stores.format.index import RunIndex, Select, load_index
 from asced_stores.format.layout import ArrayLayout
-from asced_stores.reading.batches import read_rows
 from asced_stores.store import TrajectoryStore
 
 if TYPE_CHECKING:

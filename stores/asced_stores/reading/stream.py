@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_stores.errors import InputError
+from asced_stores.format.batches import read_slots
 from asced_stores.format.index import RunIndex, Select, load_index
-from asced_stores.reading.batches import read_slots
-from asced_stores.reading.memory import empty
+from asced_stores.format.memory import empty
 from asced_stores.store import TrajectoryStore
 
 

@@ -17,7 +17,9 @@ import xarray
 import zarr
 
 from asced_stores import RunReader, TrajectoryStore, VariableSpec, open_runs
-from asced_stores.backends.backend import open_place
+from asced_stores.backends.opening import open_place
+from asced_stores.copying.merging import merge
+from asced_stores.copying.selecting import repack, select_runs
 from asced_stores.errors import (
     BatchTakenError,
     DamagedBatchError,
@@ -30,8 +32,6 @@ from asced_stores.errors import (
     StoreExistsError,
     StoreNotFoundError,
 )
-from asced_stores.maintenance.copying import repack, select_runs
-from asced_stores.maintenance.merging import merge
 from asced_stores.testing.place_contract import PlaceContract, flip
 from asced_stores.testing.synthetic import synthetic_batch, synthetic_spec, synthetic_store
 

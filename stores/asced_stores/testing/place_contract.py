@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from asced_stores.backends.backend import Place, open_place
+from asced_stores.backends.backend import Place
+from asced_stores.backends.opening import open_place
 
 
 def flip(place: Place, key: str, position: int, bit: int = 0) -> None:

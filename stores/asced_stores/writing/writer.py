@@ -275,7 +275,7 @@ class BatchWriter:
         if not place.exists("commits/seal.json"):
             return
         if batch is not None:
-            from asced_stores.maintenance.sealing import sealed_batches
+            from asced_stores.format.sealed_index import sealed_batches
 
             if batch in sealed_batches(self.store):
                 return

@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,11 @@ from asced_stores.backends.backend import Place, Reader
 from asced_stores.errors import DamagedBatchError, InputError
 from asced_stores.format.index import Select
 from asced_stores.format.layout import ArrayLayout
+from asced_stores.format.memory import empty
 from asced_stores.format.shards import ABSENT, check_chunk, read_index
-from asced_stores.reading.memory import empty
-from asced_stores.store import TrajectoryStore
+
+if TYPE_CHECKING:
+    from asced_stores.store import TrajectoryStore
 
 T = TypeVar("T")
 _WORTH_A_THREAD = 4  # groups of 1 MB

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from asced_stores.backends.backend import check_apart
+from asced_stores.backends.opening import check_apart
 from asced_stores.errors import InputError
 from asced_stores.format.compaction import load_markers
 from asced_stores.format.markers import Marker

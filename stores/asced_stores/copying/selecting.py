@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.backends.backend import check_apart
+from asced_stores.backends.opening import check_apart
 from asced_stores.errors import InputError
+from asced_stores.format.batches import read_rows
 from asced_stores.format.index import RunIndex, Select, load_index
 from asced_stores.format.observations import (
     Observations,
@@ -20,7 +21,6 @@ from asced_stores.format.observations import (
     read_observations,
 )
 from asced_stores.format.spec import TrajectorySpec
-from asced_stores.reading.batches import read_rows
 from asced_stores.store import TrajectoryStore
 
 Path = str | os.PathLike[str]

@@ -1,0 +1,104 @@
+"""Opening a backend by the scheme of a URL.
+
+A backend is one file with a `Place` and ``BACKEND``, which names its schemes and opens it. Another
+distribution names its own through an entry point of the group ``asced.backends``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from asced_stores.backends.backend import Place
+from asced_stores.errors import InputError
+from asced_stores.registry import Registry
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What a backend says of itself.
+
+    Attributes
+    ----------
+    schemes : tuple of str
+        Of the URLs that it opens; ``file`` also stands for plain paths.
+    open : callable
+        ``open(url, fsync=, storage_options=)`` gives a `Place`.
+    """
+
+    schemes: tuple[str, ...]
+    open: Callable[..., Place]
+
+
+BACKENDS: Registry[Backend] = Registry(
+    "store backend",
+    group="asced.backends",
+    package="asced_stores.backends",
+    modules=("local", "object_storage"),
+    attribute="BACKEND",
+)
+
+
+def open_place(
+    path: str | os.PathLike[str],
+    *,
+    fsync: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Place:
+    """Open a local path, ``memory://name`` or ``s3://bucket/prefix``.
+
+    Raises
+    ------
+    InputError
+        For another scheme.
+    """
+    url = os.fspath(path)
+    scheme, separator, _ = url.partition("://")
+    for name in BACKENDS:
+        backend = BACKENDS.get(name)
+        if (scheme if separator else "file") in backend.schemes:
+            return backend.open(url, fsync=fsync, storage_options=storage_options)
+    known = [one for name in BACKENDS for one in BACKENDS.get(name).schemes]
+    raise InputError(
+        f"{url!r} is of kind {scheme!r}: expected a local path, or one of "
+        f"{', '.join(f'{one}://' for one in known)}"
+    )
+
+
+def check_apart(
+    out: str | os.PathLike[str],
+    sources: Iterable[Place],
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Make sure that what is about to be written touches nothing that it is made from.
+
+    Parameters
+    ----------
+    out : path or str
+        Where the new store shall be made; nothing is touched there.
+    sources : iterable of Place
+        Where the stores lie that are read.
+    storage_options : mapping, optional
+        Of the place of ``out``.
+
+    Raises
+    ------
+    InputError
+        If ``out`` is one of the sources, lies in one, or holds one; links and relative paths are
+        followed first.
+    """
+    target = open_place(out, storage_options=storage_options).position
+    for source in sources:
+        own = source.position
+        if target == own:
+            relation = "is the store that is read"
+        elif target[: len(own)] == own:
+            relation = f"lies inside {source.url}, the store that is read"
+        elif own[: len(target)] == target:
+            relation = f"holds {source.url}, the store that is read"
+        else:
+            continue
+        raise InputError(f"{os.fspath(out)} {relation}: choose an --out of its own")

@@ -1,0 +1,91 @@
+"""The index of a sealed store, as it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from asced_stores.errors import DamagedStoreError
+from asced_stores.format.checksums import crc32c
+from asced_stores.format.spec import RUN_SCALARS
+
+if TYPE_CHECKING:
+    from asced_stores.store import TrajectoryStore
+
+LIMIT = 4 << 30
+SEAL_MARK = "commits/seal.json"
+
+
+def read_columns(store: TrajectoryStore) -> dict[str, NDArray[Any]]:
+    """Columns of a sealed store's index, by one read.
+
+    Raises
+    ------
+    DamagedStoreError
+        If it is absent or altered; sealing again rebuilds it from the markers.
+    """
+    import pyarrow.parquet
+
+    assert store.sealed is not None
+    name = store.sealed["index"]
+    where = f"commits/{name} of {store.path}"
+    remedy = f"rebuild it with `asced seal {store.path}`"
+    try:
+        data = store.place.read(f"commits/{name}", limit=LIMIT)
+    except FileNotFoundError as error:
+        raise DamagedStoreError(f"{where} is missing: {remedy}") from error
+    if crc32c(data) != store.sealed["crc32c"]:
+        raise DamagedStoreError(f"{where} does not match its checksum: {remedy}")
+    dtypes = index_dtypes(store)
+    try:
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
+        rows = file.metadata.num_rows
+        groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+        size = sum(group.total_byte_size for group in groups)
+        # Different run numbers do not compress to nothing: what claims to is not unpacked.
+        if rows != store.sealed["runs"] or rows > 8 * len(data) or size > LIMIT:
+            raise ValueError(
+                f"{rows} runs in {len(data)} bytes, {store.sealed['runs']} were sealed"
+            )
+        table = file.read(columns=list(dtypes))
+        columns: dict[str, NDArray[Any]] = {}
+        for column, dtype in dtypes.items():
+            values = table.column(column).to_numpy()
+            columns[column] = values.astype(object if dtype == "str" else dtype, copy=False)
+    except (ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
+        raise DamagedStoreError(f"{where} is no index of this store ({error}): {remedy}") from error
+    batches, slots = columns["batch"], columns["slot"]
+    inside = (batches >= 0) & (batches < store.batches) & (slots >= 0)
+    if not (inside & (slots < store.batch_size)).all():
+        raise DamagedStoreError(f"{where} names batches that cannot be: {remedy}")
+    return columns
+
+
+def sealed_batches(store: TrajectoryStore) -> set[int]:
+    """Batches that a seal holds, or will hold: all committed ones while it is not finished."""
+    try:
+        state = json.loads(store.place.read(SEAL_MARK)).get("state")
+    except (FileNotFoundError, ValueError):
+        state = None
+    current = store.reload()
+    if state != "sealed" or current.sealed is None:
+        return set(store.committed_batches())
+    return set(read_columns(current)["batch"].tolist())
+
+
+def check_seal(seal: Mapping[str, Any]) -> None:
+    """Refuse a seal that names another file than an index."""
+    name = seal["index"]
+    plain = isinstance(name, str) and name.startswith("index-") and "/" not in name
+    numbers = [seal[key] for key in ("runs", "slots", "batches", "crc32c")]
+    if not plain or ".." in name or any(type(number) is not int for number in numbers):
+        raise TypeError("the seal is of another type")
+
+
+def index_dtypes(store: TrajectoryStore) -> dict[str, str]:
+    """Columns of a sealed store's index and their dtypes."""
+    own = {variable.name: variable.dtype for variable in store.spec.scalars}
+    return {**RUN_SCALARS, **own, "slot": "int64"}
