@@ -27,6 +27,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 stress: $(STAMP)
 	$(BIN)/python -m pytest -m stress -s --timeout 5400

@@ -118,3 +118,6 @@ def recorded_probe(source: Source, pipeline: Any = None) -> Probe:
     )
     network = pipeline_network(matching_pipeline(attributes, pipeline))
     return lambda sample, step: network(sample, table, step)
+
+
+LOOKAHEAD = recorded_probe

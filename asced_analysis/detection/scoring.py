@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.compute.source import Batch, Source
+from asced_analysis.detection.registry import LOOKAHEADS
 from asced_analysis.detection.streaming import Detection, Detector, make_detector
 from asced_analysis.thresholds.document import Thresholds
 from asced_analysis.thresholds.registries import VARIANTS
@@ -47,9 +48,7 @@ def asking(source: Source, thresholds: Thresholds, pipeline: Any = None) -> Sour
     """
     if source.probe is not None or thresholds.parameters.get("probe") is None:
         return source
-    from asced_analysis.correction.lookahead import recorded_probe
-
-    return replace(source, probe=recorded_probe(source, pipeline))
+    return replace(source, probe=LOOKAHEADS.get("lookahead")(source, pipeline))
 
 
 def detections(
