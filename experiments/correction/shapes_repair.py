@@ -17,7 +17,7 @@ from asced_analysis.realism.judges import pictures
 from asced_analysis.replay import replay
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore, open_runs
-from asced_stores.maintenance.copying import select_runs
+from asced_stores.copying.selecting import select_runs
 from experiments.correction.comparisons import note_adjusted, paired_p
 from experiments.correction.every_correction import Target, masks_of
 from experiments.correction.where_to_correct import Case, Seen, flags_of, measured

@@ -14,8 +14,8 @@ from asced_analysis.realism import RealismModel, load_embedded, local_realism
 from asced_analysis.realism.judges import pictures
 from asced_recorders import record
 from asced_stores import TrajectoryStore, open_runs
+from asced_stores.copying.selecting import select_runs
 from asced_stores.errors import InputError
-from asced_stores.maintenance.copying import select_runs
 from experiments.datasets.committee import committee, patches
 
 STEPS = 25

@@ -18,8 +18,8 @@ from asced_analysis.realism import RealismModel, features, local_realism
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore, open_runs
+from asced_stores.copying.selecting import select_runs
 from asced_stores.errors import InputError
-from asced_stores.maintenance.copying import select_runs
 from experiments.paper.judging import pictures_of
 
 T_D, T_C = 0.24, 0.48  # shares of sampling: the detector's window begins, the correction edits
