@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from asced_analysis.evaluation.intervals import (
     NOTHING,
-    RESAMPLES,
     Estimate,
     mean_estimate,
-    resample,
+    paired_estimate,
+    ratio_parts,
+    unpaired_estimate,
 )
 from asced_analysis.realism.local import upsample
 
@@ -43,10 +44,16 @@ class Effect:
 
     def estimate(self, where: str) -> Estimate:
         """Mean change with its interval over runs."""
+        return mean_estimate(self._values(where), self.counts[where])
+
+    def parts(self, where: str) -> NDArray[np.float64]:
+        """Numbers by run whose mean is that change (`ratio_parts`)."""
+        return ratio_parts(self._values(where), self.counts[where])
+
+    def _values(self, where: str) -> NDArray[np.float64]:
         counts = self.counts[where]
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = np.where(counts > 0, self.sums[where] / counts, 0.0)
-        return mean_estimate(values, counts)
+            return np.where(counts > 0, self.sums[where] / counts, 0.0)
 
     def improved(self) -> Estimate:
         """Share of runs whose mean distance fell."""
@@ -122,7 +129,10 @@ def worth(correction: Effect, controls: Mapping[str, Effect]) -> dict[str, Any]:
             result[where] = {"best_control": None, **NOTHING.to_dict(), "against": {}}
             continue
         best = min(equal, key=lambda name: means[name])
-        against = {name: _paired(correction, controls[name], where).to_dict() for name in means}
+        own = correction.parts(where)
+        against = {
+            name: paired_estimate(own, controls[name].parts(where)).to_dict() for name in means
+        }
         result[where] = {"best_control": best, **against[best], "against": against}
     return result
 
@@ -134,55 +144,12 @@ def worth_of_flag(correction: Effect, others: Effect) -> dict[str, Any]:
     -------
     dict
         By place: ``value``, ``low`` and ``high``; negative means that flagged runs gain more. The
-        runs are not the same: both groups are resampled, each for itself.
+        runs are not the same: each group has its own error.
     """
-    return {where: _unpaired(correction, others, where).to_dict() for where in WHERE}
-
-
-def _unpaired(a: Effect, b: Effect, where: str, *, seed: int = 0) -> Estimate:
-    """Difference of two ratios of sums over different runs, with a bootstrap interval."""
-    first, second = a.estimate(where).value, b.estimate(where).value
-    if first is None or second is None:
-        return NOTHING
-    if min(len(a.sums[where]), len(b.sums[where])) < 2:
-        return Estimate(first - second, None, None)
-    rng = np.random.default_rng(seed)
-    drawn = [
-        np.concatenate(
-            [
-                _ratio(effect, where, counts)
-                for counts in resample(rng, len(effect.sums[where]), RESAMPLES)
-            ]
-        )
-        for effect in (a, b)
-    ]
-    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
-    return Estimate(first - second, float(low), float(high))
-
-
-def _ratio(effect: Effect, where: str, counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Sums over numbers of locations, with each run so many times; shape (resample,)."""
-    below = counts @ effect.counts[where]
-    above = counts @ effect.sums[where]
-    return np.asarray(np.divide(above, below, out=np.zeros_like(above), where=below > 0))
-
-
-def _paired(a: Effect, b: Effect, where: str, *, seed: int = 0) -> Estimate:
-    """Difference of two ratios of sums over the same runs, with a paired bootstrap interval."""
-    runs = len(a.sums[where])
-    once = np.ones((1, runs))
-    value = float(_ratio(a, where, once)[0] - _ratio(b, where, once)[0])
-    if runs < 2:
-        return Estimate(value, None, None)
-    rng = np.random.default_rng(seed)
-    drawn = np.concatenate(
-        [
-            _ratio(a, where, counts) - _ratio(b, where, counts)
-            for counts in resample(rng, runs, RESAMPLES)
-        ]
-    )
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+    return {
+        where: unpaired_estimate(correction.parts(where), others.parts(where)).to_dict()
+        for where in WHERE
+    }
 
 
 def pixel_change(

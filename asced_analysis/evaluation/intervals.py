@@ -1,8 +1,13 @@
-"""Bootstrap intervals over runs."""
+"""95 % intervals over runs that cover, few and skewed runs included.
+
+A percentile bootstrap of 5 to 37 runs covers 81 to 92 %. Means have the union of Student's interval
+and the studentised bootstrap's (Hall, "The Bootstrap and Edgeworth Expansion", 1992, 3.3), shares
+Blaker's exact one (Canadian Journal of Statistics 28, 2000), which is never of no width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
-NUMBERS_AT_ONCE = 1 << 20  # of counts by resample and run: 8 MB
+MANY = 1000  # runs from which on Student's interval and the bootstrap's are one
+TAIL = 0.025
 Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def bootstrap(
     seed: int = 0,
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Estimate:
-    """Interval of a statistic of weighted runs.
+    """Interval of a statistic of weighted runs that is no mean.
 
     Parameters
     ----------
@@ -72,49 +79,174 @@ def bootstrap(
         statistic(np.bincount(rng.integers(0, runs, runs), minlength=runs))
         for _ in range(resamples)
     ]
-    low, middle, high = np.quantile(drawn, [0.025, 0.5, 0.975])
+    low, middle, high = np.quantile(drawn, [TAIL, 0.5, 1 - TAIL])
     low, high = np.clip([low + value - middle, high + value - middle], *bounds)
     return Estimate(float(value), float(low), float(high))
 
 
-def mean_estimate(
-    values: NDArray[Any], weights: NDArray[Any] | None = None, *, seed: int = 0
-) -> Estimate:
-    """Mean of a value by run, or ratio of sums where each run has a weight; runs are resampled."""
+def mean_estimate(values: NDArray[Any], weights: NDArray[Any] | None = None) -> Estimate:
+    """Mean of a value by run, or ratio of sums where each run has a weight.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        Where all are 0 or 1, or true or false, the interval is that of a share.
+    weights : array, shape (n,), optional
+        Of the runs, at least 0.
+    """
+    values = np.asarray(values)
+    if weights is None and values.size and np.isin(values, (0, 1)).all():
+        return share_estimate(values.astype(np.bool_))
+    return _of_parts(ratio_parts(values, weights))
+
+
+def ratio_parts(values: NDArray[Any], weights: NDArray[Any] | None = None) -> Floats:
+    """Numbers by run whose mean is the ratio of sums, and whose spread is its error.
+
+    The ratio is linearised about its value (the delta method).
+    """
     values = np.asarray(values, np.float64)
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
     if not len(values) or weights.sum() == 0:
+        return np.empty(0)
+    ratio = float((values * weights).sum() / weights.sum())
+    return np.asarray(ratio + (values - ratio) * weights / weights.mean())
+
+
+def paired_estimate(first: Floats, second: Floats) -> Estimate:
+    """Mean difference of two figures of the same runs (see `ratio_parts`)."""
+    if not len(first) or len(first) != len(second):
         return NOTHING
-    if len(values) < 2:
-        return Estimate(float((values * weights).sum() / weights.sum()), None, None)
-    rng = np.random.default_rng(seed)
-    parts = [
-        (counts @ (values * weights), counts @ weights)
-        for counts in resample(rng, len(values), RESAMPLES)
-    ]
-    above, below = np.concatenate(parts, axis=1)
-    drawn = above[below > 0] / below[below > 0]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(float((values * weights).sum() / weights.sum()), float(low), float(high))
+    return _of_parts(first - second)
+
+
+def change_of_share(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Estimate:
+    """Change of a share among the same runs, by Bonett and Price's interval: of no width never.
+
+    (Journal of Educational and Behavioral Statistics 37, 2012.)
+    """
+    n = len(before)
+    if not n:
+        return NOTHING
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = 1.96 * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    value = (gained - lost) / n
+    low, high = min(value, up - down - half), max(value, up - down + half)
+    return Estimate(value, max(-1.0, float(low)), min(1.0, float(high)))
+
+
+def unpaired_estimate(first: NDArray[Any], second: NDArray[Any], *, seed: int = 0) -> Estimate:
+    """Difference of two means over different runs: Welch's interval and the bootstrap's, together.
+
+    Parameters
+    ----------
+    first, second : arrays, shapes (n,) and (m,)
+        Values by run, or `ratio_parts`. Where all are 0 or 1, the interval is that of Agresti and
+        Caffo (The American Statistician 54, 2000).
+    seed : int
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if not len(first) or not len(second):
+        return NOTHING
+    value = float(first.mean() - second.mean())
+    if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
+        shares = [(group.sum() + 1) / (len(group) + 2) for group in (first, second)]
+        sizes = [len(first) + 2, len(second) + 2]
+        half = 1.96 * np.sqrt(sum(p * (1 - p) / n for p, n in zip(shares, sizes, strict=True)))
+        middle = shares[0] - shares[1]
+        low, high = min(value, middle - half), max(value, middle + half)
+        return Estimate(value, max(-1.0, float(low)), min(1.0, float(high)))
+    if min(len(first), len(second)) < 2:
+        return Estimate(value, None, None)
+    parts = [group.var(ddof=1) / len(group) for group in (first, second)]
+    error = float(np.sqrt(sum(parts)))
+    if error == 0:
+        return Estimate(value, value, value)
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(group) - 1) for part, group in zip(parts, (first, second), strict=True)
+    )
+    low, high = _student(freedom)
+    if max(len(first), len(second)) < MANY:
+        rng = np.random.default_rng(seed)
+        moved = [_resampled(group, rng) for group in (first, second)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn = (moved[0][0] - moved[1][0]) / np.sqrt(moved[0][1] + moved[1][1])
+        low, high = _widened(drawn, low, high)
+    return Estimate(value, value - high * error, value - low * error)
 
 
 def share_estimate(hits: NDArray[np.bool_]) -> Estimate:
-    """Share of runs, with the exact interval of Clopper and Pearson: it is never of no width."""
-    from scipy.stats import beta
-
+    """Share of runs, with Blaker's exact interval: it is never of no width, and covers always."""
     n, k = len(hits), int(np.count_nonzero(hits))
     if not n:
         return NOTHING
-    low = float(beta.ppf(0.025, k, n - k + 1)) if k else 0.0
-    high = float(beta.ppf(0.975, k + 1, n - k)) if k < n else 1.0
-    return Estimate(k / n, low, high)
+    return Estimate(k / n, _lowest_share(k, n), 1 - _lowest_share(n - k, n))
 
 
-def resample(rng: np.random.Generator, runs: int, resamples: int) -> Iterator[Counts]:
-    """How often each run is drawn, blocks of shape (resample, run) that stay small.
+def _of_parts(parts: Floats, *, seed: int = 0) -> Estimate:
+    """Mean with the union of Student's interval and the studentised bootstrap's."""
+    n = len(parts)
+    if not n:
+        return NOTHING
+    value = float(parts.mean())
+    error = float(parts.std(ddof=1)) / n**0.5 if n > 1 else 0.0
+    if n < 2:
+        return Estimate(value, None, None)
+    if error == 0:
+        return Estimate(value, value, value)
+    low, high = _student(n - 1)
+    if n < MANY:
+        middle, variance = _resampled(parts, np.random.default_rng(seed))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            low, high = _widened(middle / np.sqrt(variance), low, high)
+    return Estimate(value, value - high * error, value - low * error)
 
-    All resamples of 10,240 runs would be 82 MB.
+
+def _resampled(parts: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Deviation of resampled means from the mean, and the squared standard error of each."""
+    n = len(parts)
+    away = parts - parts.mean()
+    drawn = away[rng.integers(0, n, (RESAMPLES, n))]
+    middle, variance = drawn.mean(1), drawn.var(1) / (n - 1)
+    tiny = 1e-12 * float(away @ away) / n  # one run drawn n times has no spread
+    return middle, np.where(variance > tiny, variance, np.nan)
+
+
+def _student(freedom: float) -> tuple[float, float]:
+    from scipy.stats import t
+
+    reach = float(t.ppf(1 - TAIL, freedom))
+    return -reach, reach
+
+
+def _widened(drawn: Floats, low: float, high: float) -> tuple[float, float]:
+    """The wider of two intervals of a studentised mean, on either side."""
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) < RESAMPLES // 2:
+        return low, high
+    found = np.quantile(drawn, [TAIL, 1 - TAIL])
+    return min(low, float(found[0])), max(high, float(found[1]))
+
+
+def _lowest_share(k: int, n: int) -> float:
+    """Lower end of Blaker's interval: where a share is no longer too small for k of n.
+
+    The exact interval of Clopper and Pearson contains it, so the search begins there.
     """
-    size = max(1, NUMBERS_AT_ONCE // runs)
-    for begin in range(0, resamples, size):
-        yield rng.multinomial(runs, np.full(runs, 1 / runs), min(size, resamples - begin))
+    from scipy.stats import beta, binom
+
+    if k == 0:
+        return 0.0
+    low, high = float(beta.ppf(TAIL, k, n - k + 1)), k / n
+    for _ in range(3):  # each time 200 times finer
+        shares = np.linspace(low, high, 201)
+        upper = binom.sf(k - 1, n, shares)
+        opposite = binom.ppf(upper, n, shares) - 1  # the largest lower tail that is no likelier
+        opposite = np.where(binom.cdf(opposite + 1, n, shares) <= upper, opposite + 1, opposite)
+        likely = upper + binom.cdf(opposite, n, shares) > 2 * TAIL
+        first = int(np.argmax(likely)) if likely.any() else len(shares) - 1
+        low, high = float(shares[max(first - 1, 0)]), float(shares[first])
+        if first == 0:
+            break
+    return low

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.evaluation.intervals import Counts, bootstrap, mean_estimate
+from asced_analysis.evaluation.intervals import Counts, bootstrap, change_of_share, mean_estimate
 from asced_analysis.realism.distances import (
     inside_manifold,
     neighbour_radii,
     row_blocks,
+    squared_distances,
     weighted_frechet_distance,
 )
 from asced_analysis.realism.local import RealismModel
@@ -57,22 +58,15 @@ def quality_of(
 ) -> Quality:
     """Place a population against the judge's real images."""
     radii = neighbour_radii(vectors, neighbours)
+    centre = vectors.mean(0, dtype=np.float64)
     covered = np.concatenate(
         [
-            np.packbits(_within(model.vectors[part], vectors, radii), axis=1)
+            np.packbits(squared_distances(model.vectors[part], vectors, centre) <= radii, axis=1)
             for part in row_blocks(len(model.vectors), len(vectors))
         ]
     )
     realistic = inside_manifold(vectors, model.vectors, real_radii)
     return Quality(vectors, realism, realistic, covered)
-
-
-def _within(
-    queries: NDArray[Any], support: NDArray[Any], radii: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """Whether each query lies in the ball around each support vector."""
-    squared = (queries**2).sum(1)[:, None] + (support**2).sum(1) - 2 * (queries @ support.T)
-    return np.asarray(squared <= radii)
 
 
 def _frechet(quality: Quality, model: RealismModel, counts: Counts) -> float:
@@ -129,7 +123,8 @@ def compare(before: Quality, after: Quality, model: RealismModel) -> dict[str, A
         ("precision", before.realistic, after.realistic),
         ("local_realism", before.realism, after.realism),
     ):
-        change[name] = mean_estimate(new.astype(np.float64) - old.astype(np.float64)).to_dict()
+        found = change_of_share(old, new) if name == "precision" else mean_estimate(new - old)
+        change[name] = found.to_dict()
     return {
         name: {"before": first[name], "after": second[name], "change": change[name]}
         for name in first

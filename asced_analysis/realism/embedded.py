@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import Array, Encoder, RealismModel
 from asced_analysis.realism.patches import multi_scale_patches
 from asced_stores.errors import InputError
 
 FOLDER = Path(__file__).parent / "fashion"
+MODEL = "fashion"
 NAMES = ("teacher", "judge", "committee")
 
 
@@ -62,6 +67,7 @@ def load_embedded(name: str) -> RealismModel:
             return scaled.contiguous().numpy(), vectors.numpy()
 
     return RealismModel(
+        reference=_reference(reference["vectors"]),
         name=card["name"],
         encode=encode,
         patches=reference["patches"].float().numpy(),
@@ -71,6 +77,10 @@ def load_embedded(name: str) -> RealismModel:
         image_shape=(1, 32, 32),
         card=card,
     )
+
+
+def _reference(vectors: Any) -> Reference:
+    return Reference("real", "Fashion-MNIST", len(vectors))
 
 
 def committee_encoder(centre: Array, projection: Array) -> Encoder:
@@ -112,6 +122,7 @@ def _load_committee() -> RealismModel:
         return np.ascontiguousarray(local / scale), vectors
 
     return RealismModel(
+        reference=teacher.reference,
         name=card["name"],
         encode=scaled,
         patches=reference["patches"].astype(np.float32),
@@ -122,3 +133,42 @@ def _load_committee() -> RealismModel:
         card=card,
         runs=teacher,
     )
+
+
+class EmbeddedKind:
+    """A classifier of `fashion` with real images of its own; teacher's and judge's differ."""
+
+    brings_reference = True
+
+    def __init__(self, name: str, role: str, summary: str) -> None:
+        self.name = name
+        self.role = role
+        self.summary = summary
+
+    def takes(self, given: str) -> bool:
+        """By its name."""
+        return given == self.name
+
+    def belongs_to(self, attributes: Mapping[str, Any], role: str) -> bool:
+        """To the embedded model, known by its weights; without a fingerprint, by its name."""
+        if role != self.role:
+            return False
+        recorded = attributes.get("model_fingerprint")
+        if recorded is None:
+            return attributes.get("pipeline") == MODEL
+        return recorded in json.loads((FOLDER / "models.json").read_text())["fingerprints"]
+
+    def build(
+        self,
+        given: str,
+        images: NDArray[np.float32] | None,
+        of: Reference | None,
+        runs: NDArray[np.integer[Any]] | None,
+    ) -> RealismModel:
+        """Load it (see `registry.FeatureKind`)."""
+        return load_embedded(self.name)
+
+
+JUDGE = EmbeddedKind("judge", "judge", "the embedded judge of `fashion`")
+TEACHER = EmbeddedKind("teacher", "teacher", "the embedded teacher of `fashion`")
+COMMITTEE = EmbeddedKind("committee", "", "the teacher of `fashion` beside whitened patches")

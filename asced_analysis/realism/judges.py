@@ -1,85 +1,111 @@
-"""Which judge looks at a population."""
+"""Who looks at the images of some runs, by name, and what they are compared with."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import RealismModel
+from asced_analysis.realism.membership import halves
+from asced_analysis.realism.pictures import picture_shape, read_pictures
+from asced_analysis.realism.real_images import Real, RealImages, Role, read_real
+from asced_analysis.realism.registry import kind_of, kinds
 from asced_stores.errors import InputError
 
-JUDGES = ("judge", "teacher", "patches")
+if TYPE_CHECKING:
+    import xarray as xr
+
+DEFAULT = "patches"
 REFERENCES = 1000
+FEWEST = 4
+SELF = "self-consistency"
 
 
-def choose_judge(judge: str | RealismModel | None, recording: Any) -> RealismModel:
-    """Return the judge asked for; by default the embedded one for embedded `fashion`, else patches.
-
-    Parameters
-    ----------
-    judge : {"judge", "teacher", "patches"}, RealismModel or None
-        ``patches`` are whitened patches of the recorded population's own bulk: they say what is
-        unusual, not what is unreal.
-    recording : Recording
-    """
-    if isinstance(judge, RealismModel):
-        return judge
-    if judge is None:
-        judge = "judge" if _of_the_embedded_model(recording) else "patches"
-    if judge in ("judge", "teacher"):
-        from asced_analysis.realism.embedded import load_embedded
-
-        return load_embedded(judge)
-    if judge != "patches":
-        raise InputError(f"unknown judge {judge!r}; choose one of {', '.join(JUDGES)}")
-    from asced_analysis.realism.patches import patch_model
-
-    runs = recording.dataset["run"].values
-    complete = runs[recording.dataset["status"].values == 1]
-    chosen = np.random.default_rng(0).permutation(complete)[:REFERENCES]
-    images = pictures(recording.read(recording.select(np.sort(chosen)), "sample"))
-    return patch_model(images, name="patches of the population's own samples")
-
-
-def choose_teacher(teacher: str | RealismModel | None, recording: Any) -> RealismModel:
-    """Return who chooses among draws: never the judge, who is for reporting.
+def choose_judge(
+    judge: str | RealismModel | None,
+    dataset: xr.Dataset,
+    *,
+    real: Real | RealImages | None = None,
+    role: Role = "judge",
+) -> RealismModel:
+    """Make who judges runs.
 
     Parameters
     ----------
-    teacher : {"teacher", "patches"}, RealismModel or None
-        By default the embedded teacher for embedded `fashion`, else patches of the recorded
-        population's own bulk, in the space that is sampled in.
-    recording : Recording
+    judge : str, RealismModel or None
+        A kind of features (`registry.kinds`) or a model that is ready. By default the one that was
+        made for the runs' model, where there is one (`fashion`) and no real images are given;
+        else ``patches``.
+    dataset : xarray.Dataset
+        The recorded runs, as `open_runs` gives them.
+    real : path, array or RealImages, optional
+        Real images to compare with; without them, the runs' own population.
+    role : {"judge", "teacher"}
+        Which half of the real images, or of the population, is the reference: the two never share
+        an image.
 
     Raises
     ------
     InputError
-        For the judge, or an unknown name.
+        For unknown features, for real images beside features that bring their own, and where there
+        are too few images.
+
+    Examples
+    --------
+    >>> from asced_analysis import open_runs
+    >>> from asced_analysis.realism.judges import choose_judge
+    >>> choose_judge("patches", open_runs("runs.zarr")).reference.kind
+    'population'
     """
-    if isinstance(teacher, RealismModel):
-        return teacher
-    if teacher is None:
-        teacher = "teacher" if _of_the_embedded_model(recording) else "patches"
-    if teacher not in ("teacher", "patches"):
-        raise InputError(f"unknown teacher {teacher!r}; choose teacher or patches")
-    return choose_judge(teacher, recording)
+    if isinstance(judge, RealismModel):
+        if real is not None:
+            raise InputError(f"{judge.name} has a reference already: leave out the real images")
+        return judge
+    given = judge or default_features(dataset.attrs, role, real is not None)
+    if given == SELF:
+        raise InputError(
+            "self-consistency asks the model itself, so it cannot report on corrections by the "
+            "same model: it teaches; choose another judge, such as patches with real images"
+        )
+    kind = kind_of(given)
+    if kind.brings_reference:
+        if real is not None:
+            raise InputError(
+                f"{given} brings real images of its own; choose other features (patches, "
+                "imagenet, ...) for yours"
+            )
+        return kind.build(given, None, None, None)
+    if real is not None:
+        images, of = read_real(real, picture_shape(dataset)).half(role)
+        return kind.build(given, images, of, None)
+    numbers = np.asarray(dataset["run"].values, np.int64)
+    complete = np.arange(len(numbers))
+    if "status" in dataset.coords:
+        complete = np.flatnonzero(np.asarray(dataset["status"].values) == 1)
+    some = np.sort(np.random.default_rng(0).permutation(complete)[: 2 * REFERENCES])
+    if len(some) < FEWEST:
+        raise InputError(
+            f"there are {len(some)} complete runs; a population of at least {FEWEST} can be "
+            "compared with itself: record more, or give real images"
+        )
+    pictures = read_pictures(dataset, some)
+    own = halves(pictures)[role == "judge"]
+    if len(own) < 2:
+        raise InputError(
+            f"most of these {len(some)} runs ended in one and the same image: there is nothing to "
+            "compare them with"
+        )
+    of = Reference("population", f"the {role}'s half of the recorded runs", len(own))
+    return kind.build(given, pictures[own], of, numbers[some][own])
 
 
-def _of_the_embedded_model(recording: Any) -> bool:
-    """Whether runs are the embedded model's images."""
-    from asced_analysis.correction.environment import is_embedded
-
-    shape = tuple(recording.spec.sample_shape)
-    return shape == (1, 32, 32) and is_embedded(recording.attributes)
-
-
-def pictures(samples: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Samples as (n, channel, y, x); a video's frames are stacked as channels."""
-    samples = np.asarray(samples, np.float32)
-    return (
-        samples
-        if samples.ndim == 4
-        else samples.reshape(len(samples), samples.shape[1] * samples.shape[2], *samples.shape[3:])
-    )
+def default_features(attributes: Mapping[str, Any], role: Role, real: bool) -> str:
+    """Features made for the runs' model, where there are some; else ``patches``."""
+    if not real:
+        for kind in kinds():
+            if kind.belongs_to(attributes, role):
+                return kind.name
+    return DEFAULT

@@ -1,14 +1,16 @@
-"""Distance of local features to the nearest ones of real images (PatchCore, arXiv 2106.08265)."""
+"""Distance of local features to the nearest ones of a reference (PatchCore, arXiv 2106.08265)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_analysis.realism.claims import Reference
+from asced_analysis.realism.membership import Membership
 from asced_stores.errors import InputError
 
 Array = NDArray[np.float32]
@@ -20,7 +22,7 @@ QUERIES_AT_ONCE, REFERENCES_AT_ONCE = 512, 2000
 
 @dataclass(frozen=True)
 class RealismModel:
-    """A feature extractor with references of real images.
+    """A feature extractor with references: real images, or a population's own.
 
     Attributes
     ----------
@@ -30,9 +32,9 @@ class RealismModel:
         Images (n, channel, y, x) in -1..1 to local features (n, rows, columns, c), already on the
         scale of `patches`, and one vector an image (n, d).
     patches : float32 array, shape (m, c)
-        Local features of real images.
+        Local features of the reference.
     vectors : float32 array, shape (k, d)
-        Vectors of real images, for precision and recall.
+        Vectors of the reference's images, for precision and recall.
     mean, covariance : float64 arrays, shapes (d,) and (d, d)
         Of the vectors of all reference images, for the Frechet distance.
     image_shape : tuple of int or None
@@ -41,6 +43,10 @@ class RealismModel:
         What is known about its making.
     runs : RealismModel or None
         Who teaches how a run ended as a whole, where that is another than who teaches the places.
+    reference : Reference
+        What the images are compared with; it decides what may be said of the distances.
+    members : Membership or None
+        Whose patches are left out for whom; None where no image of the reference is ever judged.
 
     Examples
     --------
@@ -59,6 +65,8 @@ class RealismModel:
     image_shape: tuple[int, int, int] | None = None
     card: dict[str, Any] = field(default_factory=dict)
     runs: RealismModel | None = None
+    reference: Reference = field(default_factory=Reference)
+    members: Membership | None = None
 
     def check(self, images: NDArray[np.floating[Any]]) -> Array:
         """Images as float32, or an `InputError` that says which shape is expected."""
@@ -73,17 +81,25 @@ class RealismModel:
         return images
 
 
-def nearest_distances(queries: Array, references: Array, /) -> Array:
+def nearest_distances(
+    queries: Array,
+    references: Array,
+    /,
+    left_out: Sequence[tuple[slice, slice]] = (),
+) -> Array:
     """Euclidean distance of each query to its nearest reference.
 
     Parameters
     ----------
     queries : float32 array, shape (n, c)
     references : float32 array, shape (m, c)
+    left_out : sequence of (slice, slice)
+        Queries, and references that these are not compared with.
 
     Returns
     -------
     float32 array, shape (n,)
+        Infinite where nothing was left to compare with.
     """
     ones = np.ones((len(queries), 1), np.float32)
     squares = -0.5 * np.einsum("mc,mc->m", references, references)
@@ -92,27 +108,47 @@ def nearest_distances(queries: Array, references: Array, /) -> Array:
     best = np.full(len(queries), -np.inf, np.float32)
     for begin in range(0, len(queries), QUERIES_AT_ONCE):
         part = slice(begin, begin + QUERIES_AT_ONCE)
+        here = [(q, r) for q, r in left_out if q.start < part.stop and q.stop > begin]
         for first in range(0, right.shape[1], REFERENCES_AT_ONCE):
             block = left[part] @ right[:, first : first + REFERENCES_AT_ONCE]
+            for q, r in here:
+                if r.start < first + REFERENCES_AT_ONCE and r.stop > first:
+                    rows = slice(max(q.start - begin, 0), q.stop - begin)
+                    block[rows, max(r.start - first, 0) : r.stop - first] = -np.inf
             np.maximum(best[part], block.max(1), out=best[part])
     norms = np.einsum("nc,nc->n", queries, queries)  # |q - r|^2 = |q|^2 - 2 (q.r - |r|^2 / 2)
     return np.asarray(np.sqrt(np.maximum(norms - 2 * best, 0)), np.float32)
 
 
-def local_realism(images: NDArray[np.floating[Any]], model: RealismModel) -> Array:
-    """Map of local distances to real images; lower is more realistic.
+def local_realism(
+    images: NDArray[np.floating[Any]],
+    model: RealismModel,
+    *,
+    runs: NDArray[np.integer[Any]] | None = None,
+) -> Array:
+    """Map of local distances to the model's reference; lower is more realistic, or more typical.
+
+    An image that is in the reference is compared with the others there, never with itself.
 
     Parameters
     ----------
     images : array, shape (n, channel, y, x)
         In -1..1.
     model : RealismModel
+    runs : int array, shape (n,), optional
+        The runs that the images are of, as they were recorded or corrected: what the reference
+        holds of the same run is left out as well. -1 for images of no run of the reference.
 
     Returns
     -------
     float32 array, shape (n, rows, columns)
         At the resolution of the model's local features (`upsample` brings it to the image's);
-        its mean over a map is the image's local realism.
+        its mean over a map is the image's local distance.
+
+    Raises
+    ------
+    InputError
+        For images of another shape, or where the reference holds nothing but the image itself.
 
     Examples
     --------
@@ -124,9 +160,22 @@ def local_realism(images: NDArray[np.floating[Any]], model: RealismModel) -> Arr
     images = model.check(images)
     maps = []
     for begin in range(0, len(images), 256):
-        local, _ = model.encode(images[begin : begin + 256])
+        some = images[begin : begin + 256]
+        local, _ = model.encode(some)
         flat = np.ascontiguousarray(local.reshape(-1, local.shape[-1]))
-        maps.append(nearest_distances(flat, model.patches).reshape(local.shape[:-1]))
+        places = len(flat) // len(some)
+        skipped: list[tuple[slice, slice]] = []
+        if model.members is not None:
+            numbers = None if runs is None else runs[begin : begin + 256]
+            for i, own in enumerate(model.members.left_out(some, numbers)):
+                skipped += [(slice(i * places, (i + 1) * places), part) for part in own]
+        found = nearest_distances(flat, model.patches, skipped)
+        if not np.isfinite(found).all() and np.isfinite(flat).all():
+            raise InputError(
+                f"the reference of {model.name} holds nothing but the judged image itself; give at "
+                "least 2 different images"
+            )
+        maps.append(found.reshape(local.shape[:-1]))
     return np.asarray(np.concatenate(maps) if maps else np.empty((0, 1, 1)), np.float32)
 
 

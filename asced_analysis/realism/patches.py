@@ -1,18 +1,17 @@
-"""Local realism without a network: whitened patches at two scales.
-
-For pipelines that no embedded classifier fits. Where no real images are at hand, the bulk of the
-population's own samples serves as reference; the name then says so.
-"""
+"""Features without a network: whitened patches at two or three scales."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import Array, RealismModel
-from asced_analysis.realism.modules import model_from_references
+from asced_analysis.realism.modules import PATCHES, model_from_references
+from asced_stores.errors import InputError
 
 SIZE = 5  # pixels a side, at full and at half resolution
 COMPONENTS = 32
@@ -26,42 +25,72 @@ def _halve(images: Array) -> Array:
     return np.asarray(blocks.mean((3, 5)), np.float32)
 
 
-def _windows(images: Array, stride: int) -> Array:
+def _windows(images: Array, stride: int, offset: int) -> Array:
     """Patches of SIZE x SIZE around every stride-th pixel, (n, rows, columns, c)."""
     margin = SIZE // 2
     padded = np.pad(images, ((0, 0), (0, 0), (margin, margin), (margin, margin)), mode="edge")
     view = np.lib.stride_tricks.sliding_window_view(padded, (SIZE, SIZE), axis=(2, 3))
-    view = view[:, :, ::stride, ::stride].transpose(0, 2, 3, 1, 4, 5)
+    view = view[:, :, offset::stride, offset::stride].transpose(0, 2, 3, 1, 4, 5)
     return np.ascontiguousarray(view).reshape(*view.shape[:3], -1)
 
 
+def stride_of(shape: tuple[int, ...]) -> int:
+    """Pixels from place to place: 16 places a side up to 64 pixels, 32 above.
+
+    Every second pixel of a 64 x 64 image made the search of one image 4 times as long, and the
+    places in between see nearly the same pixels.
+    """
+    longest = max(shape[-2:])
+    places = 16 if longest <= 64 else 32
+    stride = 2
+    while longest > places * stride:
+        stride *= 2
+    return stride
+
+
 def multi_scale_patches(images: Array) -> Array:
-    """Pixels around each position of a half-resolution grid, at two scales: (n, y/2, x/2, c)."""
-    fine = _windows(images, 2)
-    coarse = _windows(_halve(images), 1)
-    rows, columns = min(fine.shape[1], coarse.shape[1]), min(fine.shape[2], coarse.shape[2])
-    return np.concatenate([fine[:, :rows, :columns], coarse[:, :rows, :columns]], axis=-1)
+    """Pixels around each place, at two or three scales: (n, rows, columns, c).
+
+    At full resolution, and averaged so that a patch spans the places around it; above a stride of
+    2 pixels at half of that as well.
+    """
+    stride = stride_of(images.shape)
+    scales = [1, 2] if stride == 2 else [1, stride // 2, stride]
+    small, factor, parts = images, 1, []
+    for scale in scales:
+        while factor < scale:
+            small, factor = _halve(small), 2 * factor
+        step = stride // scale
+        parts.append(_windows(small, step, step // 2 if stride > 2 else 0))
+    rows, columns = (min(part.shape[axis] for part in parts) for axis in (1, 2))
+    return np.concatenate([part[:, :rows, :columns] for part in parts], axis=-1)
 
 
 def patch_model(
     reference: NDArray[np.floating[Any]],
     *,
     name: str = "patches",
-    patches: int = 16_000,
+    patches: int = PATCHES,
     seed: int = 0,
+    of: Reference | None = None,
+    runs: NDArray[np.integer[Any]] | None = None,
 ) -> RealismModel:
     """Build a judge from images alone.
 
     Parameters
     ----------
     reference : array, shape (n, channel, y, x)
-        Real images, or the bulk of the population's own samples, in -1..1.
+        Real images, or samples of a population, in -1..1.
     name : str
-        Stands in every result; say what the reference was.
+        Stands in every result.
     patches : int
         How many reference patches to keep.
     seed : int
         Of their choice.
+    of : Reference, optional
+        What the reference is; by default real images.
+    runs : int array, shape (n,), optional
+        The runs that the reference's images are of, where they are recorded ones.
 
     Returns
     -------
@@ -91,6 +120,8 @@ def patch_model(
         patches=patches,
         seed=seed,
         image_shape=(int(reference.shape[1]), int(reference.shape[2]), int(reference.shape[3])),
+        reference=of,
+        runs=runs,
     )
 
 
@@ -111,6 +142,11 @@ def whitening_of(reference: Array, *, seed: int = 0) -> tuple[Array, Array]:
     """
     rng = np.random.default_rng(seed)
     few = reference[rng.permutation(len(reference))[:1000]]
+    if min(reference.shape[-2:]) < 4:
+        raise InputError(
+            f"patches need images of at least 4 x 4 pixels, not {reference.shape[-2:]}; choose "
+            "another kind of features"
+        )
     flat = multi_scale_patches(few)
     flat = flat.reshape(-1, flat.shape[-1])
     flat = flat[rng.permutation(len(flat))[:50_000]]
@@ -119,3 +155,33 @@ def whitening_of(reference: Array, *, seed: int = 0) -> tuple[Array, Array]:
     keep = np.argsort(values)[::-1][:COMPONENTS]
     floor = 1e-3 * values.max()  # rarely used directions are not blown up to noise
     return centre, (basis[:, keep] / np.sqrt(values[keep] + floor)).astype(np.float32)
+
+
+class PatchKind:
+    """Whitened patches of the reference itself: no network, pictures of any kind."""
+
+    name = "patches"
+    summary = "whitened patches at several scales: no network, pictures and latents of any kind"
+    brings_reference = False
+
+    def takes(self, given: str) -> bool:
+        """By its name."""
+        return given == self.name
+
+    def belongs_to(self, attributes: Mapping[str, Any], role: str) -> bool:
+        """To no model."""
+        return False
+
+    def build(
+        self,
+        given: str,
+        images: NDArray[np.float32] | None,
+        of: Reference | None,
+        runs: NDArray[np.integer[Any]] | None,
+    ) -> RealismModel:
+        """Look at the reference (see `registry.FeatureKind`)."""
+        assert images is not None
+        return patch_model(images, of=of, runs=runs)
+
+
+PATCH_KIND = PatchKind()

@@ -1,0 +1,132 @@
+"""What may be said of a judge's distances: the one place that words, figures and tables ask.
+
+Without real images a distance says what is typical of a population, not what is real; and a
+population has no Frechet distance, precision or recall against itself that mean anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Kind = Literal["real", "population", "model", "given"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a judge or teacher compares images with.
+
+    Attributes
+    ----------
+    kind : {"real", "population", "model", "given"}
+        Real images; runs of the judged model; the model's own prediction; scores from elsewhere.
+    source : str
+        Where it came from, in words; no paths.
+    images : int
+        How many images; 0 where there are none.
+    """
+
+    kind: Kind = "real"
+    source: str = "real images"
+    images: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.source}, {self.images:,} images" if self.images else self.source
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Words for results of one kind of judge.
+
+    Attributes
+    ----------
+    distance : str
+        What is measured.
+    axis : str
+        Label of an axis that shows its change.
+    better, worse : str
+        What a lower and a higher value means, as comparatives.
+    worst : str
+        What the recorded runs beyond the bar are called.
+    meaning : str
+        One sentence for those who never heard of it.
+    of_sets : bool
+        Whether Frechet distance, precision and recall mean anything.
+    """
+
+    distance: str
+    axis: str
+    better: str
+    worse: str
+    worst: str
+    meaning: str
+    of_sets: bool
+
+
+_CLAIMS: dict[str, Claims] = {
+    "real": Claims(
+        "local distance to real images",
+        "change of the local distance to real images (negative: more realistic)",
+        "more realistic",
+        "less realistic",
+        "the least realistic quarter of the recorded runs",
+        "Local distance is how far small regions of an image lie from the nearest ones of real "
+        "images, in the judge's features: lower is more realistic.",
+        True,
+    ),
+    "population": Claims(
+        "local distance to the other runs",
+        "change of the local distance to the other runs (negative: more typical)",
+        "more typical of this population",
+        "less typical of this population",
+        "the least typical quarter of the recorded runs",
+        "Local distance is how far small regions of an image lie from the nearest ones of other "
+        "runs of the same population (never of the image itself or its twin), in the judge's "
+        "features: lower is more typical of this population. There are no real images behind it, "
+        "so it does not say what is realistic.",
+        False,
+    ),
+    "model": Claims(
+        "self-consistency",
+        "change of the self-consistency score (negative: closer to what the model predicts)",
+        "closer to what the model itself predicts",
+        "further from what the model itself predicts",
+        "the least self-consistent quarter of the recorded runs",
+        "Self-consistency is how far the model's own prediction from a re-noised image lies from "
+        "that image, less what its content explains: lower is more self-consistent.",
+        False,
+    ),
+    "given": Claims(
+        "given score",
+        "change of the given score (negative: better)",
+        "better by the given scores",
+        "worse by the given scores",
+        "the quarter of the recorded runs that the given scores call worst",
+        "The scores were given from elsewhere; here lower is better.",
+        False,
+    ),
+}
+
+
+def claims_of(judge: Mapping[str, Any] | Reference) -> Claims:
+    """What may be said of results by this judge.
+
+    Parameters
+    ----------
+    judge : Reference or mapping
+        A reference, or the entry ``judge`` of an evaluation.
+
+    Examples
+    --------
+    >>> from asced_analysis.realism.claims import Reference, claims_of
+    >>> claims_of(Reference("population", "the recorded runs", 512)).better
+    'more typical of this population'
+    """
+    kind = judge.kind if isinstance(judge, Reference) else judge["reference"]["kind"]
+    return _CLAIMS[kind]

@@ -1,0 +1,120 @@
+"""Features by a function of one's own, ``FILE.py:FUNCTION`` or ``module:function``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.realism.claims import Reference
+from asced_analysis.realism.local import Array, Encoder, RealismModel
+from asced_analysis.realism.modules import referred
+from asced_stores.errors import InputError
+
+
+class FunctionKind:
+    """A function from images (n, channel, y, x) in -1..1 to local features (n, rows, columns, c).
+
+    It may return a pair instead: local features, and one vector an image (n, d).
+    """
+
+    name = "FILE.py:FUNCTION"
+    summary = "your own: images (n, channel, y, x) in -1..1 to features (n, rows, columns, c)"
+    brings_reference = False
+
+    def takes(self, given: str) -> bool:
+        """A file or module and the name of a function in it."""
+        place, _, name = given.rpartition(":")
+        return bool(place) and name.isidentifier()
+
+    def belongs_to(self, attributes: Mapping[str, Any], role: str) -> bool:
+        """To no model."""
+        return False
+
+    def build(
+        self,
+        given: str,
+        images: NDArray[np.float32] | None,
+        of: Reference | None,
+        runs: NDArray[np.integer[Any]] | None,
+    ) -> RealismModel:
+        """Import it and look at the reference (see `registry.FeatureKind`)."""
+        assert images is not None
+        function, version = load_function(given)
+        place, _, name = given.rpartition(":")
+        called = f"{Path(place).name}:{name}"
+        return referred(called, _encoder(function, called), images, of, runs, version=version)
+
+
+FUNCTION = FunctionKind()
+
+
+def load_function(given: str) -> tuple[Callable[..., Any], str]:
+    """A function by file or module, and a hash of its file.
+
+    Parameters
+    ----------
+    given : str
+        ``FILE.py:FUNCTION`` or ``module:function``.
+
+    Raises
+    ------
+    InputError
+        Where there is no such file, module or function.
+    """
+    place, _, name = given.rpartition(":")
+    if place.endswith(".py"):
+        path = Path(place)
+        if not path.is_file():
+            raise InputError(f"there is no file {place}, of which {name} was asked for")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"there is no module {place!r}, of which {name} was asked for"
+            ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise InputError(f"{place} has no function {name!r}")
+    file = getattr(module, "__file__", None)
+    content = Path(file).read_bytes() if file else place.encode()
+    return function, hashlib.sha256(content + name.encode()).hexdigest()
+
+
+def _encoder(function: Callable[..., Any], called: str) -> Encoder:
+    """The function's answer, checked."""
+
+    def encode(images: Array) -> tuple[Array, Array]:
+        found = function(images)
+        local, vectors = found if isinstance(found, tuple) else (found, None)
+        local = _array(local)
+        if local.ndim != 4 or len(local) != len(images):
+            raise InputError(
+                f"{called} gave features of shape {local.shape} for {len(images)} images; expected "
+                "(n, rows, columns, c)"
+            )
+        whole = local.mean((1, 2)) if vectors is None else _array(vectors)
+        if whole.ndim != 2 or len(whole) != len(images):
+            raise InputError(f"{called} gave vectors of shape {whole.shape}; expected (n, d)")
+        return local, whole
+
+    return encode
+
+
+def _array(values: Any) -> Array:
+    """An array or tensor as float32."""
+    if hasattr(values, "detach"):
+        values = values.detach().float().cpu().numpy()
+    return np.asarray(values, np.float32)

@@ -1,0 +1,100 @@
+"""Which image each reference patch comes from, so that no image is judged against itself.
+
+An image that is in the reference has distance zero to it, and any other image then looks harmed. So
+its own patches are left out of the search, and those of its twin (the same run, corrected or not:
+outside the mask the two are one picture). This is the one place that decides what is left out, for
+every judge, teacher, threshold and bar.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def digest(image: NDArray[np.float32]) -> bytes:
+    """Hash of an image's content: the same picture is known again under whatever name."""
+    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class Membership:
+    """The reference's images, and where their patches lie.
+
+    Attributes
+    ----------
+    begins : int array, shape (image + 1,)
+        Image i gave the patches ``begins[i]`` to ``begins[i + 1]``.
+    by_content : mapping of bytes to tuple of int
+        Images of each content (`digest`).
+    by_run : mapping of int to tuple of int
+        Images of each run, where the reference is taken from recorded runs.
+    """
+
+    begins: NDArray[np.intp]
+    by_content: Mapping[bytes, tuple[int, ...]]
+    by_run: Mapping[int, tuple[int, ...]]
+
+    def left_out(
+        self, images: NDArray[np.float32], runs: NDArray[np.integer[Any]] | None
+    ) -> list[list[slice]]:
+        """Patches that each image must not be compared with.
+
+        Parameters
+        ----------
+        images : float32 array, shape (n, channel, y, x)
+        runs : int array, shape (n,), optional
+            The runs that the images are of; -1 for none.
+        """
+        result = []
+        for place, image in enumerate(images):
+            own = set(self.by_content.get(digest(image), ()))
+            if runs is not None:
+                own.update(self.by_run.get(int(runs[place]), ()))
+            result.append([slice(self.begins[i], self.begins[i + 1]) for i in sorted(own)])
+        return result
+
+
+def membership_of(
+    images: NDArray[np.float32],
+    owners: NDArray[np.integer[Any]],
+    runs: NDArray[np.integer[Any]] | None = None,
+) -> Membership:
+    """Note down where patches came from.
+
+    Parameters
+    ----------
+    images : float32 array, shape (image, channel, y, x)
+        The reference.
+    owners : int array, shape (patch,)
+        Rising: the image of each patch that was kept.
+    runs : int array, shape (image,), optional
+        The run that each image is of.
+    """
+    begins = np.searchsorted(owners, np.arange(len(images) + 1))
+    content: dict[bytes, tuple[int, ...]] = {}
+    by_run: dict[int, tuple[int, ...]] = {}
+    for place, image in enumerate(images):
+        key = digest(image)
+        content[key] = (*content.get(key, ()), place)
+        if runs is not None and int(runs[place]) >= 0:
+            number = int(runs[place])
+            by_run[number] = (*by_run.get(number, ()), place)
+    return Membership(np.asarray(begins, np.intp), content, by_run)
+
+
+def halves(images: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of two disjoint halves, of a teacher and of a judge.
+
+    The split goes by content: order, names and copies of an image do not change it, so that teacher
+    and judge never share an image, whenever and from whatever folder each was built.
+    """
+    keys = [digest(image) for image in images]
+    rank = {key: place for place, key in enumerate(sorted(set(keys)))}
+    odd = np.array([rank[key] % 2 for key in keys], np.bool_)
+    return np.flatnonzero(~odd), np.flatnonzero(odd)
