@@ -15,7 +15,9 @@ from asced_analysis.correction.regions import PLACES, is_found
 from asced_analysis.correction.registry import make_strategy
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.evaluation.intervals import share_estimate
-from asced_analysis.realism.judges import choose_teacher, pictures
+from asced_analysis.realism.judges import choose_judge
+from asced_analysis.realism.pictures import read_pictures
+from asced_analysis.replay.decoding import pictures_of
 from asced_analysis.replay.planning import (
     Plan,
     asked_network,
@@ -158,8 +160,8 @@ class ControlSampler:
             for begin in range(0, len(runs), AT_ONCE):
                 batch = self.recording.select(runs[begin : begin + AT_ONCE])
                 samples, facts = job.sample(batch)
-                before.append(pictures(self.recording.read(batch, "sample")))
-                after.append(pictures(samples))
+                before.append(read_pictures(self.recording.dataset, batch.positions))
+                after.append(pictures_of(samples, self.recording.dataset, self.pipe))
                 masks.append(np.asarray(facts["mask"], np.bool_))
         return Twins(
             runs,
@@ -207,7 +209,7 @@ class ControlSampler:
         if not self.strategy.chooses:
             return None
         for known in (None, "patches"):
-            teacher = choose_teacher(known, self.recording)
+            teacher = choose_judge(known, self.recording.dataset, role="teacher")
             if teacher.name == name:
                 return teacher
         raise InputError(

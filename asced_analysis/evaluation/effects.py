@@ -106,6 +106,15 @@ def effect_of(
     return Effect(sums, counts)
 
 
+def unpaired_effect(
+    before: NDArray[np.float64], after: NDArray[np.float64]
+) -> dict[str, dict[str, float | None]]:
+    """The keys of `Effect.to_dict` for different runs: only the change of the mean is known."""
+    nothing = NOTHING.to_dict()
+    change = unpaired_estimate(after, before).to_dict()
+    return {"all": change, **dict.fromkeys((*WHERE[1:], "improved"), nothing)}
+
+
 def worth(correction: Effect, controls: Mapping[str, Effect]) -> dict[str, Any]:
     """Worth of the mask: effect minus that of the best control, paired by run.
 

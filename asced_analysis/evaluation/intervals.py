@@ -244,7 +244,7 @@ def _lowest_share(k: int, n: int) -> float:
         upper = binom.sf(k - 1, n, shares)
         opposite = binom.ppf(upper, n, shares) - 1  # the largest lower tail that is no likelier
         opposite = np.where(binom.cdf(opposite + 1, n, shares) <= upper, opposite + 1, opposite)
-        likely = upper + binom.cdf(opposite, n, shares) > 2 * TAIL
+        likely = np.asarray(upper + binom.cdf(opposite, n, shares) > 2 * TAIL)
         first = int(np.argmax(likely)) if likely.any() else len(shares) - 1
         low, high = float(shares[max(first - 1, 0)]), float(shares[first])
         if first == 0:

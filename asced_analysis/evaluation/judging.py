@@ -1,15 +1,16 @@
-"""Judge a replay: what changed, for better or worse, and what the mask was worth."""
+"""Judge what a correction did: what changed, for better or worse, and what the mask was worth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control
+from asced_analysis.evaluation.comparison import Comparison, quality_change, replayed, stores
 from asced_analysis.evaluation.control_runs import (
     ControlSampler,
     Twins,
@@ -22,48 +23,70 @@ from asced_analysis.evaluation.effects import (
     damaged_locations,
     effect_of,
     pixel_change,
+    unpaired_effect,
     worth,
     worth_of_flag,
 )
-from asced_analysis.evaluation.intervals import mean_estimate
-from asced_analysis.evaluation.matching import replayed_runs
-from asced_analysis.evaluation.outcome_rates import endings, worst_bar
-from asced_analysis.evaluation.populations import compare, estimates, quality_of
+from asced_analysis.evaluation.intervals import NOTHING, mean_estimate
+from asced_analysis.evaluation.looking import (
+    AFTER,
+    BEFORE,
+    Judge,
+    RealismJudge,
+    Seen,
+    given_judge,
+)
+from asced_analysis.evaluation.outcome_rates import endings, unpaired_endings, worst_bar
+from asced_analysis.evaluation.populations import estimates, quality_of
 from asced_analysis.evaluation.result import FORMAT, FORMAT_VERSION, Evaluation
+from asced_analysis.realism.claims import claims_of
 from asced_analysis.realism.distances import neighbour_radii
-from asced_analysis.realism.judges import choose_judge, pictures
-from asced_analysis.realism.local import RealismModel, features, local_realism
-from asced_analysis.replay.recording import Recording
-from asced_stores import TrajectoryStore
+from asced_analysis.realism.judges import choose_judge
+from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
+if TYPE_CHECKING:
+    from asced_analysis.realism.local import RealismModel
+    from asced_analysis.realism.real_images import Real, RealImages
+
 NEIGHBOURS = 3
-AT_ONCE = 64
 
 
 def evaluate(
-    runs: TrajectoryStore | str | Path,
+    recorded: TrajectoryStore | str | Path,
     corrected: TrajectoryStore | str | Path,
     *,
-    controls: bool | Sequence[Control] = True,
     judge: str | RealismModel | None = None,
+    real: Real | RealImages | None = None,
+    outcomes: Any = None,
+    better: str = "lower",
+    controls: bool | Sequence[Control] = True,
     pipeline: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Compare corrected runs with their recorded twins, as a judge sees both.
+    """Compare two stores of runs, as a judge sees both that was not taught by either.
 
     Parameters
     ----------
-    runs : TrajectoryStore or path
+    recorded : TrajectoryStore or path
         The recording.
     corrected : TrajectoryStore or path
-        What `replay` made of it.
+        What `replay` made of it; or any other store, whose runs are paired with the recorded ones
+        by number and start, or compared unpaired where they did not begin alike.
+    judge : str or RealismModel, optional
+        A kind of features by name (`asced_analysis.realism.judges.choose_judge`).
+    real : path, array or RealImages, optional
+        Real images to compare with: a folder, ``.npz`` or Zarr. Without them runs are compared with
+        the recorded population, and the result says what is typical there, not what is real.
+    outcomes : (path or mapping, path or mapping), optional
+        Scores by run from elsewhere, of the recorded and of the corrected runs: they judge instead.
+    better : {"lower", "higher"}
+        Which of these scores are good.
     controls : bool or sequence of str
-        Repeat the correction of the flagged runs at wrong places: ``shuffled``, ``foreground``,
-        ``everywhere``. True: all three, where the strategy has a mask; the flagged runs are sampled
-        again for each. Of a strategy that takes whole runs, ``shuffled`` alone: as many other runs.
-    judge : {"judge", "teacher", "patches"} or RealismModel, optional
-        By default the embedded judge for the embedded `fashion`, patches for any other model.
+        Of a replay: repeat the correction of the flagged runs at wrong places: ``shuffled``,
+        ``foreground``, ``everywhere``. True: all three, where the strategy has a mask and the
+        pipeline can be had; the flagged runs are sampled again for each. Of a strategy that takes
+        whole runs, ``shuffled`` alone: as many other runs.
     pipeline : DiffusionPipeline or str, optional
         For the controls; by default the one the recording names.
     progress : callable, optional
@@ -76,7 +99,8 @@ def evaluate(
     Raises
     ------
     InputError
-        When the second store is no whole replay of the first.
+        When a replay is not whole, is one of another recording, or did not bring unedited runs
+        back; when there are too few runs, or nothing that they could be compared with.
 
     Examples
     --------
@@ -85,102 +109,104 @@ def evaluate(
     >>> evaluation.data["judge"]["name"], evaluation.data["runs"]
     ('fashion-judge', 48)
     """
-    recording = Recording(runs)
-    store = corrected if isinstance(corrected, TrajectoryStore) else TrajectoryStore.open(corrected)
-    ds = _checked(recording, store)
-    model = choose_judge(judge, recording)
-    names = controls_of(controls, store, everybody=bool(ds["flagged"].all()))
+    first, second = _store(recorded), _store(corrected)
+    is_replay = second.attributes.get("replay_of") is not None
+    compared = replayed(first, second) if is_replay else stores(first, second)
+    _enough(compared)
+    sees: Judge
+    if outcomes is not None:
+        if judge is not None or real is not None:
+            raise InputError("outcomes judge by themselves: give no judge and no real images")
+        sees = given_judge(outcomes, better)
+    else:
+        sees = RealismJudge(choose_judge(judge, compared.first, real=real))
+    names = []
+    if is_replay and isinstance(sees, RealismJudge):
+        names = _controls(controls, second, compared, pipeline)
     parts = len(names) + 2
     tell = progress or (lambda done, total: None)
-    twins = _flagged(recording, ds)
-    quality, others, ends = _population(recording, ds, twins, model)
+    before, after = _both(compared, sees)
+    bar = worst_bar(before.distance)
     tell(1, parts)
-    before = local_realism(twins.before, model)
-    after = local_realism(twins.after, model)
-    damaged = damaged_locations(before)
-    effect = effect_of(before, after, twins.before, twins.after, damaged)
+    data = _frame(compared, sees, second.attributes)
+    data["quality"] = quality_change(compared, before, after, sees, NEIGHBOURS)
+    if not compared.paired:
+        data["flagged_runs"] = {
+            "effect": unpaired_effect(before.distance, after.distance),
+            "inside_mask": NOTHING.to_dict(),
+            "outside_mask": NOTHING.to_dict(),
+            "mask_area": None,
+            "endings": unpaired_endings(before.distance, after.distance, bar),
+            "evaluations": None,
+        }
+        tell(2, parts)
+        return Evaluation(data)
+    twins = compared.twins()
+    index = np.flatnonzero(compared.flagged)
+    was, now = before.at(index).maps, after.at(index).maps
+    effect = effect_of(was, now, twins.before, twins.after, damaged_locations(was))
+    inside, outside = _inside(twins, compared.masks is not None)
     tell(2, parts)
     of_controls: dict[str, Effect] = {}
     more: dict[str, dict[str, Any]] = {}
     of_others = False
     if names and len(twins.runs):
-        sampler = ControlSampler(recording, store, pipeline)
+        assert compared.recording is not None
+        assert isinstance(sees, RealismJudge)
+        sampler = ControlSampler(compared.recording, second, pipeline)
         of_others = sampler.of_others
         for done, name in enumerate(names):
             wrong = sampler.sample(name, twins)
-            was = local_realism(wrong.before, model) if of_others else before
-            now = local_realism(wrong.after, model)
+            there = sees.see(wrong.before, wrong.runs).maps if of_others else was
+            then = sees.see(wrong.after, wrong.runs).maps
             of_controls[name] = effect_of(
-                was, now, wrong.before, wrong.after, damaged_locations(was, before)
+                there, then, wrong.before, wrong.after, damaged_locations(there, was)
             )
-            more[name] = control_figures(wrong, was, now, ends["bar"])
+            more[name] = control_figures(wrong, there, then, bar)
             tell(3 + done, parts)
-    inside, outside = pixel_change(twins.before, twins.after, twins.masks)
-    attributes = store.attributes
-    return Evaluation(
-        {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "judge": {
-                "name": model.name,
-                "neighbours": NEIGHBOURS,
-                "card": model.card,
-                "chose": attributes.get("teacher") == model.name,
-            },
-            "replay_of": attributes["replay_of"],
-            "pipeline": recording.attributes.get("pipeline"),
-            "strategy": attributes["strategy"],
-            "correction": recorded_strategy(attributes).title,
-            "teacher": attributes.get("teacher"),
-            "correction_step": attributes["correction_step"],
-            "steps": recording.steps,
-            "control": attributes.get("control"),
-            "runs": int(ds.sizes["run"]),
-            "flagged": len(twins.runs),
-            "quality": quality,
-            "flagged_runs": {
-                "effect": effect.to_dict(),
-                "inside_mask": mean_estimate(inside[np.isfinite(inside)]).to_dict(),
-                "outside_mask": mean_estimate(outside[np.isfinite(outside)]).to_dict(),
-                "mask_area": float(twins.masks.mean()) if len(twins.runs) else None,
-                "endings": ends,
-                "evaluations": mean_estimate(
-                    np.asarray(ds["evaluations"].values)[np.asarray(ds["flagged"].values, np.bool_)]
-                ).value,
-            },
-            "other_runs": others,
-            "controls": {
-                name: {"effect": control.to_dict(), **more[name]}
-                for name, control in of_controls.items()
-            },
-            "worth_of_mask": worth(effect, of_controls) if of_controls and not of_others else None,
-            "worth_of_flag": (
-                worth_of_flag(effect, of_controls["shuffled"])
-                if of_controls and of_others
-                else None
-            ),
-            "by_run": _by_run(twins, before, after, inside, outside),
-        }
-    )
+    data["flagged_runs"] = {
+        "effect": effect.to_dict(),
+        "inside_mask": mean_estimate(inside[np.isfinite(inside)]).to_dict(),
+        "outside_mask": mean_estimate(outside[np.isfinite(outside)]).to_dict(),
+        "mask_area": float(twins.masks.mean())
+        if len(twins.runs) and compared.masks is not None
+        else None,
+        "endings": endings(before.distance, after.distance, compared.flagged, bar),
+        "evaluations": compared.evaluations(),
+    }
+    data["other_runs"] = compared.others(before.distance, after.distance)
+    data["controls"] = {
+        name: {"effect": control.to_dict(), **more[name]} for name, control in of_controls.items()
+    }
+    if of_controls and of_others:
+        data["worth_of_flag"] = worth_of_flag(effect, of_controls["shuffled"])
+    elif of_controls:
+        data["worth_of_mask"] = worth(effect, of_controls)
+    if is_replay:
+        data["by_run"] = _by_run(twins, was, now, inside, outside)
+    return Evaluation(data)
 
 
 def quality(
-    runs: TrajectoryStore | str | Path, *, judge: str | RealismModel | None = None
+    runs: TrajectoryStore | str | Path,
+    *,
+    judge: str | RealismModel | None = None,
+    real: Real | RealImages | None = None,
 ) -> dict[str, Any]:
-    """Quality of recorded runs alone: Frechet distance, precision, recall and local realism.
+    """Quality of recorded runs alone: local distance and, against real images, distances of sets.
 
     Parameters
     ----------
     runs : TrajectoryStore or path
         The recording.
-    judge : {"judge", "teacher", "patches"} or RealismModel, optional
+    judge, real
         As for `evaluate`.
 
     Returns
     -------
     dict
-        ``judge``, ``runs``, and estimates with 95 % intervals over runs. Compare populations of one
-        size only.
+        ``judge``, ``reference``, ``runs``, and estimates with 95 % intervals over runs. Compare
+        populations of one size only.
 
     Examples
     --------
@@ -189,94 +215,109 @@ def quality(
     >>> result["judge"], result["runs"]
     ('fashion-judge', 48)
     """
-    recording = Recording(runs)
-    model = choose_judge(judge, recording)
-    numbers = np.asarray(recording.dataset["run"].values, np.int64)
-    numbers = numbers[recording.dataset["status"].values == 1]
-    if len(numbers) <= NEIGHBOURS:
+    store = _store(runs)
+    dataset = open_runs(store.path)
+    if dataset.sizes["run"] <= NEIGHBOURS:
         raise InputError(
-            f"{recording.store.path} holds {len(numbers)} complete runs; their quality needs more "
+            f"{store.path} holds {dataset.sizes['run']} complete runs; their quality needs more "
             f"than {NEIGHBOURS}"
         )
-    vectors, realism = _encoded(recording, numbers, model)
-    radii = neighbour_radii(model.vectors, NEIGHBOURS)
-    measured = quality_of(vectors, realism, model, radii, NEIGHBOURS)
-    return {"judge": model.name, "runs": len(numbers), **estimates(measured, model)}
-
-
-def _checked(recording: Recording, store: TrajectoryStore) -> Any:
-    """Dataset of the replay, if it is one of this recording and there are enough runs."""
-    ds = replayed_runs(recording, store)
-    if ds.sizes["run"] <= NEIGHBOURS:
-        raise InputError(
-            f"{store.path} holds {ds.sizes['run']} complete runs; an evaluation needs more than "
-            f"{NEIGHBOURS}"
-        )
-    return ds
-
-
-def _flagged(recording: Recording, ds: Any) -> Twins:
-    """Flagged runs and their twins; memory grows with these alone."""
-    index = np.flatnonzero(ds["flagged"].values)
-    part = ds.isel(run=index)
-    runs = np.asarray(part["run"].values, np.int64)
-    return Twins(
-        runs=runs,
-        masks=np.asarray(part["mask"].values, np.bool_),
-        scores=np.asarray(part["score"].values, np.float64),
-        before=pictures(recording.read(recording.select(runs), "sample")),
-        after=pictures(part["sample"].values),
-    )
-
-
-def _population(
-    recording: Recording, ds: Any, twins: Twins, model: RealismModel
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Quality before and after, batch by batch; how many unflagged runs changed; how runs end."""
-    runs = np.asarray(ds["run"].values, np.int64)
-    place = {int(run): i for i, run in enumerate(runs)}
-    first, first_realism = _encoded(recording, runs, model)
-    second, second_realism = first.copy(), first_realism.copy()
-    flagged = np.asarray(ds["flagged"].values, np.bool_)
-    changed = np.flatnonzero(~flagged & (np.asarray(ds["difference"].values) > 0))
-    for index in np.array_split(changed, max(1, -(-len(changed) // AT_ONCE))):
-        if len(index):
-            samples = pictures(ds["sample"].isel(run=index).values)
-            second[index] = features(samples, model)
-            second_realism[index] = local_realism(samples, model).mean((1, 2), dtype=np.float64)
-    if len(twins.runs):
-        index = np.array([place[int(run)] for run in twins.runs])
-        second[index] = features(twins.after, model)
-        second_realism[index] = local_realism(twins.after, model).mean((1, 2), dtype=np.float64)
-    radii = neighbour_radii(model.vectors, NEIGHBOURS)
-    quality = compare(
-        quality_of(first, first_realism, model, radii, NEIGHBOURS),
-        quality_of(second, second_realism, model, radii, NEIGHBOURS),
-        model,
-    )
-    worse = second_realism[changed] > first_realism[changed] if len(changed) else np.zeros(0)
-    largest = np.asarray(ds["difference"].values)[~flagged].max(initial=0.0)
-    others = {
-        "runs": int((~flagged).sum()),
-        "changed": len(changed),
-        "worse": int(worse.sum()),
-        "largest_difference": float(largest) if np.isfinite(largest) else None,
+    sees = RealismJudge(choose_judge(judge, dataset, real=real))
+    seen = sees.look(dataset, np.arange(dataset.sizes["run"]), BEFORE, twins=True)
+    result: dict[str, Any] = {
+        "judge": sees.name,
+        "reference": sees.reference.to_dict(),
+        "runs": int(dataset.sizes["run"]),
     }
-    ends = endings(first_realism, second_realism, flagged, worst_bar(first_realism))
-    return quality, others, ends
+    if seen.vectors is not None:
+        model = sees.model
+        radii = neighbour_radii(model.vectors, NEIGHBOURS)
+        result |= estimates(quality_of(seen.vectors, model, radii, NEIGHBOURS), model)
+    return result | {"local_realism": mean_estimate(seen.distance).to_dict()}
 
 
-def _encoded(
-    recording: Recording, runs: NDArray[np.int64], model: RealismModel
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Vectors and mean local distances of recorded runs, read a few at a time."""
-    vectors, realism = [], []
-    for begin in range(0, len(runs), AT_ONCE):
-        batch = recording.select(runs[begin : begin + AT_ONCE])
-        samples = pictures(recording.read(batch, "sample"))
-        vectors.append(features(samples, model))
-        realism.append(local_realism(samples, model).mean((1, 2), dtype=np.float64))
-    return np.concatenate(vectors), np.concatenate(realism)
+def _store(given: TrajectoryStore | str | Path) -> TrajectoryStore:
+    return given if isinstance(given, TrajectoryStore) else TrajectoryStore.open(given)
+
+
+def _enough(compared: Comparison) -> None:
+    for name, places in (("recorded", compared.at), ("corrected", compared.there)):
+        if len(places) <= NEIGHBOURS:
+            raise InputError(
+                f"there are {len(places)} complete {name} runs to compare; an evaluation needs "
+                f"more than {NEIGHBOURS}"
+            )
+
+
+def _controls(
+    controls: bool | Sequence[Control], store: TrajectoryStore, compared: Comparison, pipeline: Any
+) -> list[Control]:
+    """Controls to run; none by default where there is no pipeline to sample them with."""
+    if controls is True and pipeline is None and not store.attributes.get("pipeline"):
+        compared.notes.append(
+            "no controls: the recording names no pipeline to sample them with, so what the mask "
+            "was worth is not measured"
+        )
+        return []
+    return controls_of(controls, store, everybody=bool(compared.flagged.all()))
+
+
+def _both(compared: Comparison, sees: Judge) -> tuple[Seen, Seen]:
+    """What the judge sees before and after; runs that are bit for bit the same are seen once."""
+    before = sees.look(compared.first, compared.at, BEFORE, twins=True)
+    if not compared.paired:
+        return before, sees.look(compared.second, compared.there, AFTER, twins=False)
+    if not isinstance(sees, RealismJudge):
+        return before, sees.look(compared.second, compared.there, AFTER, twins=True)
+    changed = np.flatnonzero(compared.changed)
+    new = sees.look(compared.second, compared.there[changed], AFTER, twins=True)
+    return before, before.replaced(changed, new) if len(changed) else before
+
+
+def _frame(compared: Comparison, sees: Judge, attributes: Any) -> dict[str, Any]:
+    """Everything that says what was judged by whom; results are put in by and by."""
+    strategy = attributes.get("strategy")
+    card = sees.model.card if isinstance(sees, RealismJudge) else {}
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "judge": {
+            "name": sees.name,
+            "reference": sees.reference.to_dict(),
+            "distance": claims_of(sees.reference).distance,
+            "neighbours": NEIGHBOURS,
+            "card": card,
+            "chose": attributes.get("teacher") == sees.name,
+        },
+        "paired": compared.paired,
+        "pairs": compared.why,
+        "notes": compared.notes,
+        "replay_of": attributes.get("replay_of"),
+        "pipeline": compared.first.attrs.get("pipeline"),
+        "strategy": strategy,
+        "correction": None if strategy is None else recorded_strategy(attributes).title,
+        "teacher": attributes.get("teacher"),
+        "correction_step": attributes.get("correction_step"),
+        "steps": int(compared.first.sizes["step"]) if "step" in compared.first.sizes else None,
+        "control": attributes.get("control"),
+        "runs": len(compared.there),
+        "flagged": int(compared.flagged.sum()),
+        "quality": {},
+        "flagged_runs": {},
+        "other_runs": {"runs": 0, "changed": 0, "worse": 0, "largest_difference": None},
+        "controls": {},
+        "worth_of_mask": None,
+        "worth_of_flag": None,
+        "by_run": [],
+    }
+
+
+def _inside(twins: Twins, masked: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Change of pixels inside and outside the masks; NaN where there are none."""
+    if masked:
+        return pixel_change(twins.before, twins.after, twins.masks)
+    nothing = np.full(len(twins.runs), np.nan)
+    return nothing, nothing
 
 
 def _by_run(

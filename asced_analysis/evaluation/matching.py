@@ -1,7 +1,8 @@
-"""Whether a replay is whole, and of this very recording."""
+"""Which runs of two stores belong together: a replay's with its recording's, or pairs of seeds."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,73 @@ from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Places of runs in two datasets.
+
+    Attributes
+    ----------
+    first, second : int arrays
+        Where ``paired``, of one length: entry i of both is one run.
+    paired : bool
+    why : str
+        For people: how many were paired by what, or why none.
+    """
+
+    first: NDArray[np.intp]
+    second: NDArray[np.intp]
+    paired: bool
+    why: str
+
+
+def pair_runs(first: xr.Dataset, second: xr.Dataset) -> Pairs:
+    """Pair runs that have the same number and began alike; where half do not, compare unpaired.
+
+    Parameters
+    ----------
+    first, second : xarray.Dataset
+        Complete runs, as `open_runs` gives them.
+
+    Returns
+    -------
+    Pairs
+        A run began alike where seed, prompt, label and guidance agree, and the starting noise where
+        both hold it; a run without a seed of its own needs the starting noise.
+    """
+    here = {int(run): i for i, run in enumerate(first["run"].values)}
+    both = [(here[int(run)], i) for i, run in enumerate(second["run"].values) if int(run) in here]
+    a, b = (np.array([pair[side] for pair in both], np.intp) for side in (0, 1))
+    same = np.ones(len(both), np.bool_)
+    known = np.zeros(len(both), np.bool_)
+    for name in SCALARS:
+        if name in first.coords and name in second.coords:
+            same &= _same(first[name].values[a], second[name].values[b])
+            if name == "seed":
+                known |= np.asarray(first[name].values[a]) >= 0
+    if "x_init" in first and "x_init" in second and len(both):
+        if first["x_init"].shape[1:] == second["x_init"].shape[1:]:
+            began = [
+                np.array_equal(first["x_init"][i].values, second["x_init"][j].values)
+                for i, j in both
+            ]
+            same &= began
+            known[:] = True
+        else:
+            same[:] = False
+    same &= known
+    fewer = min(first.sizes["run"], second.sizes["run"])
+    if same.sum() * 2 > fewer:
+        left = first.sizes["run"] + second.sizes["run"] - 2 * int(same.sum())
+        why = f"{int(same.sum())} runs paired by number and start"
+        return Pairs(a[same], b[same], True, why + (f"; {left} have no pair" if left else ""))
+    return Pairs(
+        np.arange(first.sizes["run"]),
+        np.arange(second.sizes["run"]),
+        False,
+        f"{int(same.sum())} of {fewer} runs began alike: compared unpaired",
+    )
 
 
 def replayed_runs(recording: Recording, store: TrajectoryStore) -> xr.Dataset:

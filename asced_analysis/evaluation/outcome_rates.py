@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.evaluation.intervals import share_estimate
+from asced_analysis.evaluation.intervals import NOTHING, share_estimate, unpaired_estimate
 
 WORST = 0.25  # of the recorded runs: these count as broken
 
@@ -36,9 +36,9 @@ def endings(
     Returns
     -------
     dict
-        Numbers ``broken`` and ``good`` of flagged runs before, and estimates with exact (Clopper
-        and Pearson) 95 % intervals: ``repaired``, of the flagged broken runs the share that is not
-        broken any more; ``good_after``, of all flagged runs; ``harmed_of_flagged_good`` and
+        Numbers ``broken`` and ``good`` of flagged runs before, and estimates with exact (Blaker's)
+        95 % intervals: ``repaired``, of the flagged broken runs the share that is not broken any
+        more; ``good_after``, of all flagged runs; ``harmed_of_flagged_good`` and
         ``harmed_of_all_good``, the runs that break, as shares of those that were good.
     """
     was, now = before > bar, after > bar
@@ -52,4 +52,32 @@ def endings(
         "good_after": share_estimate(~now[flagged]).to_dict(),
         "harmed_of_flagged_good": share_estimate(harmed[good]).to_dict(),
         "harmed_of_all_good": share_estimate(harmed[~was]).to_dict(),
+    }
+
+
+def unpaired_endings(
+    before: NDArray[np.float64], after: NDArray[np.float64], bar: float
+) -> dict[str, Any]:
+    """The same of different runs: nobody leaves or falls, but shares can be compared.
+
+    Returns
+    -------
+    dict
+        The keys of `endings`, null where they need pairs, and ``beyond_bar``: shares ``before`` and
+        ``after`` and their ``change``.
+    """
+    was, now = before > bar, after > bar
+    return {
+        "bar": bar,
+        "broken": int(was.sum()),
+        "good": int((~was).sum()),
+        "repaired": NOTHING.to_dict(),
+        "good_after": share_estimate(~now).to_dict(),
+        "harmed_of_flagged_good": NOTHING.to_dict(),
+        "harmed_of_all_good": NOTHING.to_dict(),
+        "beyond_bar": {
+            "before": share_estimate(was).to_dict(),
+            "after": share_estimate(now).to_dict(),
+            "change": unpaired_estimate(now, was).to_dict(),
+        },
     }

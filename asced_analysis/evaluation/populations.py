@@ -1,4 +1,4 @@
-"""Quality of a population before and after: Frechet distance, precision, recall, realism."""
+"""Quality of a population against real images: Frechet distance, precision, recall."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.evaluation.intervals import Counts, bootstrap, change_of_share, mean_estimate
+from asced_analysis.evaluation.intervals import (
+    Counts,
+    Estimate,
+    bootstrap,
+    change_of_share,
+    share_estimate,
+    unpaired_estimate,
+)
 from asced_analysis.realism.distances import (
     inside_manifold,
     neighbour_radii,
@@ -31,8 +38,6 @@ class Quality:
     Attributes
     ----------
     vectors : float32 array, shape (n, d)
-    realism : float64 array, shape (n,)
-        Mean local distance of each run.
     realistic : bool array, shape (n,)
         Whether a run lies within the manifold of real images (precision).
     covered : uint8 array, shape (real, n / 8)
@@ -41,7 +46,6 @@ class Quality:
     """
 
     vectors: NDArray[np.float32]
-    realism: NDArray[np.float64]
     realistic: NDArray[np.bool_]
     covered: NDArray[np.uint8]
 
@@ -51,7 +55,6 @@ Statistic = Callable[[Quality, RealismModel, Counts], float]
 
 def quality_of(
     vectors: NDArray[np.float32],
-    realism: NDArray[np.float64],
     model: RealismModel,
     real_radii: NDArray[np.float32],
     neighbours: int,
@@ -66,7 +69,7 @@ def quality_of(
         ]
     )
     realistic = inside_manifold(vectors, model.vectors, real_radii)
-    return Quality(vectors, realism, realistic, covered)
+    return Quality(vectors, realistic, covered)
 
 
 def _frechet(quality: Quality, model: RealismModel, counts: Counts) -> float:
@@ -102,30 +105,51 @@ def estimates(quality: Quality, model: RealismModel) -> dict[str, Any]:
         ).to_dict()
         for name, statistic in OF_SETS.items()
     }
-    figures["precision"] = mean_estimate(quality.realistic).to_dict()
-    figures["local_realism"] = mean_estimate(quality.realism).to_dict()
+    figures["precision"] = share_estimate(quality.realistic).to_dict()
     return figures
 
 
-def compare(before: Quality, after: Quality, model: RealismModel) -> dict[str, Any]:
-    """Figures before and after, and their change, with paired bootstrap intervals over runs."""
+def compare(
+    before: Quality, after: Quality, model: RealismModel, *, paired: bool = True
+) -> dict[str, Any]:
+    """Figures before and after, and their change with its interval.
+
+    Parameters
+    ----------
+    before, after : Quality
+    model : RealismModel
+    paired : bool
+        Whether both are of the same runs: then these are resampled together.
+    """
     runs = len(before.vectors)
     first, second = estimates(before, model), estimates(after, model)
-    change = {
-        name: bootstrap(
-            partial(_change, statistic, before, after, model),
-            runs,
-            resamples=RESAMPLES,
-        ).to_dict()
-        for name, statistic in OF_SETS.items()
-    }
-    for name, old, new in (
-        ("precision", before.realistic, after.realistic),
-        ("local_realism", before.realism, after.realism),
-    ):
-        found = change_of_share(old, new) if name == "precision" else mean_estimate(new - old)
-        change[name] = found.to_dict()
+    if paired:
+        change = {
+            name: bootstrap(
+                partial(_change, statistic, before, after, model),
+                runs,
+                resamples=RESAMPLES,
+            ).to_dict()
+            for name, statistic in OF_SETS.items()
+        }
+        change["precision"] = change_of_share(before.realistic, after.realistic).to_dict()
+    else:
+        change = {name: _apart(first[name], second[name]) for name in OF_SETS}
+        change["precision"] = unpaired_estimate(after.realistic, before.realistic).to_dict()
     return {
         name: {"before": first[name], "after": second[name], "change": change[name]}
         for name in first
     }
+
+
+def _apart(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Difference of two independent estimates, from their intervals.
+
+    (MOVER: Zou and Donner, Statistics in Medicine 27, 2008.)
+    """
+    value = second["value"] - first["value"]
+    if first["low"] is None or second["low"] is None:
+        return Estimate(value, None, None).to_dict()
+    down = np.hypot(second["value"] - second["low"], first["high"] - first["value"])
+    up = np.hypot(second["high"] - second["value"], first["value"] - first["low"])
+    return Estimate(value, float(value - down), float(value + up)).to_dict()

@@ -9,10 +9,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
+from asced_analysis.realism.claims import Claims, Reference, claims_of
 from asced_stores.errors import InputError
 
 FORMAT = "asced-evaluation"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "2.0"
 
 
 @dataclass(frozen=True)
@@ -58,41 +59,61 @@ class Evaluation:
             raise InputError(f"{path} is no evaluation: {error}") from error
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise InputError(f"{path} is no evaluation: expected format {FORMAT!r}")
+        if data.get("format_version") != FORMAT_VERSION:
+            raise InputError(
+                f"{path} is an evaluation of format version {data.get('format_version')}, and this "
+                f"toolkit reads {FORMAT_VERSION}; make it again with `asced evaluate`"
+            )
         return cls(data)
 
     def summary(self) -> str:
         """One line."""
         data = self.data
         change = _text(data["flagged_runs"]["effect"]["all"])
+        whose = "flagged runs'" if data["paired"] else "the second store's"
         worth, of = data["worth_of_mask"], "mask"
         if data.get("worth_of_flag"):
             worth, of = data["worth_of_flag"], "flag"
         value = _text(worth["all"]) if worth else "not measured"
         ends = data["flagged_runs"].get("endings")
-        repaired = f"repaired {_percent(ends['repaired'])}; " if ends else ""
-        return f"flagged runs' local distance {change}; {repaired}worth of the {of} {value}"
+        repaired = ""
+        if ends and ends["repaired"]["value"] is not None:
+            repaired = f"repaired {_percent(ends['repaired'])}; "
+        measured = claims_of(data["judge"]).distance
+        return f"{whose} {measured} {change}; {repaired}worth of the {of} {value}"
 
     def table(self) -> list[tuple[str, str]]:
         """Rows for people: name, and figures with their 95 % intervals."""
         data = self.data
         chose = ", who also chose among the draws: too kind" if data["judge"].get("chose") else ""
+        claims = claims_of(data["judge"])
         rows = [
             ("judge", data["judge"]["name"] + chose),
-            *([("correction", _how(data))] if "correction" in data else []),
-            ("flagged", f"{data['flagged']} of {data['runs']} runs"),
+            ("compared with", str(Reference(**data["judge"]["reference"]))),
+            ("measured", f"{claims.distance}; lower is {claims.better}"),
+            *([("correction", _how(data))] if data.get("correction") else []),
+            *([] if data["replay_of"] else [("runs", data["pairs"])]),
+            *([("flagged", f"{data['flagged']} of {data['runs']} runs")] if data["paired"] else []),
+            *(("note", note) for note in data["notes"]),
         ]
         for name, figure in data["quality"].items():
             rows.append(
                 (
-                    name.replace("_", " ").replace("frechet", "Frechet"),
+                    claims.distance if name == "local_realism" else _words(name),
                     f"{_number(figure['before'])} before, {_number(figure['after'])} after, "
                     f"change {_text(figure['change'])}",
                 )
             )
         effect = data["flagged_runs"]["effect"]
+        if not data["paired"]:
+            beyond = data["flagged_runs"]["endings"]["beyond_bar"]
+            shares = ", ".join(f"{_percent(beyond[name])} {name}" for name in ("before", "after"))
+            rows.append((f"in or beyond {claims.worst}", shares))
+            rows.append(("  change", _percent(beyond["change"])))
+            return rows
         if data["flagged"]:
             rows += [
-                ("flagged, change of local distance", _text(effect["all"])),
+                (f"flagged, change of {claims.distance}", _text(effect["all"])),
                 ("  in the damaged tenth", _text(effect["damaged"])),
                 ("  elsewhere", _text(effect["undamaged"])),
                 ("  per changed pixel", _text(effect["per_changed_pixel"])),
@@ -100,7 +121,7 @@ class Evaluation:
                 ("pixel change inside the mask", _text(data["flagged_runs"]["inside_mask"])),
                 ("pixel change outside the mask", _text(data["flagged_runs"]["outside_mask"])),
             ]
-            rows += _ending_rows(data["flagged_runs"])
+            rows += _ending_rows(data["flagged_runs"], claims)
         rows.append(("other runs that changed", str(data["other_runs"]["changed"])))
         for name, control in (data["controls"] or {}).items():
             repaired = (
@@ -124,17 +145,22 @@ def _how(data: Mapping[str, Any]) -> str:
     return f"{data['correction']}, at step {data['correction_step']} of {data['steps']}{chosen}"
 
 
-def _ending_rows(flagged: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace("frechet", "Frechet")
+
+
+def _ending_rows(flagged: Mapping[str, Any], claims: Claims) -> list[tuple[str, str]]:
     """Who left the worst quarter of the recorded runs, who fell into it, and what it cost."""
     ends = flagged.get("endings")
     if not ends:
         return []
+    paid = flagged.get("evaluations")
     return [
-        ("flagged runs in the worst quarter", str(ends["broken"])),
+        (f"flagged runs in {claims.worst}", str(ends["broken"])),
         ("  repaired: they leave it", _percent(ends["repaired"])),
         ("harmed: fall into it, of flagged good ones", _percent(ends["harmed_of_flagged_good"])),
         ("harmed, of all good runs", _percent(ends["harmed_of_all_good"])),
-        ("evaluations a flagged run", f"{flagged['evaluations']:.1f}"),
+        *([] if paid is None else [("evaluations a flagged run", f"{paid:.1f}")]),
     ]
 
 

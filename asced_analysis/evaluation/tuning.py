@@ -14,9 +14,13 @@ from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.correction.registry import STRATEGIES
 from asced_analysis.correction.settings import correction_step
 from asced_analysis.evaluation.intervals import Estimate, mean_estimate
-from asced_analysis.realism.judges import pictures
+from asced_analysis.realism.claims import Reference
+from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.local import RealismModel, local_realism
+from asced_analysis.realism.pictures import read_pictures
+from asced_analysis.realism.real_images import Real, RealImages
 from asced_analysis.replay.branching import Branch, branch
+from asced_analysis.replay.decoding import pictures_of
 from asced_analysis.replay.planning import asked_network, detect_recorded
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import table_of
@@ -75,6 +79,7 @@ class Tuning:
     best: Candidate
     runs: int
     judge: str
+    reference: Reference
     thresholds: Thresholds
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,7 +96,12 @@ class Tuning:
             }
             for one in self.candidates
         ]
-        return {"judge": self.judge, "runs": self.runs, "candidates": rows}
+        return {
+            "judge": self.judge,
+            "reference": self.reference.to_dict(),
+            "runs": self.runs,
+            "candidates": rows,
+        }
 
 
 def tune(
@@ -103,7 +113,8 @@ def tune(
     strategies: Sequence[str] = ("ttc", "renoise"),
     places: Sequence[str] = ("everywhere", "foreground"),
     share: float = 0.25,
-    judge: str | RealismModel = "teacher",
+    judge: str | RealismModel | None = None,
+    real: Real | RealImages | None = None,
     pipeline: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuning:
@@ -124,8 +135,11 @@ def tune(
         Places that ``renoise`` is tried at.
     share : float
         Share of the runs, by score, to try them on: flagged runs alone may be too few.
-    judge : str or RealismModel
-        The teacher, since the judge is for reporting.
+    judge : str or RealismModel, optional
+        A teacher, since the judge is for reporting: by default the embedded one for the embedded
+        `fashion`, else ``patches``.
+    real : path, array or RealImages, optional
+        Real images, of which the teacher's half is taken; see `evaluate`.
     pipeline : DiffusionPipeline or str, optional
     progress : callable, optional
 
@@ -141,15 +155,13 @@ def tune(
     >>> tuning.best.strategy, tuning.best.step
     ('ttc', 5)
     """
-    from asced_analysis.realism.judges import choose_judge
-
     recording = Recording(store)
     if not isinstance(thresholds, Thresholds):
         thresholds = Thresholds.load(thresholds)
     if not 0 < share <= 1:
         raise InputError(f"share is {share}; expected a share of the runs in 0..1")
     pipe = matching_pipeline(recording.attributes, pipeline)
-    model = choose_judge(judge, recording)
+    model = choose_judge(judge, recording.dataset, real=real, role="teacher")
     table = table_of(pipe, recording.steps)
     own = correction_step(thresholds, table)
     if steps is None:
@@ -187,12 +199,16 @@ def tune(
             progress=progress,
         )
         ds = open_runs(twin.path)
-        before = local_realism(pictures(ds["sample"].values), model).mean((1, 2))
-        changes = [
-            local_realism(pictures(ds["branch_sample"].isel(branch=i).values), model).mean((1, 2))
-            - before
-            for i in range(len(branches))
-        ]
+        numbers = np.asarray(ds["run"].values, np.int64)
+        place = {int(run): i for i, run in enumerate(recording.dataset["run"].values)}
+        at = np.array([place[int(run)] for run in numbers], np.intp)
+        seen = read_pictures(recording.dataset, at)
+        before = local_realism(seen, model, runs=numbers).mean((1, 2))
+        changes = []
+        for i in range(len(branches)):
+            samples = ds["branch_sample"].isel(branch=i).values
+            drawn = pictures_of(samples, recording.dataset, pipe)
+            changes.append(local_realism(drawn, model, runs=numbers).mean((1, 2)) - before)
         even = np.asarray(ds["run"].values) % 2 == 0
     candidates = tuple(
         Candidate(
@@ -221,6 +237,7 @@ def tune(
         best=best,
         runs=len(before),
         judge=model.name,
+        reference=model.reference,
         thresholds=replace(thresholds, correction=correction),
     )
 

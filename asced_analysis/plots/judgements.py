@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asced_analysis.plots import style
+from asced_analysis.realism.claims import claims_of
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def effects(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
     effect = data["flagged_runs"]["effect"]["all"]
     if effect["value"] is None:
         raise InputError("no run was flagged: there is no effect to draw")
-    name = data.get("correction", data["strategy"])
+    name = data.get("correction") or data["strategy"] or "second store"
     places = PLACES | ({"shuffled": "as many other runs"} if data.get("worth_of_flag") else {})
     own = f"{name} in the mask" if name == data["strategy"] else name
     rows = [(own, effect, style.VERMILION)]
@@ -127,6 +128,7 @@ def effects(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
         ax.axvline(0, color=style.GREY, lw=1)
         ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xlabel("change of the local distance to real images (negative is a repair)")
-        ax.set_title(f"{data['flagged']} flagged runs; 95 % intervals over runs")
+        ax.set_xlabel(claims_of(data["judge"]).axis)
+        compared = f"{data['flagged']} flagged runs" if data["strategy"] else data["pairs"]
+        ax.set_title(f"{compared}; 95 % intervals over runs")
     return ax

@@ -7,13 +7,14 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 FOLDER = "ASCED_CACHE"
 VERSION = "1"  # raise it where features of the same images and network would differ
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
 
 
 def cache_folder() -> Path:
@@ -42,12 +43,13 @@ def cached(images: NDArray[np.float32], version: str, make: Callable[[], Arrays]
     with suppress(OSError, ValueError, KeyError), np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
     arrays = make()
+    save: Any = np.savez
     with suppress(OSError):  # a disk that is full or not ours: work without
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
         try:
             with part.open("wb") as file:
-                np.savez(file, **arrays)
+                save(file, **arrays)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

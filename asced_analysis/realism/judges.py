@@ -71,6 +71,8 @@ def choose_judge(
             "same model: it teaches; choose another judge, such as patches with real images"
         )
     kind = kind_of(given)
+    if role == "teacher" and getattr(kind, "role", role) == "judge":
+        raise InputError(f"{given} is for reporting, so it cannot teach: choose another teacher")
     if kind.brings_reference:
         if real is not None:
             raise InputError(

@@ -1,4 +1,4 @@
-"""The pictures that judges look at: decoded images for latent models, else the samples, in -1..1."""
+"""The pictures that judges look at: decoded images for latent models, else the samples."""
 
 from __future__ import annotations
 

@@ -199,11 +199,12 @@ def _fit_array(
     array: NDArray[Any], channels: int, size: tuple[int, int], source: str, seed: int
 ) -> Pictures:
     """An array of images as (n, channel, y, x) in -1..1, of the wanted size."""
+    exact = array.ndim == 4 and array.shape[1:] == (channels, *size[::-1])
     if array.ndim == 3:
         array = array[..., None]
-    elif array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[-1] not in (1, 3, 4):
-        array = np.moveaxis(array, 1, -1)
-    elif array.ndim == 4 and array.shape[1] == channels and array.shape[2:] == size[::-1]:
+    elif exact or (
+        array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[-1] not in (1, 3, 4)
+    ):
         array = np.moveaxis(array, 1, -1)
     if array.ndim != 4 or array.shape[-1] not in (1, 3, 4):
         raise InputError(

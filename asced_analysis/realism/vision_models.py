@@ -1,4 +1,4 @@
-"""Features of any vision model that transformers loads, by hub name or folder (DINOv2, CLIP, ...)."""
+"""Features of any vision model that transformers loads, by hub name or folder."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _load(given: str) -> tuple[Any, list[float], list[float]]:
     """The vision part of a model, and the mean and deviation that its pictures are brought to."""
     try:
         from transformers import AutoModel
-        from transformers.utils import cached_file
+        from transformers.utils.hub import cached_file
     except ModuleNotFoundError as error:
         raise InputError(
             f"{given} is loaded by transformers, which is not installed: "

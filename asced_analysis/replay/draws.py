@@ -86,7 +86,7 @@ def best_of_draws(strategy: BestOf, job: Job, batch: Batch, masks: NDArray[np.bo
         if end is not None:
             ends.append(end)
         looks.append(look)
-    views = np.stack([_mean_distance(look.x0, teacher) for look in looks])
+    views = np.stack([_mean_distance(job, batch, look.x0) for look in looks])
     best = views.argmin(0)
     everyone = np.arange(len(best))
     masks = np.stack([report.mask for report in corrector.report])
@@ -146,10 +146,13 @@ def _kept(look: Look) -> Tensor:
     return look.entering
 
 
-def _mean_distance(x0: Tensor | None, teacher: Any) -> NDArray[np.float64]:
-    """Mean local distance of each run, as the teacher sees its predicted x0."""
-    from asced_analysis.realism.judges import pictures
+def _mean_distance(job: Job, batch: Batch, x0: Tensor | None) -> NDArray[np.float64]:
+    """Mean local distance of each run, as the teacher sees its predicted x0, decoded if need be."""
     from asced_analysis.realism.local import local_realism
+    from asced_analysis.replay.decoding import pictures_of
 
     assert x0 is not None
-    return np.asarray(local_realism(pictures(x0.numpy()), teacher).mean((1, 2), dtype=np.float64))
+    assert job.teacher is not None
+    seen = pictures_of(x0.numpy(), job.recording.dataset, job.pipe)
+    distance = local_realism(seen, job.teacher, runs=batch.runs)
+    return np.asarray(distance.mean((1, 2), dtype=np.float64))

@@ -254,9 +254,9 @@ def _teacher(
     """Who chooses among draws, where there are several."""
     if not strategy.chooses:
         return None
-    from asced_analysis.realism.judges import choose_teacher
+    from asced_analysis.realism.judges import choose_judge
 
-    return choose_teacher(teacher, recording)
+    return choose_judge(teacher, recording.dataset, role="teacher")
 
 
 def _load(thresholds: Thresholds | str | Path | None) -> Thresholds | None:

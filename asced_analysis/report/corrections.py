@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from asced_analysis.realism.claims import Reference, claims_of
 from asced_analysis.report.page import Case, Picture, Section, Table
 from asced_analysis.report.pictures import figure_uri
 from asced_analysis.report.sections import figure_of, percent
@@ -18,7 +19,9 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
     from asced_analysis import plots
 
     figures = []
-    effect = evaluation.data["flagged_runs"]["effect"]["all"]
+    data = evaluation.data
+    claims = claims_of(data["judge"])
+    effect = data["flagged_runs"]["effect"]["all"]
     if effect["value"] is not None:
         controls = ", ".join(
             f"{name} {control['effect']['all']['value']:.3g}"
@@ -28,23 +31,26 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
         figures.append(
             Picture(
                 figure_uri(figure_of(plots.effects(evaluation))),
-                f"Change of the flagged runs' local distance: {effect['value']:.3g} with the mask"
-                + (f"; controls: {controls}" if controls else ""),
-                "The correction in the mask, and the same correction elsewhere. Left of zero is "
-                "a repair; what a control repairs as well is no merit of the mask.",
+                f"Change of {_whose(data)} {claims.distance}: {effect['value']:.3g} with the "
+                "correction" + (f"; controls: {controls}" if controls else ""),
+                f"The correction, and the same correction elsewhere. Left of zero is "
+                f"{claims.better}; what a control does as well is no merit of the mask.",
             )
         )
     rows = tuple(_full_names(evaluation.table()))
     return Section(
         "Before and after",
         (
-            "Local distance is how far small regions of an image lie from the nearest ones of real "
-            "images, in the features of a judge that took no part in calibration: lower is more "
-            "realistic, so a negative change is a repair. Intervals resample runs.",
+            f"{claims.meaning} The judge is {data['judge']['name']} "
+            f"({Reference(**data['judge']['reference'])}). Intervals are over runs.",
             "The controls repeat the same correction of the same runs in masks of equal area at "
             "the wrong place, or everywhere; where it takes whole runs, they are as many other "
             "runs. The worth of the mask is its effect minus that of the "
-            "best control: what the place of the mask alone has earned.",
+            "best control: what the place of the mask alone has earned."
+            if data["controls"]
+            else "No control was sampled, so that nothing is said of what the place of a mask, or "
+            "the choice of runs, was worth.",
+            *data["notes"],
         ),
         tuple(figures),
         (
@@ -52,6 +58,11 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
             *((compared(evaluation, *others),) if others else ()),
         ),
     )
+
+
+def _whose(data: Mapping[str, Any]) -> str:
+    """Whose change it is."""
+    return "the flagged runs'" if data["paired"] and data["strategy"] else "the runs'"
 
 
 def _full_names(rows: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -71,16 +82,20 @@ def compared(*evaluations: Evaluation) -> Table:
     for evaluation in evaluations:
         data = evaluation.data
         flagged = data["flagged_runs"]
-        ends, recall = flagged.get("endings"), data["quality"]["recall"]["change"]["value"]
-        said = [f"local distance {flagged['effect']['all']['value'] or 0:+.3f}"]
+        ends = flagged.get("endings")
+        measured = claims_of(data["judge"]).distance
+        said = [f"{measured} {flagged['effect']['all']['value'] or 0:+.3f}"]
         if ends and ends["repaired"]["value"] is not None:
             said.append(f"repaired {percent(ends['repaired']['value'], 0)} of {ends['broken']}")
         if ends and ends["harmed_of_all_good"]["value"] is not None:
             said.append(f"harmed {percent(ends['harmed_of_all_good']['value'])} of good runs")
-        said.append(f"recall {recall:+.3f}")
+        if "recall" in data["quality"]:
+            said.append(f"recall {data['quality']['recall']['change']['value']:+.3f}")
         if flagged.get("evaluations") is not None:
             said.append(f"{flagged['evaluations']:.0f} evaluations a flagged run")
-        name = f"{data.get('correction', data['strategy'])}, step {data['correction_step']}"
+        name = data.get("correction") or "the second store"
+        if data["correction_step"] is not None:
+            name += f", step {data['correction_step']}"
         rows.append((name, "; ".join(said)))
     return Table("Corrections of the same runs", tuple(rows), ("correction", "what it did"))
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.plots.outlines import outlined_place
+from asced_analysis.realism.claims import Reference, claims_of
 from asced_analysis.report.page import Case, Picture, Section, Table
 from asced_analysis.report.pictures import as_rgb, figure_uri, png_uri, upscaled, with_outline
 
@@ -273,12 +274,6 @@ DEFINITIONS = (
         "(split conformal), one measures the rate",
     ),
     (
-        "local distance",
-        "distance of local features to the nearest ones of real images, or of the population "
-        "where there are none (PatchCore, arXiv:2106.08265), by a judge that took no part in "
-        "calibration",
-    ),
-    (
         "controls",
         "the same correction of the same runs in masks of equal area at the wrong place, and "
         "everywhere",
@@ -311,7 +306,11 @@ def provenance_section(
     versions = attributes.get("versions", {})
     if isinstance(versions, Mapping):
         rows.append(("versions", ", ".join(f"{name} {value}" for name, value in versions.items())))
-    tables = [Table("What the words mean", DEFINITIONS), Table("Recorded with", tuple(rows))]
+    words: tuple[tuple[str, str], ...] = DEFINITIONS
+    if evaluation is not None:
+        claims = claims_of(evaluation.data["judge"])
+        words = (*words, (claims.distance, f"{claims.meaning}"))
+    tables = [Table("What the words mean", words), Table("Recorded with", tuple(rows))]
     made = []
     if thresholds is not None:
         parameters = ", ".join(f"{k} {v}" for k, v in thresholds.parameters.items())
@@ -325,7 +324,8 @@ def provenance_section(
         differs = twins.get("replay_conditions")
         made.append(("replay differs from the recording in", "; ".join(differs or ()) or "nothing"))
     if evaluation is not None:
-        made.append(("judge", str(evaluation.data["judge"]["name"])))
+        judge = evaluation.data["judge"]
+        made.append(("judge", f"{judge['name']}: {Reference(**judge['reference'])}"))
     if made:
         tables.append(Table("Detected, corrected and judged with", tuple(made)))
     return Section("Method and provenance", (), tables=tuple(tables))

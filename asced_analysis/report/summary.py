@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from asced_analysis.realism.claims import claims_of
 from asced_analysis.report.page import Key
 from asced_analysis.report.sections import percent
 
@@ -60,7 +61,10 @@ def in_plain_words(
     if evaluation is not None:
         improved = evaluation.data["flagged_runs"]["effect"]["improved"]["value"]
         keys.append(
-            Key("-" if improved is None else percent(improved, 0), "of flagged runs improved")
+            Key(
+                "-" if improved is None else percent(improved, 0),
+                f"of flagged runs became {claims_of(evaluation.data['judge']).better}",
+            )
         )
         said += effect_in_words(evaluation)
     return tuple(keys), tuple(said)
@@ -113,6 +117,7 @@ def _promise(thresholds: Thresholds) -> str:
 def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     """What the correction did to the flagged runs, and whether the mask earned it."""
     data = evaluation.data
+    claims = claims_of(data["judge"])
     effect = data["flagged_runs"]["effect"]["all"]
     if effect["value"] is None:
         return ("No run was flagged, so nothing was corrected.",)
@@ -121,22 +126,22 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     if low is not None:
         change += f" ({low:.3g} to {high:.3g})"
     if low is None or low <= 0 <= high:
-        verdict = "made no clear difference to how realistic the flagged runs ended"
+        verdict = f"made no clear difference to the flagged runs' {claims.distance}"
     elif effect["value"] < 0:
-        verdict = "made the flagged runs more realistic"
+        verdict = f"made the flagged runs {claims.better}"
     else:
-        verdict = "made the flagged runs less realistic"
+        verdict = f"made the flagged runs {claims.worse}"
     said = [
         f"Correcting them ({data.get('correction', data['strategy'])}, at step "
-        f"{data['correction_step']}) {verdict}: local "
-        f"distance to real images changed {change}; negative is better."
+        f"{data['correction_step']}) {verdict}, as {data['judge']['name']} sees it: "
+        f"{claims.distance} changed {change}; negative is {claims.better}."
     ]
     ends = data["flagged_runs"].get("endings")
     if ends and ends["repaired"]["value"] is not None:
         low, high = (percent(ends["repaired"][name], 0) for name in ("low", "high"))
         said.append(
             f"{percent(ends['repaired']['value'], 0)} ({low} to {high}) of the {ends['broken']} "
-            "flagged runs that were in the worst quarter left it; of the runs that were not, "
+            f"flagged runs that were in {claims.worst} left it; of the runs that were not, "
             f"{percent(ends['harmed_of_all_good']['value'] or 0)} fell into it."
         )
     if data["judge"].get("chose"):

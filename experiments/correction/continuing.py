@@ -24,7 +24,7 @@ from asced_analysis.correction import Corrector
 from asced_analysis.correction.environment import recorded_threads
 from asced_analysis.correction.noise_normalisation import NoiseNormalisation, normalise_sample
 from asced_analysis.correction.strategy import LoopState, Strategy, blend
-from asced_analysis.realism.judges import pictures
+from asced_analysis.realism.pictures import as_pictures as pictures
 from asced_analysis.replay.branching import entering_samples
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import earlier_x0, resample_from

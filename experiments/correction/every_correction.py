@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import control_masks
-from asced_analysis.realism.judges import pictures
+from asced_analysis.realism.pictures import as_pictures as pictures
 from asced_analysis.replay import Branch, branch, replay
 from asced_stores import open_runs
 from experiments.correction.masks import top_share

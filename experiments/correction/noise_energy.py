@@ -22,7 +22,7 @@ from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.populations import compare, quality_of
 from asced_analysis.realism import features, local_realism, upsample
 from asced_analysis.realism.distances import neighbour_radii
-from asced_analysis.realism.judges import pictures
+from asced_analysis.realism.pictures import as_pictures as pictures
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import resample_from
 from asced_recorders import record

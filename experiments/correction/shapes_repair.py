@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.realism import RealismModel, features
-from asced_analysis.realism.judges import pictures
+from asced_analysis.realism.pictures import as_pictures as pictures
 from asced_analysis.replay import replay
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore, open_runs

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from asced_analysis.realism import local_realism, patch_model
-from asced_analysis.realism.judges import pictures
+from asced_analysis.realism.pictures import as_pictures as pictures
 from asced_recorders import load_pipeline, record
 from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_stores import open_runs

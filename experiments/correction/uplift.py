@@ -18,7 +18,7 @@ from asced_analysis.compute.source import open_source
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.detection.outcome_network import run_network
 from asced_analysis.realism import local_realism, upsample
-from asced_analysis.realism.judges import pictures
+from asced_analysis.realism.pictures import as_pictures as pictures
 from asced_analysis.replay.recording import Recording
 from experiments.correction.continuing import continued
 from experiments.datasets.committee import committee

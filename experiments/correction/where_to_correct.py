@@ -21,7 +21,7 @@ from asced_analysis.evaluation.intervals import bootstrap, mean_estimate
 from asced_analysis.evaluation.populations import OF_SETS, Quality, quality_of
 from asced_analysis.realism import RealismModel, features, local_realism, upsample
 from asced_analysis.realism.distances import neighbour_radii
-from asced_analysis.realism.judges import pictures
+from asced_analysis.realism.pictures import as_pictures as pictures
 from asced_stores import open_runs
 from experiments.correction.comparisons import note_adjusted, paired_p
 from experiments.correction.every_correction import (

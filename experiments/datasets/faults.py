@@ -21,7 +21,7 @@ from asced_analysis.correction import Corrector
 from asced_analysis.correction.environment import matching_pipeline, recorded_threads
 from asced_analysis.correction.registry import make_strategy
 from asced_analysis.realism import RealismModel, local_realism, upsample
-from asced_analysis.realism.judges import pictures
+from asced_analysis.realism.pictures import as_pictures as pictures
 from asced_analysis.replay.planning import given_plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import resample

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.realism import RealismModel, load_embedded, local_realism
-from asced_analysis.realism.judges import pictures
+from asced_analysis.realism.pictures import as_pictures as pictures
 from asced_recorders import record
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.copying.selecting import select_runs

@@ -37,7 +37,7 @@ def judge_of(name: str | None, real: Path | None, store: Path) -> RealismModel:
         seen = pictures_of(store)
         if name in (None, "patches") and seen.shape[1] != open_runs(store).sizes["channel"]:
             return patch_model(seen[:REFERENCES], name="patches of the population's own pictures")
-        return choose_judge(name, Recording(store))
+        return choose_judge(name, Recording(store).dataset)
     shape = pictures_of(store, first=1).shape[1:]
     images = real_images(real, shape)
     if own:

@@ -41,6 +41,8 @@ def figure(value: float | None) -> dict[str, dict[str, dict[str, float | None]]]
 def test_effects_stand_beside_every_control() -> None:
     data = {
         "strategy": "ttc",
+        "judge": {"name": "mine", "reference": {"kind": "real", "source": "x", "images": 9}},
+        "paired": True,
         "flagged": 7,
         "flagged_runs": figure(-0.3),
         "controls": {"shuffled": figure(-0.2), "everywhere": figure(0.1)},
@@ -51,7 +53,11 @@ def test_effects_stand_beside_every_control() -> None:
     assert "another run's mask" in names[1]
     assert len(names) == 3
     assert "distance to real images" in ax.get_xlabel()
-    assert "negative is a repair" in ax.get_xlabel()
+    assert "negative: more realistic" in ax.get_xlabel()
+    data["judge"]["reference"]["kind"] = "population"
+    label = plots.effects(Evaluation(data)).get_xlabel()
+    assert "more typical" in label
+    assert "real" not in label
     with pytest.raises(InputError, match="no run was flagged"):
         plots.effects(Evaluation({**data, "flagged_runs": figure(None)}))
 

@@ -13,7 +13,7 @@ from asced_analysis.correction import Corrector
 from asced_analysis.correction.controls import foreground
 from asced_analysis.evaluation import evaluate
 from asced_analysis.realism import local_realism, patch_model
-from asced_analysis.realism.judges import choose_teacher
+from asced_analysis.realism.judges import choose_judge
 from asced_analysis.replay import replay
 from asced_analysis.replay.recording import Recording
 from asced_recorders import record
@@ -71,7 +71,7 @@ def test_the_best_draw_goes_on(
         for seed in range(3)
     ]
     recording = Recording(tiny_runs)
-    teacher = choose_teacher(None, recording)
+    teacher = choose_judge(None, recording.dataset, role="teacher")
     assert twin.attributes["teacher"] == teacher.name
     x0 = [predicted(recording, end_seed, options) for end_seed in range(3)]
     best = np.stack([local_realism(one, teacher).mean((1, 2)) for one in x0]).argmin(0)

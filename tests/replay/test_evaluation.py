@@ -11,7 +11,7 @@ import pytest
 
 from asced_analysis.evaluation import Evaluation, evaluate, quality
 from asced_analysis.evaluation.effects import damaged_locations, effect_of, pixel_change, worth
-from asced_analysis.evaluation.intervals import bootstrap, mean_estimate
+from asced_analysis.evaluation.intervals import bootstrap
 from asced_analysis.realism import patch_model
 from asced_analysis.replay import replay
 from asced_stores import TrajectoryStore
@@ -44,7 +44,8 @@ def test_it_counts_and_compares(evaluation: Evaluation, tmp_path: Path) -> None:
         "worse": 0,
         "largest_difference": 0.0,
     }
-    assert set(data["quality"]) == {"frechet_distance", "recall", "precision", "local_realism"}
+    assert data["judge"]["reference"]["kind"] == "population"
+    assert set(data["quality"]) == {"local_realism"}, "a population has no distance to itself"
     for figure in data["quality"].values():
         change = figure["after"]["value"] - figure["before"]["value"]
         assert figure["change"]["value"] == pytest.approx(change, abs=1e-9)
@@ -94,12 +95,10 @@ def test_refusals(
 ) -> None:
     from asced_recorders import record
 
-    with pytest.raises(InputError, match="is no replay"):
-        evaluate(tiny_runs, tiny_runs)
     other = record(tiny_pipeline, tmp_path / "r.zarr", runs=4, steps=5, batch_size=4)
     with pytest.raises(InputError, match="another recording"):
         evaluate(other, corrected)
-    with pytest.raises(InputError, match="unknown judge 'me'"):
+    with pytest.raises(InputError, match="no features are called 'me'.*patches"):
         evaluate(tiny_runs, corrected, judge="me")
     with pytest.raises(InputError, match="1, 32, 32"):
         evaluate(tiny_runs, corrected, judge="judge", controls=False)
@@ -141,19 +140,24 @@ def test_a_replay_of_flagged_runs_alone_is_whole(
     assert evaluate(tiny_runs, path, controls=False).data["runs"] == 20
 
 
-def test_the_embedded_model_is_known_by_its_weights() -> None:
-    from asced_analysis.correction.environment import is_embedded
+def test_the_embedded_judge_knows_its_model_by_its_weights() -> None:
+    """Where this fails, the fingerprint's making changed: write `models.json` anew from these."""
+    import torch
+
+    from asced_analysis.realism.embedded import JUDGE, TEACHER
     from asced_recorders import load_pipeline
     from asced_recorders.pipelines.fingerprint import model_fingerprint
 
-    pipe = load_pipeline("fashion", device="cpu")
-    here = model_fingerprint(pipe)
-    assert is_embedded({"pipeline": "elsewhere", "model_fingerprint": here})
-    assert not is_embedded({"pipeline": "fashion", "model_fingerprint": "sha256:" + "0" * 64})
-    pipe.unet.bfloat16()
-    assert is_embedded({"model_fingerprint": model_fingerprint(pipe)})
-    assert is_embedded({"pipeline": "fashion"})
-    assert not is_embedded({"pipeline": "tiny"})
+    for precision in (torch.float32, torch.float16, torch.bfloat16):
+        pipe = load_pipeline("fashion", device="cpu")
+        torch.nn.Module.to(pipe.unet, precision)
+        here = {"pipeline": "elsewhere", "model_fingerprint": model_fingerprint(pipe)}
+        assert JUDGE.belongs_to(here, "judge"), here
+        assert TEACHER.belongs_to(here, "teacher")
+        assert not JUDGE.belongs_to(here, "teacher")
+    assert not JUDGE.belongs_to({"pipeline": "fashion", "model_fingerprint": "sha256:0"}, "judge")
+    assert JUDGE.belongs_to({"pipeline": "fashion"}, "judge")
+    assert not JUDGE.belongs_to({"pipeline": "tiny"}, "judge")
 
 
 def test_effects_by_hand() -> None:
@@ -183,15 +187,6 @@ def test_effects_by_hand() -> None:
     assert outside.tolist() == [0, 0]
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    rng = np.random.default_rng(0)
-    hits = [
-        (estimate := mean_estimate(rng.standard_normal(60))).low <= 0 <= estimate.high
-        for _ in range(200)
-    ]
-    assert 0.88 <= np.mean(hits) <= 0.99
-
-
 def test_bootstrap_is_not_fooled_by_repeated_runs() -> None:
     """The number of different runs falls when runs repeat: the shift brings it back."""
     estimate = bootstrap(lambda counts: float((counts > 0).sum()), 50, resamples=100)
@@ -208,5 +203,5 @@ def test_a_judge_of_one_s_own(tiny_runs: Path, corrected: TrajectoryStore) -> No
 
 def test_the_quality_of_runs_alone(tiny_runs: Path, evaluation: Evaluation) -> None:
     alone = quality(tiny_runs)
-    for name, figure in evaluation.to_dict()["quality"].items():
-        assert alone[name] == figure["before"]
+    assert alone["local_realism"] == evaluation.to_dict()["quality"]["local_realism"]["before"]
+    assert alone["reference"] == evaluation.to_dict()["judge"]["reference"]

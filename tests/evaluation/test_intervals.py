@@ -1,0 +1,94 @@
+"""Intervals cover what they should, few and skewed runs included, and shares are never certain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.stats import binom, norm
+
+from asced_analysis.evaluation.intervals import (
+    change_of_share,
+    mean_estimate,
+    paired_estimate,
+    ratio_parts,
+    share_estimate,
+    unpaired_estimate,
+)
+
+LAWS = {
+    "normal": (lambda rng, n: rng.standard_normal(n), 0.0),
+    "exponential": (lambda rng, n: rng.exponential(size=n), 1.0),
+}
+TRIALS = 600
+# a coverage of .93 gives fewer hits than this in one of a thousand samples of so many trials
+LEAST = float(0.93 - norm.isf(1e-3) * np.sqrt(0.93 * 0.07 / TRIALS))
+
+
+@pytest.mark.parametrize("runs", [5, 10, 20, 37])
+@pytest.mark.parametrize("law", LAWS)
+def test_means_cover(runs: int, law: str) -> None:
+    draw, truth = LAWS[law]
+    rng = np.random.default_rng([runs, len(law)])
+    found = [mean_estimate(draw(rng, runs)) for _ in range(TRIALS)]
+    assert np.mean([one.low <= truth <= one.high for one in found]) >= LEAST
+
+
+@pytest.mark.parametrize("runs", [5, 10, 20, 37])
+def test_shares_cover_exactly_at_every_probability(runs: int) -> None:
+    """No sampling: the coverage of every share is a sum of binomial probabilities."""
+    ends = [share_estimate(np.arange(runs) < k) for k in range(runs + 1)]
+    low, high = (np.array([getattr(one, side) for one in ends]) for side in ("low", "high"))
+    for share in np.linspace(0.005, 0.995, 199):
+        inside = (low <= share) & (share <= high)
+        assert binom.pmf(np.arange(runs + 1), runs, share)[inside].sum() >= 0.95 - 1e-6
+    assert (high - low > 0.05).all()
+
+
+def test_nine_of_nine_is_no_certainty() -> None:
+    all_of_them = mean_estimate(np.ones(9, bool))
+    assert all_of_them.value == 1
+    assert all_of_them.high == 1
+    assert all_of_them.low == pytest.approx(0.69, abs=0.03)
+    assert share_estimate(np.zeros(9, bool)).high == pytest.approx(1 - all_of_them.low)
+    same = change_of_share(np.ones(9, bool), np.ones(9, bool))
+    assert same.low < 0 < same.high
+
+
+@pytest.mark.parametrize("sizes", [(5, 5), (10, 37), (20, 20)])
+def test_differences_of_different_runs_cover(sizes: tuple[int, int]) -> None:
+    rng = np.random.default_rng(sum(sizes))
+    hits = []
+    for _ in range(TRIALS):
+        a, b = rng.exponential(size=sizes[0]), 3 * rng.standard_normal(sizes[1])
+        found = unpaired_estimate(a, b)
+        hits.append(found.low <= 1 <= found.high)
+    assert np.mean(hits) >= LEAST
+
+
+def test_ratios_have_the_error_of_ratios() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.integers(1, 50, 20).astype(float)
+    values = rng.standard_normal(20)
+    found = mean_estimate(values, weights)
+    assert found.value == pytest.approx((values * weights).sum() / weights.sum())
+    ends = []
+    for _ in range(TRIALS):
+        weights = rng.integers(1, 50, 20).astype(float)
+        one = mean_estimate(rng.standard_normal(20), weights)
+        ends.append(one.low <= 0 <= one.high)
+    assert np.mean(ends) >= LEAST
+
+
+def test_pairs_are_compared_as_pairs() -> None:
+    rng = np.random.default_rng(0)
+    base = 100 * rng.standard_normal(20)
+    found = paired_estimate(ratio_parts(base + 1), ratio_parts(base))
+    assert found.value == pytest.approx(1)
+    assert found.high - found.low < 1e-6
+
+
+@pytest.mark.parametrize("estimate", [mean_estimate, share_estimate])
+def test_nothing_is_estimated_from_nothing(estimate: Callable[..., object]) -> None:
+    assert estimate(np.zeros(0, bool)).value is None  # type: ignore[attr-defined]
