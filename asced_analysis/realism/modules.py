@@ -65,9 +65,8 @@ def model_from_references(
     def look() -> dict[str, NDArray[Any]]:
         return _few_of_each(encode, real, patches, seed)
 
-    seen: dict[str, NDArray[Any]] = (
-        look() if version is None else cached(real, f"{version} {patches} {seed}", look)
-    )
+    seen: dict[str, NDArray[Any]]
+    seen = look() if version is None else cached(real, f"{version} {patches} {seed}", look)
     local, vectors, owners = (seen[key] for key in ("local", "vectors", "owners"))
     centre, scale = local.mean(0), np.maximum(local.std(0), 1e-6)
 

@@ -98,7 +98,7 @@ def test_refusals(
     other = record(tiny_pipeline, tmp_path / "r.zarr", runs=4, steps=5, batch_size=4)
     with pytest.raises(InputError, match="another recording"):
         evaluate(other, corrected)
-    with pytest.raises(InputError, match="no features are called 'me'.*patches"):
+    with pytest.raises(InputError, match=r"no features are called 'me'.*patches"):
         evaluate(tiny_runs, corrected, judge="me")
     with pytest.raises(InputError, match="1, 32, 32"):
         evaluate(tiny_runs, corrected, judge="judge", controls=False)

@@ -1,0 +1,160 @@
+"""What a picture shows, apart from whether it is broken: content, and scores that follow it.
+
+A score that follows the size of the object finds large objects. Content is measured here, what it
+explains of a score is taken off, and how well a score tells broken runs is also said among runs of
+like content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Content = Mapping[str, Floats]
+
+EXPLAINED = 0.05  # a score of which content explains more is residualised: a correlation of .22
+STRATA = 10
+FEWEST = 20
+
+
+def content_of(
+    pictures: NDArray[np.floating[Any]], start: NDArray[np.floating[Any]] | None = None
+) -> dict[str, Floats]:
+    """Area of the foreground, brightness, contrast, colourfulness, energy of the start, by run.
+
+    Parameters
+    ----------
+    pictures : array, shape (n, channel, y, x)
+    start : array, shape (n, ...), optional
+        The noise that the runs began with.
+
+    Returns
+    -------
+    dict of str to array, shape (n,)
+        Those that differ between runs.
+    """
+    values = np.asarray(pictures, np.float32)
+    border = np.concatenate(
+        [values[:, :, 0], values[:, :, -1], values[:, :, :, 0], values[:, :, :, -1]], axis=2
+    )
+    away = np.abs(values - np.median(border, axis=2)[:, :, None, None]).max(1)
+    span = np.maximum(values.max((1, 2, 3)) - values.min((1, 2, 3)), 1e-6)
+    found = {
+        "area": (away > 0.1 * span[:, None, None]).mean((1, 2)),
+        "brightness": values.mean((1, 2, 3)),
+        "contrast": values.std((1, 2, 3)),
+    }
+    if values.shape[1] > 1:
+        found["colourfulness"] = values.std(1).mean((1, 2))
+    if start is not None:
+        found["starting energy"] = (
+            np.asarray(start, np.float32).reshape(len(start), -1).astype(np.float64) ** 2
+        ).mean(1)
+    given = {name: np.asarray(value, np.float64) for name, value in found.items()}
+    return {name: value for name, value in given.items() if np.ptp(value) > 1e-9}
+
+
+def rank_correlations(score: NDArray[np.floating[Any]], content: Content) -> dict[str, float]:
+    """Spearman's correlation of a score with each kind of content; 0 where the score is constant."""
+    from scipy.stats import spearmanr
+
+    if np.ptp(score) == 0:
+        return dict.fromkeys(content, 0.0)
+    return {name: float(spearmanr(score, value)[0]) for name, value in content.items()}
+
+
+def explained_by(
+    score: NDArray[np.floating[Any]], content: Content, *, seed: int = 0
+) -> tuple[float, Floats]:
+    """How much of a score's variance content explains, and what it predicts of each run.
+
+    Additive splines with a ridge penalty; every run is predicted by a fit that it took no part in,
+    so that few runs explain nothing by chance.
+
+    Parameters
+    ----------
+    score : array, shape (n,)
+    content : mapping of str to array, shape (n,)
+    seed : int
+        Of the ten folds.
+
+    Returns
+    -------
+    share : float
+        0 to 1.
+    predicted : float64 array, shape (n,)
+    """
+    values = np.asarray(score, np.float64)
+    total = float(values.var())
+    if len(values) < FEWEST or not content or total == 0:
+        return 0.0, np.full(len(values), values.mean() if len(values) else 0.0)
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import SplineTransformer, StandardScaler
+
+    table = np.stack([_uniform(value) for value in content.values()], axis=1)
+    model = make_pipeline(
+        SplineTransformer(n_knots=4, degree=3, include_bias=False),
+        StandardScaler(),
+        RidgeCV(alphas=np.logspace(-2, 4, 13)),
+    )
+    folds = KFold(min(10, len(values) // 2), shuffle=True, random_state=seed)
+    predicted = cross_val_predict(model, table, values, cv=folds)
+    share = 1 - float(((values - predicted) ** 2).mean()) / total
+    return max(0.0, share), np.asarray(predicted, np.float64)
+
+
+def matched_auroc(
+    score: NDArray[np.floating[Any]], broken: NDArray[np.bool_], content: Content
+) -> float | None:
+    """AUROC among runs of like content: pairs within strata of what content says of the score.
+
+    Parameters
+    ----------
+    score : array, shape (n,)
+        Higher is worse.
+    broken : bool array, shape (n,)
+    content : mapping of str to array, shape (n,)
+
+    Returns
+    -------
+    float or None
+        None where no stratum holds both kinds.
+    """
+    values = np.asarray(score, np.float64)
+    strata = strata_of(values, content)
+    won = pairs = 0.0
+    for stratum in np.unique(strata):
+        inside = strata == stratum
+        bad, good = values[inside & broken], values[inside & ~broken]
+        if len(bad) and len(good):
+            order = np.sort(good)
+            below = np.searchsorted(order, bad, "left") + np.searchsorted(order, bad, "right")
+            won += below.sum() / 2
+            pairs += len(bad) * len(good)
+    return float(won / pairs) if pairs else None
+
+
+def strata_of(score: NDArray[np.floating[Any]], content: Content) -> NDArray[np.intp]:
+    """Runs in groups of like content: as many runs each, ranked by what content says of a score."""
+    _, predicted = explained_by(score, content)
+    parts = max(1, min(STRATA, len(predicted) // 20))
+    ranks = np.argsort(np.argsort(predicted, kind="stable"), kind="stable")
+    return np.asarray(ranks * parts // len(predicted), np.intp)
+
+
+def auroc(score: NDArray[np.floating[Any]], broken: NDArray[np.bool_]) -> float | None:
+    """Share of pairs of a broken and a whole run that a score puts in order; None without pairs."""
+    return matched_auroc(score, broken, {})
+
+
+def _uniform(values: Floats) -> Floats:
+    """Ranks in 0..1: areas and energies spread over magnitudes."""
+    from scipy.stats import rankdata
+
+    return np.asarray((rankdata(values) - 0.5) / len(values))

@@ -1,0 +1,103 @@
+"""The model of recorded runs, asked once: what it predicts of a sample at one recorded level.
+
+Under each run's own prompt, class and guidance, whatever kind of pipeline it is: our own loop begins
+at that step, a pipeline that is called is called as it was recorded and stopped there.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asced_analysis.correction.environment import matching_pipeline
+from asced_analysis.replay.recording import Recording
+from asced_analysis.replay.sampling import resample_from
+from asced_recorders.tap.tap import StepEvent, TapListener
+from asced_stores.errors import InputError
+
+AT_ONCE = 32
+
+
+class _AnsweredError(Exception):
+    """The model has answered: nothing more of the run is wanted."""
+
+
+class _Answer(TapListener):
+    """Keeps what is predicted at a step, and stops the run there."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.x0: Tensor | None = None
+
+    def before_step(self, event: StepEvent) -> Tensor | None:
+        """Look."""
+        if event.step == self.step:
+            self.x0 = event.x0.float().cpu()
+            raise _AnsweredError
+        return None
+
+
+def recorded_network(store: Any, pipeline: Any, step: int) -> Any:
+    """The network of a recording at one step of its schedule.
+
+    Parameters
+    ----------
+    store : TrajectoryStore or path
+    pipeline : DiffusionPipeline, str, Path or None
+        By default the one that the store names.
+    step : int
+        At least 1.
+
+    Returns
+    -------
+    callable
+        ``ask(samples, runs)``: float32 samples that enter the step, and the runs whose prompts and
+        classes they are asked under, to predicted x0.
+
+    Raises
+    ------
+    InputError
+        Where the pipeline cannot be had, is another model, or its call cannot be made again.
+    """
+    recording = Recording(store)
+    pipe = matching_pipeline(recording.attributes, pipeline)
+    numbers = np.asarray(recording.dataset["batch"].values)
+    batch_of = dict(zip(recording.dataset["run"].values.tolist(), numbers.tolist(), strict=True))
+
+    def ask(samples: NDArray[np.float32], runs: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        out = np.empty_like(samples)
+        calls = np.array([batch_of[int(run)] for run in runs])
+        for number in np.unique(calls):  # runs of one call share its options
+            places = np.flatnonzero(calls == number)
+            for begin in range(0, len(places), AT_ONCE):
+                some = places[begin : begin + AT_ONCE]
+                out[some] = _once(recording, pipe, samples[some], np.asarray(runs)[some], step)
+        return out
+
+    return ask
+
+
+def _once(
+    recording: Recording,
+    pipe: Any,
+    samples: NDArray[np.float32],
+    runs: NDArray[np.integer[Any]],
+    step: int,
+) -> NDArray[np.float32]:
+    """One evaluation for a few runs of one call."""
+    batch = recording.select(runs.astype(np.int64))
+    answer = _Answer(step)
+    entering = torch.from_numpy(samples).to(pipe.device)
+    with suppress(_AnsweredError):
+        resample_from(recording, batch, pipe, entering, step, listener=answer)
+    if answer.x0 is None:
+        raise InputError(f"the recorded call never came to step {step}")
+    return np.asarray(answer.x0.numpy(), np.float32)
+
+
+NETWORK = recorded_network
