@@ -207,20 +207,21 @@ def quality_change(
     compared: Comparison, before: Seen, after: Seen, sees: Judge, neighbours: int
 ) -> dict[str, Any]:
     """Quality of all runs before and after: distances of sets only where there are real images."""
-    result: dict[str, Any] = {}
     if isinstance(sees, RealismJudge) and before.vectors is not None and after.vectors is not None:
         radii = neighbour_radii(sees.model.vectors, neighbours)
-        result = compare(
-            quality_of(before.vectors, sees.model, radii, neighbours),
-            quality_of(after.vectors, sees.model, radii, neighbours),
-            sees.model,
+        model = sees.model
+        return compare(
+            quality_of(before.vectors, before.distance, model, radii, neighbours),
+            quality_of(after.vectors, after.distance, model, radii, neighbours),
+            model,
             paired=compared.paired,
         )
     old, new = before.distance, after.distance
     change = mean_estimate(new - old) if compared.paired else unpaired_estimate(new, old)
-    result["local_realism"] = {
-        "before": mean_estimate(old).to_dict(),
-        "after": mean_estimate(new).to_dict(),
-        "change": change.to_dict(),
+    return {
+        "local_realism": {
+            "before": mean_estimate(old).to_dict(),
+            "after": mean_estimate(new).to_dict(),
+            "change": change.to_dict(),
+        }
     }
-    return result

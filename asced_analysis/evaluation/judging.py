@@ -229,11 +229,12 @@ def quality(
         "reference": sees.reference.to_dict(),
         "runs": int(dataset.sizes["run"]),
     }
-    if seen.vectors is not None:
-        model = sees.model
-        radii = neighbour_radii(model.vectors, NEIGHBOURS)
-        result |= estimates(quality_of(seen.vectors, model, radii, NEIGHBOURS), model)
-    return result | {"local_realism": mean_estimate(seen.distance).to_dict()}
+    if seen.vectors is None:
+        return result | {"local_realism": mean_estimate(seen.distance).to_dict()}
+    model = sees.model
+    radii = neighbour_radii(model.vectors, NEIGHBOURS)
+    found = quality_of(seen.vectors, seen.distance, model, radii, NEIGHBOURS)
+    return result | estimates(found, model)
 
 
 def _store(given: TrajectoryStore | str | Path) -> TrajectoryStore:

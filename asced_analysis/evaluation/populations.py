@@ -1,4 +1,4 @@
-"""Quality of a population against real images: Frechet distance, precision, recall."""
+"""Quality of a population against real images: Frechet distance, precision, recall, distance."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from asced_analysis.evaluation.intervals import (
     Estimate,
     bootstrap,
     change_of_share,
+    mean_estimate,
     share_estimate,
     unpaired_estimate,
 )
@@ -38,6 +39,8 @@ class Quality:
     Attributes
     ----------
     vectors : float32 array, shape (n, d)
+    realism : float64 array, shape (n,)
+        Mean local distance of each run.
     realistic : bool array, shape (n,)
         Whether a run lies within the manifold of real images (precision).
     covered : uint8 array, shape (real, n / 8)
@@ -46,6 +49,7 @@ class Quality:
     """
 
     vectors: NDArray[np.float32]
+    realism: NDArray[np.float64]
     realistic: NDArray[np.bool_]
     covered: NDArray[np.uint8]
 
@@ -55,6 +59,7 @@ Statistic = Callable[[Quality, RealismModel, Counts], float]
 
 def quality_of(
     vectors: NDArray[np.float32],
+    realism: NDArray[np.float64],
     model: RealismModel,
     real_radii: NDArray[np.float32],
     neighbours: int,
@@ -69,7 +74,7 @@ def quality_of(
         ]
     )
     realistic = inside_manifold(vectors, model.vectors, real_radii)
-    return Quality(vectors, realistic, covered)
+    return Quality(vectors, realism, realistic, covered)
 
 
 def _frechet(quality: Quality, model: RealismModel, counts: Counts) -> float:
@@ -106,6 +111,7 @@ def estimates(quality: Quality, model: RealismModel) -> dict[str, Any]:
         for name, statistic in OF_SETS.items()
     }
     figures["precision"] = share_estimate(quality.realistic).to_dict()
+    figures["local_realism"] = mean_estimate(quality.realism).to_dict()
     return figures
 
 
@@ -133,9 +139,11 @@ def compare(
             for name, statistic in OF_SETS.items()
         }
         change["precision"] = change_of_share(before.realistic, after.realistic).to_dict()
+        change["local_realism"] = mean_estimate(after.realism - before.realism).to_dict()
     else:
         change = {name: _apart(first[name], second[name]) for name in OF_SETS}
         change["precision"] = unpaired_estimate(after.realistic, before.realistic).to_dict()
+        change["local_realism"] = unpaired_estimate(after.realism, before.realism).to_dict()
     return {
         name: {"before": first[name], "after": second[name], "change": change[name]}
         for name in first
