@@ -59,7 +59,7 @@ def content_of(
 
 
 def rank_correlations(score: NDArray[np.floating[Any]], content: Content) -> dict[str, float]:
-    """Spearman's correlation of a score with each kind of content; 0 where the score is constant."""
+    """Spearman's correlation of a score with each kind of content; 0 of a constant score."""
     from scipy.stats import spearmanr
 
     if np.ptp(score) == 0:

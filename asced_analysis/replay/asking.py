@@ -1,7 +1,7 @@
 """The model of recorded runs, asked once: what it predicts of a sample at one recorded level.
 
-Under each run's own prompt, class and guidance, whatever kind of pipeline it is: our own loop begins
-at that step, a pipeline that is called is called as it was recorded and stopped there.
+Under each run's own prompt, class and guidance, whatever kind of pipeline it is: our own loop
+begins at that step, a pipeline that is called is called as it was recorded and stopped there.
 """
 
 from __future__ import annotations
