@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow test-gpu lint stress bench truth paper docs train figures clean
+.PHONY: demo test test-slow test-gpu lint stress bench truth paper docs train emoji figures clean
 
 demo: $(STAMP)
 	OMP_NUM_THREADS=$${ASCED_THREADS:-2} $(BIN)/asced demo --out $(DEMO) --overwrite
@@ -61,6 +61,12 @@ truth: $(STAMP) $(SHAPES)
 train: $(STAMP)
 	$(BIN)/torchrun --nproc-per-node 2 -m training.train_fashion
 	$(BIN)/python -m training.train_classifiers
+
+# The second model, for experiments: 64x64 colour emoji, fetched by npm. Interrupt and resume at any
+# time; afterwards `python -m experiments.models.emoji.export` writes the weights.
+emoji: $(STAMP)
+	$(BIN)/python -m experiments.models.emoji.fetch
+	$(BIN)/torchrun --nproc-per-node 2 -m experiments.models.emoji.train
 
 # The tutorials show what the notebooks printed when they were last run; `make docs` runs them anew
 # where one changed.

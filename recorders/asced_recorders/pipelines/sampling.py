@@ -21,9 +21,16 @@ if TYPE_CHECKING:
 
 
 def is_unconditional(pipe: Any, /) -> bool:
-    """Whether a pipeline is nothing but a UNet of pixels and a scheduler: our own loop fits it."""
+    """Whether a pipeline is nothing but a UNet of pixels and a scheduler: our own loop fits it.
+
+    A pipeline class from elsewhere, or one that takes classes, is called as it is: what it does
+    between network and scheduler is its own affair.
+    """
     names = {name for name, part in pipe.components.items() if part is not None}
-    return names == {"unet", "scheduler"} and type(pipe.unet).__name__ == "UNet2DModel"
+    if names != {"unet", "scheduler"} or type(pipe.unet).__name__ != "UNet2DModel":
+        return False
+    takes = inspect.signature(type(pipe).__call__).parameters
+    return type(pipe).__module__.startswith("diffusers.") and "class_labels" not in takes
 
 
 def sample_shape(pipe: Any, /) -> tuple[int, int, int]:
