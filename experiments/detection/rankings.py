@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import foreground
-from asced_analysis.detection.calibrated import pool
+from asced_analysis.detection.change_maps import pool
 from asced_analysis.realism import upsample
 from experiments.datasets.faults import KINDS, LEAST_DAMAGE
 from experiments.datasets.sets import Split, bar_of, mean_distance

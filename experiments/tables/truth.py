@@ -21,8 +21,8 @@ from experiments.tables.causes import (
     energy,
     energy_strata,
     forms,
-    levelled,
     levelled_starts,
+    normalised_noise,
     samplers,
 )
 from experiments.tables.cells import Results, number, share, span, table
@@ -266,7 +266,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "forms": forms,
     "energy": energy,
     "energy-strata": energy_strata,
-    "levelled": levelled,
+    "levelled": normalised_noise,
     "levelled-starts": levelled_starts,
     "samplers": samplers,
     "ideas": ideas("ideas"),
