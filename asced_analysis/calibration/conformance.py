@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
 from asced_analysis.thresholds.document import Thresholds
+from asced_analysis.thresholds.parts import ConformanceVector
 from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 
@@ -25,7 +26,7 @@ LEARNT_ATTEMPTS = 240  # nobody knows which way a learnt score goes
 MOST_NUMBERS = 200_000
 
 
-def conformance_vectors(thresholds: Thresholds) -> tuple[dict[str, Any], ...]:
+def conformance_vectors(thresholds: Thresholds) -> tuple[ConformanceVector, ...]:
     """A quiet input and a flagged one.
 
     Parameters
@@ -70,7 +71,7 @@ def _half(values: Any) -> npt.NDArray[np.float16]:
     return np.asarray(values, dtype=np.float16)
 
 
-def _search(thresholds: Thresholds, want: bool) -> dict[str, Any] | None:
+def _search(thresholds: Thresholds, want: bool) -> ConformanceVector | None:
     """Try inputs of rising violence until one is flagged (or not), clear of the level."""
     levels = thresholds.levels
     low, high = levels.log_snr[0], levels.log_snr[-1]
@@ -84,7 +85,7 @@ def _search(thresholds: Thresholds, want: bool) -> dict[str, Any] | None:
     )
     alpha = np.sqrt(1 / (1 + np.exp(-log_snr)))
     sigma = np.sqrt(1 / (1 + np.exp(log_snr)))
-    shape = (1, SIDE, SIDE)
+    shape: tuple[int, ...] = (1, SIDE, SIDE)
     if variant.learnt or np.ndim(levels.location) == 3:
         # the network's inputs, or places of the map, fit the calibrated size alone
         shape = tuple(thresholds.fingerprint["sample_shape"][-3:])
@@ -94,7 +95,7 @@ def _search(thresholds: Thresholds, want: bool) -> dict[str, Any] | None:
         rng = np.random.default_rng(attempt)
         square = attempt % 2 == 0 if variant.learnt else want
         values = _inputs(rng, attempt % ATTEMPTS, (count, *shape), square)
-        vector = {
+        vector: Any = {
             "alpha": alpha.tolist(),
             "sigma": sigma.tolist(),
             "log_snr": log_snr.tolist(),
@@ -115,7 +116,9 @@ def _search(thresholds: Thresholds, want: bool) -> dict[str, Any] | None:
             return None
         if bool(mask.any()) is want and clear and np.isfinite(score):
             rows = ["".join("1" if cell else "0" for cell in row) for row in mask]
-            return {**vector, "mask": rows, "score": score, "flagged": want}
+            vector |= {"mask": rows, "score": score, "flagged": want}
+            found: ConformanceVector = vector
+            return found
     return None
 
 

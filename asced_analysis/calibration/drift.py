@@ -19,6 +19,7 @@ from asced_analysis.detection.log_snr_grid import GridSignal
 from asced_analysis.detection.population import fit_population
 from asced_analysis.detection.scoring import asking, scores_of
 from asced_analysis.thresholds.document import Thresholds, fingerprint_of
+from asced_analysis.thresholds.parts import DriftCounts, SparseCounts
 from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -51,7 +52,7 @@ class Drift:
     comparisons: tuple[tuple[str, float, float], ...]
 
 
-def run_counts(run_means: Floats | None, scores: Floats) -> dict[str, Any]:
+def run_counts(run_means: Floats | None, scores: Floats) -> DriftCounts:
     """Sparse counts that travel with the thresholds.
 
     Parameters
@@ -97,7 +98,7 @@ def holm(p_values: Floats, significance: float) -> npt.NDArray[np.bool_]:
     return rejected
 
 
-def _sparse(values: Floats) -> dict[str, list[int]]:
+def _sparse(values: Floats) -> SparseCounts:
     """Histogram of finite values without its empty bins."""
     finite = values[np.isfinite(values)]
     indices = np.clip(np.floor(finite / COUNT_WIDTH), -LARGEST_BIN, LARGEST_BIN)

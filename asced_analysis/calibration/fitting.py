@@ -98,9 +98,6 @@ def fit_variant(
         cleanup=cleanup,
         correction=correction,
         guarantee=UNCALIBRATED,
-        fingerprint={
-            **fingerprint_of(source.dataset.attrs, source.sample_shape),
-            "steps": steps,
-        },
+        fingerprint=fingerprint_of(source.dataset.attrs, source.sample_shape, steps=steps),
     )
     return variant.fit(thresholds, source, fit)

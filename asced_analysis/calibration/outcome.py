@@ -107,10 +107,7 @@ def fit_outcome(
         cleanup=Cleanup("none"),
         correction=correction,
         guarantee=replace(UNCALIBRATED, notes=(f"learnt from local realism by {model.name}",)),
-        fingerprint={
-            **fingerprint_of(source.dataset.attrs, source.sample_shape),
-            "steps": source.steps,
-        },
+        fingerprint=fingerprint_of(source.dataset.attrs, source.sample_shape, steps=source.steps),
         weights={"name": f"outcome-{digest[:12]}.safetensors", "sha256": digest},
         blob=blob,
     )

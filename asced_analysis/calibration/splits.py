@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ class Split:
     fit: npt.NDArray[np.bool_]
     calibrate: npt.NDArray[np.bool_]
     report: npt.NDArray[np.bool_]
-    unit: str
+    unit: Literal["run", "prompt"]
 
 
 def split_runs(

@@ -86,7 +86,7 @@ def bind(
         variable = runs["x0"] if "x0" in runs else runs["eps"]
         sizes = dict(zip(variable.dims, variable.shape, strict=True))
         shape = [sizes[d] for d in ("frame", "channel", "y", "x") if d in sizes]
-        here = {**fingerprint_of(runs.attrs, shape), "steps": int(runs.sizes["step"])}
+        here = fingerprint_of(runs.attrs, shape, steps=int(runs.sizes["step"]))
         thresholds.check_fingerprint(here)
         level = thresholds.level_for(here["scheduler_class"], here["steps"])
     probe = None

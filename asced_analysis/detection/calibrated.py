@@ -8,7 +8,7 @@ the clean-up (an opening) is nested in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.detection.calibrated_steps import ALGORITHM
-from asced_analysis.detection.change_maps import Parameters, enlarge, log_change, map_shape
+from asced_analysis.detection.change_maps import (
+    Parameters,
+    Settings,
+    enlarge,
+    log_change,
+    map_shape,
+)
 from asced_analysis.detection.log_snr_grid import (
     GridSignal,
     GridState,
@@ -209,14 +215,9 @@ class _Calibrated(Variant):
     summary = "Dynamics standardised against the population by noise level and place."
     on_grid = True
     opened_maps = True
+    parameters_type = Settings
     cleanup = Cleanup("opening", min_width=0.12)
     algorithm = ALGORITHM
-
-    def parameters(self) -> dict[str, Any]:
-        """See `Parameters`; the opening's width belongs to the clean-up."""
-        defaults = asdict(Parameters())
-        del defaults["min_width"]
-        return defaults
 
     def stream(
         self,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, log
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import array_api_compat
+from msgspec import Meta
 
 from asced_analysis.detection.blur import gaussian_blur
 from asced_analysis.detection.log_snr_grid import SIGNALS, SignalName
@@ -17,8 +18,8 @@ from asced_stores.errors import InputError
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """What the detector looks at.
+class Settings:
+    """What the detector looks at, as thresholds hold it.
 
     Attributes
     ----------
@@ -40,8 +41,6 @@ class Parameters:
         adjacent cells: what refinement repairs at once does not count), or `mean`.
     direction : str
         `high`, `low`, or `both` (absolute value) where the sign isn't known.
-    min_width : int
-        Side of the opening, in map cells.
     by_position : bool
         Location and scale for every place of the map instead of one for all: convolutions pad with
         zeros, so corners change more than the middle in every run, and one scale for all flags
@@ -49,14 +48,26 @@ class Parameters:
     """
 
     signal: SignalName = "predicted_x0"
-    resolution: int = 64
-    blur: float = 1 / 32
-    floor: float = 2e-3
+    resolution: Annotated[int, Meta(ge=4, le=1024)] = 64
+    blur: Annotated[float, Meta(ge=0, lt=1)] = 1 / 32
+    floor: Annotated[float, Meta(gt=0, le=10)] = 2e-3
     contrast: Literal["none", "local"] = "none"
     join: Literal["peak", "persistent", "mean"] = "mean"
     direction: Literal["high", "low", "both"] = "high"
-    min_width: int = 2
     by_position: bool = True
+
+
+@dataclass(frozen=True)
+class Parameters(Settings):
+    """Settings with the clean-up in map cells.
+
+    Attributes
+    ----------
+    min_width : int
+        Side of the opening, in map cells.
+    """
+
+    min_width: int = 2
 
     def __post_init__(self) -> None:
         """Check names and sizes."""

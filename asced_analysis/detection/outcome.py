@@ -9,12 +9,13 @@ network runs as array products, so loop and store share this one kernel, with or
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import array_api_compat
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from asced_analysis.detection import change_maps
 from asced_analysis.detection.change_maps import enlarge, log_change
@@ -62,11 +63,11 @@ class Parameters:
         predicted x0 and eps give there is predicted again. None: no further evaluation.
     """
 
-    resolution: int = 16
-    floor: float = 2e-3
+    resolution: Annotated[int, Meta(ge=4, le=1024)] = 16
+    floor: Annotated[float, Meta(gt=0, le=10)] = 2e-3
     inputs: Literal["dynamics", "snapshot", "both"] = "both"
-    share: float = 0.12
-    coefficients: tuple[float, ...] = ()
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.12
+    coefficients: Annotated[tuple[float, ...], Meta(max_length=100_000)] = ()
     probe: float | None = None
 
     def __post_init__(self) -> None:
@@ -272,13 +273,14 @@ class _Outcome(Variant):
     name = "outcome"
     summary = "Learnt from how the recorded runs ended: which trajectories end badly, and where."
     learnt = True
+    parameters_type = Parameters
     on_grid = True
     correction = ("renoise", {"where": "foreground"})
     algorithm = ALGORITHM
 
     def parameters(self) -> dict[str, Any]:
         """See `Parameters`; the coefficients are learnt."""
-        defaults = asdict(Parameters())
+        defaults = super().parameters()
         del defaults["coefficients"]
         return defaults
 

@@ -204,16 +204,20 @@ class Stream:
         return components_above(state.statistic, level, self.parameters)
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What the paper's text leaves open; the level takes the place of `multiple`."""
+
+    bank_mean: Literal["absolute", "signed"] = "absolute"
+    mad_center: Literal["median", "zero"] = "median"
+
+
 class _Paper(Variant):
     """The paper's detector, with a calibrated level in place of `multiple`."""
 
     name = "paper"
+    parameters_type = Settings
     summary = "Eq. 4 of the paper: dynamics of the weighted score beyond its MAD and score bank."
-
-    def parameters(self) -> dict[str, Any]:
-        """Return what the paper's text leaves open; the level takes the place of `multiple`."""
-        defaults = Parameters()
-        return {"bank_mean": defaults.bank_mean, "mad_center": defaults.mad_center}
 
     def stream(
         self,

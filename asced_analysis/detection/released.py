@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import array_api_compat
+from msgspec import Meta
 
 from asced_analysis.detection.blur import gaussian_blur
 from asced_analysis.detection.components import grow, keep_components, nested_score
@@ -288,16 +289,26 @@ def components_above(statistic: Any, level: float, parameters: Any) -> tuple[Any
     return mask, score, xp.any(mask, axis=(-2, -1))
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Parameters as thresholds hold them.
+
+    Attributes
+    ----------
+    blur : float
+        As a fraction of the shorter side.
+    """
+
+    blur: Annotated[float, Meta(ge=0, lt=1)] = Parameters().blur / REFERENCE_SIDE
+
+
 class _Released(Variant):
     """The authors' released detector, with a calibrated level in place of ``mad_scale``."""
 
     name = "released"
     summary = "The released code: blurred changes of 8-bit predicted x0, in each image's own units."
+    parameters_type = Settings
     cleanup = COMPONENTS
-
-    def parameters(self) -> dict[str, Any]:
-        """``blur`` as a fraction of the shorter side."""
-        return {"blur": Parameters().blur / REFERENCE_SIDE}
 
     def stream(
         self,

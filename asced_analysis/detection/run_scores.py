@@ -124,11 +124,8 @@ class RunVariant(Variant):
     """A baseline of one number a run; subclasses name it and its stream."""
 
     points = False
+    parameters_type = Parameters
     stream_type: ClassVar[type[RunStream]]
-
-    def parameters(self) -> dict[str, Any]:
-        """``direction``."""
-        return {"direction": Parameters().direction}
 
     def bind(
         self,

@@ -9,7 +9,7 @@ by name; another distribution names its own through an entry point of the group
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -89,6 +89,11 @@ class Stream(Protocol):
         """Mask, score and flag at a level."""
 
 
+@dataclass(frozen=True)
+class NoParameters:
+    """Of a variant that has none."""
+
+
 class Variant:
     """A way to find artifacts in trajectories; subclasses fill in what they need.
 
@@ -108,6 +113,8 @@ class Variant:
     opened_maps : bool
         Whether its stream has ``statistic(state)``, maps of which every level's masks are cuts, as
         risk control of the flagged share needs.
+    parameters_type : dataclass
+        Parameters as thresholds hold them, with types, bounds and defaults: sizes are fractions.
     cleanup : Cleanup
         By default.
     correction : (str, mapping)
@@ -123,13 +130,14 @@ class Variant:
     learnt: ClassVar[bool] = False
     on_grid: ClassVar[bool] = False
     opened_maps: ClassVar[bool] = False
+    parameters_type: ClassVar[type[Any]] = NoParameters
     cleanup: ClassVar[Cleanup] = NO_CLEANUP
     correction: ClassVar[tuple[str, Mapping[str, Any]]] = ("ttc", {})
     algorithm: ClassVar[str] = ""
 
     def parameters(self) -> dict[str, Any]:
         """Parameters and their defaults as thresholds hold them: sizes are fractions."""
-        return {}
+        return asdict(self.parameters_type())
 
     def stream(
         self,

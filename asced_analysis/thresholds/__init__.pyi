@@ -2,7 +2,6 @@ from .document import Thresholds as Thresholds
 from .files import FORMAT_VERSION as FORMAT_VERSION
 from .files import ThresholdsError as ThresholdsError
 from .files import parse_json as parse_json
-from .files import schema as schema
 from .fingerprints import FingerprintMismatchError as FingerprintMismatchError
 from .fingerprints import PortabilityWarning as PortabilityWarning
 from .fingerprints import fingerprint_of as fingerprint_of
@@ -12,3 +11,4 @@ from .parts import Guarantee as Guarantee
 from .parts import Levels as Levels
 from .parts import Recheck as Recheck
 from .parts import Window as Window
+from .schema import schema as schema

@@ -1,8 +1,8 @@
 """Thresholds: everything another deployment needs to flag and correct runs, as one JSON file.
 
 Reading validates: unknown keys, versions, numbers that are not finite, sizes and names are refused
-with what was found and what to do. The published schema is ``thresholds.schema.json`` beside this
-module.
+with what was found and what to do. The published schema is made from the dataclasses
+(`asced_analysis.thresholds.schema`).
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
+from asced_analysis.thresholds.content import Content
 from asced_analysis.thresholds.files import (
     FORMAT,
     FORMAT_VERSION,
     LARGEST_FILE,
     ThresholdsError,
-    check_content,
     parse_file,
     parse_json,
-    schema,
     write_whole,
 )
 from asced_analysis.thresholds.fingerprints import (
@@ -43,6 +42,7 @@ from asced_analysis.thresholds.parts import (
     Window,
 )
 from asced_analysis.thresholds.registries import STRATEGIES, VARIANTS
+from asced_analysis.thresholds.schema import read_content, schema
 from asced_stores.errors import AscedError, InputError
 
 __all__ = [
@@ -69,8 +69,8 @@ TOLERATED_FACTOR = 1.5
 
 
 @dataclass(frozen=True)
-class Thresholds:
-    """Calibrated thresholds. See the schema for every field's JSON form.
+class Thresholds(Content):
+    """Calibrated thresholds. The classes of the fields say their JSON form.
 
     Attributes
     ----------
@@ -107,19 +107,6 @@ class Thresholds:
     'copy.json'
     """
 
-    variant: str
-    parameters: Mapping[str, Any]
-    levels: Levels
-    window: Window
-    cleanup: Cleanup
-    correction: Correction
-    guarantee: Guarantee
-    fingerprint: Mapping[str, Any]
-    counts: Mapping[str, Any] = field(default_factory=dict)
-    conformance: tuple[Mapping[str, Any], ...] = ()
-    groups: Mapping[str, float] = field(default_factory=dict)
-    rechecks: tuple[Recheck, ...] = ()
-    weights: Mapping[str, str] | None = None
     folder: str | None = field(default=None, compare=False)
     blob: bytes | None = field(default=None, compare=False, repr=False)
 
@@ -132,40 +119,14 @@ class Thresholds:
 
     @classmethod
     def from_dict(cls, content: Any, *, folder: str | None = None) -> Self:
-        """Check a JSON form against the schema and build the thresholds.
+        """Check a JSON form and build the thresholds.
 
         Raises
         ------
         ThresholdsError
             Naming the place in the file, what was found and what was expected.
         """
-        check_content(content)
-        fields = {key: value for key, value in content.items() if not key.startswith("format")}
-        levels = dict(fields["levels"])
-        fields["levels"] = Levels(
-            _tuples(levels["log_snr"]),
-            _tuples(levels["location"]),
-            _tuples(levels["scale"]),
-            float(levels["level"]),
-            None if levels["whitening"] is None else _tuples(levels["whitening"]),
-        )
-        window = fields["window"]
-        fields["window"] = Window(
-            tuple(window["log_snr"]),
-            tuple(window["normalised_time"]),
-            tuple(window["steps"]),
-            window["of_steps"],
-        )
-        guarantee = dict(fields["guarantee"])
-        guarantee["notes"] = tuple(guarantee["notes"])
-        if guarantee["interval"] is not None:
-            guarantee["interval"] = tuple(guarantee["interval"])
-        fields["guarantee"] = Guarantee(**guarantee)
-        fields["cleanup"] = Cleanup(**fields["cleanup"])
-        fields["correction"] = Correction(**fields["correction"])
-        fields["conformance"] = tuple(fields["conformance"])
-        fields["rechecks"] = tuple(Recheck(**recheck) for recheck in fields["rechecks"])
-        thresholds = cls(**fields, folder=folder)
+        thresholds = cls(**vars(read_content(content)), folder=folder)
         thresholds._check_shapes()
         return thresholds
 
@@ -365,13 +326,6 @@ class Thresholds:
             raise
         except AscedError as error:
             raise ThresholdsError(f"the thresholds make no detector: {error}") from error
-
-
-def _tuples(values: Any) -> Any:
-    """Nested lists as nested tuples of float."""
-    if isinstance(values, list):
-        return tuple(_tuples(value) for value in values)
-    return float(values)
 
 
 def _positive(values: Any) -> bool:

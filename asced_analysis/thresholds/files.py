@@ -1,11 +1,9 @@
-"""Thresholds files as bytes: strict parsing, the published schema, whole writes."""
+"""Thresholds files as bytes: strict parsing, whole writes."""
 
 from __future__ import annotations
 
 import json
 import math
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +12,10 @@ from asced_stores.errors import InputError
 FORMAT = "asced-thresholds"
 FORMAT_VERSION = "1.0"
 LARGEST_FILE = 16 * 2**20
-NUMBERS = {int, float}
 
 
 class ThresholdsError(InputError):
     """A thresholds file can't be used as it is."""
-
-
-def schema() -> dict[str, Any]:
-    """The published JSON Schema of a thresholds file."""
-    text = (
-        resources.files("asced_analysis.thresholds")
-        .joinpath("thresholds.schema.json")
-        .read_text("utf-8")
-    )
-    return dict(json.loads(text))
 
 
 def write_whole(target: Path, content: bytes) -> None:
@@ -36,23 +23,6 @@ def write_whole(target: Path, content: bytes) -> None:
     part = target.with_name(f".{target.name}.part")
     part.write_bytes(content)
     part.replace(target)
-
-
-@lru_cache(maxsize=1)
-def _validator() -> Any:
-    """Compiled schema; rows of plain numbers are checked at once (150 ms -> 35 ms a file)."""
-    import jsonschema
-
-    draft = jsonschema.Draft202012Validator
-    one_by_one = draft.VALIDATORS["items"]
-
-    def items(validator: Any, rule: Any, row: Any, whole: Any) -> Any:
-        if rule == {"type": "number"} and isinstance(row, list) and {*map(type, row)} <= NUMBERS:
-            return iter(())
-        return one_by_one(validator, rule, row, whole)
-
-    extend: Any = jsonschema.validators.extend
-    return extend(draft, {"items": items})(schema())
 
 
 def parse_file(source: Path) -> Any:
@@ -102,21 +72,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def check_content(content: Any) -> None:
-    """Check a parsed file: version, schema, finite numbers.
+def check_version(content: Any) -> None:
+    """Refuse other formats and newer versions by name.
 
     Raises
     ------
     ThresholdsError
-        Naming the place in the file, what was found and what was expected.
     """
-    _check_version(content)
-    _check_schema(content)
-    _check_finite(content, "")
-
-
-def _check_version(content: Any) -> None:
-    """Refuse other formats and newer versions by name."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ThresholdsError(
             f'this is no thresholds file: expected an object with "format": "{FORMAT}"'
@@ -132,26 +94,20 @@ def _check_version(content: Any) -> None:
         )
 
 
-def _check_schema(content: Any) -> None:
-    """Check against the published schema."""
-    try:
-        error = next(iter(_validator().iter_errors(content)), None)
-    except RecursionError:
-        raise ThresholdsError("the thresholds file is nested too deeply") from None
-    if error is not None:
-        place = "/".join(str(part) for part in error.absolute_path) or "the top level"
-        raise ThresholdsError(f"thresholds file, at {place}: {error.message[:300]}")
+def check_finite(content: Any, place: str) -> None:
+    """Refuse numbers such as 1e999, which JSON allows and Python reads as infinity.
 
-
-def _check_finite(content: Any, place: str) -> None:
-    """Refuse numbers such as 1e999, which JSON allows and Python reads as infinity."""
+    Raises
+    ------
+    ThresholdsError
+    """
     if isinstance(content, float) and not math.isfinite(content):
         raise ThresholdsError(f"thresholds file, at {place}: a number is not finite")
     if isinstance(content, int) and not isinstance(content, bool) and abs(content) > 2**63:
         raise ThresholdsError(f"thresholds file, at {place}: a number is too large")
     if isinstance(content, dict):
         for key, value in content.items():
-            _check_finite(value, f"{place}/{key}")
+            check_finite(value, f"{place}/{key}")
     elif isinstance(content, list):
         for index, value in enumerate(content):
-            _check_finite(value, f"{place}/{index}")
+            check_finite(value, f"{place}/{index}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asced_analysis.thresholds.files import ThresholdsError
+from asced_analysis.thresholds.parts import Fingerprint
 
 PORTABLE_KEYS = ("scheduler_class", "steps", "scheduler_config", "pipeline", "versions")
 
@@ -19,7 +20,9 @@ class PortabilityWarning(UserWarning):
     """The promised false-alarm rate was not shown for this sampler, or the model is not known."""
 
 
-def fingerprint_of(attributes: Mapping[str, Any], sample_shape: Sequence[int]) -> dict[str, Any]:
+def fingerprint_of(
+    attributes: Mapping[str, Any], sample_shape: Sequence[int], *, steps: int | None = None
+) -> Fingerprint:
     """What thresholds remember of the runs they were calibrated on.
 
     Parameters
@@ -28,13 +31,15 @@ def fingerprint_of(attributes: Mapping[str, Any], sample_shape: Sequence[int]) -
         A store's attributes.
     sample_shape : sequence of int
         ``(channel, y, x)`` or ``(frame, channel, y, x)``.
+    steps : int, optional
+        Of the sampler; by default what the attributes say.
     """
     return {
         "model_fingerprint": attributes.get("model_fingerprint"),
         "prediction_type": attributes.get("prediction_type"),
         "sample_shape": [int(size) for size in sample_shape],
         "scheduler_class": attributes.get("scheduler_class"),
-        "steps": attributes.get("steps"),
+        "steps": attributes.get("steps") if steps is None else steps,
         "pipeline": attributes.get("pipeline"),
     }
 

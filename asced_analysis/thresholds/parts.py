@@ -1,11 +1,36 @@
-"""The parts of thresholds: levels, window, clean-up, correction, guarantee, other samplers."""
+"""The parts of thresholds as they stand in the file: names, types and bounds, said once.
+
+The published JSON Schema follows from these classes, and files are read into them
+(`asced_analysis.thresholds.schema`).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict
+
+from msgspec import Meta
+
+Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=10**12)]
+Step: TypeAlias = Annotated[int, Meta(ge=0, le=100_000)]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]
+Key: TypeAlias = Annotated[str, Meta(pattern="^[a-z_]{1,40}$")]
+Long: TypeAlias = Annotated[str, Meta(max_length=2000)]
+Row: TypeAlias = Annotated[list[float], Meta(max_length=4096)]
+Picture: TypeAlias = Annotated[
+    list[Annotated[list[Row], Meta(max_length=1024)]], Meta(max_length=16)
+]
+Cells: TypeAlias = Annotated[tuple[float, ...], Meta(min_length=1, max_length=4096)]
+Numbers: TypeAlias = Annotated[
+    tuple[float | Annotated[tuple[float | Cells, ...], Meta(min_length=1, max_length=4096)], ...],
+    Meta(min_length=1, max_length=4096),
+]
+"""One number a grid cell, or a map of them."""
+Six: TypeAlias = Annotated[tuple[float, ...], Meta(min_length=6, max_length=6)]
+Bin: TypeAlias = Annotated[int, Meta(ge=1 - 2**53, le=2**53 - 1)]
 
 
 @dataclass(frozen=True)
@@ -24,11 +49,11 @@ class Levels:
         Of `diffpath` alone.
     """
 
-    log_snr: tuple[float, ...]
-    location: tuple[Any, ...]
-    scale: tuple[Any, ...]
+    log_snr: Annotated[tuple[float, ...], Meta(min_length=2, max_length=4096)]
+    location: Numbers
+    scale: Numbers
     level: float
-    whitening: tuple[Any, ...] | None = None
+    whitening: Annotated[tuple[Six, ...], Meta(min_length=6, max_length=6)] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,9 +71,9 @@ class Window:
     """
 
     log_snr: tuple[float, float]
-    normalised_time: tuple[float, float]
-    steps: tuple[int, int]
-    of_steps: int
+    normalised_time: tuple[Share, Share]
+    steps: tuple[Step, Step]
+    of_steps: Annotated[int, Meta(ge=2, le=100_000)]
 
 
 @dataclass(frozen=True)
@@ -63,9 +88,9 @@ class Cleanup:
         Fractions; rounded up to pixels (or map cells), at least 3 and 2 where not 0.
     """
 
-    kind: str
-    min_area: float = 0.0
-    min_width: float = 0.0
+    kind: Literal["opening", "components", "none"]
+    min_area: Share = 0.0
+    min_width: Share = 0.0
 
     def pixels(self, height: int, width: int) -> tuple[int, int]:
         """Least area and least width for an image (or map) of this size."""
@@ -94,13 +119,16 @@ class Correction:
         Of the strategy, by name (see `asced_analysis.correction.STRATEGIES`).
     """
 
-    strategy: str
+    strategy: Key
     log_snr: float
-    normalised_time: float
-    strength: float = 0.0
-    seed: int = 0
-    grow: float = 0.0
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    normalised_time: Share
+    strength: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    grow: Share = 0.0
+    parameters: Annotated[
+        Mapping[Key, float | Annotated[str, Meta(max_length=100)] | bool | list[float]],
+        Meta(max_length=20),
+    ] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """For people: ``renoise, where foreground, at 0.48 of sampling``."""
@@ -138,20 +166,20 @@ class Guarantee:
         Anything a reader must know.
     """
 
-    method: str
-    promised: float
+    method: Name
+    promised: Share
     finite_sample: bool
-    confidence: float | None
-    unit: str
-    population: str
-    fit: int
-    calibrate: int
-    report: int
-    order_statistic: int | None
-    measured: float | None
-    interval: tuple[float, float] | None
-    needed: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    confidence: Share | None
+    unit: Literal["run", "prompt"]
+    population: Long
+    fit: Count
+    calibrate: Count
+    report: Count
+    order_statistic: Count | None
+    measured: Share | None
+    interval: tuple[Share, Share] | None
+    needed: Mapping[str, Count] = field(default_factory=dict)
+    notes: Annotated[tuple[Long, ...], Meta(max_length=50)] = ()
 
     def band(self, coverage: float = 0.99) -> tuple[int, int] | None:
         """Interval in which the number of flagged runs of the report set was to be expected.
@@ -190,9 +218,66 @@ class Recheck:
         The level that keeps the promise there.
     """
 
-    scheduler_class: str
-    steps: int
-    runs: int
-    realised: float
-    factor: float
+    scheduler_class: Name
+    steps: Annotated[int, Meta(ge=1, le=100_000)]
+    runs: Count
+    realised: Share
+    factor: Annotated[float, Meta(ge=0)]
     level: float
+
+
+class Fingerprint(TypedDict):
+    """What the thresholds were calibrated on; None where it was not known."""
+
+    model_fingerprint: Name | None
+    prediction_type: Name | None
+    sample_shape: Annotated[
+        list[Annotated[int, Meta(ge=1, le=10**6)]], Meta(min_length=3, max_length=4)
+    ]
+    scheduler_class: Name | None
+    steps: Annotated[int, Meta(ge=1, le=100_000)] | None
+    pipeline: Name | None
+
+
+class SparseCounts(TypedDict):
+    """A histogram without its empty bins."""
+
+    bins: Annotated[list[Bin], Meta(max_length=100_000)]
+    counts: Annotated[list[Count], Meta(max_length=100_000)]
+
+
+class DriftCounts(TypedDict, total=False):
+    """Histograms of run summaries, by grid cell and of the score, for the drift check."""
+
+    bin_width: Annotated[float, Meta(gt=0)]
+    runs: Count
+    cells: Annotated[list[SparseCounts], Meta(max_length=4096)]
+    score: SparseCounts
+
+
+class ConformanceVector(TypedDict):
+    """A small input and what a correct port makes of it.
+
+    `values` are all steps of `signal`; learnt detectors also have the window's last `eps`, and what
+    the model said where they ask it once more (`probed`).
+    """
+
+    alpha: Row
+    sigma: Row
+    log_snr: Row
+    signal: Literal["eps", "x0"]
+    values: Annotated[list[Picture], Meta(max_length=4096)]
+    mask: Annotated[
+        list[Annotated[str, Meta(pattern="^[01]*$", max_length=1024)]], Meta(max_length=1024)
+    ]
+    score: float
+    flagged: bool
+    eps: NotRequired[Picture]
+    probed: NotRequired[Picture]
+
+
+class WeightsFile(TypedDict):
+    """The safetensors file beside the thresholds of a learnt variant."""
+
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,200}$")]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]

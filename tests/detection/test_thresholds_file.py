@@ -232,6 +232,6 @@ def test_a_model_known_on_one_side_only_warns(side: str, thresholds: Thresholds)
 @pytest.mark.parametrize("size", [1.0, 1e9, 1e300])
 def test_counts_of_any_score_can_be_shipped(size: float) -> None:
     shipped = _sparse(np.asarray([0.0, -size, size]))
-    bounds = schema()["properties"]["counts"]["properties"]["score"]["properties"]["bins"]["items"]
+    bounds = schema()["$defs"]["SparseCounts"]["properties"]["bins"]["items"]
     assert all(bounds["minimum"] <= edge <= bounds["maximum"] for edge in shipped["bins"])
     assert sum(shipped["counts"]) == 3
