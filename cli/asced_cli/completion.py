@@ -36,24 +36,6 @@ def schedulers(
     return _starting(SHORT_NAMES, incomplete)
 
 
-def variants(
-    _context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Detection variants."""
-    from asced_analysis.thresholds.registries import VARIANTS
-
-    return _starting(VARIANTS, incomplete)
-
-
-def strategies(
-    _context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Corrections."""
-    from asced_analysis.thresholds.registries import STRATEGIES
-
-    return _starting(STRATEGIES, incomplete)
-
-
 def files(ending: str) -> Completer:
     """Files with this ending, and the folders on the way to them."""
 

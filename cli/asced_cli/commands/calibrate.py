@@ -8,6 +8,7 @@ import click
 
 from asced_cli import completion
 from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
+from asced_cli.registry_option import RegistryName, RegistryOption
 
 if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Guarantee, Thresholds
@@ -56,7 +57,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--variant",
-    shell_complete=completion.variants,
+    cls=RegistryOption,
+    type=RegistryName("VARIANTS"),
     default="calibrated",
     show_default=True,
     help="Detection variant.",
@@ -82,7 +84,8 @@ if TYPE_CHECKING:
 @click.option("--phases", is_flag=True, help="Window: the runs' own Mutation phase.")
 @click.option(
     "--strategy",
-    shell_complete=completion.strategies,
+    cls=RegistryOption,
+    type=RegistryName("STRATEGIES"),
     help="Default correction.  [default: renoise of the foreground for outcome, else ttc]",
 )
 @click.option(

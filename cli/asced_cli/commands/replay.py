@@ -15,6 +15,7 @@ from asced_cli.options import (
     pipeline_option,
     progress_callback,
 )
+from asced_cli.registry_option import RegistryName, RegistryOption
 
 
 @click.command(
@@ -57,7 +58,8 @@ from asced_cli.options import (
 )
 @click.option(
     "--strategy",
-    shell_complete=completion.strategies,
+    cls=RegistryOption,
+    type=RegistryName("STRATEGIES"),
     help="ttc, renoise, best_of, state_replacement, score_clipping, stochastic_steps, "
     "noise_denoise, restart, or none, which brings the recording back.  "
     "[default: the thresholds' own; ttc with --masks]",

@@ -1,0 +1,1 @@
+"""Parts for asced-analysis that its own code has never heard of."""
