@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 
-class RegistryName(click.ParamType):
+class RegistryName(click.ParamType[str]):
     """A name in a registry of `asced_analysis.thresholds.registries`.
 
     Parameters

@@ -43,7 +43,7 @@ def main(pipeline: str, folder: Path) -> dict[str, object]:
     asced("detect", runs, "--thresholds", thresholds, "--out", str(folder / "d.npz"))
     asced(
         "replay", runs, "--thresholds", thresholds, "--pipeline", pipeline,
-        "--option", "scale=0.25", "--out", twin,
+        "--set", "scale=0.25", "--out", twin,
     )  # fmt: skip
     asced("evaluate", runs, twin, "--pipeline", pipeline, "--out", judged)
     asced(
