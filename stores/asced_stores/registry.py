@@ -62,8 +62,8 @@ class Registry(Generic[Part]):
         InputError
             For an unknown name; the message lists the known ones and suggests the nearest.
         """
-        self.check(name)
         if name not in self._registered:
+            self.check(name)
             if name in self._modules:
                 module = import_module(f"{self._package}.{name}")
                 self._registered[name] = getattr(module, self._attribute)
@@ -102,7 +102,7 @@ class Registry(Generic[Part]):
 
     def __contains__(self, name: object) -> bool:
         """Whether a part of this name is known."""
-        return name in self.names()
+        return name in self._registered or name in self._modules or name in self._brought()
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""

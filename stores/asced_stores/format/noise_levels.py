@@ -8,55 +8,24 @@ and Karras et al., arXiv:2206.00364.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
-from asced_stores.errors import InputError
+from asced_stores.prediction_types.prediction_type import over
+from asced_stores.prediction_types.registry import PREDICTION_TYPES, canonical_prediction_type
 
-PredictionType = Literal[
-    "epsilon", "sample", "v_prediction", "flow_prediction", "score", "edm", "edm_v"
-]
-PREDICTION_TYPES: tuple[PredictionType, ...] = (
-    "epsilon",
-    "sample",
-    "v_prediction",
-    "flow_prediction",
+__all__ = [
+    "PREDICTION_TYPES",
+    "canonical_prediction_type",
+    "eps_and_x0",
+    "log_snr",
+    "model_output_from_eps",
     "score",
-    "edm",
-    "edm_v",
-)
-_ALIASES = {
-    "flow": "flow_prediction",
-    "velocity": "flow_prediction",
-    "eps": "epsilon",
-    "v": "v_prediction",
-    "original_sample": "sample",
-}
-
-
-def canonical_prediction_type(prediction_type: str, /) -> PredictionType:
-    """Return the project's name of a prediction type.
-
-    Parameters
-    ----------
-    prediction_type : str
-        One of `PREDICTION_TYPES`, or an alias: ``flow``, ``velocity``, ``eps``, ``v``,
-        ``original_sample`` (the name that some Euler configurations use).
-
-    Raises
-    ------
-    InputError
-        If the name is unknown.
-    """
-    name = _ALIASES.get(prediction_type, prediction_type)
-    if name not in PREDICTION_TYPES:
-        raise InputError(
-            f"unknown prediction type {prediction_type!r}: "
-            f"give one of {', '.join(PREDICTION_TYPES)}"
-        )
-    return name
+    "temporal_weight",
+    "weighted_score",
+]
 
 
 def log_snr(alpha: Any, sigma: Any, /) -> Any:
@@ -100,7 +69,7 @@ def temporal_weight(alpha: Any, sigma: Any, /) -> Any:
     -------
     float or array
     """
-    return _over(_arrays(sigma) ** 2, _arrays(alpha))
+    return over(_arrays(sigma) ** 2, _arrays(alpha))
 
 
 def score(eps: Any, sigma: Any, /) -> Any:
@@ -118,7 +87,7 @@ def score(eps: Any, sigma: Any, /) -> Any:
     array
         Like `eps`, in units of one over the sample's unit.
     """
-    return -eps * _over(1.0, _arrays(sigma))
+    return -eps * over(1.0, _arrays(sigma))
 
 
 def weighted_score(eps: Any, alpha: Any, sigma: Any, /) -> Any:
@@ -140,7 +109,7 @@ def weighted_score(eps: Any, alpha: Any, sigma: Any, /) -> Any:
     array
         Like `eps`, in units of the data.
     """
-    return -eps * _over(_arrays(sigma), _arrays(alpha))
+    return -eps * over(_arrays(sigma), _arrays(alpha))
 
 
 def eps_and_x0(
@@ -179,25 +148,11 @@ def eps_and_x0(
     InputError
         If the prediction type is unknown.
     """
-    kind = canonical_prediction_type(prediction_type)
-    alpha, sigma = _arrays(alpha), _arrays(sigma)
-    if kind == "epsilon":
-        return model_output, _times(sample - sigma * model_output, _over(1.0, alpha))
-    if kind == "sample":
-        return _times(sample - alpha * model_output, _over(1.0, sigma)), model_output
-    if kind == "v_prediction":
-        r = (alpha**2 + sigma**2) ** 0.5
-        A, S = alpha / r, sigma / r
-        x = sample * (1.0 / r)
-        return S * x + A * model_output, A * x - S * model_output
-    if kind == "flow_prediction":
-        return sample + alpha * model_output, sample - sigma * model_output
-    if kind == "score":
-        eps = -sigma * model_output
-        return eps, _times(sample - sigma * eps, _over(1.0, alpha))
-    c_skip, c_out = _edm_coefficients(sigma, sigma_data, kind)
-    x0 = c_skip * sample + c_out * model_output
-    return _times(sample - x0, _over(1.0, sigma)), x0
+    kind = PREDICTION_TYPES.get(canonical_prediction_type(prediction_type))
+    found: tuple[Any, Any] = kind.eps_and_x0(
+        sample, model_output, _arrays(alpha), _arrays(sigma), sigma_data
+    )
+    return found
 
 
 def model_output_from_eps(
@@ -233,29 +188,8 @@ def model_output_from_eps(
     InputError
         If the prediction type is unknown.
     """
-    kind = canonical_prediction_type(prediction_type)
-    alpha, sigma = _arrays(alpha), _arrays(sigma)
-    if kind == "epsilon":
-        return eps
-    if kind == "score":
-        return score(eps, sigma)
-    if kind == "sample":
-        return _times(sample - sigma * eps, _over(1.0, alpha))
-    if kind == "v_prediction":
-        r = (alpha**2 + sigma**2) ** 0.5
-        return _times(eps - (sigma / r) * sample * (1.0 / r), _over(r, alpha))
-    if kind == "flow_prediction":
-        return _times(eps - sample, _over(1.0, alpha))
-    c_skip, c_out = _edm_coefficients(sigma, sigma_data, kind)
-    x0 = sample - sigma * eps
-    return _times(x0 - c_skip * sample, _over(1.0, c_out))
-
-
-def _edm_coefficients(sigma: Any, sigma_data: float, kind: str) -> tuple[Any, Any]:
-    """``c_skip`` and ``c_out`` of arXiv:2206.00364, table 1."""
-    total = sigma**2 + sigma_data**2
-    c_out = sigma * sigma_data / total**0.5
-    return sigma_data**2 / total, (-c_out if kind == "edm_v" else c_out)
+    kind = PREDICTION_TYPES.get(canonical_prediction_type(prediction_type))
+    return kind.from_eps(eps, sample, _arrays(alpha), _arrays(sigma), sigma_data)
 
 
 def _arrays(level: Any) -> Any:
@@ -273,16 +207,3 @@ def _only_arrays(*levels: Any) -> list[Any]:
 
 def _log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
-
-
-def _times(array: Any, factor: Any) -> Any:
-    return array * factor
-
-
-def _over(numerator: Any, denominator: Any) -> Any:
-    """Quotient that is NaN where the denominator is 0, without a warning."""
-    if isinstance(denominator, float):
-        return numerator / denominator if denominator != 0 else numerator * math.nan
-    xp = array_namespace(denominator)
-    safe = xp.where(denominator == 0, xp.full_like(denominator, math.nan), denominator)
-    return numerator / safe
