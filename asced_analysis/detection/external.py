@@ -18,11 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_stores.errors import InputError
+from asced_stores.files import check_out, whole
 
 if TYPE_CHECKING:
     import xarray as xr
 
 YES = frozenset({"1", "true", "yes", "artifact", "broken"})
+DETECTION_FILES = (".csv", ".npz")
+"""What a file of detections may end with."""
 NO = frozenset({"0", "false", "no", "normal", "clean"})
 
 
@@ -48,7 +51,7 @@ def read_labels(path: str | PathLike[str], *, column: str = "label") -> dict[int
     source = Path(path)
     labels: dict[int, bool] = {}
     try:
-        with source.open(newline="", encoding="utf-8") as lines:
+        with source.open(newline="", encoding="utf-8-sig") as lines:
             rows = csv.DictReader(lines)
             if not rows.fieldnames or not {"run", column} <= set(rows.fieldnames):
                 raise InputError(
@@ -123,12 +126,9 @@ def write_detections(
     dict
         ``runs``, ``flagged``, ``share``, ``level``, ``flagged_runs``.
     """
-    target = None if out is None else Path(out)
-    if target is not None:
-        if target.suffix not in (".csv", ".npz"):
-            raise InputError(f"--out is {target}; expected a name that ends in .csv or .npz")
-        if target.exists() and not overwrite:
-            raise InputError(f"{target} exists; choose another name or pass --overwrite")
+    target = None
+    if out is not None:
+        target = check_out(out, overwrite=overwrite, suffixes=DETECTION_FILES)
     with_masks = target is not None and target.suffix == ".npz"
     names = ["score", "flagged", *(["mask"] if with_masks else [])]
     parts: dict[str, list[Any]] = {name: [] for name in names}
@@ -142,7 +142,8 @@ def write_detections(
     arrays = {name: np.concatenate(values) for name, values in parts.items()}
     arrays["run"] = found["run"].values
     if target is not None:
-        _write(target, arrays)
+        with whole(target, overwrite=overwrite) as part:
+            _write(part, arrays)
     flagged = arrays["flagged"]
     return {
         "runs": int(flagged.size),
@@ -154,19 +155,17 @@ def write_detections(
 
 
 def _write(target: Path, arrays: dict[str, Any]) -> None:
-    """Write under a temporary name, then rename."""
-    part = target.with_name(f".{target.stem}.part{target.suffix}")
+    """Write a table, or an archive."""
     if target.suffix == ".npz":
-        np.savez_compressed(part, **arrays)
-    else:
-        with part.open("w", newline="", encoding="utf-8") as lines:
-            writer = csv.writer(lines)
-            writer.writerow(["run", "score", "flagged"])
-            for run, score, flagged in zip(
-                arrays["run"], arrays["score"], arrays["flagged"], strict=True
-            ):
-                writer.writerow([int(run), f"{score:.9g}", int(flagged)])
-    part.replace(target)
+        np.savez_compressed(target, **arrays)
+        return
+    with target.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["run", "score", "flagged"])
+        for run, score, flagged in zip(
+            arrays["run"], arrays["score"], arrays["flagged"], strict=True
+        ):
+            writer.writerow([int(run), f"{score:.9g}", int(flagged)])
 
 
 def _read_pictures(folder: Path) -> dict[int, npt.NDArray[np.bool_]]:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from asced_analysis.realism.claims import Claims, Reference, claims_of
 from asced_stores.errors import InputError
+from asced_stores.files import write_json
 
 FORMAT = "asced-evaluation"
 FORMAT_VERSION = "2.0"
@@ -38,13 +39,7 @@ class Evaluation:
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the JSON file, whole or not at all."""
-        target = Path(path)
-        if target.exists() and not overwrite:
-            raise InputError(f"{target} exists; choose another name or pass --overwrite")
-        part = target.with_name(f".{target.name}.part")
-        part.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-        part.replace(target)
-        return target
+        return write_json(path, self.to_dict(), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from os import PathLike
 from pathlib import Path
-from tempfile import mkdtemp
 
 from asced_analysis.thresholds.document import Thresholds, schema
 from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
+from asced_stores.files import check_out, whole, write_json
 
 
 def export_bundle(
@@ -44,19 +43,13 @@ def export_bundle(
         )
     if not thresholds.conformance:
         raise InputError("these thresholds carry no conformance vectors; calibrate again")
-    target = _free(out, overwrite)
-    part = Path(mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
+    target = check_out(out, overwrite=overwrite, folder=True)
+    with whole(target, overwrite=overwrite) as part:
+        part.mkdir()
         thresholds.save(part / "thresholds.json")
-        _write_json(part / "thresholds.schema.json", schema())
-        _write_json(part / "conformance.json", list(thresholds.to_dict()["conformance"]))
+        write_json(part / "thresholds.schema.json", schema())
+        write_json(part / "conformance.json", list(thresholds.to_dict()["conformance"]))
         (part / "README.md").write_text(readme(thresholds), encoding="utf-8")
-        part.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        part.replace(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return target
 
 
@@ -69,11 +62,7 @@ def export_schema(out: str | PathLike[str], *, overwrite: bool = False) -> Path:
     >>> export_schema("schema.json").name
     'schema.json'
     """
-    target = _free(out, overwrite)
-    part = target.with_name(f".{target.name}.part")
-    _write_json(part, schema())
-    part.replace(target)
-    return target
+    return write_json(check_out(out, overwrite=overwrite), schema(), overwrite=overwrite)
 
 
 def readme(thresholds: Thresholds) -> str:
@@ -106,18 +95,3 @@ first), `signal` (`x0` or `eps`: what `values` holds), `values` (step, channel, 
 precision), and what must come out: `mask` (rows of 0 and 1), `score`, `flagged`. Vectors of learnt
 detectors also have the window's last `eps` and, where there is a probe, what it gave (`probed`).
 """
-
-
-def _free(out: str | PathLike[str], overwrite: bool) -> Path:
-    """A target that may be written."""
-    target = Path(out)
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; choose another name or pass --overwrite")
-    if not target.parent.is_dir():
-        raise InputError(f"the folder {target.parent} does not exist")
-    return target
-
-
-def _write_json(path: Path, content: object) -> None:
-    """Write plain JSON."""
-    path.write_text(json.dumps(content, allow_nan=False, indent=1) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asced_analysis.export.registry import PROGRAMS
 from asced_analysis.thresholds.document import Thresholds
-from asced_stores.errors import InputError
+from asced_stores.files import check_out, whole
 
 
 def export_program(
@@ -51,19 +51,14 @@ def export_program(
     import torch
 
     make_program = PROGRAMS.get(thresholds.variant)
-    target = Path(out)
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; choose another name or pass --overwrite")
-    if not target.parent.is_dir():
-        raise InputError(f"the folder {target.parent} does not exist")
+    target = check_out(out, overwrite=overwrite)
     sizes = shape or tuple(thresholds.fingerprint["sample_shape"][-3:])
     module, inputs, names = make_program(thresholds, sizes)
     free = {"batch": torch.export.Dim("batch", min=1)}
     free["step"] = torch.export.Dim("step", min=3, max=100_000)
     shapes = tuple({axis: free[name] for axis, name in enumerate(one)} for one in names)
     program = torch.export.export(module, inputs, dynamic_shapes=shapes)
-    part = target.with_name(f".{target.name}.part")
     about = {"fingerprint": dict(thresholds.fingerprint), "level": thresholds.levels.level}
-    torch.export.save(program, part, extra_files={"thresholds.json": json.dumps(about)})
-    part.replace(target)
+    with whole(target, overwrite=overwrite) as part:
+        torch.export.save(program, part, extra_files={"thresholds.json": json.dumps(about)})
     return target

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from asced_stores.errors import InputError
+from asced_stores.files import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -245,4 +246,5 @@ def save_figure(drawn: Axes | Figure, path: str | os.PathLike[str]) -> None:
     form = os.fspath(path).rpartition(".")[2].lower()
     if form not in figure_of.canvas.get_supported_filetypes():
         raise InputError(f"no figure format {form!r}; use png, svg or pdf")
-    figure_of.savefig(path, bbox_inches="tight")
+    with whole(path, overwrite=True) as part:
+        figure_of.savefig(part, format=form, bbox_inches="tight")

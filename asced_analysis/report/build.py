@@ -27,6 +27,7 @@ from asced_analysis.report.sections import (
 )
 from asced_analysis.report.summary import in_plain_words
 from asced_stores.errors import InputError
+from asced_stores.files import check_out, write_whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -104,9 +105,7 @@ def write_report(
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores import TrajectoryStore
 
-    target = Path(out)
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; choose another name or pass --overwrite")
+    target = check_out(out, overwrite=overwrite)
     if (evaluation is not None or compare) and replay is None:
         raise InputError("an evaluation belongs to a replay: give the replay as well (--replay)")
     ds = open_runs(str(runs))
@@ -140,10 +139,7 @@ def write_report(
         pipeline=pipeline,
     )
     text = render_html(page) if format == "html" else render_markdown(page)
-    part = target.with_name(f".{target.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(target)
-    return target
+    return write_whole(target, text, overwrite=overwrite)
 
 
 def build_page(

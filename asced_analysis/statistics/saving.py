@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asced_analysis.phases.segmentation import Phases
 from asced_stores.errors import InputError
+from asced_stores.files import aside, check_out, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,18 +41,15 @@ def save(result: Result, path: str | os.PathLike[str], *, overwrite: bool = Fals
     """
     import xarray as xr
 
-    target = check_target(path, _suffix(result), overwrite=overwrite)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    suffix = _suffix(result)
+    target = check_out(path, overwrite=overwrite, suffixes=(suffix,), folder=suffix == ".zarr")
+    with whole(target, overwrite=overwrite) as part:
         if isinstance(result, Phases):
-            partial.write_text(result.to_json() + "\n", encoding="utf-8")
+            part.write_text(result.to_json() + "\n", encoding="utf-8")
         elif isinstance(result, xr.Dataset):
-            result.to_zarr(partial, mode="w", consolidated=False)
+            result.to_zarr(part, mode="w", consolidated=False)
         else:
-            result.to_parquet(partial)
-        _put(partial, target)
-    finally:
-        _remove(partial)
+            result.to_parquet(part)
     return target
 
 
@@ -78,9 +75,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     import xarray as xr
 
     target = Path(path)
-    if not target.exists() and _aside(target).exists():
+    if not target.exists() and aside(target).exists():
         raise InputError(
-            f"{target} does not exist, but {_aside(target)} does: what a save that was cut short "
+            f"{target} does not exist, but {aside(target)} does: what a save that was cut short "
             f"was about to replace. Rename it to {target.name} to go on with it"
         )
     if not target.exists():
@@ -93,32 +90,6 @@ def load(path: str | os.PathLike[str]) -> Any:
         with xr.open_zarr(target, consolidated=False, chunks=None) as stored:
             return stored.load()
     raise InputError(f"{target} is no result; expected a name with .zarr, .parquet or .json")
-
-
-def check_target(path: str | os.PathLike[str], suffix: str, *, overwrite: bool) -> Path:
-    """Where a result will lie, or an error before any work is done.
-
-    Parameters
-    ----------
-    path : path
-        Wanted file.
-    suffix : str
-        What its name must end with.
-    overwrite : bool
-        Whether it may exist.
-
-    Returns
-    -------
-    pathlib.Path
-    """
-    target = Path(path)
-    if target.suffix != suffix:
-        raise InputError(f"this result is written as *{suffix}; found the name {target.name!r}")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; choose another name, or pass --overwrite")
-    if not target.parent.is_dir():
-        raise InputError(f"the folder {target.parent} does not exist; make it first")
-    return target
 
 
 def _suffix(result: object) -> str:
@@ -134,32 +105,3 @@ def _suffix(result: object) -> str:
         f"a {type(result).__name__} found; expected a Dataset, a DataFrame or Phases"
         f"{advice if isinstance(result, xr.DataArray) else ''}"
     )
-
-
-def _put(partial: Path, target: Path) -> None:
-    """Put a written result in its place; at every moment the old one or the new one is whole."""
-    if not target.is_dir():
-        partial.replace(target)
-        return
-    old = _aside(target)
-    _remove(old)  # left where a save was cut short when its new result was in place
-    target.rename(old)
-    try:
-        partial.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    _remove(old)
-
-
-def _aside(target: Path) -> Path:
-    """Where the old result lies for the moment in which a new one takes its place."""
-    return target.with_name(f".{target.name}.old")
-
-
-def _remove(path: Path) -> None:
-    """Delete a file or a folder, if there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

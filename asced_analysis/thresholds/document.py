@@ -25,7 +25,6 @@ from asced_analysis.thresholds.files import (
     ThresholdsError,
     parse_file,
     parse_json,
-    write_whole,
 )
 from asced_analysis.thresholds.fingerprints import (
     FingerprintMismatchError,
@@ -43,7 +42,8 @@ from asced_analysis.thresholds.parts import (
 )
 from asced_analysis.thresholds.registries import STRATEGIES, VARIANTS
 from asced_analysis.thresholds.schema import read_content, schema
-from asced_stores.errors import AscedError, InputError
+from asced_stores.errors import AscedError
+from asced_stores.files import check_out, write_whole
 
 __all__ = [
     "FORMAT",
@@ -138,15 +138,13 @@ class Thresholds(Content):
         InputError
             Where the file exists and `overwrite` is not set.
         """
-        target = Path(path)
-        if target.exists() and not overwrite:
-            raise InputError(f"{target} exists; choose another name or pass --overwrite")
+        target = check_out(path, overwrite=overwrite)
         text = json.dumps(self.to_dict(), allow_nan=False, separators=(",", ":"))
         self.from_dict(json.loads(text), folder=self.folder)  # never write what can't be read
         if self.weights is not None:  # first, so that the JSON never names what isn't there
-            write_whole(target.with_name(self.weights["name"]), self.weights_bytes())
-        write_whole(target, (text + "\n").encode())
-        return target
+            weights = target.with_name(self.weights["name"])
+            write_whole(weights, self.weights_bytes(), overwrite=True)
+        return write_whole(target, text + "\n", overwrite=overwrite)
 
     def weights_bytes(self) -> bytes:
         """Content of the weights file, checked against its hash.

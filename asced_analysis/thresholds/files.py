@@ -18,13 +18,6 @@ class ThresholdsError(InputError):
     """A thresholds file can't be used as it is."""
 
 
-def write_whole(target: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = target.with_name(f".{target.name}.part")
-    part.write_bytes(content)
-    part.replace(target)
-
-
 def parse_file(source: Path) -> Any:
     """JSON content of a file that may hold anything."""
     try:

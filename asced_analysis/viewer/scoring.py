@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_stores.errors import InputError
+from asced_stores.files import whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -167,16 +168,14 @@ class ScoreFile:
         if not scores.complete:
             raise InputError(f"{scores.done} of {scores.values.size} runs are scored")
         for path in self.paths:
-            part = path.with_name(f".{path.stem}.{os.getpid()}.part.npz")
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                np.savez_compressed(
-                    part,
-                    run=self._runs,
-                    score=scores.values,
-                    reason=np.asarray(scores.reasons, dtype=np.str_),
-                )
-                part.replace(path)
+                with whole(path, overwrite=True) as part:
+                    np.savez_compressed(
+                        part,
+                        run=self._runs,
+                        score=scores.values,
+                        reason=np.asarray(scores.reasons, dtype=np.str_),
+                    )
             except OSError:
                 continue
             return path

@@ -27,13 +27,11 @@ def pipelines(
     return _starting(embedded_models(), incomplete) + _folders(incomplete, "model_index.json")
 
 
-def schedulers(
-    _context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+def schedulers() -> Iterable[str]:
     """Short names of schedulers."""
     from asced_recorders.pipelines.scheduler_names import SHORT_NAMES
 
-    return _starting(SHORT_NAMES, incomplete)
+    return SHORT_NAMES
 
 
 def files(ending: str) -> Completer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -51,6 +52,18 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; of one that does not exist, say which was meant."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any of them."""
         with formatter.section("Commands"):
@@ -92,6 +105,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
             f"asced: error: this needs {error.name}: pip install 'asced-analysis[record]'", err=True
         )
         return 2
+    except SystemExit as error:  # click ends so where the reader of a pipe has gone
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        return _closed_pipe()
     except (OSError, MemoryError) as error:
         _show(error)
         return 3
@@ -106,9 +123,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _show(error: BaseException) -> None:
     """Print an error and its notes."""
-    click.echo(f"asced: error: {error or type(error).__name__}", err=True)
+    click.echo(f"asced: error: {_in_flags(str(error)) or type(error).__name__}", err=True)
     for note in getattr(error, "__notes__", ()):
-        click.echo(f"  {note}", err=True)
+        click.echo(f"  {_in_flags(note)}", err=True)
+
+
+def _in_flags(text: str) -> str:
+    """A library's message, its parameters as options: ``overwrite=True`` is ``--overwrite``."""
+    return re.sub(r"\b([a-z][a-z_]+)=True\b", lambda match: "--" + match[1].replace("_", "-"), text)
+
+
+def _closed_pipe() -> int:
+    """Status of a program whose reader went away, as of any other in a shell: 128 + SIGPIPE."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())  # what is still buffered goes there at the end
+    return 141
 
 
 def main() -> None:

@@ -73,6 +73,40 @@ def emit(result: Mapping[str, Any], *, as_json: bool, table: Sequence[tuple[str,
         click.echo(f"{name:<{width}}  {value}")
 
 
+def note_unkept(out: str | None, *, as_json: bool) -> None:
+    """Say at once that a long computation will not be kept."""
+    if out is None and not as_json:
+        click.echo("note: without --out, only what is printed is kept", err=True)
+
+
+def settings_option(*names: str, help: str) -> Callable[[F], F]:
+    """Add an option that takes ``NAME=VALUE`` several times; its value is a dict."""
+    return click.option(
+        *names, multiple=True, metavar="NAME=VALUE", callback=_settings, help=f"{help} Repeatable."
+    )
+
+
+def _settings(_: click.Context, parameter: click.Parameter, pairs: Sequence[str]) -> dict[str, Any]:
+    """Read the pairs; values are JSON where they can be, else text."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals or name in settings:
+            wrong = "comes twice" if name in settings else "is no NAME=VALUE, such as join=peak"
+            raise click.BadParameter(f"{pair!r} {wrong}", param=parameter)
+        try:
+            word = value.lower() if value in ("True", "False") else value
+            settings[name] = json.loads(word, parse_constant=_no_number)
+        except ValueError:
+            settings[name] = value
+    return settings
+
+
+def _no_number(constant: str) -> None:
+    """NaN and Infinity are no JSON, and stay text."""
+    raise ValueError(constant)
+
+
 def progress(items: Iterable[T], *, length: int | None = None, label: str = "") -> Iterator[T]:
     """Iterate with a progress bar on a terminal (standard error), and silently in a pipe."""
     if not sys.stderr.isatty():

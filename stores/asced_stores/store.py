@@ -183,6 +183,7 @@ class TrajectoryStore:
         for name, (_, values) in fixed.items():
             place.replace(f"{name}/c/0", plain_chunk(values))
         place.replace("commits/zarr.json", encode(group_metadata({}, None)))
+        place.make_durable(f"{name}/zarr.json" for name in arrays)
         try:  # last: a store exists once its root does
             place.create("zarr.json", [encode(metadata)])
         except FileExistsError as error:

@@ -136,7 +136,7 @@ def test_classes_of_a_conditional_pipeline(build: Callable[..., Any], tmp_path: 
     ("name", "change", "message"),
     [
         ("sd", {}, r"needs prompts \(--prompts FILE\)"),
-        ("dit", {}, r"needs labels \(--labels\)"),
+        ("dit", {}, r"needs labels \(--classes\)"),
         ("dit", {"labels": [1], "negative_prompt": "x"}, "takes no negative_prompt"),
         ("sd", {"prompts": ["a"], "call_options": {"hight": 5}}, "takes no hight"),
         (

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
+from asced_cli.command import Command, OutFile
+from asced_cli.options import (
+    emit,
+    endpoint_option,
+    examples,
+    json_option,
+    note_unkept,
+    pipeline_option,
+    settings_option,
+)
 from asced_cli.registry_option import RegistryName, RegistryOption
 
 if TYPE_CHECKING:
@@ -15,6 +24,13 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    cls=Command,
+    sections={
+        "How the level is found": "confidence groups labels normal parameters window phases seed",
+        "Learning from outcomes": "probe pipeline",
+        "Other samplers and drift": "recheck check significance",
+        "The file": "overwrite endpoint",
+    },
     epilog=examples(
         (
             "At most one ordinary run in twenty is flagged",
@@ -22,7 +38,7 @@ if TYPE_CHECKING:
         ),
         (
             "Faults that break a run's own noise, wherever they last for a step only",
-            "asced calibrate runs.zarr --parameter signal=innovation --parameter join=peak",
+            "asced calibrate runs.zarr --set signal=innovation --set join=peak --out faults.json",
         ),
         (
             "Learn from how runs ended which ones end badly",
@@ -40,20 +56,20 @@ if TYPE_CHECKING:
             "Have new runs drifted from those of the calibration? Status 1 if so",
             "asced calibrate --check new.zarr thresholds.json",
         ),
-    )
+    ),
 )
 @click.argument("source", shell_complete=completion.stores)
 @click.option(
     "--recheck",
     shell_complete=completion.stores,
     metavar="STORE",
-    help="Add a level for this store's sampler to SOURCE.",
+    help="Add a level for this store's sampler to the thresholds.",
 )
 @click.option(
     "--check",
     shell_complete=completion.stores,
     metavar="STORE",
-    help="Test this store's runs for drift against SOURCE.",
+    help="Test this store's runs for drift from those of the thresholds.",
 )
 @click.option(
     "--variant",
@@ -65,20 +81,28 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--method",
+    type=click.Choice(["conformal", "robust", "risk", "labels", "outcome"]),
     default="conformal",
     show_default=True,
-    help="conformal, risk, robust, labels or outcome.",
+    help="How the level is found; labels and outcome learn from labels, or from how runs end.",
 )
-@click.option("--false-alarm-rate", type=float, default=0.05, show_default=True)
-@click.option("--confidence", type=float, help="Keep the rate for this calibration, so surely.")
+@click.option(
+    "--false-alarm-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="At most this share of ordinary runs is flagged.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Hold the rate for this very calibration with this probability, not on average.",
+)
 @click.option("--groups", help="Coordinate whose values get levels of their own (label, prompt).")
 @click.option("--labels", help="CSV with columns run and label: broken runs (method labels).")
 @click.option("--normal", help="CSV with columns run and label: promise for runs labelled normal.")
-@click.option(
-    "--parameter",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Of the variant, as docs/thresholds.md lists them; may be given several times.",
+@settings_option(
+    "--set", "parameters", help="A parameter of the variant, as docs/thresholds.md lists them."
 )
 @click.option("--window", type=(float, float), help="Shares of sampling: first step, correction.")
 @click.option("--phases", is_flag=True, help="Window: the runs' own Mutation phase.")
@@ -95,8 +119,14 @@ if TYPE_CHECKING:
 )
 @pipeline_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the split of runs.")
-@click.option("--significance", type=float, default=0.01, show_default=True, help="Of --check.")
-@click.option("--out", help="File to write.")
+@click.option(
+    "--significance",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.01,
+    show_default=True,
+    help="Of --check.",
+)
+@click.option("--out", type=OutFile(".json"), help="Thresholds file to write (*.json).")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
 @json_option
@@ -112,26 +142,36 @@ def command(
 ) -> int:
     """Calibrate thresholds on the recorded runs of SOURCE.
 
-    With --recheck or --check, SOURCE is a thresholds file.
+    With --recheck or --check, a store and a thresholds file are given, in either order.
     """
-    from pathlib import Path
-
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores.errors import InputError
 
-    if out and Path(out).exists() and not overwrite:
-        raise InputError(f"{out} exists; choose another name or pass --overwrite")
     if recheck and check:
         raise InputError("give --recheck or --check, not both")
     if check:
-        return _check(Thresholds.load(source), check, significance, options["pipeline"], as_json)
+        if out:
+            raise InputError("--check writes nothing: give --out with --recheck, or leave it out")
+        file, store = _file_first(source, check)
+        return _check(Thresholds.load(file), store, significance, options["pipeline"], as_json)
+    note_unkept(out, as_json=as_json)
     if recheck:
-        thresholds = _recheck(Thresholds.load(source), recheck, out, options["pipeline"], as_json)
+        file, store = _file_first(source, recheck)
+        thresholds = _recheck(Thresholds.load(file), store, out, options["pipeline"], as_json)
     else:
         thresholds = _calibrate(source, out, as_json, options)
     if out:
         thresholds.save(out, overwrite=overwrite)
     return 0
+
+
+def _file_first(first: str, second: str) -> tuple[str, str]:
+    """The thresholds file and the store, in whichever order they were given."""
+    from pathlib import Path
+
+    return (
+        (second, first) if Path(second).is_file() and not Path(first).is_file() else (first, second)
+    )
 
 
 def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, Any]) -> Thresholds:
@@ -156,7 +196,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     thresholds: Thresholds = calibrate(
         source,
         variant,
-        parameters=dict(_parameter(text) for text in options.pop("parameter")),
+        parameters=options.pop("parameters"),
         outcome=None if probe is None else {"probe": probe, "pipeline": pipeline},
         labels=read_labels(labels) if labels else None,
         normal={run: not bad for run, bad in read_labels(normal).items()} if normal else None,
@@ -194,21 +234,6 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
         ],
     )
     return thresholds
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    """Name and value; numbers, true and false as in JSON, anything else as text."""
-    import json
-
-    from asced_stores.errors import InputError
-
-    name, sign, value = text.partition("=")
-    if not name or not sign:
-        raise InputError(f"--parameter {text!r}; expected NAME=VALUE, such as join=peak")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _expected(guarantee: Guarantee, band: tuple[int, int]) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from asced_cli.command import Command
 from asced_cli.options import emit, examples, json_option
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         ("For this shell only", 'eval "$(asced completion bash)"'),
         (
@@ -15,7 +17,7 @@ from asced_cli.options import emit, examples, json_option
             "asced completion bash > ~/.local/share/bash-completion/completions/asced",
         ),
         ("From now on, in fish", "asced completion fish > ~/.config/fish/completions/asced.fish"),
-    )
+    ),
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @json_option

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from asced_cli.command import Command
 from asced_cli.options import emit, examples, json_option, progress_callback
 
 OTHERS: dict[str, dict[str, Any]] = {
@@ -20,6 +21,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         ("The whole path, with a report at its end", "asced demo --out demo --runs 512"),
     ),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
+from asced_cli.command import Command, OutFile
 from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         (
             "Which runs, as a table",
@@ -22,7 +24,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
             "With thresholds that ask a pipeline of one's own once more",
             "asced detect runs.zarr --thresholds ahead.json --pipeline path/to/pipeline",
         ),
-    )
+    ),
 )
 @click.argument("store", shell_complete=completion.stores)
 @click.option(
@@ -32,7 +34,11 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
     required=True,
     help="Thresholds file.",
 )
-@click.option("--out", help="Write run, score and flag as CSV, or also the masks as .npz.")
+@click.option(
+    "--out",
+    type=OutFile(".csv", ".npz"),
+    help="Write run, score and flag (*.csv), or the masks too (*.npz).",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
 @pipeline_option

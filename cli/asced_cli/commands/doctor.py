@@ -5,17 +5,19 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
+from asced_cli.command import Command
 from asced_cli.options import emit, examples, json_option
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         ("The installation", "asced doctor"),
         (
             "Can this folder be recorded, and its trajectories written there?",
             "asced doctor --pipeline ./my-model --folder /scratch",
         ),
-    )
+    ),
 )
 @click.option(
     "--pipeline",

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from asced_cli import completion
+from asced_cli.command import Command, OutFile
 from asced_cli.options import (
     emit,
     endpoint_option,
@@ -19,6 +20,7 @@ from asced_cli.options import (
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         (
             "Runs against their corrected twins, with three controls",
@@ -33,7 +35,7 @@ from asced_cli.options import (
 )
 @click.argument("runs", shell_complete=completion.stores)
 @click.argument("corrected", shell_complete=completion.stores, required=False)
-@click.option("--out", help="JSON file to write.")
+@click.option("--out", type=OutFile(".json"), help="File to write (*.json).")
 @click.option(
     "--judge",
     type=click.Choice(["judge", "teacher", "patches"]),
@@ -55,18 +57,15 @@ def command(
     as_json: bool,
 ) -> None:
     """Compare CORRECTED, a replay, with the RUNS it was made from; or judge RUNS alone."""
-    from pathlib import Path
-
     from asced_analysis.evaluation import evaluate, quality
-    from asced_stores.errors import InputError
+    from asced_stores.files import write_json
 
-    if out and Path(out).exists() and not overwrite:
-        raise InputError(f"{out} exists; choose another name or pass --overwrite")
     if corrected is None:
-        if out:
-            raise InputError("--out is for the evaluation of a replay; use --json for RUNS alone")
         alone = quality(runs, judge=judge)
-        emit(alone, as_json=as_json, table=list(rows_of(alone)))
+        if out:
+            write_json(out, alone, overwrite=overwrite)
+        written = [("written", out)] if out else []
+        emit(alone, as_json=as_json, table=[*rows_of(alone), *written])
         return
     with progress_callback("evaluate") as tell:
         result = evaluate(

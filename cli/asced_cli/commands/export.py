@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
+from asced_cli.command import Command
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         (
             "A folder from which a port in any language can be written and checked",
@@ -19,7 +21,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
             "asced export thresholds.json --target torch --out detector.pt2",
         ),
         ("The schema of the thresholds file", "asced export --target schema --out schema.json"),
-    )
+    ),
 )
 @click.argument("thresholds", shell_complete=completion.files(".json"), required=False)
 @click.option(
@@ -28,7 +30,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
     type=click.Choice(["bundle", "torch", "schema"]),
     help="bundle: a folder for ports; torch: a torch.export program; schema: of the file itself.",
 )
-@click.option("--out", required=True, help="Folder or file to write.")
+@click.option("--out", required=True, help="Folder (bundle) or file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace what exists.")
 @endpoint_option
 @json_option
@@ -37,7 +39,9 @@ def command(thresholds: str | None, target: str, out: str, overwrite: bool, as_j
     from asced_analysis.export import export_bundle, export_program, export_schema
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores.errors import InputError
+    from asced_stores.files import check_out
 
+    check_out(out, overwrite=overwrite, folder=target == "bundle")
     if target == "schema":
         path = export_schema(out, overwrite=overwrite)
     elif thresholds is None:

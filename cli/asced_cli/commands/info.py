@@ -7,14 +7,16 @@ from typing import Any
 import click
 
 from asced_cli import completion
+from asced_cli.command import Command
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         ("For people", "asced info runs.zarr"),
         ("For machines", "asced info runs.zarr --json"),
-    )
+    ),
 )
 @click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @endpoint_option

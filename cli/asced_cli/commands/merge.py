@@ -5,22 +5,29 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.commands.verify import counter
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.command import Command, OutStore
+from asced_cli.options import (
+    emit,
+    endpoint_option,
+    examples,
+    json_option,
+    progress_callback,
+)
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         (
             "Two days of recording as one store",
             "asced merge monday.zarr tuesday.zarr --out both.zarr",
         ),
-    )
+    ),
 )
 @click.argument(
     "stores", shell_complete=completion.stores, metavar="STORE...", nargs=-1, required=True
 )
-@click.option("--out", required=True, metavar="STORE", help="The new store.")
+@click.option("--out", required=True, type=OutStore(), metavar="STORE", help="The new store.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that lies there.")
 @endpoint_option
 @json_option
@@ -30,7 +37,7 @@ def command(stores: tuple[str, ...], out: str, overwrite: bool, as_json: bool) -
     from asced_stores.copying.merging import merge
 
     opened = [TrajectoryStore.open(store) for store in stores]
-    with counter("merging") as progress:
+    with progress_callback("merging") as progress:
         merged = merge(opened, out, overwrite=overwrite, progress=progress)
     result = {"out": out, "runs": merged.planned_runs, "batches": merged.batches}
     emit(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asced_cli import completion
+from asced_cli.command import FIGURE, Command, OutFile
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
 if TYPE_CHECKING:
@@ -16,16 +17,19 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         (
             "Boundaries and a picture of them",
             "asced phases runs.zarr --out phases.json --plot phases.png",
         ),
-    )
+    ),
 )
 @click.argument("store", shell_complete=completion.stores, metavar="STORE")
-@click.option("--out", type=click.Path(), help="Write boundaries, intervals and curves (*.json).")
-@click.option("--plot", type=click.Path(), help="Draw the activity curve (*.png, *.svg, *.pdf).")
+@click.option(
+    "--out", type=OutFile(".json"), help="Write boundaries, intervals and curves (*.json)."
+)
+@click.option("--plot", type=FIGURE, help="Draw the activity curve (*.png, *.svg, *.pdf).")
 @click.option(
     "--cutoff", type=float, default=5.0, show_default=True, help="Robust units of an active pixel."
 )
@@ -54,14 +58,9 @@ def command(
 ) -> None:
     """Find where Mutation and Refinement begin in the runs of STORE, with intervals."""
     from asced_analysis.phases.segmentation import segment_phases
-    from asced_analysis.statistics.saving import check_target, save
-    from asced_cli.commands.stats import check_figure
+    from asced_analysis.statistics.saving import save
     from asced_stores import open_runs
 
-    if out:
-        check_target(out, ".json", overwrite=overwrite)
-    if plot:
-        check_figure(plot, overwrite=overwrite)
     ds = open_runs(store)
     phases = segment_phases(
         ds,

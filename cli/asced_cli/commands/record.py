@@ -9,10 +9,20 @@ from typing import Any
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.command import Command, Named, OutStore
+from asced_cli.options import emit, endpoint_option, examples, json_option, settings_option
 
 
 @click.command(
+    cls=Command,
+    sections={
+        "Sampling": "scheduler scheduler_option negative_prompt guidance_scale call_option "
+        "classes device precision threads",
+        "What is stored": "fields dtype checkpoints keep thresholds no_prompts",
+        "Loading the model": "weights_variant revision offline allow_pickle trust_remote_code",
+        "The store and its disk": "overwrite no_fsync ignore_disk endpoint",
+        "Several processes": "rank world_size",
+    },
     epilog=examples(
         (
             "The embedded model",
@@ -38,7 +48,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
             "asced record --pipeline fashion --runs 100000 --keep flagged "
             "--thresholds thresholds.json --out runs.zarr",
         ),
-    )
+    ),
 )
 @click.option(
     "--pipeline",
@@ -46,33 +56,53 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
     required=True,
     help="Embedded model, local folder, or hub name.",
 )
-@click.option("--out", required=True, help="Path of the store, or s3://bucket/prefix.")
+@click.option(
+    "--out",
+    required=True,
+    type=OutStore(joined=True),
+    metavar="STORE",
+    help="Path of the store, or s3://bucket/prefix.",
+)
 @click.option("--runs", type=int, help="Number of runs; by default one a prompt.")
-@click.option("--steps", type=int, default=25, show_default=True, help="Noise levels.")
+@click.option("--steps", type=int, default=25, show_default=True, help="Steps of sampling.")
 @click.option("--batch-size", type=int, default=64, show_default=True, help="Runs a batch.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of run 0.")
 @click.option(
     "--scheduler",
-    shell_complete=completion.schedulers,
-    help="Another scheduler: ddim, euler, heun, dpm++, unipc, ...",
+    type=Named(completion.schedulers, others="CLASS"),
+    help="Another scheduler, by a short name or a class of diffusers.",
 )
-@click.option("--scheduler-option", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
+@settings_option("--scheduler-option", help="Entry of the scheduler's configuration.")
 @click.option("--checkpoints", default="", metavar="STEPS", help="For example 8,12,16.")
 @click.option("--fields", default="", metavar="NAMES", help="Of eps,x0,x_init,x,sample,image.")
-@click.option("--dtype", default="float16", show_default=True, help="Of eps and x0.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="Of eps and x0 in the store.",
+)
 @click.option("--prompts", metavar="FILE", help="Text, CSV or JSONL; one prompt a run.")
 @click.option("--negative-prompt", help="Where a prompt has none of its own.")
 @click.option("--guidance-scale", type=float, help="Where a prompt has none of its own.")
 @click.option("--no-prompts", is_flag=True, help="Leave the prompts out of the store.")
-@click.option("--call-option", multiple=True, metavar="KEY=VALUE", help="As height=512.")
-@click.option("--keep", default="all", show_default=True, help="all, flagged, or sample:P.")
+@settings_option("--call-option", help="Argument of the pipeline's call, such as height=512.")
+@click.option(
+    "--keep",
+    metavar="[all|flagged|sample:P]",
+    default="all",
+    show_default=True,
+    help="Which runs are kept in full: all, those flagged, or a random share P.",
+)
 @click.option(
     "--thresholds",
     shell_complete=completion.files(".json"),
     metavar="FILE",
     help="What --keep flagged goes by.",
 )
-@click.option("--labels", default="", metavar="CLASSES", help="Of a class-conditional model.")
+@click.option(
+    "--classes", default="", metavar="NUMBERS", help="Of a class-conditional model, such as 3,7."
+)
 @click.option("--resume", is_flag=True, help="Go on with a store that was begun.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that exists.")
 @click.option(
@@ -82,8 +112,12 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 )
 @click.option("--ignore-disk", is_flag=True, help="Begin even if the disk looks too small.")
 @click.option("--device", help="cpu, cuda, cuda:1; by default CUDA where there is one.")
-@click.option("--precision", help="Of the weights: float32, float16, bfloat16.")
-@click.option("--variant", help="Of the weights on the hub, for example fp16.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="Of the weights while sampling.",
+)
+@click.option("--weights-variant", help="Of the files on the hub, for example fp16.")
 @click.option("--revision", help="Branch, tag or commit on the hub.")
 @click.option("--offline", is_flag=True, help="Ask the hub for nothing.")
 @click.option("--allow-pickle", is_flag=True, help="Accept weights that are not safetensors.")
@@ -99,7 +133,6 @@ def command(**options: Any) -> int | None:
     With --json, one object is printed at the end, and an event a batch on standard error.
     """
     from asced_recorders import record
-    from asced_recorders.pipelines.scheduler_names import parse_options
     from asced_stores.writing.writer import placement
 
     as_json = options.pop("as_json")
@@ -114,18 +147,16 @@ def command(**options: Any) -> int | None:
         "device": options.pop("device"),
         "precision": options.pop("precision"),
         "local_files_only": options.pop("offline"),
-        **{
-            name: options.pop(name)
-            for name in ("variant", "revision", "allow_pickle", "trust_remote_code")
-        },
+        "variant": options.pop("weights_variant"),
+        **{name: options.pop(name) for name in ("revision", "allow_pickle", "trust_remote_code")},
     }
     arguments: dict[str, Any] = {
-        "scheduler_options": parse_options(options.pop("scheduler_option")),
-        "call_options": parse_options(options.pop("call_option")),
+        "scheduler_options": options.pop("scheduler_option"),
+        "call_options": options.pop("call_option"),
         "keep_prompts": not options.pop("no_prompts"),
         "fsync": not options.pop("no_fsync"),
         "checkpoints": _integers(options.pop("checkpoints"), "--checkpoints"),
-        "labels": _integers(options.pop("labels"), "--labels") or None,
+        "labels": _integers(options.pop("classes"), "--classes") or None,
     }
     fields = [name.strip() for name in options.pop("fields").split(",") if name.strip()]
     if fields:

@@ -5,24 +5,31 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.commands.verify import counter
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.command import Command, OutStore
+from asced_cli.options import (
+    emit,
+    endpoint_option,
+    examples,
+    json_option,
+    progress_callback,
+)
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         ("Smaller batches", "asced repack runs.zarr --batch-size 16 --out repacked.zarr"),
         (
             "Chunks for reading one step of all runs",
             "asced repack runs.zarr --chunk-bytes 32768 --out by-step.zarr",
         ),
-    )
+    ),
 )
 @click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Of eps and x0.")
 @click.option("--batch-size", type=click.IntRange(1), help="Runs in a shard.")
 @click.option("--chunk-bytes", type=click.IntRange(1), help="Limit of the inner chunks.")
-@click.option("--out", required=True, metavar="STORE", help="The new store.")
+@click.option("--out", required=True, type=OutStore(), metavar="STORE", help="The new store.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that lies there.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted rewriting.")
 @endpoint_option
@@ -42,7 +49,7 @@ def command(
     from asced_stores.copying.selecting import repack
 
     source = TrajectoryStore.open(store)
-    with counter("repacking") as progress:
+    with progress_callback("repacking") as progress:
         made = repack(
             source,
             out,

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from asced_cli import completion
+from asced_cli.command import Command, OutStore
 from asced_cli.options import (
     emit,
     endpoint_option,
@@ -14,11 +15,20 @@ from asced_cli.options import (
     json_option,
     pipeline_option,
     progress_callback,
+    settings_option,
 )
 from asced_cli.registry_option import RegistryName, RegistryOption
 
 
 @click.command(
+    cls=Command,
+    sections={
+        "The correction": "where again draws choose teacher step seed grow soft noise_scale eta "
+        "settings",
+        "Which runs, and controls": "masks only_flagged control override",
+        "Sampling": "batch_size threads",
+        "The store": "overwrite endpoint",
+    },
     epilog=examples(
         (
             "Flagged runs again, corrected; the others come back as they were",
@@ -47,10 +57,16 @@ from asced_cli.registry_option import RegistryName, RegistryOption
             "asced replay runs.zarr --thresholds thresholds.json --pipeline "
             "./my-model --out corrected.zarr",
         ),
-    )
+    ),
 )
 @click.argument("store", shell_complete=completion.stores)
-@click.option("--out", required=True, help="Store to write, run by run beside its twin.")
+@click.option(
+    "--out",
+    required=True,
+    type=OutStore(),
+    metavar="STORE",
+    help="Store to write, each run paired with the recorded one.",
+)
 @click.option(
     "--thresholds",
     shell_complete=completion.files(".json"),
@@ -60,8 +76,7 @@ from asced_cli.registry_option import RegistryName, RegistryOption
     "--strategy",
     cls=RegistryOption,
     type=RegistryName("STRATEGIES"),
-    help="ttc, renoise, best_of, state_replacement, score_clipping, stochastic_steps, "
-    "noise_denoise, restart, or none, which brings the recording back.  "
+    help="Correction; none brings the recording back.  "
     "[default: the thresholds' own; ttc with --masks]",
 )
 @click.option(
@@ -97,11 +112,9 @@ from asced_cli.registry_option import RegistryName, RegistryOption
     "--noise-scale", type=float, help="Strength of the perturbation (ttc, renoise, best_of)."
 )
 @click.option("--eta", type=float, help="Stochasticity of the step from T_c (the same).")
-@click.option(
+@settings_option(
     "--set",
     "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
     help="Any other parameter of the strategy (reverse_step=3, tries=5, mad_scale=2).",
 )
 @click.option("--masks", help="Masks from outside: <run>.png in a folder, or an .npz.")
@@ -132,7 +145,7 @@ def command(
     soft: int,
     noise_scale: float | None,
     eta: float | None,
-    settings: tuple[str, ...],
+    settings: dict[str, Any],
     masks: str | None,
     only_flagged: bool,
     batch_size: int | None,
@@ -159,7 +172,7 @@ def command(
         "choose": choose,
     }
     parameters: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
-    parameters |= dict(_setting(text) for text in settings)
+    parameters |= settings
     given = None
     if masks is not None:
         from asced_analysis.detection.external import read_masks
@@ -214,18 +227,3 @@ def command(
             ("exactness", agreement.sentence()),
         ],
     )
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """A parameter as typed: a number where it is one, else a word."""
-    import json
-
-    from asced_stores.errors import InputError
-
-    name, found, value = text.partition("=")
-    if not found or not name:
-        raise InputError(f"--set takes NAME=VALUE, not {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value

@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
+from asced_cli.command import Command, OutFile
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         ("Runs alone: phases and dynamics", "asced report runs.zarr --out report.html"),
         (
@@ -20,7 +22,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
             "For a wiki",
             "asced report runs.zarr --thresholds thresholds.json --format md --out report.md",
         ),
-    )
+    ),
 )
 @click.argument("runs", shell_complete=completion.stores)
 @click.option(
@@ -43,7 +45,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
     shell_complete=completion.pipelines,
     help="Name or folder for the evaluation, if not as the store names it.",
 )
-@click.option("--out", required=True, help="File to write.")
+@click.option("--out", required=True, type=OutFile(), help="File to write.")
 @click.option("--format", "form", type=click.Choice(["html", "md"]), default="html")
 @click.option("--gallery", type=click.IntRange(min=0), default=24, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
+from asced_cli.command import Command
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         ("One index, so that it opens with one read", "asced seal runs.zarr"),
         ("Open it for further runs", "asced seal runs.zarr --reopen"),
-    )
+    ),
 )
 @click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option("--allow-gaps", is_flag=True, help="Seal although batches in the middle are missing.")

@@ -5,14 +5,21 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.commands.verify import counter
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.command import Command, OutStore
+from asced_cli.options import (
+    emit,
+    endpoint_option,
+    examples,
+    json_option,
+    progress_callback,
+)
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         ("Some runs", "asced select runs.zarr --runs 0-99,250 --out some.zarr"),
-    )
+    ),
 )
 @click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option("--runs", metavar="LIST", help="Numbers and ranges: 0-99,250. Default: all.")
@@ -23,7 +30,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
     default="complete",
     show_default=True,
 )
-@click.option("--out", required=True, metavar="STORE", help="The new store.")
+@click.option("--out", required=True, type=OutStore(), metavar="STORE", help="The new store.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that lies there.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted copy.")
 @endpoint_option
@@ -58,7 +65,7 @@ def command(
         return mask
 
     source = TrajectoryStore.open(store)
-    with counter("copying") as progress:
+    with progress_callback("copying") as progress:
         made = select_runs(
             source,
             out,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asced_cli import completion
+from asced_cli.command import FIGURE, Command, OutFile
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
 if TYPE_CHECKING:
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         ("Medians, MADs and quantiles by step", "asced stats runs.zarr --out stats.zarr"),
         (
             "Another day's runs added, without reading the first ones again",
             "asced stats more.zarr --add stats.zarr --out all.zarr",
         ),
-    )
+    ),
 )
 @click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option(
@@ -46,8 +48,10 @@ if TYPE_CHECKING:
 )
 @click.option("--by", help="Group by channel, label, prompt or another coordinate of the runs.")
 @click.option("--add", "added", multiple=True, metavar="STATS", help="Earlier results to add.")
-@click.option("--out", type=click.Path(), help="Write the statistics and counts (*.zarr).")
-@click.option("--plot", type=click.Path(), help="Draw the dynamics curves (*.png, *.svg, *.pdf).")
+@click.option(
+    "--out", type=OutFile(".zarr", folder=True), help="Write the statistics and counts (*.zarr)."
+)
+@click.option("--plot", type=FIGURE, help="Draw the dynamics curves (*.png, *.svg, *.pdf).")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @endpoint_option
 @json_option
@@ -72,15 +76,11 @@ def command(
     """
     from asced_analysis.statistics.by_step import merge_statistics, step_statistics
     from asced_analysis.statistics.observing import observed_statistics
-    from asced_analysis.statistics.saving import check_target, load, save
+    from asced_analysis.statistics.saving import load, save
     from asced_stores import TrajectoryStore, open_runs
     from asced_stores.format.observations import has_observations
 
     levels = _probabilities(quantiles)
-    if out:
-        check_target(out, ".zarr", overwrite=overwrite)
-    if plot:
-        check_figure(plot, overwrite=overwrite)
     earlier = [load(path) for path in added]
     opened = TrajectoryStore.open(store)
     ds = open_runs(opened)
@@ -121,16 +121,6 @@ def _probabilities(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"--quantiles {text!r}; expected numbers like 0.05,0.5,0.95") from None
-
-
-def check_figure(path: str, *, overwrite: bool) -> None:
-    """Refuse a figure that exists, before the work."""
-    from pathlib import Path
-
-    from asced_stores.errors import InputError
-
-    if Path(path).exists() and not overwrite:
-        raise InputError(f"{path} exists; choose another name, or pass --overwrite")
 
 
 def _facts(result: xr.Dataset) -> dict[str, Any]:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
+from asced_cli.command import Command, OutFile
 from asced_cli.options import (
     emit,
     endpoint_option,
     examples,
     json_option,
+    note_unkept,
     pipeline_option,
     progress_callback,
 )
 
 
 @click.command(
+    cls=Command,
+    sections={
+        "Candidates": "steps strengths strategies places",
+        "The file": "overwrite endpoint",
+    },
     epilog=examples(
         (
             "Choose step and strategy; on other runs than those you will report",
@@ -30,7 +37,9 @@ from asced_cli.options import (
     required=True,
     help="Thresholds to choose a correction for.",
 )
-@click.option("--out", help="Thresholds with the chosen correction.")
+@click.option(
+    "--out", type=OutFile(".json"), help="Thresholds with the chosen correction (*.json)."
+)
 @click.option("--steps", help="Candidates for T_c, separated by commas.")
 @click.option("--strengths", default="0", show_default=True, help="Noise scales, by commas.")
 @click.option("--strategies", default="ttc,renoise", show_default=True)
@@ -63,13 +72,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Try corrections of the most suspicious runs of STORE, and keep the best."""
-    from pathlib import Path
-
     from asced_analysis.evaluation.tuning import tune
     from asced_stores.errors import InputError
 
-    if out and Path(out).exists() and not overwrite:
-        raise InputError(f"{out} exists; choose another name or pass --overwrite")
+    note_unkept(out, as_json=as_json)
     try:
         chosen = None if steps is None else [int(step) for step in steps.split(",")]
         scales = [float(scale) for scale in strengths.split(",")]

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
-
 import click
 
 from asced_cli import completion
-from asced_cli.options import emit, endpoint_option, examples, json_option
-
-
-@contextlib.contextmanager
-def counter(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Progress callback ``(done, total)`` that draws a bar on a terminal, and nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield show
+from asced_cli.command import Command
+from asced_cli.options import (
+    emit,
+    endpoint_option,
+    examples,
+    json_option,
+    progress_callback,
+)
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         ("Read everything once. Status 1 if there is damage", "asced verify runs.zarr"),
         (
             "Take damaged batches out; `asced record --resume` draws them again",
             "asced verify runs.zarr --drop",
         ),
-    )
+    ),
 )
 @click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option("--drop", is_flag=True, help="Take damaged batches out, to be recorded again.")
@@ -46,7 +35,7 @@ def command(store: str, drop: bool, threads: int, as_json: bool) -> int:
     from asced_stores import TrajectoryStore
 
     opened = TrajectoryStore.open(store)
-    with counter("verifying") as progress:
+    with progress_callback("verifying") as progress:
         report = opened.verify(progress, drop=drop, threads=threads)
     rows = [("damaged", str(problem)) for problem in report.problems]
     if report.dropped:

@@ -10,10 +10,12 @@ import webbrowser
 import click
 
 from asced_cli import completion
+from asced_cli.command import Command
 from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         (
             "Runs alone, scored by how far their features lie from the others'",
@@ -28,7 +30,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
             "printed address here",
             "asced view runs.zarr --port 8717",
         ),
-    )
+    ),
 )
 @click.argument("store", shell_complete=completion.stores)
 @click.option(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from asced_recorders.tap.schedulers import EDM, FLOW, REFUSED
@@ -101,26 +100,6 @@ def recorded_scheduler(class_name: str, config: Mapping[str, Any]) -> Any:
             "store was recorded; install the version that the store's attributes name"
         )
     return kind.from_config(dict(config))
-
-
-def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """Read ``key=value`` pairs; values are JSON where they can be, else text.
-
-    Raises
-    ------
-    InputError
-        If a pair has no equals sign.
-    """
-    options = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise InputError(f"{pair!r} is not an option: write key=value")
-        try:
-            options[key] = json.loads(value.lower() if value in ("True", "False") else value)
-        except json.JSONDecodeError:
-            options[key] = value
-    return options
 
 
 def _check_kin(wanted: str, present: str, current: Any) -> None:

@@ -76,7 +76,7 @@ class UnconditionalSource:
         self.steps, self.seed, self.labels = steps, seed, labels
         classes = pipe.unet.config.get("num_class_embeds")
         if classes and not labels:
-            raise InputError(f"the model has {classes} classes: give labels (--labels)")
+            raise InputError(f"the model has {classes} classes: give labels (--classes)")
         if labels and not classes:
             raise InputError("the model has no classes: leave the labels out")
         pipe.unet.eval()
@@ -191,7 +191,7 @@ class PipelineSource:
                 "`with Recorder(pipe, store): pipe(...)`"
             )
         if ("prompt" in takes or "class_labels" in takes) and not self.prompts:
-            what = "prompts (--prompts FILE)" if "prompt" in takes else "labels (--labels)"
+            what = "prompts (--prompts FILE)" if "prompt" in takes else "labels (--classes)"
             raise InputError(f"{kind} needs {what}")
         unknown = sorted(set(self.options) - set(takes))
         if unknown:

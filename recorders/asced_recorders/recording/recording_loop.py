@@ -221,6 +221,7 @@ class _Campaign:
         self.session, self.source = session, source
         self.runs, self.batch_size, self.ignore_disk = runs, batch_size, ignore_disk
         self.report = ProgressReport(tell, runs, session.out)
+        session.yielded = []  # runs are the same whoever samples them
         session.background.on_commit = lambda batch, count: self.report.committed(
             batch, count, session.written, session.kept
         )
@@ -252,6 +253,8 @@ class _Campaign:
             for batch, numbers in self._sampled_batches():
                 if interrupt.requested:
                     break
+                if session.is_committed(batch):
+                    continue
                 scalars, images = source.sample(numbers, capture)
                 if spec is None:
                     assert capture.table is not None
@@ -264,6 +267,7 @@ class _Campaign:
         if interrupt.requested and report.done < report.runs:
             report.say("interrupted")
             raise KeyboardInterrupt
+        session.check_yielded()
         report.say("done", seconds=round(time.monotonic() - began, 3))
 
     def _sampled_batches(self) -> Iterator[tuple[int, range]]:

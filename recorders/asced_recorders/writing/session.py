@@ -20,19 +20,19 @@ from asced_recorders.writing.ring import BackgroundWriter
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
 from asced_stores.backends.opening import open_place
 from asced_stores.errors import (
+    BatchTakenError,
     InputError,
     NotATrajectoryStoreError,
     StoreExistsError,
     StoreNotFoundError,
 )
 from asced_stores.format.metadata import begun_only
-from asced_stores.format.observations import put_observations
+from asced_stores.format.observations import Observations, put_observations
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from asced_recorders.writing.observers import RunObserver
-    from asced_stores.format.markers import Marker
     from asced_stores.writing.writer import BatchWriter
 
 # What has to agree for a recording to go on: as written in the attributes by `record`.
@@ -183,6 +183,8 @@ class Session:
         self._pending: Iterator[int] | None = None
         self._checked = False
         self.written = self.kept = 0
+        self.yielded: list[int] | None = None
+        """Batches left to another process; None where a batch of another's is an error."""
         found = self._existing()
         if found is not None and not resume and not overwrite and not self._is_ours(found):
             raise StoreExistsError(
@@ -295,12 +297,12 @@ class Session:
         names = {variable.name for variable in self.store.spec.variables}
         wanted = {name: array for name, array in arrays.items() if name in names}
         if self.flight is None:
+            seen = None
             if self.observers:
                 seen, _ = observe(
                     self.observers, wanted, [int(run) for run in runs], self.store.spec
                 )
-                self.written += put_observations(self.store, batch, seen, f"{batch}-{self.rank}-")
-            self._count(self.writer.write_batch(batch, wanted, runs, scalars))
+            self._commit(batch, wanted, runs, scalars, seen)
             return
         flight, size = self.flight, self.store.batch_size
         if int(runs[0]) == batch * size:
@@ -308,13 +310,38 @@ class Session:
         flight.add(wanted, [int(run) for run in runs], scalars, self.store.spec)
         end = (batch + 1) * size if self.runs is None else min((batch + 1) * size, self.runs)
         if int(runs[-1]) + 1 == end:
-            kept, numbers, facts, seen = flight.finish()
-            self.written += put_observations(self.store, batch, seen, f"{batch}-{self.rank}-")
-            self._count(self.writer.write_batch(batch, kept, numbers, facts))
+            self._commit(batch, *flight.finish())
 
-    def _count(self, marker: Marker) -> None:
+    def _commit(
+        self, batch: int, arrays: Any, runs: Any, scalars: Any, seen: Observations | None
+    ) -> None:
+        """Write a batch, or leave it to the process that has it already, if that was agreed on."""
+        assert self.writer is not None
+        assert self.store is not None
+        try:
+            if seen is not None and not self.is_committed(batch):
+                self.written += put_observations(self.store, batch, seen)
+            marker = self.writer.write_batch(batch, arrays, runs, scalars)
+        except BatchTakenError:
+            if self.yielded is None:
+                raise
+            self.yielded.append(batch)
+            return
         self.kept += marker.runs
         self.written += marker.nbytes
+
+    def is_committed(self, batch: int) -> bool:
+        """Whether anyone committed it, a process thought dead for example."""
+        return self.store is not None and self.store.place.exists(f"commits/{batch}.json")
+
+    def check_yielded(self) -> None:
+        """Make sure that whoever took a batch from this process also committed it."""
+        lost = [batch for batch in self.yielded or () if not self.is_committed(batch)]
+        if lost:
+            raise BatchTakenError(
+                f"batches {lost[:8]} of {self.out} were taken over by another process, which has "
+                "not committed them: wait until it ends, then record what is missing with --resume"
+            )
 
 
 def launch_id(rank: int, world_size: int) -> str:

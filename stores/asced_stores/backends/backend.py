@@ -85,7 +85,7 @@ class Place(abc.ABC):
 
     @abc.abstractmethod
     def make_durable(self, keys: Iterable[str]) -> None:
-        """Wait until the names of new objects survive a loss of power."""
+        """Wait until new names, and the absence of deleted ones, survive a loss of power."""
 
     @abc.abstractmethod
     def replace(self, key: str, data: bytes) -> None:
@@ -115,8 +115,8 @@ class Place(abc.ABC):
         """Whether anything at all lies here, a plain file included."""
         return next(self.walk(), None) is not None
 
-    def sweep(self, prefix: str) -> list[str]:
-        """Remove unfinished objects whose owner's name starts with ``prefix``."""
+    def sweep(self, prefix: str | tuple[str, ...]) -> list[str]:
+        """Remove unfinished objects whose owner's name starts with (one of) ``prefix``."""
         return []
 
     def exists(self, key: str) -> bool:
@@ -126,6 +126,7 @@ class Place(abc.ABC):
     def clear(self) -> None:
         """Remove everything, what makes it a store first."""
         self.delete("zarr.json")
+        self.make_durable(["zarr.json"])
         for key, _ in list(self.walk()):
             self.delete(key)
 

@@ -228,7 +228,7 @@ class LocalPlace(Place):
                 pass
         self.create(key, pieces(source, source_key), owner="copy")
 
-    def sweep(self, prefix: str) -> list[str]:
+    def sweep(self, prefix: str | tuple[str, ...]) -> list[str]:
         """Remove unfinished objects."""
         swept = [name for name in self.names(TEMPORARY) if name.startswith(prefix)]
         for name in swept:
@@ -239,6 +239,7 @@ class LocalPlace(Place):
         """Remove everything."""
         self.delete("zarr.json")
         if self.root.exists():
+            self.make_durable(["zarr.json"])  # or a crash would leave half of it as a whole store
             shutil.rmtree(self.root)
         self._made.clear()
         self._settled.clear()

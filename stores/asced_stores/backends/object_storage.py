@@ -56,6 +56,11 @@ def _s3(bucket: str, prefix: str, options: dict[str, Any]) -> Any:
         or os.environ.get("AWS_ENDPOINT_URL_S3")
         or os.environ.get("AWS_ENDPOINT_URL")
     )
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise InputError(
+            f"the endpoint is {endpoint!r}: expected a URL that begins with http:// or https://, "
+            f"such as http://{endpoint.rpartition('://')[2]}"
+        )
     client: Any = {"timeout": timedelta(seconds=options.get("timeout", 60))}
     config: dict[str, Any] = {}
     if endpoint:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from asced_stores.backends.backend import Place
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, PlaceError, StoreExistsError
+from asced_stores.files import check_folder
 from asced_stores.registry import Registry
 
 
@@ -65,6 +67,46 @@ def open_place(
         f"{url!r} is of kind {scheme!r}: expected a local path, or one of "
         f"{', '.join(f'{one}://' for one in known)}"
     )
+
+
+def check_store_out(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Check that a store can be made, before any work is done for it.
+
+    Parameters
+    ----------
+    path : path or str
+        Where; nothing is changed there.
+    overwrite, resume : bool, optional
+        Whether a store may lie there.
+    storage_options : mapping, optional
+        Of that place.
+
+    Raises
+    ------
+    InputError
+        If something lies there, or nothing can be written or reached there.
+    """
+    place = open_place(path, storage_options=storage_options)
+    try:
+        taken = place.exists("zarr.json")
+    except PlaceError as error:
+        raise InputError(str(error)) from error
+    if taken and not (overwrite or resume):
+        raise StoreExistsError(
+            f"{place.url} exists: choose another path, go on with it by resume=True, or replace "
+            "it by overwrite=True"
+        )
+    if "://" not in os.fspath(path):
+        folder = Path(place.address)
+        if folder.is_file():
+            raise InputError(f"{folder} is a file: choose another path for the store")
+        check_folder(folder)
 
 
 def check_apart(

@@ -138,7 +138,7 @@ def _take_observations(
         store.place.make_durable([observation_key(new)])
         return
     seen = load_observations(source, old)
-    put_observations(store, new, dataclasses.replace(seen, runs=seen.runs + shift), "merge-")
+    put_observations(store, new, dataclasses.replace(seen, runs=seen.runs + shift))
 
 
 def _check_fit(first: TrajectoryStore, other: TrajectoryStore) -> None:

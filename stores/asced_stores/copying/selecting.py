@@ -186,7 +186,7 @@ def _copy(
                     for name, layout in source.layouts.items()
                 }
             if observed:  # all of them with the first batch: counts cannot be told apart again
-                put_observations(store, batch, _observed(source, batch), f"{batch}-0-")
+                put_observations(store, batch, _observed(source, batch))
             writer.write_batch(batch, arrays, part["run"], {name: part[name] for name in scalars})
             if progress is not None:
                 progress(batch + 1, store.batches)

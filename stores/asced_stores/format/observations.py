@@ -123,13 +123,11 @@ def has_observations(store: TrajectoryStore) -> bool:
     return bool(store.spec.attributes.get("keep", "all") != "all")
 
 
-def put_observations(store: TrajectoryStore, batch: int, seen: Observations, owner: str) -> int:
+def put_observations(store: TrajectoryStore, batch: int, seen: Observations) -> int:
     """Write the observations of a batch, in place of those of a writer that died; their bytes."""
-    place, key, data = store.place, observation_key(batch), seen.to_bytes()
-    if place.exists(key):
-        place.delete(key)
-    place.create(key, [data], owner=owner)
-    place.make_durable([key])
+    key, data = observation_key(batch), seen.to_bytes()
+    store.place.replace(key, data)
+    store.place.make_durable([key])
     return len(data)
 
 

@@ -135,7 +135,8 @@ def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
     place.create(f"commits/{name}", [data])
     place.make_durable([f"commits/{name}"])
     arrays = run_arrays(store.layouts, store.batch_size, length)
-    for column, dtype in _coordinates(store).items():
+    coordinates = _coordinates(store)
+    for column, dtype in coordinates.items():
         values = np.full(length, _absent(column, dtype), object if dtype == "str" else dtype)
         values[slots] = index[column]
         arrays[column] = array_metadata(
@@ -144,6 +145,7 @@ def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
         place.replace(f"{column}/c/0", plain_chunk(values))
     for column, metadata in arrays.items():
         place.replace(f"{column}/zarr.json", encode(metadata))
+    place.make_durable(f"{column}/c/0" for column in coordinates)
     facts = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "index": name,

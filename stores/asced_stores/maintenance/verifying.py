@@ -170,8 +170,10 @@ def drop_batches(store: TrajectoryStore, batches: Sequence[int]) -> None:
     if store.sealed is not None:
         store = store.reopen()
     forget_packs(store)
-    for batch in batches:
-        place.delete(f"commits/{batch}.json")
+    markers = [f"commits/{batch}.json" for batch in batches]
+    for marker in markers:
+        place.delete(marker)
+    place.make_durable(markers)  # before their shards go, or a crash would leave damage
     for batch in batches:
         for key in (*store.shard_keys(batch).values(), observation_key(batch)):
             place.delete(key)
@@ -269,24 +271,24 @@ def _check_metadata(store: TrajectoryStore) -> Iterator[Problem]:
     """What plain Zarr readers go by must say the same as the root."""
     import json
 
-    from asced_stores.format.metadata import encode, plain_chunk, run_arrays, step_arrays
+    from asced_stores.format.metadata import plain_chunk, run_arrays, step_arrays
 
     length = store.capacity if store.sealed is None else store.sealed["slots"]
-    expected = {
-        f"{name}/zarr.json": encode(metadata)
+    expected: dict[str, Any] = {
+        f"{name}/zarr.json": metadata
         for name, metadata in run_arrays(store.layouts, store.batch_size, length).items()
     }
     for name, (metadata, values) in step_arrays(store.spec).items():
-        expected[f"{name}/zarr.json"] = encode(metadata)
+        expected[f"{name}/zarr.json"] = metadata
         expected[f"{name}/c/0"] = plain_chunk(values)
-    for key, data in expected.items():
-        found = None
+    for key, wanted in expected.items():
+        found: Any = None
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, AscedError):
-            found = store.place.read(key, limit=16 * len(data) + 4096)
-        same = found == data
-        if found is not None and key.endswith(".json") and not same:
+            found = store.place.read(key, limit=16 * len(str(wanted)) + 4096)
+        same = found == wanted
+        if found is not None and isinstance(wanted, dict):
             with contextlib.suppress(ValueError, RecursionError):
-                same = json.loads(found) == json.loads(data)
+                same = json.loads(found) == wanted
         if not same:
             what = "is missing" if found is None else "is not what the store's root says"
             yield Problem(f"{what}; `asced seal --reopen` and sealing writes it anew", key)

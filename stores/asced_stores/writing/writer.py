@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,7 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asced_stores.backends.backend import Stamp
-from asced_stores.errors import BatchTakenError, InputError, SealedStoreError
+from asced_stores.errors import (
+    AscedError,
+    BatchTakenError,
+    DamagedBatchError,
+    InputError,
+    SealedStoreError,
+)
 from asced_stores.format.checksums import crc32c
 from asced_stores.format.compaction import PACK_EVERY, compact, forget_packs
 from asced_stores.format.markers import Marker, ShardRecord
@@ -90,6 +97,7 @@ class BatchWriter:
         """
         self._refuse_sealed()
         done = set(self.store.committed_batches())
+        self.store.place.sweep(tuple(f"{batch}-" for batch in done))  # a crash brings them back
         mine = range(self.rank, self.store.batches, self.world_size)
         for batch in mine if among is None else sorted(set(among).intersection(mine)):
             if batch in done or self.store.place.exists(f"commits/{batch}.json"):
@@ -157,6 +165,7 @@ class BatchWriter:
         if place.exists(f"commits/{batch}.json"):
             raise BatchTakenError(f"batch {batch} of {self.store.path} is committed already")
         made: dict[str, Stamp] = {}
+        token = uuid.uuid4().hex
         judge = "status" not in numbers
         try:
             jobs = [
@@ -176,20 +185,40 @@ class BatchWriter:
             self._reached("status")
             place.make_durable(made)
             self._reached("durable")
-            return self._commit(batch, numbers, shards, made, owner)
+            return self._commit(batch, numbers, shards, made, owner, token)
         except SealedStoreError:
             raise
         except BaseException as error:
-            self._withdraw(made)
+            with contextlib.suppress(AscedError, OSError):  # what stays is swept by the next writer
+                self._withdraw(batch, made, token)
             if isinstance(error, (FileExistsError, FileNotFoundError)):
                 raise self._taken(batch) from error  # or a sweeper took the temporary file away
             raise
 
-    def _withdraw(self, made: Mapping[str, Stamp]) -> None:
-        """Remove what this writer made of a batch that it could not commit."""
+    def _withdraw(self, batch: int, made: Mapping[str, Stamp], token: str) -> None:
+        """Remove what this writer made of a batch that it could not commit.
+
+        Where its marker was made before the error came (an interrupt, an fsync that failed), the
+        batch is whole, and stays.
+        """
+        place, key = self.store.place, f"commits/{batch}.json"
+        if self._marked(batch, token):
+            if self._owns(made):
+                return
+            forget_packs(self.store)
+            place.delete(key)
+            place.make_durable([key])  # before its shards go, or a crash would leave damage
         for key, stamp in made.items():
-            if self.store.place.stamp(key) == stamp:
-                self.store.place.delete(key)
+            if place.stamp(key) == stamp:
+                place.delete(key)
+
+    def _marked(self, batch: int, token: str) -> bool:
+        """Whether the marker of a batch is this writer's."""
+        if not self.store.place.exists(f"commits/{batch}.json"):
+            return False
+        with contextlib.suppress(DamagedBatchError):
+            return self.store.marker(batch).token == token
+        return False
 
     def _reached(self, point: str) -> None:
         """Do nothing at a named point of a commit; where stress tests kill the writer."""
@@ -237,6 +266,7 @@ class BatchWriter:
         shards: Mapping[str, ShardRecord],
         made: Mapping[str, Stamp],
         owner: str,
+        token: str,
     ) -> Marker:
         place, key = self.store.place, f"commits/{batch}.json"
         marker = Marker(
@@ -246,20 +276,17 @@ class BatchWriter:
             shards=shards,
             rank=self.rank,
             world_size=self.world_size,
-            token=uuid.uuid4().hex,
+            token=token,
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
         if not self._owns(made):
             raise self._taken(batch)
-        stamp = place.create(key, [marker.to_bytes()], owner=owner)
+        place.create(key, [marker.to_bytes()], owner=owner)
         self._reached("marker")
         place.make_durable([key])
         self._reached("committed")
         # A sweeper that looked just before the marker came may have removed shards since.
         if not self._owns(made):
-            if place.stamp(key) == stamp:
-                forget_packs(self.store)
-                place.delete(key)
             raise self._taken(batch)
         self._refuse_sealed(batch)
         self._commits += 1

@@ -1,0 +1,147 @@
+"""A command of ``asced``: what it writes is checked first, its options stand in sections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+FIRST = "Options"
+"""The section of what people need first."""
+
+
+class Named(click.ParamType[str]):
+    """One of the names of a registry, which is loaded when help or a value asks for it.
+
+    Parameters
+    ----------
+    names : callable
+        The names.
+    others : str
+        What else may be given; nothing by default.
+    """
+
+    name = "name"
+
+    def __init__(self, names: Callable[[], Iterable[str]], *, others: str = "") -> None:
+        self.names, self.others = names, others
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Every name, for ``--help``."""
+        return f"[{'|'.join((*self.names(), *([self.others] if self.others else [])))}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse another name, and say which was meant."""
+        known = tuple(self.names())
+        if value not in known and not self.others:
+            import difflib
+
+            near = difflib.get_close_matches(str(value), known, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            message = f"{value!r} is unknown{hint}: expected one of {', '.join(known)}"
+            self.fail(message, param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names that begin so."""
+        return [CompletionItem(name) for name in self.names() if name.startswith(incomplete)]
+
+
+class OutFile(click.ParamType[str]):
+    """A local file, or folder, that a command writes.
+
+    Parameters
+    ----------
+    suffixes : str
+        What its name may end with; any name without.
+    folder : bool
+        A folder is written.
+    """
+
+    name = "path"
+
+    def __init__(self, *suffixes: str, folder: bool = False) -> None:
+        self.suffixes, self.folder = suffixes, folder
+
+    def check(self, value: str, options: Mapping[str, Any]) -> None:
+        """Refuse what could not be written at the end."""
+        from asced_stores.files import check_out
+
+        check_out(
+            value,
+            overwrite=bool(options.get("overwrite")),
+            suffixes=self.suffixes,
+            folder=self.folder,
+        )
+
+
+FIGURE = OutFile(".png", ".svg", ".pdf")
+
+
+class OutStore(click.ParamType[str]):
+    """A store that a command writes: a local path, or a URL.
+
+    Parameters
+    ----------
+    joined : bool
+        Several processes write it, and the first makes it: the command looks itself whether one
+        may lie there.
+    """
+
+    name = "store"
+
+    def __init__(self, *, joined: bool = False) -> None:
+        self.joined = joined
+
+    def check(self, value: str, options: Mapping[str, Any]) -> None:
+        """Refuse what could not be made, or gone on with."""
+        from asced_stores.backends.opening import check_store_out
+
+        check_store_out(
+            value,
+            overwrite=bool(options.get("overwrite")),
+            resume=self.joined or bool(options.get("resume")),
+        )
+
+
+class Command(click.Command):
+    """Checks every output before any work, and shows options in named sections.
+
+    Parameters
+    ----------
+    sections : mapping of str to str, optional
+        Names of options by section, with spaces between; those in none come first.
+    **settings
+        Of `click.Command`.
+    """
+
+    def __init__(
+        self, *settings: Any, sections: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(*settings, **more)
+        self.sections = dict(sections or {})
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Check, then work."""
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name or "")
+            if isinstance(parameter.type, (OutFile, OutStore)) and value is not None:
+                parameter.type.check(str(value), ctx.params)
+        return super().invoke(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, section by section."""
+        rows: dict[str, list[tuple[str, str]]] = {FIRST: [], **{name: [] for name in self.sections}}
+        of = {option: name for name, options in self.sections.items() for option in options.split()}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                rows[of.get(parameter.name or "", FIRST)].append(record)
+        for name, records in rows.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)

@@ -1,0 +1,125 @@
+"""Crashes by exhaustion: states that a crash can leave, each examined and recovered from."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crash_states import Disk
+from crash_workloads import NAME, WORKLOADS, Workload, check, failing, in_order
+
+from asced_stores import TrajectoryStore
+
+# Most states drawn of one moment, runs of the workload (in other interleavings), and how many
+# different states that must come to at least: more than ten thousand together.
+QUICK = {
+    "create": (60, 1, 2000),
+    "one writer": (400, 1, 300),
+    "observations": (400, 1, 300),
+    "two writers": (60, 3, 900),
+    "a writer that was thought dead": (60, 4, 1500),
+    "resume": (400, 1, 200),
+    "overwrite": (30, 1, 2000),
+    "drop": (400, 1, 200),
+    "seal": (12, 1, 500),
+    "reopen": (12, 1, 150),
+    "repack": (30, 1, 1200),
+    "merge": (30, 1, 1200),
+}
+FAILED_CALLS = 1000
+ALL = 2_000_000
+"""More states than these at one moment are drawn from, in the long test too."""
+
+
+class Examination:
+    """Examines states, each once, and counts what was found in them."""
+
+    def __init__(self) -> None:
+        self.found: Counter[str] = Counter()
+        self._seen: set[Any] = set()
+
+    def look(self, workload: str, disk: Disk, most: int, rng: random.Random) -> None:
+        """Examine up to so many states of each moment since a call failed, or of all moments."""
+        for moment in disk.moments[disk.failed_at or 0 :]:
+            for tree in moment.states(most, rng):
+                if (tree, moment.promised) in self._seen:
+                    continue
+                self._seen.add((tree, moment.promised))
+                whole = len(self._seen) % 20 == 0
+                try:
+                    outcome = check(workload, tree, moment.promised, whole=whole)
+                except BaseException as error:
+                    error.add_note(f"{workload}, {moment.promised} promised; there remain:")
+                    error.add_note("\n".join(sorted(path for path, _ in tree)))
+                    raise
+                self.found[outcome] += 1
+
+    @property
+    def states(self) -> int:
+        """How many different states were examined."""
+        return len({tree for tree, _ in self._seen})
+
+
+def watch(work: Workload, folder: Path, seed: int = 0) -> Disk:
+    folder.mkdir(exist_ok=True)
+    return work(folder, random.Random(seed))
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_a_crash_at_any_moment_loses_nothing(workload: str, tmp_path: Path) -> None:
+    most, times, least = QUICK[workload]
+    examination = Examination()
+    for seed in range(times):
+        with in_order():
+            disk = watch(WORKLOADS[workload], tmp_path / f"{seed}", seed)
+            examination.look(workload, disk, most, random.Random(seed))
+    assert examination.states >= least, examination.found
+
+
+def test_a_call_that_fails_loses_nothing(tmp_path: Path) -> None:
+    """An fsync that fails, a disk that is full, Ctrl-C between two calls; then a crash."""
+    with in_order():
+        calls = len(watch(WORKLOADS["one writer"], tmp_path / "all").calls)
+    examination = Examination()
+    for call in range(0, calls, 7):
+        _fail(examination, tmp_path / f"{call}", call, most=1)
+    assert examination.states >= FAILED_CALLS, examination.found
+
+
+def _fail(examination: Examination, folder: Path, call: int, most: int) -> None:
+    number = (errno.EIO, errno.ENOSPC)[call % 2]
+    for name, error in (("o", lambda: OSError(number, "failed")), ("k", KeyboardInterrupt)):
+        with in_order():
+            disk = watch(failing(call, error), folder.with_name(f"{folder.name}{name}"))
+            report = TrajectoryStore.open(disk.root / NAME).verify(threads=1)
+            assert report.ok, (disk.calls[call], report.problems)
+            assert not report.missing
+            examination.look("one writer", disk, most, random.Random(call))
+
+
+def test_there_are_ten_thousand_states() -> None:
+    assert set(QUICK) == set(WORKLOADS)
+    assert FAILED_CALLS + sum(least for _, _, least in QUICK.values()) >= 10_000
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(5400)
+def test_every_state_is_survived(tmp_path: Path, stress_counts: dict[str, Any]) -> None:
+    examination = Examination()
+    for workload, (_, times, _) in QUICK.items():
+        for seed in range(4 * times):
+            with in_order():
+                disk = watch(WORKLOADS[workload], tmp_path / f"{workload}-{seed}", seed)
+                most = max(moment.choices.count for moment in disk.moments)
+                examination.look(workload, disk, most if most <= ALL else 2000, random.Random(seed))
+            if times == 1:
+                break
+    with in_order():
+        calls = len(watch(WORKLOADS["one writer"], tmp_path / "all").calls)
+    for call in range(calls):
+        _fail(examination, tmp_path / f"call-{call}", call, most=400)
+    stress_counts["crash states"] = {"examined": examination.states, **examination.found}

@@ -1,0 +1,86 @@
+"""Files are checked before the work, and written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asced_stores.backends.opening import check_store_out
+from asced_stores.errors import InputError, StoreExistsError
+from asced_stores.files import check_out, whole, write_json
+from asced_stores.testing import synthetic_store
+
+
+def test_missing_folders_are_made_when_the_file_is_written_and_not_before(tmp_path: Path) -> None:
+    target = check_out(tmp_path / "new" / "folder" / "t.json", suffixes=(".json",))
+    assert not list(tmp_path.iterdir())
+    write_json(target, {"a": 1})
+    assert target.read_text() == '{\n "a": 1\n}\n'
+    assert [path.name for path in target.parent.iterdir()] == ["t.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("s3://bucket/t.json", {}, "is remote"),
+        ("memory://t.json", {}, "is remote"),
+        ("t.csv", {"suffixes": (".json",)}, r"ends in \.json"),
+        ("there.json", {}, "overwrite=True"),
+        ("folder.json", {"overwrite": True}, "is a folder"),
+        ("there.json", {"overwrite": True, "folder": True}, "is a file"),
+        ("there.json/t.json", {}, "expected a folder"),
+        ("/proc/nowhere/t.json", {}, "cannot be written to"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    name: str, options: dict[str, object], said: str, tmp_path: Path, monkeypatch: object
+) -> None:
+    (tmp_path / "there.json").write_text("mine")
+    (tmp_path / "folder.json").mkdir()
+    path = name if "://" in name else tmp_path / name  # an absolute name stays itself
+    with pytest.raises(InputError, match=said):
+        check_out(path, **options)  # type: ignore[arg-type]
+    assert (tmp_path / "there.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_an_error_leaves_the_old_one_and_nothing_else(folder: bool, tmp_path: Path) -> None:
+    target = tmp_path / "result.zarr"
+
+    def write(text: str) -> None:
+        with whole(target, overwrite=True) as part:
+            if folder:
+                part.mkdir()
+            (part / "file" if folder else part).write_text(text)
+            if text == "broken":
+                raise KeyboardInterrupt
+
+    def found() -> str:
+        return (target / "file" if folder else target).read_text()
+
+    write("old")
+    with pytest.raises(KeyboardInterrupt):
+        write("broken")
+    assert found() == "old"
+    write("new")
+    assert found() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(InputError, match="exists"), whole(target):
+        pass
+
+
+def test_a_store_is_checked_before_the_work(tmp_path: Path) -> None:
+    check_store_out(tmp_path / "new" / "runs.zarr")
+    assert not list(tmp_path.iterdir())
+    synthetic_store(tmp_path / "runs.zarr", runs=4, batch_size=4, steps=3, shape=(1, 4, 4))
+    with pytest.raises(StoreExistsError, match="overwrite=True"):
+        check_store_out(tmp_path / "runs.zarr")
+    check_store_out(tmp_path / "runs.zarr", overwrite=True)
+    check_store_out(tmp_path / "runs.zarr", resume=True)
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file" / "runs.zarr"):
+        with pytest.raises(InputError, match="file"):
+            check_store_out(path)
+    with pytest.raises(InputError, match="cannot be written to"):
+        check_store_out("/proc/nowhere/runs.zarr")
