@@ -1,4 +1,4 @@
-"""Calibration by outcome: learn from how recorded runs ended which dynamics foretell a bad end.
+"""Calibration by outcome: learn from how recorded runs ended which dynamics predict a bad end.
 
 The label is free: local realism of the final image (a teacher's distance of local features to real
 images, or to the bulk of the population's own samples). No human and no artifact classifier.

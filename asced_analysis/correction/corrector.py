@@ -327,7 +327,7 @@ class Corrector(TapListener):
         self._apply(event, masks, found.flagged, found.scores, report=last)
 
     def _look_for_place(self, event: StepEvent) -> None:
-        """Put the place that predicted x0 shows in the stead of the mask, and report that."""
+        """Edit the region that predicted x0 shows instead of the mask, and report it."""
         x0 = event.x0.to(RECORDED).float().cpu().numpy()
         masks = found_places(self.strategy.place, x0, self._flagged)
         edited = self._set_mask(event, masks)

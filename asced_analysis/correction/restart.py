@@ -1,4 +1,4 @@
-"""Restart: abandon a run foretold to break, and draw it anew."""
+"""Restart: abandon a run predicted to break, and draw it anew."""
 
 from __future__ import annotations
 

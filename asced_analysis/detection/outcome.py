@@ -1,4 +1,4 @@
-"""Detection learnt from outcomes: which dynamics foretell a locally unrealistic end.
+"""Detection learnt from outcomes: which dynamics predict a locally unrealistic end.
 
 A small convolutional network turns maps of log dynamics, predicted x0 and eps so far into a map of
 how unrealistic each place will end up; a linear model on per-step statistics (and the map) scores
@@ -208,7 +208,7 @@ class Stream:
 
 
 def artifact_mask(predicted: Any, *, share: float = 0.12) -> Any:
-    """Places that are foretold to end worst.
+    """Places that are predicted to end worst.
 
     Parameters
     ----------

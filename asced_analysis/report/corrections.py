@@ -45,11 +45,11 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
             f"({Reference(**data['judge']['reference'])}). Intervals are over runs.",
             "The controls repeat the same correction of the same runs in masks of equal area at "
             "the wrong place, or everywhere; where it takes whole runs, they are as many other "
-            "runs. The worth of the mask is its effect minus that of the "
-            "best control: what the place of the mask alone has earned."
+            "runs. The effect of the mask's place is the correction's effect minus that of the "
+            "best control."
             if data["controls"]
-            else "No control was sampled, so that nothing is said of what the place of a mask, or "
-            "the choice of runs, was worth.",
+            else "No control was sampled: this page cannot say whether the place of a mask, or the "
+            "choice of runs, made a difference.",
             *data["notes"],
         ),
         tuple(figures),

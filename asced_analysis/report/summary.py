@@ -115,7 +115,7 @@ def _promise(thresholds: Thresholds) -> str:
 
 
 def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
-    """What the correction did to the flagged runs, and whether the mask earned it."""
+    """What the correction did to the flagged runs, and whether the place of the mask mattered."""
     data = evaluation.data
     claims = claims_of(data["judge"])
     effect = data["flagged_runs"]["effect"]["all"]
@@ -157,7 +157,8 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
             )
         elif figure["value"] < 0:
             said.append(
-                f"The place of the correction earned {figure['value']:.3g} over the best control."
+                f"The place of the mask made a difference of {figure['value']:.3g} beyond the best "
+                "control (negative: more typical, or more real)."
             )
         else:
             said.append(

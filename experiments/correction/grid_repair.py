@@ -2,12 +2,11 @@
 
     python -m experiments.correction.grid_repair
 
-Points foretold to break are corrected: by what is learnt from the ends of other points, by the best
-fixed statistic (chosen, with its direction, on a third set of points), by chance, by hindsight, or
-everybody is. As many are flagged as break, so that all ways to flag cost alike, everybody excepted;
-where a correction costs evaluations, plain sampling in as many more steps stands beside it. Points
-of all seeds are resampled together.
-"""
+Points predicted to break are corrected: by what is learnt from the ends of other points, by the
+best fixed statistic (chosen, with its direction, on a third set of points), by chance, by
+hindsight, or everybody is. As many are flagged as break, so that all ways to flag cost alike,
+everybody excepted; where a correction costs evaluations, plain sampling in as many more steps
+stands beside it. Points of all seeds are resampled together."""
 
 from __future__ import annotations
 
@@ -98,7 +97,7 @@ class Grid:
         noise = self.random(8, step, draw).standard_normal(self.report.ends.shape)
         return np.asarray(alpha[step] * self.report.x0[rows, step - 1] + sigma[step] * noise[rows])
 
-    def foretold(self, kind: str, last: int) -> tuple[Floats, str]:
+    def predicted(self, kind: str, last: int) -> tuple[Floats, str]:
         """Scores of `report` by what is known up to a step, and what gave them."""
         if kind != "fixed":
             return self.chance(kind, last, self.report), kind
@@ -147,7 +146,7 @@ def go_back(grid: Grid, rows: NDArray[np.intp]) -> Corrected:
 
 
 def best_of_two(grid: Grid, rows: NDArray[np.intp]) -> Corrected:
-    """Two renewals at the earlier step; the one foretold better at the later step is finished."""
+    """Two renewals at the earlier step; the one predicted better at the later step is finished."""
     tried = [grid.go_on(grid.renoised(rows, BACK, k), BACK, k, LATE) for k in (2, 3)]
     views = [grid.chance("snapshot", LATE, one) for one in tried]
     chosen = np.where((views[1] < views[0])[:, None], tried[1].ends, tried[0].ends)
@@ -155,7 +154,7 @@ def best_of_two(grid: Grid, rows: NDArray[np.intp]) -> Corrected:
 
 
 def again(grid: Grid, rows: NDArray[np.intp]) -> Corrected:
-    """From the later step back to the earlier one until foretold whole, at most `TRIES` times."""
+    """From the later step back to the earlier one until predicted whole, at most `TRIES` times."""
     best = np.full(len(rows), np.inf)
     entering = np.empty((len(rows), 2))
     paid, strict = np.zeros(len(rows)), grid.strict(LATE)
@@ -172,7 +171,7 @@ def again(grid: Grid, rows: NDArray[np.intp]) -> Corrected:
 
 
 def restart(grid: Grid, rows: NDArray[np.intp]) -> Corrected:
-    """Draw anew, judged at the earlier step, until foretold whole, at most `TRIES` times."""
+    """Draw anew, judged at the earlier step, until predicted whole, at most `TRIES` times."""
     views, strict = grid.chance("snapshot", BACK, grid.pool), grid.strict(BACK)
     order = grid.random(10).permutation(len(views))
     ends, paid, at = np.empty((len(rows), 2)), np.empty(len(rows)), 0
@@ -194,7 +193,7 @@ CORRECTIONS: dict[str, tuple[int, Callable[[Grid, NDArray[np.intp]], Corrected]]
     "re-noise at step 48": (48, renoise(48)),
     "from step 48 back to 44": (LATE, go_back),
     "best of two from step 44, chosen at 48": (LATE, best_of_two),
-    "from step 48 back to 44, until foretold whole": (LATE, again),
+    "from step 48 back to 44, until predicted whole": (LATE, again),
     "restart, judged at step 44": (BACK, restart),
 }
 """Name, step up to which points are known when they are flagged, how they are corrected."""
@@ -220,7 +219,7 @@ def correct(grid: Grid, name: str, whom: str) -> Cell:
     before = grid.report.broken
     by, scores = whom, grid.random(11).random(len(before))
     if whom in ("learnt", "fixed"):
-        scores, by = grid.foretold("dynamics" if whom == "learnt" else whom, last)
+        scores, by = grid.predicted("dynamics" if whom == "learnt" else whom, last)
     elif whom == "hindsight":
         scores += before
     count = round(float(grid.level.broken.mean()) * len(before))

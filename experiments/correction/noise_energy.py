@@ -1,8 +1,8 @@
 """How much of the breaking is the energy of the starting noise.
 
 A start of N normal numbers has a root mean square of 1 within 1/sqrt(2 N): 2.2 % for 1 x 32 x 32,
-0.55 % for 4 x 64 x 64, 0.16 % for 3 x 256 x 256. A deterministic sampler never forgets it. Here:
-how well it foretells the end before a single evaluation, what detectors know beyond it, and what
+0.55 % for 4 x 64 x 64, 0.16 % for 3 x 256 x 256. A deterministic sampler keeps it to the end. Here:
+how well it predicts the end before a single evaluation, what detectors know beyond it, and what
 giving every start the same energy does to the population, sampled anew with paired intervals.
 """
 
@@ -67,7 +67,7 @@ def measure(bench: Any) -> dict[str, Any]:
     """Detection at step 0, within equal energy, and starts of equal energy."""
     report = bench.sets["report"]
     starts = np.asarray(report.dataset["x_init"].values, np.float32)
-    result = foretold(bench, report, starts)
+    result = predicted(bench, report, starts)
     bench.say(f"at step 0: {result['rows']['starting noise, step 0']['image_auroc']:.3f}")
     result["corrections"] = levelled_later(bench, stage_of(bench, "tune"))
     result["populations"] = populations(bench, report, starts)
@@ -75,7 +75,7 @@ def measure(bench: Any) -> dict[str, Any]:
     return result
 
 
-def foretold(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[str, Any]:
+def predicted(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[str, Any]:
     """What the starting noise knows of the end, and what detectors know beyond it."""
     judged = report.distance("judge")
     distance, rms = mean_distance(judged), energy(starts)
@@ -170,7 +170,7 @@ def sampled(bench: Any, report: Split, starts: NDArray[np.float32], name: str) -
 
 
 def samplers(bench: Any) -> dict[str, Any]:
-    """What the starting noise foretells with other samplers, on fresh seeds.
+    """What the starting noise predicts with other samplers, on fresh seeds.
 
     A sampler that draws noise at every step forgets the energy of its start.
     """

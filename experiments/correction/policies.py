@@ -95,7 +95,7 @@ def extra_cost(stage: Stage, paid: float) -> float:
 
 
 def strict_level(bench: Any) -> float:
-    """The median score: new draws are kept when foretold to be in the better half."""
+    """The median score: new draws are kept when predicted to be in the better half."""
     tune = bench.sets["tune"]
     ranked, _ = bench.detectors().ranked(MAIN, WINDOW, tune.dataset, "tune")
     return float(np.median(ranked.scores))

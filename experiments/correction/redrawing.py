@@ -72,7 +72,7 @@ def pool_of(bench: Any) -> Pool:
 def restarted(
     stage: Stage, pool: Pool, tries: int, *, level: float | None = None, seed: int = 0
 ) -> tuple[NDArray[np.float32], float]:
-    """Ends of flagged runs drawn anew until one is foretold good, and the mean cost of each.
+    """Ends of flagged runs drawn anew until one is predicted good, and the mean cost of each.
 
     Of a run whose every try is flagged, the try of the lowest score is finished. The steps of the
     abandoned run and of every abandoned try are paid; what is finished pays to its end.

@@ -87,7 +87,7 @@ class Stage:
 
 
 def stage_of(bench: Any, name: str, *, share: float = FLAGGED) -> Stage:
-    """The runs of a split foretold to end worst; the level is set on the other split."""
+    """The runs of a split predicted to end worst; the level is set on the other split."""
     split, other = bench.sets[name], bench.sets["tune" if name == "report" else "report"]
     detectors = bench.detectors()
     ranked, _ = detectors.ranked(MAIN, WINDOW, split.dataset, name)

@@ -28,7 +28,7 @@ LEARN = 1536  # runs
 
 
 def learn_uplift(bench: Any, report: Any) -> dict[str, NDArray[np.float32]]:
-    """Maps for the flagged runs of `report`: higher where renewal is foretold to help more."""
+    """Maps for the flagged runs of `report`: higher where renewal is predicted to help more."""
     fit = bench.sets["fit"]
     teacher = committee()
     path = fit.store.parent / f"renoised-{LEARN}.npz"

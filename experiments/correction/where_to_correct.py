@@ -1,7 +1,7 @@
 """Corrections by strategy and mask on all runs of a set, as the set's truth sees them.
 
 All masks have one area, so that a map is compared with a map and not with a size. Every run is
-corrected with every mask: effects are read where runs are foretold to break or do, harm on those
+corrected with every mask: effects are read where runs are predicted to break or do, harm on those
 that are whole. They are paired by run against no correction, and against the best control of equal
 area; p-values of the paired t test are corrected by Holm's method over the whole table.
 """

@@ -131,7 +131,7 @@ def levelled_starts(results: Results) -> str:
 
 
 def samplers(results: Results) -> str:
-    """What the starting noise foretells with other samplers."""
+    """What the starting noise predicts with other samplers."""
     head = ["sampler, 25 steps", "runs", "starting noise: worst quarter, AUROC"]
     head += ["less real than 99 % of real images", "local distance", "detail"]
     rows = [

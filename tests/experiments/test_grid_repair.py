@@ -44,7 +44,7 @@ def test_only_flagged_points_move_and_as_many_are_flagged_as_break(grid: Grid) -
 
 
 def test_hindsight_flags_what_is_broken_and_a_second_draw_repairs_it(grid: Grid) -> None:
-    cell = correct(grid, "from step 48 back to 44, until foretold whole", "hindsight")
+    cell = correct(grid, "from step 48 back to 44, until predicted whole", "hindsight")
     assert cell.before[cell.flagged].mean() > 0.9 or cell.flagged[cell.before].all()
     assert cell.after[cell.flagged & cell.before].mean() < 0.3
     assert set(cell.extra[cell.flagged]) <= {4.0, 8.0, 12.0, 16.0}

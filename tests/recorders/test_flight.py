@@ -17,7 +17,7 @@ from asced_analysis.statistics.observing import (
 )
 from asced_cli.main import run
 from asced_recorders import Recorder, record
-from asced_recorders.recording.recorder import recording_loop as campaign
+from asced_recorders.recording.recorder import recording_loop
 from asced_recorders.writing.flight import KeepRule
 from asced_recorders.writing.observers import Observation, ObservedBatch
 from asced_stores import TrajectoryStore, open_runs
@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {"runs": 20, "steps": 6, "batch_size": 4}
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(campaign, "GROUP_RUNS", 8)
+    monkeypatch.setattr(recording_loop, "GROUP_RUNS", 8)
 
 
 @pytest.fixture(scope="module")

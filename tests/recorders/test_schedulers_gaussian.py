@@ -1,4 +1,4 @@
-"""Noise levels of every scheduler of diffusers, held against an analytic Gaussian score."""
+"""Noise levels of every scheduler of diffusers, compared with an analytic Gaussian score."""
 
 from __future__ import annotations
 

@@ -120,7 +120,11 @@ from asced_cli.registry_option import RegistryName, RegistryOption
 @click.option("--masks", help="Masks from outside: <run>.png in a folder, or an .npz.")
 @click.option("--only-flagged", is_flag=True, help="Sample flagged runs alone; copy the others.")
 @click.option("--batch-size", type=int, help="Sample so many together; the effect is measured.")
-@click.option("--threads", type=int, help="Instead of the recorded number; the same.")
+@click.option(
+    "--threads",
+    type=int,
+    help="Of torch; by default as recorded (else last digits differ).",
+)
 @pipeline_option
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")

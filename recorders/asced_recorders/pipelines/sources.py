@@ -42,7 +42,7 @@ class RunSource(Protocol):
         """What a run consists of."""
 
     def expected_image(self, shape: Sequence[int]) -> tuple[int, int, int] | None:
-        """Shape of the image of a run, as far as it can be foretold."""
+        """Shape of the image of a run, as far as it can be predicted."""
 
     def sample(self, runs: Sequence[int], capture: Capture) -> tuple[dict[str, Any], Any]:
         """Draw a batch; return numbers by run, and the images or None."""

@@ -173,7 +173,7 @@ def record(
         }
         source = _source(pipe, name, settings, steps, seed, labels, chosen, options)
         source.facts = {"keep": OBSERVED if flight is None and observers else keep}
-        _Campaign(session, source, total, batch_size, ignore_disk, progress).walk()
+        _RecordingLoop(session, source, total, batch_size, ignore_disk, progress).walk()
         failed = False
     finally:
         session.close(quietly=failed)
@@ -206,7 +206,7 @@ def _source(
     return PipelineSource(pipe, name, settings, steps, seed, prompts=prompts, **options)
 
 
-class _Campaign:
+class _RecordingLoop:
     """Samples and hands over batch after batch, until done, interrupted or failed."""
 
     def __init__(
