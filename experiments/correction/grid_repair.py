@@ -6,7 +6,8 @@ Points predicted to break are corrected: by what is learnt from the ends of othe
 best fixed statistic (chosen, with its direction, on a third set of points), by chance, by
 hindsight, or everybody is. As many are flagged as break, so that all ways to flag cost alike,
 everybody excepted; where a correction costs evaluations, plain sampling in as many more steps
-stands beside it. Points of all seeds are resampled together."""
+stands beside it. Points of all seeds are resampled together.
+"""
 
 from __future__ import annotations
 
