@@ -17,6 +17,7 @@ from asced_analysis.compute.source import open_source
 from asced_analysis.realism import RealismModel, features, local_realism
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds
+from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.copying.selecting import select_runs
 from asced_stores.errors import InputError
@@ -65,7 +66,7 @@ class Setting:
         window, correction = window_and_correction(source, (begin, at), "ttc")
         found, _ = fit_variant(
             source,
-            variant,
+            VARIANTS.get(variant),
             np.ones(source.runs, np.bool_),
             window=window,
             correction=replace(correction, grow=GROWTH[variant]),
