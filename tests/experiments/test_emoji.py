@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -225,3 +227,35 @@ def test_recorded_it_is_called_as_it_is_and_comes_back(
 def test_wrong_classes_are_named(pipe: EmojiPipeline) -> None:
     with pytest.raises(ValueError, match="from 0 to 4"):
         pipe(class_labels=[0, 5], num_inference_steps=2)
+
+
+def test_the_folder_loads_with_diffusers_alone_and_samples(tmp_path: Path) -> None:
+    script = f"""
+import sys, torch
+sys.path[:] = [path for path in sys.path if path != {str(network.FOLDER.parents[2])!r}]
+from diffusers import DiffusionPipeline
+pipe = DiffusionPipeline.from_pretrained({str(network.FOLDER)!r}, trust_remote_code=True)
+pipe.set_progress_bar_config(disable=True)
+seeds = [torch.Generator().manual_seed(seed) for seed in range(2)]
+images = pipe([0, 5], 2.0, 10, seeds, output_type="np").images
+print(images.shape, images[:, :2].mean() > 0.9, images.min() < 0.6)
+print([n for n in sys.modules if n.startswith(("asced", "experiments"))])
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"HF_MODULES_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["(2, 64, 64, 3) True True", "[]"]
+    weights = network.FOLDER / "unet" / "diffusion_pytorch_model.safetensors"
+    assert weights.stat().st_size < export.MOST_BYTES
+
+
+def test_the_classes_of_the_folder_are_those_of_the_network() -> None:
+    classes = json.loads((network.FOLDER / "classes.json").read_text())
+    config = json.loads((network.FOLDER / "unet" / "config.json").read_text())
+    assert [one["label"] for one in classes] == list(range(config["num_class_embeds"] - 1))
+    assert sum(one["share"] for one in classes) == pytest.approx(1, abs=0.01)
