@@ -7,9 +7,6 @@ of its store, written before the batch's marker: they count once that exists.
 
 from __future__ import annotations
 
-import io
-import math
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_stores.errors import DamagedBatchError, InputError
+from asced_stores.format.archives import pack_arrays, unpack_arrays
 
 if TYPE_CHECKING:
     from asced_stores.store import TrajectoryStore
@@ -92,14 +90,12 @@ class Observations:
         for name, counts in self.counts.items():
             arrays[f"keys:{name}"] = np.diff(counts.keys, prepend=0)  # small numbers compress
             arrays[f"table:{name}"] = _narrow(counts.table)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        return buffer.getvalue()
+        return pack_arrays(arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Observations:
         """Inverse of `to_bytes`."""
-        arrays = _arrays(data)
+        arrays = unpack_arrays(data, limit=LIMIT)
         features, counts = {}, {}
         for name, array in arrays.items():
             kind, _, rest = name.partition(":")
@@ -164,25 +160,6 @@ def read_observations(store: TrajectoryStore) -> Iterator[Observations]:
         raise InputError(f"{store.path} has all runs in full, and no observations: read the runs")
     for batch in store.committed_batches():
         yield load_observations(store, batch)
-
-
-def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    """Arrays of an archive, none of them larger than the bytes that are there for it."""
-    arrays = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if sum(member.file_size for member in archive.infolist()) > LIMIT:
-            raise ValueError(f"it unpacks to more than {LIMIT} bytes")
-        for member in archive.infolist():
-            content = io.BytesIO(archive.read(member))  # checks the archive's own CRC-32
-            if np.lib.format.read_magic(content) != (1, 0):
-                raise ValueError(f"{member.filename} is of another version")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(content)
-            if math.prod(shape) * dtype.itemsize != len(content.getbuffer()) - content.tell():
-                raise ValueError(f"{member.filename} has not the length that its shape needs")
-            content.seek(0)
-            name = member.filename.removesuffix(".npy")
-            arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
-    return arrays
 
 
 def _check(seen: Observations) -> None:

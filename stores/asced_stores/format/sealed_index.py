@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
+import numpy as np
 from numpy.typing import NDArray
 
 from asced_stores.errors import DamagedStoreError
+from asced_stores.format.archives import unpack_arrays
 from asced_stores.format.checksums import crc32c
 from asced_stores.format.spec import RUN_SCALARS
 
@@ -27,8 +31,6 @@ def read_columns(store: TrajectoryStore) -> dict[str, NDArray[Any]]:
     DamagedStoreError
         If it is absent or altered; sealing again rebuilds it from the markers.
     """
-    import pyarrow.parquet
-
     assert store.sealed is not None
     name = store.sealed["index"]
     where = f"commits/{name} of {store.path}"
@@ -41,27 +43,26 @@ def read_columns(store: TrajectoryStore) -> dict[str, NDArray[Any]]:
         raise DamagedStoreError(f"{where} does not match its checksum: {remedy}")
     dtypes = index_dtypes(store)
     try:
-        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
-        rows = file.metadata.num_rows
-        groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
-        size = sum(group.total_byte_size for group in groups)
         # Different run numbers do not compress to nothing: what claims to is not unpacked.
-        if rows != store.sealed["runs"] or rows > 8 * len(data) or size > LIMIT:
-            raise ValueError(
-                f"{rows} runs in {len(data)} bytes, {store.sealed['runs']} were sealed"
-            )
-        table = file.read(columns=list(dtypes))
-        columns: dict[str, NDArray[Any]] = {}
-        for column, dtype in dtypes.items():
-            values = table.column(column).to_numpy()
-            columns[column] = values.astype(object if dtype == "str" else dtype, copy=False)
-    except (ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
+        found = unpack_arrays(data, limit=min(LIMIT, 256 * len(data) + (1 << 20)))
+        columns = {name: _column(name, found[name], dtype) for name, dtype in dtypes.items()}
+        if {len(values) for values in columns.values()} != {store.sealed["runs"]}:
+            raise ValueError(f"it does not hold the {store.sealed['runs']} runs that were sealed")
+    except (ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
         raise DamagedStoreError(f"{where} is no index of this store ({error}): {remedy}") from error
     batches, slots = columns["batch"], columns["slot"]
     inside = (batches >= 0) & (batches < store.batches) & (slots >= 0)
     if not (inside & (slots < store.batch_size)).all():
         raise DamagedStoreError(f"{where} names batches that cannot be: {remedy}")
     return columns
+
+
+def _column(name: str, values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """One column, of the type that it must have."""
+    wanted = np.dtype(object if dtype == "str" else dtype)
+    if values.ndim != 1 or values.dtype != wanted:
+        raise ValueError(f"{name} is {values.dtype} of {values.shape}")
+    return values
 
 
 def sealed_batches(store: TrajectoryStore) -> set[int]:

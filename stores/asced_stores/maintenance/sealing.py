@@ -7,7 +7,6 @@ own marker, and the seal looks for markers once more after the index.
 
 from __future__ import annotations
 
-import io
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_stores.errors import IncompleteStoreError
+from asced_stores.format.archives import pack_arrays
 from asced_stores.format.checksums import crc32c
 from asced_stores.format.index import RunIndex, index_of
 from asced_stores.format.layout import array_metadata
@@ -130,8 +130,8 @@ def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
     place = store.place
     slots = _slots(store, index)
     length = int(slots.max()) + 1
-    data = _to_parquet(index)
-    name = f"index-{uuid.uuid4().hex}.parquet"
+    data = pack_arrays(index.columns)
+    name = f"index-{uuid.uuid4().hex}.npz"
     place.create(f"commits/{name}", [data])
     place.make_durable([f"commits/{name}"])
     arrays = run_arrays(store.layouts, store.batch_size, length)
@@ -180,16 +180,3 @@ def _absent(column: str, dtype: str) -> Any:
     if column in _ABSENT:
         return _ABSENT[column]
     return "" if dtype == "str" else np.nan if dtype.startswith("float") else 0
-
-
-def _to_parquet(index: RunIndex) -> bytes:
-    import pyarrow
-    import pyarrow.parquet
-
-    columns = {
-        name: pyarrow.array(values, pyarrow.string() if values.dtype == object else None)
-        for name, values in index.columns.items()
-    }
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns), buffer, compression="zstd")
-    return buffer.getvalue()
