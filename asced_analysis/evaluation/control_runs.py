@@ -10,29 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import CONTROLS, Control
-from asced_analysis.correction.masks import without_edges
 from asced_analysis.correction.regions import PLACES, is_found
-from asced_analysis.correction.registry import make_strategy
-from asced_analysis.correction.strategy import Strategy
 from asced_analysis.evaluation.intervals import share_estimate
 from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.replay.decoding import pictures_of
-from asced_analysis.replay.planning import (
-    Plan,
-    asked_network,
-    at_mask,
-    control_plan,
-    detect_recorded,
-    others_plan,
-)
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what samples needs torch; judging runs that are there does not
+    from asced_analysis.correction.strategy import Strategy
     from asced_analysis.realism.local import RealismModel
+    from asced_analysis.replay.planning import Plan
 
 AT_ONCE = 64
 
@@ -54,6 +45,8 @@ def recorded_strategy(attributes: Mapping[str, Any]) -> Strategy:
     A place that a function found is kept by the function's name alone: it counts as found in the
     picture, as the foreground is.
     """
+    from asced_analysis.correction.registry import make_strategy
+
     parameters = dict(attributes.get("strategy_parameters", {}))
     if "where" in parameters and parameters["where"] not in PLACES:
         parameters["where"] = "foreground"
@@ -132,6 +125,7 @@ class ControlSampler:
         """The control's runs beside their recorded twins, with the masks used."""
         from asced_analysis.correction.environment import recorded_threads
         from asced_analysis.replay.jobs import Job
+        from asced_analysis.replay.planning import asked_network, at_mask
 
         attributes = self.attributes
         seed, soft = int(attributes["correction_seed"]), int(attributes.get("soft") or 0)
@@ -176,6 +170,9 @@ class ControlSampler:
 
         Stored masks hold their soft edges: these are taken off, and fade again where they come to.
         """
+        from asced_analysis.correction.masks import without_edges
+        from asced_analysis.replay.planning import Plan, control_plan, others_plan
+
         inner = without_edges(twins.masks, soft)
         known = Plan(
             {int(run): mask for run, mask in zip(twins.runs, inner, strict=True)},
@@ -188,6 +185,8 @@ class ControlSampler:
 
     def _find(self) -> Plan:
         """When each run was first flagged, for strategies that go by it: a control must as well."""
+        from asced_analysis.replay.planning import Plan, asked_network, detect_recorded
+
         settings = self.attributes.get("thresholds")
         if settings is None or not self.strategy.streams_masks:
             return Plan({})

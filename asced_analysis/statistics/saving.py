@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -49,7 +51,8 @@ def save(result: Result, path: str | os.PathLike[str], *, overwrite: bool = Fals
         elif isinstance(result, xr.Dataset):
             result.to_zarr(part, mode="w", consolidated=False)
         else:
-            result.to_parquet(part)
+            with _parquet_explained():
+                result.to_parquet(part)
     return target
 
 
@@ -85,11 +88,24 @@ def load(path: str | os.PathLike[str]) -> Any:
     if target.suffix == ".json":
         return Phases.from_json(target.read_text(encoding="utf-8"))
     if target.suffix == ".parquet":
-        return pd.read_parquet(target)
+        with _parquet_explained():
+            return pd.read_parquet(target)
     if target.suffix == ".zarr":
         with xr.open_zarr(target, consolidated=False, chunks=None) as stored:
             return stored.load()
     raise InputError(f"{target} is no result; expected a name with .zarr, .parquet or .json")
+
+
+@contextmanager
+def _parquet_explained() -> Iterator[None]:
+    """Say what Parquet needs, where it is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            "Parquet files need pyarrow: pip install 'asced-analysis[tables]', or write the table "
+            "with to_csv"
+        ) from error
 
 
 def _suffix(result: object) -> str:

@@ -84,6 +84,6 @@ def rows_of(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Rows of the quality of runs alone."""
     for name, value in figures.items():
         text = str(value)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and "value" in value:
             text = f"{value['value']:.4g} ({value['low']:.4g} to {value['high']:.4g})"
         yield name.replace("_", " "), text
