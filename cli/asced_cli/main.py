@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -37,6 +38,10 @@ COMMANDS = {
 RECORDING_PACKAGES = {"torch", "diffusers", "transformers", "accelerate", "safetensors"}
 
 
+class _ClosedPipe(Exception):  # noqa: N818  (no error: the reader has what it wanted)
+    """The reader of a pipe has gone; click would end with 1, which means damage here."""
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands' names and one-line helps without importing them."""
 
@@ -51,6 +56,20 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"asced_cli.commands.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Parse the command line; ``--help`` prints while this is done."""
+        try:
+            return super().make_context(*arguments, **options)
+        except BrokenPipeError as error:
+            raise _ClosedPipe from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ClosedPipe from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -105,9 +124,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             f"asced: error: this needs {error.name}: pip install 'asced-analysis[record]'", err=True
         )
         return 2
-    except SystemExit as error:  # click ends so where the reader of a pipe has gone
-        if not isinstance(error.__context__, BrokenPipeError):
-            raise
+    except _ClosedPipe:
         return _closed_pipe()
     except (OSError, MemoryError) as error:
         _show(error)

@@ -61,7 +61,9 @@ def command(
     from asced_analysis.statistics.saving import save
     from asced_recorders import record
     from asced_stores.errors import InputError, StoreError
+    from asced_stores.files import check_folder
 
+    check_folder(out)
     if out.exists() and any(out.iterdir()) and not overwrite:
         raise InputError(f"{out} exists and is not empty: choose another --out or add --overwrite")
     out.mkdir(parents=True, exist_ok=True)

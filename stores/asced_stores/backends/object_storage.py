@@ -89,7 +89,11 @@ def _explained(url: str, key: str) -> Iterator[None]:
     except AlreadyExistsError:
         raise
     except (BaseError, PermissionError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition("<?xml")[0].rstrip(" :")
+        if "list request" in reason and "404 Not Found" in reason:  # an empty bucket answers
+            raise InputError(
+                f"there is no bucket for {url}: check its name and the endpoint, or make it first"
+            ) from error
         raise PlaceError(
             f"{key} of {url} could not be reached: {reason}. Check endpoint, bucket and the "
             "credentials in the environment, then go on with --resume"

@@ -95,6 +95,7 @@ def check_store_out(
     place = open_place(path, storage_options=storage_options)
     try:
         taken = place.exists("zarr.json")
+        place.names("commits")  # an absent bucket answers the first as an absent store does
     except PlaceError as error:
         raise InputError(str(error)) from error
     if taken and not (overwrite or resume):
