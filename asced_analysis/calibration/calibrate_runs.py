@@ -118,6 +118,9 @@ def calibrate(
         raise InputError(f"method {method!r} is unknown; expected one of {METHODS}")
     kind, method = _paired(VARIANTS.get(variant), method)
     source = open_source(store)
+    _check_numbers(source, groups, parameters, costs)
+    if confidence is not None:
+        conformal.check_confidence(confidence)
     if strategy is None:
         strategy = kind.correction[0]
     STRATEGIES.check(strategy)
@@ -132,6 +135,8 @@ def calibrate(
     split = split_runs(
         prompts_of(source),
         source.runs,
+        seeds=source.dataset["seed"].values if "seed" in source.dataset.coords else None,
+        prompts_hidden="prompts_sha256" in source.dataset.attrs and not _labelled(source),
         fractions=fractions,
         seed=seed,
         eligible=_eligible(source, kept),
@@ -150,10 +155,11 @@ def calibrate(
         try:
             conformal.order_statistic(count, false_alarm_rate, confidence=confidence)
         except InputError as error:
-            if split.unit == "prompt":
+            if split.unit != "run":
                 error.add_note(
-                    f"Prompts repeat among these {source.runs} runs, so whole prompts are split "
-                    f"and each counts once: it is {count} prompts that are too few."
+                    f"{split.unit.capitalize()}s repeat among these {source.runs} runs, so whole "
+                    f"{split.unit}s are split and each counts once: it is {count} {split.unit}s "
+                    "that are too few."
                 )
             raise
     run_means = None
@@ -243,6 +249,33 @@ def prompts_of(source: Source) -> list[Any] | None:
     if "prompt" not in source.dataset.coords:
         return None
     return list(source.dataset["prompt"].values)
+
+
+def _check_numbers(
+    source: Source,
+    groups: str | None,
+    parameters: Mapping[str, Any] | None,
+    costs: tuple[float, float],
+) -> None:
+    """Refuse what makes no sense before anything is read."""
+    by_run = sorted(
+        str(name) for name, values in source.dataset.coords.items() if values.dims == ("run",)
+    )
+    if groups is not None and groups not in by_run:
+        raise InputError(
+            f"the runs have no coordinate {groups!r} to group by; they have {', '.join(by_run)}"
+        )
+    for name, value in (parameters or {}).items():
+        if isinstance(value, float) and not np.isfinite(value):
+            raise InputError(f"parameter {name} is {value}; expected a finite number")
+    if not all(np.isfinite(cost) and cost > 0 for cost in costs):
+        raise InputError(f"costs are {costs}; expected two positive numbers")
+
+
+def _labelled(source: Source) -> bool:
+    """Whether what the runs were asked for is a class."""
+    labels = source.dataset.coords.get("label")
+    return labels is not None and bool((np.asarray(labels.values) >= 0).any())
 
 
 def _eligible(source: Source, normal: Mapping[int, bool] | None) -> npt.NDArray[np.bool_] | None:

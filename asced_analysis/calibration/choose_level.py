@@ -91,11 +91,6 @@ def choose_level(source: Source, thresholds: Thresholds, split: Split, request: 
     flagged = scores[~own] > level
     remarks: tuple[str, ...] = ()
     if request.groups is not None:
-        if request.groups not in source.dataset.coords:
-            raise InputError(
-                f"the runs have no coordinate {request.groups!r} to group by; they have "
-                f"{sorted(str(name) for name in source.dataset.coords)}"
-            )
         names = source.dataset[request.groups].values[rows]
         levels = group_levels(
             scores[own], list(names[own]), request.rate, confidence=request.confidence
@@ -139,7 +134,7 @@ def _risk(
         order_statistic=None,
         measured=measured,
         interval=interval,
-        notes=("the interval of the measured share is a normal one",),
+        notes=(*split.notes, "the interval of the measured share is a normal one"),
     )
     return Chosen(level, guarantee, scores)
 
@@ -209,5 +204,5 @@ def _guarantee(
             for rate in TIGHTER
             if finite_sample and rate < request.rate
         },
-        notes=notes,
+        notes=(*split.notes, *notes),
     )

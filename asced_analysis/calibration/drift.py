@@ -1,12 +1,14 @@
 """Drift: whether new runs still look like those the thresholds were calibrated on.
 
 Pixels of one run depend on each other, so runs are compared, not pixels: each run's mean log change
-in every grid cell, and its score. The shipped counts are sparse histograms of them.
+in every grid cell, and its score. The shipped counts are sparse histograms of them. A change of
+amplitude moves all cells by a little at once, which no single cell shows against the spread of the
+runs; so the shift that they share is tested too, with nine tenths of the chance of a false alarm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +44,8 @@ class Drift:
     runs, shipped_runs : int
         New runs, and runs behind the shipped counts.
     comparisons : tuple of (str, float, float)
-        Name, Kolmogorov-Smirnov distance and p-value (not yet adjusted).
+        Name, distance and p-value (not yet adjusted): of the score and of every cell the
+        Kolmogorov-Smirnov distance, of ``amplitude`` the logarithm that all cells share.
     """
 
     drifted: bool
@@ -88,10 +91,63 @@ def two_sample(shipped: Mapping[str, Any], values: Floats, width: float) -> tupl
     return float(result.statistic), float(result.pvalue)
 
 
-def holm(p_values: Floats, significance: float) -> npt.NDArray[np.bool_]:
-    """Which hypotheses Holm's step-down procedure rejects."""
-    order = np.argsort(p_values)
-    limits = significance / (p_values.size - np.arange(p_values.size))
+def common_shift(
+    shipped: Sequence[Mapping[str, Any]], means: Floats, width: float
+) -> tuple[float, float]:
+    """Shift that all cells' means share, as a change of amplitude has it, and its p-value.
+
+    The shift is estimated by generalised least squares, which gives little weight to cells in
+    which runs differ much or alike. Only histograms of single cells are shipped, so how cells
+    depend on each other is taken from the new runs; of more cells than a quarter of the runs, the
+    directions are kept in which the runs differ most.
+
+    Parameters
+    ----------
+    shipped : sequence of mapping
+        Sparse counts of every cell.
+    means : array, shape (run, cell)
+        Mean log changes of new runs.
+    width : float
+        Of the shipped bins.
+
+    Returns
+    -------
+    shift : float
+        In logarithms: 0.1 is an amplitude of 1.1.
+    p_value : float
+        1 where there are too few runs or counts.
+    """
+    from scipy import stats
+
+    known = np.isfinite(means).all(axis=1)
+    bins = [(np.asarray(one["bins"], float), np.asarray(one["counts"], float)) for one in shipped]
+    if known.sum() < FEWEST or not all(counts.sum() for _, counts in bins):
+        return 0.0, 1.0
+    old = np.array([((centre + 0.5) * width) @ counts / counts.sum() for centre, counts in bins])
+    new, before = means[known], min(float(counts.sum()) for _, counts in bins)
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(new.T)))
+    most = max(1, min(old.size, len(new) // 4))
+    kept = np.flatnonzero(values > 1e-9 * values.max())[-most:]
+    if not kept.size:
+        return 0.0, 1.0
+    ones = np.ones(old.size) @ vectors[:, kept]
+    information = (ones**2 / values[kept]).sum()
+    shift = ((new.mean(axis=0) - old) @ vectors[:, kept] * ones / values[kept]).sum() / information
+    error = np.sqrt((1 / len(new) + 1 / before) / information)
+    # weights are fitted to the same runs: as many degrees of freedom are gone
+    free = len(new) - kept.size
+    error *= np.sqrt((len(new) - 1) / free)
+    return float(shift), float(2 * stats.t.sf(abs(shift) / error, free))
+
+
+def holm(
+    p_values: Floats, significance: float, weights: npt.ArrayLike | None = None
+) -> npt.NDArray[np.bool_]:
+    """Which hypotheses Holm's step-down procedure rejects; weights are shares of the chance."""
+    shares = np.ones(p_values.size) if weights is None else np.asarray(weights, np.float64)
+    order = np.argsort(p_values / shares)
+    left = np.cumsum(shares[order][::-1])[::-1]
+    limits = significance * shares[order] / left
     passed = np.cumprod(p_values[order] <= limits).astype(bool)
     rejected = np.zeros(p_values.size, dtype=bool)
     rejected[order] = passed
@@ -149,6 +205,7 @@ def check(
     source = asking(source, thresholds, pipeline)
     scores = scores_of(source, thresholds, everything)[1]
     comparisons = [("score", *two_sample(shipped["score"], scores[np.isfinite(scores)], width))]
+    weights = [1.0]
     if shipped["cells"]:
         parameters = change_maps.Parameters(**thresholds.parameters)
         signal = GridSignal(
@@ -164,7 +221,10 @@ def check(
             (f"cell {cell}", *two_sample(counts, means[:, cell], width))
             for cell, counts in enumerate(shipped["cells"])
         ]
-    rejected = holm(np.array([p for _, _, p in comparisons]), significance)
+        weights = [1.0] * len(comparisons)
+        comparisons.append(("amplitude", *common_shift(shipped["cells"], means, width)))
+        weights.append(9.0 * len(weights))
+    rejected = holm(np.array([p for _, _, p in comparisons]), significance, weights)
     return Drift(
         bool(rejected.any()), significance, source.runs, int(shipped["runs"]), tuple(comparisons)
     )

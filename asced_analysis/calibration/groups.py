@@ -10,6 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.thresholds.conformal import conformal_level, runs_needed
+from asced_stores.errors import InputError
+
+UNKNOWN = ("-1", "", "nan", "None")
+"""What the coordinates of runs that belong to no group are written as."""
 
 
 class SmallGroupWarning(UserWarning):
@@ -44,13 +48,26 @@ def group_levels(
     needed = runs_needed(rate, confidence=confidence)
     levels: dict[str, float] = {}
     small = []
-    for name in np.unique(names):
+    for name in np.unique(names[~np.isin(names, UNKNOWN)]):
         own = values[names == name]
         level = conformal_level(own, rate, confidence=confidence)[0] if own.size >= needed else None
         if level is None or not np.isfinite(level):
             small.append(f"{name} ({own.size})")
         else:
             levels[str(name)] = float(level)
+    if unknown := int(np.isin(names, UNKNOWN).sum()):
+        warnings.warn(
+            f"{unknown} of {names.size} calibration runs belong to no group; such runs use the "
+            "pooled level",
+            SmallGroupWarning,
+            stacklevel=2,
+        )
+    if not levels:
+        found = ", ".join(small[:10]) or "none at all"
+        raise InputError(
+            f"no group has the {needed} calibration runs that a rate of {rate:g} needs (found: "
+            f"{found}); record more, or leave groups out for one level"
+        )
     if small:
         warnings.warn(
             f"groups with fewer than the {needed} calibration runs that a rate of {rate:g} needs "

@@ -6,6 +6,8 @@ time, and no shard ever travels from one worker to another.
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -24,34 +26,30 @@ class Reading:
 
     def __init__(
         self,
-        tasks: Mapping[Any, Any],
+        tasks: Mapping[int, Mapping[Any, Any]],
         arrays: Mapping[str, tuple[str, int]],
-        shards: range,
-        common: frozenset[Any],
+        common: Mapping[int, Sequence[Any]],
     ) -> None:
-        self.tasks, self.arrays, self.shards, self.common = tasks, arrays, shards, common
+        self.tasks, self.arrays, self.common = tasks, arrays, common
+
+    def outside(self) -> list[Any]:
+        """What is handed in from outside, each once."""
+        return list(dict.fromkeys(key for own in self.common.values() for key in own))
 
     def __call__(self, common: Mapping[Any, Any]) -> Blocks:
         """Arrays of each shard."""
-        for shard in self.shards:
+        for shard in self.tasks:
             yield self._block(shard, common)
 
     def _block(self, shard: int, common: Mapping[Any, Any]) -> dict[str, npt.NDArray[Any]]:
         """Arrays of a shard; whatever else was computed on the way goes with this call."""
-        known = {key: common[key] for key in self.common}
-        return {
-            name: np.asarray(self._value(_chunk(array, shard, ndim), known))
-            for name, (array, ndim) in self.arrays.items()
-        }
-
-    def _value(self, key: Any, known: dict[Any, Any]) -> Any:
-        """Result of one task; `dask.get` would take 0.3 ms a shard to order a chain of two."""
-        if key not in known:
-            task = self.tasks[key]
-            for other in task.dependencies:
-                self._value(other, known)
-            known[key] = task(known)
-        return known[key]
+        keys = [_chunk(array, shard, ndim) for array, ndim in self.arrays.values()]
+        known = {key: common[key] for key in self.common[shard]}
+        if all(key in known for key in keys):
+            values = [known[key] for key in keys]
+        else:
+            values = untyped_dask().get({**self.tasks[shard], **known}, keys)
+        return {name: np.asarray(v) for name, v in zip(self.arrays, values, strict=True)}
 
 
 def _chunk(array: str, index: int, ndim: int) -> tuple[Any, ...]:
@@ -62,46 +60,76 @@ def _chunk(array: str, index: int, ndim: int) -> tuple[Any, ...]:
 class Shards:
     """Cuts the graphs of chunked arrays into small graphs of a few chunks.
 
-    Data nodes (the description of an opened array) are shared by all chunks; they become
-    dependencies of their own, so that a cluster sends them once to a worker.
+    What has no dependencies and is shared by chunks (the description of an opened array) stays a
+    task of its own, so that a cluster sends it once to a worker; so does what a cluster holds
+    already, as after ``persist()``.
     """
 
     def __init__(self, arrays: Mapping[str, Any]) -> None:
-        from dask.utils import ensure_dict
+        from dask.optimization import cull
 
         names = list(arrays)
-        optimized = untyped_dask().optimize(*(arrays[name] for name in names))
+        held = _futures(list(arrays.values()))
+        # of what a cluster holds, Dask's own optimization leaves an empty graph
+        chosen = (
+            list(arrays.values())
+            if held
+            else untyped_dask().optimize(*(arrays[name] for name in names))
+        )
         self._arrays = {
-            name: (array.name, array.ndim) for name, array in zip(names, optimized, strict=True)
+            name: (array.name, array.ndim) for name, array in zip(names, chosen, strict=True)
         }
-        self._graph: dict[Any, Any] = {}
-        for array in optimized:
-            self._graph.update(ensure_dict(array.__dask_graph__()))
+        whole: dict[Any, Any] = {}
+        for array in chosen:
+            whole.update(dict(array.__dask_graph__()))
+        ends = [
+            _chunk(array.name, shard, array.ndim)
+            for array in chosen
+            for shard in range(len(array.chunks[0]))
+        ]
+        self._graph, self._needs = cull(whole, ends)  # type: ignore[no-untyped-call]
+        users = Counter(key for needs in self._needs.values() for key in needs)
+        self._shared: dict[Any, Any] = {
+            key: held.get(key) or _delayed(key, self._graph[key])
+            for key, needs in self._needs.items()
+            if key in held or (not needs and users[key] > 1)
+        }
         self.common: dict[Any, Any] = {}
 
     def read(self, shards: range) -> Reading:
         """How to read some chunks of every array."""
-        from dask._task_spec import DataNode
+        tasks: dict[int, dict[Any, Any]] = {}
+        common: dict[int, list[Any]] = {}
+        for shard in shards:
+            own, beside = tasks.setdefault(shard, {}), common.setdefault(shard, [])
+            waiting = [_chunk(array, shard, ndim) for array, ndim in self._arrays.values()]
+            while waiting:
+                key = waiting.pop()
+                if key in own or key in beside:
+                    continue
+                if key in self._shared:
+                    self.common[key] = self._shared[key]
+                    beside.append(key)
+                else:
+                    own[key] = self._graph[key]
+                    waiting.extend(self._needs[key])
+        return Reading(tasks, self._arrays, common)
 
-        dask = untyped_dask()
-        tasks: dict[Any, Any] = {}
-        common: set[Any] = set()
-        waiting: list[Any] = [
-            _chunk(array, shard, ndim) for shard in shards for array, ndim in self._arrays.values()
-        ]
-        while waiting:
-            key = waiting.pop()
-            if key in tasks or key in common:
-                continue
-            node = self._graph[key]
-            if isinstance(node, DataNode):
-                if key not in self.common:
-                    self.common[key] = dask.delayed(node.value, pure=False, traverse=False)
-                common.add(key)
-            else:
-                tasks[key] = node
-                waiting.extend(node.dependencies)
-        return Reading(tasks, self._arrays, shards, frozenset(common))
+
+def _futures(arrays: Sequence[Any]) -> dict[Any, Any]:
+    """What a cluster holds of some arrays already, by key."""
+    if "distributed" not in sys.modules:
+        return {}
+    from distributed.client import futures_of
+
+    return {future.key: future for future in futures_of(arrays)}  # type: ignore[no-untyped-call]
+
+
+def _delayed(key: Any, node: Any) -> Any:
+    """One node of a graph as a Delayed."""
+    from dask.delayed import Delayed
+
+    return Delayed(key, {key: node})  # type: ignore[no-untyped-call]
 
 
 class Work:
@@ -133,9 +161,9 @@ class Work:
             del block  # before the next one is read, into the same memory
 
 
-def call_work(work: Work, common_keys: Sequence[Any], common_values: Sequence[Any]) -> Any:
-    """Work with the data nodes that all tasks share."""
-    return work(dict(zip(common_keys, common_values, strict=True)))
+def call_work(work: Work, values: Sequence[Any]) -> Any:
+    """Work with what other tasks, or the cluster, hand in."""
+    return work(dict(zip(work.reading.outside(), values, strict=True)))
 
 
 def untyped_dask() -> Any:

@@ -110,9 +110,8 @@ def shard_tasks(
         reading = shards.read(range(first, last))
         runs_of = slice(bounds[first], bounds[last])
         beside = {name: values[runs_of] for name, values in (per_run or {}).items()}
-        common = {key: shards.common[key] for key in reading.common}
         work = Work(task, reading, beside, options)
-        tasks.append(call(work, list(common), list(common.values())))
+        tasks.append(call(work, [shards.common[key] for key in reading.outside()]))
     return tasks
 
 

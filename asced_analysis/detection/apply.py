@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.detection.scoring import failed_flagged
 from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def detect(
     -------
     xarray.Dataset
         ``mask`` (run, [frame,] y, x) bool, ``score`` (run) float64, ``flagged`` (run) bool; lazy
-        where `runs` is. A video is flagged where any of its frames is.
+        where `runs` is. A video is flagged where any of its frames is. A run with numbers that
+        are not finite in the window scores infinity and is flagged.
 
     Raises
     ------
@@ -132,7 +134,7 @@ def _detect_block(
         else array
         for array in arrays
     ]
-    found = detector.result(watch(detector, dict(zip(names, flat, strict=True))))
+    found = failed_flagged(detector.result(watch(detector, dict(zip(names, flat, strict=True)))))
     mask: npt.NDArray[Any] = np.asarray(found.mask)
     score: npt.NDArray[Any] = np.asarray(found.score)
     flagged: npt.NDArray[Any] = np.asarray(found.flagged)

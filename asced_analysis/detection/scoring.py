@@ -84,7 +84,23 @@ def detect_batch(detector: Detector, batch: Batch) -> Detection:
     for offset in range(some.shape[1]):
         given = {name: values[:, offset] for name, values in batch.arrays.items()}
         state = detector.update(state, batch.first_step + offset, **given)
-    return detector.result(state)
+    return failed_flagged(detector.result(state))
+
+
+def failed_flagged(found: Detection) -> Detection:
+    """Flag runs whose score is NaN: numbers that are not finite are no sign of a good run.
+
+    Parameters
+    ----------
+    found : Detection
+        Of NumPy arrays.
+    """
+    score = np.asarray(found.score, np.float64)
+    failed = np.isnan(score)
+    if not failed.any():
+        return found
+    flagged = np.asarray(found.flagged) | failed
+    return replace(found, score=np.where(failed, np.inf, score), flagged=flagged)
 
 
 def scores_of(

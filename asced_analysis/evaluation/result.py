@@ -77,6 +77,12 @@ class Evaluation:
         measured = claims_of(data["judge"]).distance
         return f"{whose} {measured} {change}; {repaired}worth of the {of} {value}"
 
+    def _repr_html_(self) -> str:
+        """The table of `table` for notebooks."""
+        from asced_stores.notebook import html_table
+
+        return html_table("Evaluation of a correction", ("", ""), self.table(), self.summary())
+
     def table(self) -> list[tuple[str, str]]:
         """Rows for people: name, and figures with their 95 % intervals."""
         data = self.data

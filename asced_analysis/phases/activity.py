@@ -69,6 +69,7 @@ def activity_curves(
         raise InputError(f"no unit {unit!r}; choose one of {', '.join(get_args(Unit))}")
     if signal not in SIGNALS:
         raise InputError(f"no activity of {signal!r}; choose one of {', '.join(SIGNALS)}")
+    check_cutoff(cutoff)
     plan = plan_counts(ds, signal, "difference")
     levels = np.asarray(ds["log_snr"].values, np.float64)[list(plan.steps)]
     with np.errstate(invalid="ignore"):
@@ -88,6 +89,12 @@ def activity_curves(
     label = f"Activity of {ds.sizes['run']} runs"
     curves = streaming.concatenate(tasks, progress=progress, label=label)
     return curves, np.asarray(plan.steps)[1:][usable]
+
+
+def check_cutoff(cutoff: float) -> None:
+    """Refuse what is no number of robust units."""
+    if not (np.isfinite(cutoff) and cutoff > 0):
+        raise InputError(f"the cutoff is {cutoff}; expected a positive number of robust units")
 
 
 def _activity_block(

@@ -62,6 +62,28 @@ def shortest_segment(steps: int) -> int:
     return 2 if steps >= 6 else 1
 
 
+def is_wide_enough(
+    widths: Floats, first: npt.NDArray[np.intp], last: npt.NDArray[np.intp]
+) -> npt.NDArray[np.bool_]:
+    """Which stretches of steps may be a segment: `shortest_segment` steps, or as wide as those.
+
+    Parameters
+    ----------
+    widths : numpy.ndarray, shape (step,)
+        Of the steps, such as the log-SNR that each spans.
+    first, last : numpy.ndarray
+        First step of each stretch, and the step after its last one.
+
+    Returns
+    -------
+    numpy.ndarray of bool
+    """
+    shortest = shortest_segment(widths.size)
+    edges = np.concatenate([[0.0], np.cumsum(widths / widths.mean())])
+    wide: npt.NDArray[np.bool_] = edges[last] - edges[first] >= shortest - 1e-9
+    return wide | (last - first >= shortest)
+
+
 def segment(curves: npt.ArrayLike, widths: npt.ArrayLike | None = None) -> Segmentation:
     """Split every curve at its two best change points.
 
@@ -80,7 +102,7 @@ def segment(curves: npt.ArrayLike, widths: npt.ArrayLike | None = None) -> Segme
     values = np.atleast_2d(np.asarray(curves))
     steps = values.shape[1]
     weights = _weights(steps, widths)
-    begin, end = _pairs(weights)
+    begin, end = splits_of(weights)
     rows = max(1, _CELLS // begin.size)
     parts = [
         _best(np.asarray(values[start : start + rows], np.float64), weights, begin, end)
@@ -133,11 +155,15 @@ def _weights(steps: int, widths: npt.ArrayLike | None) -> Floats:
     return scaled
 
 
-def _pairs(weights: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Every place at which the second and the third segment may begin."""
-    steps = weights.size
-    shortest = shortest_segment(steps)
-    edges = np.concatenate([[0.0], np.cumsum(weights)])
+def splits_of(widths: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Every place at which the second and the third segment may begin.
+
+    Parameters
+    ----------
+    widths : numpy.ndarray, shape (step,)
+        Of the steps.
+    """
+    steps = widths.size
     begin, end = np.triu_indices(steps + 1, 1)
     usable = (begin > 0) & (end < steps)
     for first, last in (
@@ -145,8 +171,7 @@ def _pairs(weights: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
         (begin, end),
         (end, np.full_like(end, steps)),
     ):
-        wide = edges[last] - edges[first] >= shortest - 1e-9
-        usable &= wide | (last - first >= shortest)
+        usable &= is_wide_enough(widths, first, last)
     return begin[usable], end[usable]
 
 

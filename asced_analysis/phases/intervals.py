@@ -1,4 +1,4 @@
-"""How surely the phases are known: bootstraps over runs and over steps, and a test for none.
+"""How surely boundaries are known: bootstraps over runs and over steps.
 
 Curves are arrays of shape (run, step); `widths`, as in `asced_analysis.phases.change_points`, are
 the log-SNR that each step spans.
@@ -6,20 +6,23 @@ the log-SNR that each step spans.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.phases.change_points import means_of, segment
+from asced_analysis.phases.change_points import Segmentation, means_of, segment
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Curves: TypeAlias = npt.NDArray[np.floating[Any]]
 
+_FREEDOM, _BY_CHANCE = 8, 6
+"""Degrees of freedom of the best split, and what its steps explain of noise, in its variances:
+with 5 and 0, intervals of weak boundaries that were found covered 81 to 84 %, with these 92 to 95.
+"""
 _MOST_BLOCKS = 1024  # runs are averaged to so many blocks before the bootstrap over them
 _FEWEST_RUNS = 5  # below, resampled runs say too little: of 3, 95 % intervals covered 91 %
-_RUNS_TO_TURN = 8  # with fewer, turned curves hardly average out
 
 
 def population_bootstrap(
@@ -46,7 +49,7 @@ def population_bootstrap(
     """
     if len(curves) < _FEWEST_RUNS:
         mean = curves.mean(axis=0, keepdims=True, dtype=np.float64)
-        draws = list(_redrawn(mean, widths, replicates, rng))
+        draws = list(_redrawn(mean, segment(mean, widths), widths, replicates, rng))
         return np.concatenate(draws) if draws else np.empty((0, curves.shape[1]))
     blocks: npt.NDArray[np.floating[Any]] = curves
     if len(curves) > _MOST_BLOCKS:
@@ -58,92 +61,6 @@ def population_bootstrap(
         weights = np.bincount(rng.integers(0, count, count), minlength=count)
         means[row] = weights @ blocks / count
     return means
-
-
-def no_phases_test(
-    curves: Curves, widths: Floats, replicates: int, rng: np.random.Generator
-) -> tuple[float, str]:
-    """Share of shuffled populations whose best split explains as much as the observed one.
-
-    Each run's curve is turned by a random number of steps, which keeps its own shape and forgets
-    its place; a handful of runs is shuffled in blocks of steps instead.
-
-    Parameters
-    ----------
-    curves, widths, replicates, rng
-        As in `population_bootstrap`; at most 1,024 runs are drawn.
-
-    Returns
-    -------
-    p_value : float
-    test : str
-        What was done.
-    """
-    if len(curves) > _MOST_BLOCKS:
-        curves = curves[rng.choice(len(curves), _MOST_BLOCKS, replace=False)]
-    runs, steps = curves.shape
-    observed = float(segment(curves.mean(axis=0, dtype=np.float64), widths).gain[0])
-    turn = runs >= _RUNS_TO_TURN
-    length = _block_length(steps)
-    means = np.empty((replicates, steps))
-    for row in range(replicates):
-        offset = rng.integers(0, steps, (runs, 1))
-        order = (np.arange(steps) + offset) % steps
-        if not turn:
-            pieces = [np.array_split(o, -(-steps // length)) for o in order]
-            order = np.stack(
-                [np.concatenate([p[i] for i in rng.permutation(len(p))]) for p in pieces]
-            )
-        shuffled = np.take_along_axis(curves, order, axis=1)
-        means[row] = shuffled.mean(axis=0, dtype=np.float64)
-    as_large = int((segment(means, widths).gain >= observed).sum())
-    test = "circular shifts of each run" if turn else f"shuffled blocks of {length} steps"
-    return (1 + as_large) / (1 + replicates), test
-
-
-def boundary_tests(
-    curves: Curves,
-    split: tuple[float, float],
-    widths: Floats,
-    replicates: int,
-    rng: np.random.Generator,
-) -> tuple[float, float]:
-    """Whether the curve rises where the middle begins, and falls where it ends.
-
-    A trend, or a rise to a plateau, is also split best into three, and noise decides where. So
-    what lies before the second boundary is tested for a rise, and what lies after the first one
-    for a fall, against runs whose curves were turned there by a random number of steps each.
-
-    Parameters
-    ----------
-    curves, widths, replicates, rng
-        As in `population_bootstrap`; at most 1,024 runs are drawn.
-    split : tuple of float
-        Positions at which the middle and the last segment begin; NaN where there are none, and
-        the whole curve is tested for both.
-
-    Returns
-    -------
-    rise, fall : float
-        Shares of turned populations that rise or fall as much; NaN of fewer than eight runs.
-    """
-    if len(curves) < _RUNS_TO_TURN:
-        return np.nan, np.nan
-    if len(curves) > _MOST_BLOCKS:
-        curves = curves[rng.choice(len(curves), _MOST_BLOCKS, replace=False)]
-    begin, end = (int(split[0]), int(split[1])) if np.isfinite(split).all() else (0, len(widths))
-    sides = (curves[:, :end], widths[:end], -1), (curves[:, begin:], widths[begin:], 1)
-    found = []
-    for part, own, direction in sides:
-        steps = part.shape[1]
-        means = np.empty((1 + replicates, steps))
-        means[0] = part.mean(axis=0, dtype=np.float64)
-        for row in range(1, 1 + replicates):
-            order = (np.arange(steps) + rng.integers(0, steps, (len(part), 1))) % steps
-            means[row] = np.take_along_axis(part, order, axis=1).mean(axis=0, dtype=np.float64)
-        gain = largest_step(means, own, direction)[1]
-        found.append(float((1 + (gain[1:] >= gain[0]).sum()) / (1 + replicates)))
-    return found[0], found[1]
 
 
 def largest_step(curves: Floats, widths: Floats, direction: int) -> tuple[Floats, Floats]:
@@ -173,7 +90,12 @@ def largest_step(curves: Floats, widths: Floats, direction: int) -> tuple[Floats
 
 
 def step_bootstrap(
-    curves: Curves, widths: Floats, replicates: int, rng: np.random.Generator
+    curves: Curves,
+    places: Floats,
+    split: Callable[[Floats], Floats],
+    widths: Floats,
+    replicates: int,
+    rng: np.random.Generator,
 ) -> Floats:
     """Change points of curves of which blocks of residuals were drawn anew.
 
@@ -181,27 +103,38 @@ def step_bootstrap(
     ----------
     curves, widths, replicates, rng
         As in `population_bootstrap`; every run by itself.
+    places : numpy.ndarray, shape (2, run)
+        Where the curves are split; NaN where there is one step only.
+    split : callable
+        Finds them.
 
     Returns
     -------
-    numpy.ndarray, shape (2, replicate, run)
-        NaN where a replicate has no hump.
+    numpy.ndarray, shape (replicate, 2, run)
+        NaN where a replicate is not split.
     """
-    result = np.empty((2, replicates, len(curves)))
-    for row, drawn in enumerate(_redrawn(curves, widths, replicates, rng)):
-        split = segment(drawn, widths)
-        result[:, row] = split.first, split.second
-    return result
+    fitted = Segmentation(places[0], places[1], np.zeros(len(curves)))
+    every = _redrawn(curves, fitted, widths, replicates, rng)
+    return np.stack([split(drawn) for drawn in every])
 
 
 def _redrawn(
-    curves: Curves, widths: Floats, replicates: int, rng: np.random.Generator
+    curves: Curves,
+    split: Segmentation,
+    widths: Floats,
+    replicates: int,
+    rng: np.random.Generator,
 ) -> Iterator[Floats]:
-    """Curves whose residuals from three means were drawn anew, in blocks of steps."""
+    """Curves whose residuals from the means were drawn anew, in blocks of steps."""
     runs, steps = curves.shape
-    fitted = means_of(curves, segment(curves, widths), widths)
-    # three means and two places were fitted: residuals are too small by this factor
-    residuals = (curves - fitted) * np.sqrt(steps / max(1, steps - 5))
+    fitted = means_of(curves, split, widths)
+    # Three means and two places, the best of all: residuals are too small, and steps too high.
+    residuals = (curves - fitted) * np.sqrt(steps / max(1, steps - _FREEDOM))
+    centre = (fitted @ widths / widths.sum())[:, None]
+    explained = ((fitted - centre) ** 2).sum(axis=1, keepdims=True)
+    by_chance = _BY_CHANCE * (residuals**2).mean(axis=1, keepdims=True)
+    left = np.clip(1 - by_chance / np.maximum(explained, 1e-300), 0.1, 1)
+    fitted = centre + (fitted - centre) * np.sqrt(left)
     length = _block_length(steps)
     rows = np.arange(runs)[:, None]
     for _ in range(replicates):

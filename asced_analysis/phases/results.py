@@ -12,6 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from asced_stores.errors import InputError
+from asced_stores.notebook import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +38,9 @@ class Boundary:
     log_snr, log_snr_interval
         Log-SNR of the step, comparable between step counts and schedulers.
     p_value : float
-        Of the hypothesis that activity does not rise (Mutation) or fall (Refinement) here: a
+        Of the hypothesis that activity never rises (Mutation) or never falls (Refinement): a
         boundary that could be chance at the level of the intervals is NaN, and only this is
-        known. NaN where it was not tested (fewer than eight runs).
+        known.
     """
 
     step: float
@@ -95,12 +96,14 @@ class Phases:
         One row a run (indexed by run): ``mutation_step, mutation_normalised_time,
         mutation_log_snr`` and likewise ``refinement``, each with an interval (residual block
         bootstrap over steps): ``mutation_lower, mutation_upper`` in steps,
-        ``mutation_log_snr_lower`` and so on.
+        ``mutation_log_snr_lower`` and so on. ``p_value`` is that of the run's own curve,
+        ``mutation_p_value`` and ``refinement_p_value`` of its boundaries; what may be chance is
+        NaN, as in the population.
     activity : xarray.DataArray, dims (step,)
         Mean share of active pixels, with ``log_snr`` and ``normalised_time`` coordinates.
     p_value : float
-        Of the hypothesis that there are no phases: activity curves whose place along the steps
-        carries no information. Each boundary has a test of its own.
+        Of the hypothesis that there are no phases: that mean activity is the same at every step.
+        Where it is above ``1 - confidence`` there are no boundaries.
     runs, cutoff, confidence : int, float, float
         What went in.
     attributes : dict
@@ -115,6 +118,41 @@ class Phases:
     cutoff: float
     confidence: float
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def level(self) -> float:
+        """Largest p-value at which a boundary is reported."""
+        return 1 - self.confidence
+
+    def verdict(self) -> str:
+        """What was found, in one sentence without numbers of steps; the same words everywhere."""
+        tested = f"(p = {self.p_value:.2g}, level {self.level:.2g})"
+        found = [np.isfinite(boundary.step) for boundary in self.population]
+        if all(found):
+            return f"Activity rises and falls again {tested}."
+        if any(found):
+            what = "rises and does not fall again" if found[0] else "only falls"
+            return f"Activity {what} {tested}: one boundary, the other may be chance."
+        if self.p_value > self.level:
+            return f"No phases were found: activity may be the same at every step {tested}."
+        return (
+            f"No phases were found: activity changes along the steps {tested}, but does not rise "
+            "and fall again."
+        )
+
+    def _repr_html_(self) -> str:
+        """A short table for notebooks."""
+        rows = [
+            (name, f"{b.step:.0f}", "{:.0f} to {:.0f}".format(*b.step_interval), f"{b.log_snr:.2f}")
+            for name, b in zip(("Mutation", "Refinement"), self.population, strict=True)
+            if np.isfinite(b.step)
+        ]
+        return html_table(
+            f"Phases of {self.runs:,} runs",
+            ("begins", "at step", f"{100 * self.confidence:g} % interval", "log-SNR"),
+            rows,
+            self.verdict(),
+        )
 
     def to_json(self, *, per_run: bool = True) -> str:
         """All of it as one JSON document; NaN is written as null.

@@ -6,7 +6,6 @@ calm, active, calm.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -16,14 +15,13 @@ import xarray as xr
 from asced_analysis.phases.activity import CUTOFF, Curves, Unit, activity_curves
 from asced_analysis.phases.change_points import segment
 from asced_analysis.phases.intervals import (
-    boundary_tests,
     interval,
     largest_step,
-    no_phases_test,
     population_bootstrap,
     step_bootstrap,
 )
 from asced_analysis.phases.results import Boundary, Phases, Population, activity_array
+from asced_analysis.phases.significance import Significance, population_tests, run_tests
 from asced_analysis.signals import fields
 from asced_stores.errors import InputError
 
@@ -58,6 +56,9 @@ def segment_phases(
 
     The activity curve is split by least squares along log-SNR: a difference weighs as much as the
     log-SNR that it spans, so that boundaries do not depend on where a sampler spends its steps.
+    A boundary is reported only where the curve's mean changes along the steps at all and rises
+    (falls) there, both at the level ``1 - confidence`` (`asced_analysis.phases.significance`): of
+    the population, and of every run by itself.
 
     Parameters
     ----------
@@ -70,10 +71,10 @@ def segment_phases(
     unit : {"step", "run"}
         Whether a robust unit is that of the run at the step, or of all the steps of the run.
     confidence : float, optional
-        Of the intervals.
+        Of the intervals; a boundary whose p-value is above ``1 - confidence`` is NaN.
     replicates, run_replicates : int, optional
-        Bootstrap replicates over runs (and of the test), and over the steps of each run; 0 leaves
-        the intervals of the runs out.
+        Bootstrap replicates over runs, and over the steps of each run; 0 leaves the intervals of
+        the runs out. Tests draw as many, and at least 99.
     seed : int, optional
         Of the bootstrap.
     progress : bool, optional
@@ -106,16 +107,14 @@ def segment_phases(
         raise InputError("no run has finite innovations; look at its status with `asced info`")
     used = curves if finite.all() else curves[finite]
     mean = used.mean(axis=0, dtype=np.float64)
-    tail = (1 - confidence) / 2
+    level = 1 - confidence
+    tests, test = population_tests(used, widths, replicates, rng)
     boundaries = [
-        _boundary(place, interval(every, tail), axes, p)
-        for place, every, p in zip(
-            *_places(used, mean, widths, replicates, confidence, rng, seed), strict=True
-        )
+        _boundary(place, interval(draws, level / 2), axes, p)
+        for place, draws, p in _places(used, mean, tests, widths, replicates, level, rng)
     ]
-    p_value, test = no_phases_test(used, widths, replicates, rng)
     del used
-    per_run = _run_frame(ds, curves, widths, run_replicates, tail, rng, axes)
+    per_run = _run_frame(ds, curves, widths, run_replicates, level, rng, axes)
     attributes = {"signal": signal, "unit": unit, "test": test, "failed_runs": int((~finite).sum())}
     attributes |= fields.left_out(ds["step"].values[~np.isfinite(ds["log_snr"].values)])
     attributes |= {
@@ -127,7 +126,7 @@ def segment_phases(
         population=Population(*boundaries),
         per_run=per_run,
         activity=activity_array(mean, *axes),
-        p_value=p_value,
+        p_value=tests.change,
         runs=int(finite.sum()),
         cutoff=cutoff,
         confidence=confidence,
@@ -138,29 +137,37 @@ def segment_phases(
 def _places(
     curves: Curves,
     mean: Floats,
+    tests: Significance,
     widths: Floats,
     replicates: int,
-    confidence: float,
+    level: float,
     rng: np.random.Generator,
-    seed: int,
-) -> tuple[list[float], list[Floats], tuple[float, float]]:
-    """Both boundaries as positions, their replicates, and p-values; NaN for what may be chance."""
+) -> list[tuple[float, Floats, float]]:
+    """Both boundaries as positions, with their replicates and p-values; NaN for what may be chance.
+
+    Where activity only rises, or only falls, its curve is split in two.
+    """
     drawn = population_bootstrap(curves, widths, replicates, rng)
-    split, spread = segment(mean, widths), segment(drawn, widths)
-    places, draws = [split.first[0], split.second[0]], [spread.first, spread.second]
-    enough = max(replicates, math.ceil(1 / (1 - confidence)))
-    own = np.random.default_rng([seed, 1])
-    tests = boundary_tests(curves, (places[0], places[1]), widths, enough, own)
-    chance = [p > 1 - confidence for p in tests]
-    if all(chance):
-        places = [np.nan, np.nan]
-    elif any(chance):  # only a rise, or only a fall: split in two
-        left = chance.index(False)
-        direction = (-1, 1)[left]
-        places = [np.nan, np.nan]
-        places[left] = largest_step(mean[np.newaxis], widths, direction)[0][0]
-        draws[left] = largest_step(drawn, widths, direction)[0]
-    return places, draws, tests
+    found = tests.boundaries(level)
+    both = all(there for there, _ in found)
+    places = _split(np.stack([mean]), widths, found[0][0], found[1][0])[:, 0]
+    draws = _split(drawn, widths, found[0][0], found[1][0])
+    if both and np.isnan(places).any():  # no split has a middle above both sides
+        places = np.full(2, np.nan)
+    return [(float(places[n]), draws[n], found[n][1]) for n in range(2)]
+
+
+def _split(curves: Floats, widths: Floats, rises: bool, falls: bool) -> Floats:
+    """Change points of curves that rise, fall or do both, shape (2, curve)."""
+    places = np.full((2, len(curves)), np.nan)
+    if rises and falls:
+        split = segment(curves, widths)
+        places[:] = split.first, split.second
+    elif rises:
+        places[0] = largest_step(curves, widths, -1)[0]
+    elif falls:
+        places[1] = largest_step(curves, widths, 1)[0]
+    return places
 
 
 def _run_frame(
@@ -168,7 +175,7 @@ def _run_frame(
     curves: Curves,
     widths: Floats,
     replicates: int,
-    tail: float,
+    level: float,
     rng: np.random.Generator,
     axes: Axes,
 ) -> pd.DataFrame:
@@ -178,34 +185,64 @@ def _run_frame(
     """
     import pandas as pd
 
-    ends = _ENDS if replicates else ()
+    names = ("mutation", "refinement")
     columns = {
         _column(name, axis, end): np.full(len(curves), np.nan)
-        for name in ("mutation", "refinement")
+        for name in names
         for axis in _AXES
-        for end in ("", *ends)
+        for end in ("", *(_ENDS if replicates else ()))
     }
+    columns |= {f"{name}_p_value": np.full(len(curves), np.nan) for name in names}
+    columns["p_value"] = np.full(len(curves), np.nan)
     for start in range(0, len(curves), _RUNS_AT_ONCE):
         rows = slice(start, start + _RUNS_AT_ONCE)
         chosen = start + np.flatnonzero(np.isfinite(curves[rows]).all(axis=1))
         if not chosen.size:
             continue
-        split = segment(curves[chosen], widths)
-        draws = step_bootstrap(curves[chosen], widths, replicates, rng) if replicates else None
-        for number, (name, best) in enumerate(
-            (("mutation", split.first), ("refinement", split.second))
-        ):
-            places = {"": best}
-            if draws is not None:
-                spread = (
-                    np.where(np.isnan(best), np.nan, values)
-                    for values in interval(draws[number], tail)
+        tests = run_tests(curves[chosen], widths, replicates, rng, level=level)
+        found = [test.boundaries(level) for test in tests]
+        columns["p_value"][chosen] = [test.change for test in tests]
+        for number, name in enumerate(names):
+            columns[f"{name}_p_value"][chosen] = [both[number][1] for both in found]
+        shapes = np.array([(both[0][0], both[1][0]) for both in found])
+        for rises, falls in ((True, True), (True, False), (False, True)):
+            own = chosen[(shapes == (rises, falls)).all(axis=1)]
+            if own.size:
+                _fill(
+                    columns, own, curves[own], widths, (rises, falls), replicates, level, rng, axes
                 )
-                places |= dict(zip(ends, spread, strict=True))
-            for axis, values in zip(_AXES, axes, strict=True):
-                for end, place in places.items():
-                    columns[_column(name, axis, end)][chosen] = _at(values, place)
     return pd.DataFrame(columns, index=pd.Index(ds["run"].values, name="run"), copy=False)
+
+
+def _fill(
+    columns: dict[str, Floats],
+    rows: npt.NDArray[np.intp],
+    curves: Curves,
+    widths: Floats,
+    shape: tuple[bool, bool],
+    replicates: int,
+    level: float,
+    rng: np.random.Generator,
+    axes: Axes,
+) -> None:
+    """Boundaries of runs whose curves rise, fall, or do both."""
+
+    def split(every: Floats) -> Floats:
+        return _split(every, widths, *shape)
+
+    best = split(np.asarray(curves, np.float64))
+    draws = step_bootstrap(curves, best, split, widths, replicates, rng) if replicates else None
+    for number, name in enumerate(("mutation", "refinement")):
+        places = {"": best[number]}
+        if draws is not None:
+            spread = (
+                np.where(np.isnan(best[number]), np.nan, values)
+                for values in interval(draws[:, number], level / 2)
+            )
+            places |= dict(zip(_ENDS, spread, strict=True))
+        for axis, values in zip(_AXES, axes, strict=True):
+            for end, place in places.items():
+                columns[_column(name, axis, end)][rows] = _at(values, place)
 
 
 def _column(name: str, axis: str, end: str) -> str:
@@ -240,7 +277,7 @@ def _axes(ds: xr.Dataset, steps: npt.NDArray[np.int64]) -> Axes:
     """Step, normalised time and log-SNR of the pairs."""
     step = np.asarray(ds["step"].values, np.int64)[steps]
     snr = np.asarray(ds["log_snr"].values, np.float64)[steps]
-    return step, step / ds.sizes["step"], snr
+    return step, step / fields.recorded_steps(ds), snr
 
 
 def _widths(ds: xr.Dataset, steps: npt.NDArray[np.int64]) -> Floats:

@@ -57,7 +57,7 @@ def story(
     >>> ds = aa.open_runs("runs.zarr")
     >>> figure = plots.story(ds, aa.open_runs("corrected.zarr"), run=0)
     """
-    from asced_analysis.plots.images import picture
+    from asced_analysis.plots.images import pictures_of
     from asced_analysis.signals import fields
 
     if run is None:
@@ -76,13 +76,14 @@ def story(
         last = int(sizes["step"].values[-1])
         steps = np.unique(np.linspace(0.25 * last, last, 6).round().astype(int)).tolist()
     end = int(corrected.attrs.get("correction_step") or 0)
+    shown = pictures_of(one["x0"], corrected.attrs)
     with style.look():
         figure = style.figure(width=9.2, height=4.5)
         halves: Any = figure.subfigures(2, 1, height_ratios=[1.15, 1])
         upper, lower = halves
         grid = upper.subplots(2, len(steps), squeeze=False)
         for column, step in enumerate(steps):
-            grid[0, column].imshow(picture(one["x0"].sel(step=step)), cmap="gray", vmin=0, vmax=1)
+            grid[0, column].imshow(shown(step), cmap="gray", vmin=0, vmax=1)
             values = sizes.sel(step=step).values
             top = float(np.nanquantile(values, 0.999)) or 1
             grid[1, column].imshow(values, cmap=style.SEQUENTIAL, vmin=0, vmax=top)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 DECADES = 1e-6
 """Least share of the largest value that a logarithmic colour scale shows."""
 
+NAMED_GROUPS = 20
+"""Of more groups only so many are named in a legend."""
+
 SIGNED_DECADES = 1e-3
 """Least share of the largest size from which a signed colour scale is logarithmic."""
 
@@ -39,7 +42,8 @@ def dynamics_curves(
     ----------
     statistics : xarray.Dataset
         Result of `step_statistics`; groups are drawn as one median curve each, in another line
-        style every ten, and many are named below the axes.
+        style every ten, and many are named below the axes: of more than 20 the ten that move
+        most and the ten that move least, the others are grey.
     phases : Phases, optional
         Shown as shading with intervals.
     axis : {"step", "log_snr"}
@@ -66,7 +70,11 @@ def dynamics_curves(
         median = statistics["median"]
         groups = [dim for dim in median.dims if dim != "step"]
         if groups:
-            names = statistics[groups[0]].values
+            names = _in_sight(median, str(groups[0]))
+            others = [name for name in statistics[groups[0]].values if name not in names]
+            for place, name in enumerate(others):
+                named = "" if place else f"{len(others)} others, between these"
+                ax.plot(x, median.sel({groups[0]: name}).values, color="0.8", lw=0.8, label=named)
             for name, curve in zip(names, style.curve_looks(len(names)), strict=True):
                 chosen = median.sel({groups[0]: name}).values
                 ax.plot(x, chosen, label=f"{groups[0]} {name}", **curve)
@@ -82,6 +90,17 @@ def dynamics_curves(
             style.shade_phases(ax, phases, axis)
         style.legend(ax, grow=own)
     return ax
+
+
+def _in_sight(median: xr.DataArray, dim: str) -> list[Any]:
+    """Groups to name: all, or of many those that move most and least, in their own order."""
+    names: list[Any] = median[dim].values.tolist()
+    if len(names) <= NAMED_GROUPS:
+        return names
+    size = np.log(np.abs(median.transpose(dim, ...).values).reshape(len(names), -1) + 1e-30)
+    order = np.argsort(np.nanmean(size, axis=1)).tolist()
+    half = NAMED_GROUPS // 2
+    return [names[place] for place in sorted(order[:half] + order[-half:])]
 
 
 def against_population(
@@ -214,10 +233,8 @@ def phase_curve(phases: Phases, *, axis: str = "step", ax: Axes | None = None) -
         ax.set_ylim(0, 115 * float(curve.max()) or 1)
         ax.margins(x=0.02)
         style.shade_phases(ax, phases, axis)
-        ax.set_title(
-            f"Activity of {phases.runs:,} runs, {100 * phases.confidence:g} % intervals; "
-            f"by chance alone: p = {phases.p_value:.2g}"
-        )
+        said = phases.verdict()
+        ax.set_title(f"{phases.runs:,} runs, {100 * phases.confidence:g} % intervals\n{said}")
     return ax
 
 
@@ -260,9 +277,13 @@ def region_acceleration(profile: pd.DataFrame, *, run: Any = None, ax: Axes | No
                 label={"region": "region", "rest": "rest of the image"}[str(place)],
             )
         ax.axhline(0, color=style.GREY, lw=1)
+        # dynamics shrink from noise to image by orders of magnitude: linear only where the rest is
+        rest = profile.loc[profile["place"] == "rest", "acceleration"].abs()
+        usual = float(rest[rest > 0].median()) if (rest > 0).any() else 1.0
+        ax.set_yscale("symlog", linthresh=usual)
         ax.set(
             xlabel=style.axis_label("step"),
-            ylabel="acceleration |D(k)| - |D(k-1)|\n(data units)",
+            ylabel="acceleration |D(k)| - |D(k-1)|\n(data units); logarithmic",
         )
         if run is not None:
             # a row of a table with other numbers in it names its run as a float

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.plots import style
+from asced_analysis.plots.false_colours import false_colours
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ def film_strip(
 ) -> Figure:
     """One run as a film strip: predicted x0 above, its dynamics below, regions drawn on both.
 
+    Latents are shown in false colours: the three principal components of the run's last
+    predicted x0, the same in every frame.
+
     Dynamics shrink from noise to image, so each of their frames has its own colour scale: from 0
     to the 99.9 % quantile of the frame, which stands in its corner.
 
@@ -118,6 +122,7 @@ def film_strip(
 
     check_run(ds, run)
     one = ds.sel(run=run)
+    shown = pictures_of(one["x0"], ds.attrs)
     change = fields.dynamics(ds.sel(run=[run]), signal).isel(run=0)
     chosen = some_steps(change["step"].values, 8) if steps is None else np.asarray(steps)
     own = None if regions is None else regions[regions["run"] == run]
@@ -129,7 +134,7 @@ def film_strip(
         for place, step in enumerate(chosen.tolist()):
             upper, column = 2 * (place // FRAMES), place % FRAMES
             above, below = grid[upper, column], grid[upper + 1, column]
-            above.imshow(picture(one["x0"].sel(step=step)), cmap="gray", vmin=0, vmax=1)
+            above.imshow(shown(step), cmap="gray", vmin=0, vmax=1)
             above.set_title(f"step {step}", fontsize="small")
             size = abs(change.sel(step=step))
             others = [dim for dim in size.dims if dim not in ("y", "x")]
@@ -143,7 +148,8 @@ def film_strip(
             grid[upper, 0].set_ylabel("predicted\nx0", fontsize="small")
             grid[upper + 1, 0].set_ylabel("|change|\n(data units)", fontsize="small")
         figure.suptitle(
-            f"Run {run}: {signal.replace('_', ' ')}; colours from 0 to the number in each frame",
+            f"Run {run}: {signal.replace('_', ' ')}; colours from 0 to the number in each frame"
+            + ("; predicted x0 in false colours" if is_latent(one["x0"]) else ""),
             fontsize="medium",
         )
     return figure
@@ -164,16 +170,49 @@ def some_steps(steps: npt.NDArray[Any], number: int) -> npt.NDArray[Any]:
     return chosen
 
 
-def picture(x0: xr.DataArray) -> npt.NDArray[np.float32]:
-    """A predicted x0 as a grey or colour picture between 0 and 1."""
-    values = x0.compute()
-    if "frame" in values.dims:
-        values = values.isel(frame=0)
-    channels = values.transpose("y", "x", "channel").values.astype(np.float32)
-    if channels.shape[-1] != 3:
-        channels = channels.mean(axis=-1)
-    shown: npt.NDArray[np.float32] = np.clip((np.nan_to_num(channels) + 1) / 2, 0, 1)
-    return shown
+def is_latent(x0: xr.DataArray) -> bool:
+    """Whether channels are no colours."""
+    return int(x0.sizes["channel"]) not in (1, 3)
+
+
+def pictures_of(
+    x0: xr.DataArray, attributes: Mapping[str, Any]
+) -> Callable[[int], npt.NDArray[np.float32]]:
+    """How one run's predicted x0 is shown at a step: grey, colours, or false colours.
+
+    Parameters
+    ----------
+    x0 : xarray.DataArray
+        Of one run, with the dimension step.
+    attributes : mapping
+        Of the store; ``value_range`` is that of the data, -1 to 1 by default.
+
+    Returns
+    -------
+    callable
+        Step to an array between 0 and 1, shape (y, x) or (y, x, 3).
+    """
+
+    def values(step: int) -> npt.NDArray[np.float32]:
+        one = x0.sel(step=step)
+        one = one.isel(frame=0) if "frame" in one.dims else one
+        return np.nan_to_num(one.transpose("channel", "y", "x").values.astype(np.float32))
+
+    if is_latent(x0):
+        colours = false_colours(values(int(x0["step"].values[-1])))
+
+        def shown(step: int) -> npt.NDArray[np.float32]:
+            mixed = colours.colours(values(step)) / colours.reach
+            return np.clip((np.moveaxis(mixed, 0, -1) + 1) / 2, 0, 1)
+
+        return shown
+    low, high = attributes.get("value_range") or (-1.0, 1.0)
+
+    def plain(step: int) -> npt.NDArray[np.float32]:
+        grey = np.moveaxis(values(step), 0, -1).squeeze(-1 if x0.sizes["channel"] == 1 else ())
+        return np.clip((grey - low) / (high - low), 0, 1)
+
+    return plain
 
 
 def _own_scale(axis: Axes, values: npt.NDArray[Any]) -> None:

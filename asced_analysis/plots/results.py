@@ -56,14 +56,19 @@ def run_phases(phases: Phases, *, ax: Axes | None = None) -> Axes:
                 alpha=0.6,
                 hatch=hatch,
                 edgecolor="white",
-                label=f"{name} begins",
+                label=f"{name} begins ({len(found):,} runs)",
             )
             if np.isfinite(boundary.step):
                 ax.axvline(boundary.step, color=colour, lw=2.5, ls="--")
         ax.set(xlabel=style.axis_label("step"), ylabel="share of runs (%)")
-        missing = int(phases.per_run["mutation_step"].isna().sum())
-        ax.set_title(f"{len(phases.per_run):,} runs ({missing} without phases); dashed: population")
-        ax.legend(fontsize="small")
+        known = phases.per_run[["mutation_step", "refinement_step"]].notna()
+        missing = int((~known.any(axis=1)).sum())
+        ax.set_title(
+            f"{len(known):,} runs, {missing:,} of them with no boundary that is more than chance\n"
+            f"both in {int(known.all(axis=1).sum()):,}; dashed: the population's"
+        )
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(fontsize="small")
     return ax
 
 
@@ -236,9 +241,9 @@ def comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             xlabel=style.axis_label("log_snr"),
             ylabel="Cliff's delta\n(> 0: the second moves more)",
         )
-        first, second = table.attrs.get("runs", ["?", "?"])
+        first, second = _compared(table)
         rate = table.attrs.get("false_discovery_rate", 0.05)
-        ax.set_title(f"{first} against {second} runs; false discovery rate {100 * rate:g} %")
+        ax.set_title(f"{first} against {second};\nfalse discovery rate {100 * rate:g} %")
         ax.legend(fontsize="small", loc="best")
     return ax
 
@@ -289,5 +294,16 @@ def comparison_map(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set(xlabel=style.axis_label("log_snr"), ylabel="")
         ax.figure.colorbar(image, ax=ax, label="Cliff's delta (> 0: the second moves more)")
         rate = table.attrs.get("false_discovery_rate", 0.05)
-        ax.set_title(f"Tiles of the image; dots: different (false discovery rate {100 * rate:g} %)")
+        one, other = _compared(table)
+        ax.set_title(
+            f"{one} against {other};\ndots: tiles that differ (false discovery rate "
+            f"{100 * rate:g} %)"
+        )
     return ax
+
+
+def _compared(table: pd.DataFrame) -> list[str]:
+    """Both stores by name and number of runs."""
+    runs = table.attrs.get("runs", ["?", "?"])
+    names = table.attrs.get("stores", ["the first", "the second"])
+    return [f"{name} ({number} runs)" for name, number in zip(names, runs, strict=True)]

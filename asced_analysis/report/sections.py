@@ -50,13 +50,7 @@ def phases_in_words(phases: Phases) -> str:
         for name, boundary in zip(("Mutation", "Refinement"), phases.population, strict=True)
         if boundary.step == boundary.step
     ]
-    if not begins:
-        return "No phases were found: activity does not rise and fall again."
-    only = "; no other boundary is more than chance" if len(begins) == 1 else ""
-    return (
-        f"{' and '.join(begins)}{only}; "
-        f"the test against no phases at all gives p = {phases.p_value:.2g}."
-    )
+    return f"{' and '.join(begins)}. {phases.verdict()}" if begins else phases.verdict()
 
 
 def phases_section(phases: Phases) -> Section:

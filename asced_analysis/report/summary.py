@@ -74,14 +74,7 @@ def _when(phases: Phases, steps: int) -> str:
     """When regions begin to change on their own, without the vocabulary."""
     spans = {name: (left, right) for name, left, right in phases.population.spans("step", 0, steps)}
     if not spans:
-        return "No phases were found: how locally the model revises does not rise and fall again."
-    chance = (
-        "far clearer than chance would have it"
-        if phases.p_value <= 0.01
-        else f"which chance alone would also show (p = {phases.p_value:.2g})"
-        if phases.p_value > 0.05
-        else f"p = {phases.p_value:.2g}"
-    )
+        return phases.verdict()
     start, end = spans["Mutation"]
     until = f"to about step {end:.0f}" if "Refinement" in spans else "to the end"
     said = f"from {'there' if start else 'the start'} {until} it revises single regions, which is "
@@ -91,7 +84,7 @@ def _when(phases: Phases, steps: int) -> str:
         said = f"{first}; {said}"
     if "Refinement" in spans:
         said += "; then it refines detail"
-    return f"{said[0].upper()}{said[1:]} ({chance})."
+    return f"{said[0].upper()}{said[1:]} (p = {phases.p_value:.2g})."
 
 
 def _promise(thresholds: Thresholds) -> str:

@@ -232,6 +232,17 @@ def regular_steps(ds: xr.Dataset) -> tuple[xr.Dataset, list[int]]:
     return ds.isel(step=slice(first, None)), ds["step"].values[:first].tolist()
 
 
+def recorded_steps(ds: xr.Dataset) -> int:
+    """Number of steps of a whole run, of which a selection may hold only some.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them, or a selection of their steps.
+    """
+    return int(ds["step"].attrs.get("recorded", ds["step"].values.max() + 1))
+
+
 def left_out(steps: Iterable[int]) -> dict[str, Any]:
     """Attributes that say which steps a result leaves out, and why; none where it has all.
 

@@ -1,9 +1,10 @@
 """Where in the image things move: statistics per pixel position, mergeable.
 
 Exact counts would take gigabytes here, so a map holds moments (exact up to rounding) and coarse
-logarithmic bins: four an octave, so a quantile is at most 12 % off (half a bin), and the bins span
-16 octaves below a limit that follows from the noise levels alone, so that maps of different stores
-with the same levels merge.
+logarithmic bins: four an octave, so a value is known to 12 % (half a bin), and a quantile, between
+two values as in NumPy, is too. The bins span 19 octaves below a limit that follows from the signal
+and its noise levels alone, so that maps of different stores with the same levels merge; zeros have
+a bin of their own, and a quantile among values outside the bins is NaN.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from asced_stores.errors import InputError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-BINS = 64
+BINS = 80
 RELATIVE_ERROR = 0.12
 """Largest relative error of a quantile map, for values inside the range of the bins."""
+
+_ZERO, _UNDER, _FIRST, _OVER = 0, 1, 2, BINS - 1
+"""Bins of zeros, of values below the range, the first of the range, and of those above it."""
 
 _SHIFT = 21  # of a float32 pattern; two bits of mantissa stay: four bins an octave
 _NAMES = ("count", "mean", "squares", "largest", "bins")
@@ -51,8 +55,8 @@ def pixel_maps(
         Probabilities between 0 and 1.
     steps : sequence of int, optional
         Only these steps (the later of each pair), in any order; one named twice counts once. All
-        of them take 600 bytes a pixel and step: 16 MB for 32 x 32 pixels and 25 steps, 3 GB for
-        3 x 256 x 256; then choose some.
+        of them take 700 bytes a pixel and step: 18 MB for 32 x 32 pixels and 25 steps, 3.5 GB
+        for 3 x 256 x 256; then choose some.
     progress : bool, optional
         Show a progress bar on standard error.
 
@@ -62,7 +66,8 @@ def pixel_maps(
         ``mean, standard_deviation, largest, quantile, count`` over ``step, channel, y, x``, and
         the ``bins`` and ``squares`` that merging needs. Values that are not finite are left out
         of ``count``, the number of runs that went in there; where it is 0 the rest is NaN.
-        ``attrs["relative_error"]`` holds for the quantiles.
+        ``attrs["relative_error"]`` holds for the quantiles; one that lies among values too small or
+        too large for the bins is NaN, unless it is zero.
 
     Raises
     ------
@@ -185,8 +190,9 @@ def _accumulate(size: npt.NDArray[np.float32], top: int, out: dict[str, npt.NDAr
     out["mean"][...] = mean
     out["squares"][...] = np.where(finite, (clean - mean) ** 2, 0).sum(axis=0)
     out["largest"][...] = clean.max(axis=0)
-    keys = (size.view(np.uint32) >> np.uint32(_SHIFT)).astype(np.int64) - (top - BINS)
-    np.clip(keys, 0, BINS - 1, out=keys)
+    keys = (size.view(np.uint32) >> np.uint32(_SHIFT)).astype(np.int64) - (top - _OVER)
+    np.clip(keys, _UNDER, _OVER, out=keys)
+    keys[size == 0] = _ZERO
     pixel = np.broadcast_to(np.arange(number.size).reshape(number.shape), size.shape)
     flat = np.bincount((pixel * BINS + keys)[finite], minlength=number.size * BINS)
     out["bins"][...] = flat.reshape(*number.shape, BINS)
@@ -215,25 +221,31 @@ def _tops(ds: xr.Dataset, plan: Plan) -> npt.NDArray[np.int64]:
     """Key above the last bin, by step: from the noise levels alone, so that maps merge.
 
     The limit is eight standard deviations of unit noise seen through the noise ratio of the two
-    steps, and at least 8 data units where those are not small.
+    steps (of an innovation, of the later one), and 32 data units for predicted x0, on which the
+    noise ratio has no hold.
     """
+    if plan.after is None and plan.before is None:
+        return np.full(len(plan.steps) - 1, (5 + 127) << 2)
     alpha, sigma = (
         np.asarray(ds[name].values, np.float64)[list(plan.steps)] for name in ("alpha", "sigma")
     )
     with np.errstate(divide="ignore"):
         kappa = np.minimum(np.where(alpha > 0, sigma / alpha, np.inf), 2.0**60)
-    limit = 8 * (kappa[1:] + np.minimum(kappa[:-1], 1e3 * kappa[1:] + 1))
+    earlier = kappa[1:] if plan.before is None else np.minimum(kappa[:-1], 1e3 * kappa[1:] + 1)
+    limit = 8 * (kappa[1:] + earlier)
     octave = np.ceil(np.log2(np.maximum(limit, 2.0**-30)))
     top: npt.NDArray[np.int64] = (octave.astype(np.int64) + 127) << 2
     return top
 
 
-def _edges(top: npt.NDArray[np.int64]) -> Floats:
-    """Edges of the bins by step, shape (step, BINS + 1)."""
-    keys = top[:, None] - BINS + np.arange(BINS + 1)
+def _values(top: npt.NDArray[np.int64]) -> Floats:
+    """Value that stands for each bin by step, shape (step, BINS): its geometric middle."""
+    keys = top[:, None] - _OVER + np.arange(_FIRST, _OVER + 1)
     edges = (keys.astype(np.uint32) << np.uint32(_SHIFT)).view(np.float32).astype(np.float64)
-    edges[:, 0] = 0.0
-    return edges
+    values = np.full((len(top), BINS), np.nan)
+    values[:, _ZERO] = 0.0
+    values[:, _FIRST:_OVER] = np.sqrt(edges[:, :-1] * edges[:, 1:])
+    return values
 
 
 def _summary(
@@ -263,16 +275,16 @@ def _summary(
 def _quantiles(
     parts: dict[str, npt.NDArray[Any]], top: npt.NDArray[np.int64], levels: Floats
 ) -> Floats:
-    """Quantile maps: the geometric middle of the bin that holds the rank."""
+    """Quantile maps, between the two values around the rank as in `numpy.quantile`."""
     cumulative = np.cumsum(parts["bins"], axis=-1)
-    edges = _edges(top)
-    with np.errstate(divide="ignore"):
-        middle = np.sqrt(edges[:, :-1] * edges[:, 1:])
-    middle[:, 0] = edges[:, 1] / 2
+    values = _values(top)
     result = np.empty((levels.size, *parts["count"].shape))
     for place, level in enumerate(levels):
-        rank = np.floor(level * np.maximum(parts["count"] - 1, 0))
-        column = (cumulative <= rank[..., None]).sum(axis=-1).clip(0, BINS - 1)
-        for row in range(len(top)):
-            result[place, row] = middle[row][column[row]]
+        rank = level * np.maximum(parts["count"] - 1, 0)
+        below = np.floor(rank)
+        ends = []
+        for end in (below, np.ceil(rank)):
+            column = (cumulative <= end[..., None]).sum(axis=-1).clip(0, BINS - 1)
+            ends.append(np.stack([own[at] for own, at in zip(values, column, strict=True)]))
+        result[place] = ends[0] + (rank - below) * (ends[1] - ends[0])
     return np.where(parts["count"] > 0, result, np.nan)

@@ -114,6 +114,7 @@ def compare(
     table.attrs = {
         "signal": signal,
         "runs": [len(rate) for rate in rates],
+        "stores": _names(stores),
         "paired": paired,
         "false_discovery_rate": false_discovery_rate,
         "tiles": tiles,
@@ -122,6 +123,15 @@ def compare(
         **_left_out(stores, signal),
     }
     return table
+
+
+def _names(stores: Sequence[xr.Dataset]) -> list[str]:
+    """What both stores are called: the last part of where they lie."""
+    found = [str(ds.encoding.get("source", "")).rstrip("/").rpartition("/")[2] for ds in stores]
+    return [
+        f"{order} of {name}" if found[0] == found[1] and name else name or order
+        for order, name in zip(("the first", "the second"), found, strict=True)
+    ]
 
 
 def benjamini_hochberg(p_values: npt.ArrayLike) -> Floats:

@@ -91,7 +91,7 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
         _feature_block,
         steps=finite + first,
         log_snr=snr[finite],
-        total_steps=ds.sizes["step"],
+        time=ds["step"].values[finite + first] / fields.recorded_steps(ds),
         by_step=by_step,
         alpha=np.asarray(used["alpha"].values, np.float64)[finite],
         sigma=np.asarray(used["sigma"].values, np.float64)[finite],
@@ -114,12 +114,11 @@ def _feature_block(
     alpha: Floats,
     sigma: Floats,
     log_snr: Floats,
-    total_steps: int,
+    time: Floats,
     by_step: bool,
 ) -> Floats:
     """Features of the runs of one task, shape (run, feature); one run in memory at a time."""
     rows: list[Floats] = []
-    time = steps / total_steps
     for block in blocks:
         for eps, x0 in zip(block["eps"], block["x0"], strict=True):
             with np.errstate(invalid="ignore", over="ignore"):

@@ -106,6 +106,8 @@ def artifact_regions(
 
     if reference not in get_args(Reference):
         raise InputError(f"no reference {reference!r}; choose {' or '.join(get_args(Reference))}")
+    if not (np.isfinite(cutoff) and cutoff > 0):
+        raise InputError(f"the cutoff is {cutoff}; expected a positive number of robust units")
     plan = plan_counts(ds, signal, "dynamics")
     steps = np.asarray(ds["step"].values)[list(plan.steps)][1:]
     if levels is None and reference == "population":

@@ -34,6 +34,8 @@ def runs_needed(rate: float, *, confidence: float | None = None) -> int:
         Of the training-conditional form.
     """
     check_rate(rate)
+    if confidence is not None:
+        check_confidence(confidence)
     if confidence is None:
         return ceil(1 / rate - 1 - 1e-9)
     return ceil(log1p(-confidence) / log1p(-rate) - 1e-9)
@@ -134,6 +136,12 @@ def rate_interval(flagged: int, runs: int, *, coverage: float = 0.95) -> tuple[f
     low = 0.0 if flagged == 0 else float(stats.beta.ppf(tail, flagged, runs - flagged + 1))
     high = 1.0 if flagged == runs else float(stats.beta.ppf(1 - tail, flagged + 1, runs - flagged))
     return low, high
+
+
+def check_confidence(confidence: float) -> None:
+    """Refuse confidences outside (0, 1)."""
+    if not 0 < confidence < 1:
+        raise InputError(f"the confidence is {confidence}; expected a number between 0 and 1")
 
 
 def check_rate(rate: float) -> None:

@@ -110,6 +110,33 @@ class Thresholds(Content):
     folder: str | None = field(default=None, compare=False)
     blob: bytes | None = field(default=None, compare=False, repr=False)
 
+    def __repr__(self) -> str:
+        kept = self.guarantee
+        return (
+            f"<Thresholds {self.variant}: {100 * kept.promised:g} % of {kept.population} by "
+            f"{kept.unit}, {kept.method}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """A short table for notebooks."""
+        from asced_stores.notebook import html_table
+
+        kept, (first, last) = self.guarantee, self.window.normalised_time
+        measured = "not measured"
+        if kept.measured is not None:
+            measured = f"{100 * kept.measured:.1f} % of {kept.report} held-out {kept.unit}s"
+        rows = [
+            ("promised false alarms", f"{100 * kept.promised:g} % of {kept.population}"),
+            ("measured", measured),
+            ("method", f"{kept.method}; {kept.calibrate} calibration {kept.unit}s"),
+            ("level", f"{self.levels.level:.4g}"),
+            ("window", f"{first:.2f} to {last:.2f} of sampling"),
+            ("correction", str(self.correction)),
+        ]
+        if self.groups:
+            rows.append(("groups", f"{len(self.groups)} with levels of their own"))
+        return html_table(f"Thresholds: {self.variant}", ("", ""), rows, "; ".join(kept.notes))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON form: plain dicts, lists, strings and finite numbers."""
         fields = asdict(replace(self, blob=None))

@@ -170,7 +170,7 @@ class Guarantee:
     promised: Share
     finite_sample: bool
     confidence: Share | None
-    unit: Literal["run", "prompt"]
+    unit: Literal["run", "prompt", "seed"]
     population: Long
     fit: Count
     calibrate: Count

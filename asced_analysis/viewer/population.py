@@ -93,6 +93,7 @@ class Population:
         return {
             "runs": self.phases.runs,
             "p_value": float(self.phases.p_value),
+            "verdict": self.phases.verdict(),
             "mutation": _plain([population.mutation.step])[0],
             "refinement": _plain([population.refinement.step])[0],
             "mutation_interval": _plain(population.mutation.step_interval),

@@ -144,6 +144,7 @@ class ScoreFile:
                 name: ds.attrs.get(name) for name in ("launch", "model_fingerprint", "replay_of")
             },
         }
+        identity["arrays"] = {name: _identity(ds[name]) for name in ("eps", "x0") if name in ds}
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode())
         for name in ("run", "seed", "batch", "alpha", "sigma"):
             if name in ds.coords:
@@ -180,6 +181,17 @@ class ScoreFile:
                 continue
             return path
         return None
+
+
+def _identity(array: xr.DataArray) -> list[Any]:
+    """What tells an array from others: of lazy ones the name of their graph.
+
+    That name is made from the store's own id, its commits, and all that was done to the array.
+    """
+    from dask.base import tokenize
+
+    name = tokenize(array.values) if array.chunks is None else array.data.name
+    return [list(array.dims), list(array.shape), str(array.dtype), name]
 
 
 def _folders(ds: xr.Dataset) -> list[Path]:

@@ -218,6 +218,27 @@ class TrajectoryStore:
     def __repr__(self) -> str:
         return f"<TrajectoryStore {self.path}: {self.spec.steps} steps of {self.spec.sample_shape}>"
 
+    def _repr_html_(self) -> str:
+        """A short table for notebooks; it reads no runs."""
+        from asced_stores.notebook import html_table
+
+        shape = " x ".join(map(str, self.spec.sample_shape))
+        rows = [
+            ("pipeline", self.spec.attributes.get("pipeline", "not said")),
+            ("steps", f"{self.spec.steps} of {shape}"),
+            ("variables", ", ".join(self.layouts)),
+            ("state", "open for writing" if self.sealed is None else "sealed"),
+        ]
+        if self.planned_runs is not None:
+            rows.insert(1, ("runs planned", f"{self.planned_runs:,}"))
+        if self.sealed is not None:
+            rows.insert(1, ("runs", f"{self.sealed['runs']:,}"))
+        if "replay_of" in self.spec.attributes:
+            rows.append(("replay of", self.spec.attributes["replay_of"]))
+            rows.append(("strategy", self.spec.attributes.get("strategy", "not said")))
+        note = "Open its runs with open_runs(store)."
+        return html_table(f"Trajectory store {self.path}", ("", ""), rows, note)
+
     @property
     def attributes(self) -> dict[str, Any]:
         """Attributes of the store, the format's name and version among them."""

@@ -24,7 +24,7 @@ def test_the_examples_of_the_page_run_in_order(tmp_path, monkeypatch, capsys):
     for block in blocks():
         exec(compile(block, str(PAGE), "exec"), names)
     assert (tmp_path / "run3.png").exists()
-    assert "no phases at all: p =" in capsys.readouterr().out
+    assert "(p = " in capsys.readouterr().out
 
 
 def test_every_call_of_the_table_exists():

@@ -9,6 +9,7 @@ import pytest
 
 from asced_analysis.phases.change_points import means_of, segment
 from asced_analysis.phases.segmentation import Phases, activity_curves, segment_phases
+from asced_analysis.phases.significance import population_tests, run_tests
 from asced_analysis.statistics.saving import load, save
 from asced_stores.errors import InputError
 
@@ -94,18 +95,27 @@ def test_boundaries_of_single_runs_are_found_within_one_step_and_intervals_cover
     ds = planted_runs(runs=120, jitter=3, share=0.06, size=16)
     rows = segment_phases(ds, replicates=99, run_replicates=199, seed=1).per_run
     for name, truth in (("mutation", ds["truth_first"]), ("refinement", ds["truth_second"])):
-        assert (np.abs(rows[f"{name}_step"] - truth.values) <= 1).mean() >= 0.95
-        covered = (rows[f"{name}_lower"] <= truth.values) & (truth.values <= rows[f"{name}_upper"])
-        assert covered.mean() >= 0.90
+        found = rows[f"{name}_step"].notna()
+        assert found.mean() >= 0.90  # 94 and 98 % with this seed
+        near = (np.abs(rows[f"{name}_step"] - truth.values) <= 1)[found]
+        assert near.mean() >= 0.95
+        assert covered_by(rows, name, truth).mean() >= 0.90
 
 
 def test_intervals_cover_where_boundaries_are_hard_to_see(planted_runs):
-    ds = planted_runs(runs=120, jitter=3, share=0.04, size=12, strength=8)
+    ds = planted_runs(runs=240, jitter=3, share=0.04, size=12, strength=8)
     rows = segment_phases(ds, replicates=9, run_replicates=199).per_run
     for name, truth in (("mutation", ds["truth_first"]), ("refinement", ds["truth_second"])):
-        covered = (rows[f"{name}_lower"] <= truth.values) & (truth.values <= rows[f"{name}_upper"])
-        assert covered.mean() >= 0.90
+        covered = covered_by(rows, name, truth)
+        assert 0.25 < len(covered) / len(rows) < 0.75
+        assert covered.mean() >= 0.85  # of some 120 runs: 90 % less two standard errors
         assert (rows[f"{name}_upper"] - rows[f"{name}_lower"]).mean() > 3
+
+
+def covered_by(rows, name, truth):
+    """Whether the intervals of the boundaries that were found hold the truth."""
+    covered = (rows[f"{name}_lower"] <= truth.values) & (truth.values <= rows[f"{name}_upper"])
+    return covered[rows[f"{name}_step"].notna()]
 
 
 def test_boundaries_of_populations_are_found_and_covered(planted_runs):
@@ -123,16 +133,72 @@ def test_boundaries_of_populations_are_found_and_covered(planted_runs):
     assert np.mean(covered) >= 0.90
 
 
-def test_without_phases_the_test_seldom_speaks(planted_runs):
-    p_values = [
-        segment_phases(
-            planted_runs(runs=12, seed=seed, share=0.03, calm=0.03, size=8),
-            replicates=99,
-            run_replicates=0,
-        ).p_value
-        for seed in range(40)
-    ]
-    assert np.mean(np.array(p_values) <= 0.05) <= 0.15  # 40 draws: 6 or fewer, when 2 are expected
+STEPS = 24
+GROWING = np.linspace(0.1, 3, STEPS)
+BURSTS = np.linspace(10, 2, STEPS)  # one mean, more and more skewed
+NULL_FAMILIES = {
+    "pixels of one law": lambda rng, runs: rng.poisson(2.0, (runs, STEPS)) / 144,
+    "white noise": lambda rng, runs: rng.standard_normal((runs, STEPS)),
+    "growing noise": lambda rng, runs: rng.standard_normal((runs, STEPS)) * GROWING,
+    "bursts": lambda rng, runs: rng.gamma(BURSTS, 1 / BURSTS, (runs, STEPS)),
+    "walks": lambda rng, runs: np.cumsum(rng.standard_normal((runs, STEPS)), axis=1),
+}
+
+
+@pytest.mark.parametrize("runs", [20, 200])
+@pytest.mark.parametrize("family", NULL_FAMILIES)
+def test_populations_without_phases_have_none(family, runs):
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(200):
+        tests, _ = population_tests(NULL_FAMILIES[family](rng, runs), np.ones(STEPS), 99, rng)
+        found.append(any(there for there, _ in tests.boundaries(0.05)))
+    # at a rate of 5 %, more than 18 of 200 happen once in a hundred
+    assert sum(found) <= 18
+
+
+@pytest.mark.parametrize("family", ["pixels of one law", "white noise", "growing noise", "bursts"])
+def test_runs_without_phases_have_none(family):
+    rng = np.random.default_rng(1)
+    curves = NULL_FAMILIES[family](rng, 300)
+    tests = run_tests(curves, np.ones(STEPS), 99, rng)
+    found = [[there for there, _ in test.boundaries(0.05)] for test in tests]
+    assert np.any(found, axis=1).mean() <= 0.09
+
+
+def test_a_valley_is_no_phase():
+    rng = np.random.default_rng(2)
+    valley = np.where((np.arange(STEPS) > 7) & (np.arange(STEPS) < 16), -3, 0)
+    curves = rng.standard_normal((20, STEPS)) + valley
+    tests, _ = population_tests(curves, np.ones(STEPS), 99, rng)
+    assert tests.change <= 0.05
+    assert not any(there for there, _ in tests.boundaries(0.05))
+
+
+def test_innovation_of_one_law_has_no_phases_and_everything_says_so(planted_runs):
+    import matplotlib.pyplot as plt
+
+    from asced_analysis import plots
+    from asced_analysis.report.sections import phases_in_words
+
+    ds = planted_runs(runs=12, seed=3, share=0.03, calm=0.03, size=8)
+    phases = segment_phases(ds, replicates=99, run_replicates=0)
+    assert phases.p_value > 0.05
+    assert phases.population.spans("step", 0, 25) == []
+    said = "No phases were found: activity may be the same at every step"
+    ax = plots.phase_curve(phases)
+    assert said in ax.get_title()
+    plt.close(ax.figure)
+    for words in (phases.verdict(), phases_in_words(phases), phases._repr_html_()):
+        assert said in words
+
+
+def test_a_selection_of_steps_keeps_its_normalised_time(planted_runs):
+    ds = planted_runs(runs=10)
+    half = segment_phases(ds.isel(step=slice(None, None, 2)), replicates=99, run_replicates=0)
+    time = half.activity["normalised_time"]
+    assert float(time.max()) < 1
+    np.testing.assert_allclose(time, half.activity["step"] / 25)
 
 
 @pytest.mark.parametrize(
@@ -148,9 +214,10 @@ def test_a_rise_without_a_fall_and_a_fall_without_a_rise_have_one_boundary(
         absent = getattr(population, missing)
         other = population.mutation if missing == "refinement" else population.refinement
         found.append(np.isfinite(absent.step))
-        assert np.isfinite(absent.step) == (absent.p_value <= 0.05)
         if np.isfinite(other.step):
             assert abs(other.step - (first if missing == "refinement" else second)) <= 2
+        else:  # a fall by chance before a true rise, or after it
+            assert absent.p_value <= 0.05
         assert other.p_value <= 0.05
     assert np.mean(found) <= 0.2  # 5 % are expected: 4 of 20 or fewer
 
@@ -188,14 +255,15 @@ def test_few_runs_have_intervals_over_steps(planted_runs):
         ds = planted_runs(runs=2, seed=seed, share=0.05, size=12)
         population = segment_phases(ds, replicates=199, run_replicates=0).population
         for boundary, truth in zip(population, (8, 17), strict=True):
-            assert np.isnan(boundary.p_value)
-            covered.append(boundary.step_interval[0] <= truth <= boundary.step_interval[1])
+            if np.isfinite(boundary.step):
+                covered.append(boundary.step_interval[0] <= truth <= boundary.step_interval[1])
+    assert len(covered) >= 30  # of 40: two runs say what they can
     assert np.mean(covered) >= 0.90
 
 
-def test_one_run_alone_is_tested_by_shuffled_blocks(planted_runs):
+def test_one_run_alone_is_tested_by_its_steps(planted_runs):
     phases = segment_phases(planted_runs(runs=1), replicates=199, run_replicates=9)
-    assert phases.attributes["test"].startswith("shuffled blocks")
+    assert phases.attributes["test"].endswith("permutations of steps")
     assert phases.p_value < 0.05
     assert phases.population.mutation.step == 8
 
@@ -211,7 +279,8 @@ def test_step_normalised_time_and_log_snr_name_one_place(planted_runs):
     rows = segment_phases(ds, replicates=9, run_replicates=49).per_run
     for part in ("step", "lower", "upper"):
         end = "" if part == "step" else f"_{part}"
-        step = rows[f"mutation_{part}"]
+        step = rows[f"mutation_{part}"].dropna()
+        rows = rows.loc[step.index]
         np.testing.assert_array_equal(rows[f"mutation_normalised_time{end}"], step / 25)
         log_snr = ds["log_snr"].values[step.astype(int)]
         np.testing.assert_array_equal(rows[f"mutation_log_snr{end}"], log_snr)

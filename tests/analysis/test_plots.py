@@ -14,9 +14,10 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from asced_analysis import plots
+from asced_analysis import calibrate, open_runs, plots
 from asced_analysis.phases.segmentation import segment_phases
 from asced_analysis.plots import style
+from asced_analysis.plots.curves import NAMED_GROUPS
 from asced_analysis.signals.fields import (
     acceleration,
     log_snr_rate,
@@ -32,7 +33,9 @@ from asced_analysis.statistics.comparison import compare
 from asced_analysis.statistics.features import run_features
 from asced_analysis.statistics.outliers import rank_runs
 from asced_analysis.statistics.regions import abnormal_levels, artifact_regions, region_profile
+from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
+from asced_stores.testing import synthetic_store
 
 mpl.use("agg")
 
@@ -248,14 +251,15 @@ def styles_in(figure, path):
     }
 
 
-def test_no_two_of_64_groups_look_alike(planted_runs, tmp_path):
+def test_no_two_groups_that_are_named_look_alike_of_64(planted_runs, tmp_path):
     ds = planted_runs(runs=64, size=3)
     many = step_statistics(ds.assign_coords(label=("run", np.arange(64))), by="label")
     ax = plots.dynamics_curves(many)
     assert len(ax.lines) == 64
+    assert len(ax.get_legend().get_texts()) == NAMED_GROUPS + 1
     palette = {to_hex(line.get_color()) for line in ax.lines}
     looks = {look for look in styles_in(ax.figure, tmp_path / "many.svg") if look[1] in palette}
-    assert len(looks) == 64
+    assert len(looks) == NAMED_GROUPS + 1  # all others are one grey
     assert_everything_lies_inside(ax.figure)
 
 
@@ -399,3 +403,34 @@ def test_what_cannot_be_drawn_is_named(results, tmp_path):
         plots.pixel_map(results["maps"], "bins of gold")
     with pytest.raises(InputError, match="no figure format"):
         plots.save_figure(plots.phase_curve(results["phases"]), tmp_path / "a.xyz")
+
+
+def test_latents_are_shown_in_false_colours(tmp_path):
+    synthetic_store(tmp_path / "latents.zarr", runs=4, batch_size=4, shape=(4, 8, 8))
+    latents = open_runs(tmp_path / "latents.zarr")
+    figure = plots.film_strip(latents, 2, steps=[3, 9])
+    shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes[:2]]
+    assert all(image.shape == (8, 8, 3) for image in shown)
+    assert np.ptp(shown[1], axis=-1).max() > 0.2  # colours, not grey
+    assert "false colours" in figure.get_suptitle()
+    figure.clear()
+
+
+def test_of_many_groups_those_that_move_most_and_least_are_named(results):
+    ds = results["ds"]
+    many = ds.assign_coords(label=("run", np.arange(ds.sizes["run"])))
+    ax = plots.dynamics_curves(step_statistics(many, by="label"))
+    named = ax.get_legend_handles_labels()[1]
+    assert len(named) == NAMED_GROUPS + 1
+    assert f"{ds.sizes['run'] - NAMED_GROUPS} others, between these" in named
+    ax.figure.clear()
+
+
+def test_results_are_short_tables_in_notebooks(results, tmp_path):
+    synthetic_store(tmp_path / "runs.zarr", runs=120, batch_size=40)
+    store = TrajectoryStore.open(tmp_path / "runs.zarr")
+    thresholds = calibrate(store, false_alarm_rate=0.1)
+    for shown in (results["phases"], store, thresholds):
+        assert shown._repr_html_().startswith("<div><table>")
+        assert len(shown._repr_html_()) < 3000
+    assert len(repr(thresholds)) < 200

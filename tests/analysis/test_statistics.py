@@ -277,6 +277,12 @@ def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(
         Client(cluster),
     ):
         xr.testing.assert_identical(step_statistics(runs), expected)
+        # what the workers hold already is read from them
+        held = runs.persist()
+        xr.testing.assert_identical(step_statistics(held), expected)
+        few = step_statistics(runs.isel(run=slice(3, 20), step=slice(0, 6)))
+        part = held.isel(run=slice(3, 20), step=slice(0, 6))
+        xr.testing.assert_identical(step_statistics(part), few)
         tasks = streaming.shard_tasks(
             runs,
             ["eps"],

@@ -12,7 +12,7 @@ from scipy import stats
 
 from asced_analysis.calibration import calibrate, check, recheck
 from asced_analysis.calibration.choose_level import Request, choose_level
-from asced_analysis.calibration.drift import holm
+from asced_analysis.calibration.drift import COUNT_WIDTH, common_shift, holm, run_counts
 from asced_analysis.calibration.splits import split_runs
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection import VARIANTS
@@ -180,9 +180,31 @@ def test_drift_is_found_and_calm_is_not(store: Path, others: Path) -> None:
     louder = runs.assign(x0=(runs["x0"] * np.float16(1.3)))
     drift = check(louder, thresholds)
     assert drift.drifted
-    assert len(drift.comparisons) == len(thresholds.levels.location) + 1
+    names = [name for name, _, _ in drift.comparisons]
+    assert names[0] == "score"
+    assert names[-1] == "amplitude"
+    assert len(names) == len(thresholds.levels.location) + 2
     with pytest.raises(InputError, match="at least 20 runs"):
         check(runs.isel(run=slice(0, 10)), thresholds)
+
+
+def test_a_small_change_of_amplitude_is_found_and_none_is_not() -> None:
+    """Cells that share most of what runs differ in: 256 against 256 runs, 150 times."""
+    rng = np.random.default_rng(0)
+
+    def means(shift: float) -> Any:
+        own = rng.standard_normal((256, 9))
+        return 0.4 * rng.standard_normal((256, 1)) + 0.3 * (own + np.roll(own, 1, 1)) + shift
+
+    def found(shift: float) -> float:
+        alarms = []
+        for _ in range(150):
+            shipped = run_counts(means(0), np.zeros(0))["cells"]
+            alarms.append(common_shift(shipped, means(shift), COUNT_WIDTH)[1] <= 0.05)
+        return float(np.mean(alarms))
+
+    assert found(0) <= 0.1
+    assert found(np.log(1.1)) >= 0.5
 
 
 def test_holm_controls_the_family() -> None:

@@ -12,7 +12,7 @@ from asced_analysis.calibration.groups import SmallGroupWarning, group_levels
 from asced_analysis.calibration.labels import cheapest_level, level_from_labels
 from asced_analysis.calibration.risk import RiskCurve, risk_curve, risk_level, shares_above
 from asced_analysis.calibration.robust import robust_level
-from asced_analysis.calibration.splits import split_runs
+from asced_analysis.calibration.splits import ExchangeableUnitWarning, split_runs
 from asced_analysis.thresholds.conformal import (
     TooFewRunsError,
     conformal_level,
@@ -176,3 +176,58 @@ def test_repeated_prompts_are_the_unit_and_never_cross_sets() -> None:
     assert plain.unit == "run"
     total = plain.fit.astype(int) + plain.calibrate + plain.report
     assert (total == 1).all()
+
+
+def test_runs_without_a_prompt_are_left_out_where_prompts_repeat() -> None:
+    prompts = [""] + [f"prompt {i % 60}" for i in range(1, 480)]
+    with pytest.warns(ExchangeableUnitWarning, match="1 of 480 runs have no prompt"):
+        split = split_runs(prompts, 480)
+    assert (split.unit, int(split.calibrate.sum())) == ("prompt", 24)
+    assert not (split.fit | split.calibrate | split.report)[0]
+    assert "left out" in split.notes[0]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_a_share_of_prompts_missing_keeps_the_promise(share: float) -> None:
+    """Scores that are nearly the prompt's own: 50 prompts, 8 runs each, 5 % promised."""
+    rng, rate, flagged = np.random.default_rng(0), 0.05, []
+    for seed in range(200):
+        prompt = np.repeat(np.arange(60), 8)
+        scores = rng.standard_normal(60)[prompt] + 1e-3 * rng.standard_normal(480)
+        names = [
+            f"p{p}" if kept else ""
+            for p, kept in zip(prompt, rng.random(480) >= share, strict=True)
+        ]
+        with pytest.warns(ExchangeableUnitWarning, match="no prompt"):
+            split = split_runs(names, 480, seed=seed)
+        level = conformal_level(scores[split.calibrate], rate)[0]
+        flagged.append((rng.standard_normal(40) > level).sum())  # forty fresh prompts
+    # BetaBinomial(40, 1, 24): mean 1.6, deviation 2.0, so of 200 calibrations 1.6 +- 0.14
+    assert 1.6 - 0.45 < np.mean(flagged) < 1.6 + 0.45
+
+
+def test_seeds_are_the_unit_where_only_they_repeat_and_are_spoken_of_across_prompts() -> None:
+    split = split_runs(None, 400, seeds=np.arange(400) % 100)
+    assert (split.unit, int(split.calibrate.sum())) == ("seed", 40)
+    with pytest.warns(ExchangeableUnitWarning, match="8 seeds for 50 prompts"):
+        crossed = split_runs([f"p{i // 8}" for i in range(400)], 400, seeds=np.arange(400) % 8)
+    assert crossed.unit == "prompt"
+    with pytest.warns(ExchangeableUnitWarning, match="1 seeds for 400 prompts"):
+        assert split_runs([f"p{i}" for i in range(400)], 400, seeds=np.zeros(400)).unit == "run"
+
+
+def test_prompts_that_were_not_kept_are_said() -> None:
+    with pytest.warns(ExchangeableUnitWarning, match="were not kept"):
+        split = split_runs([""] * 400, 400, prompts_hidden=True)
+    assert split.unit == "run"
+
+
+def test_groups_that_are_all_too_small_or_unknown_are_refused() -> None:
+    scores = np.arange(40.0)
+    with pytest.raises(InputError, match=r"found: a \(20\), b \(20\)"):
+        group_levels(scores, ["a", "b"] * 20, 0.01)
+    with (
+        pytest.warns(SmallGroupWarning, match="belong to no group"),
+        pytest.raises(InputError, match="none at all"),
+    ):
+        group_levels(scores, [-1] * 40, 0.05)

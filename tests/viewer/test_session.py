@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,8 +20,11 @@ from asced_analysis.signals import fields
 from asced_analysis.statistics.outliers import rank_runs
 from asced_analysis.viewer import Session, open_session
 from asced_analysis.viewer.frames import strips
+from asced_analysis.viewer.scoring import ScoreFile
+from asced_stores import open_runs
 from asced_stores.copying.selecting import parse_runs
 from asced_stores.errors import AscedError, InputError
+from asced_stores.testing import synthetic_store
 
 RUNS, STEPS, SIDE = 96, 25, 16  # of the store that is looked at
 
@@ -224,6 +228,27 @@ def test_a_replay_alone_brings_its_scores(runs: xr.Dataset, twins: xr.Dataset) -
     answer = session.answer("scores", {"done": -1})
     np.testing.assert_allclose(answer.arrays["score"], np.linspace(0, 1, RUNS), rtol=1e-6)
     session.close()
+
+
+def test_scores_of_other_runs_are_never_taken(tmp_path: Any) -> None:
+    """Another recording under the same name, other pixels, other numbers: other files."""
+    path = tmp_path / "own.zarr"
+    synthetic_store(path, runs=8, batch_size=4)
+    runs = open_runs(path)
+    files = {ScoreFile(open_runs(path), {}).paths[0], ScoreFile(runs, {}).paths[0]}
+    assert len(files) == 1
+    synthetic_store(tmp_path / "again.zarr", runs=8, batch_size=4)
+    shutil.rmtree(path)
+    (tmp_path / "again.zarr").rename(path)
+    files.add(ScoreFile(open_runs(path), {}).paths[0])
+    files.add(ScoreFile(runs.isel(x=slice(2, 10)), {}).paths[0])
+    files.add(ScoreFile(runs.assign(x0=runs["x0"] * 2), {}).paths[0])
+    files.add(ScoreFile(runs.isel(run=slice(0, 4)), {}).paths[0])
+    loaded = runs.load()
+    files.add(ScoreFile(loaded, {}).paths[0])
+    loaded["x0"][0, 0, 0, 0, 0] += 1
+    files.add(ScoreFile(loaded, {}).paths[0])
+    assert len(files) == 7
 
 
 def test_scores_are_kept_beside_the_store_and_taken_again(

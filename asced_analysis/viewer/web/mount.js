@@ -96,7 +96,7 @@ class Viewer {
     if (signal !== this.run.signal) return;
     this.run.chart.known = answer;
     const runs = answer.bands ? `Bands: every pixel of ${counted(answer.bands.runs)} runs.` : "Counting the population ...";
-    const phases = answer.phases ? ` Phases: of ${counted(answer.phases.runs)} runs.` : "";
+    const phases = answer.phases ? ` Phases, of ${counted(answer.phases.runs)} runs: ${answer.phases.verdict}` : "";
     this.run.runsText.textContent = runs + phases;
     this.run.chart.draw();
   }

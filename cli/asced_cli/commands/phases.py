@@ -86,7 +86,7 @@ def _table(phases: Phases) -> list[tuple[str, str]]:
         ("runs", str(phases.runs)),
         ("Profiling | Mutation", _row(phases.population.mutation)),
         ("Mutation | Refinement", _row(phases.population.refinement)),
-        ("no phases at all", f"p = {phases.p_value:.3g} ({phases.attributes['test']})"),
+        ("found", f"{phases.verdict()} Test: {phases.attributes['test']}"),
         ("intervals", f"{100 * phases.confidence:g} % by bootstrap over runs"),
     ]
 
@@ -95,7 +95,7 @@ def _row(boundary: Boundary) -> str:
     """Step, normalised time and log-SNR of a boundary, each with its interval."""
     if boundary.step != boundary.step:
         chance = "" if boundary.p_value != boundary.p_value else f" (p = {boundary.p_value:.2g})"
-        return f"none found: activity does not rise and fall again{chance}"
+        return f"none found{chance}"
     step = "step {:.0f} [{:.0f}, {:.0f}]".format(boundary.step, *boundary.step_interval)
     time = "time {:.2f} [{:.2f}, {:.2f}]".format(
         boundary.normalised_time, *boundary.normalised_time_interval

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ class RunIndex:
     columns : mapping of str to ndarray, shape (run,)
         ``run``, ``seed``, ``prompt``, ``label``, ``guidance_scale``, ``rank``, ``batch``,
         ``status``, ``slot`` (place within the batch) and the store's own numbers by run.
+    commits : str
+        Differs between two states of a store, also where a batch was recorded again.
 
     Examples
     --------
@@ -39,6 +42,7 @@ class RunIndex:
     """
 
     columns: Mapping[str, NDArray[Any]]
+    commits: str = ""
 
     def __len__(self) -> int:
         return len(self.columns["run"])
@@ -48,7 +52,8 @@ class RunIndex:
 
     def take(self, rows: NDArray[Any]) -> RunIndex:
         """Some of the runs, by position or by a mask."""
-        return RunIndex({name: values[rows] for name, values in self.columns.items()})
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return RunIndex(columns, self.commits)
 
     def with_status(self, statuses: Sequence[str]) -> RunIndex:
         """Runs with one of the statuses ``complete`` and ``failed``.
@@ -128,7 +133,8 @@ def index_of(markers: Sequence[Marker], dtypes: Mapping[str, str]) -> RunIndex:
         values = np.array([getattr(marker, name) for marker in markers], np.int64)
         columns[name] = np.repeat(values, counts)
     columns["slot"] = np.concatenate([np.empty(0, np.int64), *map(np.arange, counts)])
-    return RunIndex(columns)
+    written = [(m.batch, m.token, m.time, *sorted(m.shards.items())) for m in markers]
+    return RunIndex(columns, hashlib.sha256(repr(written).encode()).hexdigest())
 
 
 def load_index(store: TrajectoryStore) -> RunIndex:
@@ -140,7 +146,7 @@ def load_index(store: TrajectoryStore) -> RunIndex:
         if store.sealed is None:
             return index_of(load_markers(store), store.scalar_dtypes)
         try:
-            return RunIndex(read_columns(store))
+            return RunIndex(read_columns(store), repr(sorted(store.sealed.items())))
         except DamagedStoreError:  # or sealed anew, or opened, since the root was read
             current = store.reload()
             if current.sealed == store.sealed:

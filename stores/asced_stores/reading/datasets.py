@@ -76,7 +76,8 @@ def open_runs(
         variables[scalar.name] = ("run", index[scalar.name])
     spec = store.spec
     coordinates: dict[str, Any] = {name: ("run", index[name]) for name in RUN_COORDINATES}
-    coordinates["step"] = np.arange(spec.steps)
+    # a selection of steps still knows of how many
+    coordinates["step"] = ("step", np.arange(spec.steps), {"recorded": spec.steps})
     for name in ("timestep", "alpha", "sigma", "log_snr"):
         coordinates[name] = ("step", np.asarray(getattr(spec, name), np.float64))
     if spec.checkpoints:
@@ -158,5 +159,12 @@ def _lazy(
 def _token(store: TrajectoryStore, layout: ArrayLayout, index: RunIndex) -> str:
     from dask.base import tokenize
 
-    key = (store.id, layout.variable.name, layout.inner, index["batch"], index["slot"])
+    key = (
+        store.id,
+        index.commits,
+        layout.variable.name,
+        layout.inner,
+        index["batch"],
+        index["slot"],
+    )
     return str(tokenize(*key))
