@@ -7,6 +7,7 @@ again from the store, and its first result is dropped with the worker, so nothin
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,9 @@ A task reads them one at a time, so this costs no memory; it saves merging.
 MERGED_BYTES = (16 * 2**20, 2**30)
 """Least and most that a task reads whose result is merged: making, sending and adding up tables of
 counts takes as long as counting 16 MB, so such tasks are as large as keeps every thread busy."""
+
+BLOCK_BYTES = 256 * 2**20
+"""A shard larger than this is read a few runs at a time, at least one."""
 
 LEAST_TASKS = 8
 """As many tasks as there may be, so that a small store too keeps a few workers busy."""
@@ -96,12 +100,24 @@ def shard_tasks(
         raise InputError("no complete runs; record some first, or choose other statuses")
     arrays = {name: _whole_runs(ds[name], task_bytes) for name in variables}
     chunks = next(iter(arrays.values())).chunks[0]
-    shards = Shards({name: array.rechunk({0: chunks}) for name, array in arrays.items()})
     bounds = np.concatenate([[0], np.cumsum(chunks)])
     run_bytes = sum(array.dtype.itemsize * math.prod(array.shape[1:]) for array in arrays.values())
     call = dask.delayed(call_work, pure=False, traverse=False)
     tasks = []
     run_bytes = max(1, run_bytes)
+    few = max(1, BLOCK_BYTES // run_bytes)
+    if max(chunks) > few:
+        # A graph of its own for each piece: then its runs alone are read, and not the shard.
+        for left, right in itertools.pairwise(bounds.tolist()):
+            for start in range(left, right, few):
+                piece = slice(start, min(start + few, right))
+                shards = Shards({name: a[piece].rechunk({0: -1}) for name, a in arrays.items()})
+                beside = {name: values[piece] for name, values in (per_run or {}).items()}
+                reading = shards.read(range(1))
+                work = Work(task, reading, beside, options)
+                tasks.append(call(work, [shards.common[key] for key in reading.outside()]))
+        return tasks
+    shards = Shards({name: array.rechunk({0: chunks}) for name, array in arrays.items()})
     if merged:
         most = merged_task_bytes(runs * run_bytes, _threads()) // run_bytes
     else:

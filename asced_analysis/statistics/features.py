@@ -10,8 +10,9 @@ import xarray as xr
 
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
-from asced_analysis.signals import dynamics as kernels
+from asced_analysis.counts.counting import widen
 from asced_analysis.signals import fields
+from asced_analysis.signals.dynamics import first_regular_step, noise_ratio
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
     """
     import pandas as pd
 
-    first = kernels.first_regular_step(np.asarray(ds["alpha"].values))
+    first = first_regular_step(np.asarray(ds["alpha"].values))
     used = ds.isel(step=slice(first, None))
     snr = np.asarray(used["log_snr"].values, np.float64)
     finite = np.flatnonzero(np.isfinite(snr))
@@ -117,12 +118,13 @@ def _feature_block(
     time: Floats,
     by_step: bool,
 ) -> Floats:
-    """Features of the runs of one task, shape (run, feature); one run in memory at a time."""
+    """Features of the runs of one task, shape (run, feature)."""
+    scale = noise_ratio(alpha, sigma)[1:] / np.abs(np.diff(log_snr))
     rows: list[Floats] = []
     for block in blocks:
         for eps, x0 in zip(block["eps"], block["x0"], strict=True):
-            with np.errstate(invalid="ignore", over="ignore"):
-                row = _features(eps[steps], x0[steps], alpha, sigma, log_snr, time, by_step)
+            with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+                row = _features(eps, x0, steps, scale, time, by_step)
             rows.append(row if np.isfinite(row).all() else np.full_like(row, np.nan))
     return np.stack(rows)
 
@@ -130,49 +132,65 @@ def _feature_block(
 def _features(
     eps: npt.NDArray[Any],
     x0: npt.NDArray[Any],
-    alpha: Floats,
-    sigma: Floats,
-    log_snr: Floats,
+    steps: npt.NDArray[np.int64],
+    scale: Floats,
     time: Floats,
     by_step: bool,
 ) -> Floats:
-    """Features of one run; eps and x0 of shape (step, [frame,] channel, y, x)."""
-    if eps.ndim == 5:  # video: the kernels want the frame before the step
-        eps, x0 = np.swapaxes(eps, 0, 1), np.swapaxes(x0, 0, 1)
-    else:
-        eps, x0 = eps[np.newaxis], x0[np.newaxis]
-    rate = kernels.log_snr_rate(kernels.innovation(eps, alpha, sigma), log_snr)
-    size = np.abs(_by_step(rate))
-    loudness = np.log(np.sqrt(np.mean(np.square(size), axis=1)) + _TINY)
-    median, upper = np.quantile(size, [0.5, 0.99], axis=1)
-    local = np.log((upper + _TINY) / (median + _TINY))
-    change = kernels.predicted_x0_change(x0)
-    moved = _rms(change)
-    moves = _by_step(change)
-    # what the next step takes back, at most what there was; a movement that goes on undoes nothing
-    undone = np.clip(-moves[1:] * np.sign(moves[:-1]), 0, np.abs(moves[:-1]))
-    faster = np.quantile(_by_step(kernels.acceleration(change)), 0.99, axis=1)
-    final = x0[..., -1, :, :, :].astype(np.float32)
-    thirds = [part.mean() for part in np.array_split(loudness, 3)]
-    speed = kernels.score_dynamics(eps) / np.diff(time).astype(np.float32)[:, None, None, None]
-    powers = [
-        np.sum(np.mean(np.abs(_by_step(eps)).astype(np.float32) ** p, axis=1)) for p in (1, 2, 3)
-    ]
-    speeds = [np.sum(np.mean(np.abs(_by_step(speed)) ** p, axis=1)) for p in (1, 2, 3)]
+    """Features of one run; eps and x0 of shape (step, [frame,] channel, y, x).
+
+    Two steps of the run lie in memory at a time, widened, beside the run as it is stored.
+    """
+    later = len(steps) - 1
+    loudness, local, moved = np.empty((3, later))
+    faster = np.empty(later - 1)
+    powers, speeds = np.zeros((2, 3))
+    undone = total = 0.0
+    before = _wide(eps[steps[0]])
+    powers += _moments(before)
+    for k in range(later):
+        now = _wide(eps[steps[k + 1]])
+        powers += _moments(now)
+        np.subtract(now, before, out=before)
+        np.abs(before, out=before)
+        mean = _moments(before)
+        speeds += mean / (time[k + 1] - time[k]) ** np.arange(1, 4)
+        loudness[k] = np.log(scale[k] * np.sqrt(mean[1]) + _TINY)
+        median, upper = _ranked(before, (0.5, 0.99))
+        local[k] = np.log((scale[k] * upper + _TINY) / (scale[k] * median + _TINY))
+        before = now
+    first = before = _wide(x0[steps[0]])
+    move: npt.NDArray[np.float32] | None = None
+    for k in range(later):
+        now = _wide(x0[steps[k + 1]])
+        last, move = move, now - before
+        moved[k] = _rms(move)
+        total += float(np.abs(move).sum())
+        if last is not None:
+            size = np.abs(last)
+            # what this step takes back, at most what there was; a movement that goes on undoes
+            # nothing
+            back = np.multiply(move, np.sign(last), out=last)
+            np.clip(np.negative(back, out=back), 0, size, out=back)
+            undone += float(back.sum())
+            faster[k - 1] = _ranked(np.subtract(np.abs(move), size, out=size), (0.99,))[0]
+        before = now
+    final = before
     path = float(moved.sum())
-    rough = np.concatenate([np.diff(final, axis=-1).ravel(), np.diff(final, axis=-2).ravel()])
+    rough = [np.diff(final, axis=axis) for axis in (-1, -2)]
+    count = sum(part.size for part in rough)
+    squares = sum(float(np.square(part).sum(dtype=np.float64)) for part in rough)
     row = [
-        *thirds,
+        *(part.mean() for part in np.array_split(loudness, 3)),
         time[1:][np.argmax(local)],
         local.max(),
         faster.max(),
-        undone.sum() / (np.abs(moves).sum() + _TINY),
+        undone / (total + _TINY),
         path,
-        float(_rms(x0[..., -1:, :, :, :].astype(np.float32) - x0[..., :1, :, :, :])[0])
-        / (path + _TINY),
-        float(kernels.trajectory_variance(x0, last=max(2, len(time) // 3)).mean()),
-        final.std(),
-        np.sqrt(np.mean(np.square(rough))) if rough.size else 0.0,
+        _rms(final - first) / (path + _TINY),
+        _late_variance(x0, steps[-max(2, len(time) // 3) :]),
+        final.std(dtype=np.float64),
+        np.sqrt(squares / count) if count else 0.0,
         *powers,
         *speeds,
     ]
@@ -181,12 +199,46 @@ def _features(
     return np.asarray(row, np.float64)
 
 
-def _by_step(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Values of shape (step, everything else)."""
-    return np.moveaxis(values, kernels.STEP_AXIS, 0).reshape(values.shape[kernels.STEP_AXIS], -1)
+def _wide(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """A step in float32, a copy."""
+    wide = np.empty(values.shape, np.float32)
+    widen(values, wide)
+    return wide
 
 
-def _rms(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Root mean square by step."""
-    result: npt.NDArray[Any] = np.sqrt(np.mean(np.square(_by_step(values)), axis=1))
-    return result
+def _moments(values: npt.NDArray[np.float32]) -> Floats:
+    """Means of the absolute values, of their squares and of their cubes."""
+    size = np.abs(values)  # sums in float32 are pairwise: 1e-6 of their value
+    square = np.square(size)
+    means = [size.mean(), square.mean()]
+    return np.array([*means, np.multiply(square, size, out=size).mean()], np.float64)
+
+
+def _ranked(values: npt.NDArray[np.float32], levels: tuple[float, ...]) -> list[float]:
+    """Quantiles as `numpy.quantile` gives them; the values are put into another order."""
+    flat = values.reshape(-1)
+    ranks = np.asarray(levels) * (flat.size - 1)
+    low = np.floor(ranks).astype(int)
+    high = np.minimum(low + 1, flat.size - 1)
+    flat.partition(np.unique(np.concatenate([low, high])))
+    if np.isnan(flat[low.max() :]).any():
+        return [float("nan")] * len(levels)
+    between = (ranks - low) * (flat[high].astype(np.float64) - flat[low])
+    return [float(value) for value in flat[low] + between]
+
+
+def _rms(values: npt.NDArray[np.float32]) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.square(values).mean()))
+
+
+def _late_variance(x0: npt.NDArray[Any], steps: npt.NDArray[np.int64]) -> float:
+    """Variance over some steps, averaged over the image, by Welford's updates."""
+    mean = _wide(x0[steps[0]]).astype(np.float64)
+    squares = np.zeros_like(mean)
+    for count, step in enumerate(steps[1:].tolist(), 2):
+        gap = x0[step] - mean
+        mean += gap / count
+        gap *= x0[step] - mean
+        squares += gap
+    return float(squares.mean()) / len(steps)

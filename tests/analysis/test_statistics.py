@@ -316,6 +316,27 @@ def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(
         assert len(list(noted.iterdir())) == begun
 
 
+def test_of_large_runs_few_are_read_at_a_time(runs, monkeypatch):
+    """A shard of eight runs, of which two would be more than may lie in memory."""
+    import asced_stores.reading.datasets as datasets
+    from asced_analysis.statistics.features import run_features
+
+    expected, table = step_statistics(runs), run_features(runs)
+    read = []
+    whole = datasets.LazyVariable.__getitem__
+
+    def noted(self, key):
+        found = whole(self, key)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(datasets.LazyVariable, "__getitem__", noted)
+    monkeypatch.setattr(streaming, "BLOCK_BYTES", 1)
+    xr.testing.assert_identical(step_statistics(runs), expected)
+    assert run_features(runs).equals(table)
+    assert set(read) == {1}
+
+
 def test_work_that_fails_says_why(runs):
     def broken(blocks):
         raise InputError("this shard is odd")
