@@ -114,7 +114,10 @@ def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:
     twin = copy.copy(pipe)
     config = dict(attributes.get("scheduler_config") or {})
     config |= {key: float(value) for key, value in config.items() if value in NOT_IN_JSON}
-    twin.scheduler = recorded_scheduler(str(name), config)
+    module = attributes.get("scheduler_module")
+    twin.scheduler = recorded_scheduler(
+        str(name), config, module=module, present=getattr(pipe, "scheduler", None)
+    )
     return twin
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.calls import CallWatch
-from asced_recorders.tap.layouts import Doubled, Layout, Packed, layout_of
+from asced_recorders.tap.layouts import ByShape, Doubled, Layout, layout_of
 from asced_recorders.tap.tap import StepEvent, Tap, TapListener
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Arranged(TapListener):
 def arranged_tap(pipeline: Any, listener: TapListener) -> Iterator[None]:
     """Attach a listener to a pipeline, or to a scheduler, whatever its samples look like.
 
-    How Flux packs and DiT doubles its samples depends on the call, which is watched for that.
+    How latents are packed and DiT doubles its samples depends on the call, which is watched.
     """
     if not hasattr(pipeline, "components"):
         with Tap(pipeline, listener):
@@ -72,7 +72,7 @@ def arranged_tap(pipeline: Any, listener: TapListener) -> Iterator[None]:
     def before(arguments: dict[str, Any]) -> None:
         arranged.layout = layout_of(pipeline, arguments)
 
-    if not isinstance(arranged.layout, (Packed, Doubled)):
+    if not isinstance(arranged.layout, (ByShape, Doubled)):
         with Tap(pipeline, arranged):
             yield
         return

@@ -15,7 +15,8 @@ from torch import Tensor
 from asced_analysis.correction.layout_adapter import arranged_tap
 from asced_analysis.replay.from_checkpoint import FromCheckpoint, idle_denoisers
 from asced_analysis.replay.recording import Batch, Recording
-from asced_recorders.pipelines.calls import CallWatch, end_of_blending
+from asced_recorders.pipelines.call_facts import arguments_again
+from asced_recorders.pipelines.calls import CallWatch, end_of_call
 from asced_recorders.pipelines.sampling import run_generators
 from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
@@ -64,32 +65,23 @@ def recorded_arguments(recording: Recording, batch: Batch, pipe: Any) -> dict[st
         Where the recording was made with options or prompts that the store does not hold.
     """
     attributes, takes = recording.attributes, inspect.signature(type(pipe).__call__).parameters
-    if attributes.get("call_options"):
+    arguments, missing = arguments_again(attributes, batch.scalars, len(batch.runs))
+    if missing:
         raise InputError(
-            f"the recording was made with {', '.join(attributes['call_options'])}: repeat the call "
-            "with replay(..., call=lambda pipe, batch: pipe(...))"
+            f"the store does not hold {', '.join(missing)} of its calls: repeat the call with "
+            "replay(..., call=lambda pipe, batch: pipe(...))"
         )
-    arguments: dict[str, Any] = {
-        "num_inference_steps": int(attributes.get("steps", recording.steps)),
-        "generator": run_generators([int(seed) for seed in batch.seeds]),
-    }
-    scale = np.asarray(batch.scalars.get("guidance_scale", np.nan), np.float64).reshape(-1)
-    if "guidance_scale" in takes and np.isfinite(scale).all():
-        arguments["guidance_scale"] = float(scale[0])
+    if "prompt" in takes and not any(
+        name in arguments for name in ("prompt", "prompt_embeds", "num_inference_steps")
+    ):
+        raise InputError(
+            "the store does not hold the prompts: repeat the call with "
+            "replay(..., call=lambda pipe, batch: pipe(...))"
+        )
+    arguments.setdefault("num_inference_steps", int(attributes.get("steps", recording.steps)))
+    arguments["generator"] = run_generators([int(seed) for seed in batch.seeds])
     if "output_type" in takes:
         arguments["output_type"] = "latent" if hasattr(pipe, "vae") else "np"
-    if "prompt" in takes:
-        prompts = [str(prompt) for prompt in batch.scalars.get("prompt", [])]
-        if not any(prompts):
-            raise InputError(
-                "the store does not hold the prompts: repeat the call with "
-                "replay(..., call=lambda pipe, batch: pipe(...))"
-            )
-        arguments["prompt"] = prompts
-    elif "class_labels" in takes:
-        arguments["class_labels"] = [int(label) for label in batch.scalars["label"]]
-    elif "batch_size" in takes:
-        arguments["batch_size"] = len(batch.runs)
     return {name: value for name, value in arguments.items() if name in takes}
 
 
@@ -126,7 +118,7 @@ def call_again(
     idle = nullcontext() if begin is None else idle_denoisers(pipe, begin)
 
     def blends(arguments: dict[str, Any]) -> dict[str, Any] | None:
-        return end_of_blending(pipe, arguments, ends.blended)
+        return end_of_call(pipe, arguments, ends.blended)
 
     with (
         idle,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
-SCALARS = ("seed", "prompt", "label", "guidance_scale")
+SCALARS = ("seed", "prompt", "label", "guidance_scale", "arguments")
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ class Recording:
     def checkpoint(self, batch: Batch, step: int) -> NDArray[np.float32]:
         """Recorded sample entering a step, or an `InputError` that names the recorded ones."""
         steps = list(self.spec.checkpoints)
-        if step not in steps or "x" not in self.dataset:
+        if step not in steps or "checkpoint_sample" not in self.dataset:
             raise InputError(
                 f"step {step} was not recorded as a checkpoint of {self.store.path} "
                 f"(recorded: {', '.join(map(str, steps)) or 'none'}); start at one of these or at "
                 "init, or record with --checkpoints"
             )
-        return self.read(batch, "x", checkpoint=steps.index(step))
+        return self.read(batch, "checkpoint_sample", checkpoint=steps.index(step))

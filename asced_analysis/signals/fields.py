@@ -317,7 +317,6 @@ def recorded(ds: xr.Dataset, name: str) -> xr.DataArray:
             f"{', '.join(map(str, ds.data_vars)) or 'none'}. Record with it among the fields"
         )
     variable = ds[name]
-    # the pixel coordinate "x" is no index: the recorded samples carry that name too
     return variable.drop_vars([n for n in variable.coords if n in _PIXEL])
 
 

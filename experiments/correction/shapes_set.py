@@ -43,7 +43,7 @@ def measure(bench: Any, runs: int) -> dict[str, Any]:
         steps=STEPS,
         batch_size=64,
         seed=0,
-        fields=("x", "eps", "x0", "x_init", "sample"),
+        fields=("checkpoint_sample", "eps", "x0", "x_init", "sample"),
         checkpoints=(8, 12, 16),
         resume=store.exists(),
     )

@@ -168,7 +168,7 @@ def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) 
             timestep=spec.timestep,
             alpha=spec.alpha,
             sigma=spec.sigma,
-            fields=("eps", "x0", "x_init", "x", "sample"),
+            fields=("eps", "x0", "x_init", "checkpoint_sample", "sample"),
             checkpoints=(CHECKPOINT,),
             extra=(
                 *masks,
@@ -249,7 +249,7 @@ def _faulted(
         "eps": np.stack(capture.eps, 1),
         "x0": np.stack(capture.x0, 1),
         "x_init": recording.read(batch, "x_init"),
-        "x": np.stack(capture.x, 1),
+        "checkpoint_sample": np.stack(capture.x, 1),
         "sample": samples,
         "fault": np.stack([fault.mask for fault in faults]).astype(np.uint8),
         "change": change.astype(np.uint8),

@@ -17,7 +17,7 @@ from asced_analysis.statistics.observing import (
 )
 from asced_cli.main import run
 from asced_recorders import Recorder, record
-from asced_recorders.recording.recorder import recording_loop
+from asced_recorders.recording import recording_loop
 from asced_recorders.writing.flight import KeepRule
 from asced_recorders.writing.observers import Observation, ObservedBatch
 from asced_stores import TrajectoryStore, open_runs

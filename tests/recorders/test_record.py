@@ -34,11 +34,13 @@ def test_everything_of_the_design_is_recorded(tiny_runs: Path) -> None:
         "x": 16,
     }
     assert ds.sizes["checkpoint"] == 2
-    assert {n: str(ds[n].dtype) for n in ("eps", "x0", "x_init", "x", "sample", "image")} == {
+    assert {
+        n: str(ds[n].dtype) for n in ("eps", "x0", "x_init", "checkpoint_sample", "sample", "image")
+    } == {
         "eps": "float16",
         "x0": "float16",
         "x_init": "float32",
-        "x": "float32",
+        "checkpoint_sample": "float32",
         "sample": "float32",
         "image": "uint8",
     }
@@ -64,7 +66,7 @@ def test_eps_and_x0_rebuild_the_sample_that_entered_each_step(tiny_runs: Path) -
     x = rebuilt(ds)
     np.testing.assert_allclose(x[:, 0], ds["x_init"], atol=6e-3)
     for i, step in enumerate(ds["checkpoint"].values):
-        np.testing.assert_allclose(x[:, step], ds["x"][:, i], atol=6e-3)
+        np.testing.assert_allclose(x[:, step], ds["checkpoint_sample"][:, i], atol=6e-3)
     # DDIM steps from the last level to the predicted x0 itself.
     np.testing.assert_allclose(ds["x0"][:, -1], ds["sample"], atol=6e-3)
 
@@ -84,7 +86,7 @@ def test_the_same_batch_replayed_from_its_start_is_bit_identical(
         x_init = torch.from_numpy(rows["x_init"].values)
         again = sample_unconditional(tiny_pipeline, x_init=x_init, steps=10)
         assert np.array_equal(again.numpy(), rows["sample"].values)
-        x = torch.from_numpy(rows["x"].values[:, 1])
+        x = torch.from_numpy(rows["checkpoint_sample"].values[:, 1])
         late = sample_unconditional(tiny_pipeline, x_init=None, steps=10, start=6, x_start=x)
         assert np.array_equal(late.numpy(), rows["sample"].values)
 
@@ -178,7 +180,7 @@ def test_a_resumed_store_equals_one_made_at_once(
     settings: dict[str, Any] = {"steps": 10, "batch_size": 8, "seed": 7, "checkpoints": (3, 6)}
     record(tiny_pipeline, path, runs=20, resume=True, progress=events.append, **settings)
     again = open_runs(path)
-    for name in ("eps", "x0", "x_init", "x", "sample", "image"):
+    for name in ("eps", "x0", "x_init", "checkpoint_sample", "sample", "image"):
         np.testing.assert_array_equal(again[name].values, whole[name].values)
     assert [e["batch"] for e in events if e["event"] == "batch"] == [1]
     with pytest.raises(InputError, match=r"other settings \(steps 10, now 9"):

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from asced_recorders.tap import schedulers
 from asced_recorders.tap.schedulers import step_table
-from asced_recorders.tap.tap import StepEvent, Tap, TapListener, schedulers
+from asced_recorders.tap.tap import StepEvent, Tap, TapListener
 from asced_stores.errors import InputError
 from asced_stores.format.noise_levels import eps_and_x0
 

@@ -20,7 +20,11 @@ def test_variables_follow_the_design() -> None:
     spec = synthetic_spec(steps=5, shape=(2, 3, 8, 9), checkpoints=(1, 3))
     found = {v.name: (v.dims, v.shape, v.dtype) for v in spec.variables}
     assert found["eps"] == (("step", "frame", "channel", "y", "x"), (5, 2, 3, 8, 9), "float16")
-    assert found["x"] == (("checkpoint", "frame", "channel", "y", "x"), (2, 2, 3, 8, 9), "float32")
+    assert found["checkpoint_sample"] == (
+        ("checkpoint", "frame", "channel", "y", "x"),
+        (2, 2, 3, 8, 9),
+        "float32",
+    )
     assert found["sample"] == (("frame", "channel", "y", "x"), (2, 3, 8, 9), "float32")
     assert found["image"] == (("row", "column", "colour"), (8, 9, 3), "uint8")
 

@@ -74,7 +74,9 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
 )
 @settings_option("--scheduler-option", help="Entry of the scheduler's configuration.")
 @click.option("--checkpoints", default="", metavar="STEPS", help="For example 8,12,16.")
-@click.option("--fields", default="", metavar="NAMES", help="Of eps,x0,x_init,x,sample,image.")
+@click.option(
+    "--fields", default="", metavar="NAMES", help="Of eps,x0,x_init,checkpoint_sample,sample,image."
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "float32"]),

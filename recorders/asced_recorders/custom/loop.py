@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from asced_recorders.pipelines.decoding import pixels_to_image
+from asced_recorders.pipelines.decoding import check_range, measured_range, pixels_to_image
 from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_recorders.pipelines.provenance import device_facts, versions
 from asced_recorders.tap.schedulers import StepTable
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from asced_recorders.writing.observers import RunObserver
     from asced_stores import TrajectoryStore
+
+
+logger = logging.getLogger("asced_recorders")
 
 
 class CustomRecorder:
@@ -52,6 +56,10 @@ class CustomRecorder:
         What the steps come from. A hash of its weights, taken when the first batch is complete, is
         the store's ``model_fingerprint``: thresholds then know this model from others. Give a
         pipeline where other stores of it are recorded with `Recorder`.
+
+    value_range : pair of float, optional
+        Between which the data lie; by default -1..1, or what the first batch shows where it ends
+        outside. Images are scaled to it, and the store says it.
 
     Raises
     ------
@@ -97,6 +105,7 @@ class CustomRecorder:
         storage_options: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
         model: Any = None,
+        value_range: Sequence[float] | None = None,
         observers: Sequence[RunObserver] = (),
     ) -> None:
         from torch import nn
@@ -117,6 +126,7 @@ class CustomRecorder:
                 "weights are to be known again"
             )
         self.model = model
+        self.value_range = None if value_range is None else check_range(value_range)
         self.session = Session(
             str(store),
             runs=runs,
@@ -135,7 +145,6 @@ class CustomRecorder:
         self._end: Tensor | None = None
         self._facts: dict[str, Any] = {}
         self._provenance: dict[str, Any] = {}
-        self._batches: Iterator[int] | None = None
         self._closed = False
 
     @property
@@ -206,6 +215,7 @@ class CustomRecorder:
         if self._closed:
             raise InputError("this recorder is closed: make another with resume=True")
         if self._done == self.steps:
+            self._refuse_longer(_number(alpha, "alpha"), _number(sigma, "sigma"))
             self._commit()
         kind = canonical_prediction_type(prediction_type)
         alpha, sigma = _number(alpha, "alpha"), _number(sigma, "sigma")
@@ -232,10 +242,33 @@ class CustomRecorder:
         buffer.put("eps", eps, self._done)
         buffer.put("x0", x0, self._done)
         if self._done in self.settings.checkpoints:
-            buffer.put("x", x, self.settings.checkpoints.index(self._done))
+            at = self.settings.checkpoints.index(self._done)
+            buffer.put("checkpoint_sample", x, at)
         self._done += 1
         if self._done == self.steps:
             self._end = x0
+
+    def _refuse_longer(self, alpha: float, sigma: float) -> None:
+        """Refuse a loop that goes on where its batch should be over."""
+        if self._levels and alpha * self._levels[-1][2] > self._levels[-1][1] * sigma:
+            steps = self.steps
+            self.discard()
+            raise InputError(
+                f"the loop goes on after the {steps} steps that this recorder was made for (one "
+                "store holds one schedule): nothing of this batch is recorded; give steps= the "
+                "loop's own number"
+            )
+
+    def discard(self) -> None:
+        """Abandon the batch that was begun; the next `step` begins anew.
+
+        Batches that are complete stay.
+        """
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            self.session.background.give_back(buffer)
+        self._end, self._facts = None, {}
+        self._done, self._levels = 0, []
 
     def end(self, sample: Any) -> None:
         """Give the sample that came out of the last step, and commit the batch."""
@@ -268,6 +301,7 @@ class CustomRecorder:
             self.session.background.drain()
         finally:
             self.session.close(quietly=True)
+        self.session.warn()
 
     def _commit(self) -> None:
         buffer, end = self._buffer, self._end
@@ -276,7 +310,7 @@ class CustomRecorder:
         buffer.put("sample", end)
         image = None
         if "image" in self.settings.fields and end.ndim == 4 and end.shape[1] in (1, 3):
-            image = pixels_to_image(end)
+            image = pixels_to_image(end, self._range(end))
         batch_size = self.batch_size or buffer.count
         if buffer.count > batch_size:
             raise InputError(
@@ -285,16 +319,27 @@ class CustomRecorder:
             )
         self.batch_size = batch_size
         self._ensure_store(tuple(end.shape[1:]), None if image is None else image.shape[1:])
-        if self._batches is None:
-            self._batches = self.session.pending(batch_size)
-        batch = next(self._batches, None)
-        if batch is None:
-            raise InputError(f"{self.session.out} holds all the runs it was planned for")
+        batch = self.session.next_batch(batch_size)
         runs = range(batch * batch_size, batch * batch_size + buffer.count)
         self.session.submit(batch, buffer, runs, self._facts, image)
         self._fixed = self._levels
         self._buffer, self._end, self._facts = None, None, {}
         self._done, self._levels = 0, []
+
+    def _range(self, end: Tensor) -> tuple[float, float]:
+        """Between which the data lie: as given, as the store says, or as the first batch shows."""
+        if self.value_range is None:
+            known = None if self.store is None else self.store.spec.attributes.get("value_range")
+            self.value_range = check_range(known or measured_range(end))
+            if known is None and self.value_range != (-1.0, 1.0):
+                low, high = self.value_range
+                logger.warning(
+                    "the first batch ends between %.3g and %.3g, not in -1..1: images are scaled "
+                    "to that range; give value_range=(low, high) where you know it",
+                    low,
+                    high,
+                )
+        return self.value_range
 
     def _ensure_store(self, shape: tuple[int, ...], image_shape: Any) -> None:
         levels = np.array(self._levels)
@@ -321,6 +366,8 @@ class CustomRecorder:
         }
         if self.model is not None:
             facts["model_fingerprint"] = model_fingerprint(self.model)
+        if self.value_range not in (None, (-1.0, 1.0)):
+            facts["value_range"] = list(self.value_range or ())
         facts |= self.attributes
         assert self.batch_size is not None
         spec = make_spec(self.settings, table, shape, image_shape, facts)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from asced_recorders.pipelines.call_facts import COPIES
 from asced_stores.errors import InputError
 
 UNKNOWN_SEED = -1
@@ -49,21 +52,36 @@ class CallWatch:
         def call(pipe: Any, *args: Any, **kwargs: Any) -> Any:
             if watch.depth:  # a pipeline that calls itself
                 return real(pipe, *args, **kwargs)
-            arguments = bound_arguments(plain, pipe, args, kwargs)
+            arguments = bound_arguments(pipe, args, kwargs, real)
             more = watch.before(arguments) or {}
             watch.depth += 1
             try:
                 output = real(pipe, *args, **{**kwargs, **more})
+                watch.after(arguments, output)
             except BaseException:
                 watch.failed()
                 raise
             finally:
                 watch.depth -= 1
-            watch.after(arguments, output)
             return output
 
-        names = {"__module__": plain.__module__, "__qualname__": plain.__qualname__}
-        self.pipe.__class__ = type(plain.__name__, (plain,), {**names, "__call__": call})
+        def deep_copy(pipe: Any, memo: dict[int, Any]) -> Any:
+            twin: Any = object.__new__(plain)
+            memo[id(pipe)] = twin
+            twin.__dict__.update(copy.deepcopy(pipe.__dict__, memo))
+            return twin
+
+        def reduce(pipe: Any, protocol: Any) -> Any:
+            return object.__new__, (plain,), pipe.__dict__.copy()
+
+        own = {
+            "__module__": plain.__module__,
+            "__qualname__": plain.__qualname__,
+            "__call__": call,
+            "__deepcopy__": deep_copy,
+            "__reduce_ex__": reduce,
+        }
+        self.pipe.__class__ = type(plain.__name__, (plain,), own)
         return self
 
     def __exit__(
@@ -75,19 +93,51 @@ class CallWatch:
         self.pipe.__class__ = self.plain
 
 
-def bound_arguments(plain: type, pipe: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-    """Every argument of a call by name, defaults filled in."""
-    bound = inspect.signature(plain.__call__).bind(pipe, *args, **kwargs)
+def bound_arguments(pipe: Any, args: Any, kwargs: Any, call: Callable[..., Any]) -> dict[str, Any]:
+    """Every argument of a call by name, defaults filled in.
+
+    A modular pipeline's stand in its blocks, and in the state of a call that it goes on from.
+    """
+    if is_modular(pipe):
+        state = kwargs.get("state", args[0] if args else None)
+        known = {} if state is None else {n: v for n, v in state.values.items() if v is not None}
+        own = {name: value for name, value in kwargs.items() if name != "state"}
+        return default_arguments(pipe) | known | own
+    bound = inspect.signature(call).bind(pipe, *args, **kwargs)
     bound.apply_defaults()
-    return dict(bound.arguments)
+    found = dict(bound.arguments)
+    del found[next(iter(found))]  # the pipeline itself
+    for parameter in inspect.signature(call).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            found |= found.pop(parameter.name, {})
+    return found
+
+
+def is_modular(pipe: Any) -> bool:
+    """Whether a pipeline is one of Modular Diffusers."""
+    return hasattr(pipe, "default_call_parameters")
+
+
+def call_parameters(pipe: Any) -> list[str]:
+    """Names that a pipeline's call takes."""
+    if is_modular(pipe):
+        return [name for name in pipe.default_call_parameters if name is not None]
+    return list(inspect.signature(type(pipe).__call__).parameters)[1:]
+
+
+def default_arguments(pipe: Any) -> dict[str, Any]:
+    """What a pipeline's call takes where it is told nothing."""
+    if is_modular(pipe):
+        return {name: v for name, v in pipe.default_call_parameters.items() if name is not None}
+    parameters = inspect.signature(type(pipe).__call__).parameters
+    empty = inspect.Parameter.empty
+    return {name: p.default for name, p in parameters.items() if p.default is not empty}
 
 
 def expected_runs(arguments: dict[str, Any]) -> int | None:
     """How many runs a call makes; None where the arguments do not say."""
-    copies = 1
-    for name in ("num_images_per_prompt", "num_videos_per_prompt"):
-        copies *= int(arguments.get(name) or 1)
-    for name in ("prompt", "class_labels", "image"):
+    copies = math.prod(int(arguments.get(name) or 1) for name in COPIES)
+    for name in ("prompt", "class_labels"):
         value = arguments.get(name)
         if isinstance(value, (list, tuple)):
             return len(value) * copies
@@ -100,76 +150,111 @@ def expected_runs(arguments: dict[str, Any]) -> int | None:
     return int(size) if isinstance(size, int) else None
 
 
-def run_facts(arguments: dict[str, Any], runs: int, *, prompts: bool = True) -> dict[str, Any]:
+def run_facts(
+    arguments: Mapping[str, Any],
+    runs: int,
+    seeds: Sequence[int],
+    *,
+    prompts: bool = True,
+    guidance_scale: float | None = None,
+) -> dict[str, Any]:
     """Seed, prompt, label and guidance of each run of a call.
 
     Parameters
     ----------
-    arguments : dict
+    arguments : mapping
         Of the call, by name.
     runs : int
         How many there were.
+    seeds : sequence of int
+        As `fresh_seeds` read them before the call.
     prompts : bool
         Whether prompts may be kept.
+    guidance_scale : float, optional
+        Of a modular pipeline's guider, where the call takes none.
 
     Returns
     -------
     dict
         Numbers by run, as a store takes them.
     """
-    facts: dict[str, Any] = {"seed": _seeds(arguments.get("generator"), runs)}
+    facts: dict[str, Any] = {"seed": spread_seeds(seeds, runs)}
     if prompts:
         facts["prompt"] = _spread(arguments.get("prompt"), runs, "")
     labels = arguments.get("class_labels")
     if labels is not None:
         facts["label"] = [int(v) for v in _spread(labels, runs, -1)]
-    guidance = arguments.get("guidance_scale")
+    guidance = arguments.get("guidance_scale", guidance_scale)
     if isinstance(guidance, (int, float)):
         facts["guidance_scale"] = float(guidance)
     return facts
 
 
-def end_of_blending(
-    pipe: Any, arguments: dict[str, Any], finish: Callable[[Any], None]
-) -> dict[str, Any] | None:
-    """Keywords that let us see the sample after inpainting has blended it with the image.
+def fresh_seeds(generator: Any, /) -> list[int]:
+    """Seeds of a call's generators, read before it; -1 where one has been drawn from already.
 
-    Blending comes after ``scheduler.step``, so that what the step returned is not what the next
-    one gets, nor the end of the run.
+    Parameters
+    ----------
+    generator : torch.Generator, sequence of them, or None
+    """
+    if generator is None:
+        return []
+    listed = list(generator) if isinstance(generator, (list, tuple)) else [generator]
+    return [
+        UNKNOWN_SEED if any(one is before for before in listed[:i]) else _fresh_seed(one)
+        for i, one in enumerate(listed)
+    ]
+
+
+def spread_seeds(seeds: Sequence[int], runs: int) -> list[int]:
+    """Seed of each run; -1 where it has no generator of its own."""
+    return list(seeds) if len(seeds) == runs else [UNKNOWN_SEED] * runs
+
+
+def _fresh_seed(generator: Any) -> int:
+    """Seed of a generator whose state is that of a new one with this seed, else -1."""
+    import torch
+
+    if not isinstance(generator, torch.Generator):
+        return UNKNOWN_SEED
+    seed = int(generator.initial_seed())
+    again = torch.Generator(generator.device)
+    again.manual_seed(seed)
+    fresh = seed < 1 << 63 and torch.equal(again.get_state(), generator.get_state())
+    return seed if fresh else UNKNOWN_SEED
+
+
+def end_of_call(
+    pipe: Any, arguments: Mapping[str, Any], finish: Callable[[Any], None]
+) -> dict[str, Any] | None:
+    """Keywords that let us see the sample after what a pipeline or its caller does to it.
+
+    Blending (inpainting) and callbacks come after ``scheduler.step``, so that what the step
+    returned is not what the next one gets, nor the end of the run.
     """
     name = type(pipe).__name__
-    if not any(word in name for word in BLENDING):
+    theirs = arguments.get("callback_on_step_end")
+    blends = any(word in name for word in BLENDING)
+    if not blends and theirs is None:
         return None
-    if "callback_on_step_end" not in arguments:
+    if "callback_on_step_end" not in call_parameters(pipe):
         raise InputError(
             f"{name} blends its samples where they cannot be seen (it has no "
             "callback_on_step_end): it is not recorded"
         )
-    theirs = arguments["callback_on_step_end"]
-    if theirs is not None and hasattr(theirs, "tensor_inputs"):
-        raise InputError(f"{name} with callback objects is not recorded: give a plain function")
-    asked = list(arguments.get("callback_on_step_end_tensor_inputs") or [])
+    asked = getattr(theirs, "tensor_inputs", None)
+    if asked is None:
+        asked = arguments.get("callback_on_step_end_tensor_inputs")
 
     def callback(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> Any:
         answer = {} if theirs is None else theirs(pipeline, step, timestep, tensors)
         finish((answer or {}).get("latents", tensors["latents"]))
-        return answer
+        return {} if answer is None else answer
 
     return {
         "callback_on_step_end": callback,
-        "callback_on_step_end_tensor_inputs": sorted({*asked, "latents"}),
+        "callback_on_step_end_tensor_inputs": sorted({*(asked or ()), "latents"}),
     }
-
-
-def _seeds(generator: Any, runs: int) -> list[int]:
-    """Seed of each run; -1 where it has no generator of its own."""
-    if isinstance(generator, (list, tuple)) and len(generator) == runs:
-        seeds = [int(one.initial_seed()) for one in generator]
-    elif hasattr(generator, "initial_seed") and runs == 1:
-        seeds = [int(generator.initial_seed())]
-    else:
-        return [UNKNOWN_SEED] * runs
-    return [seed if seed < 1 << 63 else UNKNOWN_SEED for seed in seeds]
 
 
 def _spread(value: Any, runs: int, missing: Any) -> list[Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from asced_stores.errors import InputError
+
+USUAL = 1.25  # how far ends of data in -1..1 go beyond
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,7 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def to_image(pipe: Any, sample: Tensor, /) -> NDArray[np.uint8]:
+def to_image(
+    pipe: Any, sample: Tensor, /, value_range: tuple[float, float] = (-1.0, 1.0)
+) -> NDArray[np.uint8]:
     """Image of each run, as diffusers itself would show it.
 
     Parameters
@@ -20,7 +25,9 @@ def to_image(pipe: Any, sample: Tensor, /) -> NDArray[np.uint8]:
     pipe : DiffusionPipeline or None
         With an autoencoder (``vae``) for latent models; without one, the sample is the image.
     sample : Tensor, shape (run, channel, y, x)
-        End of the runs; pixels lie in -1..1.
+        End of the runs.
+    value_range : tuple of float
+        Between which pixels lie, where the sample is the image.
 
     Returns
     -------
@@ -32,12 +39,15 @@ def to_image(pipe: Any, sample: Tensor, /) -> NDArray[np.uint8]:
         If the sample cannot be shown as grey or RGB.
     """
     vae = getattr(pipe, "vae", None)
-    pixels = sample.float() if vae is None else _decode(vae, sample)
-    return pixels_to_image(pixels)
+    if vae is None:
+        return pixels_to_image(sample.float(), value_range)
+    return pixels_to_image(_decode(vae, sample))
 
 
-def pixels_to_image(pixels: Tensor, /) -> NDArray[np.uint8]:
-    """Image from pixels in -1..1, shape (run, colour, row, column)."""
+def pixels_to_image(
+    pixels: Tensor, /, value_range: tuple[float, float] = (-1.0, 1.0)
+) -> NDArray[np.uint8]:
+    """Image from pixels, shape (run, colour, row, column), whose values lie in a range."""
     import numpy as np
     import torch
 
@@ -46,10 +56,37 @@ def pixels_to_image(pixels: Tensor, /) -> NDArray[np.uint8]:
             f"samples of shape {tuple(pixels.shape[1:])} are neither grey nor RGB: they have no "
             "image without an autoencoder (leave `image` out of the fields)"
         )
-    unit = (pixels.detach().float() / 2 + 0.5).clamp(0, 1)
+    low, high = value_range
+    unit = ((pixels.detach().float() - low) / (high - low)).clamp(0, 1)
     unit = torch.nan_to_num(unit, nan=0.0)
     array = (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return np.ascontiguousarray(array)
+
+
+def check_range(value_range: Sequence[float], /) -> tuple[float, float]:
+    """Read a range of values.
+
+    Raises
+    ------
+    InputError
+        If it is not two numbers, the lower one first.
+    """
+    try:
+        low, high = (float(value) for value in value_range)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"value_range is {value_range!r}: give (lowest, highest)") from error
+    if not low < high < float("inf") or low == -float("inf"):
+        raise InputError(f"value_range is {low} to {high}: give the lower one first, both finite")
+    return low, high
+
+
+def measured_range(sample: Tensor, /) -> tuple[float, float]:
+    """Range of a batch's ends: -1..1 where they lie in it, or little beyond."""
+    import torch
+
+    finite = sample[torch.isfinite(sample)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (-1.0, 1.0)
+    return (-1.0, 1.0) if low >= -USUAL and high <= USUAL else (low, high)
 
 
 def has_image(pipe: Any, shape: tuple[int, ...], /) -> bool:
@@ -94,11 +131,7 @@ def images_of_output(output: Any, runs: int, /) -> NDArray[np.uint8] | None:
     """
     import numpy as np
 
-    found = getattr(output, "images", None)
-    if found is None:
-        found = getattr(output, "frames", None)
-    if found is None and isinstance(output, tuple) and output:
-        found = output[0]
+    found = _handed_over(output)
     if found is None or isinstance(found, dict) or not hasattr(found, "__len__"):
         return None
     if len(found) != runs:
@@ -107,6 +140,24 @@ def images_of_output(output: Any, runs: int, /) -> NDArray[np.uint8] | None:
     if any(row is None for row in rows) or len({row.shape for row in rows if row is not None}) > 1:
         return None
     return np.stack([row for row in rows if row is not None])
+
+
+def latents_of_output(output: Any, /) -> Tensor | None:
+    """The tensor that a pipeline returns where it is asked for latents, else None."""
+    found = _handed_over(output)
+    return found if hasattr(found, "detach") else None
+
+
+def _handed_over(output: Any) -> Any:
+    """Images, video or latents in what a pipeline returned, whatever it is wrapped in."""
+    if isinstance(output, list) or hasattr(output, "detach"):
+        return output
+    values = output if isinstance(output, dict) else getattr(output, "values", None)
+    for name in ("images", "image", "frames", "videos", "latents"):
+        found = values.get(name) if isinstance(values, dict) else getattr(output, name, None)
+        if found is not None:
+            return found
+    return output[0] if isinstance(output, tuple) and output else None
 
 
 def _picture(one: Any) -> NDArray[np.uint8] | None:

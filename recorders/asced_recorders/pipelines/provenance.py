@@ -7,7 +7,8 @@ from importlib import metadata
 from typing import Any
 
 from asced_recorders.pipelines.fingerprint import model_fingerprint
-from asced_recorders.tap.schedulers import StepTable
+from asced_recorders.pipelines.model_facts import compute_facts, offload_facts
+from asced_recorders.tap.schedulers import StepTable, scheduler_class
 
 PACKAGES = ("asced-analysis", "torch", "diffusers", "transformers", "numpy", "zarr")
 
@@ -47,7 +48,9 @@ def device_facts(device: Any) -> dict[str, Any]:
 def scheduler_facts(scheduler: Any, table: StepTable) -> dict[str, Any]:
     """Class and configuration of a scheduler, and how its model's output is read."""
     return {
-        "scheduler_class": table.scheduler_class,
+        "scheduler_class": type(scheduler).__name__,
+        "scheduler_module": type(scheduler).__module__,
+        "scheduler_base": scheduler_class(scheduler),
         "scheduler_config": public_config(scheduler.config),
         "prediction_type": table.prediction_type,
         "sigma_data": table.sigma_data,
@@ -61,13 +64,27 @@ def pipeline_facts(pipe: Any, scheduler: Any, table: StepTable) -> dict[str, Any
     facts = {
         "pipeline_class": type(pipe).__name__,
         "model_fingerprint": model_fingerprint(pipe),
+        "compute": compute_facts(pipe),
         "versions": versions(),
         **scheduler_facts(scheduler, table),
     }
+    guider = getattr(pipe, "guider", None)
+    if guider is not None:
+        config = public_config(getattr(guider, "config", {}))
+        facts["guider"] = {"class": type(guider).__name__, **config}
+    if moved := offload_facts(pipe):
+        facts["offload"] = moved
     if parameter is not None:
         facts["model_dtype"] = str(parameter.dtype).removeprefix("torch.")
-        facts |= device_facts(parameter.device)
+        facts |= device_facts(execution_device(pipe, parameter.device))
     return facts
+
+
+def execution_device(pipe: Any, found: Any) -> Any:
+    """Where a network computes, which is not where its weights wait while they are offloaded."""
+    own = getattr(pipe, "_execution_device", None)
+    chosen = found if own is None else own
+    return "cpu" if getattr(chosen, "type", chosen) == "meta" else chosen
 
 
 def public_config(config: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from asced_recorders.pipelines.networks import bare
 from asced_recorders.tap.schedulers import step_table
 from asced_recorders.tap.tap import Tap, TapListener
 from asced_stores.errors import InputError
@@ -27,7 +28,7 @@ def is_unconditional(pipe: Any, /) -> bool:
     between network and scheduler is its own affair.
     """
     names = {name for name, part in pipe.components.items() if part is not None}
-    if names != {"unet", "scheduler"} or type(pipe.unet).__name__ != "UNet2DModel":
+    if names != {"unet", "scheduler"} or type(bare(pipe.unet)).__name__ != "UNet2DModel":
         return False
     takes = inspect.signature(type(pipe).__call__).parameters
     return type(pipe).__module__.startswith("diffusers.") and "class_labels" not in takes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +62,7 @@ def make_scheduler(name: str | None, current: Any, options: Mapping[str, Any] | 
     class_name = type(current).__name__ if name is None else SHORT_NAMES.get(name, name)
     if class_name in REFUSED:
         raise InputError(f"{class_name} cannot be recorded: {REFUSED[class_name]}")
-    cls: Any = getattr(diffusers, class_name, None)
+    cls: Any = type(current) if name is None else getattr(diffusers, class_name, None)
     if not hasattr(cls, "set_timesteps"):
         near = difflib.get_close_matches(str(name), SHORT_NAMES, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
@@ -83,23 +84,59 @@ def make_scheduler(name: str | None, current: Any, options: Mapping[str, Any] | 
         raise InputError(f"{class_name} cannot be built: {first}") from error
 
 
-def recorded_scheduler(class_name: str, config: Mapping[str, Any]) -> Any:
+def recorded_scheduler(
+    class_name: str,
+    config: Mapping[str, Any],
+    *,
+    module: str | None = None,
+    present: Any = None,
+) -> Any:
     """Build a scheduler as a store's attributes describe it.
+
+    Parameters
+    ----------
+    class_name : str
+        ``scheduler_class``.
+    config : mapping
+        ``scheduler_config``.
+    module : str, optional
+        ``scheduler_module``: where a class that is not diffusers' own comes from.
+    present : SchedulerMixin, optional
+        The pipeline's, whose class is taken where it bears this name.
 
     Raises
     ------
     InputError
-        If the installed diffusers has no such class.
+        If there is no such class here.
     """
     import diffusers
 
     kind = getattr(diffusers, class_name, None)
+    if module is not None and module.partition(".")[0] != "diffusers":
+        kind = (
+            type(present) if type(present).__name__ == class_name else _foreign(class_name, module)
+        )
+        if kind is None:
+            raise InputError(
+                f"the store was recorded with {class_name} of {module}, which cannot be imported "
+                "here: give a pipeline that has this scheduler"
+            )
     if kind is None:
         raise InputError(
             f"the installed diffusers {diffusers.__version__} has no {class_name}, with which the "
             "store was recorded; install the version that the store's attributes name"
         )
     return kind.from_config(dict(config))
+
+
+def _foreign(class_name: str, module: str) -> Any:
+    """A class that another package brings; None where it is not installed, or from a notebook."""
+    if module == "__main__":
+        return None
+    try:
+        return getattr(importlib.import_module(module), class_name, None)
+    except ImportError:
+        return None
 
 
 def _check_kin(wanted: str, present: str, current: Any) -> None:

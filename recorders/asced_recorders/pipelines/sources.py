@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from asced_recorders.pipelines.calls import end_of_blending
+from asced_recorders.pipelines.call_facts import CallFacts, own_arguments, read_call
+from asced_recorders.pipelines.calls import call_parameters, default_arguments, end_of_call
 from asced_recorders.pipelines.decoding import has_image, images_of_output, to_image
+from asced_recorders.pipelines.evaluations import EvaluationWatch
+from asced_recorders.pipelines.fingerprint import ModelWatch
+from asced_recorders.pipelines.model_facts import compute_facts, skips_work
 from asced_recorders.pipelines.prompts import Prompt, prompts_hash
 from asced_recorders.pipelines.provenance import pipeline_facts
 from asced_recorders.pipelines.sampling import (
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
     from asced_stores import TrajectorySpec
 
 
+LOOP = "asced_recorders.pipelines.sampling"
+"""What a store says of itself whose runs our own loop sampled."""
+
+
 class RunSource(Protocol):
     """Draws batches of runs while a capture listens."""
 
@@ -35,6 +42,9 @@ class RunSource(Protocol):
 
     def known_spec(self) -> TrajectorySpec | None:
         """What a run consists of, if that is known before the first one is drawn."""
+
+    def asked(self) -> dict[str, Any]:
+        """What is known of the attributes before anything is sampled."""
 
     def spec(
         self, table: StepTable, shape: Sequence[int], image_shape: Sequence[int] | None
@@ -73,6 +83,8 @@ class UnconditionalSource:
     ) -> None:
         self.pipe, self.name, self.settings = pipe, name, settings
         self.facts: dict[str, Any] = {}
+        self.model = ModelWatch(pipe)
+        self.evaluations = EvaluationWatch(pipe)
         self.steps, self.seed, self.labels = steps, seed, labels
         classes = pipe.unet.config.get("num_class_embeds")
         if classes and not labels:
@@ -96,15 +108,28 @@ class UnconditionalSource:
         self, table: StepTable, shape: Sequence[int], image_shape: Sequence[int] | None
     ) -> TrajectorySpec:
         """Lay out a run."""
-        facts = {
+        facts = self.asked() | pipeline_facts(self.pipe, self.pipe.scheduler, table)
+        caches = skips_work(self.pipe)
+        return make_spec(
+            self.settings, table, shape, image_shape, facts | self.facts, evaluated=caches
+        )
+
+    def asked(self) -> dict[str, Any]:
+        """What it was asked to do, as attributes of a store."""
+        facts: dict[str, Any] = {
             "pipeline": self.name,
-            "loop": "asced_recorders.pipelines.sampling",
+            "pipeline_class": type(self.pipe).__name__,
+            "loop": LOOP,
             "steps": self.steps,
             "seed": self.seed,
-            **pipeline_facts(self.pipe, self.pipe.scheduler, table),
+            "call": {},
+            "call_missing": [],
+            "compute": compute_facts(self.pipe),
             **self.facts,
         }
-        return make_spec(self.settings, table, shape, image_shape, facts)
+        if self.labels:
+            facts["labels_sha256"] = prompts_hash([Prompt(label=int(v)) for v in self.labels])
+        return facts
 
     def expected_image(self, shape: Sequence[int]) -> tuple[int, int, int] | None:
         """The sample is the image, if it is grey or RGB."""
@@ -114,6 +139,8 @@ class UnconditionalSource:
     def sample(self, runs: Sequence[int], capture: Capture) -> tuple[dict[str, Any], Any]:
         """Draw a batch."""
         import torch
+
+        self.model.check()
 
         pipe = self.pipe
         seeds = [self.seed + run for run in runs]
@@ -126,14 +153,16 @@ class UnconditionalSource:
         generators = run_generators(seeds)
         pipe.scheduler.set_timesteps(self.steps)
         x_init = initial_noise(pipe, generators)
-        end = sample_unconditional(
-            pipe,
-            x_init=x_init,
-            steps=self.steps,
-            generators=generators,
-            listener=capture,
-            labels=classes,
-        )
+        with self.evaluations as watch:
+            capture.ran = watch.since
+            end = sample_unconditional(
+                pipe,
+                x_init=x_init,
+                steps=self.steps,
+                generators=generators,
+                listener=capture,
+                labels=classes,
+            )
         wanted = "image" in self.settings.fields and has_image(pipe, tuple(end.shape[1:]))
         return scalars, to_image(pipe, end) if wanted else None
 
@@ -176,12 +205,16 @@ class PipelineSource:
     ) -> None:
         self.pipe, self.name, self.settings = pipe, name, settings
         self.facts: dict[str, Any] = {}
+        self.model = ModelWatch(pipe)
+        self.evaluations = EvaluationWatch(pipe)
         self.steps, self.seed, self.prompts = steps, seed, tuple(prompts)
         self.guidance_scale, self.negative_prompt = guidance_scale, negative_prompt
         self.keep_prompts, self.options = keep_prompts, dict(options or {})
-        self.parameters = inspect.signature(type(pipe).__call__).parameters
+        self.parameters = call_parameters(pipe)
+        self.defaults = default_arguments(pipe)
         scheduler_class(pipe.scheduler)
         self._check()
+        self.call = self._call()
 
     def _check(self) -> None:
         kind, takes = type(self.pipe).__name__, self.parameters
@@ -213,20 +246,28 @@ class PipelineSource:
         self, table: StepTable, shape: Sequence[int], image_shape: Sequence[int] | None
     ) -> TrajectorySpec:
         """Lay out a run."""
+        facts = self.asked() | pipeline_facts(self.pipe, self.pipe.scheduler, table)
+        caches = skips_work(self.pipe)
+        return make_spec(
+            self.settings, table, shape, image_shape, facts | self.facts, evaluated=caches
+        )
+
+    def asked(self) -> dict[str, Any]:
+        """What it was asked to do, as attributes of a store."""
         facts: dict[str, Any] = {
             "pipeline": self.name,
+            "pipeline_class": type(self.pipe).__name__,
             "loop": type(self.pipe).__name__,
             "steps": self.steps,
             "seed": self.seed,
             "guidance_scale": self.guidance_scale,
-            **pipeline_facts(self.pipe, self.pipe.scheduler, table),
+            **self.call.attributes(),
+            "compute": compute_facts(self.pipe),
             **self.facts,
         }
-        if self.options:
-            facts["call_options"] = {k: str(v) for k, v in self.options.items()}
         if self.prompts:
             facts["prompts_sha256"] = prompts_hash(self.prompts)
-        return make_spec(self.settings, table, shape, image_shape, facts)
+        return facts
 
     def expected_image(self, shape: Sequence[int]) -> tuple[int, int, int] | None:
         """Size of the decoded image, by the autoencoder's factor."""
@@ -237,18 +278,36 @@ class PipelineSource:
 
     def sample(self, runs: Sequence[int], capture: Capture) -> tuple[dict[str, Any], Any]:
         """Draw a batch."""
+        self.model.check()
         chosen = [self.prompts[run % len(self.prompts)] for run in runs] if self.prompts else []
         seeds = self._seeds(runs, chosen)
         arguments = self._arguments(len(runs), chosen)
         arguments["generator"] = run_generators(seeds)
-        bound = {name: p.default for name, p in self.parameters.items()} | arguments
+        bound = self.defaults | arguments
         capture.layout = layout_of(self.pipe, bound)
         capture.expected_runs = len(runs)
-        arguments |= end_of_blending(self.pipe, bound, capture.finish) or {}
-        with Tap(self.pipe, capture):
+        arguments |= end_of_call(self.pipe, bound, capture.finish) or {}
+        with Tap(self.pipe, capture), self.evaluations as watch:
+            capture.ran = watch.since
             output = self.pipe(**arguments)
         images = images_of_output(output, len(runs)) if "image" in self.settings.fields else None
-        return self._scalars(seeds, chosen, bound), images
+        scalars = self._scalars(seeds, chosen, bound)
+        facts = read_call(bound, prompts=self.keep_prompts, defaults=self.defaults)
+        scalars["arguments"] = own_arguments(facts, len(runs), self.call.attributes())
+        return scalars, images
+
+    def _call(self) -> CallFacts:
+        """Arguments that all batches have in common."""
+        bound = self.defaults | {"num_inference_steps": self.steps, **self.options}
+        if "output_type" in self.parameters:
+            bound.setdefault("output_type", "np")
+        if "prompt" in self.parameters:
+            bound["prompt"] = [prompt.prompt for prompt in self.prompts]
+        if self.guidance_scale is not None:
+            bound["guidance_scale"] = self.guidance_scale
+        if self.negative_prompt and all(p.negative_prompt is None for p in self.prompts):
+            bound["negative_prompt"] = self.negative_prompt
+        return read_call(bound, prompts=self.keep_prompts, defaults=self.defaults)
 
     def _seeds(self, runs: Sequence[int], chosen: Sequence[Prompt]) -> list[int]:
         """Seed of each run; a prompt's own seed rises by one each time the prompt comes again."""

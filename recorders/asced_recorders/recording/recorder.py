@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from asced_recorders.pipelines.calls import CallWatch, end_of_blending, expected_runs, run_facts
-from asced_recorders.pipelines.decoding import images_of_output, to_image
+from asced_recorders.pipelines.call_facts import CallFacts, check_call, own_arguments, read_call
+from asced_recorders.pipelines.calls import (
+    CallWatch,
+    default_arguments,
+    end_of_call,
+    expected_runs,
+    fresh_seeds,
+    run_facts,
+)
+from asced_recorders.pipelines.decoding import images_of_output, latents_of_output, to_image
+from asced_recorders.pipelines.evaluations import EvaluationWatch
+from asced_recorders.pipelines.fingerprint import ModelWatch
 from asced_recorders.pipelines.provenance import pipeline_facts
 from asced_recorders.tap.layouts import Layout, layout_of
 from asced_recorders.tap.tap import Tap
@@ -38,7 +48,7 @@ class Recorder:
     store : str or Path
         Path or URL of the store.
     fields : sequence of str
-        Some of ``eps, x0, x_init, x, sample, image``.
+        Some of ``eps, x0, x_init, checkpoint_sample, sample, image``.
     checkpoints : sequence of int
         Steps whose entering sample is kept in float32.
     dtype : str
@@ -135,7 +145,12 @@ class Recorder:
             observers=observers,
         )
         self._stack: ExitStack | None = None
-        self._batches: Iterator[int] | None = None
+        self._tap: Tap | None = None
+        self._calls = 0
+        self._call = CallFacts({})
+        self._model = ModelWatch(pipe)
+        self._evaluations = EvaluationWatch(pipe)
+        self._seeds: list[int] = []
         background = self.session.background
         self.capture = Capture(
             background.take,
@@ -176,8 +191,10 @@ class Recorder:
             raise InputError("this recorder is in use already: leave it first")
         with ExitStack() as stack:
             stack.callback(self.session.close, quietly=True)
-            stack.enter_context(Tap(self.pipe, self.capture))
-            stack.enter_context(CallWatch(self.pipe, self._before, self._after, self._failed))
+            watch = CallWatch(self.pipe, self._before, self._after, self._failed)
+            tap = Tap(self.pipe, self.capture, within=lambda: watch.depth > 0)
+            self._tap = stack.enter_context(tap)
+            stack.enter_context(watch)
             self._stack = stack.pop_all()
         return self
 
@@ -192,40 +209,105 @@ class Recorder:
         with stack:
             if error is None:
                 self.session.background.drain()
+                self._check_done()
+        if error is None:
+            self.session.warn()
+
+    def _check_done(self) -> None:
+        """Refuse to end in silence where something was sampled and not recorded."""
+        assert self._tap is not None
+        if self._tap.outside:
+            raise InputError(
+                f"{self._tap.outside} steps of the scheduler were taken outside a call of "
+                f"{type(self.pipe).__name__}: they are not recorded. Record a loop of your own "
+                "with Recorder.custom, or with Recorder.watch"
+            )
+        if not self._calls and not self.session.resume:
+            raise InputError(
+                "nothing was recorded: no call of this very pipeline ended well inside the `with` "
+                "(copies of it are pipelines of their own)"
+            )
 
     def _before(self, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        assert self._tap is not None
+        self._tap.follow()
         self.capture.layout = self.layout or layout_of(self.pipe, arguments)
         self.capture.expected_runs = expected_runs(arguments)
-        return end_of_blending(self.pipe, arguments, self.capture.finish)
+        self.capture.most_runs = self.batch_size
+        self._model.check()
+        self._evaluations.__exit__(None, None, None)
+        self._evaluations.__enter__()
+        self.capture.ran = self._evaluations.since
+        self._seeds = fresh_seeds(arguments.get("generator"))
+        defaults = default_arguments(self.pipe)
+        self._call = read_call(arguments, prompts=self.prompts, defaults=defaults)
+        if self.store is not None:
+            self._check_call(self.store, arguments)
+        return end_of_call(self.pipe, arguments, self.capture.finish)
+
+    def _check_call(self, store: TrajectoryStore, arguments: Mapping[str, Any]) -> None:
+        """Refuse a call that does not fit the store before anything is sampled."""
+        first = store.spec.attributes
+        check_call(first.get("call") or {}, self._call.call)
+        scheduler = type(self.pipe.scheduler)
+        known = first.get("scheduler_class"), first.get("scheduler_module")
+        if known != (scheduler.__name__, scheduler.__module__):
+            raise InputError(
+                f"the pipeline's scheduler is a {scheduler.__name__} now, and the store's runs are "
+                f"of {known[0]}: record to another store"
+            )
+        if store.spec.image_shape is not None and arguments.get("output_type") == "latent":
+            raise InputError(
+                "this call gives latents, and the store keeps the image of each run: give the "
+                "output_type of the calls before, or record without the field image"
+            )
 
     def _after(self, arguments: dict[str, Any], output: Any) -> None:
         capture = self.capture
+        self._take_latents(arguments, output)
         buffer = capture.release()
-        facts = run_facts(arguments, buffer.count, prompts=self.prompts)
-        images = self._images(output, buffer)
-        batch_size = self.batch_size or buffer.count
-        if buffer.count > batch_size:
-            raise InputError(
-                f"this call made {buffer.count} runs, and a batch of the store holds {batch_size}: "
-                "make the largest call first, or give batch_size"
+        try:
+            facts = run_facts(
+                arguments,
+                buffer.count,
+                self._seeds,
+                prompts=self.prompts,
+                guidance_scale=getattr(getattr(self.pipe, "guider", None), "guidance_scale", None),
             )
-        self.batch_size = batch_size
-        self._ensure_store(buffer, images, batch_size)
-        batch, runs = self._next_batch(buffer.count, batch_size)
-        self.session.submit(batch, buffer, runs, facts, images)
+            images = self._images(output, buffer)
+            batch_size = self.batch_size or buffer.count
+            self._ensure_store(buffer, images, batch_size)
+            self.batch_size = batch_size
+            assert self.store is not None
+            if images is None and self.store.spec.image_shape is not None:
+                raise InputError(
+                    "this call gave no image, and the store keeps one of each run: call as before, "
+                    "or record without the field image"
+                )
+            facts["arguments"] = own_arguments(self._call, buffer.count, self.store.spec.attributes)
+            batch = self.session.next_batch(batch_size)
+        except BaseException:
+            self.session.background.give_back(buffer)
+            raise
+        finally:
+            self._evaluations.__exit__(None, None, None)
+        runs = range(batch * batch_size, batch * batch_size + buffer.count)
+        self.session.submit(batch, buffer, runs, facts, images, evaluated=capture.evaluated)
+        self._calls += 1
+
+    def _take_latents(self, arguments: Mapping[str, Any], output: Any) -> None:
+        """Where the caller is handed the latents themselves: these are the end of the runs."""
+        if arguments.get("output_type") != "latent" or self.capture.buffer is None:
+            return
+        latents = latents_of_output(output)
+        if latents is not None and tuple(latents.shape) == self.capture.raw_shape:
+            self.capture.finish(latents)
 
     def _failed(self) -> None:
-        buffer, self.capture.buffer = self.capture.buffer, None
+        self._evaluations.__exit__(None, None, None)
+        buffer = self.capture.drop()
         if buffer is not None:
             self.session.background.give_back(buffer)
-
-    def _next_batch(self, count: int, batch_size: int) -> tuple[int, range]:
-        if self._batches is None:
-            self._batches = self.session.pending(batch_size)
-        batch = next(self._batches, None)
-        if batch is None:
-            raise InputError(f"{self.session.out} holds all the runs it was planned for")
-        return batch, range(batch * batch_size, batch * batch_size + count)
 
     def _images(self, output: Any, buffer: RunBuffer) -> Any:
         if "image" not in self.settings.fields:
@@ -242,9 +324,13 @@ class Recorder:
         capture = self.capture
         assert capture.expected is not None
         assert capture.end is not None
+        # Of a store that is there, the first call's: `check_call` has found that this one fits.
+        first = {} if self.store is None else self.store.spec.attributes
         facts = {
             "pipeline": self.name,
             "steps": capture.expected.steps,
+            **self._call.attributes(),
+            **{name: first[name] for name in ("call", "call_missing") if name in first},
             **pipeline_facts(self.pipe, capture.scheduler, capture.expected),
             **self.facts,
         }
@@ -254,5 +340,6 @@ class Recorder:
             tuple(capture.end.shape[1:]),
             None if images is None else images.shape[1:],
             facts,
+            evaluated=self._evaluations.watching,
         )
         self.session.ensure(spec, batch_size)

@@ -19,7 +19,7 @@ from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.writing.capture import FIELDS, Capture
 from asced_recorders.writing.flight import GROUP_RUNS, OBSERVED, FlightRecorder, KeepRule
 from asced_recorders.writing.observers import RunObserver
-from asced_recorders.writing.session import Session, Settings, check_resumable
+from asced_recorders.writing.session import Session, Settings, check_facts, check_resumable
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def record(
     checkpoints : sequence of int
         Steps whose entering sample is recorded in float32, for replays that start there.
     fields : sequence of str
-        Some of ``eps, x0, x_init, x, sample, image``.
+        Some of ``eps, x0, x_init, checkpoint_sample, sample, image``.
     dtype : str
         Of eps and x0: ``float16`` or ``float32``.
     resume : bool
@@ -177,6 +177,7 @@ def record(
         failed = False
     finally:
         session.close(quietly=failed)
+    session.warn()
     assert session.store is not None
     return session.store
 
@@ -238,6 +239,8 @@ class _RecordingLoop:
             self._preview(spec)
             session.ensure(spec, self.store_batch)
         else:
+            if session.store is not None:
+                check_facts(session.store, source.asked())
             self.batches = list(session.pending(self.store_batch))
         settings = source.settings
         capture = Capture(
@@ -262,7 +265,8 @@ class _RecordingLoop:
                     image_shape = None if images is None else images.shape[1:]
                     spec = source.spec(capture.table, capture.end.shape[1:], image_shape)
                     session.ensure(spec, self.store_batch)
-                session.submit(batch, capture.release(), numbers, scalars, images)
+                buffer = capture.release()
+                session.submit(batch, buffer, numbers, scalars, images, evaluated=capture.evaluated)
             session.background.drain()
         if interrupt.requested and report.done < report.runs:
             report.say("interrupted")

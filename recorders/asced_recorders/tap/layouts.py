@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from asced_stores.errors import InputError
@@ -101,15 +103,28 @@ class Packed(Layout):
         return patches.permute(0, 2, 4, 1, 3, 5).reshape(like.shape)
 
 
-PACKED = frozenset(
-    {
-        "ChromaImg2ImgPipeline",
-        "ChromaPipeline",
-        "FluxImg2ImgPipeline",
-        "FluxInpaintPipeline",
-        "FluxPipeline",
-    }
-)
+class Tokens(Layout):
+    """Video latents as a row of tokens, (run, frame * y * x, channel), as LTX has them.
+
+    Parameters
+    ----------
+    frames, height, width : int
+        Of the latents.
+    """
+
+    def __init__(self, frames: int, height: int, width: int) -> None:
+        self.frames, self.height, self.width = frames, height, width
+
+    def rearrange(self, tensor: Tensor, /) -> Tensor:
+        """Unfold to (run, frame, channel, y, x)."""
+        video = tensor.reshape(tensor.shape[0], self.frames, self.height, self.width, -1)
+        return video.permute(0, 1, 4, 2, 3)
+
+    def restore(self, tensor: Tensor, like: Tensor, /) -> Tensor:
+        """Make tokens again."""
+        return tensor.permute(0, 1, 3, 4, 2).reshape(like.shape)
+
+
 FRAMES_FIRST = ("CogVideoX", "StableVideoDiffusion")
 CHANNELS_FIRST = (
     "Allegro",
@@ -122,33 +137,96 @@ CHANNELS_FIRST = (
     "SanaVideo",
     "Wan",
 )
+PATCH = 2
+NEAR = 0.1  # of the logarithm of a ratio: what rounding to patches leaves
 
 
-class Images(Layout):
-    """A pipeline whose video layout is not known: images only."""
+class ByShape(Layout):
+    """Finds how a pipeline lays out its samples at the first of them, and keeps to it.
+
+    Rows of tokens are unpacked by the size that the call asks for. Video of an unknown order is
+    refused.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline or ModularPipeline
+    arguments : mapping
+        Of the call, by name.
+    """
+
+    def __init__(self, pipe: Any, arguments: Mapping[str, Any]) -> None:
+        self.pipe, self.arguments = pipe, arguments
+        self.found: Layout | None = None
 
     def rearrange(self, tensor: Tensor, /) -> Tensor:
-        """Refuse what has frames, rather than record axes in the wrong order."""
-        if tensor.ndim == 5:
-            raise InputError(
-                "this pipeline makes video, and whether frames or channels come first in its "
-                "latents is not known: give Recorder(layout=Layout()) for (run, frame, channel, "
-                "y, x), or ChannelFirstVideo() for (run, channel, frame, y, x)"
-            )
-        return super().rearrange(tensor)
+        """Bring a tensor to the recorded order."""
+        if self.found is None:
+            self.found = self._find(tuple(tensor.shape))
+        return self.found.rearrange(tensor)
+
+    def restore(self, tensor: Tensor, like: Tensor, /) -> Tensor:
+        """Bring it back."""
+        if self.found is None:
+            self.found = self._find(tuple(like.shape))
+        return self.found.restore(tensor, like)
+
+    def _find(self, shape: tuple[int, ...]) -> Layout:
+        if len(shape) == 3:
+            return self._packed(shape[1], shape[2])
+        if len(shape) != 5:
+            return Layout()
+        raise InputError(
+            f"{type(self.pipe).__name__} makes video, and whether frames or channels come first in "
+            "its latents is not known: give Recorder(layout=Layout()) for (run, frame, channel, "
+            "y, x), or ChannelFirstVideo() for (run, channel, frame, y, x)"
+        )
+
+    def _packed(self, tokens: int, channels: int) -> Layout:
+        """Images in patches of 2 x 2, else video in single latents."""
+        pipe, asked = self.pipe, self.arguments
+        scale = _number(pipe, "vae_scale_factor", "vae_spatial_compression_ratio") or 8
+        usual = _number(pipe, "default_sample_size")
+        height = asked.get("height") or _number(pipe, "default_height") or (usual or 128) * scale
+        width = asked.get("width") or _number(pipe, "default_width") or (usual or 128) * scale
+        if asked.get("num_frames") is None:
+            rows, columns = int(height) // (PATCH * scale), int(width) // (PATCH * scale)
+            if rows * columns != tokens:  # the pipeline rounded, or chose a size of its own
+                rows, columns = _sides(tokens, int(height) / int(width))
+            if rows * columns == tokens and channels % PATCH**2 == 0:
+                return Packed(rows, columns)
+        else:
+            spatial = _number(pipe, "vae_spatial_compression_ratio") or scale
+            temporal = _number(pipe, "vae_temporal_compression_ratio") or 1
+            frames = (int(asked["num_frames"]) - 1) // temporal + 1
+            rows, columns = int(height) // spatial, int(width) // spatial
+            if frames * rows * columns == tokens:
+                return Tokens(frames, rows, columns)
+        raise InputError(
+            f"{tokens} tokens of {channels} numbers are not the {height} x {width} that "
+            f"{type(pipe).__name__} was called with: give height and width in the call, or the "
+            "layout (Recorder(layout=Packed(rows, columns)))"
+        )
 
 
-def layout_of(pipe: Any, arguments: dict[str, Any]) -> Layout:
+def layout_of(pipe: Any, arguments: Mapping[str, Any]) -> Layout:
     """Layout of a pipeline, from its class and what it was called with."""
     name = type(pipe).__name__
     if name == "DiTPipeline":
         return Doubled() if float(arguments.get("guidance_scale", 4.0)) > 1 else Layout()
-    if name in PACKED:
-        scale = int(getattr(pipe, "vae_scale_factor", 8)) * 2
-        default = int(getattr(pipe, "default_sample_size", 128)) * scale // 2
-        height = int(arguments.get("height") or default)
-        width = int(arguments.get("width") or default)
-        return Packed(height // scale, width // scale)
     if name.startswith(FRAMES_FIRST):
         return Layout()
-    return ChannelFirstVideo() if name.startswith(CHANNELS_FIRST) else Images()
+    return ChannelFirstVideo() if name.startswith(CHANNELS_FIRST) else ByShape(pipe, arguments)
+
+
+def _number(pipe: Any, *names: str) -> int | None:
+    """The first of a pipeline's own numbers that there is."""
+    found = (getattr(pipe, name, None) for name in names)
+    return next((int(value) for value in found if isinstance(value, (int, float))), None)
+
+
+def _sides(tokens: int, ratio: float) -> tuple[int, int]:
+    """Rows and columns of so many tokens whose ratio comes nearest to one that was asked for."""
+    pairs = [(rows, tokens // rows) for rows in range(1, tokens + 1) if tokens % rows == 0]
+    best = min(pairs, key=lambda each: abs(math.log(each[0] / each[1] / ratio)))
+    near = abs(math.log(best[0] / best[1] / ratio)) < NEAR
+    return best if near else (0, 0)

@@ -66,6 +66,18 @@ FLOW = frozenset(
 )
 IPNDM = frozenset({"IPNDMScheduler"})
 
+# Take steps on the schedule that they were built with, without set_timesteps.
+STEPS_UNSET = frozenset(
+    {
+        "DDPMParallelScheduler",
+        "DDPMScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "EulerDiscreteScheduler",
+        "FlowMatchEulerDiscreteScheduler",
+        "UnCLIPScheduler",
+    }
+)
+
 # Known, and not recorded: the reason is shown to the user.
 REFUSED = {
     "AmusedScheduler": "it samples discrete tokens, which have no score",
@@ -198,7 +210,7 @@ def step_table(scheduler: Any, /, *, begin: int = 0) -> StepTable:
         If the scheduler is refused or unknown, has no timesteps yet, or cannot start at `begin`.
     """
     name = scheduler_class(scheduler)
-    if getattr(scheduler, "num_inference_steps", None) is None:
+    if getattr(scheduler, "timesteps", None) is None:
         raise InputError(f"{name} has no schedule yet: call set_timesteps first")
     if scheduler.config.get("invert_sigmas"):
         raise InputError(f"{name} with invert_sigmas runs from data to noise: it is not recorded")
@@ -206,6 +218,10 @@ def step_table(scheduler: Any, /, *, begin: int = 0) -> StepTable:
     alpha, sigma = _levels(scheduler, name, timesteps)
     rows = _first_order_calls(scheduler, name, len(timesteps), begin)
     rows = rows[sigma[rows] > 0]
+    if getattr(scheduler, "num_inference_steps", None) is None:
+        own = getattr(scheduler, "custom_timesteps", False) or name in STEPS_UNSET
+        if not own or (np.diff(log_snr(alpha[rows], sigma[rows])) <= 0).any():
+            raise InputError(f"{name} has no schedule yet: call set_timesteps first")
     calls = np.full(len(timesteps) - begin, -1, dtype=np.int64)
     calls[rows - begin] = np.arange(len(rows))
     alpha, sigma = alpha[rows], sigma[rows]
@@ -220,7 +236,7 @@ def step_table(scheduler: Any, /, *, begin: int = 0) -> StepTable:
         calls=calls,
         editable=_editable(scheduler, name, rows),
         resumable=_resumable(scheduler, name),
-        scheduler_class=name,
+        scheduler_class=type(scheduler).__name__,
         begin=begin,
     )
 

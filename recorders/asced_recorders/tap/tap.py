@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -39,6 +40,14 @@ class Tap:
     whole_schedule : bool
         Number the steps by the whole schedule even where the run starts in its middle, as a
         replay from a checkpoint does. By default step 0 is the first one that is taken.
+    within : callable, optional
+        Says whether a call of the pipeline is going on, where that is known: steps outside are
+        counted and not told, and copies that are made outside are plain schedulers.
+
+    Attributes
+    ----------
+    outside : int
+        Steps that were taken outside a call.
 
     Raises
     ------
@@ -48,27 +57,46 @@ class Tap:
     """
 
     def __init__(
-        self, pipeline_or_scheduler: Any, listener: TapListener, *, whole_schedule: bool = False
+        self,
+        pipeline_or_scheduler: Any,
+        listener: TapListener,
+        *,
+        whole_schedule: bool = False,
+        within: Callable[[], bool] | None = None,
     ) -> None:
+        self.source = pipeline_or_scheduler
         self.schedulers = list(_schedulers(pipeline_or_scheduler))
         self.listener = listener
         self.whole_schedule = whole_schedule
+        self.within = within or (lambda: True)
+        self.outside = 0
         self._streams: list[_Stream] = []
 
     def __enter__(self) -> Self:
         if self._streams:
             raise InputError("this tap is already attached: make another, or leave it first")
         for scheduler in self.schedulers:
-            if hasattr(type(scheduler), "_asced_stream"):
-                raise InputError(
-                    f"another tap already listens to this {type(scheduler).__name__}: leave it "
-                    "first, or give both listeners to one tap (ListenerChain)"
-                )
-            scheduler_class(scheduler)
-        self._streams = [
-            _Stream(scheduler, self.listener, self.whole_schedule) for scheduler in self.schedulers
-        ]
+            self._check(scheduler)
+        self._streams = [_Stream(scheduler, self) for scheduler in self.schedulers]
         return self
+
+    def follow(self) -> None:
+        """Listen to schedulers too that the pipeline was given meanwhile; forget a broken run."""
+        for stream in self._streams:
+            stream.rewind()
+        for scheduler in _schedulers(self.source):
+            if not any(scheduler is known for known in self.schedulers):
+                self._check(scheduler)
+                self.schedulers.append(scheduler)
+                self._streams.append(_Stream(scheduler, self))
+
+    def _check(self, scheduler: Any) -> None:
+        if hasattr(type(scheduler), "_asced_stream"):
+            raise InputError(
+                f"another tap already listens to this {type(scheduler).__name__}: leave it "
+                "first, or give both listeners to one tap (ListenerChain)"
+            )
+        scheduler_class(scheduler)
 
     def __exit__(
         self,
@@ -84,22 +112,25 @@ class Tap:
 class _Stream:
     """One scheduler's run: counts calls, tells the listener, applies what it changes."""
 
-    def __init__(self, scheduler: Any, listener: TapListener, whole_schedule: bool) -> None:
+    def __init__(self, scheduler: Any, tap: Tap) -> None:
         self.owner = scheduler
+        self.copies: list[weakref.ref[Any]] = []
         self.plain = type(scheduler)
-        self.listener = listener
-        self.whole_schedule = whole_schedule
+        self.tap = tap
+        self.listener = tap.listener
+        self.whole_schedule = tap.whole_schedule
         self.active = True
-        self.walker: Any = None
         self.rewind()
         names = list(inspect.signature(self.plain.step).parameters)[1:]
         self.position = {name: names.index(name) for name in ("model_output", "timestep", "sample")}
         scheduler.__class__ = _tapped_class(self.plain, self)
 
     def detach(self) -> None:
-        """Give the scheduler its class back; copies of it fall silent."""
+        """Give the scheduler and its copies their class back."""
         self.active = False
-        self.owner.__class__ = self.plain
+        for scheduler in (self.owner, *(copied() for copied in self.copies)):
+            if scheduler is not None:
+                scheduler.__class__ = self.plain
 
     def rewind(self) -> None:
         """Forget the run: a new schedule was set."""
@@ -107,10 +138,14 @@ class _Stream:
         self.event: StepEvent | None = None
         self.edited: Tensor | None = None
         self.call = 0
+        self.walker: Any = None
+        self.shape: Any = None
 
     def step(self, scheduler: Any, real: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Stand in for ``scheduler.step``."""
         timestep = self._argument("timestep", args, kwargs)
+        if scheduler is not self.walker and self._is_beside(args, kwargs):
+            return real(scheduler, *args, **kwargs)
         if self.table is None or self.call >= len(self.table.calls):
             self._begin(scheduler, timestep)
         table = self.table
@@ -126,6 +161,11 @@ class _Stream:
             output = self._after(scheduler, table, output)
         return output
 
+    def _is_beside(self, args: Any, kwargs: Any) -> bool:
+        """Whether a copy walks other samples beside the run: the sound of a video."""
+        shape = getattr(self._argument("sample", args, kwargs), "shape", None)
+        return self.walker is not None and self.shape is not None and shape != self.shape
+
     def _begin(self, scheduler: Any, timestep: Any) -> None:
         self.call = 0
         begin = begin_index(scheduler, timestep)
@@ -135,6 +175,7 @@ class _Stream:
         else:
             self.table = step_table(scheduler, begin=begin)
         self.walker = scheduler
+        self.shape = None
         self.listener.begin(self.table)
 
     def _check_place(self, scheduler: Any, timestep: Any, table: StepTable) -> None:
@@ -179,6 +220,7 @@ class _Stream:
                 )
             learned_variance = output[:, channels:]
             output = output[:, :channels]
+        self.shape = sample.shape
         following = self.call + 1
         first_order = following >= len(table.calls) or bool(table.calls[following] >= 0)
         self.event = StepEvent(table, row, sample, output, scheduler, first_order)
@@ -249,6 +291,9 @@ def _tapped_class(plain: type, stream: _Stream) -> type:
     def step(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not stream.active:
             return plain_step(self, *args, **kwargs)
+        if not stream.tap.within():
+            stream.tap.outside += 1
+            return plain_step(self, *args, **kwargs)
         return stream.step(self, plain_step, args, kwargs)
 
     def correct(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -264,11 +309,18 @@ def _tapped_class(plain: type, stream: _Stream) -> type:
         return corrected
 
     def deep_copy(self: Any, memo: dict[int, Any]) -> Any:
-        # A copy keeps telling the same stream: some pipelines sample with a copy.
-        twin: Any = object.__new__(type(self))
+        # A copy made in a call keeps telling the same stream: some pipelines sample with a copy.
+        told = stream.active and stream.tap.within()
+        twin: Any = object.__new__(type(self) if told else plain)
+        if told:
+            stream.copies.append(weakref.ref(twin))
         memo[id(self)] = twin
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        # What is made anew, by from_config, is a plain scheduler.
+        return plain(*args, **kwargs)
 
     def reduce(self: Any, protocol: Any) -> Any:
         # What is pickled is the plain scheduler.
@@ -289,6 +341,7 @@ def _tapped_class(plain: type, stream: _Stream) -> type:
             "set_timesteps": set_timesteps,
             "step": step,
             "__deepcopy__": deep_copy,
+            "__new__": new,
             "__reduce_ex__": reduce,
         },
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-FIELDS = ("eps", "x0", "x_init", "x", "sample", "image")
+FIELDS = ("eps", "x0", "x_init", "checkpoint_sample", "sample", "image")
 
 
 class RunBuffer:
@@ -47,14 +47,16 @@ class RunBuffer:
             "eps": ((steps, count, *shape), half),
             "x0": ((steps, count, *shape), half),
             "x_init": ((count, *shape), torch.float32),
-            "x": ((checkpoints, count, *shape), torch.float32),
+            "checkpoint_sample": ((checkpoints, count, *shape), torch.float32),
             "sample": ((count, *shape), torch.float32),
         }
-        self.tensors = {
-            name: torch.empty(size, dtype=kind, pin_memory=pinned)
-            for name, (size, kind) in sizes.items()
-            if name in fields and not (name == "x" and not checkpoints)
-        }
+        # Not in the caller's inference mode: what is made there cannot be written outside of it.
+        with torch.inference_mode(False):
+            self.tensors = {
+                name: torch.empty(size, dtype=kind, pin_memory=pinned)
+                for name, (size, kind) in sizes.items()
+                if name in fields and not (name == "checkpoint_sample" and not checkpoints)
+            }
         self._copier: _CudaCopier | None = None
 
     def put(self, name: str, value: Tensor, index: int | None = None) -> None:
@@ -75,7 +77,7 @@ class RunBuffer:
         """The variables with the run first, once every copy has arrived."""
         if self._copier is not None:
             self._copier.wait()
-        by_step = ("eps", "x0", "x")
+        by_step = ("eps", "x0", "checkpoint_sample")
         found = {}
         for name, tensor in self.tensors.items():
             array = tensor.numpy()
@@ -145,6 +147,12 @@ class Capture(TapListener):
     ----------
     expected_runs : int or None
         How many rows a batch must have, where that is known.
+    most_runs : int or None
+        How many rows a batch may have, where the store is there.
+    ran : callable, optional
+        Says at each step whether the network computed since the last one (`EvaluationWatch`).
+    evaluated : list of bool
+        What it said of each step of the batch.
     scheduler : SchedulerMixin
         The one that steps.
     """
@@ -168,6 +176,10 @@ class Capture(TapListener):
         self.check = check
         self.on_first = on_first
         self.expected_runs: int | None = None
+        self.most_runs: int | None = None
+        self.ran: Callable[[], bool] | None = None
+        self.evaluated: list[bool] = []
+        self.raw_shape: tuple[int, ...] = ()
         self.scheduler: Any = None
         self.table: StepTable | None = None
         self.expected: StepTable | None = None
@@ -195,6 +207,7 @@ class Capture(TapListener):
                 f"before it ({expected.steps}): one store holds one schedule"
             )
         self.table = table
+        self.evaluated = []
         self.done = 0
         self.end = None
 
@@ -217,7 +230,9 @@ class Capture(TapListener):
         if "x0" in buffer.tensors:
             buffer.put("x0", rearrange(event.x0), event.step)
         if event.step in self.checkpoints:
-            buffer.put("x", rearrange(event.sample), self.checkpoints[event.step])
+            at = self.checkpoints[event.step]
+            buffer.put("checkpoint_sample", rearrange(event.sample), at)
+        self.evaluated.append(True if self.ran is None else self.ran())
         self.done += 1
 
     def after_step(self, event: StepEvent, next_sample: Tensor) -> None:
@@ -228,6 +243,7 @@ class Capture(TapListener):
     def finish(self, sample: Tensor) -> None:
         """Take a sample as the end of the runs (it may come after the last step: inpainting)."""
         assert self.buffer is not None
+        self.raw_shape = tuple(sample.shape)
         self.end = self.layout.rearrange(sample)
         self.buffer.put("sample", self.end)
 
@@ -254,12 +270,23 @@ class Capture(TapListener):
         self.buffer = None
         return buffer
 
+    def drop(self) -> RunBuffer | None:
+        """Forget the batch that was begun, and hand back its buffer for another one."""
+        buffer, self.buffer = self.buffer, None
+        self.table, self.end, self.done = None, None, 0
+        return buffer
+
     def _check_rows(self, event: StepEvent, rows: int) -> None:
         """Refuse a batch that is not made of one row a run, by one scheduler."""
         if self.expected_runs is not None and rows != self.expected_runs:
             raise InputError(
                 f"the pipeline steps {rows} samples for {self.expected_runs} runs: how they belong "
                 "together is not known, so it is not recorded"
+            )
+        if self.most_runs is not None and rows > self.most_runs:
+            raise InputError(
+                f"this call makes {rows} runs, and a batch of the store holds {self.most_runs}: "
+                "make the largest call first, or give batch_size"
             )
         self.scheduler = event.scheduler
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ from asced_stores.errors import (
     StoreExistsError,
     StoreNotFoundError,
 )
+from asced_stores.format.calls import call_differences
 from asced_stores.format.metadata import begun_only
 from asced_stores.format.observations import Observations, put_observations
 
@@ -36,7 +39,14 @@ if TYPE_CHECKING:
     from asced_stores.writing.writer import BatchWriter
 
 # What has to agree for a recording to go on: as written in the attributes by `record`.
-RESUMED = ("steps", "seed", "keep", "guidance_scale", "prompts_sha256", "pipeline_class")
+RESUMED = (
+    *("steps", "seed", "keep", "guidance_scale", "prompts_sha256", "labels_sha256"),
+    *("pipeline_class", "call_missing"),
+)
+
+
+class RecordingWarning(UserWarning):
+    """A recording is complete, and something in it asks for attention."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Settings:
     Parameters
     ----------
     fields : tuple of str
-        Some of ``eps, x0, x_init, x, sample, image``.
+        Some of ``eps, x0, x_init, checkpoint_sample, sample, image``.
     checkpoints : tuple of int
         Steps whose entering sample is kept in float32; rising.
     dtype : str
@@ -73,8 +83,8 @@ class Settings:
             raise InputError(f"eps and x0 cannot be {self.dtype}{advice}: give float16 or float32")
         if self.checkpoints and self.checkpoints[0] < 0:
             raise InputError(f"checkpoint {self.checkpoints[0]} is negative: steps count from 0")
-        if self.checkpoints and "x" not in self.fields:
-            raise InputError("checkpoints need the field x: add it to the fields")
+        if self.checkpoints and "checkpoint_sample" not in self.fields:
+            raise InputError("checkpoints need the field checkpoint_sample: add it to the fields")
 
     def check_steps(self, steps: int) -> None:
         """Raise an `InputError` if a checkpoint lies beyond the last step."""
@@ -94,13 +104,17 @@ def make_spec(
     image_shape: Sequence[int] | None,
     attributes: Mapping[str, Any],
     extra: Sequence[VariableSpec] = (),
+    *,
+    evaluated: bool = False,
 ) -> TrajectorySpec:
-    """Lay out what each run will consist of."""
+    """Lay out what each run will consist of; `evaluated` where caches may answer."""
+    if evaluated:
+        extra = (*extra, VariableSpec("evaluated", ("step",), (table.steps,), "bool"))
     fields = tuple(
         name
         for name in settings.fields
         if not (name == "image" and image_shape is None)
-        and not (name == "x" and not settings.checkpoints)
+        and not (name == "checkpoint_sample" and not settings.checkpoints)
     )
     shape = None if image_shape is None or "image" not in fields else tuple(image_shape)
     return TrajectorySpec(
@@ -182,6 +196,9 @@ class Session:
         self.writer: BatchWriter | None = None
         self._pending: Iterator[int] | None = None
         self._checked = False
+        self._numbers: Iterator[int] | None = None
+        self._turn = threading.Lock()
+        self.overflows = self.overflowing = 0
         self.written = self.kept = 0
         self.yielded: list[int] | None = None
         """Batches left to another process; None where a batch of another's is an error."""
@@ -237,6 +254,33 @@ class Session:
             batches = itertools.count() if self.runs is None else range(-(-self.runs // batch_size))
             yield from itertools.islice(batches, self.rank, None, self.world_size)
 
+    def next_batch(self, batch_size: int) -> int:
+        """Number of the next batch that falls to this process.
+
+        Raises
+        ------
+        InputError
+            If the store holds all the runs that were planned.
+        """
+        with self._turn:
+            if self._numbers is None:
+                self._numbers = self.pending(batch_size)
+            batch = next(self._numbers, None)
+        if batch is None:
+            raise InputError(f"{self.out} holds all the runs it was planned for")
+        return batch
+
+    def warn(self) -> None:
+        """Say what of the recording float16 could not hold."""
+        if self.overflows:
+            warnings.warn(
+                f"{self.overflows} values of eps or x0 in {self.overflowing} runs of {self.out} "
+                "are infinite (float16 ends at 65,504): record with dtype='float32', or leave the "
+                "steps where they lie out of the analysis",
+                RecordingWarning,
+                stacklevel=3,
+            )
+
     def submit(
         self,
         batch: int,
@@ -244,9 +288,11 @@ class Session:
         runs: Sequence[int],
         scalars: Mapping[str, Any],
         images: NDArray[np.uint8] | None = None,
+        evaluated: Sequence[bool] = (),
     ) -> None:
         """Queue a batch; what the store has no variable for is left out."""
-        arrays = {} if images is None else {"image": images}
+        arrays: dict[str, Any] = {} if images is None else {"image": images}
+        arrays["evaluated"] = np.tile(np.asarray(evaluated, np.bool_), (buffer.count, 1))
         self.background.submit(batch, buffer, np.asarray(runs, dtype=np.int64), scalars, arrays)
 
     def close(self, *, quietly: bool = False) -> None:
@@ -315,19 +361,32 @@ class Session:
     def _commit(
         self, batch: int, arrays: Any, runs: Any, scalars: Any, seen: Observations | None
     ) -> None:
-        """Write a batch, or leave it to the process that has it already, if that was agreed on."""
+        """Write a batch, or go on where somebody else has committed it meanwhile.
+
+        Runs of a plan, which their number decides, are left to who has them, if that was agreed on;
+        runs that are numbered as they come take the next free batch.
+        """
         assert self.writer is not None
         assert self.store is not None
-        try:
-            if seen is not None and not self.is_committed(batch):
-                self.written += put_observations(self.store, batch, seen)
-            marker = self.writer.write_batch(batch, arrays, runs, scalars)
-        except BatchTakenError:
-            if self.yielded is None:
-                raise
-            self.yielded.append(batch)
-            return
+        while True:
+            try:
+                if seen is not None and not self.is_committed(batch):
+                    self.written += put_observations(self.store, batch, seen)
+                marker = self.writer.write_batch(batch, arrays, runs, scalars)
+                break
+            except BatchTakenError:
+                if self.yielded is not None:
+                    self.yielded.append(batch)
+                    return
+                if self._numbers is None:
+                    raise
+                following = self.next_batch(self.store.batch_size)
+                runs = np.asarray(runs) + (following - batch) * self.store.batch_size
+                batch = following
         self.kept += marker.runs
+        beyond = np.asarray(marker.scalars["overflows"])
+        self.overflows += int(beyond.sum())
+        self.overflowing += int((beyond > 0).sum())
         self.written += marker.nbytes
 
     def is_committed(self, batch: int) -> bool:
@@ -374,10 +433,7 @@ def check_resumable(
         differing.append(f"batch size {store.batch_size}, now {batch_size}")
     if runs is not None and store.planned_runs != runs:
         differing.append(f"{store.planned_runs} runs, now {runs}")
-    for name in RESUMED:
-        before, now = store.spec.attributes.get(name), spec.attributes.get(name)
-        if before != now:
-            differing.append(f"{name} {before}, now {now}")
+    differing += _differing_facts(store.spec.attributes, spec.attributes)
     differing += [
         f"another {name.replace('_', ' ')}"
         for name in ("scheduler_class", "prediction_type", "model_fingerprint")
@@ -388,6 +444,27 @@ def check_resumable(
         differing += [name for name in mine if mine[name] != theirs[name]]
     if not differing and store.fingerprint != spec.fingerprint:
         differing.append("another scheduler configuration")
+    _refuse(store, differing)
+
+
+def check_facts(store: TrajectoryStore, attributes: Mapping[str, Any]) -> None:
+    """Do the same with what is known before anything is sampled."""
+    _refuse(store, _differing_facts(store.spec.attributes, attributes))
+
+
+def _differing_facts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What a recording is asked to do, where that differs."""
+    differing = [
+        f"{name} {before.get(name)}, now {now.get(name)}"
+        for name in RESUMED
+        if before.get(name) != now.get(name)
+    ]
+    for name in ("call", "compute"):
+        differing += call_differences(before.get(name) or {}, now.get(name) or {})
+    return differing
+
+
+def _refuse(store: TrajectoryStore, differing: Sequence[str]) -> None:
     if differing:
         raise InputError(
             f"{store.path} was recorded with other settings ({'; '.join(differing)}): resume with "

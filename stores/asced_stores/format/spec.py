@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_stores.errors import InputError
+from asced_stores.format.calls import CALL_BY_RUN
 
-FIELDS = ("eps", "x0", "x_init", "x", "sample", "image")
+FIELDS = ("eps", "x0", "x_init", "checkpoint_sample", "sample", "image")
 DTYPES = (
     "bool",
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
@@ -27,6 +28,9 @@ RUN_SCALARS: Mapping[str, str] = {
     "prompt": "str",
     "label": "int64",
     "guidance_scale": "float64",
+    "arguments": "str",
+    "overflows": "int64",
+    "first_bad_step": "int64",
     "rank": "int64",
     "batch": "int64",
     "status": "uint8",
@@ -35,7 +39,7 @@ STEP_COORDINATES = ("timestep", "alpha", "sigma", "log_snr")
 RESERVED = frozenset(
     (
         *(*FIELDS, *RUN_SCALARS, *STEP_COORDINATES),
-        *("commits", "slot", "step", "checkpoint", "frame", "channel", "y"),
+        *("commits", "slot", "step", "checkpoint", "frame", "channel", "y", "x"),
         *("row", "column", "colour"),
     )
 )
@@ -44,7 +48,11 @@ FINGERPRINTED = (
     "scheduler_config",
     "prediction_type",
     "sigma_data",
+    "scheduler_module",
     "model_fingerprint",
+    "compute",
+    "call",
+    "guider",
 )
 """Attributes by which stores are told apart; versions, devices and seeds are not among them."""
 
@@ -134,7 +142,7 @@ class TrajectorySpec:
     timestep, alpha, sigma : sequence of float, one a step
         Noise levels; step 0 is the noisy end, and ``x = alpha*x0 + sigma*eps``.
     checkpoints : tuple of int
-        Steps whose entering sample is recorded in the variable ``x``.
+        Steps whose entering sample is recorded in ``checkpoint_sample``.
     image_shape : tuple of int, optional
         ``(row, column, colour)`` of the uint8 picture.
     fields : tuple of str
@@ -255,7 +263,7 @@ class TrajectorySpec:
                 variable = VariableSpec(name, ("step", *dims), (self.steps, *sample), self.dtype)
             elif name in ("x_init", "sample"):
                 variable = VariableSpec(name, dims, sample, "float32")
-            elif name == "x" and self.checkpoints:
+            elif name == "checkpoint_sample" and self.checkpoints:
                 shape = (len(self.checkpoints), *sample)
                 variable = VariableSpec(name, ("checkpoint", *dims), shape, "float32")
             elif name == "image" and self.image_shape is not None:
@@ -281,9 +289,16 @@ class TrajectorySpec:
     def fingerprint(self) -> str:
         """Hash of what must agree for runs to be comparable: levels, shapes, model, sampler."""
         facts = self.to_json()
-        facts["attributes"] = {name: self.attributes.get(name) for name in FINGERPRINTED}
+        facts["attributes"] = {name: self.compared(name) for name in FINGERPRINTED}
         text = json.dumps(facts, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def compared(self, name: str) -> Any:
+        """What of an attribute must agree: of a call, what all its runs have in common."""
+        value = self.attributes.get(name)
+        if name != "call" or not isinstance(value, Mapping):
+            return value
+        return {key: each for key, each in value.items() if key not in CALL_BY_RUN}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the attributes, which lie beside them in the store."""

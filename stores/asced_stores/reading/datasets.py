@@ -18,7 +18,10 @@ from asced_stores.store import TrajectoryStore
 if TYPE_CHECKING:
     import xarray
 
-RUN_COORDINATES = ("run", "seed", "prompt", "label", "guidance_scale", "rank", "batch", "status")
+RUN_COORDINATES = (
+    *("run", "seed", "prompt", "label", "guidance_scale", "arguments"),
+    *("rank", "batch", "status", "overflows", "first_bad_step"),
+)
 
 
 def open_runs(

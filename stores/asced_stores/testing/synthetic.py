@@ -72,7 +72,7 @@ def synthetic_run(spec: TrajectorySpec, seed: int) -> dict[str, NDArray[Any]]:
     centre = rng.uniform(0.25, 0.75, 2)
     region = np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / 0.02)
     sample = sigma[0] * rng.standard_normal(shape) + alpha[0] * picture
-    run: dict[str, list[NDArray[Any]]] = {"eps": [], "x0": [], "x": []}
+    run: dict[str, list[NDArray[Any]]] = {"eps": [], "x0": [], "checkpoint_sample": []}
     x_init = sample
     for step in range(steps):
         progress = 1 / (1 + (sigma[step] / alpha[step]) ** 1.0)
@@ -83,7 +83,7 @@ def synthetic_run(spec: TrajectorySpec, seed: int) -> dict[str, NDArray[Any]]:
             x0 = picture
         eps = (sample - alpha[step] * x0) / sigma[step]
         if step in spec.checkpoints:
-            run["x"].append(sample)
+            run["checkpoint_sample"].append(sample)
         run["eps"].append(eps)
         run["x0"].append(x0)
         last = step + 1 == steps
@@ -96,7 +96,7 @@ def synthetic_run(spec: TrajectorySpec, seed: int) -> dict[str, NDArray[Any]]:
         "image": np.moveaxis(_to_uint8(sample.reshape(-1, *shape[-3:])[0]), 0, -1),
     }
     if spec.checkpoints:
-        found["x"] = np.stack(run["x"]).astype("float32")
+        found["checkpoint_sample"] = np.stack(run["checkpoint_sample"]).astype("float32")
     return found
 
 

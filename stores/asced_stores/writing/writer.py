@@ -32,12 +32,25 @@ if TYPE_CHECKING:
 
 ABSENT, COMPLETE, FAILED = 0, 1, 2
 MUST_BE_FINITE = ("sample", "eps")
-_RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
-_DEFAULTS: Mapping[str, Any] = {"seed": -1, "prompt": "", "label": -1, "guidance_scale": np.nan}
+_SLURM = ("SLURM_PROCID", "SLURM_NTASKS")
+_RANKS = (("RANK", "WORLD_SIZE"), _SLURM)
+_SRUN = ("SLURM_STEP_ID", "SLURM_STEPID", "SLURM_STEP_NUM_TASKS")  # set by srun alone
+STEPWISE = ("eps", "x0")
+_DEFAULTS: Mapping[str, Any] = {
+    "seed": -1,
+    "prompt": "",
+    "label": -1,
+    "guidance_scale": np.nan,
+    "arguments": "",
+    "overflows": 0,
+    "first_bad_step": -1,
+}
 
 
 def placement(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
     """Rank and number of writers, by default as torchrun, accelerate or SLURM set them.
+
+    In a batch script of SLURM, outside ``srun``, there is one process, whatever SLURM_NTASKS says.
 
     Raises
     ------
@@ -46,6 +59,9 @@ def placement(rank: int | None = None, world_size: int | None = None) -> tuple[i
     """
     if rank is None and world_size is None:
         for names in _RANKS:
+            alone = not any(name in os.environ for name in _SRUN)
+            if names == _SLURM and alone and os.environ.get("SLURM_PROCID", "0") == "0":
+                continue
             if all(name in os.environ for name in names):
                 try:
                     rank, world_size = (int(os.environ[name]) for name in names)
@@ -174,12 +190,14 @@ class BatchWriter:
             ]
             wait(jobs)
             self._reached("shards")
-            shards, finite = {}, np.ones(count, bool)
+            shards, finite, faults = {}, np.ones(count, bool), Faults(count)
             for name, job in zip(prepared, jobs, strict=True):
-                shards[name], whole = job.result()
+                shards[name], whole, found = job.result()
                 finite &= whole
+                faults.join(found)
             if judge:
                 numbers["status"] = np.where(finite, COMPLETE, FAILED).astype(np.uint8)
+                numbers |= {"overflows": faults.overflows, "first_bad_step": faults.first}
             # The status last: plain readers filter by it.
             shards["status"] = self._write_status(batch, numbers["status"], owner, made)
             self._reached("status")
@@ -237,16 +255,20 @@ class BatchWriter:
         owner: str,
         made: dict[str, Stamp],
         judge: bool,
-    ) -> tuple[ShardRecord, Any]:
-        """Write one variable; the second value says which runs are finite."""
+    ) -> tuple[ShardRecord, Any, Faults]:
+        """Write one variable; the second value says which runs are finite, the third where not."""
         finite: Any = True
-        if judge and name in MUST_BE_FINITE:
-            finite = np.array([all_finite(run) for run in array])
+        faults = Faults(len(array))
+        if judge and name in (*MUST_BE_FINITE, *STEPWISE):
+            whole = np.array([all_finite(run) for run in array])
+            finite = whole if name in MUST_BE_FINITE else True
+            if name in STEPWISE:
+                faults.look(array, whole)
         encoder = ShardEncoder(array, self.store.layouts[name])
         key = self.store.layouts[name].key(batch)
         made[key] = self.store.place.create(key, encoder.parts(), owner=owner)
         self._reached(f"shard {name}")
-        return ShardRecord(encoder.nbytes, encoder.checksum), finite
+        return ShardRecord(encoder.nbytes, encoder.checksum), finite, faults
 
     def _write_status(
         self, batch: int, status: NDArray[Any], owner: str, made: dict[str, Stamp]
@@ -406,6 +428,40 @@ def _cast_scalar(name: str, value: ArrayLike, dtype: str, count: int) -> NDArray
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} must be {count} values of {dtype}: {error}") from error
     return cast
+
+
+class Faults:
+    """Where runs hold NaN or infinity, and how many values were beyond their precision.
+
+    Parameters
+    ----------
+    runs : int
+
+    Attributes
+    ----------
+    overflows : ndarray, shape (run,), int64
+        Infinite values of eps and x0: in float16, whatever lies beyond 65,504.
+    first : ndarray, shape (run,), int64
+        First step with NaN or infinity; -1 where there is none.
+    """
+
+    def __init__(self, runs: int) -> None:
+        self.overflows = np.zeros(runs, np.int64)
+        self.first = np.full(runs, -1, np.int64)
+
+    def look(self, array: NDArray[Any], whole: NDArray[np.bool_]) -> None:
+        """Look through the runs of a variable, shape (run, step, ...), that are not finite."""
+        for run in np.flatnonzero(~whole):
+            bad = ~np.isfinite(array[run].reshape(array.shape[1], -1)).all(1)
+            self.first[run] = int(np.argmax(bad))
+            self.overflows[run] = int(np.isinf(array[run]).sum())
+
+    def join(self, other: Faults) -> None:
+        """Add what was found in another variable."""
+        self.overflows += other.overflows
+        both = np.stack([self.first, other.first])
+        earliest = np.where(both < 0, np.iinfo(np.int64).max, both).min(0)
+        self.first = np.where((both < 0).all(0), -1, earliest)
 
 
 def all_finite(array: NDArray[Any]) -> bool:

@@ -1,0 +1,110 @@
+"""Whether the networks really ran at a step, where caches may answer in their place."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from asced_recorders.pipelines.model_facts import skips_work
+from asced_recorders.pipelines.networks import networks
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DECODERS = ("vae", "vqvae")
+
+
+class EvaluationWatch:
+    """Counts what the leaves of a pipeline's networks compute, between one step and the next.
+
+    A cache leaves blocks out, attention layers, or half of a doubled batch: then fewer rows go
+    through the leaves than at the first step, for each row that the network is given. Nothing is
+    hooked where there is no cache and no patched method. A pipeline that gives up guidance on its
+    way changes both numbers alike.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline or ModularPipeline
+    """
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+        self.watching = False
+        self._handles: list[Any] = []
+        self._counters: list[_Counter] = []
+
+    def __enter__(self) -> Self:
+        self.watching = skips_work(self.pipe)
+        if self.watching:
+            for name, module in networks(self.pipe):
+                if name not in DECODERS:
+                    self._counters.append(_Counter(module, self._handles))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._counters = [], []
+
+    def since(self) -> bool:
+        """Whether every network that was asked since the last time answered by computing."""
+        if not self.watching:
+            return True
+        answers = [counter.since() for counter in self._counters]
+        asked = [answer for answer in answers if answer is not None]
+        return bool(asked) and all(asked)
+
+
+class _Counter:
+    """Rows through the leaves of one network, for each row that goes into it."""
+
+    def __init__(self, module: nn.Module, handles: list[Any]) -> None:
+        self.inside = 0
+        self.rows = 1
+        self.full = 0.0
+        self.shares: list[float] = []
+        handles.append(_hook(module.register_forward_pre_hook, self._begin, with_kwargs=True))
+        handles.append(_hook(module.register_forward_hook, self._end))
+        handles += [
+            _hook(part.register_forward_pre_hook, self._leaf, with_kwargs=True)
+            for part in module.modules()
+            if part is not module and not list(part.children()) and list(part.parameters())
+        ]
+
+    def since(self) -> bool | None:
+        """Whether all evaluations since the last time were whole; None where there was none."""
+        shares, self.shares = self.shares, []
+        self.full = max([self.full, *shares])
+        return all(share >= self.full for share in shares) if shares else None
+
+    def _begin(self, module: Any, args: Any, kwargs: Any) -> None:
+        self.inside, self.rows = 0, max(1, _rows(args, kwargs))
+
+    def _leaf(self, module: Any, args: Any, kwargs: Any) -> None:
+        self.inside += _rows(args, kwargs)
+
+    def _end(self, module: Any, args: Any, output: Any) -> None:
+        self.shares.append(self.inside / self.rows)
+
+
+def _hook(register: Any, function: Any, **options: Any) -> Any:
+    """Register a hook that facts of a model pass over."""
+
+    def watching(*args: Any) -> None:
+        function(*args)
+
+    watching.asced = True  # type: ignore[attr-defined]
+    return register(watching, **options)
+
+
+def _rows(args: Any, kwargs: Any) -> int:
+    """Length of the first tensor that a module is given."""
+    for value in (*args, *kwargs.values()):
+        if hasattr(value, "shape") and len(value.shape):
+            return int(value.shape[0])
+    return 0

@@ -1,0 +1,39 @@
+"""Which networks of a pipeline make its samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# What turns noise into samples is all networks but these, which prepare or judge.
+NOT_SAMPLING = ("text_encoder", "tokenizer", "image_encoder", "safety_checker", "feature_extractor")
+WRAPPERS = {
+    "OptimizedModule": "_orig_mod",
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+}
+
+
+def bare(module: Any, /) -> Any:
+    """A network without the wrappers of ``torch.compile`` and parallel training."""
+    while (inner := WRAPPERS.get(type(module).__name__)) is not None:
+        module = getattr(module, inner)
+    return module
+
+
+def networks(pipe: Any, /) -> list[tuple[str, nn.Module]]:
+    """Networks that make the samples, by the names that the pipeline gives them, in order.
+
+    A compiled or parallel wrapper is taken off.
+    """
+    import torch
+
+    if isinstance(pipe, torch.nn.Module):
+        return [("model", bare(pipe))]
+    return [
+        (name, bare(part))
+        for name, part in sorted(pipe.components.items())
+        if isinstance(part, torch.nn.Module) and not name.startswith(NOT_SAMPLING)
+    ]

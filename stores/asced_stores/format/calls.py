@@ -1,0 +1,44 @@
+"""How two stores' calls are compared: what their attribute ``call`` has to have in common."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+TEXT = re.compile(r"(negative_)?prompt(_\d+)?")
+"""Names of prompts of every kind, which may differ from run to run."""
+CALL_BY_RUN = frozenset(
+    {
+        *("prompt", "guidance_scale", "output", "output_type", "return_dict", "batch_size"),
+        *("num_images_per_prompt", "num_videos_per_prompt", "callback_on_step_end_tensor_inputs"),
+    }
+)
+"""Arguments of a call that stand in the store run by run, or that say nothing of sampling."""
+
+
+def call_differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, by_run: bool = False
+) -> list[str]:
+    """Arguments in which two calls differ, in words; those that say nothing of sampling are left.
+
+    Parameters
+    ----------
+    before, now : mapping
+        ``call`` of two stores.
+    by_run : bool
+        Leave prompts of every kind too: they may differ from run to run.
+    """
+    return [
+        f"{name} {_short(before.get(name))}, now {_short(now.get(name))}"
+        for name in sorted({*before, *now})
+        if name not in CALL_BY_RUN
+        and not (by_run and TEXT.fullmatch(name))
+        and before.get(name) != now.get(name)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return "none" if value is None else text if len(text) <= 40 else f"{text[:37]}..."
