@@ -47,6 +47,13 @@ def calibrate(
     labels: Mapping[int, bool] | None = None,
     costs: tuple[float, float] = (1.0, 1.0),
     outcome: Mapping[str, Any] | None = None,
+    teacher: Any = None,
+    real: Any = None,
+    network: Any = None,
+    outcomes: Any = None,
+    masks: Any = None,
+    better: str = "lower",
+    pipeline: Any = None,
 ) -> Thresholds:
     """Calibrate thresholds on recorded runs.
 
@@ -94,7 +101,24 @@ def calibrate(
     outcome : mapping, optional
         For `outcome`: options of `asced_analysis.calibration.outcome.fit_outcome`; `probe`, the
         share of sampling by which the model is asked to look ahead, once, at the window's end
-        (0.24 is a good one); `pipeline` to ask, by default the one that the store names.
+        (0.24 is a good one); `draws` of noise, for self-consistency.
+    teacher : str, RealismModel or Teacher, optional
+        For `outcome`: who says how runs ended. By default ``self-consistency``, the model's own
+        prediction from its re-noised ends; with real images, ``patches``. Also any other kind of
+        features (`asced_analysis.realism.judges.choose_judge`).
+    real : path, array or RealImages, optional
+        Real images for the teacher, who takes one half of them.
+    network : callable, optional
+        ``network(sample, alpha, sigma)`` to predicted x0, asked by self-consistency: of loops that
+        no pipeline describes.
+    outcomes : path or mapping of run to number, optional
+        Scores from elsewhere (CSV or Parquet with columns run and score): they teach instead.
+    masks : folder, ``.npz`` or mapping, optional
+        Broken places by run, from elsewhere; with or without `outcomes`.
+    better : {"lower", "higher"}
+        Which of these scores are good.
+    pipeline : DiffusionPipeline, str or Path, optional
+        To ask, by default the one that the store names.
 
     Returns
     -------
@@ -117,6 +141,19 @@ def calibrate(
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; expected one of {METHODS}")
     kind, method = _paired(VARIANTS.get(variant), method)
+    if not kind.learnt:
+        for name, value in (
+            ("teacher", teacher),
+            ("real", real),
+            ("network", network),
+            ("outcomes", outcomes),
+            ("masks", masks),
+        ):
+            if value is not None:
+                raise InputError(
+                    f"{name} is for learning from outcomes, and {kind.name} learns from none: "
+                    "choose method outcome, or leave it out"
+                )
     source = open_source(store)
     _check_numbers(source, groups, parameters, costs)
     if confidence is not None:
@@ -164,14 +201,38 @@ def calibrate(
             raise
     run_means = None
     if kind.learnt:
+        import xarray as xr
+
         from asced_analysis.calibration.outcome import fit_outcome, looking_ahead
+        from asced_analysis.calibration.teachers import choose_teacher
+        from asced_analysis.realism.self_consistency import DRAWS
 
         options, given = dict(outcome or {}), dict(parameters or {})
-        ahead, pipeline = options.pop("probe", None), options.pop("pipeline", None)
+        ahead = options.pop("probe", None)
         if ahead is not None:
             source, given["probe"] = looking_ahead(source, steps, ahead, pipeline)
+        says = choose_teacher(
+            source,
+            split.fit,
+            teacher=teacher,
+            real=real,
+            network=network,
+            outcomes=outcomes,
+            masks=masks,
+            better=better,
+            store=None if isinstance(store, (Source, xr.Dataset)) else store,
+            pipeline=pipeline,
+            draws=options.pop("draws", DRAWS),
+        )
         thresholds = fit_outcome(
-            source, split.fit, window=steps, correction=correction, parameters=given, **options
+            source,
+            split.fit,
+            window=steps,
+            correction=correction,
+            parameters=given,
+            teacher=says,
+            report=split.report,
+            **options,
         )
     else:
         thresholds, run_means = fit_variant(

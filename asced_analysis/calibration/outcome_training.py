@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,13 @@ class Examples:
         Inputs up to the window's end.
     statistics : array, shape (run, statistic)
     target : array, shape (run, y, x)
-        Log of the final local distance.
+        How badly each place ended.
     final : array, shape (run, y, x)
         Final sample at map resolution, for matching content.
     goal : array, shape (run,)
-        Log of the mean final local distance, by who teaches whole runs.
+        How badly each run ended, by who teaches whole runs.
+    content : mapping of str to array, shape (run,)
+        What the finished pictures show, and the energy of the start.
     """
 
     rows: npt.NDArray[np.intp]
@@ -46,6 +49,7 @@ class Examples:
     target: Floats
     final: Floats
     goal: Floats
+    content: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
 
 def learn(

@@ -130,3 +130,44 @@ def claims_of(judge: Mapping[str, Any] | Reference) -> Claims:
     """
     kind = judge.kind if isinstance(judge, Reference) else judge["reference"]["kind"]
     return _CLAIMS[kind]
+
+
+def taught_rows(teacher: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Who said how runs ended, and how that and what was learnt from it follow content.
+
+    Parameters
+    ----------
+    teacher : mapping
+        The entry ``teacher`` of thresholds.
+
+    Returns
+    -------
+    list of (str, str)
+        Rows of a table for people.
+    """
+    content, found = teacher["content"], teacher["measured"] or {"content": {}}
+    rows = [
+        ("teacher", f"{teacher['name']}: {Reference(**teacher['reference'])}"),
+        ("learnt from", f"{teacher['runs']:,} runs"),
+        (
+            "content explains",
+            f"{100 * content['explained']:.0f} % of the outcomes; "
+            + ("taken off" if content["taken_off"] else "left as they are"),
+        ),
+        ("rank correlation with", "outcome, what is learnt from, learnt score"),
+    ]
+    for name, before in content["outcome"].items():
+        last = found["content"].get(name)
+        said = "-" if last is None else f"{last:+.2f}"
+        rows.append((f"  {name}", f"{before:+.2f}, {content['learnt_from'][name]:+.2f}, {said}"))
+    if found.get("auroc") is not None:
+        matched = found["auroc_matched"]
+        within = "-" if matched is None else f"{matched:.2f}"
+        rows.append(
+            (
+                "AUROC, teacher's worst quarter",
+                f"{found['auroc']:.2f}, within like content {within}, on {found['runs']} runs not "
+                "learnt from",
+            )
+        )
+    return rows

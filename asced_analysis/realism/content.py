@@ -35,7 +35,7 @@ def content_of(
     Returns
     -------
     dict of str to array, shape (n,)
-        Those that differ between runs.
+        Only what pictures of these channels have; see `varying`.
     """
     values = np.asarray(pictures, np.float32)
     border = np.concatenate(
@@ -54,8 +54,12 @@ def content_of(
         found["starting energy"] = (
             np.asarray(start, np.float32).reshape(len(start), -1).astype(np.float64) ** 2
         ).mean(1)
-    given = {name: np.asarray(value, np.float64) for name, value in found.items()}
-    return {name: value for name, value in given.items() if np.ptp(value) > 1e-9}
+    return {name: np.asarray(value, np.float64) for name, value in found.items()}
+
+
+def varying(content: Content) -> dict[str, Floats]:
+    """Those kinds of content that differ between runs."""
+    return {name: value for name, value in content.items() if np.ptp(value) > 1e-9}
 
 
 def rank_correlations(score: NDArray[np.floating[Any]], content: Content) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asced_analysis.realism.claims import Reference
-from asced_analysis.realism.local import RealismModel
+from asced_analysis.realism.local import RealismModel, crossed
 from asced_analysis.realism.membership import halves
 from asced_analysis.realism.pictures import picture_shape, read_pictures
 from asced_analysis.realism.real_images import Real, RealImages, Role, read_real
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "patches"
 REFERENCES = 1000
-FEWEST = 4
+FEWEST = 8
 SELF = "self-consistency"
 
 
@@ -95,13 +95,15 @@ def choose_judge(
         )
     pictures = read_pictures(dataset, some)
     own = halves(pictures)[role == "judge"]
-    if len(own) < 2:
+    if len(own) < 4:
         raise InputError(
             f"most of these {len(some)} runs ended in one and the same image: there is nothing to "
             "compare them with"
         )
     of = Reference("population", f"the {role}'s half of the recorded runs", len(own))
-    return kind.build(given, pictures[own], of, numbers[some][own])
+    return crossed(
+        lambda images, runs: kind.build(given, images, of, runs), pictures[own], numbers[some][own]
+    )
 
 
 def default_features(attributes: Mapping[str, Any], role: Role, real: bool) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.realism.claims import Reference
-from asced_analysis.realism.membership import Membership
+from asced_analysis.realism.membership import Membership, halves
 from asced_stores.errors import InputError
 
 Array = NDArray[np.float32]
@@ -47,6 +47,9 @@ class RealismModel:
         What the images are compared with; it decides what may be said of the distances.
     members : Membership or None
         Whose patches are left out for whom; None where no image of the reference is ever judged.
+    other : RealismModel or None
+        The same features, fitted and compared on another half of a population: it judges the images
+        of this half, and this one those of the other (`crossed`).
 
     Examples
     --------
@@ -67,6 +70,7 @@ class RealismModel:
     runs: RealismModel | None = None
     reference: Reference = field(default_factory=Reference)
     members: Membership | None = None
+    other: RealismModel | None = None
 
     def check(self, images: NDArray[np.floating[Any]]) -> Array:
         """Images as float32, or an `InputError` that says which shape is expected."""
@@ -158,6 +162,8 @@ def local_realism(
     3
     """
     images = model.check(images)
+    if model.other is not None and len(images):
+        return _crosswise(images, model, model.other, runs)
     maps = []
     for begin in range(0, len(images), 256):
         some = images[begin : begin + 256]
@@ -177,6 +183,68 @@ def local_realism(
             )
         maps.append(found.reshape(local.shape[:-1]))
     return np.asarray(np.concatenate(maps) if maps else np.empty((0, 1, 1)), np.float32)
+
+
+def _crosswise(
+    images: Array,
+    first: RealismModel,
+    second: RealismModel,
+    runs: NDArray[np.integer[Any]] | None,
+) -> Array:
+    """Each image by the half that it, and its run, took no part in."""
+    assert first.members is not None
+    assert second.members is not None
+    own, fellow = first.members.holds(images, runs), second.members.holds(images, runs)
+    toss = first.members.toss(images, runs)
+    by_second = own | (~fellow & toss)
+    parts = {}
+    for model, chosen in ((first, ~by_second), (second, by_second)):
+        numbers = None if runs is None else np.asarray(runs)[chosen]
+        parts[model is second] = local_realism(
+            images[chosen], replace(model, other=None), runs=numbers
+        )
+    shape = next(part.shape[1:] for part in parts.values() if len(part))
+    out = np.empty((len(images), *shape), np.float32)
+    for which, part in parts.items():
+        if len(part):
+            out[by_second == which] = part
+    return out
+
+
+def crossed(
+    build: Callable[[Array, NDArray[np.integer[Any]] | None], RealismModel],
+    images: Array,
+    runs: NDArray[np.integer[Any]] | None = None,
+) -> RealismModel:
+    """Two models of disjoint halves of a population, each of which judges the other's images.
+
+    Leaving a picture's own patches out of the search is not enough where features are fitted to the
+    same pictures (principal components, scales): these then look further away than fresh ones.
+
+    Parameters
+    ----------
+    build : callable
+        ``build(images, runs)`` to a model of these.
+    images : float32 array, shape (n, channel, y, x)
+    runs : int array, shape (n,), optional
+        The runs that the images are of.
+
+    Returns
+    -------
+    RealismModel
+        Of the first half, with the second as its `other`.
+    """
+    models = []
+    for places in halves(images, salt=b"crossed"):
+        numbers = None if runs is None else np.asarray(runs)[places]
+        if len(places) < 2:
+            raise InputError(
+                f"{len(images)} images are too few to be compared with each other: at least 4 "
+                "different ones are needed"
+            )
+        models.append(build(images[places], numbers))
+    both = replace(models[0].reference, images=len(images))
+    return replace(models[0], other=models[1], reference=both)
 
 
 def features(images: NDArray[np.floating[Any]], model: RealismModel) -> Array:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.realism.claims import Reference
-from asced_analysis.realism.local import Array, RealismModel
+from asced_analysis.realism.local import Array, RealismModel, crossed
 from asced_analysis.realism.modules import PATCHES, model_from_references
 from asced_stores.errors import InputError
 
 SIZE = 5  # pixels a side, at full and at half resolution
 COMPONENTS = 32
+CROSSED = 4  # images from which a population is split in two
 
 
 def _halve(images: Array) -> Array:
@@ -88,7 +89,8 @@ def patch_model(
     seed : int
         Of their choice.
     of : Reference, optional
-        What the reference is; by default real images.
+        What the reference is. Where it is not said, its images may be judged themselves: each half
+        of them then judges the other (`asced_analysis.realism.local.crossed`).
     runs : int array, shape (n,), optional
         The runs that the reference's images are of, where they are recorded ones.
 
@@ -106,6 +108,13 @@ def patch_model(
     'patches'
     """
     reference = np.asarray(reference, np.float32)
+    if of is None and len(reference) >= CROSSED:
+
+        def build(images: Array, numbers: NDArray[np.integer[Any]] | None) -> RealismModel:
+            some = Reference(images=len(images))
+            return patch_model(images, name=name, patches=patches, seed=seed, of=some, runs=numbers)
+
+        return crossed(build, reference, runs)
     centre, projection = whitening_of(reference, seed=seed)
 
     def encode(images: Array) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from asced_analysis.plots.outlines import outlined_place
+from asced_analysis.realism.claims import claims_of
 from asced_analysis.report.corrections import (
     evaluation_section,
     gallery_section,
@@ -52,6 +53,8 @@ def write_report(
     phases: Phases | None = None,
     statistics: xr.Dataset | None = None,
     pipeline: Any = None,
+    judge: Any = None,
+    real: Any = None,
     format: Literal["html", "md"] = "html",
     gallery: int = GALLERY,
     overwrite: bool = False,
@@ -76,6 +79,8 @@ def write_report(
         Results already at hand; by default computed.
     pipeline : DiffusionPipeline, str or Path, optional
         For the controls of the evaluation; by default the one the recording names.
+    judge, real
+        For the evaluation; see `asced_analysis.evaluate`. Not beside one that is given.
     format : {"html", "md"}
         Pictures are embedded in both.
     gallery : int
@@ -108,6 +113,11 @@ def write_report(
     target = check_out(out, overwrite=overwrite)
     if (evaluation is not None or compare) and replay is None:
         raise InputError("an evaluation belongs to a replay: give the replay as well (--replay)")
+    if (judge is not None or real is not None) and (evaluation is not None or replay is None):
+        raise InputError(
+            "a judge and real images are for the evaluation of a replay that is made here: give a "
+            "replay, and no evaluation"
+        )
     ds = open_runs(str(runs))
     limits = None
     if thresholds is not None:
@@ -121,7 +131,7 @@ def write_report(
         recording = Recording(str(runs))
         twins = replayed_runs(recording, TrajectoryStore.open(str(replay)))
         if evaluation is None:
-            evaluation = evaluate(str(runs), str(replay), pipeline=pipeline)
+            evaluation = evaluate(str(runs), str(replay), judge=judge, real=real, pipeline=pipeline)
         else:
             _check_evaluation(evaluation, recording, twins)
         for one in others:
@@ -284,9 +294,9 @@ def _cases(
         details = {k: v for k, v in details.items() if v == v and v not in ("", -1)}
         details["score"] = f"{float(row['score']):.3g}"
         details[outlined] = percent(float(mask.mean()))
-        if run in by_run:
+        if evaluation is not None and run in by_run:
             entry = by_run[run]
-            details["local distance"] = (
+            details[claims_of(evaluation.data["judge"]).distance] = (
                 f"{entry['local_realism_before']:.3g} before, "
                 f"{entry['local_realism_after']:.3g} after"
             )

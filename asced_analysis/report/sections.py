@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.plots.outlines import outlined_place
-from asced_analysis.realism.claims import Reference, claims_of
+from asced_analysis.realism.claims import Reference, claims_of, taught_rows
 from asced_analysis.report.page import Case, Picture, Section, Table
 from asced_analysis.report.pictures import as_rgb, figure_uri, png_uri, upscaled, with_outline
 
@@ -138,6 +138,8 @@ def thresholds_section(thresholds: Thresholds, detected: xr.Dataset | None = Non
         ("holds at every sample size", "yes" if guarantee.finite_sample else "no"),
         ("correction", str(thresholds.correction)),
     ]
+    if thresholds.teacher is not None:
+        rows += [(name.strip(), value) for name, value in taught_rows(thresholds.teacher)]
     figures = []
     if detected is not None and np.isfinite(detected["score"].values).any():
         flagged = int(np.count_nonzero(detected["flagged"].values))

@@ -18,6 +18,7 @@ from asced_analysis.thresholds.parts import (
     Levels,
     Name,
     Recheck,
+    Teaching,
     WeightsFile,
     Window,
 )
@@ -40,3 +41,4 @@ class Content:
     groups: Annotated[Mapping[str, float], Meta(max_length=10_000)] = field(default_factory=dict)
     rechecks: Annotated[tuple[Recheck, ...], Meta(max_length=1000)] = ()
     weights: WeightsFile | None = None
+    teacher: Teaching | None = None

@@ -92,6 +92,9 @@ class Thresholds(Content):
         Other samplers that were looked at.
     weights : mapping or None
         Name and SHA-256 of the safetensors file beside this one (variant `outcome`).
+    teacher : mapping or None
+        Who labelled the outcomes that were learnt from, what they were compared with, how many runs
+        were learnt from, and how outcomes and learnt score follow content.
     folder : str or None
         Where the file was read from; not part of the JSON.
     blob : bytes or None

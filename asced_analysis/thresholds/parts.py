@@ -29,6 +29,7 @@ Numbers: TypeAlias = Annotated[
     Meta(min_length=1, max_length=4096),
 ]
 """One number a grid cell, or a map of them."""
+Correlation: TypeAlias = Annotated[float, Meta(ge=-1.0001, le=1.0001)]
 Six: TypeAlias = Annotated[tuple[float, ...], Meta(min_length=6, max_length=6)]
 Bin: TypeAlias = Annotated[int, Meta(ge=1 - 2**53, le=2**53 - 1)]
 
@@ -281,3 +282,39 @@ class WeightsFile(TypedDict):
 
     name: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,200}$")]
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class TeacherReference(TypedDict):
+    """What a teacher compares ends with."""
+
+    kind: Literal["real", "population", "model", "given"]
+    source: Long
+    images: Count
+
+
+class ContentFigures(TypedDict):
+    """How outcomes follow content: share explained, and rank correlations by kind of content."""
+
+    explained: Share
+    taken_off: bool
+    outcome: dict[Name, Correlation]
+    learnt_from: dict[Name, Correlation]
+
+
+class HeldOutFigures(TypedDict):
+    """What the learnt score knows of runs that it was not taught by."""
+
+    runs: Count
+    auroc: Share | None
+    auroc_matched: Share | None
+    content: dict[Name, Correlation]
+
+
+class Teaching(TypedDict):
+    """Who labelled the outcomes that were learnt from, and how these follow content."""
+
+    name: Long
+    reference: TeacherReference
+    runs: Count
+    content: ContentFigures
+    measured: HeldOutFigures | None

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.calibration.outcome import gather, untrained_stream
+from asced_analysis.calibration.examples import gather
+from asced_analysis.calibration.outcome import untrained_stream
 from asced_analysis.calibration.outcome_training import train_map
 from asced_analysis.compute.source import open_source
 from asced_analysis.correction.renoise import Renoise

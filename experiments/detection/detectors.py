@@ -125,7 +125,9 @@ class Detectors:
             teaching = {"epochs": EPOCHS, "teacher": load_embedded("teacher")}
             teaching |= self.options.get("outcome", {})
             teaching |= {"teacher": committee()} if one.committee else {}
-            options |= {"fractions": FRACTIONS, "outcome": teaching}
+            teacher = teaching.pop("teacher")
+            teaching["within_content"] = False
+            options |= {"fractions": FRACTIONS, "outcome": teaching, "teacher": teacher}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return calibrate(

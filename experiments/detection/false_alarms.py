@@ -40,6 +40,8 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = open_runs(arguments.runs)
     options = {"variant": arguments.variant, "false_alarm_rate": arguments.rate}
+    if arguments.variant == "outcome":  # the rate holds whoever teaches; this one asks no model
+        options["teacher"] = "committee"
     if arguments.splits:
         print(json.dumps(split_again(runs, arguments.splits, options)))
         return

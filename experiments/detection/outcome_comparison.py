@@ -9,14 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration.outcome import (
-    default_teacher,
-    final_distances,
-    gather,
-    looking_ahead,
-    untrained_stream,
-)
+from asced_analysis.calibration.examples import final_distances, gather
+from asced_analysis.calibration.outcome import looking_ahead, untrained_stream
 from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS, Examples, learn
+from asced_analysis.calibration.teachers import choose_teacher
 from asced_analysis.compute.source import Source, open_source
 from asced_analysis.detection import outcome
 from asced_analysis.detection.outcome_network import map_summary, run_network, run_statistics
@@ -82,7 +78,7 @@ def compare_inputs(
     sizes = sorted(train_runs or [int((~held).sum())])
     free = order[~held[order]]
     fit = _chosen(source, free[: sizes[-1]])
-    model = teacher if teacher is not None else default_teacher(source, fit)
+    model = choose_teacher(source, fit, teacher=teacher, pipeline=pipeline)
     stream = untrained_stream(source, fit, window=steps, parameters=parameters)
     known = gather(source, stream, fit, model, most_runs=sizes[-1])
     test = gather(source, stream, held, model, most_runs=source.runs)

@@ -16,7 +16,7 @@ import json
 import numpy as np
 import torch
 
-from asced_analysis.calibration.outcome import final_distances
+from asced_analysis.calibration.examples import final_distances
 from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS
 from asced_analysis.compute.source import open_source
 from asced_analysis.realism import load_embedded

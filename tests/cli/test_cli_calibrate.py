@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from asced_analysis.thresholds.document import Thresholds
@@ -161,6 +162,41 @@ def test_a_probe_from_the_command_line(
     assert "--port 0" in capsys.readouterr().err
     assert run(["calibrate", out, "--check", store, *asked]) == 0
     assert run(["calibrate", out, "--recheck", store, *asked]) == 0
-    assert run([*command, *asked]) == 2
+    assert run(["calibrate", store, *asked]) == 2
     assert run(["calibrate", store, "--probe", "0.3"]) == 2
     assert "--method outcome" in capsys.readouterr().err
+
+
+def test_who_teaches_from_the_command_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, scores = tmp_path / "out.json", tmp_path / "scores.csv"
+    scores.write_text("run,score\n" + "\n".join(f"{run},{run % 7}" for run in range(128)))
+    network = tmp_path / "mine.py"
+    network.write_text("def halve(sample, alpha, sigma):\n    return sample / 2\n")
+    real = tmp_path / "real.npz"
+    np.savez(real, images=np.random.default_rng(0).integers(0, 255, (40, 16, 16), np.uint8))
+    command = ["calibrate", str(folder / "runs.zarr"), "--method", "outcome"]
+    command += ["--false-alarm-rate", "0.2", "--out", str(out), "--overwrite"]
+    for given, name, reference in (
+        (["--outcomes", str(scores)], "outcomes of scores.csv", "given"),
+        (["--network", f"{network}:halve"], "self-consistency", "model"),
+        (["--real", str(real), "--as-it-is"], "patches", "real"),
+        (["--teacher", "patches", "--within-content"], "patches", "population"),
+    ):
+        assert run([*command, *given]) == 0
+        shown = capsys.readouterr().out
+        assert any(line.startswith("teacher ") and name in line for line in shown.splitlines())
+        assert "rank correlation with" in shown
+        taught = Thresholds.load(out).teacher
+        assert taught is not None
+        assert (taught["name"], taught["reference"]["kind"]) == (name, reference)
+    assert taught["content"]["taken_off"] is True
+    for given, said in (
+        (["--teacher", "nobody"], "no features are called"),
+        (["--teacher", "judge"], "cannot teach"),
+        (["--real", str(tmp_path / "no")], "no real images at"),
+        (["--outcomes", str(scores), "--real", str(real)], "teach by themselves"),
+    ):
+        assert run([*command, *given]) == 2
+        assert said in capsys.readouterr().err

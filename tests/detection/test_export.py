@@ -131,6 +131,7 @@ def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         method="outcome",
         false_alarm_rate=0.2,
         parameters=parameters,
+        teacher="patches",
         outcome={"epochs": 2},
     )
     assert len(thresholds.conformance) == 2

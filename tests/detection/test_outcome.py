@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from asced_analysis.calibration import calibrate
-from asced_analysis.calibration.outcome import default_teacher, gather, untrained_stream
+from asced_analysis.calibration.examples import gather
+from asced_analysis.calibration.outcome import untrained_stream
 from asced_analysis.calibration.outcome_training import train_map
 from asced_analysis.compute.source import open_source
 from asced_analysis.correction import Corrector
@@ -40,7 +41,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def thresholds(store: Path) -> Thresholds:
-    return calibrate(store, method="outcome", false_alarm_rate=0.2, outcome={"epochs": 3})
+    return calibrate(
+        store, method="outcome", teacher="patches", false_alarm_rate=0.2, outcome={"epochs": 3}
+    )
 
 
 def test_the_promise_holds_whatever_was_learnt(store: Path, thresholds: Thresholds) -> None:
@@ -122,10 +125,17 @@ def test_the_map_learns_what_foretells_the_end() -> None:
 
 
 def test_bad_requests(store: Path) -> None:
+    few = open_runs(store).isel(run=slice(0, 80))
     with pytest.raises(InputError, match="at least 40 runs"):
-        calibrate(open_runs(store).isel(run=slice(0, 80)), method="outcome", false_alarm_rate=0.2)
+        calibrate(few, method="outcome", teacher="patches", false_alarm_rate=0.2)
     with pytest.raises(InputError, match="inputs"):
-        calibrate(store, method="outcome", false_alarm_rate=0.2, parameters={"inputs": "all"})
+        calibrate(
+            store,
+            method="outcome",
+            teacher="patches",
+            false_alarm_rate=0.2,
+            parameters={"inputs": "all"},
+        )
 
 
 def test_worst_places_are_the_stated_share() -> None:
@@ -144,7 +154,8 @@ def test_a_look_ahead_is_the_same_in_the_loop_and_offline(
         path,
         method="outcome",
         false_alarm_rate=0.2,
-        outcome={"epochs": 2, "probe": 0.3, "pipeline": tiny_pipeline},
+        outcome={"epochs": 2, "probe": 0.3, "draws": 1},
+        pipeline=tiny_pipeline,
     )
     runs = open_runs(path)
     ahead = thresholds.parameters["probe"]
@@ -194,14 +205,3 @@ def test_who_teaches_whole_runs_may_be_another(store: Path) -> None:
     expected = gather(source, stream, everything, other).goal
     np.testing.assert_allclose(both.goal, expected, atol=1e-5)
     assert np.abs(both.goal - alone.goal).mean() > 0.01
-
-
-def test_the_embedded_model_is_taught_by_the_committee(tmp_path: Path) -> None:
-    path = tmp_path / "runs.zarr"
-    synthetic_store(path, runs=8, steps=12, shape=(1, 32, 32), batch_size=8)
-    named = open_runs(path).assign_attrs(pipeline="fashion")
-    named.attrs.pop("model_fingerprint", None)
-    some = np.ones(8, bool)
-    assert default_teacher(open_source(named), some).name == "fashion-committee"
-    other = named.assign_attrs(pipeline="another")
-    assert default_teacher(open_source(other), some).name == "population patches"

@@ -19,7 +19,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_inputs_are_compared_within_matched_content(store: Path) -> None:
-    rows = compare_inputs(store, epochs=2)
+    rows = compare_inputs(store, epochs=2, teacher="patches")
     assert all(0 <= row["border"] <= 1 and 0 <= row["truth_border"] <= 1 for row in rows)
     assert [row["inputs"] for row in rows] == ["dynamics", "snapshot", "both"]
     assert {row["runs"] for row in rows} == {32}

@@ -34,7 +34,8 @@ def thresholds(runs: Path, tiny_pipeline: Any) -> Thresholds:
         runs,
         method="outcome",
         false_alarm_rate=0.2,
-        outcome={"epochs": 2, "probe": 0.3, "pipeline": tiny_pipeline},
+        outcome={"epochs": 2, "probe": 0.3, "draws": 1},
+        pipeline=tiny_pipeline,
     )
 
 

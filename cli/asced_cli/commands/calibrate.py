@@ -8,6 +8,7 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import Command, OutFile
+from asced_cli.judging import teacher_options
 from asced_cli.options import (
     emit,
     endpoint_option,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     cls=Command,
     sections={
         "How the level is found": "confidence groups labels normal parameters window phases seed",
-        "Learning from outcomes": "probe pipeline",
+        "Learning from outcomes": "teacher real network outcomes better masks within_content probe "
+        "pipeline",
         "Other samplers and drift": "recheck check significance",
         "The file": "overwrite endpoint",
     },
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
         (
             "Learn from how runs ended which ones end badly",
             "asced calibrate runs.zarr --variant outcome --method outcome --out learnt.json",
+        ),
+        (
+            "The same, taught by scores from elsewhere (a reward model, people)",
+            "asced calibrate runs.zarr --method outcome --outcomes scores.csv --better higher",
         ),
         (
             "The same, asking the model once more by a quarter of sampling ahead",
@@ -117,6 +123,7 @@ if TYPE_CHECKING:
     type=float,
     help="Method outcome: ask the model once more, by so large a share of sampling ahead.",
 )
+@teacher_options
 @pipeline_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the split of runs.")
 @click.option(
@@ -182,6 +189,8 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     from asced_analysis.calibration.choose_level import LEARNING
     from asced_analysis.detection import VARIANTS
     from asced_analysis.detection.external import read_labels
+    from asced_analysis.realism.claims import taught_rows
+    from asced_analysis.realism.functions import load_function
     from asced_stores.errors import InputError
 
     labels, normal = options.pop("labels"), options.pop("normal")
@@ -189,15 +198,24 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
         options["window"] = "phases"
     probe, pipeline = options.pop("probe"), options.pop("pipeline")
     variant, method = options.pop("variant"), options["method"]
-    if probe is None and pipeline is not None:
-        raise InputError("--pipeline is only asked by a probe; give --probe as well, or neither")
-    if probe is not None and method != LEARNING and not VARIANTS.get(variant).learnt:
+    learning = method == LEARNING or VARIANTS.get(variant).learnt
+    if pipeline is not None and not learning:
+        raise InputError(
+            f"--pipeline is only asked by --method {LEARNING}; choose it, or leave --pipeline out"
+        )
+    network, within = options.pop("network"), options.pop("within_content")
+    extra = {} if probe is None else {"probe": probe}
+    if within is not None:
+        extra["within_content"] = within
+    if probe is not None and not learning:
         raise InputError(f"--probe belongs to --method {LEARNING}, not to {method}")
     thresholds: Thresholds = calibrate(
         source,
         variant,
         parameters=options.pop("parameters"),
-        outcome=None if probe is None else {"probe": probe, "pipeline": pipeline},
+        outcome=extra,
+        pipeline=pipeline,
+        network=None if network is None else load_function(network)[0],
         labels=read_labels(labels) if labels else None,
         normal={run: not bad for run, bad in read_labels(normal).items()} if normal else None,
         normal_name=Path(normal).stem if normal else "",
@@ -215,6 +233,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
             "variant": thresholds.variant,
             "level": thresholds.levels.level,
             "guarantee": thresholds.to_dict()["guarantee"],
+            "teacher": thresholds.to_dict()["teacher"],
             "expected_flags": band,
             "out": out,
         },
@@ -229,6 +248,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
             ("runs for tighter rates", tighter or "-"),
             ("window", f"steps {window.steps[0]} to {window.steps[1]} of {window.of_steps}"),
             ("correction", str(thresholds.correction)),
+            *(() if thresholds.teacher is None else taught_rows(thresholds.teacher)),
             *(("note", note) for note in guarantee.notes),
             *([("written", out)] if out else []),
         ],

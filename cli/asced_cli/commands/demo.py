@@ -127,7 +127,12 @@ def command(
         f"learn how runs end badly; false-alarm rate {false_alarm_rate:g}",
     ):
         thresholds = calibrate(
-            files["runs.zarr"], "outcome", method="outcome", false_alarm_rate=false_alarm_rate
+            files["runs.zarr"],
+            "outcome",
+            method="outcome",
+            false_alarm_rate=false_alarm_rate,
+            teacher="committee",  # brought along with fashion, with real images behind it
+            outcome={"within_content": False},
         )
         thresholds.save(files["thresholds.json"], overwrite=overwrite)
         guarantee = thresholds.guarantee

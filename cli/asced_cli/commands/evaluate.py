@@ -9,6 +9,7 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import Command, OutFile
+from asced_cli.judging import better_option, judge_option, real_option
 from asced_cli.options import (
     emit,
     endpoint_option,
@@ -36,11 +37,15 @@ from asced_cli.options import (
 @click.argument("runs", shell_complete=completion.stores)
 @click.argument("corrected", shell_complete=completion.stores, required=False)
 @click.option("--out", type=OutFile(".json"), help="File to write (*.json).")
+@judge_option
+@real_option
 @click.option(
-    "--judge",
-    type=click.Choice(["judge", "teacher", "patches"]),
-    help="Default: the embedded judge for fashion, patches for other pipelines.",
+    "--outcomes",
+    multiple=True,
+    metavar="FILE",
+    help="Scores by run (CSV or Parquet) that judge instead; twice: of RUNS, then of CORRECTED.",
 )
+@better_option
 @click.option("--controls/--no-controls", default=True, show_default=True)
 @pipeline_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
@@ -51,17 +56,20 @@ def command(
     corrected: str | None,
     out: str | None,
     judge: str | None,
+    real: str | None,
+    outcomes: tuple[str, ...],
+    better: str,
     controls: bool,
     pipeline: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Compare CORRECTED, a replay, with the RUNS it was made from; or judge RUNS alone."""
+    """Compare CORRECTED, a replay or any other store, with RUNS; or judge RUNS alone."""
     from asced_analysis.evaluation import evaluate, quality
     from asced_stores.files import write_json
 
     if corrected is None:
-        alone = quality(runs, judge=judge)
+        alone = quality(runs, judge=judge, real=real)
         if out:
             write_json(out, alone, overwrite=overwrite)
         written = [("written", out)] if out else []
@@ -69,7 +77,15 @@ def command(
         return
     with progress_callback("evaluate") as tell:
         result = evaluate(
-            runs, corrected, controls=controls, judge=judge, pipeline=pipeline, progress=tell
+            runs,
+            corrected,
+            controls=controls,
+            judge=judge,
+            real=real,
+            outcomes=outcomes or None,
+            better=better,
+            pipeline=pipeline,
+            progress=tell,
         )
     if out:
         result.save(out, overwrite=overwrite)
@@ -84,6 +100,10 @@ def rows_of(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Rows of the quality of runs alone."""
     for name, value in figures.items():
         text = str(value)
+        if name == "reference":
+            images = f", {value['images']:,} images" if value["images"] else ""
+            yield "compared with", f"{value['source']}{images}"
+            continue
         if isinstance(value, Mapping) and "value" in value:
             text = f"{value['value']:.4g} ({value['low']:.4g} to {value['high']:.4g})"
         yield name.replace("_", " "), text

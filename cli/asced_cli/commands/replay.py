@@ -94,7 +94,7 @@ from asced_cli.registry_option import RegistryName, RegistryOption
 @click.option("--choose", type=float, help="Step at which best_of chooses, or a share below 1.")
 @click.option(
     "--teacher",
-    type=click.Choice(["teacher", "patches"]),
+    metavar="FEATURES",
     help="Who chooses (best_of).  [default: the embedded teacher for fashion, else patches]",
 )
 @click.option("--start", default="init", show_default=True, help="init, or a recorded checkpoint.")

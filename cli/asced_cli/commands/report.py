@@ -6,6 +6,7 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import Command, OutFile
+from asced_cli.judging import judge_option, real_option
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
@@ -45,6 +46,8 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
     shell_complete=completion.pipelines,
     help="Name or folder for the evaluation, if not as the store names it.",
 )
+@judge_option
+@real_option
 @click.option("--out", required=True, type=OutFile(), help="File to write.")
 @click.option("--format", "form", type=click.Choice(["html", "md"]), default="html")
 @click.option("--gallery", type=click.IntRange(min=0), default=24, show_default=True)
@@ -58,6 +61,8 @@ def command(
     evaluation: str | None,
     compare: tuple[str, ...],
     pipeline: str | None,
+    judge: str | None,
+    real: str | None,
     out: str,
     form: str,
     gallery: int,
@@ -75,6 +80,8 @@ def command(
         evaluation=evaluation,
         compare=compare,
         pipeline=pipeline,
+        judge=judge,
+        real=real,
         format="md" if form == "md" else "html",
         gallery=gallery,
         overwrite=overwrite,

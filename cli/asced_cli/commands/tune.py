@@ -6,6 +6,7 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import Command, OutFile
+from asced_cli.judging import judge_option, real_option
 from asced_cli.options import (
     emit,
     endpoint_option,
@@ -50,9 +51,8 @@ from asced_cli.options import (
     help="Places that renoise is tried at, by commas.",
 )
 @click.option("--share", type=float, default=0.25, show_default=True, help="Of the runs, to try.")
-@click.option(
-    "--judge", type=click.Choice(["teacher", "patches"]), default="teacher", show_default=True
-)
+@judge_option
+@real_option
 @pipeline_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
@@ -66,7 +66,8 @@ def command(
     strategies: str,
     places: str,
     share: float,
-    judge: str,
+    judge: str | None,
+    real: str | None,
     pipeline: str | None,
     overwrite: bool,
     as_json: bool,
@@ -91,6 +92,7 @@ def command(
             places=places.split(","),
             share=share,
             judge=judge,
+            real=real,
             pipeline=pipeline,
             progress=tell,
         )
@@ -107,7 +109,7 @@ def command(
         {**result.to_dict(), "out": out},
         as_json=as_json,
         table=[
-            ("judge", result.judge),
+            ("judge", f"{result.judge}: {result.reference}"),
             ("runs", str(result.runs)),
             ("change of local distance", "lower is better"),
             *rows,

@@ -1,0 +1,88 @@
+"""Runs to learn from: what was known by the window's end, how they ended, and what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asced_analysis.calibration.outcome_training import Examples
+from asced_analysis.calibration.teachers import RealismTeacher, Teacher
+from asced_analysis.compute.source import Source
+from asced_analysis.detection import change_maps, outcome
+from asced_analysis.realism.content import content_of, varying
+from asced_analysis.realism.local import RealismModel
+from asced_analysis.realism.pictures import read_pictures
+from asced_stores.errors import InputError
+
+Floats = npt.NDArray[np.float32]
+
+MOST_RUNS = 4096
+
+
+def gather(
+    source: Source,
+    stream: outcome.Stream,
+    only: npt.NDArray[np.bool_],
+    teacher: Teacher | RealismModel,
+    *,
+    most_runs: int = MOST_RUNS,
+) -> Examples:
+    """Inputs, outcomes and content of some runs, read shard by shard."""
+    if len(source.sample_shape) != 3:
+        raise InputError("learning from outcomes works on images and latents, not on video yet")
+    says = RealismTeacher(teacher) if isinstance(teacher, RealismModel) else teacher
+    chosen = np.zeros_like(only)
+    chosen[np.flatnonzero(only & says.knows(source))[:most_runs]] = True
+    parts: list[tuple[Any, ...]] = []
+    contents: list[dict[str, Any]] = []
+    for rows, (channels, statistics) in _inputs(source, stream, chosen):
+        final = source.dataset["sample"].isel(run=rows).values.astype(np.float32)
+        small = change_maps.pool(final, stream.parameters.resolution)
+        start = None
+        if "x_init" in source.dataset:
+            start = source.dataset["x_init"].isel(run=rows).values
+        contents.append(content_of(read_pictures(source.dataset, rows), start))
+        parts.append((rows, channels, statistics, small))
+    if not parts:
+        raise InputError("no run is left to learn from")
+    rows, channels, statistics, final = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    target, goal = says.outcomes(source, rows, channels.shape[-2:])
+    bad = np.flatnonzero(~np.isfinite(goal))
+    if len(bad):
+        run = int(source.dataset["run"].values[rows[bad[0]]])
+        raise InputError(f"{says.name} gives run {run} an outcome that is not finite")
+    content = {
+        name: np.concatenate([one[name] for one in contents])
+        for name in contents[0]
+        if all(name in one for one in contents)
+    }
+    return Examples(
+        rows, channels, statistics, target, final, goal.astype(np.float32), varying(content)
+    )
+
+
+def final_distances(
+    source: Source, rows: npt.NDArray[np.intp], model: RealismModel, shape: tuple[int, ...]
+) -> Floats:
+    """Log local distance of some runs' final images, shape (run, *shape)."""
+    return RealismTeacher(replace(model, runs=None)).outcomes(source, rows, shape)[0]
+
+
+def _inputs(
+    source: Source, stream: outcome.Stream, only: npt.NDArray[np.bool_]
+) -> Iterator[tuple[npt.NDArray[np.intp], tuple[Floats, Floats]]]:
+    """Network inputs and run statistics, batch by batch."""
+    batches = source.batches(stream.needs(), steps=(stream.first_step, stream.last_step), only=only)
+    for batch in batches:
+        some = batch.arrays["x0"]
+        state = stream.start((some.shape[0], *some.shape[2:]))
+        for offset in range(some.shape[1]):
+            given = {name: values[:, offset] for name, values in batch.arrays.items()}
+            state = stream.update(state, batch.first_step + offset, **given)
+        yield batch.rows, stream.inputs(state)

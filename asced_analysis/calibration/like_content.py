@@ -1,0 +1,101 @@
+"""Learning within like content, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from asced_analysis.calibration.examples import gather
+from asced_analysis.calibration.outcome_training import Examples
+from asced_analysis.realism.content import (
+    EXPLAINED,
+    auroc,
+    explained_by,
+    matched_auroc,
+    rank_correlations,
+)
+from asced_analysis.thresholds.parts import HeldOutFigures, Teaching
+
+if TYPE_CHECKING:
+    from asced_analysis.calibration.teachers import Teacher
+    from asced_analysis.compute.source import Source
+    from asced_analysis.detection.outcome import Stream
+
+WORST = 0.25
+FEWEST = 12
+
+
+def within_like_content(
+    examples: Examples, teacher: Teacher, wanted: bool | None
+) -> tuple[Examples, Teaching]:
+    """Take what content explains off the outcomes, where it explains enough.
+
+    Parameters
+    ----------
+    examples : Examples
+    teacher : Teacher
+    wanted : bool or None
+        Whether to; None: where content explains more than `EXPLAINED` of the variance.
+
+    Returns
+    -------
+    (Examples, dict)
+        What to learn from, and the entry ``teacher`` of thresholds, not measured yet.
+    """
+    share, predicted = explained_by(examples.goal, examples.content)
+    taken = share > EXPLAINED if wanted is None else wanted
+    learnable = examples
+    if taken:
+        off = (predicted - predicted.mean()).astype(np.float32)
+        learnable = replace(
+            examples, goal=examples.goal - off, target=examples.target - off[:, None, None]
+        )
+    return learnable, {
+        "name": teacher.name,
+        "reference": {
+            "kind": teacher.reference.kind,
+            "source": teacher.reference.source,
+            "images": teacher.reference.images,
+        },
+        "runs": len(examples.rows),
+        "content": {
+            "explained": share,
+            "taken_off": bool(taken),
+            "outcome": rank_correlations(examples.goal, examples.content),
+            "learnt_from": rank_correlations(learnable.goal, examples.content),
+        },
+        "measured": None,
+    }
+
+
+def measured_on(
+    source: Source, stream: Stream, rows: npt.NDArray[np.bool_], teacher: Teacher
+) -> HeldOutFigures | None:
+    """What the learnt score knows of runs that it was not taught by.
+
+    Returns
+    -------
+    dict or None
+        ``runs``, ``auroc`` and ``auroc_matched`` (of the teacher's worst quarter, over all runs and
+        within like content) and ``content``, the score's rank correlations; None of fewer than
+        `FEWEST` runs.
+    """
+    from asced_analysis.detection.outcome_network import map_summary, run_network
+
+    if int((rows & teacher.knows(source)).sum()) < FEWEST:
+        return None
+    test = gather(source, stream, rows, teacher)
+    predicted = run_network(test.channels, stream.layers)
+    summary = np.concatenate([test.statistics, map_summary(predicted)], axis=1)
+    weights = np.asarray(stream.parameters.coefficients)
+    score = summary @ weights[1:] + weights[0]
+    broken = test.goal > np.quantile(test.goal, 1 - WORST)
+    return {
+        "runs": len(test.rows),
+        "auroc": auroc(score, broken),
+        "auroc_matched": matched_auroc(score, broken, test.content),
+        "content": rank_correlations(score, test.content),
+    }

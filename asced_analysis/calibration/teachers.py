@@ -1,0 +1,346 @@
+"""Who says how recorded runs ended: the model itself, real images, the population, or others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from asced_analysis.compute.source import Source
+from asced_analysis.detection.external import read_masks
+from asced_analysis.realism.claims import Reference
+from asced_analysis.realism.judges import SELF, choose_judge
+from asced_analysis.realism.local import RealismModel, local_realism
+from asced_analysis.realism.outcomes import Outcomes, read_outcomes
+from asced_analysis.realism.pictures import read_pictures
+from asced_analysis.realism.self_consistency import (
+    DRAWS,
+    content_energy,
+    content_slope,
+    level_for,
+    level_step,
+    mean_residual,
+    self_consistency,
+)
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.realism.real_images import Real, RealImages
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.intp]
+Network = Callable[[Any, float, float], Any]
+"""``network(sample, alpha, sigma)`` to predicted x0; torch tensors."""
+
+AT_ONCE = 64
+SAMPLING = "asced_analysis.replay.asking"
+"""Asks a recorded pipeline; by name, since this room samples nothing."""
+
+
+class Teacher(Protocol):
+    """Labels runs by how they ended."""
+
+    @property
+    def name(self) -> str:
+        """Stands in thresholds and reports."""
+
+    @property
+    def reference(self) -> Reference:
+        """What stands behind the labels."""
+
+    def knows(self, source: Source) -> npt.NDArray[np.bool_]:
+        """Runs that it can label."""
+
+    def outcomes(self, source: Source, rows: Rows, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+        """Label runs.
+
+        Parameters
+        ----------
+        source : Source
+        rows : int array, shape (n,)
+        shape : (int, int)
+            Of the maps.
+
+        Returns
+        -------
+        maps : float32 array, shape (n, *shape)
+            How badly each place ended, higher is worse.
+        scores : float32 array, shape (n,)
+            The same of each run.
+        """
+
+
+@dataclass(frozen=True)
+class RealismTeacher:
+    """Local distance of the finished pictures; no picture is compared with itself."""
+
+    model: RealismModel
+
+    @property
+    def name(self) -> str:
+        """Of the features."""
+        return self.model.name
+
+    @property
+    def reference(self) -> Reference:
+        """Real images, or the population."""
+        return self.model.reference
+
+    def knows(self, source: Source) -> npt.NDArray[np.bool_]:
+        """All."""
+        return np.ones(source.runs, np.bool_)
+
+    def outcomes(self, source: Source, rows: Rows, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+        """Log distances (see `Teacher`)."""
+        numbers = np.asarray(source.dataset["run"].values, np.int64)
+        maps, scores = [], []
+        for begin in range(0, len(rows), AT_ONCE):
+            some = rows[begin : begin + AT_ONCE]
+            pictures = read_pictures(source.dataset, some)
+            own = local_realism(pictures, self.model, runs=numbers[some])
+            maps.append(np.log(resized(own, shape) + 1e-6))
+            whole = own
+            if self.model.runs is not None:
+                whole = local_realism(pictures, self.model.runs, runs=numbers[some])
+            scores.append(np.log(whole.mean((1, 2)) + 1e-6))
+        return np.concatenate(maps).astype(np.float32), np.concatenate(scores).astype(np.float32)
+
+
+@dataclass
+class SelfConsistencyTeacher:
+    """The model's own mean prediction from the re-noised end (`realism.self_consistency`).
+
+    Attributes
+    ----------
+    ask : callable
+        ``ask(noised, runs)`` to predicted x0.
+    alpha, sigma, log_snr : float
+        The level.
+    draws, seed : int
+        Of noise.
+    slope : float or None
+        On content; found on the first runs that are labelled, which are those to learn from.
+    """
+
+    ask: Callable[[Floats, npt.NDArray[np.int64]], npt.NDArray[Any]]
+    alpha: float
+    sigma: float
+    log_snr: float
+    draws: int = DRAWS
+    seed: int = 0
+    slope: float | None = field(default=None)
+
+    name = SELF
+
+    @property
+    def reference(self) -> Reference:
+        """The model."""
+        source = f"the model itself, re-noised to log-SNR {self.log_snr:.2g}, {self.draws} draws"
+        return Reference("model", source)
+
+    def knows(self, source: Source) -> npt.NDArray[np.bool_]:
+        """All."""
+        return np.ones(source.runs, np.bool_)
+
+    def outcomes(self, source: Source, rows: Rows, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+        """Maps and scores less the content's share (see `Teacher`)."""
+        numbers = np.asarray(source.dataset["run"].values, np.int64)
+        residual, energy = [], []
+        for begin in range(0, len(rows), AT_ONCE):
+            some = rows[begin : begin + AT_ONCE]
+            ends = source.dataset["sample"].isel(run=some).values.astype(np.float32)
+            runs = numbers[some]
+
+            def predict(noised: Floats, which: Rows, runs: Any = runs) -> npt.NDArray[Any]:
+                return self.ask(noised, runs[which])
+
+            residual.append(
+                mean_residual(
+                    ends,
+                    predict,
+                    alpha=self.alpha,
+                    sigma=self.sigma,
+                    draws=self.draws,
+                    seed=self.seed,
+                    runs=runs,
+                )
+            )
+            energy.append(content_energy(ends))
+        found, content = np.concatenate(residual), np.concatenate(energy)
+        if self.slope is None:
+            self.slope = content_slope(found.mean((1, 2)), content)
+        maps, scores = self_consistency(found, content, self.slope)
+        return resized(maps, shape).astype(np.float32), scores.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class GivenTeacher:
+    """Scores, or masks, from elsewhere."""
+
+    given: Outcomes
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return f"outcomes of {self.given.source}"
+
+    @property
+    def reference(self) -> Reference:
+        """Scores from elsewhere."""
+        return self.given.reference
+
+    def knows(self, source: Source) -> npt.NDArray[np.bool_]:
+        """Runs with a score."""
+        numbers = np.asarray(source.dataset["run"].values, np.int64)
+        self.given.check(numbers)
+        return np.isfinite(self.given.of(numbers, need_all=False))
+
+    def outcomes(self, source: Source, rows: Rows, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+        """Scores, and maps from masks where there are some (see `Teacher`)."""
+        numbers = np.asarray(source.dataset["run"].values, np.int64)[rows]
+        scores = self.given.of(numbers).astype(np.float32)
+        if not self.given.masks:
+            flat = np.broadcast_to(scores[:, None, None], (len(scores), *shape))
+            return np.ascontiguousarray(flat), scores
+        masks = np.stack([self.given.masks[int(run)] for run in numbers]).astype(np.float32)
+        return resized(masks, shape).astype(np.float32), scores
+
+
+def choose_teacher(
+    source: Source,
+    fit: npt.NDArray[np.bool_],
+    *,
+    teacher: Teacher | RealismModel | str | None = None,
+    real: Real | RealImages | None = None,
+    network: Network | None = None,
+    outcomes: Any = None,
+    masks: str | PathLike[str] | Mapping[int, npt.NDArray[np.bool_]] | None = None,
+    better: Any = "lower",
+    store: Any = None,
+    pipeline: Any = None,
+    draws: int = DRAWS,
+) -> Teacher:
+    """Make who labels runs: by default the model itself.
+
+    Parameters
+    ----------
+    source : Source
+    fit : bool array, shape (run,)
+        Runs to learn from; only these are a population's reference.
+    teacher : str, RealismModel or Teacher, optional
+        ``self-consistency`` or a kind of features (`realism.judges.choose_judge`).
+    real, network, outcomes, masks, better
+        See `asced_analysis.calibrate`.
+    store, pipeline
+        What is asked where no network is given.
+    draws : int
+        Of noise, for self-consistency.
+
+    Raises
+    ------
+    InputError
+        Where two teachers are asked for at once, or the model cannot be asked.
+    """
+    if outcomes is not None or masks is not None:
+        if teacher is not None or real is not None or network is not None:
+            raise InputError(
+                "outcomes and masks teach by themselves: give neither teacher, real nor network"
+            )
+        return GivenTeacher(_given(outcomes, masks, better))
+    if isinstance(teacher, RealismModel):
+        return RealismTeacher(teacher)
+    if teacher is not None and not isinstance(teacher, str):
+        return teacher
+    if teacher == SELF or (teacher is None and real is None):
+        if real is not None:
+            raise InputError(
+                "self-consistency looks at no real images; name features, or leave out"
+            )
+        return _self_consistency(source, network, store, pipeline, draws)
+    if network is not None:
+        raise InputError(
+            f"a network is asked by self-consistency, not by {teacher or 'real images'}"
+        )
+    known = source.dataset.isel(run=np.flatnonzero(fit))
+    return RealismTeacher(choose_judge(teacher, known, real=real, role="teacher"))
+
+
+def _given(outcomes: Any, masks: Any, better: Any) -> Outcomes:
+    """Scores and masks as one; masks alone are scored by their area."""
+    scores = None if outcomes is None else read_outcomes(outcomes, better=better)
+    if masks is None:
+        assert scores is not None
+        return scores
+    found = masks if isinstance(masks, Mapping) else read_masks(masks)
+    if len({mask.shape for mask in found.values()}) != 1:
+        raise InputError("the masks differ in shape; give one of the image's shape for every run")
+    if scores is None:
+        areas = {run: float(mask.mean()) for run, mask in found.items()}
+        return Outcomes(areas, found, "the masks' areas")
+    both = {run: score for run, score in scores.scores.items() if run in found}
+    return Outcomes(both, found, f"{scores.source} with masks")
+
+
+def _self_consistency(
+    source: Source, network: Network | None, store: Any, pipeline: Any, draws: int
+) -> SelfConsistencyTeacher:
+    """Ask the given network, or the recorded pipeline."""
+    step = level_step(source.log_snr, level_for(int(np.prod(source.sample_shape))))
+    alpha, sigma = source.alpha[step], source.sigma[step]
+    if network is not None:
+        ask = _asked(network, alpha, sigma)
+    else:
+        place = store if store is not None else source.dataset.encoding.get("source")
+        if place is None:
+            raise InputError(
+                "the default teacher asks the model, and this dataset does not say which store it "
+                "is of: give the store's path, a network, real images, or another teacher"
+            )
+        try:
+            ask = import_module(SAMPLING).NETWORK(place, pipeline, step)
+        except InputError as error:
+            error.add_note(
+                "The default teacher of outcome learning asks the model itself. Give the pipeline "
+                "(its folder), a network of your own f(sample, alpha, sigma) -> predicted x0, real "
+                "images, outcomes from elsewhere, or a teacher that compares with the population "
+                "(patches)."
+            )
+            raise
+    return SelfConsistencyTeacher(ask, alpha, sigma, source.log_snr[step], draws)
+
+
+def _asked(network: Network, alpha: float, sigma: float) -> Callable[..., npt.NDArray[Any]]:
+    """A network of one's own, given tensors and asked without gradients."""
+
+    def ask(noised: Floats, runs: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        import torch
+
+        with torch.no_grad():
+            found = network(torch.from_numpy(noised), alpha, sigma)
+        if hasattr(found, "detach"):
+            found = found.detach().float().cpu().numpy()
+        return np.asarray(found, np.float32)
+
+    return ask
+
+
+def resized(maps: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Maps at another resolution, by averaging whole blocks, or by nearest neighbour.
+
+    Parameters
+    ----------
+    maps : array, shape (n, rows, columns)
+    shape : (int, int)
+    """
+    height, width = shape
+    rows, columns = maps.shape[1:]
+    if rows % height == 0 and columns % width == 0:
+        blocks = maps.reshape(-1, height, rows // height, width, columns // width)
+        return np.asarray(blocks.mean(axis=(2, 4)))
+    index = np.arange(height) * rows // height, np.arange(width) * columns // width
+    return np.asarray(maps[:, index[0][:, None], index[1]])

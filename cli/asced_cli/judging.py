@@ -1,0 +1,72 @@
+"""Options of who judges and who teaches, the same for every command that has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from asced_cli import completion
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FEATURES = (
+    "patches, imagenet, a vision model that transformers loads (hub name or folder), or "
+    "FILE.py:FUNCTION; judge, teacher and committee are those of fashion."
+)
+
+real_option = click.option(
+    "--real",
+    metavar="FOLDER",
+    help="Real images to compare with: a folder, .npz or .zarr; cropped about the centre, scaled "
+    "to the runs' size, one half for teachers, one for judges.",
+)
+judge_option = click.option(
+    "--judge", metavar="FEATURES", help=f"Features of the judge: {FEATURES}"
+)
+better_option = click.option(
+    "--better",
+    type=click.Choice(["lower", "higher"]),
+    default="lower",
+    show_default=True,
+    help="Which scores of --outcomes are good.",
+)
+
+
+def teacher_options(function: F) -> F:
+    """Add who says how runs ended, for learning from outcomes."""
+    options = (
+        click.option(
+            "--teacher",
+            metavar="NAME",
+            help="Who says how runs ended: self-consistency (the model itself; default), or with "
+            f"--real (default patches) features: {FEATURES}",
+        ),
+        real_option,
+        click.option(
+            "--network",
+            metavar="FILE.py:FUNCTION",
+            help="f(sample, alpha, sigma) to predicted x0, for self-consistency of a loop that no "
+            "pipeline describes.",
+        ),
+        click.option(
+            "--outcomes",
+            shell_complete=completion.files(".csv"),
+            help="CSV or Parquet with columns run and score: these teach instead.",
+        ),
+        better_option,
+        click.option(
+            "--outcome-masks",
+            "masks",
+            help="Folder of <run>.png or .npz with broken places: these teach instead.",
+        ),
+        click.option(
+            "--within-content/--as-it-is",
+            default=None,
+            help="Take off what content explains of the outcomes.  [default: where it is over 5 %]",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function

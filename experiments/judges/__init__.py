@@ -1,0 +1,1 @@
+"""Judges and teachers held against truths that do not depend on them."""

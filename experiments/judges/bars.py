@@ -1,0 +1,137 @@
+"""Fresh runs beyond the bar of the recorded runs' worst quarter: 25 % is right.
+
+    python -m experiments.judges.bars --model ddpm
+    python -m experiments.judges.bars --model sd
+    python -m experiments.judges.bars --store runs.zarr
+    python -m experiments.judges.bars --model ddpm --renoise
+
+A tiny DDPM and a tiny Stable Diffusion of random weights, five seeds each, or blocks of a recorded
+store. `--renoise` replays every run with its noise renewed everywhere at step 1, which is nearly a
+fresh draw: the change of local distance should hold 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asced_analysis import open_runs
+from asced_analysis.realism import local_realism
+from asced_analysis.realism.judges import choose_judge
+from asced_analysis.realism.pictures import read_pictures
+
+
+def ddpm() -> Any:
+    """A colour DDPM of random weights, 3 x 16 x 16."""
+    import torch
+    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=16,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+        add_attention=False,
+    ).eval()
+    scheduler = DDPMScheduler(clip_sample=False, prediction_type="v_prediction")
+    return DDPMPipeline(unet, scheduler)
+
+
+def stable_diffusion() -> Any:
+    """A Stable Diffusion of random weights: latents of 4 x 8 x 8, a prompt of letters."""
+    import sys
+
+    import torch
+
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tests.recorders.conftest import stable_diffusion as build
+
+    torch.manual_seed(0)
+    return build()
+
+
+def shares(dataset: Any, recorded: int) -> float:
+    """Share of the runs behind the first `recorded` that lie beyond the bar of these."""
+    everyone = np.arange(dataset.sizes["run"])
+    judge = choose_judge("patches", dataset.isel(run=slice(0, recorded)))
+    numbers = dataset["run"].values
+    distance = local_realism(read_pictures(dataset, everyone), judge, runs=numbers).mean((1, 2))
+    return float(np.mean(distance[recorded:] > np.quantile(distance[:recorded], 0.75)))
+
+
+def main() -> None:
+    """Print one JSON line a seed, and the mean."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=["ddpm", "sd"])
+    parser.add_argument("--store")
+    parser.add_argument("--runs", type=int, default=200, help="Half of them are recorded ones.")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="Number of the first seed.")
+    parser.add_argument("--prompts", type=int, default=26, help="Of the Stable Diffusion, to 26.")
+    parser.add_argument("--renoise", action="store_true")
+    args = parser.parse_args()
+    found = []
+    if args.store:
+        every = open_runs(args.store)
+        size = every.sizes["run"] // args.seeds
+        for seed in range(args.seeds):
+            part = every.isel(run=slice(seed * size, (seed + 1) * size))
+            found.append(shares(part, size // 2))
+    else:
+        from asced_recorders import record
+
+        pipe = ddpm() if args.model == "ddpm" else stable_diffusion()
+        pipe.set_progress_bar_config(disable=True)
+        prompts = (
+            None if args.model == "ddpm" else [f"a {chr(97 + i)}" for i in range(args.prompts)]
+        )
+        for seed in range(args.first, args.first + args.seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "runs.zarr"
+                given: dict[str, Any] = {} if prompts is None else {"prompts": prompts}
+                record(
+                    pipe, path, runs=args.runs, steps=5, batch_size=50, seed=1000 * seed, **given
+                )
+                if args.renoise:
+                    found.append(_renoised(path, pipe, folder))
+                else:
+                    found.append(shares(open_runs(path), args.runs // 2))
+            print(json.dumps({"seed": seed, "found": found[-1]}), flush=True)
+    if not args.renoise:
+        print(json.dumps({"mean": float(np.mean(found)), "each": found}))
+
+
+def _renoised(path: Path, pipe: Any, folder: str) -> dict[str, Any]:
+    """Evaluate a replay with everything renewed at step 1."""
+    from asced_analysis.evaluation import evaluate
+    from asced_analysis.replay import replay
+
+    runs = open_runs(path)["run"].values
+    side = open_runs(path).sizes["y"]
+    masks = {int(run): np.ones((side, side), bool) for run in runs}
+    twin = replay(
+        path,
+        Path(folder) / "again.zarr",
+        masks=masks,
+        strategy="renoise",
+        where="everywhere",
+        step=1,
+        pipeline=pipe,
+    )
+    flagged = evaluate(path, twin, controls=False).data["flagged_runs"]
+    return {
+        "change": flagged["effect"]["all"],
+        "harmed_of_good": flagged["endings"]["harmed_of_flagged_good"],
+    }
+
+
+if __name__ == "__main__":
+    main()

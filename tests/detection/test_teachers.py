@@ -1,0 +1,214 @@
+"""Who teaches: the model itself, real images, scores from elsewhere; and what content has to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from asced_analysis import calibrate, open_runs
+from asced_analysis.calibration.teachers import choose_teacher
+from asced_analysis.compute.source import open_source
+from asced_analysis.realism.content import (
+    auroc,
+    content_of,
+    explained_by,
+    matched_auroc,
+    rank_correlations,
+)
+from asced_analysis.realism.outcomes import read_outcomes
+from asced_analysis.realism.self_consistency import (
+    content_energy,
+    content_slope,
+    level_for,
+    level_step,
+    mean_residual,
+    self_consistency,
+)
+from asced_stores.errors import InputError
+
+SIDE = 16
+
+
+def planted(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bright discs whose area varies fivefold; in a third of them a square of noise, anywhere."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    areas = rng.uniform(20, 100, count)
+    images = np.full((count, 1, SIDE, SIDE), -1.0, np.float32)
+    broken = rng.random(count) < 1 / 3
+    for image, area, bad in zip(images[:, 0], areas, broken, strict=True):
+        y, x = rng.uniform(6.5, 8.5, 2)
+        away = np.hypot(rows - y, columns - x) - np.sqrt(area / np.pi)
+        image[:] = -np.tanh(away)
+        if bad:
+            top, left = (int(value) for value in (y + rng.integers(-3, 1), x + rng.integers(-3, 1)))
+            image[top : top + 3, left : left + 3] = rng.choice([-1.0, 1.0], (3, 3))
+    return images, areas, broken
+
+
+def smoother(sample: Any, alpha: float, sigma: float) -> Any:
+    """A model whose discs are smooth: blurred, and pulled to the two levels."""
+    field = torch.nn.functional.pad(sample / alpha, (2, 2, 2, 2), mode="replicate")
+    return torch.tanh(2 * torch.nn.functional.avg_pool2d(field, 5, 1))
+
+
+def test_the_level_is_the_schedules_nearest() -> None:
+    assert level_step([-9.0, -3.0, -1.0, 0.0, 4.0]) == 3
+    assert level_step([-np.inf, 5.0]) == 1
+    with pytest.raises(InputError, match="at least 2 steps"):
+        level_step([0.0])
+
+
+def test_points_of_a_plane_are_judged_at_a_finer_level_than_pictures() -> None:
+    """An exact truth: points of the Gaussian grid that lie between its modes."""
+    from experiments.judges.self_consistency import on_grid
+
+    level = level_for(2)
+    assert level > 5 > level_for(3 * 64 * 64) == level_for(32 * 32)
+    for row in on_grid(points=400, levels=(level,), draws=(4,)):
+        assert row["auroc"] > 0.9
+
+
+def test_self_consistency_sees_what_the_model_would_redraw() -> None:
+    images, areas, broken = planted(300)
+
+    def predict(noised: np.ndarray, which: np.ndarray) -> np.ndarray:
+        return smoother(torch.from_numpy(noised), 0.8, 0.6).numpy()
+
+    residual = mean_residual(images, predict, alpha=0.8, sigma=0.6, draws=4)
+    energy = content_energy(images)
+    slope = content_slope(residual.mean((1, 2)), energy)
+    maps, scores = self_consistency(residual, energy, slope)
+    assert auroc(scores, broken) > 0.95
+    assert maps.shape == (300, SIDE, SIDE)
+    assert abs(rank_correlations(scores, {"area": areas})["area"]) < 0.35
+    again = mean_residual(images[7:9], predict, alpha=0.8, sigma=0.6, runs=np.array([7, 8]))
+    np.testing.assert_allclose(again, residual[7:9], atol=1e-6)
+    with pytest.raises(InputError, match="predicted x0 of shape"):
+        mean_residual(images, lambda x, _: x[:, :, :4], alpha=1.0, sigma=1.0)
+    with pytest.raises(InputError, match="not finite"):
+        mean_residual(images, lambda x, _: x * np.nan, alpha=1.0, sigma=1.0)
+
+
+def test_what_content_explains_is_taken_off() -> None:
+    images, areas, broken = planted(400)
+    content = content_of(images)
+    follows = np.log(areas) + 0.5 * broken
+    share, predicted = explained_by(follows, content)
+    assert share > 0.5
+    rest = follows - predicted
+    assert abs(rank_correlations(rest, {"area": areas})["area"]) < 0.2
+    assert auroc(rest, broken) > 0.9 > auroc(follows, broken)
+    noise = np.random.default_rng(0).standard_normal(400)
+    assert explained_by(noise, content)[0] < 0.05, "nothing is explained by chance"
+    assert explained_by(noise[:15], {k: v[:15] for k, v in content.items()})[0] == 0
+
+
+def test_auroc_within_like_content() -> None:
+    areas = np.random.default_rng(0).uniform(size=1000)
+    broken = np.random.default_rng(1).random(1000) < areas
+    assert auroc(areas, broken) > 0.75
+    assert matched_auroc(areas, broken, {"area": areas}) == pytest.approx(0.5, abs=0.08)
+    assert matched_auroc(areas, np.zeros(1000, bool), {}) is None
+
+
+@pytest.fixture(scope="module")
+def recorded(make_tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 runs of a colour DDIM, from a folder whose place the store does not know."""
+    from asced_recorders import record
+
+    path = tmp_path_factory.mktemp("teachers") / "runs.zarr"
+    pipe = make_tiny("DDIM", 3, timestep_spacing="trailing")
+    record(pipe, path, runs=120, steps=8, batch_size=40, seed=5)
+    return path
+
+
+def test_the_model_itself_teaches_by_default(recorded: Path, make_tiny: Any) -> None:
+    pipe = make_tiny("DDIM", 3, timestep_spacing="trailing")
+    options: dict[str, Any] = {"method": "outcome", "false_alarm_rate": 0.2}
+    found = calibrate(
+        recorded, pipeline=pipe, outcome={"epochs": 1, "draws": 1}, fractions=(2, 1, 1), **options
+    )
+    taught = found.teacher
+    assert taught is not None
+    assert taught["name"] == "self-consistency"
+    assert taught["reference"]["kind"] == "model"
+    assert taught["runs"] == 60
+    assert set(taught["content"]["outcome"]) >= {"area", "contrast", "starting energy"}
+    assert taught["measured"]["runs"] == 30
+    assert found.from_dict(found.to_dict()).teacher == taught
+    with pytest.raises(InputError, match="not recorded") as refused:
+        calibrate(recorded, **options)
+    assert "network of your own" in "".join(refused.value.__notes__)
+
+
+def test_the_recorded_pipelines_answer_is_its_networks(recorded: Path, make_tiny: Any) -> None:
+    """Asked through the sampler, the model says what it says when it is called by hand."""
+    pipe = make_tiny("DDIM", 3, timestep_spacing="trailing")
+    source = open_source(recorded)
+    everyone = np.ones(source.runs, bool)
+    step = level_step(source.log_snr, level_for(3 * 16 * 16))
+    timestep = float(source.dataset["timestep"].values[step])
+
+    def by_hand(sample: Any, alpha: float, sigma: float) -> Any:
+        velocity = pipe.unet(sample, timestep, return_dict=False)[0]
+        return alpha * sample - sigma * velocity
+
+    asked = choose_teacher(source, everyone, pipeline=pipe, draws=1)
+    given = choose_teacher(source, everyone, network=by_hand, draws=1)
+    rows = np.arange(45)
+    for one, other in zip(*(t.outcomes(source, rows, (8, 8)) for t in (asked, given)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_scores_and_masks_from_elsewhere_teach(recorded: Path, tmp_path: Path) -> None:
+    ds = open_runs(recorded)
+    wanted = ds["x0"].isel(step=4).values.astype(np.float32).mean((1, 2, 3))
+    lines = [f"{run},{value}" for run, value in zip(ds["run"].values, wanted, strict=True)]
+    file = tmp_path / "rewards.csv"
+    file.write_text("\ufeffrun,score\n" + "\n".join(lines[:110]))
+    options: dict[str, Any] = {"method": "outcome", "false_alarm_rate": 0.2}
+    found = calibrate(recorded, outcomes=file, better="higher", outcome={"epochs": 2}, **options)
+    assert found.teacher is not None
+    assert found.teacher["reference"]["source"] == "scores from rewards.csv"
+    assert found.teacher["measured"]["auroc"] > 0.7
+    masks = {int(run): np.zeros((16, 16), bool) for run in ds["run"].values}
+    for run in masks:
+        masks[run][: 2 + run % 9] = True
+    found = calibrate(recorded, masks=masks, outcome={"epochs": 1}, **options)
+    assert found.teacher is not None
+    assert found.teacher["name"] == "outcomes of the masks' areas"
+
+
+def test_outcomes_that_cannot_teach(recorded: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "outcome", "false_alarm_rate": 0.2}
+    with pytest.raises(InputError, match="runs that do not exist here, such as run 900"):
+        calibrate(recorded, outcomes={0: 1.0, 900: 2.0}, **options)
+    with pytest.raises(InputError, match="are the same"):
+        calibrate(recorded, outcomes=dict.fromkeys(range(120), 1.0), **options)
+    with pytest.raises(InputError, match="at least 40 runs"):
+        calibrate(recorded, outcomes={run: float(run) for run in range(50)}, **options)
+    with pytest.raises(InputError, match="score of run 3 is nan"):
+        calibrate(recorded, outcomes={3: float("nan")}, **options)
+    with pytest.raises(InputError, match="teach by themselves"):
+        calibrate(recorded, outcomes={0: 1.0}, teacher="patches", **options)
+    with pytest.raises(InputError, match="real is for learning"):
+        calibrate(recorded, real=tmp_path)
+    with pytest.raises(InputError, match="no real images"):
+        calibrate(recorded, real=tmp_path, teacher="self-consistency", **options)
+    for text, said in {
+        "a,b\n1,2": "expected 'run' and 'score'",
+        "run,score\n1,x": "row 1: run",
+        "run,score\n1.5,2": "whole number",
+        "run,score\n": "no outcome",
+        "run,score\n1,2\n1,3": "two different",
+    }.items():
+        (tmp_path / "o.csv").write_text(text)
+        with pytest.raises(InputError, match=said):
+            read_outcomes(tmp_path / "o.csv")
+    with pytest.raises(InputError, match="can't be read"):
+        read_outcomes(tmp_path / "nothing.parquet")

@@ -1,0 +1,185 @@
+"""Any two stores: paired where runs began alike, unpaired otherwise; latents; scores; refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asced_analysis import open_runs
+from asced_analysis.evaluation import Evaluation, evaluate, quality
+from asced_analysis.evaluation.matching import pair_runs
+from asced_analysis.realism import load_embedded
+from asced_analysis.replay import exactness, replay
+from asced_recorders import Recorder, record
+from asced_stores.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def others(tiny_pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The tiny runs once more, runs of other seeds, and of the same seeds in more steps."""
+    folder = tmp_path_factory.mktemp("stores")
+    paths = {}
+    for name, given in {
+        "again": {"seed": 7, "steps": 10},
+        "fresh": {"seed": 900, "steps": 10},
+        "finer": {"seed": 7, "steps": 14},
+    }.items():
+        paths[name] = folder / f"{name}.zarr"
+        record(tiny_pipeline, paths[name], runs=20, batch_size=8, **given)
+    return paths
+
+
+def test_the_same_runs_are_pairs_and_do_not_change(
+    tiny_runs: Path, others: dict[str, Path]
+) -> None:
+    result = evaluate(tiny_runs, others["again"])
+    data = result.to_dict()
+    assert data["paired"]
+    assert data["pairs"] == "20 runs paired by number and start"
+    assert data["flagged_runs"]["effect"]["all"]["value"] == 0
+    assert data["flagged_runs"]["inside_mask"]["value"] is None
+    assert data["flagged_runs"]["endings"]["repaired"]["value"] == 0
+    assert data["controls"] == {}
+    assert data["strategy"] is None
+    assert result.summary()
+    assert "real" not in " ".join(f"{name} {value}" for name, value in result.table())
+
+
+def test_pairs_may_be_sampled_otherwise(tiny_runs: Path, others: dict[str, Path]) -> None:
+    data = evaluate(tiny_runs, others["finer"]).data
+    assert data["paired"]
+    assert data["flagged_runs"]["effect"]["all"]["value"] != 0
+
+
+def test_other_seeds_are_compared_unpaired(tiny_runs: Path, others: dict[str, Path]) -> None:
+    result = evaluate(tiny_runs, others["fresh"])
+    data = result.to_dict()
+    assert not data["paired"]
+    assert "0 of 20 runs began alike" in data["pairs"]
+    effect = data["flagged_runs"]["effect"]["all"]
+    assert effect["low"] <= 0 <= effect["high"], "both are of one law"
+    assert effect["high"] > effect["low"]
+    ends = data["flagged_runs"]["endings"]
+    assert ends["repaired"]["value"] is None
+    assert ends["beyond_bar"]["before"]["value"] == 0.25
+    assert ends["beyond_bar"]["change"]["low"] <= 0 <= ends["beyond_bar"]["change"]["high"]
+    assert data["by_run"] == []
+    assert result.summary()
+    assert any("least typical" in name for name, _ in result.table())
+
+
+def test_against_real_images_distances_of_sets_return(
+    tiny_runs: Path, others: dict[str, Path]
+) -> None:
+    real = open_runs(others["fresh"])["sample"].values
+    real = np.clip(np.concatenate([real, -real, real[:, :, ::-1]]), -1, 1)
+    for second in ("again", "fresh"):
+        data = evaluate(tiny_runs, others[second], real=real).to_dict()
+        assert set(data["quality"]) == {
+            "frechet_distance",
+            "precision",
+            "recall",
+            "local_realism",
+        }
+        assert data["judge"]["reference"]["kind"] == "real"
+        assert data["judge"]["reference"]["images"] == 30
+        for figure in data["quality"].values():
+            assert figure["change"]["low"] <= figure["change"]["value"] <= figure["change"]["high"]
+    alone = quality(tiny_runs, real=real)
+    assert alone["recall"]["value"] is not None
+    with pytest.raises(InputError, match="has a reference already"):
+        evaluate(tiny_runs, others["again"], judge=load_embedded("judge"), real=real)
+
+
+def test_a_run_without_a_seed_is_paired_by_its_start(tiny_runs: Path) -> None:
+    ds = open_runs(tiny_runs)
+    nobody = ds.assign_coords(seed=("run", np.full(20, -1)))
+    assert pair_runs(nobody, nobody).paired
+    elsewhere = nobody.assign(x_init=nobody["x_init"] + 1)
+    assert not pair_runs(nobody, elsewhere).paired
+    assert not pair_runs(nobody.drop_vars("x_init"), nobody.drop_vars("x_init")).paired
+    half = pair_runs(ds, ds.isel(run=slice(4, 20)))
+    assert half.paired
+    assert "4 have no pair" in half.why
+
+
+def test_scores_from_elsewhere_judge(tiny_runs: Path, others: dict[str, Path]) -> None:
+    before = {run: float(run) for run in range(20)}
+    after = {run: float(run) - (3 if run > 14 else 0) for run in range(20)}
+    result = evaluate(tiny_runs, others["again"], outcomes=(before, after))
+    data = result.to_dict()
+    assert data["flagged_runs"]["effect"]["all"]["value"] == pytest.approx(-0.75)
+    assert data["flagged_runs"]["endings"]["repaired"]["value"] == pytest.approx(0.6)
+    assert "given score" in " ".join(name for name, _ in result.table())
+    higher = evaluate(tiny_runs, others["again"], outcomes=(before, after), better="higher")
+    assert higher.data["flagged_runs"]["effect"]["all"]["value"] == pytest.approx(0.75)
+    with pytest.raises(InputError, match="no outcome for run 19"):
+        evaluate(tiny_runs, others["again"], outcomes=(dict(list(before.items())[:19]), after))
+    with pytest.raises(InputError, match="are two"):
+        evaluate(tiny_runs, others["again"], outcomes=before)
+
+
+def test_a_replay_that_did_not_come_back_is_refused(
+    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unedited runs that differ, under conditions that are called identical."""
+    path = tmp_path / "replay.zarr"
+    mask = np.ones((16, 16), bool)
+    replay(tiny_runs, path, masks={3: mask}, step=6, pipeline=tiny_pipeline)
+    assert isinstance(evaluate(tiny_runs, path, controls=False), Evaluation)
+    told = exactness(path)
+    for conditions, refused in (([], True), (["device cuda instead of cpu"], False)):
+        broken = replace(told, identical=0, largest_difference=0.5, conditions=conditions)
+        monkeypatch.setattr("asced_analysis.evaluation.comparison.exactness", lambda _, b=broken: b)
+        if refused:
+            with pytest.raises(InputError, match="does not reproduce its recording"):
+                evaluate(tiny_runs, path, controls=False)
+        else:
+            notes = evaluate(tiny_runs, path, controls=False).data["notes"]
+            assert "did not come back" in notes[0]
+
+
+def test_stores_that_cannot_be_compared(
+    tiny_runs: Path, make_tiny: Any, tmp_path: Path, others: dict[str, Path]
+) -> None:
+    colour = tmp_path / "colour.zarr"
+    record(make_tiny("DDIM", 3), colour, runs=5, steps=4, batch_size=5)
+    with pytest.raises(InputError, match="have shape"):
+        evaluate(tiny_runs, colour)
+    few = tmp_path / "few.zarr"
+    record(make_tiny("DDIM", 3), few, runs=3, steps=4, batch_size=3)
+    with pytest.raises(InputError, match="more than 3"):
+        evaluate(few, few)
+
+
+def test_custom_loops_are_compared(tmp_path: Path) -> None:
+    import torch
+
+    paths = []
+    for name, shrink in (("plain", 0.0), ("smoother", 0.2)):
+        paths.append(tmp_path / f"{name}.zarr")
+        generator = torch.Generator().manual_seed(3)
+        with Recorder.custom(paths[-1], (1, 12, 12), 4) as recorder:
+            x = torch.randn((16, 1, 12, 12), generator=generator)
+            for step in range(4):
+                sigma = 0.8 - 0.25 * step
+                x0 = torch.tanh(x) * (1 - shrink)
+                eps = (x - (1 - sigma) * x0) / sigma
+                recorder.step(
+                    sample=x,
+                    model_output=eps,
+                    alpha=1 - sigma,
+                    sigma=sigma,
+                    prediction_type="epsilon",
+                )
+                last = max(sigma - 0.25, 0.0)
+                x = (1 - last) * x0 + last * eps
+            recorder.end(x)
+    data = evaluate(*paths).to_dict()
+    assert data["paired"]
+    assert data["runs"] == 16
+    assert data["flagged_runs"]["effect"]["all"]["value"] is not None

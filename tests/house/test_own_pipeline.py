@@ -1,0 +1,192 @@
+"""docs/own-pipeline.md walked on three pipelines that are not `fashion`.
+
+An unconditional colour model, latents with prompts and guidance, and a loop of one's own,
+with real images and without; every sentence of each report has to be true of that model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import asced_analysis as aa
+from asced_analysis.evaluation import Evaluation, evaluate
+from asced_cli.main import run
+from asced_recorders import Recorder
+
+RUNS, STEPS, RATE = 104, 6, "0.2"
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What a user has after recording: a folder, commands that sample, a few real images."""
+
+    folder: Path
+    runs: Path
+    pipeline: list[str]
+    real: Path
+
+
+def real_images(folder: Path, colour: bool) -> Path:
+    """Photographs of sorts, larger than the runs and of other shapes."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        size = (int(rng.integers(20, 50)), int(rng.integers(20, 50)))
+        small = rng.integers(0, 255, (5, 5, 3), np.uint8)
+        picture = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+        (picture if colour else picture.convert("L")).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unconditional(make_tiny: Callable[..., Any], tmp_path_factory: Any) -> Walk:
+    folder = tmp_path_factory.mktemp("colour")
+    make_tiny("DDIM", 3, timestep_spacing="trailing").save_pretrained(folder / "my-model")
+    command = ["record", "--pipeline", str(folder / "my-model"), "--runs", str(RUNS)]
+    command += ["--steps", str(STEPS), "--batch-size", "52", "--out", str(folder / "runs.zarr")]
+    assert run(command) == 0
+    pipeline = ["--pipeline", str(folder / "my-model")]
+    return Walk(folder, folder / "runs.zarr", pipeline, real_images(folder / "photos", True))
+
+
+@pytest.fixture(scope="module")
+def latent(tmp_path_factory: Any) -> Walk:
+    from tests.recorders.conftest import stable_diffusion
+
+    folder = tmp_path_factory.mktemp("latent")
+    torch.manual_seed(0)
+    stable_diffusion().save_pretrained(folder / "my-model")
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    prompts = [f"{letters[i % 26]} {letters[i // 26]}" for i in range(RUNS)]
+    (folder / "prompts.txt").write_text("\n".join(prompts) + "\n")
+    command = ["record", "--pipeline", str(folder / "my-model"), "--steps", str(STEPS)]
+    command += ["--prompts", str(folder / "prompts.txt"), "--batch-size", "52"]
+    assert run([*command, "--out", str(folder / "runs.zarr")]) == 0
+    pipeline = ["--pipeline", str(folder / "my-model")]
+    return Walk(folder, folder / "runs.zarr", pipeline, real_images(folder / "photos", True))
+
+
+def sentences(report: Path) -> str:
+    """The report's text, without pictures and markup."""
+    text = re.sub(r"<(style|script|head).*?</\1>", " ", report.read_text(), flags=re.S)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text))
+
+
+def true_without_real_images(text: str) -> None:
+    assert "typical of this population" in text
+    for claim in ("Frechet", "recall", "precision", "more realistic", "distance to real images"):
+        assert claim not in text, claim
+    said = [part for part in re.split(r"(?<=[.:;])\s", text) if "real images" in part]
+    assert all("no real images" in part for part in said), said
+
+
+@pytest.fixture(params=["unconditional", "latent"])
+def walk(request: pytest.FixtureRequest) -> Walk:
+    found: Walk = request.getfixturevalue(request.param)
+    return found
+
+
+def test_from_a_folder_to_a_report(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
+    here, runs = walk.folder, str(walk.runs)
+    learnt, out = str(here / "learnt.json"), str(here / "corrected.zarr")
+    command = ["calibrate", runs, "--method", "outcome", "--false-alarm-rate", RATE]
+    assert run([*command, *walk.pipeline, "--out", learnt]) == 0
+    said = capsys.readouterr().out
+    assert "self-consistency: the model itself" in said
+    assert "content explains" in said
+    taught = aa.Thresholds.load(learnt).teacher
+    assert taught is not None
+    assert taught["reference"]["kind"] == "model"
+    assert run(["replay", runs, "--thresholds", learnt, *walk.pipeline, "--out", out]) == 0
+    judged = str(here / "evaluation.json")
+    command = ["evaluate", runs, out, *walk.pipeline, "--no-controls", "--out", judged]
+    assert run(command) == 0
+    said = capsys.readouterr().out
+    assert "the judge's half of the recorded runs" in said
+    true_without_real_images(said)
+    report = here / "report.html"
+    command = ["report", runs, "--thresholds", learnt, "--replay", out, "--evaluation", judged]
+    assert run([*command, "--out", str(report)]) == 0
+    text = sentences(report)
+    true_without_real_images(text)
+    assert "self-consistency" in text, "who taught"
+    found = Evaluation.load(judged).data["flagged_runs"]["effect"]["all"]
+    assert f"{found['value']:.3g}" in text
+
+
+def test_with_real_images(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
+    here, runs, real = walk.folder, str(walk.runs), ["--real", str(walk.real)]
+    learnt, out = str(here / "taught.json"), str(here / "by-real.zarr")
+    command = ["calibrate", runs, "--method", "outcome", "--false-alarm-rate", RATE]
+    assert run([*command, *real, "--out", learnt]) == 0
+    assert "the teacher's half of the real images in photos, 12 images" in capsys.readouterr().out
+    assert run(["replay", runs, "--thresholds", learnt, *walk.pipeline, "--out", out]) == 0
+    judged = str(here / "by-real.json")
+    command = ["evaluate", runs, out, *real, "--no-controls", "--out", judged]
+    assert run(command) == 0
+    said = capsys.readouterr().out
+    assert "the judge's half of the real images in photos, 12 images" in said
+    assert "local distance to real images" in said
+    assert "Frechet distance" in said
+    report = here / "by-real.html"
+    command = ["report", runs, "--replay", out, "--evaluation", judged, "--out", str(report)]
+    assert run(command) == 0
+    text = sentences(report)
+    assert "local distance to real images" in text
+    assert "typical of this population" not in text
+
+
+def loop(recorder: Any, seed: int, count: int, pull: float = 1.0) -> None:
+    """Another library's loop: blobs by a velocity, in its own words."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn((count, 1, 16, 16), generator=generator)
+    for step in range(STEPS):
+        now, then = 1 - step / STEPS, 1 - (step + 1) / STEPS
+        x0 = network(x, 1 - now, now) * pull
+        eps = (x - (1 - now) * x0) / now
+        recorder.step(
+            sample=x, model_output=eps, alpha=1 - now, sigma=now, prediction_type="epsilon"
+        )
+        x = (1 - then) * x0 + then * eps
+    recorder.end(x)
+
+
+def network(sample: Any, alpha: float, sigma: float) -> Any:
+    """Predicted x0: smooth, and bounded."""
+    wide = torch.nn.functional.pad(sample, (2, 2, 2, 2), mode="replicate")
+    return torch.tanh(3 * torch.nn.functional.avg_pool2d(wide, 5, 1) / (alpha + sigma))
+
+
+def test_a_loop_of_ones_own(tmp_path: Path) -> None:
+    stores = []
+    for name, seed, pull in (("runs", 1, 1.0), ("corrected", 1, 0.9), ("fresh", 77, 1.0)):
+        stores.append(tmp_path / f"{name}.zarr")
+        with Recorder.custom(stores[-1], (1, 16, 16), STEPS) as recorder:
+            loop(recorder, seed, RUNS, pull)
+    learnt = aa.calibrate(
+        stores[0], method="outcome", false_alarm_rate=0.2, network=network, outcome={"epochs": 3}
+    )
+    assert learnt.teacher is not None
+    assert learnt.teacher["name"] == "self-consistency"
+    paired = evaluate(stores[0], stores[1])
+    assert paired.data["paired"]
+    fresh = evaluate(stores[0], stores[2])
+    assert not fresh.data["paired"]
+    beyond = fresh.data["flagged_runs"]["endings"]["beyond_bar"]["after"]
+    assert beyond["low"] <= 0.25 <= beyond["high"]
+    for result in (paired, fresh):
+        rows = " ".join(f"{name} {value}" for name, value in result.table())
+        true_without_real_images(rows)
+    real = np.clip(np.random.default_rng(0).standard_normal((20, 16, 16)) / 3, -1, 1)
+    judged = evaluate(stores[0], stores[1], real=real)
+    assert judged.data["judge"]["reference"]["source"].endswith("the real images in an array")
+    assert "recall" in judged.data["quality"]
