@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-portable test-slow test-gpu lint stress bench truth paper docs train emoji figures clean
+.PHONY: demo test test-portable test-slow test-gpu test-thirdparty lint stress bench truth paper docs train emoji figures clean
 
 demo: $(STAMP)
 	OMP_NUM_THREADS=$${ASCED_THREADS:-2} $(BIN)/asced demo --out $(DEMO) --overwrite
@@ -31,6 +31,12 @@ test-slow: $(STAMP)
 
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu
+
+# Their own dependencies (torchvision, trainers' logging) are not needed to sample.
+test-thirdparty: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps k-diffusion denoising-diffusion-pytorch \
+		smalldiffusion azula torchdiffeq torchsde trampoline einops ema-pytorch
+	$(BIN)/python -m pytest -m thirdparty
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.writing.capture import FIELDS, RunBuffer
 from asced_recorders.writing.flight import OBSERVED
 from asced_recorders.writing.session import Session, Settings, make_spec
+from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 from asced_stores.format.noise_levels import canonical_prediction_type, eps_and_x0, log_snr
 
@@ -128,7 +129,7 @@ class CustomRecorder:
         self.model = model
         self.value_range = None if value_range is None else check_range(value_range)
         self.session = Session(
-            str(store),
+            url_of(store),
             runs=runs,
             resume=resume,
             overwrite=overwrite,
@@ -142,6 +143,7 @@ class CustomRecorder:
         self._fixed: list[tuple[float, float, float]] | None = None
         self._kind = ""
         self._done = 0
+        self.churned = False  # noise is added before some steps: a level may rise a little
         self._end: Tensor | None = None
         self._facts: dict[str, Any] = {}
         self._provenance: dict[str, Any] = {}
@@ -277,6 +279,12 @@ class CustomRecorder:
         self._end = self._rows(sample, "sample")
         self._commit()
 
+    def commit(self) -> None:
+        """Commit a batch that is complete: its end is the predicted x0 of its last step."""
+        if self._done != self.steps:
+            raise InputError(f"the run ended after {self._done} of {self.steps} steps")
+        self._commit()
+
     def close(self, *, quietly: bool = False) -> None:
         """Commit what is complete and wait for the disk.
 
@@ -388,7 +396,8 @@ class CustomRecorder:
                 f"step {self._done} has timestep, alpha and sigma {level}, in the batches before "
                 f"{self._fixed[self._done]}: one store holds one schedule"
             )
-        if self._levels and alpha * self._levels[-1][2] < self._levels[-1][1] * sigma:
+        before = self._levels[0 if self.churned else -1] if self._levels else None
+        if before is not None and alpha * before[2] < before[1] * sigma:
             raise InputError(
                 f"step {self._done} is noisier than the one before: hand the steps over from the "
                 "noisy end to the clean one, each once"

@@ -26,10 +26,12 @@ from asced_recorders.tap.tap import Tap
 from asced_recorders.writing.capture import FIELDS, Capture, RunBuffer
 from asced_recorders.writing.flight import OBSERVED
 from asced_recorders.writing.session import Session, Settings, make_spec
+from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_recorders.custom.loop import CustomRecorder
+    from asced_recorders.custom.watching import NetworkRecorder
     from asced_recorders.writing.observers import RunObserver
     from asced_stores import TrajectoryStore
 
@@ -135,7 +137,7 @@ class Recorder:
         self.layout = layout
         self.facts: dict[str, Any] = {"keep": OBSERVED} if observers else {}
         self.session = Session(
-            str(store),
+            url_of(store),
             runs=runs,
             resume=resume,
             overwrite=overwrite,
@@ -185,6 +187,37 @@ class Recorder:
         from asced_recorders.custom.loop import CustomRecorder
 
         return CustomRecorder(store, shape, steps, **options)
+
+    @classmethod
+    def watch(
+        cls,
+        network: Any,
+        store: str | Path,
+        *,
+        levels: Any,
+        prediction_type: str,
+        **options: Any,
+    ) -> NetworkRecorder:
+        """Make a recorder for the loop of another library; see `NetworkRecorder`.
+
+        Parameters
+        ----------
+        network : torch.nn.Module
+            What the sampler calls.
+        store : str or Path
+            Path or URL of the store.
+        levels : callable, or sequence of (alpha, sigma)
+            ``levels(*args, **kwargs)`` of the network's arguments gives ``(alpha, sigma)``.
+        prediction_type : str
+            What the network returns.
+        **options
+            As `NetworkRecorder` has them.
+        """
+        from asced_recorders.custom.watching import NetworkRecorder
+
+        return NetworkRecorder(
+            network, store, levels=levels, prediction_type=prediction_type, **options
+        )
 
     def __enter__(self) -> Self:
         if self._stack is not None:

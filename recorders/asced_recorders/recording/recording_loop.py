@@ -20,6 +20,7 @@ from asced_recorders.writing.capture import FIELDS, Capture
 from asced_recorders.writing.flight import GROUP_RUNS, OBSERVED, FlightRecorder, KeepRule
 from asced_recorders.writing.observers import RunObserver
 from asced_recorders.writing.session import Session, Settings, check_facts, check_resumable
+from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def record(
     rule = KeepRule.parse(keep)
     flight = None if rule is None else FlightRecorder(rule, observers)
     session = Session(
-        str(out),
+        url_of(out),
         runs=total,
         flight=flight,
         observers=observers if flight is None else (),

@@ -20,7 +20,7 @@ from asced_recorders.writing.capture import FIELDS, RunBuffer
 from asced_recorders.writing.flight import FlightRecorder, observe
 from asced_recorders.writing.ring import BackgroundWriter
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
-from asced_stores.backends.opening import open_place
+from asced_stores.backends.opening import open_place, url_of
 from asced_stores.errors import (
     BatchTakenError,
     InputError,
@@ -183,7 +183,7 @@ class Session:
 
         if resume and overwrite:
             raise InputError("resume and overwrite exclude each other: choose one")
-        self.out = str(out)
+        self.out = url_of(out)
         self.runs = runs
         self.resume = resume
         self.overwrite = overwrite

@@ -15,6 +15,11 @@ from typing import Any, Protocol
 Parts = Iterable[bytes | memoryview]
 TEMPORARY = "commits/.tmp"
 
+GIVEN = "object"
+"""Scheme of stores that the caller opened: ``object://name``, in this process."""
+OBJECTS: dict[str, Any] = {}
+"""Those stores, by their names."""
+
 
 class Stamp(Protocol):
     """What proves that an object is still the one that was created."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from asced_stores.backends.backend import Parts, Place, Stamp
+from asced_stores.backends.backend import GIVEN, OBJECTS, Parts, Place, Stamp
 from asced_stores.backends.opening import Backend
 from asced_stores.errors import DamagedStoreError, InputError, PlaceError
 
@@ -19,10 +19,11 @@ _GUARD = threading.Lock()
 
 
 def open_object_place(url: str, storage_options: Mapping[str, Any] | None) -> Place:
-    """Open ``memory://name`` or ``s3://bucket/prefix``.
+    """Open ``memory://name``, ``s3://bucket/prefix``, or another URL of obstore.
 
-    Credentials come from the environment only (``AWS_ACCESS_KEY_ID`` and so on); of
-    ``storage_options``, ``endpoint``, ``region``, ``virtual_hosted_style_request``,
+    Credentials come from the environment only (``AWS_ACCESS_KEY_ID``, ``GOOGLE_...``,
+    ``AZURE_...``); of
+    ``storage_options``, ``endpoint``, ``region``, ``virtual_hosted_style_request`` (S3),
     ``timeout`` and ``retry_timeout`` (seconds), and ``max_retries`` are taken.
     """
     scheme, _, rest = url.partition("://")
@@ -35,22 +36,61 @@ def open_object_place(url: str, storage_options: Mapping[str, Any] | None) -> Pl
         with _GUARD:
             store = _MEMORIES.setdefault(rest.strip("/"), MemoryStore())
         return ObjectPlace(store, url)
-    place = ObjectPlace(_s3(name, prefix, dict(storage_options or {})), url)
+    if scheme == GIVEN:
+        if name not in OBJECTS:
+            raise InputError(
+                f"{url!r} stands for a store object of another process: open it with the object, "
+                "or with its URL"
+            )
+        return ObjectPlace(OBJECTS[name], url)
+    options = dict(storage_options or {})
+    if scheme == "s3":
+        place = ObjectPlace(_s3(name, prefix, options), url)
+    else:
+        place = ObjectPlace(_other(url, options), url)
     place.options = storage_options
     return place
 
 
-def _s3(bucket: str, prefix: str, options: dict[str, Any]) -> Any:
-    from obstore.store import S3Store
-
-    known = {"endpoint", "region", "virtual_hosted_style_request"}
-    known |= {"timeout", "max_retries", "retry_timeout"}
+def _check_options(options: Mapping[str, Any], known: set[str]) -> None:
+    known = known | {"timeout", "max_retries", "retry_timeout"}
     unknown = sorted(set(options) - known)
     if unknown:
         raise InputError(
             f"storage options {', '.join(unknown)} are not taken: expected some of "
             f"{', '.join(sorted(known))}; credentials come from the environment"
         )
+
+
+def _client(options: Mapping[str, Any]) -> dict[str, Any]:
+    """How requests are sent and tried again."""
+    retry: Any = {
+        "max_retries": options.get("max_retries", 8),
+        "retry_timeout": timedelta(seconds=options.get("retry_timeout", 120)),
+    }
+    client: Any = {"timeout": timedelta(seconds=options.get("timeout", 60))}
+    return {"client_options": client, "retry_config": retry}
+
+
+def _other(url: str, options: dict[str, Any]) -> Any:
+    """Google's and Microsoft's storage, and what else obstore knows by its URL."""
+    from obstore.exceptions import BaseError
+    from obstore.store import from_url
+
+    _check_options(options, set())
+    try:
+        return from_url(url, **_client(options))
+    except (BaseError, ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"{url!r} cannot be opened: {reason}. Credentials and account come from the environment"
+        ) from error
+
+
+def _s3(bucket: str, prefix: str, options: dict[str, Any]) -> Any:
+    from obstore.store import S3Store
+
+    _check_options(options, {"endpoint", "region", "virtual_hosted_style_request"})
     endpoint = (
         options.get("endpoint")
         or os.environ.get("AWS_ENDPOINT_URL_S3")
@@ -61,22 +101,16 @@ def _s3(bucket: str, prefix: str, options: dict[str, Any]) -> Any:
             f"the endpoint is {endpoint!r}: expected a URL that begins with http:// or https://, "
             f"such as http://{endpoint.rpartition('://')[2]}"
         )
-    client: Any = {"timeout": timedelta(seconds=options.get("timeout", 60))}
+    request = _client(options)
     config: dict[str, Any] = {}
     if endpoint:
         config["endpoint"] = endpoint
-        client["allow_http"] = endpoint.startswith("http://")
+        request["client_options"]["allow_http"] = endpoint.startswith("http://")
     region = options.get("region") or os.environ.get("AWS_REGION")
     config["region"] = region or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     if "virtual_hosted_style_request" in options:
         config["virtual_hosted_style_request"] = options["virtual_hosted_style_request"]
-    retry: Any = {
-        "max_retries": options.get("max_retries", 8),
-        "retry_timeout": timedelta(seconds=options.get("retry_timeout", 120)),
-    }
-    return S3Store(
-        bucket, prefix=prefix or None, **config, client_options=client, retry_config=retry
-    )
+    return S3Store(bucket, prefix=prefix or None, **config, **request)
 
 
 @contextlib.contextmanager
@@ -111,7 +145,7 @@ class ObjectPlace(Place):
     def position(self) -> tuple[str, ...]:
         """Endpoint, bucket and the parts of the prefix; every memory is alone."""
         scheme, _, rest = self.url.partition("://")
-        if scheme == "memory":
+        if scheme in ("memory", GIVEN):
             return scheme, rest.strip("/")
         endpoint = str(self._store.config.get("endpoint", "")).rstrip("/")
         return scheme, endpoint, *(part for part in rest.split("/") if part)
@@ -265,4 +299,5 @@ def _open(url: str, *, fsync: bool, storage_options: Mapping[str, Any] | None = 
     return open_object_place(url, storage_options)
 
 
-BACKEND = Backend(("memory", "s3"), _open)
+SCHEMES = ("memory", GIVEN, "s3", "gs", "az", "azure", "abfs", "abfss")
+BACKEND = Backend(SCHEMES, _open)

@@ -7,12 +7,13 @@ distribution names its own through an entry point of the group ``asced.backends`
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asced_stores.backends.backend import Place
+from asced_stores.backends.backend import GIVEN, OBJECTS, Place
 from asced_stores.errors import InputError, PlaceError, StoreExistsError
 from asced_stores.files import check_folder
 from asced_stores.registry import Registry
@@ -49,14 +50,14 @@ def open_place(
     fsync: bool = True,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Place:
-    """Open a local path, ``memory://name`` or ``s3://bucket/prefix``.
+    """Open a local path, ``memory://name``, ``s3://bucket/prefix``, or an obstore store object.
 
     Raises
     ------
     InputError
         For another scheme.
     """
-    url = os.fspath(path)
+    url = url_of(path)
     scheme, separator, _ = url.partition("://")
     for name in BACKENDS:
         backend = BACKENDS.get(name)
@@ -103,11 +104,25 @@ def check_store_out(
             f"{place.url} exists: choose another path, go on with it by resume=True, or replace "
             "it by overwrite=True"
         )
-    if "://" not in os.fspath(path):
+    if "://" not in url_of(path):
         folder = Path(place.address)
         if folder.is_file():
             raise InputError(f"{folder} is a file: choose another path for the store")
         check_folder(folder)
+
+
+def url_of(path: Any, /) -> str:
+    """Path or URL as text; of an obstore store object, a URL by which this process knows it."""
+    if isinstance(path, (str, os.PathLike)):
+        return str(os.fspath(path))
+    if hasattr(path, "put") and hasattr(path, "get_ranges"):
+        known = (name for name, one in OBJECTS.items() if one is path)
+        name = next(known, None) or uuid.uuid4().hex[:12]
+        OBJECTS[name] = path
+        return f"{GIVEN}://{name}"
+    raise InputError(
+        f"a {type(path).__name__} is no place for a store: give a path, a URL or an obstore store"
+    )
 
 
 def check_apart(
@@ -144,4 +159,4 @@ def check_apart(
             relation = f"holds {source.url}, the store that is read"
         else:
             continue
-        raise InputError(f"{os.fspath(out)} {relation}: choose an --out of its own")
+        raise InputError(f"{url_of(out)} {relation}: choose an --out of its own")

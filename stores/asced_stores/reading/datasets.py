@@ -36,7 +36,8 @@ def open_runs(
     Parameters
     ----------
     path : path, str or TrajectoryStore
-        Local path, ``memory://name`` or ``s3://bucket/prefix``.
+        Local path, ``memory://name`` or ``s3://bucket/prefix``; or what ``to_netcdf`` or
+        ``to_zarr`` wrote of such a dataset.
     select : sequence of int, mask, slice or function, optional
         Which runs, by number, or by what `asced_stores.format.index.RunIndex` knows of them.
     statuses : sequence of str
@@ -64,11 +65,14 @@ def open_runs(
     >>> open_runs("runs.zarr", select=[3, 5])["run"].values.tolist()
     [3, 5]
     """
-    import xarray
+    from asced_stores.reading.saved import RunsDataset, open_saved
 
     if isinstance(path, TrajectoryStore):
         store = path
     else:
+        saved = open_saved(path)
+        if saved is not None:
+            return saved if select is None else saved.isel(run=_chosen(saved, select))
         store = TrajectoryStore.open(path, storage_options=storage_options)
     index = load_index(store).with_status(statuses).select(select)
     variables: dict[str, Any] = {}
@@ -85,9 +89,19 @@ def open_runs(
         coordinates[name] = ("step", np.asarray(getattr(spec, name), np.float64))
     if spec.checkpoints:
         coordinates["checkpoint"] = np.asarray(spec.checkpoints, np.int64)
-    dataset = xarray.Dataset(variables, coordinates, attrs=store.attributes)
+    dataset = RunsDataset(variables, coordinates, attrs=store.attributes)
     dataset.encoding["source"] = store.path
     return dataset
+
+
+def _chosen(saved: xarray.Dataset, select: Select) -> NDArray[np.intp]:
+    """Positions of chosen runs in a saved dataset."""
+    columns = {
+        str(name): saved[name].values for name in saved.coords if saved[name].dims == ("run",)
+    }
+    positions = np.arange(saved.sizes["run"])
+    chosen = RunIndex({**columns, "slot": positions}).select(select)
+    return np.asarray(chosen["slot"], np.intp)
 
 
 class LazyVariable:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from asced_recorders.custom.loop import CustomRecorder
+from asced_stores.errors import InputError
 
 
 def recording_callback(
@@ -36,6 +37,13 @@ def recording_callback(
     """
 
     def callback(facts: Mapping[str, Any]) -> Any:
+        if "error" in facts:
+            raise InputError(
+                "sample_dpm_adaptive tries steps and takes some back, and its callback is given a "
+                "sample and a prediction of different levels: it is not recorded. Take a sampler "
+                "with a schedule, for example sample_dpmpp_2m"
+            )
+        recorder.churned |= bool(facts.get("sigma_hat", facts["sigma"]) > facts["sigma"])
         recorder.step(
             sample=facts["x"],
             model_output=facts["denoised"],

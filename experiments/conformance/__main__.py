@@ -1,0 +1,67 @@
+"""Run diffusers' scheduler and pipeline tests twice, and print what the tap changed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+FOLDERS = {"schedulers": "tests/schedulers", "pipelines": "tests/pipelines"}
+
+
+def outcomes(checkout: Path, folder: str, keyword: str, *, tapped: bool) -> dict[str, str]:
+    """Outcome of each test: passed, skipped, or the first line of why it failed."""
+    with tempfile.TemporaryDirectory() as temporary:
+        report = Path(temporary) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder]
+        command += [f"--junitxml={report}", "-o", "junit_family=xunit1"]
+        command += ["-k", keyword] if keyword else []
+        command += ["-p", "experiments.conformance.plugin"] if tapped else []
+        here = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+        subprocess.run(command, cwd=checkout, env={**os.environ, "PYTHONPATH": path}, check=False)
+        if not report.exists():
+            raise SystemExit(f"pytest wrote no report for {folder} of {checkout}")
+        found = {}
+        for case in ElementTree.parse(report).iter("testcase"):
+            result = next((child for child in case if child.tag in ("failure", "error")), None)
+            skipped = case.find("skipped") is not None
+            name = f"{case.get('classname')}::{case.get('name')}"
+            message = "" if result is None else str(result.get("message")).partition("\n")[0]
+            found[name] = message if result is not None else "skipped" if skipped else "passed"
+    return found
+
+
+def main() -> int:
+    """Print counts, and each test that passes plain and not tapped."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.conformance", description=__doc__)
+    parser.add_argument("checkout", type=Path, help="a checkout of diffusers, of the version here")
+    parser.add_argument("--only", choices=sorted(FOLDERS), help="by default both")
+    parser.add_argument("--keyword", default="", help="pytest's -k, for example full_loop")
+    options = parser.parse_args()
+    changed = 0
+    for name in [options.only] if options.only else sorted(FOLDERS):
+        folder = FOLDERS[name]
+        if not (options.checkout / folder).is_dir():
+            raise SystemExit(f"{options.checkout} has no {folder}: give a checkout of diffusers")
+        plain, tapped = (
+            outcomes(options.checkout, folder, options.keyword, tapped=tapped)
+            for tapped in (False, True)
+        )
+        lost = {n: tapped.get(n, "gone") for n, v in plain.items() if v == "passed"}
+        lost = {n: v for n, v in lost.items() if v != "passed"}
+        passed = Counter(value == "passed" for value in plain.values())[True]
+        print(f"{name}: {passed - len(lost)} of {passed} tests that pass plain pass tapped")
+        for test, why in sorted(lost.items()):
+            print(f"  {test}: {why[:160]}")
+        changed += len(lost)
+    return 1 if changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
