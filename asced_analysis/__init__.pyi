@@ -15,6 +15,7 @@ from . import statistics as statistics
 from . import thresholds as thresholds
 from . import viewer as viewer
 from .accessor import open_runs as open_runs
+from .audit import audit as audit
 from .calibration import calibrate as calibrate
 from .correction import Corrector as Corrector
 from .evaluation import evaluate as evaluate

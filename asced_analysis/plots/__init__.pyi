@@ -1,3 +1,4 @@
+from .audits import audit_curves as audit_curves
 from .case_study import story as story
 from .curves import against_population as against_population
 from .curves import dynamics_curves as dynamics_curves

@@ -180,5 +180,5 @@ def _picture(one: Any) -> NDArray[np.uint8] | None:
     if array.dtype != np.uint8:
         if array.shape[-1] == 4 or array.min() < -1e-3 or array.max() > 1 + 1e-3:
             return None  # latents
-        array = (array.clip(0, 1) * 255).round().astype(np.uint8)
+        array = (np.nan_to_num(array).clip(0, 1) * 255).round().astype(np.uint8)
     return np.ascontiguousarray(array[..., :3])

@@ -1,0 +1,307 @@
+"""What an audit has to know of every run, as sums over groups of runs that add up over shards.
+
+Energies and correlations of predicted x0 and eps, step by step, and of the sample that enters a
+step with what was predicted at the step before. Runs fall into a few groups by their number, so
+that the spread between the groups gives every quantity an interval (`asced_analysis.audit.
+quantities`), in memory that does not grow with the runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from asced_analysis.audit.starting_noise import seeded_noise
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+Block = Mapping[str, npt.NDArray[np.floating]]
+
+GROUPS = 20
+SEEDS_A_SHARD = 4
+GREATEST = 65504.0  # of float16
+SAME_NOISE = 0.999  # correlation of a start with the noise of its seed
+
+PAIRS = ("x0 x0", "eps eps", "x0 eps")
+"""Mean products over pixels at a step."""
+
+AHEAD = ("x x0", "x eps", "x change", "x0 change", "eps change", "change change")
+"""Mean products with the sample that enters the next step; change: of predicted x0, from the step
+before."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How the runs begin and end: what is read before the trajectories.
+
+    Attributes
+    ----------
+    runs, start_runs : array, shape (group,)
+        Whose end, and whose start, is made of finite numbers.
+    energy, start_energy : array, shape (group,)
+        Sums over these of the mean square of a pixel, at the end and at the start.
+    low, high : float
+        Least and greatest value of an end.
+    mean_end, mean_start : array, shape (pixel,)
+        Sums over runs of which both are finite.
+    seeded, scale, scale_squares : int, float, float
+        Starts that are the noise of their seed, and their factors to it.
+    compared : int
+        Starts that were held against the noise of their seed.
+    """
+
+    runs: Counts
+    start_runs: Counts
+    energy: Floats
+    start_energy: Floats
+    low: float
+    high: float
+    mean_end: Floats
+    mean_start: Floats
+    compared: int = 0
+    seeded: int = 0
+    scale: float = 0.0
+    scale_squares: float = 0.0
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over the runs of a group of mean products over pixels.
+
+    Attributes
+    ----------
+    runs : array, shape (group,)
+        Finite from start to end.
+    energy : array, shape (group,)
+        Of their ends.
+    pairs : array, shape (group, step, 3)
+        See `PAIRS`.
+    ahead : array, shape (group, step - 1, 6)
+        See `AHEAD`.
+    outside : array, shape (step,)
+        Values of predicted x0 beyond the ends' range by more than half of it.
+    values : int
+        Values of predicted x0 a step.
+    low, high : array, shape (step,)
+        Least and greatest predicted x0.
+    nan, infinite : array, shape (step,)
+        Values of eps and x0 that are no number, or infinite.
+    first_bad : array, shape (step,)
+        Runs whose first such value comes at that step.
+    repeated : array, shape (step,)
+        Runs whose eps is, bit for bit, that of the step before.
+    """
+
+    runs: Counts
+    energy: Floats
+    pairs: Floats
+    ahead: Floats
+    outside: Counts
+    values: int
+    low: Floats
+    high: Floats
+    nan: Counts
+    infinite: Counts
+    first_bad: Counts
+    repeated: Counts
+
+
+def end_moments(blocks: Iterable[Block], *, started: bool) -> Ends:
+    """Look at the ends, and at the starts where they were recorded, of a shard's runs.
+
+    Parameters
+    ----------
+    blocks : iterable of mapping
+        ``sample``, ``x_init`` where `started`, and ``number`` and ``seed`` of each run.
+    started : bool
+        Whether starts are at hand.
+    """
+    parts = []
+    for block in blocks:
+        ends = _flat(block["sample"], 1)
+        starts = _flat(block["x_init"], 1) if started else np.full_like(ends, np.nan)
+        group = block["number"].astype(np.int64) % GROUPS
+        good, begun = np.isfinite(ends).all(1), np.isfinite(starts).all(1)
+        both = good & begun if started else good
+        known = (0, 0, 0.0, 0.0)
+        if started:
+            known = _against_seeds(block["x_init"], block["seed"], begun)
+        kept = ends[good]
+        parts.append(
+            Ends(
+                runs=np.bincount(group[good], minlength=GROUPS),
+                start_runs=np.bincount(group[begun], minlength=GROUPS),
+                energy=_by_group(group[good], _mean_square(kept)),
+                start_energy=_by_group(group[begun], _mean_square(starts[begun])),
+                low=float(kept.min()) if kept.size else np.inf,
+                high=float(kept.max()) if kept.size else -np.inf,
+                mean_end=ends[both].sum(0, dtype=np.float64),
+                mean_start=np.where(np.isnan(starts[both]), 0, starts[both]).sum(
+                    0, dtype=np.float64
+                ),
+                compared=known[0],
+                seeded=known[1],
+                scale=known[2],
+                scale_squares=known[3],
+            )
+        )
+    return merge_ends(parts)
+
+
+def step_moments(
+    blocks: Iterable[Block],
+    *,
+    alpha: Floats,
+    sigma: Floats,
+    low: float,
+    high: float,
+    same: bool,
+    saturate: bool = False,
+) -> Moments:
+    """Look at the trajectories of a shard's runs.
+
+    Parameters
+    ----------
+    blocks : iterable of mapping
+        ``eps``, ``x0`` and ``sample``, and the ``number`` of each run.
+    alpha, sigma : array, shape (step,)
+        Noise levels.
+    low, high : float
+        Between which predicted x0 is expected.
+    same : bool
+        Whether eps is what the network said, so that a repeated answer shows.
+    saturate : bool
+        Take infinity for the greatest number of float16, so that such runs count as finite.
+    """
+    steps = len(alpha)
+    parts = []
+    for block in blocks:
+        x0, eps, end = _flat(block["x0"], 2), _flat(block["eps"], 2), _flat(block["sample"], 1)
+        broken = ~(np.isfinite(x0) & np.isfinite(eps)).all(2)
+        infinite = np.isinf(x0).sum((0, 2)) + np.isinf(eps).sum((0, 2))
+        finite = ~broken.any(1) & np.isfinite(end).all(1)
+        if saturate:
+            x0, eps, end = (np.clip(one, -GREATEST, GREATEST) for one in (x0, eps, end))
+            finite = ~np.isnan(x0 + eps).any((1, 2)) & ~np.isnan(end).any(1)
+        group = block["number"].astype(np.int64)[finite] % GROUPS
+        first = np.where(broken.any(1), broken.argmax(1), steps)
+        pairs, ahead = _products(x0[finite], eps[finite], alpha, sigma)
+        inside = np.where(np.isnan(x0), 0, x0)
+        equal = np.zeros(steps, np.int64)
+        if same:
+            raw = block["eps"].reshape(*block["eps"].shape[:2], -1)
+            equal[1:] = (raw[:, 1:] == raw[:, :-1]).all(2).sum(0)
+        parts.append(
+            Moments(
+                runs=np.bincount(group, minlength=GROUPS),
+                energy=_by_group(group, _mean_square(end[finite])),
+                pairs=_by_group(group, pairs),
+                ahead=_by_group(group, ahead),
+                outside=((inside < low) | (inside > high)).sum((0, 2)),
+                values=x0.shape[0] * x0.shape[2],
+                low=inside.min((0, 2)).astype(np.float64),
+                high=inside.max((0, 2)).astype(np.float64),
+                nan=np.isnan(x0).sum((0, 2)) + np.isnan(eps).sum((0, 2)),
+                infinite=infinite,
+                first_bad=np.bincount(first, minlength=steps + 1)[:steps],
+                repeated=equal,
+            )
+        )
+    return merge_moments(parts)
+
+
+def merge_ends(parts: Sequence[Ends]) -> Ends:
+    """Ends of all shards."""
+    return Ends(**_merged(parts))
+
+
+def merge_moments(parts: Sequence[Moments]) -> Moments:
+    """Moments of all shards."""
+    return Moments(**_merged(parts))
+
+
+def _merged(parts: Sequence[Ends] | Sequence[Moments]) -> dict[str, object]:
+    """Sums of every field; ``low`` and ``high`` are extremes."""
+    rule = {"low": np.minimum.reduce, "high": np.maximum.reduce}
+    merged = {
+        one.name: rule.get(one.name, sum)([getattr(part, one.name) for part in parts])
+        for one in fields(parts[0])
+    }
+    return merged
+
+
+def _products(
+    x0: npt.NDArray[np.float32],
+    eps: npt.NDArray[np.float32],
+    alpha: Floats,
+    sigma: Floats,
+) -> tuple[Floats, Floats]:
+    """Mean products over pixels, shapes (run, step, 3) and (run, step - 1, 6)."""
+    runs, steps = x0.shape[:2]
+    pairs, ahead = np.zeros((runs, steps, len(PAIRS))), np.zeros((runs, steps - 1, len(AHEAD)))
+    for k in range(steps):
+        clean, noise = x0[:, k], eps[:, k]
+        pairs[:, k] = np.stack([_mean(clean, clean), _mean(noise, noise), _mean(clean, noise)], 1)
+        if k + 1 == steps:
+            break
+        x = np.float32(alpha[k + 1]) * x0[:, k + 1] + np.float32(sigma[k + 1]) * eps[:, k + 1]
+        change = clean - x0[:, k - 1] if k else np.zeros_like(clean)
+        ahead[:, k] = np.stack(
+            [
+                _mean(x, clean),
+                _mean(x, noise),
+                _mean(x, change),
+                _mean(clean, change),
+                _mean(noise, change),
+                _mean(change, change),
+            ],
+            1,
+        )
+    return pairs, ahead
+
+
+def _against_seeds(
+    starts: npt.NDArray[np.floating], seeds: npt.NDArray[np.floating], good: npt.NDArray[np.bool_]
+) -> tuple[int, int, float, float]:
+    """How many starts were compared with the noise of their seed, how many are it, and factors."""
+    count = int(np.prod(starts.shape[1:]))
+    rows = np.flatnonzero(good & (seeds >= 0))[:SEEDS_A_SHARD] if count >= 16 else []
+    scales: list[float] = []
+    for row in rows:
+        shape = starts.shape[1:]
+        found = starts[row].astype(np.float64)
+        drawn = [seeded_noise(int(seeds[row]), shape)]
+        if len(shape) == 4:  # video is drawn with the channel first
+            order = (shape[1], shape[0], *shape[2:])
+            drawn.append(seeded_noise(int(seeds[row]), order).swapaxes(0, 1))
+        for noise in drawn:
+            product = float((found * noise).sum())
+            size = float((noise.astype(np.float64) ** 2).sum())
+            if product > SAME_NOISE * np.sqrt(size * float((found**2).sum())):
+                scales.append(product / size)
+                break
+    return len(rows), len(scales), sum(scales), sum(scale**2 for scale in scales)
+
+
+def _flat(values: npt.NDArray[np.floating], leading: int) -> npt.NDArray[np.float32]:
+    """Pixels, channels and frames as one dimension, in float32."""
+    return values.reshape(*values.shape[:leading], -1).astype(np.float32)
+
+
+def _mean(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Floats:
+    """Mean product over pixels."""
+    return np.einsum("rp,rp->r", one, other).astype(np.float64) / one.shape[1]
+
+
+def _mean_square(values: npt.NDArray[np.float32]) -> Floats:
+    return _mean(values, values)
+
+
+def _by_group(group: Counts, values: npt.NDArray[np.floating]) -> Floats:
+    """Sums of the runs of each group."""
+    total = np.zeros((GROUPS, *values.shape[1:]))
+    np.add.at(total, group, values)
+    return total

@@ -1,0 +1,57 @@
+"""The standard normal numbers that torch draws on the host for a seed, without torch.
+
+A recorded start can so be held against the noise of its own seed: the factor between the two is
+exact, where the energy of 64 starts of 32 x 32 pixels is known to half a percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+_BLOCK = 16  # numbers that torch's Box-Muller transform turns at once
+_FRACTION = 24  # bits of a float32 between 0 and 1
+
+
+def seeded_noise(seed: int, shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    """``torch.randn(shape, generator=torch.Generator().manual_seed(seed))``, to rounding.
+
+    Parameters
+    ----------
+    seed : int
+        Of the generator; at least 0.
+    shape : sequence of int
+        Of the tensor, with at least 16 numbers: torch draws fewer in another way.
+
+    Returns
+    -------
+    numpy.ndarray, float32
+    """
+    count = int(np.prod(shape))
+    if count < _BLOCK:
+        raise ValueError(f"{count} numbers; expected at least {_BLOCK}")
+    generator = np.random.RandomState(seed & 0xFFFFFFFF)  # Mersenne Twister, as torch seeds it
+    rest = _BLOCK if count % _BLOCK else 0
+    draws = _uniform(generator, count + rest)
+    noise = draws[:count].copy()
+    whole = count - count % _BLOCK
+    noise[:whole] = _box_muller(draws[:whole])
+    if rest:  # the last block is drawn anew, over numbers that are there already
+        noise[-_BLOCK:] = _box_muller(draws[count:])
+    return noise.reshape(tuple(shape))
+
+
+def _uniform(generator: np.random.RandomState, count: int) -> npt.NDArray[np.float32]:
+    """Numbers in [0, 1), of the generator's low bits."""
+    bits = generator.randint(0, 1 << 32, size=count, dtype=np.uint64)
+    return (bits & ((1 << _FRACTION) - 1)).astype(np.float32) * np.float32(2.0**-_FRACTION)
+
+
+def _box_muller(uniform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Two normal numbers of two uniform ones, half a block apart."""
+    half = uniform.reshape(-1, 2, _BLOCK // 2)
+    radius = np.sqrt(-2 * np.log1p(-half[:, 0]))
+    angle = np.float32(2 * np.pi) * half[:, 1]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(-1)

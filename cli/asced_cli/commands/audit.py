@@ -1,0 +1,50 @@
+"""``asced audit``: do recorded trajectories obey their own schedule?"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from asced_cli import completion
+from asced_cli.options import emit, endpoint_option, examples, json_option
+
+
+@click.command(
+    epilog=examples(
+        ("A table by step, and what is wrong", "asced audit runs.zarr"),
+        ("With a picture, and for machines", "asced audit runs.zarr --plot audit.png --json"),
+    )
+)
+@click.argument("store", shell_complete=completion.stores, metavar="STORE")
+@click.option("--plot", type=click.Path(), help="Draw it (*.png, *.svg, *.pdf).")
+@click.option("--confidence", type=float, default=0.99, show_default=True, help="Of the intervals.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
+@endpoint_option
+@json_option
+def command(
+    store: str, plot: str | None, confidence: float, overwrite: bool, as_json: bool
+) -> int:
+    """Check whether the trajectories of STORE obey their own schedule.
+
+    Exit status 1 if something was found, with its likely cause.
+    """
+    from asced_analysis.audit import audit
+    from asced_cli.commands.stats import check_figure
+    from asced_stores import open_runs
+
+    if plot:
+        check_figure(plot, overwrite=overwrite)
+    ds = open_runs(store, statuses=("complete", "failed"))
+    found = audit(ds, confidence=confidence, progress=sys.stderr.isatty())
+    if plot:
+        from asced_analysis import plots
+
+        plots.save_figure(plots.audit_curves(found), plot)
+    if as_json:
+        emit({**found.to_dict(), "plot": plot}, as_json=True, table=[])
+    else:
+        click.echo(str(found))
+        if plot:
+            click.echo(f"written {plot}")
+    return 0 if found.sound else 1

@@ -1,0 +1,1 @@
+"""Audit: faults that were planted, and sound settings in which there are none."""
