@@ -1,4 +1,4 @@
-"""Audit: do recorded trajectories obey their own schedule?
+"""Audit: whether recorded trajectories obey their own schedule.
 
 ``asced_analysis.audit`` is this room and, called, its function: ``aa.audit(ds)``.
 """

@@ -1,4 +1,4 @@
-"""``audit``: do recorded trajectories obey their own schedule?"""
+"""``audit``: whether recorded trajectories obey their own schedule."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def audit(ds: xr.Dataset, *, confidence: float = 0.99, progress: bool = False) -
         moments = _moments(ds, levels, ends, progress, saturate=True)
     found = quantities(moments, levels.alpha, levels.sigma, confidence=confidence)
     shape = tuple(int(ds["x0"].sizes[dim]) for dim in ds["x0"].dims if dim not in ("run", "step"))
-    seen = checks.Seen(levels, ends, moments, found, shape, _guidance(ds), confidence, ds.sizes["run"])
+    seen = checks.Seen(
+        levels, ends, moments, found, shape, _guidance(ds), confidence, ds.sizes["run"]
+    )
     findings, notes = _look(seen)
     notes += _cached(ds, moments)
     return Audit(
@@ -124,11 +126,11 @@ def _look(seen: checks.Seen) -> tuple[list[Finding], list[str]]:
 
 def _levels(ds: xr.Dataset) -> Levels:
     """Noise levels and what is known of the scheduler."""
-    values = [
+    timestep, alpha, sigma, log_snr = (
         np.asarray(ds[name].values, np.float64)
         for name in ("timestep", "alpha", "sigma", "log_snr")
-    ]
-    return Levels(*values, ds.attrs)
+    )
+    return Levels(timestep, alpha, sigma, log_snr, ds.attrs)
 
 
 def _ends(ds: xr.Dataset, progress: bool) -> Ends:

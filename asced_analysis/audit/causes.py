@@ -10,7 +10,7 @@ from asced_analysis.audit.levels import Levels
 Floats = npt.NDArray[np.float64]
 
 EARLY = -2.5
-"""Log-SNR below which the sample is all but noise, and a prediction of x0 no more than an average."""
+"""Log-SNR below which the sample is all but noise, and predicted x0 no more than an average."""
 
 ALIKE, UNLIKE = 0.8, 0.5
 """Correlation of a network's output with the sample there: of what predicts noise, and what not."""
@@ -53,7 +53,7 @@ def output_likeness(pairs: Floats, levels: Levels, recorded: str) -> float | Non
     x0x0, epseps, both = pairs[early].T
 
     def product(one: tuple[Floats, Floats], other: tuple[Floats, Floats]) -> Floats:
-        return (
+        return np.asarray(
             one[0] * other[0] * x0x0
             + one[1] * other[1] * epseps
             + (one[0] * other[1] + one[1] * other[0]) * both
@@ -67,7 +67,7 @@ def output_likeness(pairs: Floats, levels: Levels, recorded: str) -> float | Non
 def cause_of_departure(
     pairs: Floats, levels: Levels, recorded: str, *, guidance: float, step: int, more: bool
 ) -> str:
-    """The likely cause where the start, the timesteps and the sampler's steps are as they should be.
+    """The likely cause where start, timesteps and the sampler's steps are as they should be.
 
     Parameters
     ----------

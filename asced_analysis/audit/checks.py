@@ -23,6 +23,7 @@ from asced_analysis.audit.levels import (
     effective_shift,
     told_level,
     told_slack,
+    uneven_stride,
 )
 from asced_analysis.audit.moments import Ends, Moments
 from asced_analysis.audit.quantities import Quantities, grouped_mean, sums
@@ -33,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 START = 0.02
 EXACT = {"float16": 2e-3, "bfloat16": 1e-2}
 EXACT_FLOAT32 = 3e-6
-EXACT_ANGLE, ROUGH_ANGLE = 0.01, 0.15
+EXACT_ANGLE, ALIKE_ANGLE, ROUGH_ANGLE = 0.01, 0.035, 0.15
 NEARLY_CLEAN = 4.0  # log-SNR from which float16 blurs the level
 ENERGY, NOISE, NEXT, ANGLE = 0.10, 0.20, 0.10, 0.05
 BY_COARSENESS = {"energy": 0.012, "noise": 0.02, "next": 0.012, "angle": 0.004}
@@ -219,7 +220,10 @@ def check_terminal(seen: Seen) -> Iterator[Finding | str]:
     if ratio <= TERMINAL or seen.pure_noise is False:
         return
     if seen.pure_noise is None:
-        yield f"whether the start is pure noise can't be told (no seeds); its level holds an image at a signal-to-noise ratio of {ratio:.2g}"
+        yield (
+            "whether the start is pure noise can't be told (no seeds); its level holds an image at "
+            f"a signal-to-noise ratio of {ratio:.2g}"
+        )
         return
     text = (
         f"runs start from pure noise, but at timestep {levels.timestep[0]:g} the level still "
@@ -286,12 +290,17 @@ def check_next(seen: Seen) -> Iterator[Finding]:
     angle = np.append(seen.tolerance("angle", ANGLE)[1:], np.inf)
     size = np.append(seen.tolerance("next", NEXT)[1:], np.inf)
     angle = np.where(found.exact, EXACT_ANGLE, angle)
-    clean = np.append(levels.log_snr[1:] > NEARLY_CLEAN, False)
-    angle = np.where(found.alike | clean, np.maximum(ROUGH_ANGLE, angle), angle)
-    size = np.where(found.alike, np.maximum(2 * ROUGH_ANGLE, size), size)
     noisy = np.append(levels.log_snr[1:] < KNOWN_NOISE, False)
+    clean = np.append(levels.log_snr[1:] > NEARLY_CLEAN, False)
+    solver = np.append(seen.tolerance("angle", ALIKE_ANGLE)[1:], np.inf)
+    angle = np.where(found.alike, solver, angle)
+    rough = clean | (~noisy & (~found.exact | found.alike))
+    angle = np.where(rough, np.maximum(ROUGH_ANGLE, angle), angle)
     off = found.angle.beyond(-angle, angle)
     off |= found.next_noise.beyond(1 - size, 1 + size) & noisy
+    uneven = uneven_stride(levels)
+    if uneven is not None:
+        off[uneven] = True
     if not off.any():
         return
     step = int(np.flatnonzero(off)[0])

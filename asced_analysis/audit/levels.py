@@ -17,6 +17,13 @@ Floats = npt.NDArray[np.float64]
 Kind = Literal["variance preserving", "sigma space", "flow matching", "other"]
 
 TOLERANCE = 1e-3
+EQUAL_STRIDES = (
+    "DDIMScheduler",
+    "DDIMParallelScheduler",
+    "CogVideoXDDIMScheduler",
+    "PNDMScheduler",
+)
+"""Of diffusers: they step by equally many timesteps each time, whatever they are told next."""
 TRAINED_STEPS = 1000
 BENT = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "shift_terminal")
 STRAIGHT = 5e-3  # rms distance from a line, of a range of 1
@@ -121,8 +128,21 @@ def told_slack(levels: Levels) -> float:
     return 1.5
 
 
+def uneven_stride(levels: Levels) -> int | None:
+    """The first step after which timesteps go on by another stride than the scheduler does.
+
+    None where all is even (to rounding), or the scheduler looks its next timestep up.
+    """
+    if levels.attributes.get("scheduler_class") not in EQUAL_STRIDES or len(levels.timestep) < 3:
+        return None
+    strides = -np.diff(levels.timestep)
+    usual = float(np.median(strides))
+    off = np.flatnonzero(np.abs(strides - usual) > 2)
+    return int(off[0]) if off.size else None
+
+
 def effective_shift(levels: Levels) -> float | None:
-    """The shift ``s' = a s / (1 + (a - 1) s)`` of evenly spaced levels that gives the recorded ones.
+    """The shift ``a s / (1 + (a - 1) s)`` of evenly spaced levels that gives the recorded ones.
 
     Two shifts in a row are one by their product. None where levels are no flow-matching ones, are
     bent in another way, or were never evenly spaced.
@@ -190,11 +210,11 @@ def _betas(config: Mapping[str, Any]) -> Floats | None:
     schedule = config.get("beta_schedule")
     steps = int(count)  # type: ignore[arg-type]
     if schedule == "linear":
-        return np.linspace(first, last, steps)  # type: ignore[arg-type]
+        return np.asarray(np.linspace(first, last, steps))  # type: ignore[arg-type]
     if schedule == "scaled_linear":
-        return np.linspace(first**0.5, last**0.5, steps) ** 2  # type: ignore[operator]
+        return np.asarray(np.linspace(first**0.5, last**0.5, steps) ** 2)  # type: ignore[operator]
     if schedule == "squaredcos_cap_v2":
         time = np.arange(steps + 1) / steps
         bar = np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2
-        return np.minimum(1 - bar[1:] / bar[:-1], 0.999)
+        return np.asarray(np.minimum(1 - bar[1:] / bar[:-1], 0.999))
     return None

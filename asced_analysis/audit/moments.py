@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -124,7 +125,7 @@ def end_moments(blocks: Iterable[Block], *, started: bool) -> Ends:
         ends = _flat(block["sample"], 1)
         starts = _flat(block["x_init"], 1) if started else np.full_like(ends, np.nan)
         group = block["number"].astype(np.int64) % GROUPS
-        good, begun = np.isfinite(ends).all(1), np.isfinite(starts).all(1)
+        good, begun = _whole(ends), _whole(starts)
         both = good & begun if started else good
         known = (0, 0, 0.0, 0.0)
         if started:
@@ -180,12 +181,12 @@ def step_moments(
     parts = []
     for block in blocks:
         x0, eps, end = _flat(block["x0"], 2), _flat(block["eps"], 2), _flat(block["sample"], 1)
-        broken = ~(np.isfinite(x0) & np.isfinite(eps)).all(2)
+        broken = np.asarray(~(np.isfinite(x0) & np.isfinite(eps)).all(2), np.bool_)
         infinite = np.isinf(x0).sum((0, 2)) + np.isinf(eps).sum((0, 2))
-        finite = ~broken.any(1) & np.isfinite(end).all(1)
+        finite = ~broken.any(1) & _whole(end)
         if saturate:
             x0, eps, end = (np.clip(one, -GREATEST, GREATEST) for one in (x0, eps, end))
-            finite = ~np.isnan(x0 + eps).any((1, 2)) & ~np.isnan(end).any(1)
+            finite = _whole((x0 + eps).reshape(len(x0), -1)) & _whole(end)
         group = block["number"].astype(np.int64)[finite] % GROUPS
         first = np.where(broken.any(1), broken.argmax(1), steps)
         pairs, ahead = _products(x0[finite], eps[finite], alpha, sigma)
@@ -223,14 +224,13 @@ def merge_moments(parts: Sequence[Moments]) -> Moments:
     return Moments(**_merged(parts))
 
 
-def _merged(parts: Sequence[Ends] | Sequence[Moments]) -> dict[str, object]:
+def _merged(parts: Sequence[Ends] | Sequence[Moments]) -> dict[str, Any]:
     """Sums of every field; ``low`` and ``high`` are extremes."""
     rule = {"low": np.minimum.reduce, "high": np.maximum.reduce}
-    merged = {
+    return {
         one.name: rule.get(one.name, sum)([getattr(part, one.name) for part in parts])
         for one in fields(parts[0])
     }
-    return merged
 
 
 def _products(
@@ -268,7 +268,7 @@ def _against_seeds(
 ) -> tuple[int, int, float, float]:
     """How many starts were compared with the noise of their seed, how many are it, and factors."""
     count = int(np.prod(starts.shape[1:]))
-    rows = np.flatnonzero(good & (seeds >= 0))[:SEEDS_A_SHARD] if count >= 16 else []
+    rows = np.flatnonzero(good & (seeds >= 0))[: SEEDS_A_SHARD if count >= 16 else 0]
     scales: list[float] = []
     for row in rows:
         shape = starts.shape[1:]
@@ -286,6 +286,11 @@ def _against_seeds(
     return len(rows), len(scales), sum(scales), sum(scale**2 for scale in scales)
 
 
+def _whole(values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Rows of finite numbers only."""
+    return np.asarray(np.isfinite(values).all(1), np.bool_)
+
+
 def _flat(values: npt.NDArray[np.floating], leading: int) -> npt.NDArray[np.float32]:
     """Pixels, channels and frames as one dimension, in float32."""
     return values.reshape(*values.shape[:leading], -1).astype(np.float32)
@@ -293,7 +298,7 @@ def _flat(values: npt.NDArray[np.floating], leading: int) -> npt.NDArray[np.floa
 
 def _mean(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Floats:
     """Mean product over pixels."""
-    return np.einsum("rp,rp->r", one, other).astype(np.float64) / one.shape[1]
+    return np.asarray(np.einsum("rp,rp->r", one, other) / one.shape[1], np.float64)
 
 
 def _mean_square(values: npt.NDArray[np.float32]) -> Floats:

@@ -45,7 +45,7 @@ class Estimate:
     low: Floats
     high: Floats
 
-    def beyond(self, least: npt.ArrayLike, most: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    def beyond(self, least: Floats | float, most: Floats | float) -> npt.NDArray[np.bool_]:
         """Steps whose whole interval lies below `least` or above `most`."""
         with np.errstate(invalid="ignore"):
             return np.asarray((self.high < least) | (self.low > most), np.bool_)
@@ -143,17 +143,15 @@ def _leave_one_out(
         return (runs, *(np.asarray(one) / count for one in values))  # type: ignore[return-value]
 
     held = np.flatnonzero(moments.runs)
-    parts = []
-    if len(held) > 1:
-        for g in held:
-            parts.append(
-                mean(
-                    totals[0] - moments.runs[g],
-                    totals[1] - moments.energy[g],
-                    totals[2] - moments.pairs[g],
-                    totals[3] - moments.ahead[g],
-                )
-            )
+    parts = [
+        mean(
+            totals[0] - moments.runs[g],
+            totals[1] - moments.energy[g],
+            totals[2] - moments.pairs[g],
+            totals[3] - moments.ahead[g],
+        )
+        for g in (held if len(held) > 1 else ())
+    ]
     return mean(*totals), parts
 
 
@@ -190,8 +188,8 @@ def _ahead(
     Beside them, what is left (root mean square), and the share of the change that is its own.
 
     The change of predicted x0 is fitted beside them, for solvers that remember it; all that is
-    left over counts as noise, since stochastic samplers add theirs afresh. Where data are so
-    simple that the three are alike, the amounts are those nearest to what the level asks for.
+    left over counts as noise, since stochastic samplers add theirs afresh. A change that the other
+    two explain (as of Gaussian data) is left out.
     """
     (clean, noise, both), (x_clean, x_noise, x_change) = pairs.T, ahead.T[:3]
     clean_change, noise_change, change = ahead.T[3:]
@@ -208,19 +206,24 @@ def _ahead(
     good = np.isfinite(matrix).all((1, 2)) & np.isfinite(right).all(1)
     matrix, right = np.where(good[:, None, None], matrix, 0), np.where(good[:, None], right, 0)
     ridge = (RIDGE * np.einsum("kii->ki", matrix) + 1e-300)[:, :, None] * np.eye(3)
+    mixed = np.linalg.solve((matrix + ridge)[:, :2, :2], matrix[:, :2, 2:])[..., 0]
+    own = 1 - (mixed * matrix[:, :2, 2]).sum(-1) / np.maximum(matrix[:, 2, 2], 1e-300)
+    own = np.where(matrix[:, 2, 2] > 0, own, 0)
+    told_apart = np.where(own < ALIKE, 0.0, 1.0)
+    matrix[:, 2, :2] *= told_apart[:, None]
+    matrix[:, :2, 2] *= told_apart[:, None]
+    right[:, 2] *= told_apart
     missing = (right - np.einsum("kij,kj->ki", matrix, due))[..., None]
     fitted = due + np.linalg.solve(matrix + ridge, missing)[..., 0]
     explained = 2 * (fitted * right).sum(-1) - np.einsum("ki,kij,kj->k", fitted, matrix, fitted)
     rest = np.maximum(energy - explained, 0)
     amount = np.sqrt(rest + fitted[:, 1] ** 2)
-    mixed = np.linalg.solve((matrix + ridge)[:, :2, :2], matrix[:, :2, 2:])[..., 0]
-    own = 1 - (mixed * matrix[:, :2, 2]).sum(-1) / np.maximum(matrix[:, 2, 2], 1e-300)
     unknown = np.where(good, 0, np.nan)
     return (
         fitted[:, 0] + unknown,
         amount + unknown,
         np.sqrt(rest) + unknown,
-        np.where(matrix[:, 2, 2] > 0, own, 0) + unknown,
+        own + unknown,
     )
 
 

@@ -36,7 +36,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """Do these runs obey their own schedule?
+    """Whether runs obey their own schedule.
 
     Attributes
     ----------

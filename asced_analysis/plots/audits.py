@@ -65,8 +65,8 @@ def audit_curves(audit: Audit, *, ax: Axes | None = None) -> Axes:
         for step in sorted({one.step for one in audit.findings if one.step is not None}):
             names = ", ".join(one.name for one in audit.findings if one.step == step)
             ax.axvline(step, color=style.VERMILION, ls="--", lw=1.5, label=f"found: {names}")
-        values = np.concatenate([*shown, 1 - tolerance, 1 + tolerance])
-        if values.min() < 0.5 or values.max() > 2:
+        reach = np.concatenate([*shown, 1 - tolerance, 1 + tolerance])
+        if reach.min() < 0.5 or reach.max() > 2:
             ax.set_yscale("log")
         ax.set(xlabel=style.AXIS_LABELS["step"], ylabel="ratio to what the level asks for")
         without = [one.name for one in audit.findings if one.step is None]

@@ -79,7 +79,9 @@ def _row(model: str, name: str, pipe: Any, runs: int, steps: int) -> dict[str, A
 def _line(row: dict[str, Any]) -> str:
     found = ", ".join(row["found"]) or "nothing"
     wanted = f" (expected {', '.join(row['expected'])})" if "expected" in row else ""
-    said = "".join(f"\n    {what}\n    {why}" for what, why in zip(row["what"], row["cause"]))
+    said = "".join(
+        f"\n    {what}\n    {why}" for what, why in zip(row["what"], row["cause"], strict=True)
+    )
     return f"{row['model']:8} {row['setting']:42} {row['steps']:3}  {found}{wanted}{said}"
 
 
@@ -98,7 +100,9 @@ def main() -> None:
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     faults, sound = result["faults"], result["sound"]
     print(f"faults recognised: {sum(row['recognised'] for row in faults)} of {len(faults)}")
-    print(f"sound settings with findings: {sum(bool(row['found']) for row in sound)} of {len(sound)}")
+    print(
+        f"sound settings with findings: {sum(bool(row['found']) for row in sound)} of {len(sound)}"
+    )
 
 
 if __name__ == "__main__":

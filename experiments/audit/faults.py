@@ -35,7 +35,9 @@ class Fault:
     pipeline: Callable[[Any], Any]
 
 
-def loop(pipe: Any, scheduler: str, way: Way | None = None, unet: Any = None, **options: Any) -> Any:
+def loop(
+    pipe: Any, scheduler: str, way: Way | None = None, unet: Any = None, **options: Any
+) -> Any:
     """A loop with another scheduler of the same configuration."""
     made = getattr(diffusers, f"{scheduler}Scheduler").from_config(pipe.scheduler.config, **options)
     found = Loop(pipe.unet if unet is None else unet, made)
@@ -127,11 +129,11 @@ FAULTS = (
     Fault(
         "start at sqrt(1 + sigma^2)",
         ("start",),
-        lambda pipe: loop(
-            pipe, "EulerDiscrete", Way(start=_one_more), timestep_spacing="trailing"
-        ),
+        lambda pipe: loop(pipe, "EulerDiscrete", Way(start=_one_more), timestep_spacing="trailing"),
     ),
-    Fault("sigmas shifted twice", ("shifted_twice",), lambda pipe: flow(pipe, Way(sigmas=_shifted))),
+    Fault(
+        "sigmas shifted twice", ("shifted_twice",), lambda pipe: flow(pipe, Way(sigmas=_shifted))
+    ),
     Fault(
         "timesteps replaced, levels not (Euler)",
         ("told",),

@@ -31,8 +31,8 @@ class Way:
         ``sigmas(steps)``: levels handed to ``set_timesteps`` in place of the number of steps.
     """
 
-    start: Start = lambda scheduler, noise: noise * float(
-        getattr(scheduler, "init_noise_sigma", 1.0)
+    start: Start = lambda scheduler, noise: (
+        noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
     )
     scaled_input: bool = True
     schedule: Callable[[Any], None] | None = None

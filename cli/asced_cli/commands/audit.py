@@ -1,4 +1,4 @@
-"""``asced audit``: do recorded trajectories obey their own schedule?"""
+"""``asced audit``: whether recorded trajectories obey their own schedule."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
 @endpoint_option
 @json_option
-def command(
-    store: str, plot: str | None, confidence: float, overwrite: bool, as_json: bool
-) -> int:
+def command(store: str, plot: str | None, confidence: float, overwrite: bool, as_json: bool) -> int:
     """Check whether the trajectories of STORE obey their own schedule.
 
     Exit status 1 if something was found, with its likely cause.
