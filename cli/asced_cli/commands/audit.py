@@ -7,17 +7,19 @@ import sys
 import click
 
 from asced_cli import completion
+from asced_cli.command import FIGURE, Command
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         ("A table by step, and what is wrong", "asced audit runs.zarr"),
         ("With a picture, and for machines", "asced audit runs.zarr --plot audit.png --json"),
-    )
+    ),
 )
 @click.argument("store", shell_complete=completion.stores, metavar="STORE")
-@click.option("--plot", type=click.Path(), help="Draw it (*.png, *.svg, *.pdf).")
+@click.option("--plot", type=FIGURE, help="Draw it (*.png, *.svg, *.pdf).")
 @click.option("--confidence", type=float, default=0.99, show_default=True, help="Of the intervals.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
 @endpoint_option
@@ -28,11 +30,8 @@ def command(store: str, plot: str | None, confidence: float, overwrite: bool, as
     Exit status 1 if something was found, with its likely cause.
     """
     from asced_analysis.audit import audit
-    from asced_cli.commands.stats import check_figure
     from asced_stores import open_runs
 
-    if plot:
-        check_figure(plot, overwrite=overwrite)
     ds = open_runs(store, statuses=("complete", "failed"))
     found = audit(ds, confidence=confidence, progress=sys.stderr.isatty())
     if plot:
