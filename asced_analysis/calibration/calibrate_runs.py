@@ -13,7 +13,7 @@ from asced_analysis.calibration.choose_level import LEARNING, METHODS, Request, 
 from asced_analysis.calibration.conformance import conformance_vectors
 from asced_analysis.calibration.drift import run_counts
 from asced_analysis.calibration.fitting import fit_variant
-from asced_analysis.calibration.splits import FRACTIONS, split_runs
+from asced_analysis.calibration.splits import FRACTIONS, in_all, split_runs
 from asced_analysis.compute.source import Source, open_source
 from asced_analysis.detection.variant import Variant
 from asced_analysis.thresholds import conformal
@@ -155,6 +155,11 @@ def calibrate(
                     "choose method outcome, or leave it out"
                 )
     source = open_source(store)
+    if source.steps < FEWEST_STEPS:
+        found = f"{source.steps} step{'s' * (source.steps != 1)}"
+        raise InputError(
+            f"these runs have {found}; a detector needs at least {FEWEST_STEPS}: record more steps"
+        )
     _check_numbers(source, groups, parameters, costs)
     if confidence is not None:
         conformal.check_confidence(confidence)
@@ -192,6 +197,11 @@ def calibrate(
         try:
             conformal.order_statistic(count, false_alarm_rate, confidence=confidence)
         except InputError as error:
+            needed = conformal.runs_needed(false_alarm_rate, confidence=confidence)
+            error.add_note(
+                f"{count} of these {source.runs} runs calibrate; with some "
+                f"{in_all(source.runs, count, needed)} in all, {needed} do."
+            )
             if split.unit != "run":
                 error.add_note(
                     f"{split.unit.capitalize()}s repeat among these {source.runs} runs, so whole "

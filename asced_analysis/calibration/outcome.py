@@ -17,6 +17,7 @@ from asced_analysis.calibration.examples import MOST_RUNS, gather
 from asced_analysis.calibration.fitting import UNCALIBRATED
 from asced_analysis.calibration.like_content import measured_on, within_like_content
 from asced_analysis.calibration.outcome_training import learn
+from asced_analysis.calibration.splits import in_all
 from asced_analysis.calibration.teachers import RealismTeacher, Teacher
 from asced_analysis.compute.source import Source
 from asced_analysis.detection import change_maps, outcome
@@ -88,8 +89,9 @@ def fit_outcome(
     examples = gather(source, stream, fit, says, most_runs=most_runs)
     if len(examples.rows) < FEWEST_RUNS:
         raise InputError(
-            f"learning from outcomes needs at least {FEWEST_RUNS} runs to fit on, there are "
-            f"{len(examples.rows)}; record more"
+            f"learning from outcomes needs at least {FEWEST_RUNS} runs to fit on, and of these "
+            f"{source.runs} it fits on {len(examples.rows)}: record some "
+            f"{in_all(source.runs, len(examples.rows), FEWEST_RUNS)} runs in all"
         )
     if np.ptp(examples.goal) == 0:
         raise InputError(f"{says.name} gives all runs the same outcome: there is nothing to learn")

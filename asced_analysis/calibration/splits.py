@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Literal
 
 import numpy as np
@@ -143,6 +144,14 @@ def _units(
             "recording, or draw each once"
         )
     return np.arange(names.size), "run", keep, tuple(notes)
+
+
+def in_all(runs: int, used: int, needed: int) -> int:
+    """How many runs there must be in all, so that ``needed`` are used where ``used`` of them are.
+
+    People choose how many runs they record, not how many fall to one part of them.
+    """
+    return ceil(needed * runs / max(used, 1))
 
 
 def _one_each(

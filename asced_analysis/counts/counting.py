@@ -235,5 +235,6 @@ def plan_counts(ds: xr.Dataset, signal: str, measure: str) -> Plan:
 def _check(plan: Plan) -> Plan:
     """Refuse runs with too few steps."""
     if len(plan.steps) <= plan.lag:
-        raise InputError(f"{len(plan.steps)} usable steps found; expected at least {plan.lag + 1}")
+        found = f"{len(plan.steps)} step{'s' * (len(plan.steps) != 1)}"
+        raise InputError(f"{found} with finite levels found; expected at least {plan.lag + 1}")
     return plan

@@ -58,7 +58,7 @@ def shortest_segment(steps: int) -> int:
         With fewer than three steps.
     """
     if steps < 3:
-        raise InputError(f"{steps} differences found; three phases need at least 3 (4 steps)")
+        raise InputError(f"{steps + 1} steps found; three phases need at least 4")
     return 2 if steps >= 6 else 1
 
 

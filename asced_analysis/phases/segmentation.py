@@ -96,6 +96,7 @@ def segment_phases(
     >>> phases.runs, phases.activity.dims
     (48, ('step',))
     """
+    ds = fields.with_all_dims(ds)
     if not 0 < confidence < 1:
         raise InputError(f"confidence {confidence} found; expected a number between 0 and 1")
     curves, steps = activity_curves(ds, signal=signal, cutoff=cutoff, unit=unit, progress=progress)

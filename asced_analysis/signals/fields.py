@@ -50,6 +50,7 @@ def signal(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
         has one step less. Steps at which the signal is infinite are left out, and
         ``attrs["dropped_steps"]`` names them.
     """
+    ds = _with_channel(ds)
     if check_signal(name) == "innovation":
         return dynamics(ds, name)
     if name == "predicted_x0":
@@ -73,6 +74,7 @@ def score(ds: xr.Dataset) -> xr.DataArray:
     -------
     xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
     """
+    ds = _with_channel(ds)
     (sigma,) = _levels(ds, "sigma")
     result = _apply(lambda eps: kernels.score(eps, sigma), recorded(ds, "eps"))
     return _describe(result, "score s", f"1 / {UNITS}", "score")
@@ -93,6 +95,7 @@ def dynamics(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
         One step less; ``step`` names the later step k of ``D_k = W_k - W_{k-1}``.
     """
+    ds = _with_channel(ds)
     if check_signal(name) == "innovation":
         levels = _levels(ds, "alpha", "sigma")
         change = _apply(
@@ -266,6 +269,48 @@ def left_out(steps: Iterable[int]) -> dict[str, Any]:
     }
 
 
+def with_all_dims(ds: xr.Dataset) -> xr.Dataset:
+    """Give back the dimensions that ``isel(run=3)`` or ``isel(channel=0)`` took away.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them, or a selection of them.
+
+    Returns
+    -------
+    xarray.Dataset
+        With ``run``, and ``channel`` in whatever has pixels, of length 1 where they were missing.
+
+    Raises
+    ------
+    InputError
+        Where one step was taken: a trajectory has several.
+    """
+    ds = _with_channel(ds)
+    if "run" in ds.dims:
+        return ds
+    values = {name: ds[name].values[()] for name in ds.coords if not ds[name].dims}
+    ds = ds.drop_vars(values).expand_dims(run=[values.pop("run", 0)])
+    return ds.assign_coords({name: ("run", [value]) for name, value in values.items()})
+
+
+def _with_channel(ds: xr.Dataset) -> xr.Dataset:
+    """Give back a dimension ``channel``."""
+    if "step" not in ds.dims:
+        raise InputError(
+            "one step was selected; expected several, as isel(step=slice(3, 5)) takes them"
+        )
+    flat = {
+        name: ds[name]
+        .drop_vars("channel", errors="ignore")
+        .expand_dims("channel", axis=ds[name].dims.index("y"))
+        for name in FIELDS
+        if name in ds.data_vars and "y" in ds[name].dims and "channel" not in ds[name].dims
+    }
+    return ds.drop_vars("channel", errors="ignore").assign(flat) if flat else ds
+
+
 def check_signal(name: str) -> Signal:
     """The name of a signal, or an error that lists them.
 
@@ -288,6 +333,8 @@ def check_signal(name: str) -> Signal:
     return name
 
 
+FIELDS = ("eps", "x0", "x_init", "checkpoint_sample", "sample")
+"""Recorded variables that have the shape of a sample."""
 _PIXEL = ("channel", "y", "x")
 _CORE = ("step", *_PIXEL)
 

@@ -75,6 +75,7 @@ def step_statistics(
     >>> stats["quantile"].dims, stats.sizes["step"]
     (('probability', 'step'), 11)
     """
+    ds = fields.with_all_dims(ds)
     graph, layout = statistics_graph(ds, signal, measure=measure, by=by)
     label = f"Counting {ds.sizes['run']} runs"
     counts = cast("Counts", streaming.compute(graph, progress=progress, label=label))

@@ -78,6 +78,7 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
     >>> features.shape
     (48, 18)
     """
+    ds = fields.with_all_dims(ds)
     import pandas as pd
 
     first = first_regular_step(np.asarray(ds["alpha"].values))

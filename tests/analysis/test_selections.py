@@ -1,0 +1,92 @@
+"""Selections of runs, steps and channels, and stores of few steps."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import asced_analysis as aa
+from asced_cli.main import run
+from asced_stores.errors import InputError
+from asced_stores.testing import synthetic_store
+
+
+@pytest.fixture(scope="module")
+def ds(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("selections") / "runs.zarr"
+    synthetic_store(path, runs=24, steps=8, shape=(3, 8, 8), batch_size=8)
+    return aa.open_runs(path)
+
+
+def test_one_run_is_as_a_list_of_one(ds: Any) -> None:
+    one, listed = ds.isel(run=3), ds.isel(run=[3])
+    assert int(one["seed"]) == 3
+    xr.testing.assert_allclose(
+        aa.step_statistics(one)["median"], aa.step_statistics(listed)["median"]
+    )
+    features = aa.run_features(one)
+    np.testing.assert_array_equal(features.to_numpy(), aa.run_features(listed).to_numpy())
+    assert features.index.tolist() == [3]
+    assert aa.segment_phases(one).runs == 1
+
+
+def test_one_channel_is_as_a_list_of_one(ds: Any) -> None:
+    one, listed = ds.isel(channel=0), ds.isel(channel=[0])
+    xr.testing.assert_allclose(
+        aa.step_statistics(one)["median"], aa.step_statistics(listed)["median"]
+    )
+    np.testing.assert_array_equal(
+        one.asced.dynamics().values, listed.asced.dynamics().values, strict=True
+    )
+    np.testing.assert_array_equal(
+        aa.run_features(one).to_numpy(), aa.run_features(listed).to_numpy()
+    )
+
+
+@pytest.mark.parametrize("function", ["step_statistics", "segment_phases", "run_features"])
+def test_one_step_is_refused_in_words(function: str, ds: Any) -> None:
+    with pytest.raises(InputError, match="one step was selected"):
+        getattr(aa, function)(ds.isel(step=4))
+    with pytest.raises(InputError, match="one step was selected"):
+        ds.isel(step=4).asced.dynamics()
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize(
+    "command", ["stats", "phases", "calibrate --false-alarm-rate 0.2", "calibrate --variant paper"]
+)
+def test_a_store_of_few_steps_says_how_many_are_needed(
+    steps: int, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "runs.zarr"
+    synthetic_store(path, runs=60, steps=steps, shape=(1, 8, 8))
+    name, *rest = command.split()
+    if (name, steps) == ("stats", 2):
+        assert run([name, str(path)]) == 0  # one difference
+        return
+    assert run([name, str(path), *rest]) == 2
+    error = capsys.readouterr().err
+    assert f"{steps} step" in error
+    assert "at least" in error
+    assert "unexpected" not in error
+    assert "-1" not in error
+
+
+def test_too_few_runs_are_told_how_many_in_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "runs.zarr"
+    synthetic_store(path, runs=30, steps=6, shape=(1, 8, 8))
+    assert run(["calibrate", str(path)]) == 2
+    error = capsys.readouterr().err
+    found = re.search(r"(\d+) of these 30 runs calibrate; with some (\d+) in all, 19 do", error)
+    assert found
+    calibrate, in_all = map(int, found.groups())
+    assert in_all == pytest.approx(19 * 30 / calibrate, abs=1)
+    synthetic_store(path, runs=in_all + 2, steps=6, shape=(1, 8, 8), overwrite=True)
+    assert run(["calibrate", str(path)]) == 0
