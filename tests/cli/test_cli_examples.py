@@ -1,0 +1,68 @@
+"""The examples of ``--help`` run as they are printed, in a folder with what they speak of."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asced_cli.main import COMMANDS, run
+from asced_stores.testing import synthetic_store
+
+SAMPLES = ("record", "replay", "tune", "demo", "view")
+"""Commands that sample, or serve until they are stopped; their own tests run them."""
+NEEDS_MODEL = ("ahead.json", "--probe", "corrected.zarr", "--target torch", "--method outcome")
+"""What these examples speak of comes from a model."""
+STATUS = {"asced doctor --pipeline ./my-model --folder /scratch": 1}
+
+
+def examples() -> Iterator[Any]:
+    """Each line, as it is printed."""
+    for name in COMMANDS:
+        command = importlib.import_module(f"asced_cli.commands.{name}").command
+        for line in map(str.strip, (command.epilog or "").splitlines()):
+            sampled = name in SAMPLES or any(word in line for word in NEEDS_MODEL)
+            if line.startswith("asced ") and not sampled:
+                yield pytest.param(line, id=line)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores, thresholds, statistics: what the examples begin with."""
+    folder = tmp_path_factory.mktemp("examples")
+    for name, seed in (("runs", 0), ("more", 500), ("new", 900), ("monday", 0), ("tuesday", 99)):
+        synthetic_store(folder / f"{name}.zarr", runs=300, shape=(1, 8, 8), seed=seed)
+    synthetic_store(folder / "euler.zarr", runs=96, steps=8, shape=(1, 8, 8))
+    store = str(folder / "runs.zarr")
+    assert run(["calibrate", store, "--out", str(folder / "thresholds.json")]) == 0
+    assert run(["stats", store, "--out", str(folder / "stats.zarr")]) == 0
+    return folder
+
+
+def test_there_are_many() -> None:
+    assert len(list(examples())) >= 20
+
+
+@pytest.mark.parametrize("line", list(examples()))
+@pytest.mark.xdist_group("help examples")
+def test_an_example_runs_as_printed(
+    line: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = shlex.split(line)
+    outs = {after for word, after in itertools.pairwise(words) if word == "--out"}
+    for name in {word for word in words if (made / word).exists()} - outs:
+        source = made / name
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        copy(source, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    if ">" in words:
+        words = words[: words.index(">")]
+    assert run(words[1:]) == STATUS.get(line, 0)
+    if "--out" in words:
+        assert Path(words[words.index("--out") + 1]).exists()
