@@ -48,8 +48,7 @@ class ScoreClipping(Strategy):
             return None
         dynamics = current - previous
         flat = dynamics.flatten(1)
-        centre = flat.median(1, keepdim=True).values
-        spread = (flat - centre).abs().median(1).values
+        spread = _median((flat - _median(flat)[:, None]).abs())
         tau = (self.mad_scale * 1.4826 * spread).reshape(-1, *[1] * (dynamics.ndim - 1))
         clipped = previous + torch.minimum(torch.maximum(dynamics, -tau), tau)
         state.previous_score = blend(current, clipped, state.mask)
@@ -60,9 +59,17 @@ class ScoreClipping(Strategy):
             alpha=event.alpha,
             sigma=event.sigma,
             prediction_type=event.prediction_type,
+            sigma_data=event.sigma_data,
         )
         touched = (state.mask > 0).to(state.mask)  # the weights of soft edges are in the score
         return blend(event.model_output, output, touched)
+
+
+def _median(rows: Tensor) -> Tensor:
+    """Median of each row: the mean of the middle two of an even number (torch takes the lower)."""
+    ordered = rows.sort(1).values
+    count = rows.shape[1]
+    return (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
 
 
 STRATEGY = ScoreClipping

@@ -110,7 +110,8 @@ def correction_step(thresholds: Thresholds | None, table: StepTable) -> int:
     if not len(allowed):
         raise InputError(
             f"{table.scheduler_class} with {table.steps} steps has no step whose entering sample "
-            "may be edited; choose another scheduler or more steps"
+            "may be edited, so that the noise keeps the level that the schedule names; choose "
+            "another scheduler or more steps"
         )
     if target is None:
         distance = np.abs(allowed - round(0.48 * table.steps)).astype(float)

@@ -67,14 +67,15 @@ def velocity(scheduler: Any, kind: str) -> Callable[[Any, float], Any]:
 
 def preconditioned(scheduler: Any, kind: str) -> Callable[[Any, float], Any]:
     """The raw network F of EDM, from ``c_in * x`` and ``c_noise``."""
+    data = scheduler.config.sigma_data
 
     def network(z: Any, t: float) -> Any:
         sigma = math.exp(4 * t)
-        total = math.sqrt(sigma**2 + 0.25)
+        total = math.sqrt(sigma**2 + data**2)
         x = z * total
         _, x0 = posterior(x, 1.0, sigma)
-        c_out = sigma * 0.5 / total * (-1 if kind == "v_prediction" else 1)
-        return (x0 - 0.25 / total**2 * x) / c_out
+        c_out = sigma * data / total * (-1 if kind == "v_prediction" else 1)
+        return (x0 - data**2 / total**2 * x) / c_out
 
     return network
 

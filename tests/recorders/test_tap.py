@@ -195,22 +195,21 @@ def test_an_edit_enters_the_next_step_and_is_not_undone(name: str) -> None:
     assert not torch.equal(edited, sample(name, None, [1, 2]))
 
 
-@pytest.mark.parametrize("name", ["UniPCMultistepScheduler", "SASolverScheduler"])
-def test_solvers_with_a_corrector_forget_the_sample_before_the_edit(name: str) -> None:
-    class Zero(TapListener):
-        def after_step(self, event: StepEvent, next_sample: torch.Tensor) -> torch.Tensor | None:
-            return torch.zeros_like(next_sample) if event.step == 1 else None
+def test_a_scheduler_that_remembers_something_unknown_is_refused_after_an_edit() -> None:
+    class Momentum(diffusers.DDIMScheduler):
+        velocity: Any = None
 
-    seen: list[Any] = []
+        def step(self, model_output: Any, timestep: Any, sample: Any, **rest: Any) -> Any:
+            self.velocity = model_output
+            return super().step(model_output, timestep, sample, **rest)
 
-    class Look(TapListener):
-        def before_step(self, event: StepEvent) -> None:
-            seen.append(event.scheduler.last_sample)
-
-    sample(name, ListenerChain(Look(), Zero()), [1])
-    assert seen[2] is None
-    assert seen[1] is not None
-    assert seen[3] is not None
+    pipe, _ = pipeline()
+    pipe.scheduler = Momentum()
+    pipe.scheduler.set_timesteps(5)
+    x = initial_noise(pipe, [1])
+    sample_unconditional(pipe, x_init=x, steps=5, listener=TapListener())
+    with pytest.raises(InputError, match="Momentum remembers velocity"):
+        sample_unconditional(pipe, x_init=x, steps=5, listener=Edit(2))
 
 
 def test_an_edit_inside_a_group_of_the_singlestep_solver_is_refused() -> None:

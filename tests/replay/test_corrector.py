@@ -141,7 +141,8 @@ def test_an_edit_holds_for_every_scheduler_family(scheduler: str, tiny_pipeline:
     if scheduler.startswith(("flow", "edm")):
         pipe.scheduler = getattr(diffusers, SHORT_NAMES[scheduler])()
     else:
-        pipe.scheduler = make_scheduler(scheduler, tiny_pipeline.scheduler, None)
+        kind = {"prediction_type": "epsilon"} if scheduler == "pndm" else None
+        pipe.scheduler = make_scheduler(scheduler, tiny_pipeline.scheduler, kind)
     masks = np.stack([SQUARE, np.zeros_like(SQUARE)])
 
     class Last(Corrector):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from asced_recorders.tap.events import ListenerChain, StepEvent, TapListener
 from asced_recorders.tap.schedulers import StepTable, begin_index, scheduler_class, step_table
+from asced_recorders.tap.solver_history import renew_history
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class _Stream:
         if row >= 0:
             args, kwargs = self._before(scheduler, row, table, args, kwargs)
         output = real(scheduler, *args, **kwargs)
+        self.edited = None
         self.call += 1
         finished = self.call == len(table.calls) or table.calls[self.call] >= 0
         if finished and self.event is not None:
@@ -225,9 +227,12 @@ class _Stream:
         first_order = following >= len(table.calls) or bool(table.calls[following] >= 0)
         self.event = StepEvent(table, row, sample, output, scheduler, first_order)
         changed = self.listener.before_step(self.event)
+        if changed is not None:
+            self.event = self.event.replaced(changed)
+        if self.edited is not None:
+            renew_history(self.event, self.edited)
         if changed is None:
             return args, kwargs
-        self.event = self.event.replaced(changed)
         if learned_variance is not None:
             import torch
 
@@ -248,15 +253,7 @@ class _Stream:
                 f"{table.scheduler_class} does not allow the sample entering step {following} to "
                 f"be changed; it allows it at steps {allowed}"
             )
-        if getattr(scheduler, "last_sample", None) is not None:
-            # UniPC and SASolver would undo the edit: their corrector starts from the old sample.
-            # Runs that were not edited keep it.
-            same = changed == output[0]
-            edited = ~same.reshape(len(same), -1).all(1)
-            if bool(edited.all()):
-                scheduler.last_sample = None
-            else:
-                self.edited = edited.reshape(-1, *[1] * (changed.ndim - 1))
+        self.edited = changed != output[0]
         if isinstance(output, tuple):
             return (changed, *output[1:])
         output.prev_sample = changed
@@ -297,14 +294,13 @@ def _tapped_class(plain: type, stream: _Stream) -> type:
         return stream.step(self, plain_step, args, kwargs)
 
     def correct(method: Callable[..., Any]) -> Callable[..., Any]:
-        # A solver's corrector goes on from the sample before an edit: edited runs go without.
+        # A solver's corrector goes on from the sample before an edit, and would undo it.
         @functools.wraps(method)
         def corrected(self: Any, *args: Any, **kwargs: Any) -> Any:
             result = method(self, *args, **kwargs)
-            edited, stream.edited = stream.edited, None
-            if edited is None or not stream.active:
+            if stream.edited is None or not stream.active:
                 return result
-            return kwargs["this_sample"].where(edited, result)
+            return kwargs["this_sample"].where(stream.edited, result)
 
         return corrected
 
