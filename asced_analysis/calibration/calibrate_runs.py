@@ -259,6 +259,8 @@ def calibrate(
         levels=replace(thresholds.levels, level=chosen.level),
         guarantee=chosen.guarantee,
         groups=chosen.groups,
+        grouped_by=groups if chosen.groups else None,
+        fingerprint={**thresholds.fingerprint, "dtype": source.dtype},
         counts=run_counts(run_means, chosen.scores),
     )
     return replace(thresholds, conformance=conformance_vectors(thresholds))

@@ -24,7 +24,6 @@ Floats = npt.NDArray[np.float64]
 LEARNING = "outcome"
 """The method that learns a variant from how the recorded runs ended."""
 METHODS = ("conformal", "robust", "risk", "labels", LEARNING)
-ROUNDING = 2e-5
 TIGHTER = (0.1, 0.05, 0.02, 0.01, 0.005, 0.001)
 # Robust units of a logarithm: the grid is fixed beforehand, as risk control demands.
 RISK_LEVELS = (-5.0, 80.0)
@@ -85,8 +84,6 @@ def choose_level(source: Source, thresholds: Thresholds, split: Split, request: 
             "more than the promised share of calibration runs can't be scored (no region survives "
             "the clean-up at any level); lower the clean-up sizes"
         )
-    # the level is one run's very score: rounding in the loop must not flag that run
-    level += ROUNDING * max(1.0, abs(level))
     levels: dict[str, float] = {}
     flagged = scores[~own] > level
     remarks: tuple[str, ...] = ()

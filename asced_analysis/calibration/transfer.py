@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from asced_analysis.compute.source import open_source
+from asced_analysis.detection.apply import levels_of
 from asced_analysis.detection.scoring import asking, scores_of
 from asced_analysis.thresholds import conformal
 from asced_analysis.thresholds.document import (
@@ -67,6 +68,9 @@ def recheck(thresholds: Thresholds, runs: Any, *, pipeline: Any = None) -> Thres
     promised = thresholds.guarantee.promised
     source = asking(source, thresholds, pipeline)
     rows, scores = scores_of(source, thresholds, np.ones(source.runs, dtype=bool))
+    levels = levels_of(source.dataset, thresholds, override=True)
+    if levels is not None:  # of groups: they keep their distances to the level for all
+        scores = scores - (levels - thresholds.levels.level)[rows]
     level, _ = conformal.conformal_level(scores, promised)
     realised = float((scores > thresholds.levels.level).mean())
     return thresholds.with_recheck(

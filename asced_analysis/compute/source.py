@@ -77,6 +77,11 @@ class Source:
         sizes = dict(zip(variable.dims, variable.shape, strict=True))
         return tuple(int(sizes[d]) for d in ("frame", "channel", "y", "x") if d in sizes)
 
+    @property
+    def dtype(self) -> str:
+        """Precision in which eps and x0 were recorded."""
+        return str((self.dataset["x0"] if "x0" in self.dataset else self.dataset["eps"]).dtype)
+
     def batches(
         self,
         variables: Iterable[str],

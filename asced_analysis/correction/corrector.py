@@ -25,9 +25,10 @@ from asced_analysis.correction.settings import (
     correction_settings,
     correction_step,
     growth_of,
+    recorded_precision,
     strategy_of,
 )
-from asced_analysis.correction.strategy import RECORDED, LoopState, Strategy
+from asced_analysis.correction.strategy import LoopState, Strategy
 from asced_recorders.tap.tap import TapListener
 from asced_stores.errors import InputError
 
@@ -61,6 +62,9 @@ class Corrector(TapListener):
         Pixels by which the mask is grown, in place of the thresholds' fraction.
     soft : int
         Pixels over which the mask's edge fades.
+    dtype : {"float16", "float32"}, optional
+        Precision in which runs of this model are recorded, to which the loop rounds what it looks
+        at; by default that of the runs that the thresholds were calibrated on.
     network : callable, optional
         For learnt thresholds that ask the model once more: ``network(sample, table, step)`` gives
         predicted x0. `attach` takes the pipeline's own where none is given.
@@ -91,6 +95,7 @@ class Corrector(TapListener):
         grow: int | None = None,
         soft: int = 0,
         network: Network | None = None,
+        dtype: str | None = None,
         **parameters: Any,
     ) -> None:
         own = correction_settings(thresholds)
@@ -111,10 +116,13 @@ class Corrector(TapListener):
         self.step = step
         self.grow, self.soft = grow, soft
         self.network = network
+        self.recorded = recorded_precision(thresholds, dtype)
         self.report: list[ImageReport] = []
         self._given: GivenMasks | None = None
         self._runs: NDArray[np.int64] | None = None
         self._images = 0
+        self._groups: Sequence[Any] | NDArray[Any] | None = None
+        self._arguments: dict[str, Any] = {}
         self._x0_given: dict[int, Tensor] = {}
         self._continuing = False
 
@@ -132,7 +140,8 @@ class Corrector(TapListener):
         if before is None and wants_network(self.thresholds):
             self.network = pipeline_network(pipeline)
         try:
-            with arranged_tap(pipeline, self):
+            grouped = self.thresholds is not None and bool(self.thresholds.groups)
+            with arranged_tap(pipeline, self, self._called if grouped else None):
                 yield self
         finally:
             self.network = before
@@ -147,6 +156,7 @@ class Corrector(TapListener):
         first_flagged: NDArray[np.int64] | None = None,
         window: tuple[int, int] | None = None,
         x0: dict[int, Tensor] | None = None,
+        groups: Sequence[Any] | NDArray[Any] | None = None,
     ) -> None:
         """Say which runs the next call samples, and give masks and predicted x0 known before.
 
@@ -163,9 +173,13 @@ class Corrector(TapListener):
             First and last step that the masks' detector looked at; `LOOKED_AT` by default.
         x0 : dict of step to Tensor, optional
             Predicted x0 of steps before the first that the call takes (a start at a checkpoint).
+        groups : sequence, optional
+            Label, prompt or the like of each run, where thresholds have levels by it. `attach`
+            reads it off the call.
         """
         self._runs = np.asarray(runs, np.int64)
         self._x0_given = dict(x0 or {})
+        self._groups = groups
         self._given = None
         if masks is not None:
             count = len(masks)
@@ -210,7 +224,9 @@ class Corrector(TapListener):
                     f"the detector begins to look at step {window[0]}, but the correction edits "
                     f"the sample entering step {target}: choose a later T_c"
                 )
-        self._state = LoopState(correction_step=target, window=window, noise=self._noise)
+        self._state = LoopState(
+            correction_step=target, window=window, noise=self._noise, recorded=self.recorded
+        )
         self._batch: NDArray[np.int64] | None = None
         self._whole_mask: Tensor | None = None
 
@@ -222,7 +238,7 @@ class Corrector(TapListener):
         if event.step < state.correction_step:
             self._reveal(event.step)
             if self._is_kept(event.step):
-                state.x0[event.step] = event.x0.to(RECORDED)
+                state.x0[event.step] = event.x0.to(self.recorded)
             if self._watch is not None and event.step <= state.window[1]:
                 self._watch.update(event)
                 last = event.step == state.window[1]
@@ -268,7 +284,7 @@ class Corrector(TapListener):
             return None
         if self.thresholds is None:
             raise InputError("a corrector without thresholds needs masks: call assign() first")
-        return Watch(self.thresholds, table, self.network)
+        return Watch(self.thresholds, table, self.network, self.recorded)
 
     def _meet(self, event: StepEvent) -> None:
         """Learn the batch's size at its first step, and take up what was given for it."""
@@ -280,10 +296,11 @@ class Corrector(TapListener):
         self._batch = np.arange(self._images, self._images + count) if runs is None else runs
         self._images += count
         given, self._given = self._given, None
+        groups = self._groups_of(count)
         self._state.x0.update(self._x0_given)
         self._x0_given = {}
         if self._watch is not None:
-            self._watch.start(event.sample)
+            self._watch.start(event.sample, groups)
         elif given is not None:
             if len(given.masks) != count:
                 raise InputError(f"{len(given.masks)} masks were given for {count} images")
@@ -291,6 +308,24 @@ class Corrector(TapListener):
             if given.first_flagged is not None:
                 self._state.first_flagged = torch.as_tensor(given.first_flagged)
                 self._whole_mask = self._state.mask
+
+    def _called(self, arguments: dict[str, Any]) -> None:
+        """Keep what a pipeline is called with."""
+        self._arguments = arguments
+
+    def _groups_of(self, count: int) -> Sequence[Any] | NDArray[Any] | None:
+        """Group of each run, as told or as the pipeline was called."""
+        groups, self._groups = self._groups, None
+        if groups is not None:
+            if len(groups) != count:
+                raise InputError(f"{len(groups)} groups were given for a batch of {count} images")
+            return groups
+        if self.thresholds is None or not self.thresholds.groups:
+            return None
+        from asced_recorders.pipelines.calls import run_facts
+
+        found = run_facts(self._arguments, count).get(str(self.thresholds.grouped_by))
+        return [found] * count if isinstance(found, float) else found
 
     def _reveal(self, step: int) -> None:
         """Give a mask from outside to a strategy that streams masks no earlier than it was seen."""
@@ -328,7 +363,7 @@ class Corrector(TapListener):
 
     def _look_for_place(self, event: StepEvent) -> None:
         """Edit the region that predicted x0 shows instead of the mask, and report it."""
-        x0 = event.x0.to(RECORDED).float().cpu().numpy()
+        x0 = event.x0.to(self.recorded).float().cpu().numpy()
         masks = found_places(self.strategy.place, x0, self._flagged)
         edited = self._set_mask(event, masks)
         self.report[-len(edited) :] = [

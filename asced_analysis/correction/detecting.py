@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -46,9 +47,19 @@ class Watch:
         Of the sampler.
     network : callable, optional
         For thresholds that ask the model once more.
+    dtype : torch.dtype
+        Precision in which runs are recorded.
     """
 
-    def __init__(self, thresholds: Thresholds, table: StepTable, network: Network | None) -> None:
+    def __init__(
+        self,
+        thresholds: Thresholds,
+        table: StepTable,
+        network: Network | None,
+        dtype: torch.dtype = RECORDED,
+    ) -> None:
+        self.thresholds, self.table, self.dtype = thresholds, table, dtype
+        self.levels: NDArray[np.float64] | None = None
         from asced_analysis.detection.streaming import make_detector
 
         self.detector = make_detector(
@@ -68,22 +79,26 @@ class Watch:
         """First and last step that are looked at."""
         return int(self.detector.first_step), int(self.detector.last_step)
 
-    def start(self, sample: Tensor) -> None:
-        """Begin with a batch of samples like this one."""
-        self._state = self.detector.start(picture_shape(tuple(sample.shape)))
+    def start(self, sample: Tensor, groups: Sequence[Any] | NDArray[Any] | None = None) -> None:
+        """Begin with a batch of samples like this one, of these groups."""
+        shape = picture_shape(tuple(sample.shape))
+        self._state = self.detector.start(shape)
+        table = self.table
+        levels = self.thresholds.levels_for(groups, table.scheduler_class, table.steps)
+        self.levels = None if levels is None else np.repeat(levels, shape[0] // len(sample))
 
     def update(self, event: StepEvent) -> None:
         """Take in one step, rounded as it is recorded."""
         self._state = self.detector.update(
             self._state,
             event.step,
-            eps=as_pictures(event.eps.to(RECORDED).float()),
-            x0=as_pictures(event.x0.to(RECORDED).float()),
+            eps=as_pictures(event.eps.to(self.dtype).float()),
+            x0=as_pictures(event.x0.to(self.dtype).float()),
         )
 
     def result(self, runs: int) -> Found:
         """What is known by now, frames united by run."""
-        result = self.detector.result(self._state)
+        result = self.detector.result(self._state, self.levels)
         masks, flagged, scores = by_run(
             _to_numpy(result.mask), _to_numpy(result.flagged), _to_numpy(result.score), runs
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +58,15 @@ class Arranged(TapListener):
 
 
 @contextmanager
-def arranged_tap(pipeline: Any, listener: TapListener) -> Iterator[None]:
+def arranged_tap(
+    pipeline: Any,
+    listener: TapListener,
+    called: Callable[[dict[str, Any]], None] | None = None,
+) -> Iterator[None]:
     """Attach a listener to a pipeline, or to a scheduler, whatever its samples look like.
 
     How latents are packed and DiT doubles its samples depends on the call, which is watched.
+    `called` is told its arguments.
     """
     if not hasattr(pipeline, "components"):
         with Tap(pipeline, listener):
@@ -71,8 +76,10 @@ def arranged_tap(pipeline: Any, listener: TapListener) -> Iterator[None]:
 
     def before(arguments: dict[str, Any]) -> None:
         arranged.layout = layout_of(pipeline, arguments)
+        if called is not None:
+            called(arguments)
 
-    if not isinstance(arranged.layout, (ByShape, Doubled)):
+    if called is None and not isinstance(arranged.layout, (ByShape, Doubled)):
         with Tap(pipeline, arranged):
             yield
         return

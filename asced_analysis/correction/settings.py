@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from asced_analysis.correction.registry import STRATEGIES, make_strategy
@@ -63,6 +64,14 @@ class GivenMasks:
 def correction_settings(thresholds: Thresholds | None) -> dict[str, Any]:
     """Return what thresholds say about the correction; empty where they say nothing."""
     return {} if thresholds is None else dict(vars(thresholds.correction))
+
+
+def recorded_precision(thresholds: Thresholds | None, dtype: str | None) -> torch.dtype:
+    """Precision in which runs are recorded, and what a loop looks at is rounded to."""
+    name = dtype or (None if thresholds is None else thresholds.fingerprint.get("dtype"))
+    if name not in (None, "float16", "float32"):
+        raise InputError(f"runs are recorded in float16 or float32, not in {name}")
+    return torch.float32 if name == "float32" else torch.float16
 
 
 def growth_of(thresholds: Thresholds | None, grow: int | None, shape: tuple[int, ...]) -> int:

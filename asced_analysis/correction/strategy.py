@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from asced_recorders.tap.tap import StepEvent
 
 RECORDED = torch.float16
-"""Predicted x0 is rounded so before it is used: then a recorded one gives the same bits."""
+"""Precision of a recording, unless it says another."""
 
 
 @dataclass
@@ -40,6 +40,9 @@ class LoopState:
         Predicted x0 by step, as far back as a strategy asks for, in the recorded dtype.
     first_flagged : Tensor or None
         First flagged step of each run, shape (n,); -1 where none.
+    recorded : torch.dtype
+        Precision in which runs are recorded: predicted x0 is rounded so before it is used, so that
+        a recorded one gives the same bits.
     """
 
     correction_step: int
@@ -49,6 +52,7 @@ class LoopState:
     first_flagged: Tensor | None = None
     x0: dict[int, Tensor] = field(default_factory=dict)
     previous_score: Tensor | None = None
+    recorded: torch.dtype = RECORDED
 
 
 @dataclass(frozen=True)

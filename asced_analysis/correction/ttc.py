@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor
 
 from asced_analysis.correction.strategy import (
-    RECORDED,
     LoopState,
     Strategy,
     blend,
@@ -112,7 +111,9 @@ class TargetedCorrection(Strategy):
             if drawn is not None:
                 sample = drawn = blend(sample, drawn, state.mask)
         if entering in {step_of(when, event.steps) for when in self.again}:
-            return self._renewed(event, sample, state, event.x0.to(RECORDED), AGAIN + 2 * entering)
+            return self._renewed(
+                event, sample, state, event.x0.to(state.recorded), AGAIN + 2 * entering
+            )
         return drawn
 
     def _renewed(

@@ -49,13 +49,18 @@ def detect(
     window = slice(detector.first_step, detector.last_step + 1)
     names = detector.needs()
     inputs = [runs[name].isel(step=window) for name in names]
+    levels = levels_of(runs, thresholds, override=override)
+    if levels is not None:
+        own = xr.DataArray(levels, dims="run")
+        chunks = inputs[0].chunksizes.get("run")
+        inputs.append(own if chunks is None else own.chunk({"run": chunks}))
     frame = ["frame"] if "frame" in inputs[0].dims else []
     core = ["step", *frame, "channel", "y", "x"]
     mask, score, flagged = xr.apply_ufunc(
         _detect_block,
         *inputs,
         kwargs={"detector": detector, "names": names},
-        input_core_dims=[core] * len(inputs),
+        input_core_dims=[core] * len(names) + [[]] * (len(inputs) - len(names)),
         output_core_dims=[[*frame, "y", "x"], [], []],
         dask="parallelized",
         output_dtypes=[bool, np.float64, bool],
@@ -100,6 +105,30 @@ def bind(
     return make_detector(thresholds, **numbers, level=level, probe=probe)
 
 
+def levels_of(
+    runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False
+) -> npt.NDArray[np.float64] | None:
+    """Level of each run by its group; None where one level is for all.
+
+    Parameters
+    ----------
+    runs, thresholds, override
+        As in `detect`.
+
+    Raises
+    ------
+    InputError
+        Where the runs do not say which group they are of.
+    """
+    if not thresholds.groups:
+        return None
+    by = str(thresholds.grouped_by)
+    groups = runs[by].values if by in runs.coords else None
+    if override:
+        return thresholds.levels_for(groups)
+    return thresholds.levels_for(groups, runs.attrs.get("scheduler_class"), int(runs.sizes["step"]))
+
+
 def watch(detector: Detector, inputs: dict[str, npt.NDArray[Any]]) -> DetectorState:
     """Feed the window's steps of some runs to a detector.
 
@@ -125,16 +154,20 @@ def watch(detector: Detector, inputs: dict[str, npt.NDArray[Any]]) -> DetectorSt
 def _detect_block(
     *arrays: npt.NDArray[Any], detector: Detector, names: tuple[str, ...]
 ) -> tuple[npt.NDArray[Any], ...]:
-    """Detect in one block of runs, shape (run, step, [frame,] channel, y, x)."""
+    """Detect in one block of runs, shape (run, step, [frame,] channel, y, x), with levels (run)."""
     first = arrays[0]
+    levels = arrays[len(names)] if len(arrays) > len(names) else None
     frames = first.shape[2] if first.ndim == 6 else 1
     flat = [
         array.swapaxes(1, 2).reshape(-1, array.shape[1], *array.shape[3:])
         if array.ndim == 6
         else array
-        for array in arrays
+        for array in arrays[: len(names)]
     ]
-    found = failed_flagged(detector.result(watch(detector, dict(zip(names, flat, strict=True)))))
+    if levels is not None:
+        levels = np.repeat(levels, frames)
+    state = watch(detector, dict(zip(names, flat, strict=True)))
+    found = failed_flagged(detector.result(state, levels))
     mask: npt.NDArray[Any] = np.asarray(found.mask)
     score: npt.NDArray[Any] = np.asarray(found.score)
     flagged: npt.NDArray[Any] = np.asarray(found.flagged)

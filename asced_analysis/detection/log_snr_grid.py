@@ -20,6 +20,10 @@ SignalName = Literal["predicted_x0", "weighted_score", "innovation"]
 SIGNALS: tuple[SignalName, ...] = ("predicted_x0", "weighted_score", "innovation")
 
 
+TOLERANCE = 1e-3
+"""Log-SNR within which levels are the same: tables of float32 and loops of float64 differ."""
+
+
 @dataclass(frozen=True)
 class GridState:
     """What is kept between steps: three arrays of the sample's size, however many steps there are.
@@ -69,6 +73,7 @@ class GridSignal:
             raise InputError(f"the log-SNR grid must rise over at least two points: {self.grid}")
         if not len(self.alpha) == len(self.sigma) == len(self.log_snr):
             raise InputError("alpha, sigma and log_snr must have one entry a step each")
+        object.__setattr__(self, "log_snr", _snapped(self.log_snr, self.grid))
         finite = [value for value in self.log_snr if isfinite(value)]
         if not finite or max(finite) <= self.grid[0] or min(finite) >= self.grid[-1]:
             raise InputError(
@@ -158,6 +163,16 @@ class GridSignal:
         if state.signal is None:
             return xp.zeros_like(wide), wide
         return state.signal - (wide - state.eps) * kappa, wide
+
+
+def _snapped(log_snr: Sequence[float], grid: Sequence[float]) -> tuple[float, ...]:
+    """The steps' log-SNR, that of the nearest step put on a grid point that it stands for."""
+    levels = [float(value) for value in log_snr]
+    for point in grid:
+        nearest = min(range(len(levels)), key=lambda step: abs(levels[step] - point))
+        if abs(levels[nearest] - point) <= TOLERANCE:
+            levels[nearest] = point
+    return tuple(levels)
 
 
 def make_grid(log_snr: Sequence[float], first: int, last: int) -> tuple[float, ...]:

@@ -17,6 +17,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import array_api_compat
+import numpy as np
+
 from asced_analysis.detection.variant import Sampler, Stream
 from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
@@ -127,11 +130,35 @@ class Detector:
         """
         return replace(state, inner=state.stream.update(state.inner, step, eps=eps, x0=x0))
 
-    def result(self, state: DetectorState) -> Detection:
-        """Mask, score and flag by what was seen so far; final from `last_step` on."""
+    def result(self, state: DetectorState, levels: Any = None) -> Detection:
+        """Mask, score and flag by what was seen so far; final from `last_step` on.
+
+        Parameters
+        ----------
+        state : DetectorState
+        levels : array, shape (batch,), optional
+            Of each sample, where groups have levels of their own; by default `level` is for all.
+        """
         if getattr(state.inner, "statistic", self) is None:
             raise InputError("nothing to detect yet: a change needs two steps of the window")
-        return Detection(*state.stream.detect(state.inner, self.level))
+        if levels is None:
+            return Detection(*state.stream.detect(state.inner, self.level))
+        given = np.asarray(levels, np.float64)
+        found: Detection | None = None
+        for level in np.unique(given):
+            mask, score, flagged = state.stream.detect(state.inner, float(level))
+            if found is None:
+                found = Detection(mask, score, flagged)
+                continue
+            xp = array_api_compat.array_namespace(mask)
+            here = xp.asarray(given == level, device=array_api_compat.device(mask))
+            found = Detection(
+                xp.where(here[:, None, None], mask, found.mask),
+                score,
+                xp.where(here, flagged, found.flagged),
+            )
+        assert found is not None
+        return found
 
     def _stream(self, shape: Sequence[int]) -> Stream:
         """The variant's stream for samples of one shape."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.detection.log_snr_grid import TOLERANCE
 from asced_analysis.thresholds.parts import Cleanup
 from asced_stores.errors import InputError
 
@@ -201,11 +202,10 @@ def window_steps(log_snr: Sequence[float], first: float, last: float) -> tuple[i
     InputError
         Where fewer than two steps do.
     """
-    slack = 1e-6 * max(1.0, abs(last - first))
     inside = [
         step
         for step, value in enumerate(log_snr)
-        if isfinite(value) and first - slack <= value <= last + slack
+        if isfinite(value) and first - TOLERANCE <= value <= last + TOLERANCE
     ]
     if len(inside) < 2:
         raise InputError(

@@ -241,6 +241,7 @@ def _sample(
             step=one.step,
             grow=one.grow,
             soft=one.soft,
+            dtype=recording.spec.dtype,
         )
         corrector.assign(
             batch.runs,

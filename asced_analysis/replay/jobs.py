@@ -105,7 +105,8 @@ class Job:
         if self.plan is not None:
             given = self.plan.assignment(batch, self.shape)
         before = earlier_x0(self.recording, batch, self.begin, self.pipe.device)
-        corrector.assign(batch.runs, x0=before, **given)
+        groups = batch.groups(self.thresholds)
+        corrector.assign(batch.runs, x0=before, groups=groups, **given)
         samples = resample(
             self.recording,
             batch,
@@ -129,6 +130,7 @@ class Job:
             grow=self.grow,
             soft=self.soft,
             network=self.network,
+            dtype=self.recording.spec.dtype,
         )
 
     def _second_pass(self, batch: Batch, facts: Facts) -> tuple[NDArray[np.float32], Facts]:

@@ -16,7 +16,7 @@ from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
 from asced_analysis.correction.noise import noise_seed
 from asced_analysis.correction.noise_denoise import NoiseDenoise
 from asced_analysis.correction.restart import Restart
-from asced_analysis.correction.settings import growth_of
+from asced_analysis.correction.settings import growth_of, recorded_precision
 from asced_analysis.correction.strategy import blend
 from asced_analysis.replay.draws import SeenEnoughError
 from asced_analysis.replay.passes import Passes, second_pass
@@ -99,7 +99,7 @@ def draw_anew(strategy: Restart, job: Job, batch: Batch, masks: NDArray[np.bool_
         )
     table = table_of(job.pipe, job.recording.steps)
     count = len(batch.runs)
-    labels = class_labels(batch)
+    labels, groups = class_labels(batch), batch.groups(job.thresholds)
     best = np.full(count, np.inf)
     seeds = np.zeros(count, np.int64)
     entering: dict[int, Tensor] = {}
@@ -108,7 +108,8 @@ def draw_anew(strategy: Restart, job: Job, batch: Batch, masks: NDArray[np.bool_
     for attempt in range(strategy.tries):
         new = np.array([noise_seed(job.seed, int(batch.runs[i]), 100 + attempt) for i in pending])
         part = None if labels is None else labels[torch.from_numpy(pending)]
-        judged = _judge_start(job, new, table, part)
+        own = None if groups is None else groups[pending]
+        judged = _judge_start(job, new, table, part, own)
         evaluations[pending] += judged.steps + job.asked
         for place, i in enumerate(pending):
             if judged.scores[place] < best[i] or attempt == 0:
@@ -152,8 +153,9 @@ class _Judged:
 class _Watch(TapListener):
     """Detect, and stop once the window is complete."""
 
-    def __init__(self, detector: Any, last: int) -> None:
+    def __init__(self, detector: Any, last: int, dtype: torch.dtype) -> None:
         self.detector = detector
+        self.dtype = dtype
         self.last = last
         self.state: Any = None
         self.entering: Tensor | None = None
@@ -165,8 +167,8 @@ class _Watch(TapListener):
         self.state = self.detector.update(
             self.state,
             event.step,
-            eps=event.eps.to(torch.float16).float(),
-            x0=event.x0.to(torch.float16).float(),
+            eps=event.eps.to(self.dtype).float(),
+            x0=event.x0.to(self.dtype).float(),
         )
         return None
 
@@ -179,7 +181,11 @@ class _Watch(TapListener):
 
 
 def _judge_start(
-    job: Job, seeds: NDArray[np.int64], table: StepTable, labels: Tensor | None
+    job: Job,
+    seeds: NDArray[np.int64],
+    table: StepTable,
+    labels: Tensor | None,
+    groups: NDArray[Any] | None,
 ) -> _Judged:
     """Scores and flags of new draws, sampled only as far as the detector looks."""
     from asced_analysis.detection.streaming import make_detector
@@ -193,10 +199,13 @@ def _judge_start(
         level=job.thresholds.level_for(table.scheduler_class, table.steps),
         probe=None if job.network is None else partial(_ask, job.network, table),
     )
-    watch = _Watch(detector, min(detector.last_step, job.target - 1))
+    dtype = recorded_precision(None, job.recording.spec.dtype)
+    watch = _Watch(detector, min(detector.last_step, job.target - 1), dtype)
     with suppress(SeenEnoughError):
         _sample_seeds(job, seeds, labels, watch)
-    found = detector.result(watch.state)
+    found = detector.result(
+        watch.state, job.thresholds.levels_for(groups, table.scheduler_class, table.steps)
+    )
     assert watch.entering is not None
     return _Judged(
         np.asarray(torch.as_tensor(found.score).cpu(), np.float64),

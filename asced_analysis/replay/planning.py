@@ -112,6 +112,7 @@ def detect_recorded(
     network : callable, optional
         For thresholds that ask the model once more: ``network(sample, table, step)``.
     """
+    from asced_analysis.detection.apply import levels_of
     from asced_analysis.detection.streaming import make_detector
 
     spec = recording.spec
@@ -133,6 +134,7 @@ def detect_recorded(
             f"the thresholds look at steps {detector.first_step} to {detector.last_step}, but the "
             f"correction edits the sample after step {end}: choose a later T_c"
         )
+    own = levels_of(recording.dataset, thresholds)
     masks: dict[int, NDArray[np.bool_]] = {}
     scores: dict[int, float] = {}
     first: dict[int, int] = {}
@@ -141,7 +143,9 @@ def detect_recorded(
         eps = recording.read(batch, "eps", step=window)
         x0 = recording.read(batch, "x0", step=window)
         runs = len(batch.runs)
-        state = detector.start(picture_shape((runs, *eps.shape[2:])))
+        shape = picture_shape((runs, *eps.shape[2:]))
+        levels = None if own is None else np.repeat(own[batch.positions], shape[0] // runs)
+        state = detector.start(shape)
         for step in range(end + 1):
             state = detector.update(
                 state,
@@ -151,8 +155,8 @@ def detect_recorded(
             )
             if streamed and detector.first_step <= step < end:
                 with suppress(InputError):  # too early: no cell of the detector's grid is complete
-                    _unite(detector.result(state), batch, masks, first, step)
-        result = detector.result(state)
+                    _unite(detector.result(state, levels), batch, masks, first, step)
+        result = detector.result(state, levels)
         _unite(result, batch, masks, first, end)
         values = by_run(result.mask, result.flagged, result.score, runs)[2]
         scores |= {int(run): float(s) for run, s in zip(batch.runs, values, strict=True)}

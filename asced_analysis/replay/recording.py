@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.thresholds.document import Thresholds
 
 SCALARS = ("seed", "prompt", "label", "guidance_scale", "arguments")
 
@@ -37,6 +40,12 @@ class Batch:
     seeds: NDArray[np.int64]
     positions: NDArray[np.intp]
     scalars: dict[str, Any]
+
+    def groups(self, thresholds: Thresholds | None) -> NDArray[Any] | None:
+        """Group of each run, where thresholds have levels by it."""
+        if thresholds is None or not thresholds.groups:
+            return None
+        return self.scalars.get(str(thresholds.grouped_by))
 
 
 class Recording:

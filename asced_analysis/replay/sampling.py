@@ -231,5 +231,5 @@ def earlier_x0(recording: Recording, batch: Batch, start: int, device: Any) -> d
     """Recorded predicted x0 of the steps before `start`, for strategies that go back to it."""
     if start == 0 or not recording.has_trajectory:
         return {}
-    x0 = recording.read(batch, "x0", step=slice(0, start)).astype(np.float16)
+    x0 = recording.read(batch, "x0", step=slice(0, start)).astype(recording.spec.dtype)
     return {step: torch.from_numpy(x0[:, step]).to(device) for step in range(start)}

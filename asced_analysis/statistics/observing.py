@@ -108,6 +108,9 @@ def batch_dataset(batch: Any) -> xr.Dataset:
             for name in ("timestep", "alpha", "sigma", "log_snr")
         },
     }
+    for name in ("label", "prompt", "guidance_scale"):
+        if name in batch.scalars:
+            coordinates[name] = ("run", np.asarray(batch.scalars[name]))
     return xr.Dataset(variables, coordinates, attrs=dict(spec.attributes))
 
 

@@ -18,6 +18,9 @@ from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
+ROUNDING = 1e-3
+"""Relative room above the run whose score is the level; half way to the next run at most."""
+
 
 class TooFewRunsError(InputError):
     """The promised rate needs more calibration runs."""
@@ -100,7 +103,12 @@ def conformal_level(
         raise InputError("a calibration score is NaN; failed runs must be left out")
     rank = order_statistic(values.shape[-1], rate, confidence=confidence)
     place = values.shape[-1] - rank
-    level: Any = np.partition(values, place, axis=-1)[..., place]
+    ordered = np.sort(values, axis=-1)
+    level: Any = ordered[..., place]
+    # The level is one run's very score. Rounding in the loop must not flag that run, nor another.
+    room = ordered[..., min(place + 1, values.shape[-1] - 1)] - level
+    room = np.where(np.isfinite(room) & (rank > 1), room / 2, np.inf)
+    level = level + np.minimum(room, ROUNDING * np.maximum(1.0, np.abs(level)))
     return (float(level) if values.ndim == 1 else level), rank
 
 

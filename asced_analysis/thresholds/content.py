@@ -39,6 +39,7 @@ class Content:
     counts: DriftCounts = field(default_factory=DriftCounts)
     conformance: Annotated[tuple[ConformanceVector, ...], Meta(max_length=16)] = ()
     groups: Annotated[Mapping[str, float], Meta(max_length=10_000)] = field(default_factory=dict)
+    grouped_by: Name | None = None
     rechecks: Annotated[tuple[Recheck, ...], Meta(max_length=1000)] = ()
     weights: WeightsFile | None = None
     teacher: Teaching | None = None

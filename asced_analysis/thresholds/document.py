@@ -11,11 +11,14 @@ import hashlib
 import itertools
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from asced_analysis.thresholds.content import Content
 from asced_analysis.thresholds.files import (
@@ -87,7 +90,9 @@ class Thresholds(Content):
     conformance : tuple of mapping
         Small inputs with the masks they must give, for ports.
     groups : mapping of str to float
-        Levels of groups (labels or prompts) that have their own.
+        Levels of groups that have their own.
+    grouped_by : str or None
+        Coordinate of the runs that says which group each is of: `label`, `prompt`, ...
     rechecks : tuple of Recheck
         Other samplers that were looked at.
     weights : mapping or None
@@ -311,6 +316,37 @@ class Thresholds(Content):
             stacklevel=2,
         )
         return own
+
+    def levels_for(
+        self,
+        groups: Sequence[Any] | npt.NDArray[Any] | None,
+        scheduler_class: str | None = None,
+        steps: int | None = None,
+    ) -> npt.NDArray[np.float64] | None:
+        """Level of each run by its group; None where one level is for all.
+
+        Parameters
+        ----------
+        groups : sequence, one entry a run, or None
+            Values of the coordinate `grouped_by`.
+        scheduler_class, steps
+            See `level_for`.
+
+        Raises
+        ------
+        InputError
+            Where groups have levels of their own, and which group the runs are of is not known.
+        """
+        if not self.groups:
+            return None
+        if groups is None:
+            raise InputError(
+                f"these thresholds have levels by {self.grouped_by}, which is not known of these "
+                f"runs: give it (Corrector.assign(runs, groups=...), or runs recorded with it)"
+            )
+        level = self.level_for(scheduler_class, steps)
+        own = [self.groups.get(str(group), self.levels.level) for group in groups]
+        return np.asarray(own, np.float64) + (level - self.levels.level)
 
     def with_recheck(self, recheck: Recheck) -> Self:
         """Replace or add what is known about another sampler."""

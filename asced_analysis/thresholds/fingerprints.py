@@ -9,7 +9,7 @@ from typing import Any
 from asced_analysis.thresholds.files import ThresholdsError
 from asced_analysis.thresholds.parts import Fingerprint
 
-PORTABLE_KEYS = ("scheduler_class", "steps", "scheduler_config", "pipeline", "versions")
+PORTABLE_KEYS = ("scheduler_class", "steps", "scheduler_config", "pipeline", "versions", "dtype")
 
 
 class FingerprintMismatchError(ThresholdsError):

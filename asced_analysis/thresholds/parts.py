@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict
+from typing import Annotated, Literal, NotRequired, TypeAlias, NotRequired, TypedDict
 
 from msgspec import Meta
 
@@ -238,6 +238,7 @@ class Fingerprint(TypedDict):
     scheduler_class: Name | None
     steps: Annotated[int, Meta(ge=1, le=100_000)] | None
     pipeline: Name | None
+    dtype: NotRequired[Literal["float16", "float32"]]
 
 
 class SparseCounts(TypedDict):

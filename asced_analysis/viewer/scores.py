@@ -49,10 +49,14 @@ class Suspects:
         self._states = Kept(64 * 2**20)
         self._detector = None
         count = len(runs.runs)
+        self._above = np.zeros(count)
         if thresholds is not None:
-            from asced_analysis.detection.apply import bind
+            from asced_analysis.detection.apply import bind, levels_of
 
             self._detector = bind(runs.ds, thresholds, override=override, pipeline=pipeline)
+            levels = levels_of(runs.ds, thresholds, override=override)
+            if levels is not None:
+                self._above = levels - self._detector.level
             self.scores = Scores(count, "thresholds")
         elif twins is not None and "score" in twins:
             self.scores = Scores(count, "replay")
@@ -76,7 +80,7 @@ class Suspects:
             self.scores.reasons = found[1]
             return
         if self._detector is not None:
-            yield from by_thresholds(self._runs.ds, self._detector, self.scores)
+            yield from by_thresholds(self._runs.ds, self._detector, self.scores, self._above)
         else:
             yield from by_features(self._runs.ds, self.scores)
         if keep:
@@ -149,7 +153,7 @@ class Suspects:
         if detector is None:
             return None
         state = self._states.get((row, frame), lambda: self._watch(row, frame))
-        found = replace(detector, level=level).result(state)
+        found = replace(detector, level=level + float(self._above[row])).result(state)
         mask: npt.NDArray[np.bool_] = np.asarray(found.mask, np.bool_)[0]
         return mask
 

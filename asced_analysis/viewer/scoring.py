@@ -58,14 +58,20 @@ class Scores:
         self.done = self.values.size
 
 
-def by_thresholds(ds: xr.Dataset, detector: Detector, scores: Scores) -> Iterator[None]:
-    """Score by calibrated thresholds, one shard a step."""
+def by_thresholds(
+    ds: xr.Dataset, detector: Detector, scores: Scores, above: npt.NDArray[np.float64]
+) -> Iterator[None]:
+    """Score by calibrated thresholds, one shard a step.
+
+    `above` says by how much each run's own level lies above the common one, which scores are shown
+    against.
+    """
     from asced_analysis.compute.source import open_source
     from asced_analysis.detection.scoring import detections
 
     for batch, found in detections(open_source(ds), detector):
         score = np.asarray(found.score, np.float64).reshape(-1, batch.frames).max(axis=1)
-        scores.values[batch.rows] = score
+        scores.values[batch.rows] = score - above[batch.rows]
         scores.done += len(batch.rows)
         yield
 

@@ -103,7 +103,7 @@ class FlightRecorder:
     ) -> None:
         """Look at a batch, keep its statistics and the runs that the rule chooses."""
         numbers = np.asarray(runs, dtype=np.int64)
-        seen, asked = observe(self.observers, arrays, runs, spec)
+        seen, asked = observe(self.observers, arrays, runs, spec, scalars)
         keep = self.rule.chosen(runs)
         if self.rule.kind == "flagged":
             keep = keep | asked
@@ -132,12 +132,13 @@ def observe(
     arrays: Mapping[str, NDArray[Any]],
     runs: Sequence[int],
     spec: TrajectorySpec,
+    scalars: Mapping[str, Any],
 ) -> tuple[Observations, NDArray[np.bool_]]:
     """What observers say of a batch together, and which runs they ask for."""
     asked = np.zeros(len(runs), np.bool_)
     features: dict[str, Any] = {}
     counts: dict[str, Any] = {}
-    batch = ObservedBatch(arrays, runs, spec)
+    batch = ObservedBatch(arrays, runs, spec, scalars)
     for observer in observers:
         found = observer.observe(batch)
         features |= found.features

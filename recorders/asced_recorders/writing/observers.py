@@ -27,11 +27,14 @@ class ObservedBatch:
         Numbers of the runs.
     spec : TrajectorySpec
         Noise levels and attributes.
+    scalars : mapping of str to sequence
+        What the runs are: `seed`, `prompt`, `label`, `guidance_scale`, as far as is known.
     """
 
     arrays: Mapping[str, NDArray[Any]]
     runs: Sequence[int]
     spec: TrajectorySpec
+    scalars: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

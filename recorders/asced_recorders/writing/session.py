@@ -346,7 +346,7 @@ class Session:
             seen = None
             if self.observers:
                 seen, _ = observe(
-                    self.observers, wanted, [int(run) for run in runs], self.store.spec
+                    self.observers, wanted, [int(run) for run in runs], self.store.spec, scalars
                 )
             self._commit(batch, wanted, runs, scalars, seen)
             return
