@@ -157,7 +157,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "renoise": {"where": "everywhere"},
     "state_replacement": {},
     "stochastic_steps": {"count": 3},
-    "levelling": {},
+    "noise_normalisation": {},
 }
 SOLVERS: list[tuple[str, dict[str, Any], Any]] = [
     ("DDIMScheduler", {}, beta),
@@ -183,7 +183,7 @@ def test_every_strategy_leaves_noise_of_one_sigma(
     edited = sample(name, options, network, 0.02, corrector)
     assert edited.noise[step : step + FOLLOWING + 1] == pytest.approx([1] * 9, abs=0.02)
     plain = sample(name, options, network, 0.02, None)
-    if strategy not in ("renoise", "levelling"):  # these take whole runs
+    if strategy not in ("renoise", "noise_normalisation"):  # these take whole runs
         for ours, theirs in zip(edited.samples, plain.samples, strict=True):
             assert (ours == theirs).numpy()[..., ~MASK].all()
 
