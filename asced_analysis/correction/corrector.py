@@ -16,6 +16,7 @@ from torch import Tensor
 from asced_analysis.correction.detecting import Watch
 from asced_analysis.correction.layout_adapter import arranged_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network, wants_network
+from asced_analysis.correction.loops import LoopSteps, OpenSteps, SeenTable, loop_table
 from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
 from asced_analysis.correction.noise import run_noise
 from asced_analysis.correction.regions import found_places, is_found
@@ -29,6 +30,7 @@ from asced_analysis.correction.settings import (
     strategy_of,
 )
 from asced_analysis.correction.strategy import LoopState, Strategy
+from asced_analysis.detection.log_snr_grid import TOLERANCE
 from asced_recorders.tap.tap import TapListener
 from asced_stores.errors import InputError
 
@@ -65,6 +67,8 @@ class Corrector(TapListener):
     dtype : {"float16", "float32"}, optional
         Precision in which runs of this model are recorded, to which the loop rounds what it looks
         at; by default that of the runs that the thresholds were calibrated on.
+    schedule : (alphas, sigmas), optional
+        Noise levels of a loop of one's own that hands its steps to `step`, noisy end first.
     network : callable, optional
         For learnt thresholds that ask the model once more: ``network(sample, table, step)`` gives
         predicted x0. `attach` takes the pipeline's own where none is given.
@@ -96,6 +100,7 @@ class Corrector(TapListener):
         soft: int = 0,
         network: Network | None = None,
         dtype: str | None = None,
+        schedule: tuple[Sequence[float], Sequence[float]] | None = None,
         **parameters: Any,
     ) -> None:
         own = correction_settings(thresholds)
@@ -113,7 +118,7 @@ class Corrector(TapListener):
             )
         self.control = control
         self.seed = int(own.get("seed", 0)) if seed is None else seed
-        self.step = step
+        self.step_given = step
         self.grow, self.soft = grow, soft
         self.network = network
         self.recorded = recorded_precision(thresholds, dtype)
@@ -121,6 +126,10 @@ class Corrector(TapListener):
         self._given: GivenMasks | None = None
         self._runs: NDArray[np.int64] | None = None
         self._images = 0
+        self._edit_at: int | None = None
+        self._loop: LoopSteps | OpenSteps = (
+            OpenSteps(self) if schedule is None else LoopSteps(self, self._table(*schedule))
+        )
         self._groups: Sequence[Any] | NDArray[Any] | None = None
         self._arguments: dict[str, Any] = {}
         self._x0_given: dict[int, Tensor] = {}
@@ -189,9 +198,133 @@ class Corrector(TapListener):
                 np.asarray(masks, np.bool_), known, values, first_flagged, window
             )
 
+    def step(
+        self,
+        *,
+        sample: Any,
+        model_output: Any,
+        alpha: Any,
+        sigma: Any,
+        prediction_type: str = "epsilon",
+        next_sample: Any = None,
+        next_alpha: Any = None,
+        next_sigma: Any = None,
+        timestep: Any = None,
+        sigma_data: float = 0.5,
+    ) -> Any:
+        """Take in one step of a sampling loop of one's own; sample on with what comes back.
+
+        The same call as `asced_recorders.Recorder.custom(...).step`, so that the same lines record,
+        detect and correct. A sampler that mixes in what the network said at earlier steps must
+        forget that after an edit.
+
+        Parameters
+        ----------
+        sample : torch.Tensor or ndarray, shape (run, ...)
+            What the network saw, ``alpha * x0 + sigma * eps``.
+        model_output : torch.Tensor or ndarray, of the shape of `sample`
+            After guidance.
+        alpha, sigma : float
+            Noise level of `sample`.
+        prediction_type : str
+            One of `asced_stores.format.noise_levels.PREDICTION_TYPES`.
+        next_sample : torch.Tensor or ndarray
+            What the sampler made of it: the sample that enters the next step.
+        next_alpha, next_sigma : float
+            Its noise level (1 and 0 after the last step); not needed where the schedule was given.
+        timestep : float, optional
+            Not looked at; `Recorder.custom` keeps it.
+        sigma_data : float
+            For EDM's parametrisation.
+
+        Returns
+        -------
+        torch.Tensor or ndarray
+            `next_sample`, or what a correction made of it at ``T_c``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from asced_analysis import Corrector
+        >>> levels = [(0.3, 0.95), (0.7, 0.71), (0.95, 0.3), (1.0, 0.0)]
+        >>> corrector = Corrector(None, step=2)
+        >>> corrector.assign([0], masks=np.ones((1, 8, 8), bool))
+        >>> x = np.random.default_rng(0).standard_normal((1, 1, 8, 8), np.float32)
+        >>> for (alpha, sigma), (a, s) in zip(levels, levels[1:]):
+        ...     eps = x  # the model
+        ...     x = corrector.step(
+        ...         sample=x,
+        ...         model_output=eps,
+        ...         alpha=alpha,
+        ...         sigma=sigma,
+        ...         next_sample=a * (x - sigma * eps) / alpha + s * eps,
+        ...         next_alpha=a,
+        ...         next_sigma=s,
+        ...     )
+        >>> corrector.report[0].changed
+        1.0
+        """
+        return self._loop(
+            sample=sample,
+            model_output=model_output,
+            alpha=alpha,
+            sigma=sigma,
+            prediction_type=prediction_type,
+            next_sample=next_sample,
+            next_alpha=next_alpha,
+            next_sigma=next_sigma,
+            sigma_data=sigma_data,
+        )
+
+    # ---- what a loop without a schedule asks
+
+    @property
+    def known_sampler(self) -> str:
+        """The sampler that thresholds were calibrated with."""
+        known = None if self.thresholds is None else self.thresholds.fingerprint["scheduler_class"]
+        return "custom" if known is None else str(known)
+
+    def _table(self, alpha: Sequence[float], sigma: Sequence[float]) -> StepTable:
+        """Table of a loop's own schedule."""
+        return loop_table(alpha, sigma, scheduler_class=self.known_sampler)
+
+    def is_due(self, step: int, log_snr: float) -> bool:
+        """Whether the sample entering this step is the one to edit; steps come in order."""
+        if self._edit_at is None and self.thresholds is None and self.step_given is None:
+            raise InputError("a corrector without thresholds needs step=..., where to edit")
+        if self.step_given is not None:
+            due = step == self.step_given
+        else:
+            due = log_snr >= float(correction_settings(self.thresholds)["log_snr"]) - TOLERANCE
+        if not due:
+            return False
+        if self.strategy.streams_masks or self.strategy.edited_steps(step, 10**6) != [step]:
+            raise InputError(
+                f"{self.strategy.title} acts at more steps than T_c, for which the whole schedule "
+                "must be known: Corrector(..., schedule=(alphas, sigmas))"
+            )
+        self._edit_at = step
+        return True
+
+    def refuse_late(self, steps: int, log_snr: float) -> None:
+        """Say that a loop ended before the step that was to be edited."""
+        where = (
+            f"step {self.step_given}"
+            if self.step_given is not None
+            else f"log-SNR {float(correction_settings(self.thresholds)['log_snr']):.3g}"
+        )
+        raise InputError(
+            f"the loop ended after {steps} steps at log-SNR {log_snr:.3g}, before the correction "
+            f"at {where}: nothing was detected or corrected"
+        )
+
     def target(self, table: StepTable) -> int:
         """``T_c`` on the steps of a sampler."""
-        return correction_step(self.thresholds, table) if self.step is None else self.step
+        if isinstance(table, SeenTable) and self._edit_at is not None:
+            return self._edit_at
+        return (
+            correction_step(self.thresholds, table) if self.step_given is None else self.step_given
+        )
 
     def growth(self, shape: tuple[int, ...]) -> int:
         """Pixels by which a mask of this shape is grown."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
+from asced_analysis.correction.loops import SeenTable
 from asced_analysis.correction.strategy import RECORDED
 from asced_stores.errors import InputError
 
@@ -67,12 +68,19 @@ class Watch:
             alpha=table.alpha,
             sigma=table.sigma,
             log_snr=table.log_snr,
-            level=thresholds.level_for(table.scheduler_class, table.steps),
+            level=thresholds.level_for(*self._sampler),
             probe=None if network is None else partial(_ask, network, table),
         )
         self.first_flagged: Tensor | None = None
         self._seen: Found | None = None
         self._state: Any = None
+
+    @property
+    def _sampler(self) -> tuple[str | None, int | None]:
+        """The sampler; of a loop whose schedule goes on, that it is the thresholds' is taken."""
+        if isinstance(self.table, SeenTable):
+            return None, None
+        return self.table.scheduler_class, self.table.steps
 
     @property
     def window(self) -> tuple[int, int]:
@@ -83,8 +91,7 @@ class Watch:
         """Begin with a batch of samples like this one, of these groups."""
         shape = picture_shape(tuple(sample.shape))
         self._state = self.detector.start(shape)
-        table = self.table
-        levels = self.thresholds.levels_for(groups, table.scheduler_class, table.steps)
+        levels = self.thresholds.levels_for(groups, *self._sampler)
         self.levels = None if levels is None else np.repeat(levels, shape[0] // len(sample))
 
     def update(self, event: StepEvent) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from asced_analysis.correction.loops import LoopSampler
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_stores.errors import InputError
 
@@ -44,11 +45,13 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
     from asced_recorders import load_pipeline
     from asced_recorders.pipelines.fingerprint import model_fingerprint
 
+    if isinstance(pipeline, LoopSampler):
+        return pipeline
     pipe = pipeline
     if pipe is None:
         pipe = _named_pipeline(attributes)
     elif isinstance(pipe, (str, Path)):
-        pipe = load_pipeline(pipe)
+        pipe = load_pipeline(pipe, dtype=attributes.get("model_dtype"))
     recorded, found = attributes.get("model_fingerprint"), model_fingerprint(pipe)
     if recorded is not None and found != recorded:
         raise InputError(
@@ -68,7 +71,7 @@ def _named_pipeline(attributes: Mapping[str, Any]) -> Any:
             "the store does not name the pipeline it was recorded from; give it (--pipeline)"
         )
     try:
-        return load_pipeline(name)
+        return load_pipeline(name, dtype=attributes.get("model_dtype"))
     except InputError as error:
         if "/" in name:  # on the hub: what went wrong there is the news
             raise

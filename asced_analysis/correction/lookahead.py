@@ -88,6 +88,16 @@ def pipeline_network(pipeline: Any) -> Network:
     return ask
 
 
+def of_levels(network: Callable[[Any, Any, Any], Any]) -> Network:
+    """A network that is asked by noise level, ``network(sample, alpha, sigma)``, as one by step."""
+
+    @torch.no_grad()
+    def ask(sample: Any, table: Any, step: int) -> Any:
+        return network(sample, float(table.alpha[step]), float(table.sigma[step]))
+
+    return ask
+
+
 @dataclass(frozen=True)
 class RecordedTable:
     """Noise levels of recorded runs, by step."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import CONTROLS, Control
+from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.regions import PLACES, is_found
 from asced_analysis.evaluation.intervals import share_estimate
 from asced_analysis.realism.judges import choose_judge
@@ -110,9 +111,16 @@ class ControlSampler:
         Whether the strategy takes whole runs, so that other runs are the control.
     """
 
-    def __init__(self, recording: Recording, store: TrajectoryStore, pipeline: Any) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        store: TrajectoryStore,
+        pipeline: Any,
+        network: Network | None = None,
+    ) -> None:
         from asced_analysis.correction.environment import matching_pipeline
 
+        self.network = network
         self.recording = recording
         self.attributes = store.attributes
         self.pipe = matching_pipeline(recording.attributes, pipeline)
@@ -143,7 +151,7 @@ class ControlSampler:
             seed=seed,
             plan=plan,
             thresholds=thresholds,
-            network=asked_network(thresholds, self.pipe),
+            network=asked_network(thresholds, self.pipe, self.network),
             grow=0,
             soft=soft,
             teacher=self.teacher,
@@ -199,7 +207,7 @@ class ControlSampler:
             thresholds,
             last_step=last,
             streamed=True,
-            network=asked_network(thresholds, self.pipe),
+            network=asked_network(thresholds, self.pipe, self.network),
         )
 
     def _teacher(self) -> RealismModel | None:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control
 from asced_analysis.evaluation.comparison import Comparison, quality_change, replayed, stores
+from asced_analysis.correction.lookahead import Network
+from asced_analysis.correction.loops import Loop, in_place_of
 from asced_analysis.evaluation.control_runs import (
     ControlSampler,
     Twins,
@@ -62,6 +64,8 @@ def evaluate(
     better: str = "lower",
     controls: bool | Sequence[Control] = True,
     pipeline: Any = None,
+    loop: Loop | str | None = None,
+    network: Network | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Compare two stores of runs, as a judge sees both that was not taught by either.
@@ -89,6 +93,8 @@ def evaluate(
         whole runs, ``shuffled`` alone: as many other runs.
     pipeline : DiffusionPipeline or str, optional
         For the controls; by default the one the recording names.
+    loop, network : callable, optional
+        For the controls of a loop of your own, as in `asced_analysis.replay.replay`.
     progress : callable, optional
         Called with parts done and parts in all.
 
@@ -153,7 +159,9 @@ def evaluate(
     if names and len(twins.runs):
         assert compared.recording is not None
         assert isinstance(sees, RealismJudge)
-        sampler = ControlSampler(compared.recording, second, pipeline)
+        sampler = ControlSampler(
+            compared.recording, second, in_place_of(pipeline, loop), network
+        )
         of_others = sampler.of_others
         for done, name in enumerate(names):
             wrong = sampler.sample(name, twins)

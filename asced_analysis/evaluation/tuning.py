@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from asced_analysis.correction.environment import matching_pipeline
+from asced_analysis.correction.lookahead import Network
+from asced_analysis.correction.loops import Loop, in_place_of
 from asced_analysis.correction.registry import STRATEGIES
 from asced_analysis.correction.settings import correction_step
 from asced_analysis.evaluation.intervals import Estimate, mean_estimate
@@ -23,7 +25,7 @@ from asced_analysis.replay.branching import Branch, branch
 from asced_analysis.replay.decoding import pictures_of
 from asced_analysis.replay.planning import asked_network, detect_recorded
 from asced_analysis.replay.recording import Recording
-from asced_analysis.replay.sampling import table_of
+from asced_analysis.replay.sampling import schedule_of
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
@@ -116,6 +118,8 @@ def tune(
     judge: str | RealismModel | None = None,
     real: Real | RealImages | None = None,
     pipeline: Any = None,
+    loop: Loop | str | None = None,
+    network: Network | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuning:
     """Try corrections on the most suspicious runs and choose the one that repairs most.
@@ -141,6 +145,8 @@ def tune(
     real : path, array or RealImages, optional
         Real images, of which the teacher's half is taken; see `evaluate`.
     pipeline : DiffusionPipeline or str, optional
+    loop, network : callable, optional
+        As in `asced_analysis.replay.replay`.
     progress : callable, optional
 
     Returns
@@ -160,14 +166,14 @@ def tune(
         thresholds = Thresholds.load(thresholds)
     if not 0 < share <= 1:
         raise InputError(f"share is {share}; expected a share of the runs in 0..1")
-    pipe = matching_pipeline(recording.attributes, pipeline)
+    pipe = matching_pipeline(recording.attributes, in_place_of(pipeline, loop))
     model = choose_judge(judge, recording.dataset, real=real, role="teacher")
-    table = table_of(pipe, recording.steps)
+    table = schedule_of(pipe, recording)
     own = correction_step(thresholds, table)
     if steps is None:
         last = max(own, int(0.8 * table.steps))
         steps = sorted({int(step) for step in np.linspace(own, last, 6).round()})
-    network = asked_network(thresholds, pipe)
+    network = asked_network(thresholds, pipe, network)
     first = detect_recorded(recording, thresholds, last_step=min(steps) - 1, network=network)
     scores = np.array(list(first.scores.values()))
     level = float(np.quantile(scores, 1 - share))

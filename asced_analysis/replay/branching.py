@@ -17,6 +17,7 @@ from asced_analysis.correction.controls import Control
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.environment import matching_pipeline, recorded_threads
 from asced_analysis.correction.lookahead import Network
+from asced_analysis.correction.loops import Loop, LoopSampler, in_place_of
 from asced_analysis.correction.registry import make_strategy, parameters_of
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.planning import (
@@ -84,6 +85,7 @@ def branch(
     thresholds: Thresholds | None = None,
     masks: Any = None,
     pipeline: Any = None,
+    loop: Loop | str | None = None,
     network: Network | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -104,6 +106,8 @@ def branch(
     thresholds : Thresholds, optional
         Whom and where to correct; or `masks`, as in `replay`.
     pipeline : DiffusionPipeline or str, optional
+    loop : callable or str, optional
+        As in `replay`; every branch is then sampled from its start.
     network : callable, optional
         For thresholds that ask the model once more, as in `replay`.
     overwrite, resume : bool
@@ -138,10 +142,10 @@ def branch(
         raise InputError("no branch was given: say at which steps to branch off")
     recording = Recording(store)
     check_apart(out, [recording.store.place])
-    pipe = matching_pipeline(recording.attributes, pipeline)
+    pipe = matching_pipeline(recording.attributes, in_place_of(pipeline, loop))
     with recorded_threads(recording.attributes):
         table = schedule_of(pipe, recording)
-        _check(branches, table)
+        _check(branches, table, whole=isinstance(pipe, LoopSampler))
         asked = asked_network(thresholds if masks is None else None, pipe, network)
         plans, strategies = _plans(branches, recording, thresholds, masks, asked)
         runs = np.array(sorted({run for plan in plans for run in plan.masks}), np.int64)
@@ -167,9 +171,9 @@ def branch(
     return twin
 
 
-def _check(branches: Sequence[Branch], table: StepTable) -> None:
-    """Refuse what can't branch off."""
-    if not table.resumable:
+def _check(branches: Sequence[Branch], table: StepTable, *, whole: bool) -> None:
+    """Refuse what can't branch off; `whole` says that branches are sampled from their start."""
+    if not table.resumable and not whole:
         raise InputError(
             f"{table.scheduler_class} keeps solver history or draws noise, which a branch off a "
             "sample does not have: replay each correction from init"
@@ -231,7 +235,9 @@ def _sample(
 ) -> dict[str, NDArray[Any]]:
     """Sample all branches of one batch."""
     shape = recording.spec.sample_shape[-2], recording.spec.sample_shape[-1]
-    entering = entering_samples(recording, batch, pipe, {one.step for one in branches})
+    whole = isinstance(pipe, LoopSampler)
+    steps = set() if whole else {one.step for one in branches}
+    entering = entering_samples(recording, batch, pipe, steps)
     samples, masks = [], []
     for one, strategy, plan in zip(branches, strategies, plans, strict=True):
         corrector = Corrector(
@@ -246,10 +252,12 @@ def _sample(
         corrector.assign(
             batch.runs,
             **plan.assignment(batch, shape),
-            x0=earlier_x0(recording, batch, one.step, pipe.device),
+            x0={} if whole else earlier_x0(recording, batch, one.step, pipe.device),
         )
         samples.append(
-            resample_from(
+            resample(recording, batch, pipe, corrector=corrector)
+            if whole
+            else resample_from(
                 recording,
                 batch,
                 pipe,

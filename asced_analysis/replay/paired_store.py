@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.registry import parameters_of
 from asced_analysis.replay.jobs import Facts, Job
 from asced_analysis.replay.recording import Batch
@@ -164,7 +165,8 @@ def _commit(
 
         from asced_recorders.pipelines.decoding import to_image
 
-        arrays["image"] = to_image(job.pipe, torch.from_numpy(samples))
+        pipe = None if isinstance(job.pipe, LoopSampler) else job.pipe
+        arrays["image"] = to_image(pipe, torch.from_numpy(samples))
     with np.errstate(invalid="ignore"):
         changed = (pixels > CHANGED).mean((1, 2), dtype=np.float64)
         largest = np.nan_to_num(away.reshape(len(away), -1).max(1).astype(np.float64), nan=np.inf)

@@ -16,9 +16,11 @@ from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
 from asced_analysis.correction.lookahead import (
     Network,
     RecordedTable,
+    of_levels,
     pipeline_network,
     wants_network,
 )
+from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.regions import found_places, is_found
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.recording import Batch, Recording
@@ -83,10 +85,18 @@ def asked_network(
     pipe : DiffusionPipeline
         Whose network is asked.
     network : callable, optional
-        One of your own: ``network(sample, table, step)`` gives predicted x0.
+        One of your own: ``network(sample, table, step)`` gives predicted x0; beside a loop of your
+        own ``network(sample, alpha, sigma)``.
     """
     if not wants_network(thresholds):
         return None
+    if isinstance(pipe, LoopSampler):
+        if network is None:
+            raise InputError(
+                "these thresholds ask the model once more, which a loop alone does not let them: "
+                "give network=f, with f(sample, alpha, sigma) -> predicted x0"
+            )
+        return of_levels(network)
     return pipeline_network(pipe) if network is None else network
 
 

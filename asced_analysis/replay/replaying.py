@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from asced_analysis.correction.controls import Control
 from asced_analysis.correction.environment import differences, matching_pipeline, recorded_threads
 from asced_analysis.correction.lookahead import Network
+from asced_analysis.correction.loops import Loop, in_place_of
 from asced_analysis.correction.settings import correction_settings, correction_step, strategy_of
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import Call
@@ -44,6 +45,7 @@ def replay(
     start: Literal["init"] | int = "init",
     control: Control | None = None,
     pipeline: Any = None,
+    loop: Loop | str | None = None,
     call: Call | None = None,
     network: Network | None = None,
     teacher: str | RealismModel | None = None,
@@ -82,6 +84,11 @@ def replay(
         others.
     pipeline : DiffusionPipeline or str, optional
         By default the one that the store names.
+    loop : callable or str, optional
+        A sampling loop of your own in the place of a pipeline, or its ``module:function``:
+        ``loop(x_init, step)`` samples from `x_init`, goes on with what ``step(sample=,
+        model_output=, alpha=, sigma=, prediction_type=, next_sample=)`` returns, and returns the
+        end. ``step.seeds``, ``step.runs`` and ``step.scalars`` say what is sampled.
     call : callable, optional
         ``call(pipe, batch)`` repeats the recorded call of a pipeline that takes prompts or other
         options, where the store does not hold them all: ``batch.seeds``, ``batch.runs`` and
@@ -159,14 +166,15 @@ def replay(
             f"strategy {chosen.name} needs thresholds (`asced calibrate` makes them) or masks; "
             "strategy none needs neither"
         )
-    pipe = matching_pipeline(recording.attributes, pipeline)
+    pipe = matching_pipeline(recording.attributes, in_place_of(pipeline, loop))
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: expected at least 1")
     with recorded_threads(recording.attributes, threads):
         table = schedule_of(pipe, recording)
-        target = correction_step(thresholds, table) if step is None else step
-        if not chosen.edits and isinstance(start, int):
-            target = max(target, start)
+        if not chosen.edits:  # any sampler will do
+            target = start if isinstance(start, int) else 0
+        else:
+            target = correction_step(thresholds, table) if step is None else step
         begin = check_start(recording, table, start, target, chosen)
         chosen.check(table, target)
         asked = asked_network(thresholds if masks is None else None, pipe, network)

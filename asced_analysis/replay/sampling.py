@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.corrector import Corrector
+from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import Call, call_again
 from asced_analysis.replay.from_checkpoint import FromCheckpoint
@@ -49,7 +50,7 @@ def schedule_of(pipe: Any, recording: Recording) -> StepTable:
         sigma_data=float(recording.attributes.get("sigma_data") or 0.5),
         calls=np.arange(recording.steps),
         editable=np.ones(recording.steps, np.bool_),
-        resumable=is_resumable(pipe.scheduler),
+        resumable=not isinstance(pipe, LoopSampler) and is_resumable(pipe.scheduler),
         scheduler_class=str(recording.attributes.get("scheduler_class")),
     )
 
@@ -73,6 +74,8 @@ def check_start(
         return 0
     if not isinstance(start, int):
         raise InputError(f"start is 'init' or a step, not {start!r}")
+    if table.scheduler_class == "custom":
+        raise InputError("a loop of one's own begins at its start: give start='init'")
     if start not in recording.spec.checkpoints:
         known = ", ".join(map(str, recording.spec.checkpoints)) or "none"
         raise InputError(
@@ -141,6 +144,15 @@ def resample(
     """
     steps = recording.steps
     watch: TapListener | None = corrector if listener is None else listener
+    if isinstance(pipe, LoopSampler):
+        return pipe.sample(
+            recording.read(batch, "x_init"),
+            schedule_of(pipe, recording),
+            recording.attributes,
+            watch,
+            scalars=batch.scalars,
+            runs=batch.runs,
+        )
     if start == 0 and not is_unconditional(pipe):
         return call_again(recording, batch, pipe, watch, call)
     if start == 0:

@@ -63,6 +63,18 @@ pipeline_option = click.option(
 )
 
 
+loop_option = click.option(
+    "--loop",
+    metavar="MODULE:FUNCTION",
+    help="A sampling loop of your own, f(x_init, step), in the place of a pipeline.",
+)
+network_option = click.option(
+    "--network",
+    metavar="MODULE:FUNCTION",
+    help="Beside --loop, for thresholds that ask the model: f(sample, alpha, sigma) -> x0.",
+)
+
+
 def emit(result: Mapping[str, Any], *, as_json: bool, table: Sequence[tuple[str, str]]) -> None:
     """Print a result as JSON for machines, or as an aligned table for people."""
     if as_json:

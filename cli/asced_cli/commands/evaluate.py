@@ -15,6 +15,8 @@ from asced_cli.options import (
     endpoint_option,
     examples,
     json_option,
+    loop_option,
+    network_option,
     pipeline_option,
     progress_callback,
 )
@@ -48,6 +50,8 @@ from asced_cli.options import (
 @better_option
 @click.option("--controls/--no-controls", default=True, show_default=True)
 @pipeline_option
+@loop_option
+@network_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
 @json_option
@@ -61,10 +65,13 @@ def command(
     better: str,
     controls: bool,
     pipeline: str | None,
+    loop: str | None,
+    network: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Compare CORRECTED, a replay or any other store, with RUNS; or judge RUNS alone."""
+    from asced_analysis.correction.loops import named_function
     from asced_analysis.evaluation import evaluate, quality
     from asced_stores.files import write_json
 
@@ -85,6 +92,8 @@ def command(
             outcomes=outcomes or None,
             better=better,
             pipeline=pipeline,
+            loop=loop,
+            network=None if network is None else named_function(network),
             progress=tell,
         )
     if out:

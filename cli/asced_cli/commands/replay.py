@@ -13,6 +13,8 @@ from asced_cli.options import (
     endpoint_option,
     examples,
     json_option,
+    loop_option,
+    network_option,
     pipeline_option,
     progress_callback,
     settings_option,
@@ -56,6 +58,11 @@ from asced_cli.registry_option import RegistryName, RegistryOption
             "Of a pipeline of one's own: a store keeps no path",
             "asced replay runs.zarr --thresholds thresholds.json --pipeline "
             "./my-model --out corrected.zarr",
+        ),
+        (
+            "Of a sampling loop of one's own, sample(x_init, step) in mine.py",
+            "asced replay runs.zarr --thresholds thresholds.json --loop mine:sample "
+            "--out corrected.zarr",
         ),
     ),
 )
@@ -126,6 +133,8 @@ from asced_cli.registry_option import RegistryName, RegistryOption
     help="Of torch; by default as recorded (else last digits differ).",
 )
 @pipeline_option
+@loop_option
+@network_option
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @click.option("--resume", is_flag=True, help="Go on with a replay that was interrupted.")
@@ -155,12 +164,15 @@ def command(
     batch_size: int | None,
     threads: int | None,
     pipeline: str | None,
+    loop: str | None,
+    network: str | None,
     override: bool,
     overwrite: bool,
     resume: bool,
     as_json: bool,
 ) -> None:
     """Sample the runs of STORE again from the same noise, correcting the flagged ones."""
+    from asced_analysis.correction.loops import named_function
     from asced_analysis.replay import exactness, replay
     from asced_stores import open_runs
     from asced_stores.errors import InputError
@@ -200,6 +212,8 @@ def command(
             batch_size=batch_size,
             threads=threads,
             pipeline=pipeline,
+            loop=loop,
+            network=None if network is None else named_function(network),
             override=override,
             overwrite=overwrite,
             resume=resume,

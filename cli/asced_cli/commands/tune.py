@@ -12,6 +12,8 @@ from asced_cli.options import (
     endpoint_option,
     examples,
     json_option,
+    loop_option,
+    network_option,
     note_unkept,
     pipeline_option,
     progress_callback,
@@ -54,6 +56,8 @@ from asced_cli.options import (
 @judge_option
 @real_option
 @pipeline_option
+@loop_option
+@network_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
 @json_option
@@ -69,10 +73,13 @@ def command(
     judge: str | None,
     real: str | None,
     pipeline: str | None,
+    loop: str | None,
+    network: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Try corrections of the most suspicious runs of STORE, and keep the best."""
+    from asced_analysis.correction.loops import named_function
     from asced_analysis.evaluation.tuning import tune
     from asced_stores.errors import InputError
 
@@ -94,6 +101,8 @@ def command(
             judge=judge,
             real=real,
             pipeline=pipeline,
+            loop=loop,
+            network=None if network is None else named_function(network),
             progress=tell,
         )
     if out:

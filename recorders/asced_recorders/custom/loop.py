@@ -189,7 +189,10 @@ class CustomRecorder:
         prediction_type: str = "epsilon",
         timestep: Any = None,
         sigma_data: float = 0.5,
-    ) -> None:
+        next_sample: Any = None,
+        next_alpha: Any = None,
+        next_sigma: Any = None,
+    ) -> Any:
         """Hand over one step, noisy end first.
 
         Parameters
@@ -206,6 +209,16 @@ class CustomRecorder:
             What the network was told; the number of the step by default.
         sigma_data : float
             For EDM's parametrisation.
+        next_sample : torch.Tensor or ndarray, optional
+            What the sampler makes of it. It comes back as it is, and the last step's is the end of
+            the run: so the same call records, and corrects as `Corrector.step`.
+        next_alpha, next_sigma : float, optional
+            Its noise level; not looked at.
+
+        Returns
+        -------
+        torch.Tensor or ndarray or None
+            `next_sample`.
 
         Raises
         ------
@@ -236,6 +249,10 @@ class CustomRecorder:
         if self._buffer is None:
             self._buffer = self._new_buffer(x)
             self._provenance = self._provenance or device_facts(x.device)
+            self._provenance |= {
+                "loop_shape": [int(n) for n in sample.shape[int(len(sample) == len(x)) :]],
+                "loop_array": "torch" if hasattr(sample, "detach") else "numpy",
+            }
             self._buffer.put("x_init", x)
         buffer = self._buffer
         eps, x0 = eps_and_x0(
@@ -248,7 +265,8 @@ class CustomRecorder:
             buffer.put("checkpoint_sample", x, at)
         self._done += 1
         if self._done == self.steps:
-            self._end = x0
+            self._end = x0 if next_sample is None else self._rows(next_sample, "next_sample")
+        return next_sample
 
     def _refuse_longer(self, alpha: float, sigma: float) -> None:
         """Refuse a loop that goes on where its batch should be over."""
