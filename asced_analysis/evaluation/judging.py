@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control
-from asced_analysis.evaluation.comparison import Comparison, quality_change, replayed, stores
 from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.loops import Loop, in_place_of
+from asced_analysis.evaluation.comparison import Comparison, quality_change, replayed, stores
 from asced_analysis.evaluation.control_runs import (
     ControlSampler,
     Twins,
@@ -159,9 +159,7 @@ def evaluate(
     if names and len(twins.runs):
         assert compared.recording is not None
         assert isinstance(sees, RealismJudge)
-        sampler = ControlSampler(
-            compared.recording, second, in_place_of(pipeline, loop), network
-        )
+        sampler = ControlSampler(compared.recording, second, in_place_of(pipeline, loop), network)
         of_others = sampler.of_others
         for done, name in enumerate(names):
             wrong = sampler.sample(name, twins)

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 
 from asced_stores import TrajectoryStore, open_runs
+from asced_stores.errors import InputError
+
+VISIBLE = 2 / 255
+"""Difference in -1..1 that shows in a picture of 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,35 @@ class Exactness:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {**asdict(self), "bit_exact": self.bit_exact}
+
+
+class NotReproducedError(InputError):
+    """Unedited runs did not come back although nothing that is known of the two differs."""
+
+
+def check_came_back(replayed: TrajectoryStore, likely: str) -> None:
+    """Refuse a replay of which unedited runs are other ones.
+
+    Parameters
+    ----------
+    replayed : TrajectoryStore
+        A store that `replay` wrote.
+    likely : str
+        What is likely to be missing, for the message.
+
+    Raises
+    ------
+    NotReproducedError
+        Where the largest difference shows in a picture, under the recording's own conditions.
+    """
+    found = exactness(replayed)
+    if found.conditions or found.largest_difference <= VISIBLE:
+        return
+    raise NotReproducedError(
+        f"the replay does not reproduce the recording: {found.sentence()}, and nothing that is "
+        f"known of the two differs. {likely} What was sampled lies in {replayed.path}, and "
+        "`asced evaluate` refuses it: no effect could be told from a broken replay."
+    )
 
 
 def exactness(replayed: TrajectoryStore | str | Path) -> Exactness:

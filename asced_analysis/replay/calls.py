@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.layout_adapter import arranged_tap
+from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.replay.from_checkpoint import FromCheckpoint, idle_denoisers
 from asced_analysis.replay.recording import Batch, Recording
 from asced_recorders.pipelines.call_facts import arguments_again
@@ -56,7 +57,65 @@ class Ends(TapListener):
             self.end = sample.float().cpu()
 
 
-def recorded_arguments(recording: Recording, batch: Batch, pipe: Any) -> dict[str, Any]:
+TELLING = (
+    "negative_prompt",
+    "image",
+    "mask_image",
+    "control_image",
+    "ip_adapter_image",
+    "latents",
+    "eta",
+    "guidance_rescale",
+    "timesteps",
+    "sigmas",
+)
+"""Arguments that change what is sampled, the likelier ones first."""
+
+
+def likely_missing(recording: Recording, pipe: Any, called: bool) -> str:
+    """What is likely to be missing where runs did not come back, as a sentence."""
+    if isinstance(pipe, LoopSampler):
+        return (
+            "The loop samples otherwise than it did: another network or guidance, or noise that it "
+            "draws (step.seeds says how the runs were seeded)."
+        )
+    if called:
+        return "What `call` does is not what was recorded: compare its arguments."
+    attributes = recording.attributes
+    if (np.asarray(recording.dataset["seed"].values) < 0).any():
+        return "The seeds of these runs are not known: give one fresh generator a run."
+    named = list(attributes.get("call_missing") or ())
+    if not named:
+        takes = inspect.signature(type(pipe).__call__).parameters
+        kept = attributes.get("call") or {}
+        named = [name for name in TELLING if name in takes and name not in kept][:3]
+    if not named:
+        return "Something outside the call's arguments was different: a hook, or another process."
+    return (
+        f"Likely an argument of the call that the store does not hold ({', '.join(named)}): give "
+        "it with call_options={...} (--call-option NAME=VALUE)."
+    )
+
+
+def with_options(recording: Recording, options: Mapping[str, Any]) -> Call:
+    """The recorded call with further arguments; a function among them is asked for each batch."""
+
+    def call(pipe: Any, batch: Batch) -> Any:
+        takes = inspect.signature(type(pipe).__call__).parameters
+        unknown = sorted(set(options) - set(takes))
+        if unknown:
+            raise InputError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}")
+        given = {
+            name: value(batch) if callable(value) else value for name, value in options.items()
+        }
+        return pipe(**{**recorded_arguments(recording, batch, pipe, given=given), **given})
+
+    return call
+
+
+def recorded_arguments(
+    recording: Recording, batch: Batch, pipe: Any, *, given: Collection[str] = ()
+) -> dict[str, Any]:
     """Arguments of the recorded call, as far as the store knows them.
 
     Raises
@@ -66,13 +125,14 @@ def recorded_arguments(recording: Recording, batch: Batch, pipe: Any) -> dict[st
     """
     attributes, takes = recording.attributes, inspect.signature(type(pipe).__call__).parameters
     arguments, missing = arguments_again(attributes, batch.scalars, len(batch.runs))
+    missing = [name for name in missing if name not in given]
     if missing:
         raise InputError(
-            f"the store does not hold {', '.join(missing)} of its calls: repeat the call with "
-            "replay(..., call=lambda pipe, batch: pipe(...))"
+            f"the store does not hold {', '.join(missing)} of its calls: give call_options={{...}} "
+            "(--call-option NAME=VALUE), or repeat the call with call=lambda pipe, batch: pipe(...)"
         )
     if "prompt" in takes and not any(
-        name in arguments for name in ("prompt", "prompt_embeds", "num_inference_steps")
+        name in {**arguments, **dict.fromkeys(given)} for name in ("prompt", "prompt_embeds", "num_inference_steps")
     ):
         raise InputError(
             "the store does not hold the prompts: repeat the call with "

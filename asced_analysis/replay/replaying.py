@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,8 @@ from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.loops import Loop, in_place_of
 from asced_analysis.correction.settings import correction_settings, correction_step, strategy_of
 from asced_analysis.correction.strategy import Strategy
-from asced_analysis.replay.calls import Call
+from asced_analysis.replay.agreement import check_came_back
+from asced_analysis.replay.calls import Call, likely_missing, with_options
 from asced_analysis.replay.jobs import Job
 from asced_analysis.replay.paired_store import Together, twin_spec, write_twins
 from asced_analysis.replay.planning import (
@@ -47,6 +48,7 @@ def replay(
     pipeline: Any = None,
     loop: Loop | str | None = None,
     call: Call | None = None,
+    call_options: Mapping[str, Any] | None = None,
     network: Network | None = None,
     teacher: str | RealismModel | None = None,
     masks: Any = None,
@@ -93,6 +95,9 @@ def replay(
         ``call(pipe, batch)`` repeats the recorded call of a pipeline that takes prompts or other
         options, where the store does not hold them all: ``batch.seeds``, ``batch.runs`` and
         ``batch.scalars`` say what was sampled together.
+    call_options : mapping, optional
+        Arguments that the store does not hold (images, ...), added to the recorded call. A function
+        is called with each batch: ``lambda batch: [images[run] for run in batch.runs]``.
     network : callable, optional
         For thresholds that ask the model once more (a probe): ``network(sample, table, step)``
         gives predicted x0. By default that of an unconditional pipeline.
@@ -144,6 +149,9 @@ def replay(
         For another model, a step that is no checkpoint, a sampler that cannot start there, a
         control without a correction; for an `out` that is the recording, or lies in it.
 
+    NotReproducedError
+        Where unedited runs did not come back under the recording's own conditions.
+
     Examples
     --------
     >>> from asced_analysis.replay import exactness, replay
@@ -167,6 +175,10 @@ def replay(
             "strategy none needs neither"
         )
     pipe = matching_pipeline(recording.attributes, in_place_of(pipeline, loop))
+    if call_options:
+        if call is not None:
+            raise InputError("give call or call_options, not both")
+        call = with_options(recording, call_options)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: expected at least 1")
     with recorded_threads(recording.attributes, threads):
@@ -219,6 +231,7 @@ def replay(
         elif batch_size is not None:
             together = Together(job, recording.dataset["run"].values.tolist(), batch_size)
         write_twins(twin, job, copy_rest=not conditions, together=together, progress=progress)
+    check_came_back(twin, likely_missing(recording, pipe, call is not None))
     return twin
 
 

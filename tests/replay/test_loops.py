@@ -204,12 +204,10 @@ def test_branches_tuning_and_evaluation_take_a_loop(store: Path, tmp_path: Path)
     found = open_runs(twin.path)["branch_sample"].values[:, 0]
     expected = open_runs(alone.path)["sample"].sel(run=[3, 25]).values
     np.testing.assert_allclose(found, expected, atol=5e-3)
-    tuned = tune(
-        store, thresholds, steps=[5], strategies=["ttc"], share=0.5, judge="patches", loop=ddim
-    )
+    tuned = tune(store, thresholds, steps=[5], strategies=["ttc"], share=0.5, loop=ddim)
     assert tuned.thresholds.correction.strategy == "ttc"
     corrected = replay(store, tmp_path / "c.zarr", thresholds=thresholds, loop=ddim)
-    assert set(evaluate(store, corrected, judge="patches", loop=ddim).to_dict()["controls"]) == {
+    assert set(evaluate(store, corrected, loop=ddim).to_dict()["controls"]) == {
         "everywhere",
         "foreground",
         "shuffled",

@@ -132,6 +132,14 @@ from asced_cli.registry_option import RegistryName, RegistryOption
     type=int,
     help="Of torch; by default as recorded (else last digits differ).",
 )
+@click.option(
+    "--call-option",
+    "call_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument of the recorded call that the store does not hold; @FILE is an image, "
+    "@FOLDER has one <run>.png a run.",
+)
 @pipeline_option
 @loop_option
 @network_option
@@ -163,6 +171,7 @@ def command(
     only_flagged: bool,
     batch_size: int | None,
     threads: int | None,
+    call_options: tuple[str, ...],
     pipeline: str | None,
     loop: str | None,
     network: str | None,
@@ -212,6 +221,7 @@ def command(
             batch_size=batch_size,
             threads=threads,
             pipeline=pipeline,
+            call_options=_arguments(call_options),
             loop=loop,
             network=None if network is None else named_function(network),
             override=override,
@@ -245,3 +255,36 @@ def command(
             ("exactness", agreement.sentence()),
         ],
     )
+
+
+def _arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Arguments of a pipeline as typed; what begins with @ is read from images."""
+    from asced_recorders.pipelines.scheduler_names import parse_options
+
+    options = parse_options(pairs)
+    return {
+        name: _images(value[1:]) if isinstance(value, str) and value.startswith("@") else value
+        for name, value in options.items()
+    }
+
+
+def _images(path: str) -> Any:
+    """An image for all runs, or, of a folder, one a run."""
+    from pathlib import Path
+
+    from PIL import Image
+
+    from asced_stores.errors import InputError
+
+    place = Path(path)
+
+    def read(file: Path) -> Any:
+        try:
+            with Image.open(file) as image:
+                return image.convert("RGB")
+        except OSError as error:
+            raise InputError(f"{file} can't be read as an image: {error}") from error
+
+    if place.is_dir():
+        return lambda batch: [read(place / f"{run}.png") for run in batch.runs]
+    return lambda batch: [read(place)] * len(batch.runs)
