@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -78,9 +78,10 @@ class Source:
         return tuple(int(sizes[d]) for d in ("frame", "channel", "y", "x") if d in sizes)
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> Literal["float16", "float32"]:
         """Precision in which eps and x0 were recorded."""
-        return str((self.dataset["x0"] if "x0" in self.dataset else self.dataset["eps"]).dtype)
+        variable = self.dataset["x0"] if "x0" in self.dataset else self.dataset["eps"]
+        return "float32" if str(variable.dtype) == "float32" else "float16"
 
     def batches(
         self,
