@@ -45,7 +45,7 @@ from asced_analysis.thresholds.parts import (
 )
 from asced_analysis.thresholds.registries import STRATEGIES, VARIANTS
 from asced_analysis.thresholds.schema import read_content, schema
-from asced_stores.errors import AscedError
+from asced_stores.errors import AscedError, InputError
 from asced_stores.files import check_out, write_whole
 
 __all__ = [

@@ -132,11 +132,9 @@ from asced_cli.registry_option import RegistryName, RegistryOption
     type=int,
     help="Of torch; by default as recorded (else last digits differ).",
 )
-@click.option(
+@settings_option(
     "--call-option",
     "call_options",
-    multiple=True,
-    metavar="NAME=VALUE",
     help="An argument of the recorded call that the store does not hold; @FILE is an image, "
     "@FOLDER has one <run>.png a run.",
 )
@@ -171,7 +169,7 @@ def command(
     only_flagged: bool,
     batch_size: int | None,
     threads: int | None,
-    call_options: tuple[str, ...],
+    call_options: dict[str, Any],
     pipeline: str | None,
     loop: str | None,
     network: str | None,
@@ -257,11 +255,8 @@ def command(
     )
 
 
-def _arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Arguments of a pipeline as typed; what begins with @ is read from images."""
-    from asced_recorders.pipelines.scheduler_names import parse_options
-
-    options = parse_options(pairs)
+def _arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a pipeline; what begins with @ is read from images."""
     return {
         name: _images(value[1:]) if isinstance(value, str) and value.startswith("@") else value
         for name, value in options.items()
