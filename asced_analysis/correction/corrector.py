@@ -318,6 +318,14 @@ class Corrector(TapListener):
             f"at {where}: nothing was detected or corrected"
         )
 
+    def __repr__(self) -> str:
+        """Short."""
+        flagged = sum(one.flagged for one in self.report)
+        return (
+            f"Corrector({self.strategy.title}, {flagged} of {len(self.report)} images of the last "
+            "call flagged)"
+        )
+
     def target(self, table: StepTable) -> int:
         """``T_c`` on the steps of a sampler."""
         if isinstance(table, SeenTable) and self._edit_at is not None:
@@ -337,6 +345,7 @@ class Corrector(TapListener):
         if self._continuing:
             self._continuing = False
             return
+        self.report = []  # of one call
         self._watch = self._make_watch(table)
         target = self.target(table)
         window = (min(round(LOOKED_AT * table.steps), target - 1), target - 1)
@@ -357,6 +366,7 @@ class Corrector(TapListener):
                     f"the detector begins to look at step {window[0]}, but the correction edits "
                     f"the sample entering step {target}: choose a later T_c"
                 )
+            self._watch.check(target)
         self._state = LoopState(
             correction_step=target, window=window, noise=self._noise, recorded=self.recorded
         )

@@ -15,6 +15,8 @@ from torch import Tensor
 from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
 from asced_analysis.correction.loops import SeenTable
 from asced_analysis.correction.strategy import RECORDED
+from asced_analysis.detection.log_snr_grid import TOLERANCE
+from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,6 +76,35 @@ class Watch:
         self.first_flagged: Tensor | None = None
         self._seen: Found | None = None
         self._state: Any = None
+
+    def check(self, target: int) -> None:
+        """Refuse, before anything is sampled, an edit that the detector can't judge in time.
+
+        Raises
+        ------
+        InputError
+            Naming the steps that there are, and what the thresholds need.
+        """
+        variant = VARIANTS.get(self.thresholds.variant)
+        grid = self.thresholds.levels.log_snr
+        levels = [float(value) for value in self.table.log_snr]
+        last = min(self.window[1], target - 1)
+        seen = levels[self.window[0] : last + 1]
+        enough = len(seen) > 1
+        if variant.on_grid and enough:
+            begun = max(grid[0], seen[0]) - TOLERANCE
+            inside = [point for point in grid if begun <= point <= seen[-1] + TOLERANCE]
+            whole = last == len(levels) - 1  # nothing follows: a short last cell is closed
+            enough = whole or len(inside) >= (len(grid) if variant.learnt else 2)
+        if not enough:
+            raise InputError(
+                f"{self.table.scheduler_class} in {self.table.steps} steps has {len(seen)} at "
+                f"which the detector can look before the edit at step {target} (log-SNR "
+                f"{', '.join(f'{value:.2f}' for value in seen) or 'none'}); these thresholds "
+                f"compare log-SNR {grid[0]:.2f} to {grid[-1]:.2f}, calibrated in "
+                f"{self.thresholds.window.of_steps} steps. Sample in more steps, correct later "
+                "(step=...), or calibrate on runs of so few steps"
+            )
 
     @property
     def _sampler(self) -> tuple[str | None, int | None]:

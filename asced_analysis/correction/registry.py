@@ -43,6 +43,23 @@ def make_strategy(strategy: str | Strategy, **parameters: Any) -> Strategy:
         raise InputError(f"a parameter of strategy {strategy} makes no sense: {error}") from error
 
 
+def known(strategy: Strategy) -> Strategy:
+    """Make a strategy object of one's own known by its name, in this process.
+
+    Raises
+    ------
+    InputError
+        Where it has no name, or that of another strategy.
+    """
+    if strategy.name == Strategy.name:
+        raise InputError(
+            f"{type(strategy).__name__} has no name, by which stores and reports would know it: "
+            "give the class one (name = ...)"
+        )
+    STRATEGIES.register(strategy.name, type(strategy))
+    return strategy
+
+
 def parameters_of(strategy: Strategy) -> dict[str, Any]:
     """Parameters of a strategy as a store keeps them: numbers, names and lists."""
     return {name: _plain(value) for name, value in asdict(strategy).items()}

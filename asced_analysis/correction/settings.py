@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asced_analysis.correction.registry import STRATEGIES, make_strategy
+from asced_analysis.correction.registry import STRATEGIES, known, make_strategy
+from asced_analysis.correction.strategy import Strategy
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_analysis.correction.strategy import Strategy
     from asced_analysis.thresholds.document import Thresholds
     from asced_recorders.tap.schedulers import StepTable
 
@@ -48,6 +48,14 @@ class ImageReport:
     score: float
     mask: NDArray[np.bool_]
     changed: float
+
+    def __repr__(self) -> str:
+        """Short: the mask by its size."""
+        pixels = f"{int(self.mask.sum())} of {self.mask.size} pixels"
+        return (
+            f"ImageReport(run={self.run}, flagged={self.flagged}, score={self.score:.4g}, "
+            f"mask={pixels}, changed={self.changed:.3g})"
+        )
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,8 @@ def strategy_of(
     parameters : dict
         Go before the thresholds'.
     """
+    if isinstance(strategy, Strategy):
+        return known(strategy)
     settings = correction_settings(thresholds)
     if strategy is None:
         strategy = str(settings.get("strategy", "ttc"))

@@ -134,6 +134,23 @@ class Strategy:
         return None
 
 
+@dataclass(frozen=True)
+class KnownByName(Strategy):
+    """A strategy of which a store holds the name, and nobody here the code.
+
+    Attributes
+    ----------
+    called : str
+    """
+
+    called: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name."""
+        return self.called
+
+
 def step_of(when: float, steps: int) -> int:
     """A step from a step, or from a share of sampling below 1."""
     return round(when * steps) if when < 1 else int(when)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import CONTROLS, Control
-from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.regions import PLACES, is_found
 from asced_analysis.evaluation.intervals import share_estimate
 from asced_analysis.realism.judges import choose_judge
@@ -18,10 +17,12 @@ from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.replay.decoding import pictures_of
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds
+from asced_analysis.thresholds.registries import STRATEGIES
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:  # what samples needs torch; judging runs that are there does not
+    from asced_analysis.correction.lookahead import Network
     from asced_analysis.correction.strategy import Strategy
     from asced_analysis.realism.local import RealismModel
     from asced_analysis.replay.planning import Plan
@@ -47,7 +48,11 @@ def recorded_strategy(attributes: Mapping[str, Any]) -> Strategy:
     picture, as the foreground is.
     """
     from asced_analysis.correction.registry import make_strategy
+    from asced_analysis.correction.strategy import KnownByName
 
+    name = str(attributes["strategy"])
+    if name not in STRATEGIES:
+        return KnownByName(name)
     parameters = dict(attributes.get("strategy_parameters", {}))
     if "where" in parameters and parameters["where"] not in PLACES:
         parameters["where"] = "foreground"
@@ -69,6 +74,13 @@ def controls_of(
     """
     strategy = recorded_strategy(store.attributes)
     if controls is False or not strategy.edits:
+        return []
+    if str(store.attributes["strategy"]) not in STRATEGIES:
+        if controls is not True and controls:
+            raise InputError(
+                f"the controls repeat the strategy {store.attributes['strategy']}, which is not "
+                "known here: register it first (asced_analysis.correction.STRATEGIES.register)"
+            )
         return []
     wanted = CONTROLS if controls is True else tuple(controls)
     unknown = [name for name in wanted if name not in CONTROLS]

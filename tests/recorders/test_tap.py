@@ -125,16 +125,24 @@ def test_it_is_removed_after_an_exception() -> None:
     assert type(pipe.scheduler) is plain
 
 
-def test_a_second_tap_is_refused_and_the_first_one_stays() -> None:
-    pipe, _ = pipeline()
-    plain = type(pipe.scheduler)
-    with Tap(pipe, TapListener()) as tap:
-        with pytest.raises(InputError, match="another tap already listens"), Tap(pipe, Watch()):
-            pass
+def test_a_second_tap_hears_the_same_run_and_sees_what_the_first_changed() -> None:
+    pipe, scheduler = pipeline()
+    pipe.scheduler = scheduler
+    plain = type(scheduler)
+    edit, watch = Edit(2), Watch()
+    with Tap(pipe, edit) as tap:
+        with Tap(pipe, watch):
+            scheduler.set_timesteps(4)
+            x_init = initial_noise(pipe, [1])
+            sample = x_init
+            for t in scheduler.timesteps:
+                sample = scheduler.step(sample, t, sample).prev_sample
         with pytest.raises(InputError, match="already attached"):
             tap.__enter__()
-        assert type(pipe.scheduler) is not plain
-    assert type(pipe.scheduler) is plain
+        assert type(scheduler) is not plain
+    assert watch.steps == [0, 1, 2, 3]
+    assert not watch.entering[2].any()
+    assert type(scheduler) is plain
 
 
 def test_a_copy_tells_the_same_listener_and_falls_silent_with_it() -> None:

@@ -53,7 +53,7 @@ class Tap:
     Raises
     ------
     InputError
-        On entering, where a scheduler cannot be recorded or another tap already listens; while
+        On entering, where a scheduler cannot be recorded, or another tap numbers it otherwise; while
         sampling, where the schedule is left or a sample is replaced where the solver forbids it.
     """
 
@@ -78,7 +78,7 @@ class Tap:
             raise InputError("this tap is already attached: make another, or leave it first")
         for scheduler in self.schedulers:
             self._check(scheduler)
-        self._streams = [_Stream(scheduler, self) for scheduler in self.schedulers]
+        self._streams = [self._stream(scheduler) for scheduler in self.schedulers]
         return self
 
     def follow(self) -> None:
@@ -89,15 +89,25 @@ class Tap:
             if not any(scheduler is known for known in self.schedulers):
                 self._check(scheduler)
                 self.schedulers.append(scheduler)
-                self._streams.append(_Stream(scheduler, self))
+                self._streams.append(self._stream(scheduler))
 
     def _check(self, scheduler: Any) -> None:
-        if hasattr(type(scheduler), "_asced_stream"):
-            raise InputError(
-                f"another tap already listens to this {type(scheduler).__name__}: leave it "
-                "first, or give both listeners to one tap (ListenerChain)"
-            )
+        """Refuse what cannot be listened to, before anything is changed."""
         scheduler_class(scheduler)
+        stream = getattr(type(scheduler), "_asced_stream", None)
+        if stream is not None and stream.whole_schedule != self.whole_schedule:
+            raise InputError(
+                f"another tap listens to this {type(scheduler).__name__} and numbers its steps "
+                "otherwise: leave it first"
+            )
+
+    def _stream(self, scheduler: Any) -> _Stream:
+        """A stream of a scheduler: its own, or that of a tap that listens already."""
+        stream: _Stream | None = getattr(type(scheduler), "_asced_stream", None)
+        if stream is None:
+            return _Stream(scheduler, self)
+        stream.join(self.listener)  # a recorder and a corrector of one call
+        return stream
 
     def __exit__(
         self,
@@ -106,7 +116,7 @@ class Tap:
         trace: TracebackType | None,
     ) -> None:
         for stream in self._streams:
-            stream.detach()
+            stream.leave(self.listener)
         self._streams = []
 
 
@@ -120,14 +130,24 @@ class _Stream:
         self.tap = tap
         self.listener = tap.listener
         self.whole_schedule = tap.whole_schedule
+        self.listeners = [tap.listener]
         self.active = True
         self.rewind()
         names = list(inspect.signature(self.plain.step).parameters)[1:]
         self.position = {name: names.index(name) for name in ("model_output", "timestep", "sample")}
         scheduler.__class__ = _tapped_class(self.plain, self)
 
-    def detach(self) -> None:
-        """Give the scheduler and its copies their class back."""
+    def join(self, listener: TapListener) -> None:
+        """Let another tap's listener be told as well: it sees what the ones before it changed."""
+        self.listeners.append(listener)
+        self.listener = ListenerChain(*self.listeners)
+
+    def leave(self, listener: TapListener) -> None:
+        """Tell a listener nothing more; after the last, the scheduler has its class back."""
+        self.listeners.remove(listener)
+        if self.listeners:
+            self.listener = ListenerChain(*self.listeners)
+            return
         self.active = False
         for scheduler in (self.owner, *(copied() for copied in self.copies)):
             if scheduler is not None:

@@ -1,0 +1,186 @@
+"""A corrector in use: with a recorder, with few steps, with a strategy of one's own; and replays
+of calls that the store does not hold whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asced_analysis.calibration import calibrate
+from asced_analysis.correction import Corrector
+from asced_analysis.correction.strategy import LoopState, Strategy, blend
+from asced_analysis.evaluation import evaluate
+from asced_analysis.replay import replay
+from asced_analysis.replay.agreement import NotReproducedError
+from asced_analysis.thresholds.document import Thresholds
+from asced_recorders import Recorder, record
+from asced_recorders.pipelines.sampling import run_generators
+from asced_recorders.tap.tap import StepEvent
+from asced_stores import open_runs
+from asced_stores.errors import InputError
+
+SQUARE = np.zeros((16, 16), bool)
+SQUARE[4:9, 5:10] = True
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("deployment") / "runs.zarr"
+    record(tiny_pipeline, path, runs=60, steps=10, batch_size=20, seed=100)
+    return path
+
+
+@pytest.fixture(scope="module")
+def thresholds(runs: Path) -> Thresholds:
+    return calibrate(runs, "calibrated", false_alarm_rate=0.3)
+
+
+def sample(pipe: Any, steps: int = 10, runs: int = 4) -> Any:
+    return pipe(
+        batch_size=runs,
+        num_inference_steps=steps,
+        generator=run_generators(list(range(100, 100 + runs))),
+        output_type="np",
+    ).images
+
+
+def test_a_corrected_call_is_recorded(tiny_pipeline: Any, tmp_path: Path) -> None:
+    masks = np.stack([SQUARE, np.zeros_like(SQUARE)] * 2)
+    ends, images = [], []
+    for name in ("plain", "inside", "outside"):
+        corrector = Corrector(None, step=5)
+        corrector.assign(range(4), masks=masks)
+        recorder = Recorder(tiny_pipeline, tmp_path / f"{name}.zarr")
+        if name == "plain":
+            with recorder:
+                images.append(sample(tiny_pipeline))
+        elif name == "inside":
+            with recorder, corrector.attach(tiny_pipeline):
+                images.append(sample(tiny_pipeline))
+        else:
+            with corrector.attach(tiny_pipeline), recorder:
+                images.append(sample(tiny_pipeline))
+        ds = open_runs(tmp_path / f"{name}.zarr").load()
+        ends.append(ds)
+    plain, inside, outside = ends
+    assert (inside["sample"].values == outside["sample"].values).all()
+    assert (images[1] == images[2]).all()
+    changed = (inside["x0"].values != plain["x0"].values).any((2, 3, 4))
+    assert not changed[:, :5].any()
+    assert changed[::2, 5:].all()  # what is recorded is what was sampled, edit included
+    assert not changed[1::2].any()
+
+
+def test_too_few_steps_are_refused_before_sampling(
+    thresholds: Thresholds, tiny_pipeline: Any
+) -> None:
+    asked: list[int] = []
+    hook = tiny_pipeline.unet.register_forward_pre_hook(lambda *_: asked.append(1))
+    try:
+        with (
+            pytest.raises(InputError, match=r"in 3 steps has .* log-SNR .* calibrated in 10 steps"),
+            pytest.warns(UserWarning, match="not promised"),
+            Corrector(thresholds).attach(tiny_pipeline),
+        ):
+            sample(tiny_pipeline, steps=3)
+    finally:
+        hook.remove()
+    assert len(asked) <= 1  # the schedule is known when the first step is taken
+
+
+def test_a_report_is_of_one_call_and_short(thresholds: Thresholds, tiny_pipeline: Any) -> None:
+    corrector = Corrector(thresholds)
+    with corrector.attach(tiny_pipeline):
+        sample(tiny_pipeline)
+        sample(tiny_pipeline, runs=3)
+    assert [one.run for one in corrector.report] == [4, 5, 6]
+    assert len(repr(corrector.report[0])) < 120
+    assert "of 3 images" in repr(corrector)
+
+
+@dataclass(frozen=True)
+class Dim(Strategy):
+    """Halves what is seen in the mask."""
+
+    name = "dim"
+
+    share: float = 0.5
+
+    def edited_steps(self, correction_step: int, steps: int) -> list[int]:
+        return [correction_step]
+
+    def after_step(self, event: StepEvent, sample: Any, state: LoopState) -> Any:
+        if event.step + 1 != state.correction_step or state.mask is None:
+            return None
+        return blend(sample, self.share * sample, state.mask)
+
+
+def test_a_strategy_of_one_s_own_is_known_by_its_name(
+    runs: Path, tiny_pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asced_analysis.correction import STRATEGIES
+
+    options: dict[str, Any] = {"masks": {3: SQUARE, 30: SQUARE}, "step": 5}
+    twin = replay(runs, tmp_path / "a.zarr", strategy=Dim(0.4), pipeline=tiny_pipeline, **options)
+    assert twin.attributes["strategy"] == "dim"
+    assert twin.attributes["strategy_parameters"] == {"share": 0.4}
+    data = evaluate(runs, twin, pipeline=tiny_pipeline).to_dict()
+    assert data["strategy"] == "dim"
+    assert set(data["controls"]) == {"shuffled", "foreground", "everywhere"}
+    monkeypatch.setattr(STRATEGIES, "_registered", {})  # as another process has it
+    data = evaluate(runs, twin, pipeline=tiny_pipeline).to_dict()
+    assert data["correction"] == "dim"
+    assert data["controls"] == {}
+
+    class Unnamed(Strategy):
+        pass
+
+    with pytest.raises(InputError, match="Unnamed has no name"):
+        Corrector(None, strategy=Unnamed())
+
+
+def test_what_does_not_come_back_is_an_error_that_says_what_is_missing(
+    runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    def other(pipe: Any, batch: Any) -> Any:
+        from asced_recorders.tap.tap import Tap, TapListener
+
+        class Louder(TapListener):
+            def after_step(self, event: StepEvent, next_sample: Any) -> Any:
+                return next_sample * 1.5 if event.step == 6 else None
+
+        with Tap(pipe, Louder()):
+            return pipe(
+                batch_size=len(batch.runs),
+                num_inference_steps=10,
+                generator=run_generators(batch.seeds.tolist()),
+                output_type="np",
+            )
+
+    import copy
+
+    class Called(type(tiny_pipeline)):  # type: ignore[misc]
+        """Not our own loop's: it is called."""
+
+    pipe = copy.copy(tiny_pipeline)
+    pipe.__class__ = Called
+    monkeyed = tmp_path / "called.zarr"
+    with Recorder(pipe, monkeyed):
+        sample(pipe)
+    from asced_analysis.replay import sampling
+
+    original = sampling.is_unconditional
+    try:
+        sampling.is_unconditional = lambda _: False  # type: ignore[assignment]
+        again = replay(monkeyed, tmp_path / "b.zarr", strategy="none", pipeline=pipe)
+        assert (open_runs(again.path)["difference"].values == 0).all()
+        with pytest.raises(NotReproducedError, match="compare its arguments"):
+            replay(monkeyed, tmp_path / "c.zarr", strategy="none", pipeline=pipe, call=other)
+    finally:
+        sampling.is_unconditional = original
+    with pytest.raises(InputError, match="does not reproduce"):
+        evaluate(monkeyed, tmp_path / "c.zarr", pipeline=pipe)
