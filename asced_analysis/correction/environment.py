@@ -51,7 +51,7 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
     if pipe is None:
         pipe = _named_pipeline(attributes)
     elif isinstance(pipe, (str, Path)):
-        pipe = load_pipeline(pipe, dtype=attributes.get("model_dtype"))
+        pipe = load_pipeline(pipe, dtype=_precision(attributes))
     recorded, found = attributes.get("model_fingerprint"), model_fingerprint(pipe)
     if recorded is not None and found != recorded:
         raise InputError(
@@ -59,6 +59,12 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
             f"where the store has {str(recorded)[:19]}...; give the recorded one (--pipeline)"
         )
     return with_scheduler(pipe, attributes)
+
+
+def _precision(attributes: Mapping[str, Any]) -> str | None:
+    """Precision to load a model in, where it was not recorded in its own."""
+    recorded = attributes.get("model_dtype")
+    return None if recorded in (None, "float32") else str(recorded)
 
 
 def _named_pipeline(attributes: Mapping[str, Any]) -> Any:
@@ -71,7 +77,7 @@ def _named_pipeline(attributes: Mapping[str, Any]) -> Any:
             "the store does not name the pipeline it was recorded from; give it (--pipeline)"
         )
     try:
-        return load_pipeline(name, dtype=attributes.get("model_dtype"))
+        return load_pipeline(name, dtype=_precision(attributes))
     except InputError as error:
         if "/" in name:  # on the hub: what went wrong there is the news
             raise
