@@ -467,7 +467,7 @@ class Corrector(TapListener):
             return None
         from asced_recorders.pipelines.calls import run_facts
 
-        found = run_facts(self._arguments, count).get(str(self.thresholds.grouped_by))
+        found = run_facts(self._arguments, count, [-1] * count).get(str(self.thresholds.grouped_by))
         return [found] * count if isinstance(found, float) else found
 
     def _reveal(self, step: int) -> None:

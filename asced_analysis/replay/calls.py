@@ -132,7 +132,8 @@ def recorded_arguments(
             "(--call-option NAME=VALUE), or repeat the call with call=lambda pipe, batch: pipe(...)"
         )
     if "prompt" in takes and not any(
-        name in {**arguments, **dict.fromkeys(given)} for name in ("prompt", "prompt_embeds", "num_inference_steps")
+        name in arguments or name in given
+        for name in ("prompt", "prompt_embeds", "num_inference_steps")
     ):
         raise InputError(
             "the store does not hold the prompts: repeat the call with "

@@ -53,8 +53,8 @@ class Tap:
     Raises
     ------
     InputError
-        On entering, where a scheduler cannot be recorded, or another tap numbers it otherwise; while
-        sampling, where the schedule is left or a sample is replaced where the solver forbids it.
+        On entering, where a scheduler cannot be recorded, or another tap numbers its steps
+        otherwise; while sampling, where the schedule is left or a sample is replaced where the solver forbids it.
     """
 
     def __init__(
