@@ -54,7 +54,8 @@ class Tap:
     ------
     InputError
         On entering, where a scheduler cannot be recorded, or another tap numbers its steps
-        otherwise; while sampling, where the schedule is left or a sample is replaced where the solver forbids it.
+        otherwise; while sampling, where the schedule is left, or a sample is replaced where the
+        solver forbids it.
     """
 
     def __init__(
