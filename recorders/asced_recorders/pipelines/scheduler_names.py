@@ -8,7 +8,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from asced_recorders.tap.schedulers import EDM, FLOW, REFUSED
 from asced_stores.errors import InputError
 
 SHORT_NAMES: Mapping[str, str] = {
@@ -58,6 +57,8 @@ def make_scheduler(name: str | None, current: Any, options: Mapping[str, Any] | 
         If the name or an option is unknown, or the model was not trained for such a scheduler.
     """
     import diffusers
+
+    from asced_recorders.tap.schedulers import REFUSED
 
     class_name = type(current).__name__ if name is None else SHORT_NAMES.get(name, name)
     if class_name in REFUSED:
@@ -141,6 +142,8 @@ def _foreign(class_name: str, module: str) -> Any:
 
 def _check_kin(wanted: str, present: str, current: Any) -> None:
     """Refuse to give a model a scheduler of another parametrisation: it would sample garbage."""
+    from asced_recorders.tap.schedulers import EDM, FLOW
+
     for family, what in ((FLOW, "flow matching"), (EDM, "EDM preconditioning")):
         flows = current.config.get("use_flow_sigmas") and family is FLOW
         if (wanted in family) != (present in family or bool(flows)):
