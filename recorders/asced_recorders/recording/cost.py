@@ -54,8 +54,9 @@ def check_disk(cost: dict[str, Any], out: str) -> None:
     free = cost["disk_free"]
     if free is not None and cost["bytes"] + MARGIN > free:
         raise InputError(
-            f"{out} would take {human(cost['bytes'])}, and {human(free)} are free: record fewer "
-            "runs or fields (--fields), or go on all the same with --ignore-disk"
+            f"{out} would take {human(cost['bytes'])} (and {human(MARGIN)} are kept back), and "
+            f"{human(free)} are free: record fewer runs or fields (--fields), or go on all the "
+            "same with --ignore-disk"
         )
 
 

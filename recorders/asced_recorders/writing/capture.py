@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 FIELDS = ("eps", "x0", "x_init", "checkpoint_sample", "sample", "image")
 
+STREAMED = ("cuda", "xpu")  # devices whose streams copy to pinned memory; ROCm calls itself cuda
+
 
 class RunBuffer:
     """One batch on the host: tensors with the step first, so that each step is one copy.
 
-    From CUDA, a step is cast into a slot on the device, and a side stream copies the slot to
-    pinned memory while the model goes on; nothing waits for the device until the batch is
-    written. The CUDA path has not been run on a GPU yet.
+    From an accelerator with streams, a step is cast into a slot on the device, and a side stream
+    copies the slot to pinned memory while the model goes on; nothing waits for the device until the
+    batch is written. This has not been run on a GPU yet; its order is tested with streams that take
+    any other order which events allow.
 
     Parameters
     ----------
@@ -41,7 +44,7 @@ class RunBuffer:
         self.key = key
         steps, checkpoints, count, shape, dtype, fields, device = key
         self.count: int = count
-        pinned = device == "cuda"
+        pinned = device in STREAMED
         half = getattr(torch, dtype)
         sizes = {
             "eps": ((steps, count, *shape), half),
@@ -57,7 +60,7 @@ class RunBuffer:
                 for name, (size, kind) in sizes.items()
                 if name in fields and not (name == "checkpoint_sample" and not checkpoints)
             }
-        self._copier: _CudaCopier | None = None
+        self._copier: DeviceCopier | None = None
 
     def put(self, name: str, value: Tensor, index: int | None = None) -> None:
         """Copy one variable of one step, cast to the recorded precision."""
@@ -66,9 +69,9 @@ class RunBuffer:
             return
         if index is not None:
             target = target[index]
-        if value.device.type == "cuda":
+        if value.device.type in STREAMED:
             if self._copier is None:
-                self._copier = _CudaCopier(value.device, self.SLOTS)
+                self._copier = DeviceCopier(Streams(value.device), self.SLOTS)
             self._copier.copy(value, target)
         else:
             target.copy_(value.detach())
@@ -86,16 +89,52 @@ class RunBuffer:
         return found
 
 
-class _CudaCopier:
-    """Copies tensors off the device without making the model wait (untested on a GPU)."""
+class Streams:
+    """Streams and events of whatever accelerator torch has: CUDA, ROCm, XPU.
 
-    def __init__(self, device: torch.device, slots: int) -> None:
+    Parameters
+    ----------
+    device : torch.device
+    """
+
+    def __init__(self, device: torch.device) -> None:
         import torch
 
-        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.device = device
+        self.side: Any = torch.Stream(device)
+
+    def current(self) -> Any:
+        """The stream that the model computes on."""
+        import torch
+
+        return torch.accelerator.current_stream(self.device)
+
+    def event(self) -> Any:
+        """A new event."""
+        import torch
+
+        return torch.Event(self.device)
+
+    def copy(self, stream: Any, source: Tensor, target: Tensor) -> None:
+        """Have a stream copy a tensor, without waiting for it."""
+        with stream:
+            target.copy_(source, non_blocking=True)
+
+
+class DeviceCopier:
+    """Copies tensors off a device without making the model wait.
+
+    Parameters
+    ----------
+    streams : Streams
+    slots : int
+        Steps that may be under way at once.
+    """
+
+    def __init__(self, streams: Streams, slots: int) -> None:
+        self.streams = streams
         self.slots: list[Tensor | None] = [None] * slots
-        self.copied = [torch.cuda.Event() for _ in range(slots)]  # type: ignore[no-untyped-call]
-        self.last: Any = None
+        self.left: list[Any] = [None] * slots
         self.turn = 0
 
     def copy(self, value: Tensor, target: Tensor) -> None:
@@ -104,23 +143,23 @@ class _CudaCopier:
 
         turn = self.turn
         self.turn = (turn + 1) % len(self.slots)
-        compute = torch.cuda.current_stream(value.device)
-        compute.wait_event(self.copied[turn])  # the slot's former content has left
+        compute, side = self.streams.current(), self.streams.side
+        if self.left[turn] is not None:
+            compute.wait_event(self.left[turn])  # the slot's former content
         slot = self.slots[turn]
         if slot is None or slot.shape != target.shape or slot.dtype != target.dtype:
             slot = torch.empty(target.shape, dtype=target.dtype, device=value.device)
             self.slots[turn] = slot
-        slot.copy_(value.detach())
-        self.stream.wait_stream(compute)
-        with torch.cuda.stream(self.stream):
-            target.copy_(slot, non_blocking=True)
-            slot.record_stream(self.stream)
-            self.copied[turn].record(self.stream)
-        self.last = self.copied[turn]
+        self.streams.copy(compute, value.detach(), slot)
+        ready, self.left[turn] = self.streams.event(), self.streams.event()
+        compute.record_event(ready)
+        side.wait_event(ready)
+        self.streams.copy(side, slot, target)
+        side.record_event(self.left[turn])
 
     def wait(self) -> None:
         """Wait until everything has arrived (called in the writer's thread)."""
-        self.stream.synchronize()
+        self.streams.side.synchronize()
 
 
 class Capture(TapListener):
