@@ -178,7 +178,7 @@ def calibrate(
         prompts_of(source),
         source.runs,
         seeds=source.dataset["seed"].values if "seed" in source.dataset.coords else None,
-        prompts_hidden="prompts_sha256" in source.dataset.attrs and not _labelled(source),
+        prompts_hidden=_prompts_hidden(source),
         fractions=fractions,
         seed=seed,
         eligible=_eligible(source, kept),
@@ -345,10 +345,14 @@ def _check_numbers(
         raise InputError(f"costs are {costs}; expected two positive numbers")
 
 
-def _labelled(source: Source) -> bool:
-    """Whether what the runs were asked for is a class."""
+def _prompts_hidden(source: Source) -> bool:
+    """Whether the runs had prompts that the store does not hold: left out, or as embeddings."""
+    attributes = source.dataset.attrs
+    if {"prompt", "prompt_embeds"} & set(attributes.get("call_missing") or ()):
+        return True
     labels = source.dataset.coords.get("label")
-    return labels is not None and bool((np.asarray(labels.values) >= 0).any())
+    labelled = labels is not None and bool((np.asarray(labels.values) >= 0).any())
+    return "prompts_sha256" in attributes and not labelled
 
 
 def _eligible(source: Source, normal: Mapping[int, bool] | None) -> npt.NDArray[np.bool_] | None:

@@ -13,7 +13,7 @@ from scipy import stats
 from asced_analysis.calibration import calibrate, check, recheck
 from asced_analysis.calibration.choose_level import Request, choose_level
 from asced_analysis.calibration.drift import COUNT_WIDTH, common_shift, holm, run_counts
-from asced_analysis.calibration.splits import split_runs
+from asced_analysis.calibration.splits import ExchangeableUnitWarning, split_runs
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection import VARIANTS
 from asced_analysis.detection.population import location_and_scale
@@ -205,6 +205,13 @@ def test_a_small_change_of_amplitude_is_found_and_none_is_not() -> None:
 
     assert found(0) <= 0.1
     assert found(np.log(1.1)) >= 0.5
+
+
+def test_prompts_that_were_not_kept_stand_in_the_guarantee(store: Path) -> None:
+    hidden = open_runs(store).assign_attrs(call_missing=["prompt"])
+    with pytest.warns(ExchangeableUnitWarning, match="were not kept"):
+        thresholds = calibrate(hidden, false_alarm_rate=0.1)
+    assert "were not kept" in thresholds.guarantee.notes[0]
 
 
 def test_holm_controls_the_family() -> None:
