@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from asced_analysis.correction.loops import LoopSampler
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_stores.errors import InputError
 
-EMBEDDED = "fashion"
-PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
 NOT_IN_JSON = ("inf", "-inf", "nan")  # recorded as text: DPM++ clips log-SNR at -inf
 
 
@@ -85,34 +82,6 @@ def _named_pipeline(attributes: Mapping[str, Any]) -> Any:
             f"the store was recorded from a pipeline of one's own, called {name!r}: where that "
             "lies is not recorded; give it with --pipeline FOLDER (in code: pipeline=...)"
         ) from error
-
-
-def is_embedded(attributes: Mapping[str, Any]) -> bool:
-    """Whether runs are those of the embedded model, by its weights and not by its name.
-
-    Parameters
-    ----------
-    attributes : mapping
-        Of the recorded store. Without a fingerprint in it, the name decides.
-    """
-    recorded = attributes.get("model_fingerprint")
-    if recorded is None:
-        return attributes.get("pipeline") == EMBEDDED
-    return recorded in _embedded_fingerprints()
-
-
-@cache
-def _embedded_fingerprints() -> frozenset[str]:
-    """Fingerprints of the embedded model in each precision that it may be recorded in."""
-    from asced_recorders import load_pipeline
-    from asced_recorders.pipelines.fingerprint import model_fingerprint
-
-    found = set()
-    for precision in PRECISIONS:  # loaded anew: rounding twice would be another model
-        pipe = load_pipeline(EMBEDDED, device="cpu")
-        torch.nn.Module.to(pipe.unet, precision)  # the network's own method warns at every cast
-        found.add(model_fingerprint(pipe))
-    return frozenset(found)
 
 
 def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:

@@ -92,9 +92,12 @@ def on_pipeline(
     levels: Iterable[float] = LEVELS,
     draws: Iterable[int] = DRAWS,
 ) -> Iterator[Row]:
-    """The same with an unconditional pipeline that predicts noise."""
+    """The same with an unconditional pipeline."""
     import torch
 
+    from asced_stores.format.noise_levels import eps_and_x0
+
+    kind = str(pipe.scheduler.config.prediction_type)
     abar = pipe.scheduler.alphas_cumprod.numpy()
     snr = np.log(abar / (1 - abar))
     for wanted in levels:
@@ -112,8 +115,9 @@ def on_pipeline(
             for begin in range(0, len(noised), 64):
                 some = torch.from_numpy(noised[begin : begin + 64])
                 with torch.inference_mode():
-                    eps = pipe.unet(some, timestep, return_dict=False)[0]
-                out.append(((some - sigma * eps) / alpha).numpy())
+                    said = pipe.unet(some, timestep, return_dict=False)[0]
+                x0 = eps_and_x0(some, said, alpha=alpha, sigma=sigma, prediction_type=kind)[1]
+                out.append(x0.numpy())
             return np.concatenate(out)
 
         for count in draws:
