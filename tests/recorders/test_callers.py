@@ -261,3 +261,42 @@ def test_a_batch_script_of_slurm_is_one_process(monkeypatch: pytest.MonkeyPatch)
     assert placement() == (0, 1)
     monkeypatch.setenv("SLURM_STEP_ID", "0")
     assert placement() == (0, 4)
+
+
+def test_a_modular_pipeline_is_recorded_as_its_classic_twin(build: Build, tmp_path: Path) -> None:
+    from diffusers.modular_pipelines import FluxAutoBlocks
+
+    classic = build("flux")
+    blocks = FluxAutoBlocks()
+    blocks.sub_blocks.pop("text_encoder")
+    modular = blocks.init_pipeline()
+    modular.update_components(
+        **{n: c for n, c in classic.components.items() if n in modular.component_names and c}
+    )
+    modular.set_progress_bar_config(disable=True)
+    found = []
+    for name, pipe in (("classic", classic), ("modular", modular)):
+        with Recorder(pipe, tmp_path / name):
+            for seed in (0, 1):
+                pipe(
+                    prompt_embeds=embeds(2, seed),
+                    pooled_prompt_embeds=embeds(2, seed)[:, 0],
+                    generator=[torch.Generator().manual_seed(i) for i in (5, 6)],
+                    height=8,
+                    width=16,
+                    **QUIET,
+                )
+        found.append(open_runs(tmp_path / name))
+    # Their arithmetic differs in the last bits of float32; eps is then rounded to float16.
+    for name, off in (
+        ("seed", 0),
+        ("timestep", 1e-3),
+        ("image", 1),
+        ("sample", 1e-3),
+        ("eps", 1e-2),
+    ):
+        first, second = (ds[name].values.astype("f8") for ds in found)
+        np.testing.assert_allclose(first, second, atol=off)
+    for name in ("model_fingerprint", "scheduler_class", "compute"):
+        assert found[0].attrs[name] == found[1].attrs[name]
+    assert found[1]["arguments"].values[2] != ""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from asced_stores.errors import InputError
-from asced_stores.format.calls import TEXT, call_differences
+from asced_stores.format.calls import CONDITIONS, TEXT, call_differences
 
 COPIES = ("num_images_per_prompt", "num_videos_per_prompt")
 ELSEWHERE = frozenset({"generator", "class_labels", "state"})  # seeds, labels; modular's state
@@ -122,7 +122,11 @@ def own_arguments(
     first = facts.attributes() if attributes is None else attributes
     before: Mapping[str, Any] = first.get("call") or {}
     check_call(before, facts.call)
-    names = [name for name in {**before, **facts.call} if TEXT.fullmatch(name) or name in COPIES]
+    names = [
+        name
+        for name in {**before, **facts.call}
+        if TEXT.fullmatch(name) or CONDITIONS.fullmatch(name) or name in COPIES
+    ]
     shared = {
         name: facts.call.get(name)
         for name in names

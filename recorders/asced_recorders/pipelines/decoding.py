@@ -150,7 +150,7 @@ def latents_of_output(output: Any, /) -> Tensor | None:
 
 def _handed_over(output: Any) -> Any:
     """Images, video or latents in what a pipeline returned, whatever it is wrapped in."""
-    if isinstance(output, list) or hasattr(output, "detach"):
+    if isinstance(output, list) or hasattr(output, "shape"):
         return output
     values = output if isinstance(output, dict) else getattr(output, "values", None)
     for name in ("images", "image", "frames", "videos", "latents"):

@@ -9,6 +9,8 @@ from typing import Any
 
 TEXT = re.compile(r"(negative_)?prompt(_\d+)?")
 """Names of prompts of every kind, which may differ from run to run."""
+CONDITIONS = re.compile(r".*(embeds|mask|latents|image)(_\d+)?")
+"""Names of what else a call is conditioned on; kept where it is small, and never compared."""
 CALL_BY_RUN = frozenset(
     {
         *("prompt", "guidance_scale", "output", "output_type", "return_dict", "batch_size"),
@@ -34,6 +36,7 @@ def call_differences(
         f"{name} {_short(before.get(name))}, now {_short(now.get(name))}"
         for name in sorted({*before, *now})
         if name not in CALL_BY_RUN
+        and not CONDITIONS.fullmatch(name)
         and not (by_run and TEXT.fullmatch(name))
         and before.get(name) != now.get(name)
     ]

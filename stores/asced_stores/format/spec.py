@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_stores.errors import InputError
-from asced_stores.format.calls import CALL_BY_RUN
+from asced_stores.format.calls import CALL_BY_RUN, CONDITIONS
 
 FIELDS = ("eps", "x0", "x_init", "checkpoint_sample", "sample", "image")
 DTYPES = (
@@ -298,7 +298,11 @@ class TrajectorySpec:
         value = self.attributes.get(name)
         if name != "call" or not isinstance(value, Mapping):
             return value
-        return {key: each for key, each in value.items() if key not in CALL_BY_RUN}
+        return {
+            key: each
+            for key, each in value.items()
+            if key not in CALL_BY_RUN and not CONDITIONS.fullmatch(key)
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the attributes, which lie beside them in the store."""
