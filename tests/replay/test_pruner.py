@@ -11,7 +11,9 @@ import torch
 
 from asced_analysis import calibrate
 from asced_analysis.correction import Pruner
+from asced_analysis.realism import patch_model
 from asced_recorders import Recorder, record
+from asced_stores import open_runs
 from asced_stores.errors import InputError
 
 STEPS = 8
@@ -85,7 +87,14 @@ def thresholds(tmp_path_factory: pytest.TempPathFactory) -> Any:
         for first in range(0, 128, 32):
             prompts = [f"{run}{'a' * (run % 8)}" for run in range(first, first + 32)]
             pipe(prompts, generator=seeds(range(first, first + 32)))
-    return calibrate(recorder.store, "outcome", false_alarm_rate=0.2, window=(0.2, 0.6))
+    ends = open_runs(recorder.store)["sample"].values[::2]
+    return calibrate(
+        recorder.store,
+        "outcome",
+        false_alarm_rate=0.2,
+        window=(0.2, 0.6),
+        teacher=patch_model(ends, name="patches of half of the runs"),
+    )
 
 
 @pytest.mark.filterwarnings("ignore::asced_analysis.thresholds.fingerprints.PortabilityWarning")
@@ -145,8 +154,6 @@ def test_an_unconditional_model(tmp_path):
     assert pruned.samples.shape == (3, 1, 32, 32)
     assert sorted(pruned.group.tolist()) == [0, 1, 2]
     whole = record("fashion", tmp_path / "again.zarr", runs=6, steps=6, batch_size=6)
-    from asced_stores import open_runs
-
     ends = open_runs(whole)["sample"].values[pruned.chosen]
     np.testing.assert_allclose(pruned.samples.numpy(), ends, atol=2e-3)
 
