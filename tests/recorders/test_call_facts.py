@@ -11,11 +11,11 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from asced_stores.maintenance.merging import merge
 
 from asced_recorders import Recorder, record
 from asced_recorders.pipelines.call_facts import arguments_again, from_json, read_call, to_json
 from asced_stores import TrajectoryStore, open_runs
+from asced_stores.copying.merging import merge
 from asced_stores.errors import InputError
 
 Build = Callable[..., Any]
