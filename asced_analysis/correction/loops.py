@@ -7,7 +7,6 @@ the loop.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asced_analysis.correction.named_functions import named_function
 from asced_analysis.detection.log_snr_grid import TOLERANCE
 from asced_recorders.tap.events import StepEvent, TapListener
 from asced_recorders.tap.schedulers import StepTable
@@ -319,40 +319,6 @@ def in_place_of(pipeline: Any, loop: Loop | str | None) -> Any:
     if pipeline is not None:
         raise InputError("give a pipeline or a loop, not both: the loop samples")
     return LoopSampler(named_function(loop) if isinstance(loop, str) else loop)
-
-
-def named_function(name: str) -> Any:
-    """A function by its name, ``module:function``; the working folder is looked in as well.
-
-    Raises
-    ------
-    InputError
-        Where there is no such function.
-    """
-    module, colon, function = name.partition(":")
-    if not colon or not module or not function:
-        raise InputError(f"a function is given as module:function, not {name!r}")
-    import sys
-
-    here = "" not in sys.path
-    if here:
-        sys.path.insert(0, "")
-    try:
-        found = importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(
-            f"the module {module} can't be imported: {error}; run from its folder, or "
-            "put that on PYTHONPATH"
-        ) from error
-    finally:
-        if here:
-            sys.path.remove("")
-    one: Any = found
-    for part in function.split("."):
-        one = getattr(one, part, None)
-    if not callable(one):
-        raise InputError(f"{module} has no function {function}")
-    return one
 
 
 def event_of(

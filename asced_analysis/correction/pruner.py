@@ -53,6 +53,15 @@ class Pruned:
         Whose prediction was the last that was looked at.
     evaluations : float
         Of the network for a delivered run; guidance counts as one with what it guides.
+
+    Examples
+    --------
+    >>> from asced_analysis.correction import Pruner
+    >>> from asced_recorders import load_pipeline
+    >>> pruner = Pruner.from_file("thresholds.json", draw=2, finish=1)
+    >>> pruned = pruner.sample(load_pipeline("fashion"), groups=1, num_inference_steps=12)
+    >>> len(pruned.chosen), pruned.evaluations < 24
+    (1, True)
     """
 
     output: Any

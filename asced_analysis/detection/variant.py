@@ -123,6 +123,13 @@ class Variant:
         parameters.
     algorithm : str
         The detector in plain steps, for people who port it.
+
+    Examples
+    --------
+    >>> from asced_analysis.detection import VARIANTS
+    >>> paper = VARIANTS.get("paper")
+    >>> paper.parameters(), paper.points, paper.correction[0]
+    ({'bank_mean': 'absolute', 'mad_center': 'median'}, True, 'ttc')
     """
 
     name: ClassVar[str]

@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control
-from asced_analysis.correction.lookahead import Network
-from asced_analysis.correction.loops import Loop, in_place_of
 from asced_analysis.evaluation.comparison import Comparison, quality_change, replayed, stores
 from asced_analysis.evaluation.control_runs import (
     ControlSampler,
@@ -48,6 +46,8 @@ from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
+    from asced_analysis.correction.lookahead import Network
+    from asced_analysis.correction.loops import Loop
     from asced_analysis.realism.local import RealismModel
     from asced_analysis.realism.real_images import Real, RealImages
 
@@ -116,6 +116,8 @@ def evaluate(
     ('fashion-judge', 48)
     """
     first, second = _store(recorded), _store(corrected)
+    if first.place.position == second.place.position:
+        raise InputError(f"{first.path} and {second.path} are the same store: give two")
     is_replay = second.attributes.get("replay_of") is not None
     compared = replayed(first, second) if is_replay else stores(first, second)
     _enough(compared)
@@ -159,6 +161,8 @@ def evaluate(
     if names and len(twins.runs):
         assert compared.recording is not None
         assert isinstance(sees, RealismJudge)
+        from asced_analysis.correction.loops import in_place_of
+
         sampler = ControlSampler(compared.recording, second, in_place_of(pipeline, loop), network)
         of_others = sampler.of_others
         for done, name in enumerate(names):

@@ -322,7 +322,7 @@ def test_too_few_steps_and_unknown_names_are_refused(planted_runs):
     with pytest.raises(InputError, match="no activity of 'eps'"):
         segment_phases(planted_runs(runs=2), signal="eps")
     ds = planted_runs(runs=4, size=6)
-    with pytest.raises(InputError, match="at least 3"):
+    with pytest.raises(InputError, match="3 steps found; three phases need at least 4"):
         segment_phases(ds.isel(step=slice(0, 3)))
     with pytest.raises(InputError, match="no unit"):
         segment_phases(ds, unit="pixel")

@@ -83,11 +83,11 @@ def test_the_disk_is_waited_for_unless_told_otherwise(
         (["--runs", "0"], "runs is 0"),
         (["--checkpoints", "0,1,2,3,4,5,6"], "7 checkpoints are more than 6 steps"),
         (["--checkpoints", "a"], "give whole numbers"),
-        (["--scheduler-option", "eta"], "write key=value"),
+        (["--scheduler-option", "eta"], "is no NAME=VALUE"),
         (["--scheduler", "heun", "--scheduler-option", "order=3"], "has no option order"),
         (["--fields", "eps,score"], "unknown fields"),
         (["--prompts", "none.txt"], "no file of prompts"),
-        (["--precision", "int8"], "unknown precision"),
+        (["--precision", "int8"], "is not one of"),
         (["--rank", "3", "--world-size", "2"], "rank"),
     ],
 )

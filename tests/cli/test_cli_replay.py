@@ -75,7 +75,7 @@ def test_strategies_and_their_parameters(
         (["replay", "nowhere.zarr", "--strategy", "none", "--out", "x.zarr"], "nowhere"),
         (["replay", "{runs}", "--strategy", "sorcery", "--out", "x.zarr"], "sorcery"),
         (["replay", "{runs}", "--thresholds", "no.json", "--out", "x.zarr"], "no.json"),
-        (["evaluate", "{runs}", "{runs}"], "no replay"),
+        (["evaluate", "{runs}", "{runs}"], "the same store"),
     ],
 )
 def test_bad_input_is_one_clear_line(

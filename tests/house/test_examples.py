@@ -88,7 +88,10 @@ def test_there_are_many() -> None:
 
 def test_every_name_stands_in_the_reference() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text()
-    names = {"ds.asced": "asced_analysis.accessor.ScoreAccessor"}
+    names = {
+        "ds.asced": "asced_analysis.accessor.ScoreAccessor",
+        "asced_analysis.audit": "asced_analysis.audit.audit",  # the room is called as its function
+    }
     missing = [name for name in PUBLIC if f":: {names.get(name, name)}\n" not in text]
     assert not missing
 

@@ -12,6 +12,10 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 
 @click.command(
     cls=Command,
+    sections={
+        "Judge": "evaluation compare pipeline judge real",
+        "Form": "form gallery overwrite",
+    },
     epilog=examples(
         ("Runs alone: phases and dynamics", "asced report runs.zarr --out report.html"),
         (

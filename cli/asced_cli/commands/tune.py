@@ -79,7 +79,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Try corrections of the most suspicious runs of STORE, and keep the best."""
-    from asced_analysis.correction.loops import named_function
+    from asced_analysis.correction.named_functions import named_function
     from asced_analysis.evaluation.tuning import tune
     from asced_stores.errors import InputError
 
