@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.networks import bare
+from asced_recorders.pipelines.provenance import execution_device
 from asced_recorders.tap.schedulers import step_table
 from asced_recorders.tap.tap import Tap, TapListener
 from asced_stores.errors import InputError
@@ -194,6 +195,7 @@ def _first_call(scheduler: Any, start: int) -> int:
 
 
 def _device(pipe: Any) -> torch.device:
-    """Where the network lies."""
-    device: torch.device = next(pipe.unet.parameters()).device
-    return device
+    """Where the network computes: while it is offloaded, its weights lie on another, or on none."""
+    import torch
+
+    return torch.device(execution_device(pipe, next(pipe.unet.parameters()).device))

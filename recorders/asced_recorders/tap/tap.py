@@ -54,8 +54,8 @@ class Tap:
     ------
     InputError
         On entering, where a scheduler cannot be recorded, or another tap numbers its steps
-        otherwise; while sampling, where the schedule is left, or a sample is replaced where the
-        solver forbids it.
+        otherwise, or has a `within` of its own as this one does; while sampling, where the
+        schedule is left, or a sample is replaced where the solver forbids it.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Tap:
         self.schedulers = list(_schedulers(pipeline_or_scheduler))
         self.listener = listener
         self.whole_schedule = whole_schedule
+        self.by_call = within is not None
         self.within = within or (lambda: True)
         self.outside = 0
         self._streams: list[_Stream] = []
@@ -101,13 +102,19 @@ class Tap:
                 f"another tap listens to this {type(scheduler).__name__} and numbers its steps "
                 "otherwise: leave it first"
             )
+        if self.by_call and stream is not None and any(tap.by_call for tap in stream.taps):
+            raise InputError(
+                f"another tap already listens to the calls that use this "
+                f"{type(scheduler).__name__}: record a pipeline once at a time, and leave the "
+                "other recorder first"
+            )
 
     def _stream(self, scheduler: Any) -> _Stream:
         """A stream of a scheduler: its own, or that of a tap that listens already."""
         stream: _Stream | None = getattr(type(scheduler), "_asced_stream", None)
         if stream is None:
             return _Stream(scheduler, self)
-        stream.join(self.listener)  # a recorder and a corrector of one call
+        stream.join(self)  # a recorder and a corrector of one call
         return stream
 
     def __exit__(
@@ -117,7 +124,7 @@ class Tap:
         trace: TracebackType | None,
     ) -> None:
         for stream in self._streams:
-            stream.leave(self.listener)
+            stream.leave(self)
         self._streams = []
 
 
@@ -131,23 +138,23 @@ class _Stream:
         self.tap = tap
         self.listener = tap.listener
         self.whole_schedule = tap.whole_schedule
-        self.listeners = [tap.listener]
+        self.taps = [tap]
         self.active = True
         self.rewind()
         names = list(inspect.signature(self.plain.step).parameters)[1:]
         self.position = {name: names.index(name) for name in ("model_output", "timestep", "sample")}
         scheduler.__class__ = _tapped_class(self.plain, self)
 
-    def join(self, listener: TapListener) -> None:
+    def join(self, tap: Tap) -> None:
         """Let another tap's listener be told as well: it sees what the ones before it changed."""
-        self.listeners.append(listener)
-        self.listener = ListenerChain(*self.listeners)
+        self.taps.append(tap)
+        self.listener = ListenerChain(*(one.listener for one in self.taps))
 
-    def leave(self, listener: TapListener) -> None:
-        """Tell a listener nothing more; after the last, the scheduler has its class back."""
-        self.listeners.remove(listener)
-        if self.listeners:
-            self.listener = ListenerChain(*self.listeners)
+    def leave(self, tap: Tap) -> None:
+        """Tell a tap's listener nothing more; after the last, the scheduler has its class back."""
+        self.taps.remove(tap)
+        if self.taps:
+            self.listener = ListenerChain(*(one.listener for one in self.taps))
             return
         self.active = False
         for scheduler in (self.owner, *(copied() for copied in self.copies)):
