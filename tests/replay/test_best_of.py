@@ -130,13 +130,13 @@ def test_best_of_where_nothing_can_begin_in_the_middle(
     scheduler: str, tiny_pipeline: Any, rounding: Callable[[Any], float], tmp_path: Path
 ) -> None:
     """Solver history, or noise of the sampler's own: every draw is a whole replay."""
-    store = record(
-        tiny_pipeline, tmp_path / "r.zarr", runs=4, steps=8, batch_size=4, scheduler=scheduler
+    store = record(  # the teacher of a population needs eight runs
+        tiny_pipeline, tmp_path / "r.zarr", runs=8, steps=8, batch_size=4, scheduler=scheduler
     )
     given: dict[str, Any] = {"masks": {1: SQUARE}, "step": 4, "pipeline": tiny_pipeline}
     twin = replay(store, tmp_path / "best.zarr", strategy="best_of", choose=6, **given)
     ds = open_runs(twin.path)
-    assert ds["evaluations"].values.tolist() == [0, 16, 0, 0]
+    assert ds["evaluations"].values.tolist() == [0, 16, *[0] * 6]
     ends = [
         open_runs(
             replay(

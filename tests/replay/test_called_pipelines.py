@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from asced_analysis.calibration import calibrate
+from asced_analysis.calibration.splits import ExchangeableUnitWarning
 from asced_analysis.correction import Corrector
 from asced_analysis.correction.layout_adapter import arranged_tap
 from asced_analysis.replay import Branch, branch, exactness, replay
@@ -266,7 +267,8 @@ def test_detection_sees_the_frames_of_a_video(builders: ModuleType, tmp_path: Pa
                 generator=run_generators(list(range(begin, begin + 8))),
                 output_type="latent",
             )
-    thresholds = calibrate(path, "calibrated", false_alarm_rate=0.4, window=(0.2, 0.75))
+    with pytest.warns(ExchangeableUnitWarning, match="were not kept"):
+        thresholds = calibrate(path, "calibrated", false_alarm_rate=0.4, window=(0.2, 0.75))
     plan = detect_recorded(Recording(path), thresholds, last_step=5)
     corrector = Corrector(thresholds, step=6, grow=0)
     with corrector.attach(pipe):

@@ -99,7 +99,7 @@ def test_a_control_with_the_right_masks_is_the_correction(
     options: dict[str, Any] = {"thresholds": thresholds, "pipeline": tiny_pipeline, "step": STEP}
     twin = replay(runs, tmp_path / "a.zarr", strategy=strategy, grow=0, **options)
     monkeypatch.setattr(
-        "asced_analysis.evaluation.control_runs.control_plan", lambda plan, *rest, **named: plan
+        "asced_analysis.replay.planning.control_plan", lambda plan, *rest, **named: plan
     )
     result = evaluate(
         runs, twin, controls=["shuffled"], judge="patches", pipeline=tiny_pipeline

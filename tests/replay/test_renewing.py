@@ -234,7 +234,7 @@ def test_steps_that_cannot_be_are_refused_before_anything_is_written(
     ):
         with pytest.raises(InputError, match=message):
             replay(tiny_runs, out, **named, **options)
-    with pytest.raises(InputError, match="choose teacher or patches"):
+    with pytest.raises(InputError, match="judge is for reporting, so it cannot teach"):
         replay(tiny_runs, out, strategy="best_of", teacher="judge", **options)
     assert not out.exists()
     with pytest.raises(InputError, match="asced replay"):

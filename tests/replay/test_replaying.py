@@ -281,7 +281,7 @@ class TestRefusals:
             )
 
     def test_an_unknown_strategy(self, tiny_runs: Path, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"unknown strategy 'magic'.*ttc"):
+        with pytest.raises(InputError, match=r"unknown correction strategy 'magic'.*ttc"):
             replay(tiny_runs, tmp_path / "c.zarr", strategy="magic", masks=MASKS)
 
     def test_a_store_that_exists(self, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path) -> None:

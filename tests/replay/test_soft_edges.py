@@ -139,7 +139,7 @@ def test_controls_have_the_edges_of_the_correction(
     assert (open_runs(twin)["mask"].sel(run=RUNS).values == edges).all()
     monkeypatch.setattr(populations, "RESAMPLES", 20)
     monkeypatch.setattr(
-        "asced_analysis.evaluation.control_runs.control_plan", lambda plan, *rest, **named: plan
+        "asced_analysis.replay.planning.control_plan", lambda plan, *rest, **named: plan
     )
     data = evaluate(tiny_runs, twin, controls=["shuffled"], pipeline=str(tiny_folder)).to_dict()
     control = data["controls"]["shuffled"]
