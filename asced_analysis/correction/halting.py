@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from asced_recorders.tap.tap import TapListener
+from asced_recorders.tap.tap import TapListener, forget_edit
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class GoingOn(TapListener):
         """Put the solver back before its first real step."""
         if event.step == self.halt.step:
             event.scheduler.__dict__.update(self.halt.solver)
+            forget_edit(event.scheduler)
         return None
 
     def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:

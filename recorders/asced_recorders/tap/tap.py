@@ -300,6 +300,17 @@ class _Stream:
         return (*args[:position], value, *args[position + 1 :]), kwargs
 
 
+def forget_edit(scheduler: Any) -> None:
+    """Let a solver that was put back whole keep its history: the sample it meets was not edited.
+
+    To be called by a listener before the step is taken, where it gave back both the sample and the
+    solver's state of an earlier call.
+    """
+    stream: _Stream | None = getattr(type(scheduler), "_asced_stream", None)
+    if stream is not None:
+        stream.edited = None
+
+
 def _tapped_class(plain: type, stream: _Stream) -> type:
     """A subclass of the same name that tells the stream what happens."""
     plain_step: Callable[..., Any] = plain.step  # type: ignore[attr-defined]
