@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from asced_analysis.correction.loops import LoopSampler
+from asced_recorders.pipelines.provenance import execution_device
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_stores.errors import InputError
 
@@ -145,7 +146,7 @@ def differences(
     for name, here in (("torch", torch.__version__), ("diffusers", version("diffusers"))):
         if name in versions and versions[name] != here:
             found.append(f"{name} {here} instead of {versions[name]}")
-    device, recorded = pipe.device.type, attributes.get("device")
+    device, recorded = execution_device(pipe).type, attributes.get("device")
     if recorded is not None and recorded != device:
         found.append(f"device {device} instead of {recorded}")
     threads, used = attributes.get("threads"), torch.get_num_threads()

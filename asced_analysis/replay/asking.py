@@ -17,6 +17,7 @@ from torch import Tensor
 from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import resample_from
+from asced_recorders.pipelines.provenance import execution_device
 from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
@@ -92,7 +93,7 @@ def _once(
     """One evaluation for a few runs of one call."""
     batch = recording.select(runs.astype(np.int64))
     answer = _Answer(step)
-    entering = torch.from_numpy(samples).to(pipe.device)
+    entering = torch.from_numpy(samples).to(execution_device(pipe))
     with suppress(_AnsweredError):
         resample_from(recording, batch, pipe, entering, step, listener=answer)
     if answer.x0 is None:

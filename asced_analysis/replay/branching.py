@@ -31,6 +31,7 @@ from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.resuming import plan_fingerprint, twin_store
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
 from asced_analysis.thresholds.document import Thresholds
+from asced_recorders.pipelines.provenance import execution_device
 from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
@@ -252,7 +253,7 @@ def _sample(
         corrector.assign(
             batch.runs,
             **plan.assignment(batch, shape),
-            x0={} if whole else earlier_x0(recording, batch, one.step, pipe.device),
+            x0={} if whole else earlier_x0(recording, batch, one.step, execution_device(pipe)),
         )
         samples.append(
             resample(recording, batch, pipe, corrector=corrector)
@@ -294,7 +295,7 @@ def entering_samples(
     """Samples entering chosen steps: from checkpoints, else from one uncorrected pass."""
     recorded = set(recording.spec.checkpoints)
     found = {
-        step: torch.from_numpy(recording.checkpoint(batch, step)).to(pipe.device)
+        step: torch.from_numpy(recording.checkpoint(batch, step)).to(execution_device(pipe))
         for step in steps & recorded
     }
     missing = steps - recorded

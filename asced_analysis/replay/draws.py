@@ -14,6 +14,7 @@ from asced_analysis.correction.best_of import BestOf
 from asced_analysis.replay.passes import Passes, second_pass
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
+from asced_recorders.pipelines.provenance import execution_device
 from asced_recorders.pipelines.sampling import is_unconditional
 from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
@@ -96,7 +97,7 @@ def best_of_draws(strategy: BestOf, job: Job, batch: Batch, masks: NDArray[np.bo
             paid = job.target - job.begin + strategy.draws * (steps - job.target)
         return np.stack(ends)[best, everyone], masks, np.full(len(best), float(paid))
     going_on = torch.stack([_kept(look) for look in looks])[torch.from_numpy(best), everyone]
-    samples = resample_from(recording, batch, job.pipe, going_on.to(job.pipe.device), at)
+    samples = resample_from(recording, batch, job.pipe, going_on.to(execution_device(job.pipe)), at)
     paid = job.target - job.begin + strategy.draws * (at - job.target) + steps - at
     return samples, masks, np.full(len(best), float(paid))
 
@@ -104,7 +105,9 @@ def best_of_draws(strategy: BestOf, job: Job, batch: Batch, masks: NDArray[np.bo
 def _entering(job: Job, batch: Batch) -> Tensor:
     """Samples entering ``T_c``: the recorded checkpoint where sampling begins there."""
     if job.begin == job.target:
-        return torch.from_numpy(job.recording.checkpoint(batch, job.target)).to(job.pipe.device)
+        return torch.from_numpy(job.recording.checkpoint(batch, job.target)).to(
+            execution_device(job.pipe)
+        )
     look = Look(job.target, stop=True)
     with suppress(SeenEnoughError):
         resample(job.recording, batch, job.pipe, start=job.begin, listener=look)
@@ -119,7 +122,7 @@ def _draw(
     given: dict[str, Any] = job.plan.assignment(batch, job.shape)
     begin = job.begin if entering is None else job.target
     corrector.assign(
-        batch.runs, x0=earlier_x0(job.recording, batch, begin, job.pipe.device), **given
+        batch.runs, x0=earlier_x0(job.recording, batch, begin, execution_device(job.pipe)), **given
     )
     chain = ListenerChain(corrector, look)
     with suppress(SeenEnoughError):

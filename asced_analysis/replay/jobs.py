@@ -18,6 +18,7 @@ from asced_analysis.replay.planning import Plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import earlier_x0, resample
 from asced_analysis.thresholds.document import Thresholds
+from asced_recorders.pipelines.provenance import execution_device
 from asced_recorders.pipelines.sampling import is_unconditional
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Job:
         given: dict[str, Any] = {}
         if self.plan is not None:
             given = self.plan.assignment(batch, self.shape)
-        before = earlier_x0(self.recording, batch, self.begin, self.pipe.device)
+        before = earlier_x0(self.recording, batch, self.begin, execution_device(self.pipe))
         groups = batch.groups(self.thresholds)
         corrector.assign(batch.runs, x0=before, groups=groups, **given)
         samples = resample(

@@ -22,6 +22,7 @@ from asced_analysis.replay.draws import SeenEnoughError
 from asced_analysis.replay.passes import Passes, second_pass
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import class_labels, resample_from, schedule_of, table_of
+from asced_recorders.pipelines.provenance import execution_device
 from asced_recorders.pipelines.sampling import (
     initial_noise,
     is_unconditional,
@@ -61,7 +62,7 @@ def noise_and_denoise(
     finished = torch.from_numpy(job.recording.read(batch, "sample"))
     noise = _draw([noise_seed(job.seed, int(run)) for run in batch.runs], finished)
     alpha, sigma = float(table.alpha[job.target]), float(table.sigma[job.target])
-    entering = (alpha * finished + sigma * noise).to(job.pipe.device)
+    entering = (alpha * finished + sigma * noise).to(execution_device(job.pipe))
     again = torch.from_numpy(
         resample_from(job.recording, batch, job.pipe, entering, job.target, call=job.call)
     )

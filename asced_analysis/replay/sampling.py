@@ -15,6 +15,7 @@ from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import Call, call_again
 from asced_analysis.replay.from_checkpoint import FromCheckpoint
 from asced_analysis.replay.recording import Batch, Recording
+from asced_recorders.pipelines.provenance import execution_device
 from asced_recorders.pipelines.sampling import (
     is_unconditional,
     run_generators,
@@ -167,7 +168,7 @@ def resample(
             labels=class_labels(batch),
         )
         return out.cpu().numpy()
-    x_start = torch.from_numpy(recording.checkpoint(batch, start)).to(pipe.device)
+    x_start = torch.from_numpy(recording.checkpoint(batch, start)).to(execution_device(pipe))
     return resample_from(
         recording, batch, pipe, x_start, start, corrector=corrector, listener=watch, call=call
     )

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import diffusers
 import numpy as np
 import pytest
@@ -83,6 +84,20 @@ def test_a_checkpoint_gives_the_same_bits(
     )
     assert exactness(twin).bit_exact
     assert set(open_runs(twin.path)["evaluations"].values) == {10 - start}
+
+
+def test_an_offloaded_model_goes_on_from_a_checkpoint_where_it_computes(
+    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    pipe = copy.deepcopy(tiny_pipeline)
+    accelerate.cpu_offload(pipe.unet, execution_device=torch.device("cpu"))
+    assert pipe.device.type == "meta"
+    options: dict[str, Any] = {"masks": MASKS, "step": TARGET, "start": 3}
+    plain = replay(tiny_runs, tmp_path / "plain.zarr", pipeline=tiny_pipeline, **options)
+    twin = replay(tiny_runs, tmp_path / "offloaded.zarr", pipeline=pipe, **options)
+    assert exactness(twin).bit_exact
+    assert exactness(twin).conditions == []
+    assert (samples(twin) == samples(plain)).all()
 
 
 @pytest.mark.parametrize("strategy", IN_LOOP)

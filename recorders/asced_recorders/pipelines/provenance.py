@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_recorders.pipelines.model_facts import compute_facts, offload_facts
 from asced_recorders.tap.schedulers import StepTable, scheduler_class
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("asced-analysis", "torch", "diffusers", "transformers", "numpy", "zarr")
 
@@ -80,11 +83,21 @@ def pipeline_facts(pipe: Any, scheduler: Any, table: StepTable) -> dict[str, Any
     return facts
 
 
-def execution_device(pipe: Any, found: Any) -> Any:
-    """Where a network computes, which is not where its weights wait while they are offloaded."""
+def execution_device(pipe: Any, found: Any = None) -> torch.device:
+    """Where a network computes, which is not where its weights wait while they are offloaded.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline
+    found : torch.device, optional
+        Where the weights lie, for pipelines that do not say where they compute; by default where
+        the pipeline says that it lies.
+    """
+    import torch
+
     own = getattr(pipe, "_execution_device", None)
-    chosen = found if own is None else own
-    return "cpu" if getattr(chosen, "type", chosen) == "meta" else chosen
+    chosen = torch.device((pipe.device if found is None else found) if own is None else own)
+    return torch.device("cpu") if chosen.type == "meta" else chosen
 
 
 def public_config(config: Any) -> dict[str, Any]:

@@ -196,6 +196,4 @@ def _first_call(scheduler: Any, start: int) -> int:
 
 def _device(pipe: Any) -> torch.device:
     """Where the network computes: while it is offloaded, its weights lie on another, or on none."""
-    import torch
-
-    return torch.device(execution_device(pipe, next(pipe.unet.parameters()).device))
+    return execution_device(pipe, next(pipe.unet.parameters()).device)
