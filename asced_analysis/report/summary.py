@@ -59,13 +59,12 @@ def in_plain_words(
             else "None of these runs was flagged."
         )
     if evaluation is not None:
-        improved = evaluation.data["flagged_runs"]["effect"]["improved"]["value"]
-        keys.append(
-            Key(
-                "-" if improved is None else percent(improved, 0),
-                f"of flagged runs became {claims_of(evaluation.data['judge']).better}",
-            )
-        )
+        ends = evaluation.data["flagged_runs"]["endings"]
+        for share, words in (
+            (ends["repaired"]["value"], "of the flagged bad runs repaired"),
+            (ends["harmed_of_all_good"]["value"], "of all good runs harmed"),
+        ):
+            keys.append(Key("-" if share is None else percent(share), words))
         said += effect_in_words(evaluation)
     return tuple(keys), tuple(said)
 
