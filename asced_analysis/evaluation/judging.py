@@ -116,11 +116,11 @@ def evaluate(
     ('fashion-judge', 48)
     """
     first, second = _store(recorded), _store(corrected)
-    if first.place.position == second.place.position:
-        raise InputError(f"{first.path} and {second.path} are the same store: give two")
     is_replay = second.attributes.get("replay_of") is not None
     compared = replayed(first, second) if is_replay else stores(first, second)
     _enough(compared)
+    if first.place.position == second.place.position:
+        raise InputError(f"{first.path} and {second.path} are the same store: give two")
     sees: Judge
     if outcomes is not None:
         if judge is not None or real is not None:
