@@ -85,7 +85,7 @@ def test_a_call_that_fails_loses_nothing(tmp_path: Path) -> None:
     with in_order():
         calls = len(watch(WORKLOADS["one writer"], tmp_path / "all").calls)
     examination = Examination()
-    for call in range(0, calls, 7):
+    for call in range(0, calls, 4):  # every seventh gave 850 states once, 1,000 before
         _fail(examination, tmp_path / f"{call}", call, most=1)
     assert examination.states >= FAILED_CALLS, examination.found
 
