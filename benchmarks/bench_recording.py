@@ -30,7 +30,8 @@ def run(
     from asced_recorders.pipelines.sources import UnconditionalSource
     from asced_recorders.tap.tap import TapListener
     from asced_recorders.writing.capture import Capture
-    from asced_recorders.writing.session import Session, Settings
+    from asced_recorders.writing.session import Session
+    from asced_recorders.writing.settings import Settings
 
     pipe = load_pipeline(pipeline) if isinstance(pipeline, str) else pipeline
     pipe.scheduler.set_timesteps(steps)
@@ -103,7 +104,8 @@ def direct(pairs: int, steps: int, batch_size: int, folder: Path) -> dict[str, A
     from asced_recorders.pipelines.sources import UnconditionalSource
     from asced_recorders.tap.tap import TapListener
     from asced_recorders.writing.capture import Capture
-    from asced_recorders.writing.session import Session, Settings
+    from asced_recorders.writing.session import Session
+    from asced_recorders.writing.settings import Settings
 
     pipe = load_pipeline("fashion", device="cpu")
     settings = Settings(checkpoints=(steps // 2,))

@@ -16,7 +16,8 @@ from asced_recorders.pipelines.provenance import device_facts, versions
 from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.writing.capture import FIELDS, RunBuffer
 from asced_recorders.writing.flight import OBSERVED
-from asced_recorders.writing.session import Session, Settings, make_spec
+from asced_recorders.writing.session import Session
+from asced_recorders.writing.settings import Settings, make_spec
 from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 from asced_stores.format.noise_levels import canonical_prediction_type, eps_and_x0, log_snr

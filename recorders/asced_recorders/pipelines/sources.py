@@ -23,7 +23,7 @@ from asced_recorders.tap.layouts import layout_of
 from asced_recorders.tap.schedulers import StepTable, scheduler_class, step_table
 from asced_recorders.tap.tap import Tap
 from asced_recorders.writing.capture import Capture
-from asced_recorders.writing.session import Settings, make_spec
+from asced_recorders.writing.settings import Settings, make_spec
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from asced_recorders.tap.layouts import Layout, layout_of
 from asced_recorders.tap.tap import Tap
 from asced_recorders.writing.capture import FIELDS, Capture, RunBuffer
 from asced_recorders.writing.flight import OBSERVED
-from asced_recorders.writing.session import Session, Settings, make_spec
+from asced_recorders.writing.session import Session
+from asced_recorders.writing.settings import Settings, make_spec
 from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 

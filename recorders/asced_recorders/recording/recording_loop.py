@@ -19,7 +19,9 @@ from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.writing.capture import FIELDS, Capture
 from asced_recorders.writing.flight import GROUP_RUNS, OBSERVED, FlightRecorder, KeepRule
 from asced_recorders.writing.observers import RunObserver
-from asced_recorders.writing.session import Session, Settings, check_facts, check_resumable
+from asced_recorders.writing.resuming import check_facts, check_resumable
+from asced_recorders.writing.session import Session
+from asced_recorders.writing.settings import Settings
 from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 

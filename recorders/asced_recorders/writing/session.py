@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import os
 import threading
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asced_recorders.tap.schedulers import StepTable
-from asced_recorders.writing.capture import FIELDS, RunBuffer
+from asced_recorders.writing.capture import RunBuffer
 from asced_recorders.writing.flight import FlightRecorder, observe
+from asced_recorders.writing.resuming import check_resumable, launch_id
 from asced_recorders.writing.ring import BackgroundWriter
-from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
+from asced_stores import TrajectorySpec, TrajectoryStore
 from asced_stores.backends.opening import open_place, url_of
 from asced_stores.errors import (
     BatchTakenError,
@@ -28,7 +25,6 @@ from asced_stores.errors import (
     StoreExistsError,
     StoreNotFoundError,
 )
-from asced_stores.format.calls import call_differences
 from asced_stores.format.metadata import begun_only
 from asced_stores.format.observations import Observations, put_observations
 
@@ -38,97 +34,9 @@ if TYPE_CHECKING:
     from asced_recorders.writing.observers import RunObserver
     from asced_stores.writing.writer import BatchWriter
 
-# What has to agree for a recording to go on: as written in the attributes by `record`.
-RESUMED = (
-    *("steps", "seed", "keep", "guidance_scale", "prompts_sha256", "labels_sha256"),
-    *("pipeline_class", "call_missing"),
-)
-
 
 class RecordingWarning(UserWarning):
     """A recording is complete, and something in it asks for attention."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to record, and how.
-
-    Parameters
-    ----------
-    fields : tuple of str
-        Some of ``eps, x0, x_init, checkpoint_sample, sample, image``.
-    checkpoints : tuple of int
-        Steps whose entering sample is kept in float32; rising.
-    dtype : str
-        Of eps and x0: ``float16`` or ``float32``.
-
-    Raises
-    ------
-    InputError
-        If one of them cannot be.
-    """
-
-    fields: tuple[str, ...] = FIELDS
-    checkpoints: tuple[int, ...] = ()
-    dtype: str = "float16"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fields", tuple(self.fields))
-        object.__setattr__(self, "checkpoints", tuple(sorted({int(c) for c in self.checkpoints})))
-        unknown = sorted(set(self.fields) - set(FIELDS))
-        if unknown or not self.fields:
-            raise InputError(f"unknown fields {unknown}: give some of {', '.join(FIELDS)}")
-        if self.dtype not in ("float16", "float32"):
-            advice = " (bfloat16 loses up to 8 % of a dynamic)" if self.dtype == "bfloat16" else ""
-            raise InputError(f"eps and x0 cannot be {self.dtype}{advice}: give float16 or float32")
-        if self.checkpoints and self.checkpoints[0] < 0:
-            raise InputError(f"checkpoint {self.checkpoints[0]} is negative: steps count from 0")
-        if self.checkpoints and "checkpoint_sample" not in self.fields:
-            raise InputError("checkpoints need the field checkpoint_sample: add it to the fields")
-
-    def check_steps(self, steps: int) -> None:
-        """Raise an `InputError` if a checkpoint lies beyond the last step."""
-        if len(self.checkpoints) > steps:
-            raise InputError(f"{len(self.checkpoints)} checkpoints are more than {steps} steps")
-        beyond = [step for step in self.checkpoints if step >= steps]
-        if beyond:
-            raise InputError(
-                f"checkpoints {beyond} lie beyond the last step: give steps from 0 to {steps - 1}"
-            )
-
-
-def make_spec(
-    settings: Settings,
-    table: StepTable,
-    sample_shape: Sequence[int],
-    image_shape: Sequence[int] | None,
-    attributes: Mapping[str, Any],
-    extra: Sequence[VariableSpec] = (),
-    *,
-    evaluated: bool = False,
-) -> TrajectorySpec:
-    """Lay out what each run will consist of; `evaluated` where caches may answer."""
-    if evaluated:
-        extra = (*extra, VariableSpec("evaluated", ("step",), (table.steps,), "bool"))
-    fields = tuple(
-        name
-        for name in settings.fields
-        if not (name == "image" and image_shape is None)
-        and not (name == "checkpoint_sample" and not settings.checkpoints)
-    )
-    shape = None if image_shape is None or "image" not in fields else tuple(image_shape)
-    return TrajectorySpec(
-        sample_shape=tuple(sample_shape),
-        timestep=table.timestep.tolist(),
-        alpha=table.alpha.tolist(),
-        sigma=table.sigma.tolist(),
-        checkpoints=settings.checkpoints,
-        image_shape=shape,  # type: ignore[arg-type]
-        fields=fields,
-        dtype=settings.dtype,
-        extra=tuple(extra),
-        attributes=attributes,
-    )
 
 
 class Session:
@@ -401,72 +309,3 @@ class Session:
                 f"batches {lost[:8]} of {self.out} were taken over by another process, which has "
                 "not committed them: wait until it ends, then record what is missing with --resume"
             )
-
-
-def launch_id(rank: int, world_size: int) -> str:
-    """What the processes of one launch have in common and no other launch has.
-
-    torchrun and SLURM number their launches; without either it is random, and there is one
-    process.
-    """
-    keys: tuple[str, ...] = (
-        "TORCHELASTIC_RUN_ID",
-        "MASTER_ADDR",
-        "MASTER_PORT",
-        "TORCHELASTIC_RESTART_COUNT",
-    )
-    keys += ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    found = [f"{key}={os.environ[key]}" for key in keys if key in os.environ]
-    if world_size == 1 or not found:
-        found = [uuid.uuid4().hex]
-    elif os.environ.get("LOCAL_WORLD_SIZE") == str(world_size):
-        found.append(f"parent={os.getppid()}")  # one node: the processes have one parent
-    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
-
-
-def check_resumable(
-    store: TrajectoryStore, spec: TrajectorySpec, batch_size: int, runs: int | None
-) -> None:
-    """Raise an `InputError` that says what differs, if a store is not the same recording."""
-    differing = []
-    if store.batch_size != batch_size:
-        differing.append(f"batch size {store.batch_size}, now {batch_size}")
-    if runs is not None and store.planned_runs != runs:
-        differing.append(f"{store.planned_runs} runs, now {runs}")
-    differing += _differing_facts(store.spec.attributes, spec.attributes)
-    differing += [
-        f"another {name.replace('_', ' ')}"
-        for name in ("scheduler_class", "prediction_type", "model_fingerprint")
-        if store.spec.attributes.get(name) != spec.attributes.get(name)
-    ]
-    if not differing and store.spec.to_json() != spec.to_json():
-        mine, theirs = spec.to_json(), store.spec.to_json()
-        differing += [name for name in mine if mine[name] != theirs[name]]
-    if not differing and store.fingerprint != spec.fingerprint:
-        differing.append("another scheduler configuration")
-    _refuse(store, differing)
-
-
-def check_facts(store: TrajectoryStore, attributes: Mapping[str, Any]) -> None:
-    """Do the same with what is known before anything is sampled."""
-    _refuse(store, _differing_facts(store.spec.attributes, attributes))
-
-
-def _differing_facts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What a recording is asked to do, where that differs."""
-    differing = [
-        f"{name} {before.get(name)}, now {now.get(name)}"
-        for name in RESUMED
-        if before.get(name) != now.get(name)
-    ]
-    for name in ("call", "compute"):
-        differing += call_differences(before.get(name) or {}, now.get(name) or {})
-    return differing
-
-
-def _refuse(store: TrajectoryStore, differing: Sequence[str]) -> None:
-    if differing:
-        raise InputError(
-            f"{store.path} was recorded with other settings ({'; '.join(differing)}): resume with "
-            "the same ones, or record to another path"
-        )
