@@ -88,7 +88,7 @@ def bench_writing(folder: Path, name: str, pairs: int, **options: Any) -> dict[s
             for old in folder.glob(f"raw-*-{pair - 1}.npy"):
                 old.unlink()
             for key in store.shard_keys(pair - 1).values() if pair else ():
-                store.place.delete(key)
+                store.backend.delete(key)
             return partial(raw, pair), partial(writer.write_batch, pair, arrays)
 
         nbytes = sum(array.nbytes for array in arrays.values())
@@ -190,10 +190,10 @@ def make_many(path: Path, batches: int, *, sealed: bool) -> Any:
     )
     first = store.marker(0)
     keys = store.shard_keys(0)
-    contents = {name: store.place.read(key) for name, key in keys.items()}
+    contents = {name: store.backend.read(key) for name, key in keys.items()}
     for batch in range(1, batches):
         for name, key in store.shard_keys(batch).items():
-            store.place.create(key, [contents[name]])
+            store.backend.create(key, [contents[name]])
         marker = Marker(
             batch=batch,
             fingerprint=first.fingerprint,
@@ -201,7 +201,7 @@ def make_many(path: Path, batches: int, *, sealed: bool) -> Any:
             shards={n: ShardRecord(len(c), crc32c(c)) for n, c in contents.items()},
             token=str(batch),
         )
-        store.place.create(f"commits/{batch}.json", [marker.to_bytes()])
+        store.backend.create(f"commits/{batch}.json", [marker.to_bytes()])
         if batch % PACK_EVERY == 0:
             compact(store)
     return store.seal() if sealed else store

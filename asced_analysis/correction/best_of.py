@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from asced_analysis.correction.regions import Place
+from asced_analysis.correction.regions import Region
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.correction.strategy import check_when, step_of
 from asced_stores.errors import InputError
@@ -36,7 +36,7 @@ class BestOf(Renoise):
     in_loop = False
     chooses = True
 
-    where: Place = "foreground"
+    where: Region = "foreground"
     draws: int = 2
     choose: float = 0.8
 

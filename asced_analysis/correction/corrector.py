@@ -19,7 +19,7 @@ from asced_analysis.correction.lookahead import Network, pipeline_network, wants
 from asced_analysis.correction.loops import LoopSteps, OpenSteps, SeenTable, loop_table
 from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
 from asced_analysis.correction.noise import run_noise
-from asced_analysis.correction.regions import found_places, is_found
+from asced_analysis.correction.regions import find_regions, is_found
 from asced_analysis.correction.settings import (
     GivenMasks,
     ImageReport,
@@ -111,7 +111,7 @@ class Corrector(TapListener):
                 f"{self.strategy.name} samples a run more than once, which a corrector in the loop "
                 "cannot do: use `asced replay`, or a strategy of one pass, such as renoise"
             )
-        if control is not None and self.strategy.place != "mask":
+        if control is not None and self.strategy.region != "mask":
             raise InputError(
                 f"{self.strategy.title} does not edit the detector's mask, so that there is "
                 "nothing to control in the loop: `asced evaluate` has the controls"
@@ -393,7 +393,7 @@ class Corrector(TapListener):
         """Edit the sample that enters the next step where the strategy does so."""
         if self._state.mask is None or not self._any:
             return None
-        if event.step + 1 == self._state.correction_step and is_found(self.strategy.place):
+        if event.step + 1 == self._state.correction_step and is_found(self.strategy.region):
             self._look_for_place(event)
         return self.strategy.after_step(event, next_sample, self._state)
 
@@ -507,7 +507,7 @@ class Corrector(TapListener):
     def _look_for_place(self, event: StepEvent) -> None:
         """Edit the region that predicted x0 shows instead of the mask, and report it."""
         x0 = event.x0.to(self.recorded).float().cpu().numpy()
-        masks = found_places(self.strategy.place, x0, self._flagged)
+        masks = find_regions(self.strategy.region, x0, self._flagged)
         edited = self._set_mask(event, masks)
         self.report[-len(edited) :] = [
             replace(one, mask=mask, changed=float(mask.mean()))
@@ -527,9 +527,9 @@ class Corrector(TapListener):
         assert self._batch is not None
         self._flagged = flagged
         masks = masks & flagged[:, None, None]
-        if self.strategy.place == "everywhere":
+        if self.strategy.region == "everywhere":
             masks = np.broadcast_to(flagged[:, None, None], masks.shape)
-        self._any = bool(masks.any() or (is_found(self.strategy.place) and flagged.any()))
+        self._any = bool(masks.any() or (is_found(self.strategy.region) and flagged.any()))
         edited = self._set_mask(event, masks)
         if report:
             self.report += [

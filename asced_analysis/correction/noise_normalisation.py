@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from asced_analysis.correction.regions import Place
+from asced_analysis.correction.regions import Region
 from asced_analysis.correction.strategy import LoopState, Strategy, blend
 from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.tap.tap import StepEvent, Tap, TapListener
@@ -89,7 +89,7 @@ class NoiseNormalisation(Strategy):
             raise InputError(f"target is a root mean square of about 1, not {self.target}")
 
     @property
-    def place(self) -> Place:
+    def region(self) -> Region:
         """The energy is that of the whole run."""
         return "everywhere"
 

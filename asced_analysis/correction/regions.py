@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from asced_stores.errors import InputError
 
 Finder = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
-Place = Literal["mask", "everywhere", "foreground"] | Finder
+Region = Literal["mask", "everywhere", "foreground"] | Finder
 """``mask``: the detector's, or one from outside. A function finds a place of your own."""
 
 PLACES = ("mask", "everywhere", "foreground")
 
 
-def check_place(where: Any) -> None:
+def check_region(where: Any) -> None:
     """Refuse what is no place.
 
     Raises
@@ -31,17 +31,17 @@ def check_place(where: Any) -> None:
         )
 
 
-def is_found(where: Place) -> bool:
+def is_found(where: Region) -> bool:
     """Whether the place is looked for in predicted x0, at ``T_c``."""
     return where == "foreground" or callable(where)
 
 
-def place_name(where: Place) -> str:
+def region_name(where: Region) -> str:
     """For stores and tables: a function's name."""
     return where if isinstance(where, str) else getattr(where, "__qualname__", repr(where))
 
 
-def found_places(where: Place, x0: NDArray[np.floating[Any]], flagged: NDArray[Any]) -> Any:
+def find_regions(where: Region, x0: NDArray[np.floating[Any]], flagged: NDArray[Any]) -> Any:
     """Look for the place of every flagged run in what the model predicts of it.
 
     Parameters
@@ -73,7 +73,7 @@ def found_places(where: Place, x0: NDArray[np.floating[Any]], flagged: NDArray[A
         mask = np.asarray(find(picture))
         if mask.shape != masks.shape[1:]:
             raise InputError(
-                f"{place_name(where)} gave a mask of shape {mask.shape} for predicted x0 of shape "
+                f"{region_name(where)} gave a mask of shape {mask.shape} for predicted x0 of shape "
                 f"{picture.shape}; expected {masks.shape[1:]}"
             )
         masks[index] = mask.astype(np.bool_)

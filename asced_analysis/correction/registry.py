@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from asced_analysis.correction.regions import place_name
+from asced_analysis.correction.regions import region_name
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.thresholds.registries import STRATEGIES
 from asced_stores.errors import InputError
@@ -68,4 +68,4 @@ def parameters_of(strategy: Strategy) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
-    return place_name(value) if callable(value) else value
+    return region_name(value) if callable(value) else value

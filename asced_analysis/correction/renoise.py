@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asced_analysis.correction.regions import Place, check_place, place_name
+from asced_analysis.correction.regions import Region, check_region, region_name
 from asced_analysis.correction.ttc import TargetedCorrection
 
 
@@ -29,22 +29,22 @@ class Renoise(TargetedCorrection):
 
     name = "renoise"
 
-    where: Place = "everywhere"
+    where: Region = "everywhere"
 
     def __post_init__(self) -> None:
         """Check the parameters."""
         super().__post_init__()
-        check_place(self.where)
+        check_region(self.where)
 
     @property
-    def place(self) -> Place:
+    def region(self) -> Region:
         """As asked for."""
         return self.where
 
     @property
     def title(self) -> str:
         """The name, the place, and the further steps."""
-        return f"{super().title}, {place_name(self.where)}"
+        return f"{super().title}, {region_name(self.where)}"
 
 
 STRATEGY = Renoise

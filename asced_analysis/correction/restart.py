@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asced_analysis.correction.regions import Place
+from asced_analysis.correction.regions import Region
 from asced_analysis.correction.strategy import Strategy
 from asced_stores.errors import InputError
 
@@ -34,7 +34,7 @@ class Restart(Strategy):
             raise InputError(f"tries must be at least 1, not {self.tries}")
 
     @property
-    def place(self) -> Place:
+    def region(self) -> Region:
         """A new draw is another image altogether."""
         return "everywhere"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from asced_analysis.correction.regions import Place
+from asced_analysis.correction.regions import Region
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Strategy:
     from_checkpoint: ClassVar[bool] = True
 
     @property
-    def place(self) -> Place:
+    def region(self) -> Region:
         """Where a flagged run is edited: in its mask, everywhere, or where its x0 says."""
         return "mask"
 

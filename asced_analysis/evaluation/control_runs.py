@@ -44,7 +44,7 @@ class Twins:
 def recorded_strategy(attributes: Mapping[str, Any]) -> Strategy:
     """The strategy of a replay, as its store describes it.
 
-    A place that a function found is kept by the function's name alone: it counts as found in the
+    A region that a function found is kept by the function's name alone: it counts as found in the
     picture, as the foreground is.
     """
     from asced_analysis.correction.registry import make_strategy
@@ -86,10 +86,10 @@ def controls_of(
     unknown = [name for name in wanted if name not in CONTROLS]
     if unknown:
         raise InputError(f"unknown control {unknown[0]!r}; choose some of {', '.join(CONTROLS)}")
-    place = strategy.place
-    if place == "everywhere":
+    region = strategy.region
+    if region == "everywhere":
         return [name for name in wanted if name == "shuffled" and not everybody]
-    return [name for name in wanted if name != "foreground" or not is_found(place)]
+    return [name for name in wanted if name != "foreground" or not is_found(region)]
 
 
 def control_figures(
@@ -137,7 +137,7 @@ class ControlSampler:
         self.attributes = store.attributes
         self.pipe = matching_pipeline(recording.attributes, pipeline)
         self.strategy = recorded_strategy(store.attributes)
-        self.of_others = self.strategy.place == "everywhere"
+        self.of_others = self.strategy.region == "everywhere"
         self.teacher = self._teacher()
         self.seen = self._find()
 

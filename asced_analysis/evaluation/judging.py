@@ -119,7 +119,7 @@ def evaluate(
     is_replay = second.attributes.get("replay_of") is not None
     compared = replayed(first, second) if is_replay else stores(first, second)
     _enough(compared)
-    if first.place.position == second.place.position:
+    if first.backend.position == second.backend.position:
         raise InputError(f"{first.path} and {second.path} are the same store: give two")
     sees: Judge
     if outcomes is not None:

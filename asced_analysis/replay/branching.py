@@ -142,7 +142,7 @@ def branch(
     if not branches:
         raise InputError("no branch was given: say at which steps to branch off")
     recording = Recording(store)
-    check_apart(out, [recording.store.place])
+    check_apart(out, [recording.store.backend])
     pipe = matching_pipeline(recording.attributes, in_place_of(pipeline, loop))
     with recorded_threads(recording.attributes):
         table = schedule_of(pipe, recording)

@@ -138,7 +138,7 @@ class Job:
         """Strategies that sample a flagged run more than once."""
         assert self.plan is not None
         masks, flagged, scores = self.plan.of(batch, self.shape)
-        if self.strategy.place == "everywhere":
+        if self.strategy.region == "everywhere":
             masks = masks | flagged[:, None, None]
         facts |= {"mask": masks.astype(np.uint8), "flagged": flagged, "score": scores}
         facts["evaluations"] = np.full(len(batch.runs), float(self.asked))

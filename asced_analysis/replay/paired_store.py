@@ -110,7 +110,7 @@ def _copied(
     }
     samples = recorded.copy()
     for index, run in enumerate(batch.runs):
-        if together is not None and int(run) in together.place:
+        if together is not None and int(run) in together.index:
             samples[index], own = together.of(int(run))
             for name, value in own.items():
                 facts[name][index] = value
@@ -128,13 +128,13 @@ class Together:
         self.job = job
         self.runs = np.asarray(runs, np.int64)
         self.size = size
-        self.place = {int(run): i for i, run in enumerate(runs)}
+        self.index = {int(run): i for i, run in enumerate(runs)}
         self.group = -1
         self.ready: dict[int, tuple[NDArray[np.float32], dict[str, Any]]] = {}
 
     def of(self, run: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Sample and facts of a run."""
-        group = self.place[run] // self.size
+        group = self.index[run] // self.size
         if group != self.group:
             part = self.runs[group * self.size : (group + 1) * self.size]
             batch = self.job.recording.select(part)

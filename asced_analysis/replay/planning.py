@@ -21,7 +21,7 @@ from asced_analysis.correction.lookahead import (
     wants_network,
 )
 from asced_analysis.correction.loops import LoopSampler
-from asced_analysis.correction.regions import found_places, is_found
+from asced_analysis.correction.regions import find_regions, is_found
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.recording import Batch, Recording
 from asced_stores.errors import InputError
@@ -224,14 +224,14 @@ def controlled(
         For other controls of a strategy that takes whole runs, and for the control that is a
         strategy's own place.
     """
-    if strategy.place == "everywhere":
+    if strategy.region == "everywhere":
         if control != "shuffled":
             raise InputError(
                 f"{strategy.title} corrects whole runs: there is no place that could be wrong. "
                 "The control shuffled corrects as many runs, but others"
             )
         return others_plan(plan, recording, seed=seed), strategy
-    if is_found(strategy.place):
+    if is_found(strategy.region):
         if control == "foreground":
             raise InputError(
                 f"{strategy.title} edits all of the foreground, so that random places of it are "
@@ -243,7 +243,7 @@ def controlled(
 
 def at_mask(strategy: Strategy) -> Strategy:
     """The same strategy, in given masks."""
-    if strategy.place == "mask" or not hasattr(strategy, "where"):
+    if strategy.region == "mask" or not hasattr(strategy, "where"):
         return strategy
     return replace(strategy, where="mask")  # type: ignore[call-arg]
 
@@ -258,7 +258,7 @@ def found_plan(plan: Plan, strategy: Strategy, recording: Recording, step: int) 
     found: dict[int, NDArray[np.bool_]] = {}
     for run in sorted(plan.masks):
         x0 = recording.read(recording.select([run]), "x0", step=step - 1)
-        found[run] = found_places(strategy.place, x0, np.ones(1, np.bool_))[0]
+        found[run] = find_regions(strategy.region, x0, np.ones(1, np.bool_))[0]
     return replace(plan, masks=found)
 
 

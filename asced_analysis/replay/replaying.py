@@ -160,7 +160,7 @@ def replay(
     True
     """
     recording = Recording(store)
-    check_apart(out, [recording.store.place])
+    check_apart(out, [recording.store.backend])
     thresholds = _load(thresholds)
     if thresholds is not None and not override:
         thresholds.check_fingerprint(

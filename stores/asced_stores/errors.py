@@ -75,5 +75,5 @@ class DiskFullError(StoreError, OSError):
     """No space is left; earlier batches are intact, and the batch can be written again."""
 
 
-class PlaceError(StoreError, OSError):
+class BackendError(StoreError, OSError):
     """Object storage refused or did not answer, after all attempts."""

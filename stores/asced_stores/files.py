@@ -46,7 +46,7 @@ def check_out(
     Raises
     ------
     InputError
-        If it names a remote place, exists, ends otherwise, or its folder cannot be written to.
+        If it names a remote backend, exists, ends otherwise, or its folder cannot be written to.
     """
     text = os.fspath(path)
     if "://" in text:
@@ -73,7 +73,7 @@ def check_folder(path: Path) -> None:
     Raises
     ------
     InputError
-        If something else lies in its place, or it cannot be written to.
+        If something else lies there, or it cannot be written to.
     """
     there = path.absolute()
     while not there.exists():

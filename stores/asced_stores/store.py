@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from asced_stores.backends.backend import Place
-from asced_stores.backends.opening import open_place
+from asced_stores.backends.backend import Backend
+from asced_stores.backends.opening import open_backend
 from asced_stores.errors import DamagedBatchError, InputError, StoreExistsError
 from asced_stores.format.layout import ArrayLayout
 from asced_stores.format.markers import LIMIT, Marker, batch_of, parse_marker
@@ -76,12 +76,12 @@ class TrajectoryStore:
     [0]
     """
 
-    def __init__(self, place: Place, metadata: Mapping[str, Any]) -> None:
-        self._place = place
+    def __init__(self, backend: Backend, metadata: Mapping[str, Any]) -> None:
+        self._place = backend
         self._metadata = metadata
         attributes = dict(metadata["attributes"])
         own = attributes["asced"]
-        self.path = place.url
+        self.path = backend.url
         user = {k: v for k, v in attributes.items() if k not in RESERVED_ATTRIBUTES}
         self.spec = TrajectorySpec.from_json(own["spec"], user)
         self.batch_size: int = own["batch_size"]
@@ -151,7 +151,7 @@ class TrajectoryStore:
         taken = sorted(set(RESERVED_ATTRIBUTES) & set(spec.attributes))
         if taken:
             raise InputError(f"attributes {', '.join(taken)} are the store's own: rename them")
-        place = open_place(path, fsync=fsync, storage_options=storage_options)
+        backend = open_backend(path, fsync=fsync, storage_options=storage_options)
         capacity = slots or runs or UNPLANNED_BATCHES * batch_size
         options = {} if chunk_bytes is None else {"chunk_bytes": chunk_bytes}
         layouts = {v.name: ArrayLayout.choose(v, batch_size, **options) for v in spec.variables}
@@ -176,20 +176,20 @@ class TrajectoryStore:
         fixed = step_arrays(spec)
         arrays |= {name: array[0] for name, array in fixed.items()}
         metadata = group_metadata(attributes, arrays)
-        make_room(place, overwrite=overwrite, known={f"{name}/zarr.json" for name in arrays})
-        place.sweep("")  # of one that was killed while it did the same
+        make_room(backend, overwrite=overwrite, known={f"{name}/zarr.json" for name in arrays})
+        backend.sweep("")  # of one that was killed while it did the same
         for name, array in arrays.items():
-            place.replace(f"{name}/zarr.json", encode(array))
+            backend.replace(f"{name}/zarr.json", encode(array))
         for name, (_, values) in fixed.items():
-            place.replace(f"{name}/c/0", plain_chunk(values))
-        place.replace("commits/zarr.json", encode(group_metadata({}, None)))
-        place.make_durable(f"{name}/zarr.json" for name in arrays)
+            backend.replace(f"{name}/c/0", plain_chunk(values))
+        backend.replace("commits/zarr.json", encode(group_metadata({}, None)))
+        backend.make_durable(f"{name}/zarr.json" for name in arrays)
         try:  # last: a store exists once its root does
-            place.create("zarr.json", [encode(metadata)])
+            backend.create("zarr.json", [encode(metadata)])
         except FileExistsError as error:
-            raise StoreExistsError(f"{place.url} was made by someone else just now") from error
-        place.make_durable(["zarr.json"])
-        return cls(place, metadata)
+            raise StoreExistsError(f"{backend.url} was made by someone else just now") from error
+        backend.make_durable(["zarr.json"])
+        return cls(backend, metadata)
 
     @classmethod
     def open(
@@ -206,8 +206,8 @@ class TrajectoryStore:
         StoreNotFoundError, NotATrajectoryStoreError, NewerFormatError, DamagedStoreError
             Each says what was found and what to do.
         """
-        place = open_place(path, fsync=fsync, storage_options=storage_options)
-        return cls(place, read_metadata(place))
+        backend = open_backend(path, fsync=fsync, storage_options=storage_options)
+        return cls(backend, read_metadata(backend))
 
     def reload(self) -> TrajectoryStore:
         """Open it again, to see whether it has been sealed since."""
@@ -261,7 +261,7 @@ class TrajectoryStore:
         return dict(self._metadata["attributes"])
 
     @property
-    def place(self) -> Place:
+    def backend(self) -> Backend:
         """Where the bytes lie."""
         return self._place
 

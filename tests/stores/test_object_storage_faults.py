@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from asced_stores import TrajectoryStore, open_runs
-from asced_stores.backends.opening import open_place
-from asced_stores.errors import InputError, PlaceError
+from asced_stores.backends.opening import open_backend
+from asced_stores.errors import BackendError, InputError
 from asced_stores.testing import synthetic_batch, synthetic_store
 from asced_stores.testing.faulty_proxy import Fault, FaultyProxy
 
@@ -57,10 +57,10 @@ def test_a_conditional_put_whose_answer_was_lost_finds_itself(
         return left.pop() if method == "PUT" and left else None
 
     with FaultyProxy(s3_endpoint, choose) as proxy:
-        place = open_place(s3_path, storage_options={"endpoint": proxy.endpoint, **PATIENT})
-        stamp = place.create("a", [b"mine"])
+        backend = open_backend(s3_path, storage_options={"endpoint": proxy.endpoint, **PATIENT})
+        stamp = backend.create("a", [b"mine"])
         assert [fault for _, _, fault in proxy.faults] == ["lost"]
-    direct = open_place(s3_path, storage_options={"endpoint": s3_endpoint})
+    direct = open_backend(s3_path, storage_options={"endpoint": s3_endpoint})
     assert direct.read("a") == b"mine"
     assert direct.stamp("a") == stamp
     with pytest.raises(FileExistsError):
@@ -70,17 +70,17 @@ def test_a_conditional_put_whose_answer_was_lost_finds_itself(
 def test_storage_that_never_answers_is_a_typed_error(s3_endpoint: str, s3_path: str) -> None:
     with FaultyProxy(s3_endpoint, lambda method, path: 503) as proxy:
         options = {"endpoint": proxy.endpoint, "max_retries": 1, "retry_timeout": 2}
-        with pytest.raises(PlaceError, match="endpoint"):
+        with pytest.raises(BackendError, match="endpoint"):
             TrajectoryStore.open(s3_path, storage_options=options)
 
 
 def test_unknown_options_and_other_schemes_are_refused() -> None:
     with pytest.raises(InputError, match="environment"):
-        open_place("s3://bucket/runs", storage_options={"secret_access_key": "x"})
+        open_backend("s3://bucket/runs", storage_options={"secret_access_key": "x"})
     with pytest.raises(InputError, match="ftp"):
-        open_place("ftp://host/runs")
+        open_backend("ftp://host/runs")
     with pytest.raises(InputError, match="no name"):
-        open_place("s3://")
+        open_backend("s3://")
 
 
 @pytest.mark.slow

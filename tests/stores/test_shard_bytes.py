@@ -11,7 +11,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asced_stores.backends.local import LocalPlace
+from asced_stores.backends.local import LocalBackend
 from asced_stores.errors import DamagedBatchError
 from asced_stores.format.batches import read_shard
 from asced_stores.format.checksums import combine, crc32c, extend
@@ -56,28 +56,28 @@ def test_zarr_reads_every_layout(
     runs = data.draw(st.integers(1, batch_size))
     rng = np.random.default_rng(runs)
     array = rng.integers(0, 2 if dtype == "bool" else 100, (runs, *shape)).astype(dtype)
-    place = LocalPlace(tmp_path_factory.mktemp("shard"), fsync=False)
-    place.replace("zarr.json", json.dumps({"zarr_format": 3, "node_type": "group"}).encode())
-    place.replace("eps/zarr.json", json.dumps(layout.metadata(3 * batch_size)).encode())
+    backend = LocalBackend(tmp_path_factory.mktemp("shard"), fsync=False)
+    backend.replace("zarr.json", json.dumps({"zarr_format": 3, "node_type": "group"}).encode())
+    backend.replace("eps/zarr.json", json.dumps(layout.metadata(3 * batch_size)).encode())
     encoder = ShardEncoder(array, layout)
-    place.create(layout.key(1), encoder.parts())
-    whole = place.read(layout.key(1))
+    backend.create(layout.key(1), encoder.parts())
+    whole = backend.read(layout.key(1))
     assert (len(whole), crc32c(whole)) == (encoder.nbytes, encoder.checksum)
-    read = np.asarray(zarr.open_group(place.root, mode="r")["eps"])
+    read = np.asarray(zarr.open_group(backend.root, mode="r")["eps"])
     np.testing.assert_array_equal(read[batch_size : batch_size + runs], array)
     first = data.draw(st.integers(0, runs - 1))
     step = data.draw(st.integers(0, shape[0] - 1))
-    part = read_shard(place, layout, 1, runs=slice(first, runs), steps=slice(step, None))
+    part = read_shard(backend, layout, 1, runs=slice(first, runs), steps=slice(step, None))
     np.testing.assert_array_equal(part, array[first:, step:])
 
 
 def test_slots_of_a_short_batch_are_absent(tmp_path_factory: pytest.TempPathFactory) -> None:
     variable = VariableSpec("eps", ("step", "y"), (2, 3), "float16")
     layout = ArrayLayout.choose(variable, 4, chunk_bytes=6)
-    place = LocalPlace(tmp_path_factory.mktemp("short"), fsync=False)
-    place.create(layout.key(0), ShardEncoder(np.ones((1, 2, 3), "<f2"), layout).parts())
-    assert place.size(layout.key(0)) == 2 * (6 + 4) + layout.index_nbytes
-    read = read_shard(place, layout, 0)
+    backend = LocalBackend(tmp_path_factory.mktemp("short"), fsync=False)
+    backend.create(layout.key(0), ShardEncoder(np.ones((1, 2, 3), "<f2"), layout).parts())
+    assert backend.size(layout.key(0)) == 2 * (6 + 4) + layout.index_nbytes
+    read = read_shard(backend, layout, 0)
     assert (read[0] == 1).all()
     assert np.isnan(read[1:]).all()
 
@@ -87,20 +87,20 @@ def test_every_flipped_bit_and_every_truncation_is_refused(
 ) -> None:
     variable = VariableSpec("eps", ("step", "y"), (3, 4), "float16")
     layout = ArrayLayout.choose(variable, 2, chunk_bytes=8)
-    place = LocalPlace(tmp_path_factory.mktemp("flips"), fsync=False)
-    place.create(layout.key(0), ShardEncoder(np.ones((2, 3, 4), "<f2"), layout).parts())
-    file = place.root / layout.key(0)
+    backend = LocalBackend(tmp_path_factory.mktemp("flips"), fsync=False)
+    backend.create(layout.key(0), ShardEncoder(np.ones((2, 3, 4), "<f2"), layout).parts())
+    file = backend.root / layout.key(0)
     good = file.read_bytes()
     for position in range(len(good)):
         bad = bytearray(good)
         bad[position] ^= 1 << random.Random(position).randrange(8)
         file.write_bytes(bad)
         with pytest.raises(DamagedBatchError):
-            read_shard(place, layout, 0)
+            read_shard(backend, layout, 0)
     for length in range(0, len(good), 7):
         file.write_bytes(good[:length])
         with pytest.raises(DamagedBatchError):
-            read_shard(place, layout, 0)
+            read_shard(backend, layout, 0)
 
 
 @pytest.mark.parametrize("offset", [1 << 40, 1 << 63, (1 << 64) - 2])
@@ -109,15 +109,15 @@ def test_an_index_with_a_valid_checksum_but_absurd_offsets(
 ) -> None:
     variable = VariableSpec("eps", ("step",), (4,), "float16")
     layout = ArrayLayout.choose(variable, 1)
-    place = LocalPlace(tmp_path_factory.mktemp("absurd"), fsync=False)
-    place.create(layout.key(0), ShardEncoder(np.ones((1, 4), "<f2"), layout).parts())
-    file = place.root / layout.key(0)
+    backend = LocalBackend(tmp_path_factory.mktemp("absurd"), fsync=False)
+    backend.create(layout.key(0), ShardEncoder(np.ones((1, 4), "<f2"), layout).parts())
+    file = backend.root / layout.key(0)
     data = bytearray(file.read_bytes())
     data[-20:-12] = offset.to_bytes(8, "little")
     data[-4:] = crc32c(bytes(data[-20:-4])).to_bytes(4, "little")
     file.write_bytes(data)
     with pytest.raises(DamagedBatchError):
-        read_shard(place, layout, 0)
+        read_shard(backend, layout, 0)
 
 
 def test_chunks_stay_below_the_limit_and_contiguous() -> None:
@@ -139,19 +139,19 @@ def test_threads_share_a_large_shard_whatever_its_chunks(
     variable = VariableSpec("eps", ("step", "channel", "y", "x"), (6, 4, 128, 128), "float16")
     layout = ArrayLayout(variable, 6, (*inner, 4, 128, 128))
     array = np.random.default_rng(0).standard_normal((6, *variable.shape)).astype(np.float16)
-    place = LocalPlace(tmp_path_factory.mktemp("shared"), fsync=False)
-    place.create(layout.key(0), ShardEncoder(array[:5], layout).parts())
-    part = read_shard(place, layout, 0, runs=slice(1, 5), steps=slice(1, 6), threads=threads)
+    backend = LocalBackend(tmp_path_factory.mktemp("shared"), fsync=False)
+    backend.create(layout.key(0), ShardEncoder(array[:5], layout).parts())
+    part = read_shard(backend, layout, 0, runs=slice(1, 5), steps=slice(1, 6), threads=threads)
     np.testing.assert_array_equal(part, array[1:5, 1:6])
     out = np.empty((4, 6, 4, 128, 128), np.float16)
-    read_shard(place, layout, 0, runs=slice(1, 5), out=out, threads=threads)
+    read_shard(backend, layout, 0, runs=slice(1, 5), out=out, threads=threads)
     np.testing.assert_array_equal(out, array[1:5])
-    file = place.root / layout.key(0)
+    file = backend.root / layout.key(0)
     data = bytearray(file.read_bytes())
     data[-layout.index_nbytes - 100_000] ^= 4  # in the last chunk
     file.write_bytes(data)
     with pytest.raises(DamagedBatchError, match="checksum"):
-        read_shard(place, layout, 0, threads=threads)
+        read_shard(backend, layout, 0, threads=threads)
 
 
 def test_large_arrays_begin_with_a_page() -> None:

@@ -1,4 +1,4 @@
-"""The contract of a store, on every place."""
+"""The contract of a store, on every backend."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from asced_stores import RunReader, TrajectoryStore, open_runs
-from asced_stores.backends.object_storage import ObjectPlace
+from asced_stores.backends.object_storage import ObjectBackend
 from asced_stores.errors import InputError
 from asced_stores.format.compaction import compact, load_markers
 from asced_stores.testing import synthetic_batch, synthetic_store
@@ -27,18 +27,18 @@ SMALL: dict[str, Any] = {"runs": 20, "batch_size": 2, "steps": 2, "shape": (1, 4
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count of the objects that are read whole, and of those opened in part."""
     counts: Counter[str] = Counter()
-    read, reader = ObjectPlace.read, ObjectPlace.reader
+    read, reader = ObjectBackend.read, ObjectBackend.reader
 
-    def counted_read(self: ObjectPlace, key: str, *, limit: int | None = None) -> bytes:
+    def counted_read(self: ObjectBackend, key: str, *, limit: int | None = None) -> bytes:
         counts[key.partition("/")[0] if "/" in key else key] += 1
         return read(self, key, limit=limit)
 
-    def counted_reader(self: ObjectPlace, key: str) -> Any:
+    def counted_reader(self: ObjectBackend, key: str) -> Any:
         counts[key.partition("/")[0]] += 1
         return reader(self, key)
 
-    monkeypatch.setattr(ObjectPlace, "read", counted_read)
-    monkeypatch.setattr(ObjectPlace, "reader", counted_reader)
+    monkeypatch.setattr(ObjectBackend, "read", counted_read)
+    monkeypatch.setattr(ObjectBackend, "reader", counted_reader)
     return counts
 
 
@@ -84,17 +84,17 @@ def test_an_index_that_swells_or_names_strangers_is_refused() -> None:
     store = synthetic_store(path, seal=True, **SMALL)
     assert store.sealed is not None
     name = f"commits/{store.sealed['index']}"
-    good = unpack_arrays(store.place.read(name), limit=1 << 20)
+    good = unpack_arrays(store.backend.read(name), limit=1 << 20)
     nine = {**good, "batch": np.full(20, 10**9)}
     bomb = {column: np.zeros(10**6, values.dtype) for column, values in good.items()}
     short = {column: values for column, values in good.items() if column != "seed"}
     wide = {**good, "seed": good["seed"].astype("float64")}
     for bad, runs in ((nine, 20), (bomb, 10**6), (short, 20), (wide, 20), (good, 21)):
         data = pack_arrays(bad)
-        store.place.replace(name, data)
-        root = json.loads(store.place.read("zarr.json"))
+        store.backend.replace(name, data)
+        root = json.loads(store.backend.read("zarr.json"))
         root["attributes"]["asced"]["sealed"] |= {"crc32c": crc32c(data), "runs": runs}
-        store.place.replace("zarr.json", json.dumps(root).encode())
+        store.backend.replace("zarr.json", json.dumps(root).encode())
         with pytest.raises(DamagedStoreError, match="asced seal"):
             open_runs(path)
 
@@ -108,20 +108,20 @@ def test_packs_spare_reading_markers_and_markers_stay_the_truth(reads: Counter[s
     assert open_runs(store).load().identical(before)
     assert reads["commits"] == 1
     store.verify(drop=True)
-    store.place.delete("commits/3.json")
+    store.backend.delete("commits/3.json")
     assert [marker.batch for marker in load_markers(store)] == [0, 1, 2, 4, 5, 6, 7]
-    for name in store.place.names("commits"):
+    for name in store.backend.names("commits"):
         if name.startswith("pack-"):
-            store.place.replace(f"commits/{name}", b'{"markers": {"0": "nonsense"}}')
+            store.backend.replace(f"commits/{name}", b'{"markers": {"0": "nonsense"}}')
     assert len(load_markers(store)) == 7  # a damaged pack is passed over
 
 
 def test_dropping_forgets_the_packs() -> None:
     store = synthetic_store(f"memory://{uuid.uuid4()}", **SMALL)
     compact(store)
-    store.place.delete(store.shard_keys(4)["eps"])
+    store.backend.delete(store.shard_keys(4)["eps"])
     assert list(store.verify(drop=True).dropped) == [4]
-    assert not [name for name in store.place.names("commits") if name.startswith("pack-")]
+    assert not [name for name in store.backend.names("commits") if name.startswith("pack-")]
     assert store.committed_batches() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
 
 

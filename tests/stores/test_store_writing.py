@@ -13,7 +13,7 @@ import pytest
 
 from asced_stores import TrajectoryStore, VariableSpec, open_runs
 from asced_stores.backends.backend import TEMPORARY
-from asced_stores.backends.local import LocalPlace
+from asced_stores.backends.local import LocalBackend
 from asced_stores.errors import DamagedStoreError, DiskFullError, InputError
 from asced_stores.testing import synthetic_batch, synthetic_spec, synthetic_store
 from asced_stores.writing.writer import all_finite
@@ -60,10 +60,10 @@ def write(store: TrajectoryStore, batch: int = 0, n: int = 4, **changes: Any) ->
 def test_wrong_input_is_refused_and_nothing_is_written(
     store: TrajectoryStore, changes: dict[str, Any], match: str
 ) -> None:
-    before = sorted(store.place.walk())
+    before = sorted(store.backend.walk())
     with pytest.raises(InputError, match=match):
         write(store, **changes)
-    assert sorted(store.place.walk()) == before
+    assert sorted(store.backend.walk()) == before
 
 
 def test_a_missing_number_by_run_is_named(store: TrajectoryStore) -> None:
@@ -139,7 +139,7 @@ def test_links_that_leave_the_store_are_not_followed(tmp_path: Any) -> None:
     options: dict[str, Any] = {"runs": 8, "batch_size": 4, "steps": 3, "shape": (1, 8, 8)}
     store = synthetic_store(tmp_path / "runs.zarr", batches=(0,), **options)
     outside = tmp_path / "outside"
-    shard = store.place.root / "eps/c/0/0/0/0/0"  # type: ignore[attr-defined]
+    shard = store.backend.root / "eps/c/0/0/0/0/0"  # type: ignore[attr-defined]
     shard.rename(outside)
     shard.symlink_to(outside)
     with pytest.raises(DamagedStoreError, match="is a link"):
@@ -173,17 +173,17 @@ def test_sealing_removes_what_a_killed_sealing_left(tmp_path: Path) -> None:
 def test_replacing_goes_on_when_a_sweeper_takes_the_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = LocalPlace(tmp_path)
-    write, swept = place._write_temporary, []
+    backend = LocalBackend(tmp_path)
+    write, swept = backend._write_temporary, []
 
     def taken_once(parts: Any, owner: str) -> Path:
         temporary = write(parts, owner)
         if not swept:
-            swept.extend(place.sweep("replace-"))
+            swept.extend(backend.sweep("replace-"))
         return temporary
 
-    monkeypatch.setattr(place, "_write_temporary", taken_once)
-    place.replace("key", b"new")
+    monkeypatch.setattr(backend, "_write_temporary", taken_once)
+    backend.replace("key", b"new")
     assert swept
     assert (tmp_path / "key").read_bytes() == b"new"
-    assert place.names(TEMPORARY) == []
+    assert backend.names(TEMPORARY) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asced_stores import TrajectoryStore
-from asced_stores.backends.opening import check_apart, open_place
+from asced_stores.backends.opening import check_apart, open_backend
 from asced_stores.copying.merging import merge
 from asced_stores.copying.selecting import repack, select_runs
 from asced_stores.errors import InputError
@@ -40,35 +40,35 @@ def test_every_name_of_a_source_is_refused(
 ) -> None:
     out = out.format(tmp_path)
     other = synthetic_store(tmp_path / "other.zarr", seed=50, **SMALL)  # type: ignore[arg-type]
-    before = dict(store.place.walk())
+    before = dict(store.backend.walk())
     with pytest.raises(InputError, match="the store that is read: choose an --out"):
         select_runs(store, out, [0, 5], overwrite=True)
     with pytest.raises(InputError, match="the store that is read: choose an --out"):
         repack(store, out, dtype="float32", overwrite=True)
     with pytest.raises(InputError, match="the store that is read: choose an --out"):
         merge([other, store], out, overwrite=True)
-    assert dict(store.place.walk()) == before
+    assert dict(store.backend.walk()) == before
     assert store.verify().ok
 
 
 def test_neighbours_are_no_sources(store: TrajectoryStore, tmp_path: Path) -> None:
     for out in ("runs.zarr2", "runs", "x/runs.zarr", "memory://runs.zarr", "s3://b/runs.zarr"):
-        check_apart(out, [store.place])
+        check_apart(out, [store.backend])
     kept = select_runs(store, "runs.zarr2", [0])
     assert select_runs(store, "runs.zarr2", [1, 2], overwrite=True).planned_runs == 2
-    assert kept.place.position == open_place(tmp_path / "runs.zarr2").position
+    assert kept.backend.position == open_backend(tmp_path / "runs.zarr2").position
 
 
 def test_object_storage_is_compared_by_endpoint_bucket_and_prefix() -> None:
     here, there = {"endpoint": "http://127.0.0.1:9"}, {"endpoint": "http://127.0.0.2:9"}
-    source = open_place("s3://bucket/runs.zarr", storage_options=here)
+    source = open_backend("s3://bucket/runs.zarr", storage_options=here)
     for out in ("s3://bucket/runs.zarr/", "s3://bucket/runs.zarr/a", "s3://bucket"):
         with pytest.raises(InputError, match="the store that is read"):
             check_apart(out, [source], storage_options=here)
         check_apart(out, [source], storage_options=there)
     check_apart("s3://bucket/runs", [source], storage_options=here)
     check_apart("s3://other/runs.zarr", [source], storage_options=here)
-    check_apart("memory://a/b", [open_place("memory://a")])
+    check_apart("memory://a/b", [open_backend("memory://a")])
 
 
 def test_synthetic_stores_need_no_pytest() -> None:

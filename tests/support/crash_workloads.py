@@ -19,8 +19,8 @@ from unittest import mock
 import numpy as np
 from crash_states import Disk, Tree, Turns
 
-from asced_stores.backends import local as local_place
-from asced_stores.backends.backend import TEMPORARY, Place
+from asced_stores.backends import local as local_backend
+from asced_stores.backends.backend import TEMPORARY, Backend
 from asced_stores.copying.merging import merge
 from asced_stores.copying.selecting import repack
 from asced_stores.errors import BatchTakenError
@@ -83,7 +83,7 @@ def in_order() -> Iterator[None]:
         return uuid.UUID(int=next(count))
 
     with contextlib.ExitStack() as stack:
-        for module in (compaction, local_place, verifying, writer):
+        for module in (compaction, local_backend, verifying, writer):
             stack.enter_context(mock.patch.object(module, "ThreadPoolExecutor", Inline))
         stack.enter_context(mock.patch.object(uuid, "uuid4", name))
         stack.enter_context(mock.patch.object(writer, "datetime", _Clock))
@@ -266,7 +266,7 @@ def put(folder: Path, tree: Tree) -> None:
         file.write_bytes(content)
 
 
-class Remains(Place):
+class Remains(Backend):
     """A state in memory, in a dictionary: a store in it opens in a millisecond."""
 
     url = "memory://crash"
@@ -327,7 +327,7 @@ class Remains(Place):
         """Not needed."""
         raise NotImplementedError
 
-    def copy_from(self, source: Place, source_key: str, key: str) -> None:
+    def copy_from(self, source: Backend, source_key: str, key: str) -> None:
         """Take over an object."""
         self.create(key, [source.read(source_key)])
 
@@ -380,15 +380,15 @@ def check(workload: str, tree: Tree, promised: tuple[Any, ...], *, whole: bool) 
     str
         What was found there.
     """
-    place: Place = Remains(tree)
+    backend: Backend = Remains(tree)
     promises = {each for each in promised if isinstance(each, int)}
-    if not place.exists("zarr.json"):
+    if not backend.exists("zarr.json"):
         assert not promised, f"the store is lost, {promised} was promised"
         assert workload not in KEEPS_ALL
         if workload == "create":  # another attempt finds nothing in its way
-            make_room(place, overwrite=False, known=ARRAYS)
+            make_room(backend, overwrite=False, known=ARRAYS)
         return "no store"
-    store = TrajectoryStore(place, read_metadata(place))
+    store = TrajectoryStore(backend, read_metadata(backend))
     committed = set(store.committed_batches())
     assert promises <= committed, f"batches {sorted(promises - committed)} are lost"
     assert committed <= set(range(RUNS))
@@ -405,11 +405,11 @@ def check(workload: str, tree: Tree, promised: tuple[Any, ...], *, whole: bool) 
     elif workload == "merge":
         return seen
     else:
-        if store.sealed is not None or place.exists("commits/seal.json"):
+        if store.sealed is not None or backend.exists("commits/seal.json"):
             store = store.reopen()
         write(store)
     _check_whole(store, set(range(RUNS)), verified=whole)
-    left = [key for key in place.names(TEMPORARY) if not key.startswith(("replace", "x-"))]
+    left = [key for key in backend.names(TEMPORARY) if not key.startswith(("replace", "x-"))]
     assert not left, f"resuming left {left}"
     return seen
 
@@ -417,11 +417,11 @@ def check(workload: str, tree: Tree, promised: tuple[Any, ...], *, whole: bool) 
 @functools.cache
 def _written() -> dict[str, bytes]:
     """Every shard as it must be, by its key."""
-    place = Remains(frozenset())
-    with mock.patch("asced_stores.store.open_place", return_value=place):
+    backend = Remains(frozenset())
+    with mock.patch("asced_stores.store.open_backend", return_value=backend):
         store = create(Path())
     write(store)
-    return dict(place.files)
+    return dict(backend.files)
 
 
 def _check_whole(store: TrajectoryStore, batches: set[int], *, verified: bool) -> None:
@@ -433,8 +433,8 @@ def _check_whole(store: TrajectoryStore, batches: set[int], *, verified: bool) -
         np.testing.assert_array_equal(read, DATA["eps"][batch : batch + 1])
     for batch in batches:
         for key in store.shard_keys(batch).values():
-            assert store.place.read(key) == _written()[key], f"{key} is not what was written"
-    for key, _ in store.place.walk():
+            assert store.backend.read(key) == _written()[key], f"{key} is not what was written"
+    for key, _ in store.backend.walk():
         folder, _, name = key.rpartition("/")
         if folder == "commits" and (batch := batch_of(name)) is not None:
             assert batch in batches
@@ -447,8 +447,8 @@ def _check_whole(store: TrajectoryStore, batches: set[int], *, verified: bool) -
 
 def _check_plain(store: TrajectoryStore) -> None:
     """What plain Zarr readers see of a sealed store."""
-    arrays = read_metadata(store.place)["consolidated_metadata"]["metadata"]
+    arrays = read_metadata(store.backend)["consolidated_metadata"]["metadata"]
     for name in ("run", "seed", "label", "status"):
         for key in (f"{name}/zarr.json", f"{name}/c/0"):
-            assert store.place.exists(key), f"{key} of a sealed store is missing"
+            assert store.backend.exists(key), f"{key} of a sealed store is missing"
         assert arrays[name]["shape"] == [RUNS]

@@ -17,7 +17,7 @@ from asced_recorders.writing.flight import FlightRecorder, observe
 from asced_recorders.writing.resuming import check_resumable, launch_id
 from asced_recorders.writing.ring import BackgroundWriter
 from asced_stores import TrajectorySpec, TrajectoryStore
-from asced_stores.backends.opening import open_place, url_of
+from asced_stores.backends.opening import open_backend, url_of
 from asced_stores.errors import (
     BatchTakenError,
     InputError,
@@ -219,7 +219,7 @@ class Session:
             return None
         except NotATrajectoryStoreError:
             # Its root comes last: the first process is just laying it out, or was killed meanwhile.
-            if self.rank > 0 or begun_only(open_place(self.out, storage_options=options)):
+            if self.rank > 0 or begun_only(open_backend(self.out, storage_options=options)):
                 return None
             raise
 
@@ -299,7 +299,7 @@ class Session:
 
     def is_committed(self, batch: int) -> bool:
         """Whether anyone committed it, a process thought dead for example."""
-        return self.store is not None and self.store.place.exists(f"commits/{batch}.json")
+        return self.store is not None and self.store.backend.exists(f"commits/{batch}.json")
 
     def check_yielded(self) -> None:
         """Make sure that whoever took a batch from this process also committed it."""

@@ -1,4 +1,4 @@
-from .backend import Place as Place
+from .backend import Backend as Backend
 from .opening import BACKENDS as BACKENDS
-from .opening import Backend as Backend
-from .opening import open_place as open_place
+from .opening import BackendEntry as BackendEntry
+from .opening import open_backend as open_backend

@@ -1,8 +1,8 @@
 """Places where a store can lie: a local folder, memory, object storage.
 
-A place is a flat space of keys with five operations; what a store needs of it is that ``create``
+A backend is a flat space of keys with five operations; what a store needs of it is that ``create``
 either makes a whole new object or raises `FileExistsError`, whoever else tries at the same time.
-No place takes a lock. Missing objects raise `FileNotFoundError`.
+No backend takes a lock. Missing objects raise `FileNotFoundError`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Reader(Protocol):
         ...
 
 
-class Place(abc.ABC):
+class Backend(abc.ABC):
     """A space of keys; see the module's text."""
 
     url: str
@@ -57,12 +57,12 @@ class Place(abc.ABC):
 
     @property
     def address(self) -> str:
-        """The place's name for another process, whose working directory may be another one."""
+        """The backend's name for another process, whose working directory may be another one."""
         return self.url
 
     @property
     def position(self) -> tuple[str, ...]:
-        """Where it lies, from the outermost folder inwards: equal for two names of one place."""
+        """Where it lies, from the outermost folder inwards: equal for two names of one backend."""
         return (self.url.rstrip("/"),)
 
     @abc.abstractmethod
@@ -110,10 +110,10 @@ class Place(abc.ABC):
 
     @abc.abstractmethod
     def zarr_store(self) -> Any:
-        """Give zarr's own, read-only view of the place."""
+        """Give zarr's own, read-only view of the backend."""
 
     @abc.abstractmethod
-    def copy_from(self, source: Place, source_key: str, key: str) -> None:
+    def copy_from(self, source: Backend, source_key: str, key: str) -> None:
         """Make a new object with the bytes of another, without holding them in memory."""
 
     def occupied(self) -> bool:
@@ -136,7 +136,7 @@ class Place(abc.ABC):
             self.delete(key)
 
 
-def pieces(source: Place, key: str) -> Iterator[bytes]:
+def pieces(source: Backend, key: str) -> Iterator[bytes]:
     """Read an object in pieces of 8 MB."""
     length, at = source.size(key), 0
     with source.reader(key) as reader:

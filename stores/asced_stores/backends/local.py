@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from asced_stores.backends.backend import TEMPORARY, Parts, Place, Stamp, pieces
-from asced_stores.backends.opening import Backend
+from asced_stores.backends.backend import TEMPORARY, Backend, Parts, Stamp, pieces
+from asced_stores.backends.opening import BackendEntry
 from asced_stores.errors import DamagedStoreError, DiskFullError, StoreExistsError
 
 _VECTOR = 1000  # the system takes 1024 at once
@@ -22,7 +22,7 @@ _WRITE_GROUP = 8 << 20  # a tenth less CPU than 1 MB at a time
 _REMEMBERED = 4096
 
 
-class LocalPlace(Place):
+class LocalBackend(Backend):
     """A folder. Objects are made as temporary files and then linked, which fails if one exists."""
 
     def __init__(self, root: Path, *, fsync: bool = True) -> None:
@@ -212,9 +212,9 @@ class LocalPlace(Place):
         with contextlib.suppress(NotADirectoryError):
             path.unlink(missing_ok=True)
 
-    def copy_from(self, source: Place, source_key: str, key: str) -> None:
+    def copy_from(self, source: Backend, source_key: str, key: str) -> None:
         """Take over the bytes of another object."""
-        if isinstance(source, LocalPlace):
+        if isinstance(source, LocalBackend):
             path = self.root / key
             self._make_folder(path.parent)
             with source._opened(source_key):
@@ -267,7 +267,7 @@ class LocalReader:
                 os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def read_into(self, requests: Sequence[tuple[int, Sequence[Any]]]) -> None:
-        """Fill buffers; see `Place.reader`."""
+        """Fill buffers; see `Backend.reader`."""
         for offset, buffers in requests:
             at = offset
             if offset < 0:
@@ -377,8 +377,8 @@ def _write_vector(descriptor: int, views: list[memoryview]) -> None:
             views[0] = views[0][written:]
 
 
-def _open(url: str, *, fsync: bool, storage_options: Any = None) -> Place:
-    return LocalPlace(Path(url.removeprefix("file://")), fsync=fsync)
+def _open(url: str, *, fsync: bool, storage_options: Any = None) -> Backend:
+    return LocalBackend(Path(url.removeprefix("file://")), fsync=fsync)
 
 
-BACKEND = Backend(("file",), _open)
+BACKEND = BackendEntry(("file",), _open)

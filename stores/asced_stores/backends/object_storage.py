@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from asced_stores.backends.backend import GIVEN, OBJECTS, Parts, Place, Stamp
-from asced_stores.backends.opening import Backend
-from asced_stores.errors import DamagedStoreError, InputError, PlaceError
+from asced_stores.backends.backend import GIVEN, OBJECTS, Backend, Parts, Stamp
+from asced_stores.backends.opening import BackendEntry
+from asced_stores.errors import BackendError, DamagedStoreError, InputError
 
 _MEMORIES: dict[str, Any] = {}
 _GUARD = threading.Lock()
 
 
-def open_object_place(url: str, storage_options: Mapping[str, Any] | None) -> Place:
+def open_object_backend(url: str, storage_options: Mapping[str, Any] | None) -> Backend:
     """Open ``memory://name``, ``s3://bucket/prefix``, or another URL of obstore.
 
     Credentials come from the environment only (``AWS_ACCESS_KEY_ID``, ``GOOGLE_...``,
@@ -35,21 +35,21 @@ def open_object_place(url: str, storage_options: Mapping[str, Any] | None) -> Pl
 
         with _GUARD:
             store = _MEMORIES.setdefault(rest.strip("/"), MemoryStore())
-        return ObjectPlace(store, url)
+        return ObjectBackend(store, url)
     if scheme == GIVEN:
         if name not in OBJECTS:
             raise InputError(
                 f"{url!r} stands for a store object of another process: open it with the object, "
                 "or with its URL"
             )
-        return ObjectPlace(OBJECTS[name], url)
+        return ObjectBackend(OBJECTS[name], url)
     options = dict(storage_options or {})
     if scheme == "s3":
-        place = ObjectPlace(_s3(name, prefix, options), url)
+        backend = ObjectBackend(_s3(name, prefix, options), url)
     else:
-        place = ObjectPlace(_other(url, options), url)
-    place.options = storage_options
-    return place
+        backend = ObjectBackend(_other(url, options), url)
+    backend.options = storage_options
+    return backend
 
 
 def _check_options(options: Mapping[str, Any], known: set[str]) -> None:
@@ -128,13 +128,13 @@ def _explained(url: str, key: str) -> Iterator[None]:
             raise InputError(
                 f"there is no bucket for {url}: check its name and the endpoint, or make it first"
             ) from error
-        raise PlaceError(
+        raise BackendError(
             f"{key} of {url} could not be reached: {reason}. Check endpoint, bucket and the "
             "credentials in the environment, then go on with --resume"
         ) from error
 
 
-class ObjectPlace(Place):
+class ObjectBackend(Backend):
     """An obstore store. Conditional puts make objects, whole and only once."""
 
     def __init__(self, store: Any, url: str) -> None:
@@ -229,9 +229,9 @@ class ObjectPlace(Place):
 
         return ObjectStore(self._store, read_only=True)
 
-    def copy_from(self, source: Place, source_key: str, key: str) -> None:
+    def copy_from(self, source: Backend, source_key: str, key: str) -> None:
         """Take over the bytes of another object."""
-        if isinstance(source, ObjectPlace) and source._store is self._store:
+        if isinstance(source, ObjectBackend) and source._store is self._store:
             if self.exists(key):  # S3 has no conditional copy
                 raise FileExistsError(key)
             with _explained(self.url, key):
@@ -295,9 +295,9 @@ def _fill(buffers: Sequence[Any], data: memoryview, length: int, key: str) -> No
         at += target.nbytes
 
 
-def _open(url: str, *, fsync: bool, storage_options: Mapping[str, Any] | None = None) -> Place:
-    return open_object_place(url, storage_options)
+def _open(url: str, *, fsync: bool, storage_options: Mapping[str, Any] | None = None) -> Backend:
+    return open_object_backend(url, storage_options)
 
 
 SCHEMES = ("memory", GIVEN, "s3", "gs", "az", "azure", "abfs", "abfss")
-BACKEND = Backend(SCHEMES, _open)
+BACKEND = BackendEntry(SCHEMES, _open)

@@ -1,7 +1,7 @@
 """Opening a backend by the scheme of a URL.
 
-A backend is one file with a `Place` and ``BACKEND``, which names its schemes and opens it. Another
-distribution names its own through an entry point of the group ``asced.backends``.
+A backend is one file with a `Backend` and ``BACKEND``, which names its schemes and opens it.
+Another distribution names its own through an entry point of the group ``asced.backends``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asced_stores.backends.backend import GIVEN, OBJECTS, Place
-from asced_stores.errors import InputError, PlaceError, StoreExistsError
+from asced_stores.backends.backend import GIVEN, OBJECTS, Backend
+from asced_stores.errors import BackendError, InputError, StoreExistsError
 from asced_stores.files import check_folder
 from asced_stores.registry import Registry
 
 
 @dataclass(frozen=True)
-class Backend:
+class BackendEntry:
     """What a backend says of itself.
 
     Attributes
@@ -28,14 +28,14 @@ class Backend:
     schemes : tuple of str
         Of the URLs that it opens; ``file`` also stands for plain paths.
     open : callable
-        ``open(url, fsync=, storage_options=)`` gives a `Place`.
+        ``open(url, fsync=, storage_options=)`` gives a `Backend`.
     """
 
     schemes: tuple[str, ...]
-    open: Callable[..., Place]
+    open: Callable[..., Backend]
 
 
-BACKENDS: Registry[Backend] = Registry(
+BACKENDS: Registry[BackendEntry] = Registry(
     "store backend",
     group="asced.backends",
     package="asced_stores.backends",
@@ -44,12 +44,12 @@ BACKENDS: Registry[Backend] = Registry(
 )
 
 
-def open_place(
+def open_backend(
     path: str | os.PathLike[str],
     *,
     fsync: bool = True,
     storage_options: Mapping[str, Any] | None = None,
-) -> Place:
+) -> Backend:
     """Open a local path, ``memory://name``, ``s3://bucket/prefix``, or an obstore store object.
 
     Raises
@@ -86,26 +86,26 @@ def check_store_out(
     overwrite, resume : bool, optional
         Whether a store may lie there.
     storage_options : mapping, optional
-        Of that place.
+        Of that backend.
 
     Raises
     ------
     InputError
         If something lies there, or nothing can be written or reached there.
     """
-    place = open_place(path, storage_options=storage_options)
+    backend = open_backend(path, storage_options=storage_options)
     try:
-        taken = place.exists("zarr.json")
-        place.names("commits")  # an absent bucket answers the first as an absent store does
-    except PlaceError as error:
+        taken = backend.exists("zarr.json")
+        backend.names("commits")  # an absent bucket answers the first as an absent store does
+    except BackendError as error:
         raise InputError(str(error)) from error
     if taken and not (overwrite or resume):
         raise StoreExistsError(
-            f"{place.url} exists: choose another path, go on with it by resume=True, or replace "
+            f"{backend.url} exists: choose another path, go on with it by resume=True, or replace "
             "it by overwrite=True"
         )
     if "://" not in url_of(path):
-        folder = Path(place.address)
+        folder = Path(backend.address)
         if folder.is_file():
             raise InputError(f"{folder} is a file: choose another path for the store")
         check_folder(folder)
@@ -127,7 +127,7 @@ def url_of(path: Any, /) -> str:
 
 def check_apart(
     out: str | os.PathLike[str],
-    sources: Iterable[Place],
+    sources: Iterable[Backend],
     *,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
@@ -137,10 +137,10 @@ def check_apart(
     ----------
     out : path or str
         Where the new store shall be made; nothing is touched there.
-    sources : iterable of Place
+    sources : iterable of Backend
         Where the stores lie that are read.
     storage_options : mapping, optional
-        Of the place of ``out``.
+        Of the backend that holds ``out``.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def check_apart(
         If ``out`` is one of the sources, lies in one, or holds one; links and relative paths are
         followed first.
     """
-    target = open_place(out, storage_options=storage_options).position
+    target = open_backend(out, storage_options=storage_options).position
     for source in sources:
         own = source.position
         if target == own:

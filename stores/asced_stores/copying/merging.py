@@ -49,7 +49,7 @@ def merge(
     progress : callable, optional
         Called with the batches done and their number.
     storage_options : mapping, optional
-        Of the place of ``out``.
+        Of the backend that holds ``out``.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def merge(
         If the stores do not fit together, or hold the same batch twice; if ``out`` is one of them,
         or lies in one.
     """
-    check_apart(out, [source.place for source in sources], storage_options=storage_options)
+    check_apart(out, [source.backend for source in sources], storage_options=storage_options)
     first = sources[0]
     for other in sources[1:]:
         _check_fit(first, other)
@@ -103,11 +103,11 @@ def _take_over(
     """Link the shards of a batch, then write its marker."""
     old, new = source.shard_keys(marker.batch), store.shard_keys(batch)
     for name, key in new.items():
-        store.place.copy_from(source.place, old[name], key)
-    store.place.make_durable(new.values())
+        store.backend.copy_from(source.backend, old[name], key)
+    store.backend.make_durable(new.values())
     taken = dataclasses.replace(marker, batch=batch, scalars=scalars)
-    store.place.create(f"commits/{batch}.json", [taken.to_bytes()])
-    store.place.make_durable([f"commits/{batch}.json"])
+    store.backend.create(f"commits/{batch}.json", [taken.to_bytes()])
+    store.backend.make_durable([f"commits/{batch}.json"])
 
 
 def _shifts(sources: Sequence[TrajectoryStore]) -> dict[str, int]:
@@ -134,8 +134,8 @@ def _take_observations(
     store: TrajectoryStore, source: TrajectoryStore, old: int, new: int, shift: int
 ) -> None:
     if not shift:
-        store.place.copy_from(source.place, observation_key(old), observation_key(new))
-        store.place.make_durable([observation_key(new)])
+        store.backend.copy_from(source.backend, observation_key(old), observation_key(new))
+        store.backend.make_durable([observation_key(new)])
         return
     seen = load_observations(source, old)
     put_observations(store, new, dataclasses.replace(seen, runs=seen.runs + shift))

@@ -57,7 +57,7 @@ def select_runs(
     progress : callable, optional
         Called with the batches done and their number.
     storage_options : mapping, optional
-        Of the place of ``out``.
+        Of the backend that holds ``out``.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _copy(
 ) -> TrajectoryStore:
     if not len(index):
         raise InputError(f"no run of {source.path} is chosen: there is nothing to copy")
-    check_apart(out, [source.place], storage_options=storage_options)
+    check_apart(out, [source.backend], storage_options=storage_options)
     if resume:
         store = TrajectoryStore.open(out, storage_options=storage_options)
         wanted = (spec.fingerprint, batch_size, len(index))
@@ -182,7 +182,7 @@ def _copy(
             part = index.take(rows)
             with np.errstate(over="ignore"):
                 arrays = {
-                    name: read_rows(source.place, layout, part["batch"], part["slot"])
+                    name: read_rows(source.backend, layout, part["batch"], part["slot"])
                     for name, layout in source.layouts.items()
                 }
             if observed:  # all of them with the first batch: counts cannot be told apart again

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.backends.backend import Place, Reader
+from asced_stores.backends.backend import Backend, Reader
 from asced_stores.errors import DamagedBatchError, InputError
 from asced_stores.format.index import Select
 from asced_stores.format.layout import ArrayLayout
@@ -27,7 +27,7 @@ _WORTH_A_THREAD = 4  # groups of 1 MB
 
 
 def read_shard(
-    place: Place,
+    backend: Backend,
     layout: ArrayLayout,
     batch: int,
     *,
@@ -38,11 +38,11 @@ def read_shard(
 ) -> NDArray[Any]:
     """Read the part of a shard that some runs and steps lie in, and check it.
 
-    Every inner chunk is read straight to its place where it is contiguous there.
+    Every inner chunk is read straight to where it belongs where it is contiguous there.
 
     Parameters
     ----------
-    place, layout, batch
+    backend, layout, batch
         Where the store lies, how the array is laid out, which batch.
     runs : slice, optional
         Slots within the batch, without a step.
@@ -63,16 +63,16 @@ def read_shard(
         If the shard is absent, truncated, or fails a checksum.
     """
     key = layout.key(batch)
-    where = f"batch {batch} of {place.url} ({key})"
+    where = f"batch {batch} of {backend.url} ({key})"
     try:
-        with place.reader(key) as reader:
+        with backend.reader(key) as reader:
             return _read_part(reader, layout, where, runs, steps, out, threads)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DamagedBatchError(f"{where} is missing. {remedy(place.url)}") from error
+        raise DamagedBatchError(f"{where} is missing. {remedy(backend.url)}") from error
     except EOFError as error:
-        raise DamagedBatchError(f"{where} is truncated. {remedy(place.url)}") from error
+        raise DamagedBatchError(f"{where} is truncated. {remedy(backend.url)}") from error
     except DamagedBatchError as error:
-        error.add_note(remedy(place.url))
+        error.add_note(remedy(backend.url))
         raise
 
 
@@ -254,13 +254,13 @@ def read(
         if stride != 1 or (steps is not None and steps.step not in (None, 1)):
             raise InputError("steps must be a slice without a stride, or an integer")
         bounds = slice(start, max(start, stop))
-    place = store.place
-    data = read_rows(place, layout, index["batch"], index["slot"], bounds, threads=threads)
+    backend = store.backend
+    data = read_rows(backend, layout, index["batch"], index["slot"], bounds, threads=threads)
     return data[:, 0] if isinstance(steps, int) else data
 
 
 def read_slots(
-    place: Place,
+    backend: Backend,
     layout: ArrayLayout,
     batch: int,
     slots: NDArray[Any],
@@ -273,10 +273,10 @@ def read_slots(
     first, last = int(slots[0]), int(slots[-1]) + 1
     if len(slots) == last - first and (np.diff(slots) == 1).all():
         part = slice(first, last)
-        return read_shard(place, layout, batch, runs=part, steps=steps, out=out, threads=threads)
+        return read_shard(backend, layout, batch, runs=part, steps=steps, out=out, threads=threads)
     first, last = int(slots.min()), int(slots.max()) + 1
     part = slice(first, last)
-    whole = read_shard(place, layout, batch, runs=part, steps=steps, threads=threads)
+    whole = read_shard(backend, layout, batch, runs=part, steps=steps, threads=threads)
     data: NDArray[Any] = whole[slots - first]
     if out is None:
         return data
@@ -285,7 +285,7 @@ def read_slots(
 
 
 def read_rows(
-    place: Place,
+    backend: Backend,
     layout: ArrayLayout,
     batches: NDArray[Any],
     slots: NDArray[Any],
@@ -297,7 +297,7 @@ def read_rows(
 
     Parameters
     ----------
-    place, layout
+    backend, layout
         Where the store lies, and how the array is laid out.
     batches, slots : ndarray of int, shape (n,)
         Where each run lies.
@@ -315,11 +315,11 @@ def read_rows(
     edges = [*np.flatnonzero(np.diff(batches, prepend=-1)).tolist(), len(slots)]
     parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
     if len(parts) == 1:
-        return read_slots(place, layout, int(batches[0]), slots, steps, threads=threads)
+        return read_slots(backend, layout, int(batches[0]), slots, steps, threads=threads)
     out = empty(shape, layout.dtype)
 
     def read(part: slice) -> None:
-        read_slots(place, layout, int(batches[part.start]), slots[part], steps, out[part])
+        read_slots(backend, layout, int(batches[part.start]), slots[part], steps, out[part])
 
     in_threads(read, parts, threads)
     return out

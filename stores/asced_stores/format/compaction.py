@@ -30,7 +30,7 @@ def load_markers(store: TrajectoryStore) -> list[Marker]:
     DamagedBatchError
         If one is truncated or altered.
     """
-    names = store.place.names("commits")
+    names = store.backend.names("commits")
     batches = sorted(
         batch for batch in map(batch_of, names) if batch is not None and batch < store.batches
     )
@@ -54,26 +54,26 @@ def compact(store: TrajectoryStore) -> int:
     int
         How many were packed.
     """
-    names = store.place.names("commits")
+    names = store.backend.names("commits")
     packed = _load_packs(store, names)
     loose = [b for b in map(batch_of, names) if b is not None and b not in packed]
     texts = {}
     for batch in loose:
         try:
-            texts[str(batch)] = store.place.read(f"commits/{batch}.json").decode()
+            texts[str(batch)] = store.backend.read(f"commits/{batch}.json").decode()
         except FileNotFoundError:  # withdrawn since
             continue
     if texts:
         body = json.dumps({"format": "asced-pack", "format_version": 1, "markers": texts})
-        store.place.create(f"commits/pack-{uuid.uuid4().hex}.json", [seal_text(body)])
+        store.backend.create(f"commits/pack-{uuid.uuid4().hex}.json", [seal_text(body)])
     return len(texts)
 
 
 def forget_packs(store: TrajectoryStore) -> None:
     """Remove the packs, before a marker is taken out."""
-    for name in store.place.names("commits"):
+    for name in store.backend.names("commits"):
         if name.startswith("pack-"):
-            store.place.delete(f"commits/{name}")
+            store.backend.delete(f"commits/{name}")
 
 
 def _load_packs(store: TrajectoryStore, names: list[str]) -> dict[int, bytes]:
@@ -83,7 +83,7 @@ def _load_packs(store: TrajectoryStore, names: list[str]) -> dict[int, bytes]:
         if not name.startswith("pack-"):
             continue
         try:
-            value = open_text(store.place.read(f"commits/{name}", limit=_LIMIT), name)
+            value = open_text(store.backend.read(f"commits/{name}", limit=_LIMIT), name)
             texts = {int(batch): str(text).encode() for batch, text in value["markers"].items()}
         except (DamagedStoreError, FileNotFoundError, KeyError, ValueError, AttributeError):
             continue

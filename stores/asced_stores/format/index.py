@@ -29,7 +29,7 @@ class RunIndex:
     ----------
     columns : mapping of str to ndarray, shape (run,)
         ``run``, ``seed``, ``prompt``, ``label``, ``guidance_scale``, ``rank``, ``batch``,
-        ``status``, ``slot`` (place within the batch) and the store's own numbers by run.
+        ``status``, ``slot`` (backend within the batch) and the store's own numbers by run.
     commits : str
         Differs between two states of a store, also where a batch was recorded again.
 

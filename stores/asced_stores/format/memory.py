@@ -22,10 +22,10 @@ class _Memory(threading.local):
 
     def take(self, nbytes: int) -> NDArray[np.uint8]:
         """An array of this size that only this list refers to, or a new one."""
-        for place in range(len(self.arrays)):
-            array = self.arrays[place]
+        for index in range(len(self.arrays)):
+            array = self.arrays[index]
             if array.nbytes == nbytes and sys.getrefcount(array) == _references:
-                del self.arrays[place]
+                del self.arrays[index]
                 break
         else:
             array = np.empty(nbytes, np.uint8)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.backends.backend import TEMPORARY, Place
+from asced_stores.backends.backend import TEMPORARY, Backend
 from asced_stores.errors import (
     DamagedStoreError,
     NewerFormatError,
@@ -96,18 +96,18 @@ def group_metadata(
     return metadata
 
 
-def read_metadata(place: Place) -> dict[str, Any]:
+def read_metadata(backend: Backend) -> dict[str, Any]:
     """Read and check the root of a store."""
     try:
-        data = place.read("zarr.json", limit=METADATA_LIMIT)
+        data = backend.read("zarr.json", limit=METADATA_LIMIT)
     except (FileNotFoundError, NotADirectoryError) as error:
-        if place.occupied():
+        if backend.occupied():
             raise NotATrajectoryStoreError(
-                f"{place.url} is no trajectory store: it has no zarr.json; "
+                f"{backend.url} is no trajectory store: it has no zarr.json; "
                 "give the folder that `asced record --out` made"
             ) from error
         raise StoreNotFoundError(
-            f"there is no store at {place.url}: check the path, or record one with `asced record`"
+            f"there is no store at {backend.url}: check the path, or record one with `asced record`"
         ) from error
     try:
         metadata = json.loads(data)
@@ -117,29 +117,29 @@ def read_metadata(place: Place) -> dict[str, Any]:
     except (ValueError, RecursionError, TypeError, KeyError) as error:
         if isinstance(error, (ValueError, RecursionError)):
             raise DamagedStoreError(
-                f"zarr.json of {place.url} is truncated or altered ({error}): restore it; "
+                f"zarr.json of {backend.url} is truncated or altered ({error}): restore it; "
                 "the batches themselves are untouched"
             ) from error
-        raise NotATrajectoryStoreError(f"{place.url} is no Zarr v3 group") from error
+        raise NotATrajectoryStoreError(f"{backend.url} is no Zarr v3 group") from error
     if attributes.get("format") != FORMAT:
         raise NotATrajectoryStoreError(
-            f"{place.url} is a Zarr store of another kind (format {attributes.get('format')!r}): "
+            f"{backend.url} is a Zarr store of another kind (format {attributes.get('format')!r}): "
             f"expected {FORMAT!r}, which `asced record` writes"
         )
     version = attributes.get("format_version")
     if not isinstance(version, int) or version < 1:
-        raise DamagedStoreError(f"{place.url} has format version {version!r}: expected a number")
+        raise DamagedStoreError(f"{backend.url} has format version {version!r}: expected a number")
     if version > FORMAT_VERSION:
         raise NewerFormatError(
-            f"{place.url} has format version {version}, this version reads up to "
+            f"{backend.url} has format version {version}, this version reads up to "
             f"{FORMAT_VERSION}: upgrade asced-analysis"
         )
-    _check_own(place, attributes)
+    _check_own(backend, attributes)
     checked: dict[str, Any] = metadata
     return checked
 
 
-def _check_own(place: Place, attributes: Mapping[str, Any]) -> None:
+def _check_own(backend: Backend, attributes: Mapping[str, Any]) -> None:
     """Refuse a root whose numbers cannot be, before anything is allocated by them."""
     try:
         own = attributes["asced"]
@@ -158,7 +158,7 @@ def _check_own(place: Place, attributes: Mapping[str, Any]) -> None:
             check_seal(own["sealed"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedStoreError(
-            f"zarr.json of {place.url} holds what cannot be ({type(error).__name__}: {error}): "
+            f"zarr.json of {backend.url} holds what cannot be ({type(error).__name__}: {error}): "
             "restore it; the batches themselves are untouched"
         ) from error
 
@@ -172,41 +172,41 @@ def _check_inner(variable: VariableSpec, batch_size: int, inner: tuple[int, ...]
         raise ValueError(f"inner chunks {inner} of {variable.name}")
 
 
-def make_room(place: Place, *, overwrite: bool, known: set[str]) -> None:
+def make_room(backend: Backend, *, overwrite: bool, known: set[str]) -> None:
     """Make sure that nothing of anyone else's lies where the store is to be."""
-    if place.exists("zarr.json"):
+    if backend.exists("zarr.json"):
         if not overwrite:
             raise StoreExistsError(
-                f"{place.url} exists: choose another --out, continue it with --resume, "
+                f"{backend.url} exists: choose another --out, continue it with --resume, "
                 "or replace it with --overwrite"
             )
         try:
-            read_metadata(place)
+            read_metadata(backend)
         except NewerFormatError:
             pass
         except (NotATrajectoryStoreError, DamagedStoreError) as error:
             raise StoreExistsError(
-                f"{place.url} is no trajectory store that could be replaced: remove it yourself"
+                f"{backend.url} is no trajectory store that could be replaced: remove it yourself"
             ) from error
-        place.clear()
+        backend.clear()
         return
-    if not begun_only(place, known):
+    if not begun_only(backend, known):
         raise StoreExistsError(
-            f"{place.url} is not empty and no trajectory store: choose another --out"
+            f"{backend.url} is not empty and no trajectory store: choose another --out"
         )
 
 
-def begun_only(place: Place, known: set[str] | None = None) -> bool:
+def begun_only(backend: Backend, known: set[str] | None = None) -> bool:
     """Whether nothing lies there but what making a store begins with, of one that was killed.
 
     Parameters
     ----------
-    place : Place
+    backend : Backend
         Without a ``zarr.json`` of its own.
     known : set of str, optional
         Keys of the arrays' metadata; any array's by default.
     """
-    for key, _ in place.walk():
+    for key, _ in backend.walk():
         if key == "commits/zarr.json" or key.startswith(f"{TEMPORARY}/"):
             continue
         name, _, rest = key.partition("/")

@@ -120,10 +120,10 @@ def has_observations(store: TrajectoryStore) -> bool:
 
 
 def put_observations(store: TrajectoryStore, batch: int, seen: Observations) -> int:
-    """Write the observations of a batch, in place of those of a writer that died; their bytes."""
+    """Write the observations of a batch, instead of those of a writer that died; their bytes."""
     key, data = observation_key(batch), seen.to_bytes()
-    store.place.replace(key, data)
-    store.place.make_durable([key])
+    store.backend.replace(key, data)
+    store.backend.make_durable([key])
     return len(data)
 
 
@@ -137,7 +137,7 @@ def load_observations(store: TrajectoryStore, batch: int) -> Observations:
     """
     key = observation_key(batch)
     try:
-        return Observations.from_bytes(store.place.read(key, limit=LIMIT))
+        return Observations.from_bytes(store.backend.read(key, limit=LIMIT))
     except Exception as error:
         reason = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
         raise DamagedBatchError(

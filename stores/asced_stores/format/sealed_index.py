@@ -36,7 +36,7 @@ def read_columns(store: TrajectoryStore) -> dict[str, NDArray[Any]]:
     where = f"commits/{name} of {store.path}"
     remedy = f"rebuild it with `asced seal {store.path}`"
     try:
-        data = store.place.read(f"commits/{name}", limit=LIMIT)
+        data = store.backend.read(f"commits/{name}", limit=LIMIT)
     except FileNotFoundError as error:
         raise DamagedStoreError(f"{where} is missing: {remedy}") from error
     if crc32c(data) != store.sealed["crc32c"]:
@@ -68,7 +68,7 @@ def _column(name: str, values: NDArray[Any], dtype: str) -> NDArray[Any]:
 def sealed_batches(store: TrajectoryStore) -> set[int]:
     """Batches that a seal holds, or will hold: all committed ones while it is not finished."""
     try:
-        state = json.loads(store.place.read(SEAL_MARK)).get("state")
+        state = json.loads(store.backend.read(SEAL_MARK)).get("state")
     except (FileNotFoundError, ValueError):
         state = None
     current = store.reload()

@@ -91,7 +91,7 @@ def read_index(data: bytes, layout: ArrayLayout, where: str) -> NDArray[np.uint6
     Raises
     ------
     DamagedBatchError
-        If it is too short, fails its checksum, or names a place that no chunk can have.
+        If it is too short, fails its checksum, or names an offset that no chunk can have.
     """
     if len(data) != layout.index_nbytes:
         raise DamagedBatchError(
@@ -105,7 +105,7 @@ def read_index(data: bytes, layout: ArrayLayout, where: str) -> NDArray[np.uint6
     if not (absent | (lengths == layout.chunk_nbytes + 4)).all():
         raise DamagedBatchError(f"the index of {where} names chunks of a wrong length")
     if not (absent | (offsets <= 1 << 62)).all():
-        raise DamagedBatchError(f"the index of {where} names a place beyond its end")
+        raise DamagedBatchError(f"the index of {where} names an offset beyond its end")
     return index
 
 

@@ -23,7 +23,7 @@ from asced_stores.format.layout import array_metadata
 from asced_stores.format.sealed_index import SEAL_MARK, index_dtypes
 
 if TYPE_CHECKING:
-    from asced_stores.backends.backend import Place
+    from asced_stores.backends.backend import Backend
     from asced_stores.store import TrajectoryStore
 
 _ABSENT: Mapping[str, Any] = {"run": -1, "seed": -1, "label": -1, "rank": -1, "batch": -1}
@@ -52,21 +52,21 @@ def seal(store: TrajectoryStore, *, allow_gaps: bool = False) -> TrajectoryStore
     """
     from asced_stores.format.compaction import load_markers
 
-    place = store.place
+    backend = store.backend
     index = index_of(load_markers(store), store.scalar_dtypes)
     _check_complete(store, index, allow_gaps)
-    place.sweep("replace-")  # of one that was killed while it did the same
+    backend.sweep("replace-")  # of one that was killed while it did the same
     while True:
-        place.replace(SEAL_MARK, b'{"state":"sealing"}')
+        backend.replace(SEAL_MARK, b'{"state":"sealing"}')
         markers = load_markers(store)
         index = index_of(markers, store.scalar_dtypes)
         try:
             _check_complete(store, index, allow_gaps)
         except IncompleteStoreError:
-            place.delete(SEAL_MARK)
+            backend.delete(SEAL_MARK)
             raise
         _write(store, index, len(markers))
-        place.replace(SEAL_MARK, b'{"state":"sealed"}')
+        backend.replace(SEAL_MARK, b'{"state":"sealed"}')
         if len(store.committed_batches()) == len(markers):
             return store.reload()
 
@@ -81,18 +81,18 @@ def reopen(store: TrajectoryStore) -> TrajectoryStore:
     """
     from asced_stores.format.metadata import encode, run_arrays
 
-    place, current = store.place, store.reload()
+    backend, current = store.backend, store.reload()
     arrays = run_arrays(store.layouts, store.batch_size, store.capacity)
     for name, metadata in arrays.items():
-        place.replace(f"{name}/zarr.json", encode(metadata))
+        backend.replace(f"{name}/zarr.json", encode(metadata))
     _write_root(current, arrays, None)
     for name in _coordinates(store):
-        place.delete(f"{name}/zarr.json")
-        place.delete(f"{name}/c/0")
-    for name in place.names("commits"):
+        backend.delete(f"{name}/zarr.json")
+        backend.delete(f"{name}/c/0")
+    for name in backend.names("commits"):
         if name.startswith("index-"):
-            place.delete(f"commits/{name}")
-    place.delete(SEAL_MARK)
+            backend.delete(f"commits/{name}")
+    backend.delete(SEAL_MARK)
     return store.reload()
 
 
@@ -127,13 +127,13 @@ def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
     """Index, coordinates, array metadata, and the root last."""
     from asced_stores.format.metadata import encode, plain_chunk, run_arrays
 
-    place = store.place
+    backend = store.backend
     slots = _slots(store, index)
     length = int(slots.max()) + 1
     data = pack_arrays(index.columns)
     name = f"index-{uuid.uuid4().hex}.npz"
-    place.create(f"commits/{name}", [data])
-    place.make_durable([f"commits/{name}"])
+    backend.create(f"commits/{name}", [data])
+    backend.make_durable([f"commits/{name}"])
     arrays = run_arrays(store.layouts, store.batch_size, length)
     coordinates = _coordinates(store)
     for column, dtype in coordinates.items():
@@ -142,10 +142,10 @@ def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
         arrays[column] = array_metadata(
             shape=(length,), chunk_shape=(length,), dtype=dtype, dims=("run",)
         )
-        place.replace(f"{column}/c/0", plain_chunk(values))
+        backend.replace(f"{column}/c/0", plain_chunk(values))
     for column, metadata in arrays.items():
-        place.replace(f"{column}/zarr.json", encode(metadata))
-    place.make_durable(f"{column}/c/0" for column in coordinates)
+        backend.replace(f"{column}/zarr.json", encode(metadata))
+    backend.make_durable(f"{column}/c/0" for column in coordinates)
     facts = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "index": name,
@@ -155,7 +155,7 @@ def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
         "batches": batches,
     }
     _write_root(store.reload(), arrays, facts)
-    _remove_old_indices(place, name)
+    _remove_old_indices(backend, name)
 
 
 def _write_root(
@@ -167,13 +167,13 @@ def _write_root(
     attributes["asced"] = {**attributes["asced"], "sealed": facts}
     fixed = {name: metadata for name, (metadata, _) in step_arrays(store.spec).items()}
     metadata = group_metadata(attributes, {**arrays, **fixed})
-    store.place.replace("zarr.json", encode(metadata))
+    store.backend.replace("zarr.json", encode(metadata))
 
 
-def _remove_old_indices(place: Place, current: str) -> None:
-    for name in place.names("commits"):
+def _remove_old_indices(backend: Backend, current: str) -> None:
+    for name in backend.names("commits"):
         if name.startswith("index-") and name != current:
-            place.delete(f"commits/{name}")
+            backend.delete(f"commits/{name}")
 
 
 def _absent(column: str, dtype: str) -> Any:

@@ -166,24 +166,24 @@ def drop_batches(store: TrajectoryStore, batches: Sequence[int]) -> None:
     """Take batches out, the marker first; a sealed store is opened for writing by it."""
     from asced_stores.format.compaction import forget_packs
 
-    place = store.place
+    backend = store.backend
     if store.sealed is not None:
         store = store.reopen()
     forget_packs(store)
     markers = [f"commits/{batch}.json" for batch in batches]
     for marker in markers:
-        place.delete(marker)
-    place.make_durable(markers)  # before their shards go, or a crash would leave damage
+        backend.delete(marker)
+    backend.make_durable(markers)  # before their shards go, or a crash would leave damage
     for batch in batches:
         for key in (*store.shard_keys(batch).values(), observation_key(batch)):
-            place.delete(key)
+            backend.delete(key)
 
 
 def find_leftovers(store: TrajectoryStore) -> Iterator[str]:
     """Keys of what was written of batches that were never committed."""
     committed = set(store.committed_batches())
     arrays = {*store.layouts, "status"}
-    for key, _ in store.place.walk():
+    for key, _ in store.backend.walk():
         parts = key.split("/")
         shard = parts[0] in arrays and parts[1:2] == ["c"] and parts[2:3]
         batch = batch_of(f"{parts[2]}.json") if shard else None
@@ -223,7 +223,7 @@ def _check_batch(
     if has_observations(store):
         try:
             seen = load_observations(store, batch).runs.tolist()
-            size += store.place.size(observation_key(batch))
+            size += store.backend.size(observation_key(batch))
         except (AscedError, OSError) as error:
             problems.append(Problem(str(error), observation_key(batch), batch))
     return marker, problems, size, seen
@@ -231,12 +231,12 @@ def _check_batch(
 
 def _checksum(store: TrajectoryStore, key: str, expected: int) -> tuple[int, int]:
     """CRC-32C and length of an object; of one with another length, the length only."""
-    length = store.place.size(key)
+    length = store.backend.size(key)
     if length != expected:
         return 0, length
     checksum = at = 0
     buffer = np.empty(min(_PIECE, length), np.uint8)
-    with store.place.reader(key) as reader:
+    with store.backend.reader(key) as reader:
         while at < length:
             piece = buffer[: min(len(buffer), length - at)]
             try:
@@ -284,7 +284,7 @@ def _check_metadata(store: TrajectoryStore) -> Iterator[Problem]:
     for key, wanted in expected.items():
         found: Any = None
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, AscedError):
-            found = store.place.read(key, limit=16 * len(str(wanted)) + 4096)
+            found = store.backend.read(key, limit=16 * len(str(wanted)) + 4096)
         same = found == wanted
         if found is not None and isinstance(wanted, dict):
             with contextlib.suppress(ValueError, RecursionError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.backends.opening import open_place
+from asced_stores.backends.opening import open_backend
 from asced_stores.format.batches import read_rows
 from asced_stores.format.index import RunIndex, Select, load_index
 from asced_stores.format.layout import ArrayLayout
@@ -131,11 +131,11 @@ class LazyVariable:
         key = key if isinstance(key, tuple) else (key,)
         key += (slice(None),) * (self.ndim - len(key))
         runs, steps, rest = key[0], key[1], key[2:]
-        place = open_place(self._url, storage_options=self._options)
+        backend = open_backend(self._url, storage_options=self._options)
         rows = np.arange(self.shape[0])[runs]
         outer = np.atleast_1d(rows)
         bounds, inner = _bounds(steps, self.shape[1])
-        data = read_rows(place, self._layout, self._batches[outer], self._slots[outer], bounds)
+        data = read_rows(backend, self._layout, self._batches[outer], self._slots[outer], bounds)
         data = data[:, inner]
         if rest:
             own = data.ndim - len(self.shape) + 2
@@ -164,7 +164,7 @@ def _lazy(
     import dask.array
 
     lazy = LazyVariable(
-        store.place.address, store.place.options, layout, index["batch"], index["slot"]
+        store.backend.address, store.backend.options, layout, index["batch"], index["slot"]
     )
     runs = tuple(len(rows) for _, rows in index.groups()) or (0,)
     chunks = (runs, *((n,) for n in layout.variable.shape))

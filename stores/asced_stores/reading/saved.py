@@ -49,10 +49,10 @@ def open_saved(path: Any) -> RunsDataset | None:
     """
     if not isinstance(path, (str, os.PathLike)) or "://" in str(path):
         return None
-    place = Path(path)
-    if place.is_file():
+    folder = Path(path)
+    if folder.is_file():
         try:
-            found = xarray.open_dataset(place, chunks={})
+            found = xarray.open_dataset(folder, chunks={})
         except ValueError:
             return None
         restored = {
@@ -63,13 +63,13 @@ def open_saved(path: Any) -> RunsDataset | None:
         found = found.assign({n: found[n].astype(kind) for n, kind in restored.items()})
         return RunsDataset(found.data_vars, found.coords, attrs=_nested(found.attrs))
     try:
-        root = json.loads((place / "zarr.json").read_text())
+        root = json.loads((folder / "zarr.json").read_text())
     except (OSError, ValueError):
         return None
     attributes = root.get("attributes", {})
     if attributes.get("format") != FORMAT or "asced" in attributes:
         return None
-    found = xarray.open_zarr(place)
+    found = xarray.open_zarr(folder)
     return RunsDataset(found.data_vars, found.coords, attrs=found.attrs)
 
 

@@ -110,7 +110,7 @@ class RunReader:
     ) -> dict[str, NDArray[Any]]:
         slots = self.index["slot"][rows]
         for name, array in arrays.items():
-            read_slots(self.store.place, self.store.layouts[name], batch, slots, out=array)
+            read_slots(self.store.backend, self.store.layouts[name], batch, slots, out=array)
         return arrays
 
     def _finish(

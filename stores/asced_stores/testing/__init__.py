@@ -1,4 +1,4 @@
-"""For tests: small synthetic stores, and the contract suite that every place must pass."""
+"""For tests: small synthetic stores, and the contract suite that every backend must pass."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What every place must do: a test class that a new backend subclasses.
+"""What every backend must do: a test class that a new backend subclasses.
 
-A subclass gives one fixture, ``path``, that names a fresh place, and if need be another,
+A subclass gives one fixture, ``path``, that names a fresh backend, and if need be another,
 ``storage_options``. See ``tests/stores/test_store_contract.py``.
 """
 
@@ -17,7 +17,7 @@ import xarray
 import zarr
 
 from asced_stores import RunReader, TrajectoryStore, VariableSpec, open_runs
-from asced_stores.backends.opening import open_place
+from asced_stores.backends.opening import open_backend
 from asced_stores.copying.merging import merge
 from asced_stores.copying.selecting import repack, select_runs
 from asced_stores.errors import (
@@ -32,7 +32,7 @@ from asced_stores.errors import (
     StoreExistsError,
     StoreNotFoundError,
 )
-from asced_stores.testing.place_contract import PlaceContract, flip
+from asced_stores.testing.backend_contract import BackendContract, flip
 from asced_stores.testing.synthetic import synthetic_batch, synthetic_spec, synthetic_store
 
 MASK = VariableSpec("mask", ("y", "x"), (16, 16), "uint8")
@@ -40,7 +40,7 @@ SCORE = VariableSpec("score", (), (), "float64")
 SMALL: Mapping[str, Any] = {"runs": 10, "steps": 4, "batch_size": 4, "shape": (1, 8, 8)}
 
 
-class StoreContract(PlaceContract):
+class StoreContract(BackendContract):
     """The contract; needs a fixture ``path``."""
 
     @pytest.fixture
@@ -48,7 +48,7 @@ class StoreContract(PlaceContract):
         """Ten runs in three batches, the last of them short."""
         return synthetic_store(path, storage_options=storage_options, **SMALL)
 
-    # --- places ---------------------------------------------------------------------------------
+    # --- backends ------------------------------------------------------------------------------
 
     def test_zarr_xarray_and_open_runs_read_what_was_written(
         self, path: str, storage_options: Any
@@ -64,8 +64,8 @@ class StoreContract(PlaceContract):
         )
         expected = synthetic_batch(store.spec, range(11))
         ours = open_runs(store)
-        group = zarr.open_group(store.place.zarr_store(), mode="r")
-        plain = xarray.open_zarr(store.place.zarr_store(), chunks=None)
+        group = zarr.open_group(store.backend.zarr_store(), mode="r")
+        plain = xarray.open_zarr(store.backend.zarr_store(), chunks=None)
         for name, values in expected.items():
             np.testing.assert_array_equal(ours[name].values, values, strict=True)
             np.testing.assert_array_equal(np.asarray(group[name]), values)
@@ -114,7 +114,7 @@ class StoreContract(PlaceContract):
     # --- commits --------------------------------------------------------------------------------
 
     def test_a_batch_without_marker_is_not_there(self, small: TrajectoryStore) -> None:
-        small.place.delete("commits/1.json")
+        small.backend.delete("commits/1.json")
         assert small.committed_batches() == [0, 2]
         assert open_runs(small)["run"].values.tolist() == [0, 1, 2, 3, 8, 9]
         report = small.verify()
@@ -123,13 +123,13 @@ class StoreContract(PlaceContract):
         assert len(report.leftovers) == len(small.shard_keys(1))
 
     def test_resume_redoes_what_is_missing_and_sweeps(self, small: TrajectoryStore) -> None:
-        place = small.place
-        kept = place.read("commits/0.json"), place.stamp(small.shard_keys(0)["eps"])
-        place.delete("commits/1.json")
-        place.delete(small.shard_keys(1)["x0"])
+        backend = small.backend
+        kept = backend.read("commits/0.json"), backend.stamp(small.shard_keys(0)["eps"])
+        backend.delete("commits/1.json")
+        backend.delete(small.shard_keys(1)["x0"])
         with small.writer(0, 1) as writer:
             assert [_write(writer, batch) for batch in writer.pending_batches()] == [1]
-        assert (place.read("commits/0.json"), place.stamp(small.shard_keys(0)["eps"])) == kept
+        assert (backend.read("commits/0.json"), backend.stamp(small.shard_keys(0)["eps"])) == kept
         report = small.verify()
         assert report.ok
         assert not report.leftovers
@@ -191,7 +191,7 @@ class StoreContract(PlaceContract):
         store = synthetic_store(path, storage_options=storage_options, planned=None, **SMALL)
         before = open_runs(store).load()
         sealed = store.seal()
-        plain = xarray.open_zarr(sealed.place.zarr_store(), chunks=None)
+        plain = xarray.open_zarr(sealed.backend.zarr_store(), chunks=None)
         assert plain.sizes["run"] == 10
         assert (plain["status"] == 1).all()
         np.testing.assert_array_equal(plain["seed"].values, np.arange(10))
@@ -216,14 +216,14 @@ class StoreContract(PlaceContract):
         assert opened.verify().ok
 
     def test_gaps_are_refused_unless_allowed(self, small: TrajectoryStore) -> None:
-        small.place.delete("commits/1.json")
+        small.backend.delete("commits/1.json")
         with pytest.raises(IncompleteStoreError, match=r"batches \[1\]"):
             small.seal()
         with small.writer(0, 1) as writer:
             assert next(writer.pending_batches()) == 1  # the refusal left nothing behind
         sealed = small.seal(allow_gaps=True)
         assert open_runs(sealed)["run"].values.tolist() == [0, 1, 2, 3, 8, 9]
-        plain = xarray.open_zarr(sealed.place.zarr_store(), chunks=None)
+        plain = xarray.open_zarr(sealed.backend.zarr_store(), chunks=None)
         assert plain["status"].values.tolist() == [1] * 4 + [0] * 4 + [1] * 2
 
     # --- damage ---------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class StoreContract(PlaceContract):
     def test_damage_is_found_never_returned_and_can_be_dropped(
         self, small: TrajectoryStore
     ) -> None:
-        flip(small.place, small.shard_keys(1)["eps"], 40)
+        flip(small.backend, small.shard_keys(1)["eps"], 40)
         report = small.verify()
         assert [problem.batch for problem in report.problems] == [1]
         with pytest.raises(DamagedBatchError, match="eps/c/1"):
@@ -242,15 +242,15 @@ class StoreContract(PlaceContract):
         assert small.verify().ok
 
     def test_a_damaged_marker_is_found(self, small: TrajectoryStore) -> None:
-        data = small.place.read("commits/2.json")
+        data = small.backend.read("commits/2.json")
         for broken in (data[:-20], data.replace(b'"seed":[8', b'"seed":[9'), b"{", b""):
-            small.place.replace("commits/2.json", broken)
+            small.backend.replace("commits/2.json", broken)
             assert [problem.batch for problem in small.verify().problems] == [2]
             with pytest.raises(DamagedBatchError, match=r"commits/2\.json"):
                 open_runs(small)
 
     def test_a_marker_for_shards_that_do_not_exist(self, small: TrajectoryStore) -> None:
-        small.place.delete(small.shard_keys(1)["x0"])
+        small.backend.delete(small.shard_keys(1)["x0"])
         assert "missing" in str(small.verify().problems[0])
         with pytest.raises(DamagedBatchError, match="missing"):
             open_runs(small)["x0"].compute()
@@ -258,7 +258,7 @@ class StoreContract(PlaceContract):
     def test_a_damaged_index_is_found_and_rebuilt(self, small: TrajectoryStore) -> None:
         sealed = small.seal()
         assert sealed.sealed is not None
-        flip(small.place, f"commits/{sealed.sealed['index']}", 30)
+        flip(small.backend, f"commits/{sealed.sealed['index']}", 30)
         assert not sealed.verify().ok
         with pytest.raises(DamagedStoreError, match="asced seal"):
             open_runs(sealed)
@@ -267,7 +267,7 @@ class StoreContract(PlaceContract):
     def test_another_kind_or_version_is_a_typed_error(
         self, path: str, storage_options: Any, small: TrajectoryStore
     ) -> None:
-        root = small.place.read("zarr.json")
+        root = small.backend.read("zarr.json")
         cases: list[tuple[bytes, type[Exception]]] = [
             (root.replace(b'"format_version": 1', b'"format_version": 2'), NewerFormatError),
             (root.replace(b"asced-trajectories", b"something-different"), NotATrajectoryStoreError),
@@ -277,7 +277,7 @@ class StoreContract(PlaceContract):
             (b"[" * 200_000, DamagedStoreError),
         ]
         for data, error in cases:
-            small.place.replace("zarr.json", data)
+            small.backend.replace("zarr.json", data)
             with pytest.raises(error):
                 TrajectoryStore.open(path, storage_options=storage_options)
 
@@ -292,12 +292,12 @@ class StoreContract(PlaceContract):
         assert open_runs(again).sizes["run"] == 4
 
     def test_a_stranger_is_never_replaced(self, path: str, storage_options: Any) -> None:
-        place = open_place(path, storage_options=storage_options)
-        place.replace("thesis.txt", b"all of it")
+        backend = open_backend(path, storage_options=storage_options)
+        backend.replace("thesis.txt", b"all of it")
         for overwrite in (False, True):
             with pytest.raises(StoreExistsError):
                 synthetic_store(path, storage_options=storage_options, overwrite=overwrite, **SMALL)
-        assert place.read("thesis.txt") == b"all of it"
+        assert backend.read("thesis.txt") == b"all of it"
         with pytest.raises(NotATrajectoryStoreError):
             TrajectoryStore.open(path, storage_options=storage_options)
 

@@ -117,11 +117,11 @@ def synthetic_batch(
             batch[variable.name] = np.stack([each[variable.name] for each in drawn])
         else:
             batch[variable.name] = np.zeros((len(drawn), *variable.shape), variable.dtype)
-    for place, run in enumerate(runs):
+    for row, run in enumerate(runs):
         if run in failed:
             for name in ("sample", "eps", "x0"):
                 if name in names:
-                    batch[name][place] = np.nan
+                    batch[name][row] = np.nan
     return batch
 
 

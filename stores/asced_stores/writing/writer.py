@@ -113,10 +113,10 @@ class BatchWriter:
         """
         self._refuse_sealed()
         done = set(self.store.committed_batches())
-        self.store.place.sweep(tuple(f"{batch}-" for batch in done))  # a crash brings them back
+        self.store.backend.sweep(tuple(f"{batch}-" for batch in done))  # a crash brings them back
         mine = range(self.rank, self.store.batches, self.world_size)
         for batch in mine if among is None else sorted(set(among).intersection(mine)):
-            if batch in done or self.store.place.exists(f"commits/{batch}.json"):
+            if batch in done or self.store.backend.exists(f"commits/{batch}.json"):
                 continue
             if self.sweep(batch):
                 yield batch
@@ -129,15 +129,15 @@ class BatchWriter:
         bool
             False where a lingering writer committed it meanwhile: then it is theirs.
         """
-        place = self.store.place
+        backend = self.store.backend
         marker = f"commits/{batch}.json"
-        place.sweep(f"{batch}-")
+        backend.sweep(f"{batch}-")
         for key in self.store.shard_keys(batch).values():
-            if place.exists(key):
-                if place.exists(marker):
+            if backend.exists(key):
+                if backend.exists(marker):
                     return False
-                place.delete(key)
-        return not place.exists(marker)
+                backend.delete(key)
+        return not backend.exists(marker)
 
     def write_batch(
         self,
@@ -177,8 +177,8 @@ class BatchWriter:
         prepared = self._prepare(batch, arrays)
         count = len(next(iter(prepared.values()))) if prepared else len(runs or ())
         numbers = self._scalars(batch, count, runs, scalars or {})
-        place, owner = self.store.place, f"{batch}-{self.rank}-"
-        if place.exists(f"commits/{batch}.json"):
+        backend, owner = self.store.backend, f"{batch}-{self.rank}-"
+        if backend.exists(f"commits/{batch}.json"):
             raise BatchTakenError(f"batch {batch} of {self.store.path} is committed already")
         made: dict[str, Stamp] = {}
         token = uuid.uuid4().hex
@@ -201,7 +201,7 @@ class BatchWriter:
             # The status last: plain readers filter by it.
             shards["status"] = self._write_status(batch, numbers["status"], owner, made)
             self._reached("status")
-            place.make_durable(made)
+            backend.make_durable(made)
             self._reached("durable")
             return self._commit(batch, numbers, shards, made, owner, token)
         except SealedStoreError:
@@ -219,20 +219,20 @@ class BatchWriter:
         Where its marker was made before the error came (an interrupt, an fsync that failed), the
         batch is whole, and stays.
         """
-        place, key = self.store.place, f"commits/{batch}.json"
+        backend, key = self.store.backend, f"commits/{batch}.json"
         if self._marked(batch, token):
             if self._owns(made):
                 return
             forget_packs(self.store)
-            place.delete(key)
-            place.make_durable([key])  # before its shards go, or a crash would leave damage
+            backend.delete(key)
+            backend.make_durable([key])  # before its shards go, or a crash would leave damage
         for key, stamp in made.items():
-            if place.stamp(key) == stamp:
-                place.delete(key)
+            if backend.stamp(key) == stamp:
+                backend.delete(key)
 
     def _marked(self, batch: int, token: str) -> bool:
         """Whether the marker of a batch is this writer's."""
-        if not self.store.place.exists(f"commits/{batch}.json"):
+        if not self.store.backend.exists(f"commits/{batch}.json"):
             return False
         with contextlib.suppress(DamagedBatchError):
             return self.store.marker(batch).token == token
@@ -266,7 +266,7 @@ class BatchWriter:
                 faults.look(array, whole)
         encoder = ShardEncoder(array, self.store.layouts[name])
         key = self.store.layouts[name].key(batch)
-        made[key] = self.store.place.create(key, encoder.parts(), owner=owner)
+        made[key] = self.store.backend.create(key, encoder.parts(), owner=owner)
         self._reached(f"shard {name}")
         return ShardRecord(encoder.nbytes, encoder.checksum), finite, faults
 
@@ -278,7 +278,7 @@ class BatchWriter:
         slots = np.zeros(self.store.batch_size, np.uint8)
         slots[: len(status)] = status
         data, key = plain_chunk(slots), self.store.status_key(batch)
-        made[key] = self.store.place.create(key, [data], owner=owner)
+        made[key] = self.store.backend.create(key, [data], owner=owner)
         return ShardRecord(len(data), crc32c(data))
 
     def _commit(
@@ -290,7 +290,7 @@ class BatchWriter:
         owner: str,
         token: str,
     ) -> Marker:
-        place, key = self.store.place, f"commits/{batch}.json"
+        backend, key = self.store.backend, f"commits/{batch}.json"
         marker = Marker(
             batch=batch,
             fingerprint=self.store.fingerprint,
@@ -303,9 +303,9 @@ class BatchWriter:
         )
         if not self._owns(made):
             raise self._taken(batch)
-        place.create(key, [marker.to_bytes()], owner=owner)
+        backend.create(key, [marker.to_bytes()], owner=owner)
         self._reached("marker")
-        place.make_durable([key])
+        backend.make_durable([key])
         self._reached("committed")
         # A sweeper that looked just before the marker came may have removed shards since.
         if not self._owns(made):
@@ -317,11 +317,11 @@ class BatchWriter:
         return marker
 
     def _owns(self, made: Mapping[str, Stamp]) -> bool:
-        return all(self.store.place.stamp(key) == stamp for key, stamp in made.items())
+        return all(self.store.backend.stamp(key) == stamp for key, stamp in made.items())
 
     def _refuse_sealed(self, batch: int | None = None) -> None:
-        place = self.store.place
-        if not place.exists("commits/seal.json"):
+        backend = self.store.backend
+        if not backend.exists("commits/seal.json"):
             return
         if batch is not None:
             from asced_stores.format.sealed_index import sealed_batches

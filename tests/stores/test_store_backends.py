@@ -8,7 +8,7 @@ from obstore.store import MemoryStore
 
 from asced_recorders import Recorder
 from asced_stores import TrajectoryStore, open_runs
-from asced_stores.backends import open_place
+from asced_stores.backends import open_backend
 from asced_stores.errors import InputError
 
 
@@ -25,21 +25,21 @@ def test_a_store_object_is_written_and_read() -> None:
     with pytest.raises(InputError, match="exists"):
         Recorder.custom(memory, (1, 8, 8), 2)
     with pytest.raises(InputError, match="of another process"):
-        open_place("object://nowhere")
+        open_backend("object://nowhere")
     with pytest.raises(InputError, match="a int is no place"):
-        open_place(5)  # type: ignore[arg-type]
+        open_backend(5)  # type: ignore[arg-type]
 
 
 def test_other_clouds_are_opened_by_their_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert open_place("gs://bucket/runs").url == "gs://bucket/runs"
+    assert open_backend("gs://bucket/runs").url == "gs://bucket/runs"
     with pytest.raises(InputError, match="Account must be specified"):
-        open_place("az://container/runs")
+        open_backend("az://container/runs")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
-    assert open_place("az://container/runs").url == "az://container/runs"
+    assert open_backend("az://container/runs").url == "az://container/runs"
     with pytest.raises(InputError, match="expected a local path, or one of"):
-        open_place("ftp://host/runs")
+        open_backend("ftp://host/runs")
 
 
 def test_an_endpoint_needs_its_scheme() -> None:
     with pytest.raises(InputError, match="such as http://localhost:9000"):
-        open_place("s3://bucket/runs", storage_options={"endpoint": "localhost:9000"})
+        open_backend("s3://bucket/runs", storage_options={"endpoint": "localhost:9000"})
