@@ -1,3 +1,5 @@
 from .bundle import export_bundle as export_bundle
 from .bundle import export_schema as export_schema
+from .hub import pull as pull
+from .hub import push as push
 from .program import export_program as export_program

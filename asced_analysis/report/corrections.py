@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from asced_analysis.realism.claims import Reference, claims_of
 from asced_analysis.report.page import Case, Picture, Section, Table
 from asced_analysis.report.pictures import figure_uri
-from asced_analysis.report.sections import figure_of, percent
+from asced_analysis.report.sections import figure_of
+from asced_analysis.thresholds.wording import percent
 
 if TYPE_CHECKING:
     from asced_analysis.evaluation import Evaluation

@@ -12,6 +12,7 @@ from asced_analysis.plots.outlines import outlined_place
 from asced_analysis.realism.claims import Reference, claims_of, taught_rows
 from asced_analysis.report.page import Case, Picture, Section, Table
 from asced_analysis.report.pictures import as_rgb, figure_uri, png_uri, upscaled, with_outline
+from asced_analysis.thresholds.wording import guarantee_in_words, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Thresholds
 
 PICTURE_SIZE = 160
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share as a percentage."""
-    return f"{100 * share:.{digits}f} %"
 
 
 def figure_of(axes: Any) -> Figure:
@@ -157,35 +153,6 @@ def thresholds_section(thresholds: Thresholds, detected: xr.Dataset | None = Non
         (*guarantee_in_words(thresholds), *guarantee.notes),
         tuple(figures),
         (Table("What is promised, and what was measured", tuple(rows)),),
-    )
-
-
-def guarantee_in_words(thresholds: Thresholds) -> tuple[str, ...]:
-    """What the promise means and what it does not."""
-    guarantee = thresholds.guarantee
-    unit = guarantee.unit
-    if not guarantee.finite_sample:
-        meaning = (
-            f"The level aims at flagging {percent(guarantee.promised)} of {guarantee.population}. "
-            "This method has no guarantee at a finite number of runs: trust the measured rate."
-        )
-    elif guarantee.confidence is not None:
-        meaning = (
-            f"With a confidence of {percent(guarantee.confidence, 0)}, this very level flags at "
-            f"most {percent(guarantee.promised)} of new runs that are like those of the "
-            f"calibration ({guarantee.population})."
-        )
-    else:
-        meaning = (
-            f"A new {unit} that is like those of the calibration ({guarantee.population}) is "
-            f"flagged with a probability of at most {percent(guarantee.promised)}, on average "
-            "over calibrations: if many people calibrated on as many runs, some would see more "
-            "and some less. No assumption about the model or the score is needed."
-        )
-    return (
-        meaning,
-        "It is a promise about false alarms alone. It does not say how many broken images are "
-        "found, and it does not hold for another model, sampler or set of prompts.",
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from asced_analysis.realism.claims import claims_of
 from asced_analysis.report.page import Key
-from asced_analysis.report.sections import percent
+from asced_analysis.thresholds.wording import percent
 
 if TYPE_CHECKING:
     import xarray as xr

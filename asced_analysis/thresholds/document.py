@@ -35,6 +35,7 @@ from asced_analysis.thresholds.fingerprints import (
     differences,
     fingerprint_of,
 )
+from asced_analysis.thresholds.from_hub import local_file
 from asced_analysis.thresholds.parts import (
     Cleanup,
     Correction,
@@ -226,6 +227,7 @@ class Thresholds(Content):
         Parameters
         ----------
         path : path
+            Or ``hf://owner/name``: a repository of the Hub (`asced_analysis.export.push`).
         fingerprint : mapping, optional
             What the thresholds are about to be used on (see `fingerprint_of`): a difference in the
             model, prediction type or sample shape is an error, another sampler a warning.
@@ -239,8 +241,8 @@ class Thresholds(Content):
         FingerprintMismatchError
             Where it was calibrated on something else.
         """
-        source = Path(path)
-        thresholds = cls.from_dict(parse_file(source), folder=str(source.parent))
+        file = local_file(path)
+        thresholds = cls.from_dict(parse_file(file), folder=str(file.parent))
         if fingerprint is not None and not override:
             thresholds.check_fingerprint(fingerprint)
         return thresholds

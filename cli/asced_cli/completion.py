@@ -51,6 +51,14 @@ def files(ending: str) -> Completer:
     return complete
 
 
+def stores_and_thresholds(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """What can be pushed to the Hub."""
+    found = stores(context, parameter, incomplete) + files(".json")(context, parameter, incomplete)
+    return [item for item in found if item.type == "plain"] or found[:1]
+
+
 def _starting(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 

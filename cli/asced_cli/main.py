@@ -30,6 +30,8 @@ COMMANDS = {
     "report": "Write one self-contained HTML page about runs, thresholds and replay.",
     "view": "Look at runs in a browser: gallery, steps, thresholds, masks by hand.",
     "export": "Export thresholds for other deployments.",
+    "push": "Put thresholds or runs into a repository of the Hugging Face Hub.",
+    "pull": "Bring thresholds or runs from a repository of the Hub.",
     "demo": "Run the whole path on the embedded model.",
     "doctor": "Check versions, devices, disk and whether a pipeline can be recorded.",
     "completion": "Print the script that makes a shell complete what is typed.",

@@ -15,8 +15,8 @@ import pytest
 from asced_cli.main import COMMANDS, run
 from asced_stores.testing import synthetic_store
 
-SAMPLES = ("record", "replay", "tune", "demo", "view")
-"""Commands that sample, or serve until they are stopped; their own tests run them."""
+SAMPLES = ("record", "replay", "tune", "demo", "view", "push", "pull")
+"""Commands that sample, serve until they are stopped, or ask a server; their own tests run them."""
 NEEDS_MODEL = ("ahead.json", "--probe", "corrected.zarr", "--target torch", "--method outcome")
 """What these examples speak of comes from a model."""
 STATUS = {

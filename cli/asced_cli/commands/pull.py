@@ -1,0 +1,31 @@
+"""``asced pull``: thresholds or runs from the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import click
+
+from asced_cli.command import Command, OutFile
+from asced_cli.options import emit, examples, json_option
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        ("Thresholds", "asced pull owner/name thresholds.json"),
+        ("Runs, as a certain commit had them", "asced pull owner/name@1f3c2a7 runs.zarr"),
+        ("One of several stores", "asced pull owner/name/corrected.zarr corrected.zarr"),
+    ),
+)
+@click.argument("repository", metavar="OWNER/NAME")
+@click.argument("out", type=OutFile(".json", ".zarr", folder=True), metavar="OUT")
+@click.option("--overwrite", is_flag=True, help="Replace what lies there.")
+@json_option
+def command(repository: str, out: str, overwrite: bool, as_json: bool) -> None:
+    """Bring thresholds (OUT.json) or a store (OUT.zarr) from a repository of the Hub.
+
+    Cut short, the same command goes on.
+    """
+    from asced_analysis.export import pull
+
+    path = pull(repository, out, overwrite=overwrite)
+    emit({"out": str(path)}, as_json=as_json, table=[("written", str(path))])
