@@ -127,7 +127,7 @@ def evaluate(
             raise InputError("outcomes judge by themselves: give no judge and no real images")
         sees = given_judge(outcomes, better)
     else:
-        sees = RealismJudge(choose_judge(judge, compared.first, real=real))
+        sees = RealismJudge(choose_judge(judge, compared.first, real=real), compared.first)
     names = []
     if is_replay and isinstance(sees, RealismJudge):
         names = _controls(controls, second, compared, pipeline)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import RealismModel, features, local_realism
+from asced_analysis.realism.membership import seats
 from asced_analysis.realism.outcomes import Outcomes
 from asced_analysis.realism.pictures import read_pictures
 from asced_stores.errors import InputError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64
 BEFORE, AFTER = "before", "after"
+GROUPS = ("prompt", "label")
+"""What makes runs alike before they begin."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,17 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class RealismJudge:
-    """Looks at pictures, never comparing one with itself or its twin."""
+    """Looks at pictures, never comparing one with itself or its twin.
+
+    Attributes
+    ----------
+    model : RealismModel
+    recorded : xarray.Dataset, optional
+        The recorded runs: runs that are no twins of them take their places (`membership.seats`).
+    """
 
     model: RealismModel
+    recorded: xr.Dataset | None = None
 
     @property
     def name(self) -> str:
@@ -104,7 +115,7 @@ class RealismJudge:
         """See runs of a store, a few at a time (see `Judge`)."""
         numbers = np.asarray(dataset["run"].values, np.int64)[positions]
         if not twins:
-            numbers = np.full_like(numbers, -1)
+            numbers = self._seats(dataset, positions)
         parts = [
             self.see(
                 read_pictures(dataset, positions[at : at + AT_ONCE]), numbers[at : at + AT_ONCE]
@@ -116,6 +127,25 @@ class RealismJudge:
         return Seen(
             np.concatenate(maps) if maps else np.empty((0, 1, 1), np.float32),
             np.concatenate(vectors) if vectors else None,
+        )
+
+    def _seats(self, dataset: xr.Dataset, positions: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Recorded runs of the same prompt and class, whose places these runs take."""
+        if self.recorded is None:
+            return np.full(len(positions), -1, np.int64)
+        shared = [
+            name for name in GROUPS if all(name in runs.coords for runs in (dataset, self.recorded))
+        ]
+
+        def groups_of(runs: xr.Dataset) -> list[tuple[str, ...]]:
+            columns = [runs[name].values.astype(str).tolist() for name in shared]
+            return list(zip(*columns, strict=True)) if columns else [()] * runs.sizes["run"]
+
+        groups = groups_of(dataset)
+        return seats(
+            [groups[place] for place in positions],
+            groups_of(self.recorded),
+            np.asarray(self.recorded["run"].values, np.int64),
         )
 
     def see(self, pictures: NDArray[np.float32], runs: NDArray[np.int64]) -> Seen:

@@ -136,27 +136,30 @@ def _load_committee() -> RealismModel:
 
 
 class EmbeddedKind:
-    """A classifier of `fashion` with real images of its own; teacher's and judge's differ."""
+    """The classifiers of `fashion` with real images of their own; teacher's and judge's differ."""
 
+    name = "judge, teacher or committee"
+    summary = "those of `fashion`: its judge, its teacher, and the teacher beside whitened patches"
     brings_reference = True
 
-    def __init__(self, name: str, role: str, summary: str) -> None:
-        self.name = name
-        self.role = role
-        self.summary = summary
-
     def takes(self, given: str) -> bool:
-        """By its name."""
-        return given == self.name
+        """By their names."""
+        return given in NAMES
 
-    def belongs_to(self, attributes: Mapping[str, Any], role: str) -> bool:
-        """To the embedded model, known by its weights; without a fingerprint, by its name."""
-        if role != self.role:
-            return False
+    def made_for(self, attributes: Mapping[str, Any], role: str) -> str | None:
+        """For the embedded model, known by its weights; without a fingerprint, by its name."""
         recorded = attributes.get("model_fingerprint")
         if recorded is None:
-            return attributes.get("pipeline") == MODEL
-        return recorded in json.loads((FOLDER / "models.json").read_text())["fingerprints"]
+            return role if attributes.get("pipeline") == MODEL else None
+        known = json.loads((FOLDER / "models.json").read_text())["fingerprints"]
+        return role if recorded in known else None
+
+    def check_role(self, given: str, role: str) -> None:
+        """Refuse the judge as a teacher."""
+        if given == "judge" and role == "teacher":
+            raise InputError(
+                f"{given} is for reporting, so it cannot teach: choose another teacher"
+            )
 
     def build(
         self,
@@ -166,9 +169,7 @@ class EmbeddedKind:
         runs: NDArray[np.integer[Any]] | None,
     ) -> RealismModel:
         """Load it (see `registry.FeatureKind`)."""
-        return load_embedded(self.name)
+        return load_embedded(given)
 
 
-JUDGE = EmbeddedKind("judge", "judge", "the embedded judge of `fashion`")
-TEACHER = EmbeddedKind("teacher", "teacher", "the embedded teacher of `fashion`")
-COMMITTEE = EmbeddedKind("committee", "", "the teacher of `fashion` beside whitened patches")
+KIND = EmbeddedKind()

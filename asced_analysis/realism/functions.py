@@ -33,9 +33,12 @@ class FunctionKind:
         place, _, name = given.rpartition(":")
         return bool(place) and name.isidentifier()
 
-    def belongs_to(self, attributes: Mapping[str, Any], role: str) -> bool:
-        """To no model."""
-        return False
+    def made_for(self, attributes: Mapping[str, Any], role: str) -> str | None:
+        """For no model."""
+        return None
+
+    def check_role(self, given: str, role: str) -> None:
+        """It may teach and judge."""
 
     def build(
         self,
@@ -52,7 +55,7 @@ class FunctionKind:
         return referred(called, _encoder(function, called), images, of, runs, version=version)
 
 
-FUNCTION = FunctionKind()
+KIND = FunctionKind()
 
 
 def load_function(given: str) -> tuple[Callable[..., Any], str]:

@@ -124,9 +124,12 @@ class ImagenetKind:
         """By its name."""
         return given == self.name
 
-    def belongs_to(self, attributes: Mapping[str, Any], role: str) -> bool:
-        """To no model."""
-        return False
+    def made_for(self, attributes: Mapping[str, Any], role: str) -> str | None:
+        """For no model."""
+        return None
+
+    def check_role(self, given: str, role: str) -> None:
+        """It may teach and judge."""
 
     def build(
         self,
@@ -140,4 +143,4 @@ class ImagenetKind:
         return imagenet_model(images, of=of, runs=runs)
 
 
-IMAGENET = ImagenetKind()
+KIND = ImagenetKind()

@@ -71,8 +71,7 @@ def choose_judge(
             "same model: it teaches; choose another judge, such as patches with real images"
         )
     kind = kind_of(given)
-    if role == "teacher" and getattr(kind, "role", role) == "judge":
-        raise InputError(f"{given} is for reporting, so it cannot teach: choose another teacher")
+    kind.check_role(given, role)
     if kind.brings_reference:
         if real is not None:
             raise InputError(
@@ -110,6 +109,6 @@ def default_features(attributes: Mapping[str, Any], role: Role, real: bool) -> s
     """Features made for the runs' model, where there are some; else ``patches``."""
     if not real:
         for kind in kinds():
-            if kind.belongs_to(attributes, role):
-                return kind.name
+            if name := kind.made_for(attributes, role):
+                return name
     return DEFAULT

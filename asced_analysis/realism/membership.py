@@ -11,7 +11,7 @@ is left out, for every judge, teacher, threshold and bar.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,54 @@ def membership_of(
             number = int(runs[place])
             by_run[number] = (*by_run.get(number, ()), place)
     return Membership(np.asarray(begins, np.intp), content, by_run)
+
+
+def seats(
+    groups: Sequence[Hashable],
+    recorded_groups: Sequence[Hashable],
+    recorded_runs: NDArray[np.integer[Any]],
+) -> NDArray[np.int64]:
+    """The recorded run whose place each run of another store takes, one of its own group.
+
+    A recorded run meets one run of its own prompt less than a fresh one does, because it is one of
+    them itself: of 4 runs a prompt, fresh runs then look too typical (.19 beyond a bar where .25 is
+    right). A fresh run that is compared with what one recorded run of its prompt is compared with
+    could have been that run.
+
+    Parameters
+    ----------
+    groups : sequence, length n
+        Of the other runs: prompts, say.
+    recorded_groups : sequence, length m
+    recorded_runs : int array, shape (m,)
+
+    Returns
+    -------
+    int array, shape (n,)
+        Numbers of recorded runs, to be given to `local_realism` as `runs`; of any group where the
+        recorded runs have none like it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from asced_analysis.realism.membership import seats
+    >>> sorted(seats(["a cat", "a cat"], ["a cat", "a dog", "a cat"], np.array([5, 6, 7])).tolist())
+    [5, 7]
+    """
+    order = np.random.default_rng(0).permutation(len(recorded_runs))
+    everyone = [int(recorded_runs[place]) for place in order]
+    like: dict[Hashable, list[int]] = {}
+    for place in order:
+        like.setdefault(recorded_groups[place], []).append(int(recorded_runs[place]))
+    taken: dict[Hashable, int] = {}
+    found = []
+    for group in groups:
+        known = group if group in like else None
+        free = like.get(group, everyone)
+        at = taken.get(known, 0)
+        found.append(free[at % len(free)])
+        taken[known] = at + 1
+    return np.asarray(found, np.int64)
 
 
 def halves(

@@ -177,9 +177,12 @@ class PatchKind:
         """By its name."""
         return given == self.name
 
-    def belongs_to(self, attributes: Mapping[str, Any], role: str) -> bool:
-        """To no model."""
-        return False
+    def made_for(self, attributes: Mapping[str, Any], role: str) -> str | None:
+        """For no model."""
+        return None
+
+    def check_role(self, given: str, role: str) -> None:
+        """It may teach and judge."""
 
     def build(
         self,
@@ -193,4 +196,4 @@ class PatchKind:
         return patch_model(images, of=of, runs=runs)
 
 
-PATCH_KIND = PatchKind()
+KIND = PatchKind()

@@ -1,22 +1,22 @@
 """Kinds of features by name, one file each; other distributions bring theirs by entry point.
 
-An entry point of the group ``asced.judges`` names an object like those in `KINDS`.
+An entry point of the group ``asced.judges`` names an object like the ``KIND`` of those files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from asced_analysis.realism.claims import Reference
-from asced_analysis.realism.local import RealismModel
 from asced_stores.errors import InputError
+from asced_stores.registry import Registry
 
-GROUP = "asced.judges"
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from asced_analysis.realism.claims import Reference
+    from asced_analysis.realism.local import RealismModel
 
 
 class FeatureKind(Protocol):
@@ -39,8 +39,11 @@ class FeatureKind(Protocol):
     def takes(self, given: str) -> bool:
         """Whether this kind is meant."""
 
-    def belongs_to(self, attributes: Mapping[str, Any], role: str) -> bool:
-        """Whether it was made for the model of these runs, as their ``judge`` or ``teacher``."""
+    def made_for(self, attributes: Mapping[str, Any], role: str) -> str | None:
+        """Its features that were made for the model of these runs, as ``judge`` or ``teacher``."""
+
+    def check_role(self, given: str, role: str) -> None:
+        """Refuse features that must not teach, or not judge."""
 
     def build(
         self,
@@ -64,9 +67,24 @@ class FeatureKind(Protocol):
         """
 
 
-@cache
+BUILT_IN = ("patches", "imagenet", "vision_models", "functions", "embedded")
+
+FEATURES: Registry[FeatureKind] = Registry(
+    "kind of features",
+    group="asced.judges",
+    package="asced_analysis.realism",
+    modules=BUILT_IN,
+    attribute="KIND",
+)
+
+
+def brought_names() -> tuple[str, ...]:
+    """Names of features that other distributions bring, or that were registered by hand."""
+    return tuple(name for name in FEATURES if name not in BUILT_IN)
+
+
 def kinds() -> tuple[FeatureKind, ...]:
-    """Every kind that is installed; the first that takes a name is meant.
+    """Every kind that is installed.
 
     Examples
     --------
@@ -74,27 +92,18 @@ def kinds() -> tuple[FeatureKind, ...]:
     >>> kinds()[0].name
     'patches'
     """
-    from importlib.metadata import entry_points
-
-    from asced_analysis.realism.embedded import COMMITTEE, JUDGE, TEACHER
-    from asced_analysis.realism.functions import FUNCTION
-    from asced_analysis.realism.imagenet import IMAGENET
-    from asced_analysis.realism.patches import PATCH_KIND
-    from asced_analysis.realism.vision_models import VISION_MODEL
-
-    brought = [entry.load() for entry in entry_points(group=GROUP)]
-    return (PATCH_KIND, IMAGENET, JUDGE, TEACHER, COMMITTEE, FUNCTION, *brought, VISION_MODEL)
+    return tuple(FEATURES.get(name) for name in FEATURES)
 
 
 def kind_of(given: str) -> FeatureKind:
-    """The kind that a name means.
+    """The kind that a name means: the last that takes it, so that brought ones come first.
 
     Raises
     ------
     InputError
         Where there is none; the message lists them.
     """
-    for kind in kinds():
+    for kind in reversed(kinds()):
         if kind.takes(given):
             return kind
     known = ", ".join(kind.name for kind in kinds())

@@ -30,9 +30,12 @@ class VisionModelKind:
         """A name with a slash, or a folder with a configuration."""
         return "/" in given or (Path(given) / "config.json").is_file()
 
-    def belongs_to(self, attributes: Mapping[str, Any], role: str) -> bool:
-        """To no model."""
-        return False
+    def made_for(self, attributes: Mapping[str, Any], role: str) -> str | None:
+        """For no model."""
+        return None
+
+    def check_role(self, given: str, role: str) -> None:
+        """It may teach and judge."""
 
     def build(
         self,
@@ -49,7 +52,7 @@ class VisionModelKind:
         return referred(name, encode, images, of, runs, version=_weights(network, mean, std))
 
 
-VISION_MODEL = VisionModelKind()
+KIND = VisionModelKind()
 
 
 def _load(given: str) -> tuple[Any, list[float], list[float]]:

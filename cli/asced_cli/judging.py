@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from asced_cli import completion
 
 F = TypeVar("F", bound=Callable[..., Any])
+NAMES = ("patches", "imagenet", "judge", "teacher", "committee")
 
 FEATURES = (
     "patches, imagenet, a vision model that transformers loads (hub name or folder), or "
@@ -22,8 +24,37 @@ real_option = click.option(
     help="Real images to compare with: a folder, .npz or .zarr; cropped about the centre, scaled "
     "to the runs' size, one half for teachers, one for judges.",
 )
+
+
+def complete_features(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names that begin so, those of other distributions too."""
+    from asced_analysis.realism.registry import brought_names
+
+    names = (*NAMES, *brought_names())
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class FeaturesOption(click.Option):
+    """An option of a kind of features; its help ends with what other distributions bring."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Add the names, which are known only when help is asked for."""
+        from asced_analysis.realism.registry import brought_names
+
+        record, brought = super().get_help_record(ctx), brought_names()
+        if record is None or not brought:
+            return record
+        return record[0], f"{record[1]}  Also: {', '.join(brought)}."
+
+
 judge_option = click.option(
-    "--judge", metavar="FEATURES", help=f"Features of the judge: {FEATURES}"
+    "--judge",
+    cls=FeaturesOption,
+    metavar="FEATURES",
+    shell_complete=complete_features,
+    help=f"Features of the judge: {FEATURES}",
 )
 better_option = click.option(
     "--better",
@@ -39,7 +70,9 @@ def teacher_options(function: F) -> F:
     options = (
         click.option(
             "--teacher",
+            cls=FeaturesOption,
             metavar="NAME",
+            shell_complete=complete_features,
             help="Who says how runs ended: self-consistency (the model itself; default), or with "
             f"--real (default patches) features: {FEATURES}",
         ),

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from asced_analysis import open_runs
-from asced_analysis.realism import local_realism
+from asced_analysis.evaluation.looking import AFTER, BEFORE, RealismJudge
+from asced_analysis.evaluation.outcome_rates import worst_bar
 from asced_analysis.realism.judges import choose_judge
-from asced_analysis.realism.pictures import read_pictures
 
 
 def ddpm() -> Any:
@@ -60,11 +60,14 @@ def stable_diffusion() -> Any:
 
 def shares(dataset: Any, recorded: int) -> float:
     """Share of the runs behind the first `recorded` that lie beyond the bar of these."""
-    everyone = np.arange(dataset.sizes["run"])
-    judge = choose_judge("patches", dataset.isel(run=slice(0, recorded)))
-    numbers = dataset["run"].values
-    distance = local_realism(read_pictures(dataset, everyone), judge, runs=numbers).mean((1, 2))
-    return float(np.mean(distance[recorded:] > np.quantile(distance[:recorded], 0.75)))
+    before, after = (
+        dataset.isel(run=slice(0, recorded)),
+        dataset.isel(run=slice(recorded, None)),
+    )
+    sees = RealismJudge(choose_judge("patches", before), before)
+    was = sees.look(before, np.arange(before.sizes["run"]), BEFORE, twins=True).distance
+    now = sees.look(after, np.arange(after.sizes["run"]), AFTER, twins=False).distance
+    return float(np.mean(now > worst_bar(was)))
 
 
 def main() -> None:

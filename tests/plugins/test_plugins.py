@@ -1,4 +1,4 @@
-"""A variant and a strategy of another distribution go the whole way, untouched."""
+"""A variant, a strategy and features of another distribution go the whole way, untouched."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def test_names_are_offered_and_explained(walked: dict[str, Any]) -> None:
     assert "last_change" in walked["help"]
     assert "freeze" in walked["help"]
     assert "last_change" in walked["schema"]
+    assert "edges" in walked["features"]
+    assert "edges" in walked["help"]
 
 
 def test_they_calibrate_replay_evaluate_report_and_correct(walked: dict[str, Any]) -> None:
@@ -41,6 +43,8 @@ def test_they_calibrate_replay_evaluate_report_and_correct(walked: dict[str, Any
     assert walked["replayed"][0] == "freeze"
     assert walked["replayed"][1]["scale"] == 0.25
     assert walked["evaluated"] == "freeze"
+    assert walked["judge"] == "edges"
+    assert "edges" in walked["reported"]
     assert "freeze" in walked["reported"]
     assert "last_change" in walked["reported"]
     assert walked["corrected"] == 4

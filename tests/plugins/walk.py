@@ -35,7 +35,8 @@ def main(pipeline: str, folder: Path) -> dict[str, object]:
 
     found["variants"] = offered("calibrate", runs, "--variant")
     found["strategies"] = offered("replay", runs, "--strategy")
-    found["help"] = asced("calibrate", "--help") + asced("replay", "--help")
+    found["features"] = offered("evaluate", runs, twin, "--judge")
+    found["help"] = "".join(asced(name, "--help") for name in ("calibrate", "replay", "evaluate"))
     more = ("--runs", "60", "--steps", "8", "--batch-size", "20", "--seed", "0")
     asced("record", "--pipeline", pipeline, *more, "--out", runs)
     own = ("--variant", "last_change", "--strategy", "freeze", "--false-alarm-rate", "0.2")
@@ -45,7 +46,7 @@ def main(pipeline: str, folder: Path) -> dict[str, object]:
         "replay", runs, "--thresholds", thresholds, "--pipeline", pipeline,
         "--set", "scale=0.25", "--out", twin,
     )  # fmt: skip
-    asced("evaluate", runs, twin, "--pipeline", pipeline, "--out", judged)
+    asced("evaluate", runs, twin, "--pipeline", pipeline, "--judge", "edges", "--out", judged)
     asced(
         "report", runs, "--thresholds", thresholds, "--replay", twin, "--evaluation", judged,
         "--pipeline", pipeline, "--out", page,
@@ -69,6 +70,7 @@ def main(pipeline: str, folder: Path) -> dict[str, object]:
         "thresholds": Thresholds.load(thresholds).variant,
         "replayed": [attributes["strategy"], attributes["strategy_parameters"]],
         "evaluated": json.loads(Path(judged).read_text())["strategy"],
+        "judge": json.loads(Path(judged).read_text())["judge"]["name"],
         "reported": Path(page).read_text(),
         "corrected": len(corrector.report),
         "viewer": type(session).__name__,

@@ -12,7 +12,7 @@ from asced_analysis import open_runs
 from asced_analysis.realism import local_realism
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.judges import choose_judge
-from asced_analysis.realism.registry import kind_of, kinds
+from asced_analysis.realism.registry import FEATURES, brought_names, kind_of, kinds
 from asced_stores.errors import InputError
 
 
@@ -133,27 +133,15 @@ def test_every_kind_says_what_it_is() -> None:
         kind_of("dino")
 
 
-def test_other_distributions_bring_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.metadata
-
-    class Mine:
+def test_features_of_ones_own_are_registered() -> None:
+    class Mine(type(FEATURES.get("patches"))):  # type: ignore[misc]
         name = "mine"
-        summary = "brought along"
-        brings_reference = False
+        summary = "registered by hand"
 
-        def takes(self, given: str) -> bool:
-            return given == "mine"
-
-        def belongs_to(self, attributes: Any, role: str) -> bool:
-            return False
-
-    class Entry:
-        def load(self) -> Any:
-            return Mine()
-
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Entry()])
-    kinds.cache_clear()
+    before = brought_names()
+    FEATURES.register("mine", Mine())
     try:
-        assert kind_of("mine").summary == "brought along"
+        assert kind_of("mine").summary == "registered by hand"
+        assert brought_names() == (*before, "mine")
     finally:
-        kinds.cache_clear()
+        FEATURES._registered.pop("mine")

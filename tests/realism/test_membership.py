@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from asced_analysis import open_runs
+from asced_analysis.evaluation.looking import AFTER, BEFORE, RealismJudge
+from asced_analysis.evaluation.outcome_rates import worst_bar
 from asced_analysis.realism import local_realism, patch_model
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.local import nearest_distances
-from asced_analysis.realism.membership import halves
+from asced_analysis.realism.membership import halves, seats
 from asced_stores.errors import InputError
 
 
@@ -112,6 +115,40 @@ def test_fresh_runs_are_beyond_the_worst_quarters_bar_as_often_as_they_should_be
         shares.append(np.mean(fresh > np.quantile(seen, 0.75)))
     error = np.sqrt(0.25 * 0.75 / 240 + 0.25 * 0.75 / 480)
     assert abs(np.mean(shares) - 0.25) < 3 * error
+
+
+def prompted(seed: int, prompts: int = 13, each: int = 3) -> tuple[xr.Dataset, xr.Dataset]:
+    """Recorded and fresh runs of a model whose pictures follow their prompts."""
+    count = prompts * each
+    of = np.tile(np.arange(prompts), 2 * each)
+    images = 0.9 * smooth(prompts, seed)[of] + 0.1 * smooth(2 * count, 1000 + seed)
+    runs = xr.Dataset(
+        {"sample": (("run", "channel", "y", "x"), images)},
+        {"run": np.arange(2 * count), "prompt": ("run", [f"a {i}" for i in of])},
+    )
+    return runs.isel(run=slice(0, count)), runs.isel(run=slice(count, None))
+
+
+def test_fresh_runs_of_few_prompts_meet_as_many_of_their_own_as_recorded_ones() -> None:
+    """Without a seat of their own prompt .19 of them lie beyond the bar, not .25."""
+    shares = []
+    for seed in range(16):
+        recorded, fresh = prompted(seed)
+        sees = RealismJudge(choose_judge("patches", recorded), recorded)
+        every = np.arange(recorded.sizes["run"])
+        was = sees.look(recorded, every, BEFORE, twins=True).distance
+        now = sees.look(fresh, every, AFTER, twins=False).distance
+        shares.append(np.mean(now > worst_bar(was)))
+    assert 0.22 < np.mean(shares) < 0.29
+
+
+def test_seats_are_of_the_own_prompt_and_shared_evenly() -> None:
+    recorded = np.arange(10, 16)
+    found = seats(["a"] * 4 + ["b", "c"], ["a", "b"] * 3, recorded)
+    assert sorted(found[:3]) == [10, 12, 14]
+    assert found[3] == found[0]
+    assert found[4] in (11, 13, 15)
+    assert found[5] in recorded, "no recorded run has this prompt"
 
 
 def test_teacher_and_judge_of_a_population_are_two(tiny_runs: Path) -> None:

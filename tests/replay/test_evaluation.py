@@ -144,7 +144,7 @@ def test_the_embedded_judge_knows_its_model_by_its_weights() -> None:
     """Where this fails, the fingerprint's making changed: write `models.json` anew from these."""
     import torch
 
-    from asced_analysis.realism.embedded import JUDGE, TEACHER
+    from asced_analysis.realism.embedded import KIND
     from asced_recorders import load_pipeline
     from asced_recorders.pipelines.fingerprint import model_fingerprint
 
@@ -152,12 +152,11 @@ def test_the_embedded_judge_knows_its_model_by_its_weights() -> None:
         pipe = load_pipeline("fashion", device="cpu")
         torch.nn.Module.to(pipe.unet, precision)
         here = {"pipeline": "elsewhere", "model_fingerprint": model_fingerprint(pipe)}
-        assert JUDGE.belongs_to(here, "judge"), here
-        assert TEACHER.belongs_to(here, "teacher")
-        assert not JUDGE.belongs_to(here, "teacher")
-    assert not JUDGE.belongs_to({"pipeline": "fashion", "model_fingerprint": "sha256:0"}, "judge")
-    assert JUDGE.belongs_to({"pipeline": "fashion"}, "judge")
-    assert not JUDGE.belongs_to({"pipeline": "tiny"}, "judge")
+        assert KIND.made_for(here, "judge") == "judge", here
+        assert KIND.made_for(here, "teacher") == "teacher"
+    assert not KIND.made_for({"pipeline": "fashion", "model_fingerprint": "sha256:0"}, "judge")
+    assert KIND.made_for({"pipeline": "fashion"}, "judge") == "judge"
+    assert not KIND.made_for({"pipeline": "tiny"}, "judge")
 
 
 def test_effects_by_hand() -> None:
