@@ -111,10 +111,10 @@ def calibrate(
     network : callable, optional
         ``network(sample, alpha, sigma)`` to predicted x0, asked by self-consistency: of loops that
         no pipeline describes.
-    outcomes : path or mapping of run to number, optional
+    outcomes : path or mapping of run to number or mask, optional
         Scores from elsewhere (CSV or Parquet with columns run and score): they teach instead.
     masks : folder, ``.npz`` or mapping, optional
-        Broken places by run, from elsewhere; with or without `outcomes`.
+        Broken places by run, from elsewhere; alone, or beside the scores of `outcomes`.
     better : {"lower", "higher"}
         Which of these scores are good.
     pipeline : DiffusionPipeline, str or Path, optional

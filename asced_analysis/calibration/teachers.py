@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.compute.source import Source
-from asced_analysis.detection.external import read_masks
+from asced_analysis.detection.given_outcomes import given_outcomes
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.judges import SELF, choose_judge
 from asced_analysis.realism.local import RealismModel, local_realism
-from asced_analysis.realism.outcomes import Outcomes, read_outcomes
+from asced_analysis.realism.outcomes import Outcomes
 from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.realism.self_consistency import (
     DRAWS,
@@ -191,13 +190,13 @@ class GivenTeacher:
 
     @property
     def reference(self) -> Reference:
-        """Scores from elsewhere."""
+        """Scores or masks from elsewhere."""
         return self.given.reference
 
     def knows(self, source: Source) -> npt.NDArray[np.bool_]:
         """Runs with a score."""
         numbers = np.asarray(source.dataset["run"].values, np.int64)
-        self.given.check(numbers)
+        self.given.check(source.dataset)
         return np.isfinite(self.given.of(numbers, need_all=False))
 
     def outcomes(self, source: Source, rows: Rows, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
@@ -207,8 +206,7 @@ class GivenTeacher:
         if not self.given.masks:
             flat = np.broadcast_to(scores[:, None, None], (len(scores), *shape))
             return np.ascontiguousarray(flat), scores
-        masks = np.stack([self.given.masks[int(run)] for run in numbers]).astype(np.float32)
-        return resized(masks, shape).astype(np.float32), scores
+        return resized(self.given.masks_of(numbers), shape).astype(np.float32), scores
 
 
 def choose_teacher(
@@ -219,7 +217,7 @@ def choose_teacher(
     real: Real | RealImages | None = None,
     network: Network | None = None,
     outcomes: Any = None,
-    masks: str | PathLike[str] | Mapping[int, npt.NDArray[np.bool_]] | None = None,
+    masks: Any = None,
     better: Any = "lower",
     store: Any = None,
     pipeline: Any = None,
@@ -251,7 +249,7 @@ def choose_teacher(
             raise InputError(
                 "outcomes and masks teach by themselves: give neither teacher, real nor network"
             )
-        return GivenTeacher(_given(outcomes, masks, better))
+        return GivenTeacher(given_outcomes(outcomes, masks, better=better))
     if isinstance(teacher, RealismModel):
         return RealismTeacher(teacher)
     if teacher is not None and not isinstance(teacher, str):
@@ -268,22 +266,6 @@ def choose_teacher(
         )
     known = source.dataset.isel(run=np.flatnonzero(fit))
     return RealismTeacher(choose_judge(teacher, known, real=real, role="teacher"))
-
-
-def _given(outcomes: Any, masks: Any, better: Any) -> Outcomes:
-    """Scores and masks as one; masks alone are scored by their area."""
-    scores = None if outcomes is None else read_outcomes(outcomes, better=better)
-    if masks is None:
-        assert scores is not None
-        return scores
-    found = masks if isinstance(masks, Mapping) else read_masks(masks)
-    if len({mask.shape for mask in found.values()}) != 1:
-        raise InputError("the masks differ in shape; give one of the image's shape for every run")
-    if scores is None:
-        areas = {run: float(mask.mean()) for run, mask in found.items()}
-        return Outcomes(areas, found, "the masks' areas")
-    both = {run: score for run, score in scores.scores.items() if run in found}
-    return Outcomes(both, found, f"{scores.source} with masks")
 
 
 def _self_consistency(

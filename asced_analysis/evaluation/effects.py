@@ -69,7 +69,9 @@ def damaged_locations(before: Maps, among: Maps | None = None) -> NDArray[np.boo
     """The least realistic tenth of all locations of these runs; by the bar of others, if given."""
     if not len(before):
         return np.zeros(before.shape, np.bool_)
-    return np.asarray(before > np.quantile(before if among is None else among, 1 - DAMAGED))
+    bar = np.quantile(before if among is None else among, 1 - DAMAGED)
+    above = np.asarray(before > bar)
+    return above if above.any() else np.asarray(before >= bar)  # masks know only 0 and 1
 
 
 def effect_of(

@@ -83,7 +83,8 @@ def evaluate(
         Real images to compare with: a folder, ``.npz`` or Zarr. Without them runs are compared with
         the recorded population, and the result says what is typical there, not what is real.
     outcomes : (path or mapping, path or mapping), optional
-        Scores by run from elsewhere, of the recorded and of the corrected runs: they judge instead.
+        Scores by run from elsewhere, or masks of broken places, of the recorded and of the
+        corrected runs (`asced_analysis.detection.given_outcomes`): they judge instead.
     better : {"lower", "higher"}
         Which of these scores are good.
     controls : bool or sequence of str

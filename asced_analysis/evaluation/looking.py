@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_analysis.detection.given_outcomes import given_outcomes
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import RealismModel, features, local_realism
 from asced_analysis.realism.membership import seats
@@ -157,7 +158,7 @@ class RealismJudge:
 
 @dataclass(frozen=True)
 class GivenJudge:
-    """Scores that were given for the runs of both stores, with masks where there are some."""
+    """Scores, or masks of broken places, that were given for the runs of both stores."""
 
     before: Outcomes
     after: Outcomes
@@ -169,33 +170,43 @@ class GivenJudge:
 
     @property
     def reference(self) -> Reference:
-        """Scores from elsewhere."""
-        return Reference("given", self.name, len(self.before.scores))
+        """Scores or masks from elsewhere."""
+        return replace(self.before.reference, source=self.name)
 
     def look(
         self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, twins: bool
     ) -> Seen:
-        """Scores of runs of a store (see `Judge`)."""
+        """Scores or masks of runs of a store (see `Judge`)."""
         given = self.before if which == BEFORE else self.after
-        everyone = np.asarray(dataset["run"].values, np.int64)
-        given.check(everyone)
-        scores = given.of(everyone[positions]).astype(np.float32)
-        return Seen(scores[:, None, None], None)
+        given.check(dataset)
+        runs = np.asarray(dataset["run"].values, np.int64)[positions]
+        if given.of_masks:
+            return Seen(given.masks_of(runs), None)
+        return Seen(given.of(runs).astype(np.float32)[:, None, None], None)
 
 
 def given_judge(outcomes: Any, better: Any) -> GivenJudge:
-    """The judge of two files of outcomes.
+    """The judge of two files of scores, or of two folders of masks.
 
     Raises
     ------
     InputError
-        Unless there are two, of the recorded and of the corrected runs.
+        Unless there are two of one kind, of the recorded and of the corrected runs.
     """
-    from asced_analysis.realism.outcomes import read_outcomes
-
     if not isinstance(outcomes, (tuple, list)) or len(outcomes) != 2:
         raise InputError(
             "outcomes that judge are two: those of the recorded runs and those of the corrected"
         )
-    first, second = (read_outcomes(one, better=better) for one in outcomes)
+    first, second = (given_outcomes(one, better=better) for one in outcomes)
+    if first.of_masks != second.of_masks:
+        raise InputError(
+            f"{first.source} and {second.source} are not alike: give scores of both stores, or "
+            "masks of both"
+        )
+    shapes = [next(iter(one.masks.values())).shape for one in (first, second) if one.of_masks]
+    if len(set(shapes)) > 1:
+        raise InputError(
+            f"masks of {first.source} have shape {shapes[0]}, those of {second.source} {shapes[1]}:"
+            " give both alike"
+        )
     return GivenJudge(first, second)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Kind = Literal["real", "population", "model", "given"]
+Kind = Literal["real", "population", "model", "given", "masks"]
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Reference:
 
     Attributes
     ----------
-    kind : {"real", "population", "model", "given"}
-        Real images; runs of the judged model; the model's own prediction; scores from elsewhere.
+    kind : {"real", "population", "model", "given", "masks"}
+        Real images; runs of the judged model; the model's own prediction; scores from elsewhere;
+        masks from elsewhere.
     source : str
         Where it came from, in words; no paths.
     images : int
@@ -109,6 +110,16 @@ _CLAIMS: dict[str, Claims] = {
         "worse by the given scores",
         "the quarter of the recorded runs that the given scores call worst",
         "The scores were given from elsewhere; here lower is better.",
+        False,
+    ),
+    "masks": Claims(
+        "marked share of the image",
+        "change of the marked share (negative: less is marked)",
+        "less of it marked",
+        "more of it marked",
+        "the quarter of the recorded runs of which most is marked",
+        "The masks of broken places were given from elsewhere; the figure is the share of the "
+        "image that they mark.",
         False,
     ),
 }

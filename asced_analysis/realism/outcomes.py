@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.realism.claims import Reference
+from asced_analysis.realism.claims import Kind, Reference
+from asced_analysis.realism.pictures import picture_shape
 from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Better = Literal["lower", "higher"]
 
@@ -29,16 +33,26 @@ class Outcomes:
         Broken places by run, where they are known.
     source : str
         Name of the file or folder, without its path.
+    of_masks : bool
+        Whether the scores are the marked shares of the masks, and nobody's own.
     """
 
     scores: Mapping[int, float]
     masks: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
     source: str = "given outcomes"
+    of_masks: bool = False
 
     @property
     def reference(self) -> Reference:
         """What stands behind results."""
-        return Reference("given", f"scores from {self.source}", len(self.scores))
+        kind: Kind = "masks" if self.of_masks else "given"
+        what = "masks" if self.of_masks else "scores"
+        return Reference(kind, f"{what} from {self.source}", len(self.scores))
+
+    def masks_of(self, runs: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """Masks of runs as numbers, shape (n, y, x)."""
+        self.of(runs)
+        return np.stack([self.masks[int(run)] for run in runs]).astype(np.float32)
 
     def of(self, runs: NDArray[np.integer[Any]], *, need_all: bool = True) -> NDArray[np.float64]:
         """Scores of runs; NaN, or an `InputError`, where there is none.
@@ -58,13 +72,19 @@ class Outcomes:
             )
         return values
 
-    def check(self, runs: NDArray[np.integer[Any]]) -> None:
-        """Refuse outcomes of runs that do not exist, and outcomes that are all the same.
+    def check(self, dataset: xr.Dataset) -> None:
+        """Refuse outcomes of runs that do not exist, that are all the same, masks of other shapes.
+
+        Parameters
+        ----------
+        dataset : xarray.Dataset
+            The runs, as `open_runs` gives them.
 
         Raises
         ------
         InputError
         """
+        runs = np.asarray(dataset["run"].values, np.int64)
         unknown = sorted(set(self.scores) - {int(run) for run in runs})
         if unknown:
             raise InputError(
@@ -77,6 +97,14 @@ class Outcomes:
                 f"all {len(self.scores)} outcomes of {self.source} are the same: there is nothing "
                 "to learn or to compare"
             )
+        fitting = {picture_shape(dataset)[1:], tuple(dataset["sample"].shape[-2:])}
+        for run, mask in self.masks.items():
+            if mask.shape not in fitting:
+                wanted = " or ".join(f"{rows} x {columns}" for rows, columns in sorted(fitting))
+                raise InputError(
+                    f"the mask of run {run} in {self.source} is {' x '.join(map(str, mask.shape))};"
+                    f" expected one of {wanted}, as the images or samples of these runs"
+                )
 
 
 def read_outcomes(
@@ -115,6 +143,40 @@ def read_outcomes(
     if not scores:
         raise InputError(f"{source} holds no outcome")
     return Outcomes(scores, source=source)
+
+
+def outcomes_of_masks(
+    masks: Mapping[int, NDArray[np.bool_]], *, scores: Outcomes | None = None, source: str
+) -> Outcomes:
+    """Masks of broken places as outcomes: with the given scores, else with their marked shares.
+
+    Parameters
+    ----------
+    masks : mapping of int to bool array (y, x)
+    scores : Outcomes, optional
+        Runs without a mask, or without a score, are left out.
+    source : str
+        What the masks are called.
+
+    Raises
+    ------
+    InputError
+        Where masks differ in shape, or no run has both.
+    """
+    found = {int(run): np.asarray(mask, np.bool_) for run, mask in masks.items()}
+    shapes = sorted({mask.shape for mask in found.values()})
+    if len(shapes) != 1 or len(shapes[0]) != 2:
+        raise InputError(
+            f"the masks of {source} have shapes {', '.join(map(str, shapes)) or '(none)'}; give "
+            "one of the image's shape for every run"
+        )
+    if scores is None:
+        shares = {run: float(mask.mean()) for run, mask in found.items()}
+        return Outcomes(shares, found, source, of_masks=True)
+    both = {run: score for run, score in scores.scores.items() if run in found}
+    if not both:
+        raise InputError(f"no run has both a score in {scores.source} and a mask in {source}")
+    return Outcomes(both, found, f"{scores.source} with masks")
 
 
 def _read_table(path: Path) -> list[tuple[int, float]]:

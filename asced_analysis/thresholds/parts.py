@@ -288,7 +288,7 @@ class WeightsFile(TypedDict):
 class TeacherReference(TypedDict):
     """What a teacher compares ends with."""
 
-    kind: Literal["real", "population", "model", "given"]
+    kind: Literal["real", "population", "model", "given", "masks"]
     source: Long
     images: Count
 

@@ -86,13 +86,15 @@ def teacher_options(function: F) -> F:
         click.option(
             "--outcomes",
             shell_complete=completion.files(".csv"),
-            help="CSV or Parquet with columns run and score: these teach instead.",
+            help="CSV or Parquet with columns run and score, or masks of broken places: these "
+            "teach instead.",
         ),
         better_option,
         click.option(
             "--outcome-masks",
             "masks",
-            help="Folder of <run>.png or .npz with broken places: these teach instead.",
+            help="Masks of broken places (folder of <run>.png, .npz) beside the scores of "
+            "--outcomes.",
         ),
         click.option(
             "--within-content/--as-it-is",

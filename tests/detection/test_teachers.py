@@ -181,7 +181,14 @@ def test_scores_and_masks_from_elsewhere_teach(recorded: Path, tmp_path: Path) -
         masks[run][: 2 + run % 9] = True
     found = calibrate(recorded, masks=masks, outcome={"epochs": 1}, **options)
     assert found.teacher is not None
-    assert found.teacher["name"] == "outcomes of the masks' areas"
+    assert found.teacher["name"] == "outcomes of given masks"
+    assert found.teacher["reference"]["kind"] == "masks"
+    content = found.teacher["measured"]["content"]
+    assert set(content) <= set(found.teacher["content"]["outcome"])
+    wrong = {run: np.zeros((8, 16), bool) for run in masks}
+    wrong[1][2] = True
+    with pytest.raises(InputError, match="run 0 in given masks is 8 x 16; expected one of 16 x 16"):
+        calibrate(recorded, masks=wrong, outcome={"epochs": 1}, **options)
 
 
 def test_outcomes_that_cannot_teach(recorded: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from asced_analysis import open_runs
 from asced_analysis.evaluation import Evaluation, evaluate, quality
@@ -121,6 +122,36 @@ def test_scores_from_elsewhere_judge(tiny_runs: Path, others: dict[str, Path]) -
         evaluate(tiny_runs, others["again"], outcomes=(dict(list(before.items())[:19]), after))
     with pytest.raises(InputError, match="are two"):
         evaluate(tiny_runs, others["again"], outcomes=before)
+
+
+def test_masks_from_elsewhere_judge(
+    tiny_runs: Path, others: dict[str, Path], tmp_path: Path
+) -> None:
+    """A detector's masks: of the second store half as much is marked, of one run nothing more."""
+    folders = []
+    for name, height in (("before", 8), ("after", 4)):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        for run in range(20):
+            mask = np.zeros((16, 16), np.uint8)
+            mask[: height if run % 2 else 2] = 255
+            if name == "after" and run == 19:
+                mask[:] = 0
+            Image.fromarray(mask).save(folders[-1] / f"{run}.png")
+    result = evaluate(tiny_runs, others["again"], outcomes=folders)
+    flagged = result.data["flagged_runs"]
+    assert flagged["effect"]["all"]["value"] == pytest.approx(-(9 * 0.25 + 0.5) / 20)
+    assert flagged["effect"]["damaged"]["value"] == pytest.approx(-0.44), "of what was marked"
+    assert result.data["judge"]["reference"]["kind"] == "masks"
+    words = " ".join(name for name, _ in result.table())
+    assert "marked share of the image" in words
+    assert "real" not in words
+    scores = {run: float(run) for run in range(20)}
+    with pytest.raises(InputError, match="are not alike"):
+        evaluate(tiny_runs, others["again"], outcomes=(folders[0], scores))
+    small = {run: np.eye(8, dtype=bool) for run in range(20)}
+    with pytest.raises(InputError, match="give both alike"):
+        evaluate(tiny_runs, others["again"], outcomes=(folders[0], small))
 
 
 def test_a_replay_that_did_not_come_back_is_refused(
