@@ -3,10 +3,11 @@
 ::
 
     torchrun --nproc-per-node 2 -m experiments.models.emoji.train --seconds 3600
-    python -m experiments.models.emoji.train --device cuda --batch-size 256 --seconds 500
+    python -m experiments.models.emoji.train --device cuda --bfloat16 --batch-size 256 --seconds 500
 
-Two one-thread processes over gloo, or one process on a GPU in bfloat16. The network predicts x0;
-the loss of each image is weighted by its signal-to-noise ratio, held within 0.05 and 5. One label
+Two one-thread processes over gloo, or one process on a GPU. ``--bfloat16`` is for GPUs and for
+processors that have it. The network predicts x0; the loss of each image is weighted by its
+signal-to-noise ratio, held within 0.05 and 5. One label
 in ten is replaced by "any class", for classifier-free guidance. Designs are drawn alike, whatever
 their number of skin tones and sets. Every random draw is seeded by (seed, step, rank). Without a
 checkpoint in the working folder the training goes on from the weights that are committed in this
@@ -68,6 +69,8 @@ def batch_loss(
     labels: torch.Tensor,
     anything: int,
     generator: torch.Generator,
+    *,
+    half: bool = False,
 ) -> torch.Tensor:
     """Weighted error of predicted x0 of one batch.
 
@@ -83,6 +86,8 @@ def batch_loss(
         The class that means any.
     generator : torch.Generator
         On the device of `clean`.
+    half : bool, optional
+        Whether the network computes in bfloat16.
     """
     device, count = clean.device, len(clean)
     free = torch.rand(count, generator=generator, device=device) < UNCONDITIONAL
@@ -90,7 +95,7 @@ def batch_loss(
     noise = torch.randn(clean.shape, generator=generator, device=device)
     timesteps = spread_timesteps(count, generator)
     noisy = scheduler.add_noise(clean, noise, timesteps)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
         predicted = model(noisy, timesteps, class_labels=named).sample
     errors = (predicted.float() - clean).square().mean(dim=(1, 2, 3))
     weights = signal_to_noise(scheduler).to(device).clamp(*WEIGHT_RANGE)
@@ -108,6 +113,7 @@ def main() -> None:
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bfloat16", action="store_true", help="where the processor has it")
     parser.add_argument("--save-every", type=float, default=240.0, help="seconds")
     parser.add_argument("--packed", type=Path, default=PACKED)
     parser.add_argument("--work", type=Path, default=BUILD / "training")
@@ -185,7 +191,9 @@ def main() -> None:
         generator = torch.Generator(device).manual_seed((args.seed * 1_000_003 + step) * 64 + rank)
         picked = torch.multinomial(chances, share, replacement=True, generator=generator)
         clean = images[picked].float() / 127.5 - 1.0
-        loss = batch_loss(model, scheduler, clean, labels[picked], classes, generator)
+        loss = batch_loss(
+            model, scheduler, clean, labels[picked], classes, generator, half=args.bfloat16
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
