@@ -1,7 +1,8 @@
 """Masks and labels from elsewhere, and detections to files.
 
-Masks come as PNG files (one a run, ``17.png``), as ``.npz`` (arrays ``run`` and ``mask``), labels
-as CSV (columns ``run`` and ``label``; yes/no, true/false or 1/0).
+Masks come as PNG files (one a run, ``17.png``), as COCO annotations (``.json``), as ``.npz``
+(arrays ``run`` and ``mask``); labels as CSV (columns ``run`` and ``label``; yes/no, true/false or
+1/0), or as masks: a run whose mask has pixels is broken.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.detection.coco import read_coco, run_of
 from asced_stores.errors import InputError
 from asced_stores.files import check_out, whole
 
@@ -30,11 +32,12 @@ NO = frozenset({"0", "false", "no", "normal", "clean"})
 
 
 def read_labels(path: str | PathLike[str], *, column: str = "label") -> dict[int, bool]:
-    """Labels by run from a CSV file with a header.
+    """Labels by run from a CSV file with a header, or from masks.
 
     Parameters
     ----------
     path : path
+        A CSV file, or masks (a folder, ``.npz`` or ``.json``).
     column : str
         Column of the label; the run's id stands in column ``run``.
 
@@ -49,6 +52,8 @@ def read_labels(path: str | PathLike[str], *, column: str = "label") -> dict[int
         Naming the line that can't be read.
     """
     source = Path(path)
+    if source.is_dir() or source.suffix.lower() in (".json", ".npz"):
+        return {run: bool(mask.any()) for run, mask in read_masks(source).items()}
     labels: dict[int, bool] = {}
     try:
         with source.open(newline="", encoding="utf-8-sig") as lines:
@@ -75,13 +80,14 @@ def read_labels(path: str | PathLike[str], *, column: str = "label") -> dict[int
 
 
 def read_masks(path: str | PathLike[str]) -> dict[int, npt.NDArray[np.bool_]]:
-    """Masks by run from a folder of PNG files or an ``.npz`` file.
+    """Masks by run from a folder of PNG files, a COCO file or an ``.npz`` file.
 
     Parameters
     ----------
     path : path
-        A folder with one ``<run>.png`` a run (a pixel above 127 is set), or an ``.npz`` with
-        ``run`` (n) and ``mask`` (n, y, x).
+        A folder with one ``<run>.png`` a run (a pixel above 127 is set; digits at the end of the
+        name are the run), COCO annotations (``.json``: run lengths or polygons, of all categories),
+        or an ``.npz`` with ``run`` (n) and ``mask`` (n, y, x).
 
     Raises
     ------
@@ -91,6 +97,8 @@ def read_masks(path: str | PathLike[str]) -> dict[int, npt.NDArray[np.bool_]]:
     source = Path(path)
     if source.is_dir():
         return _read_pictures(source)
+    if source.suffix.lower() == ".json":
+        return read_coco(source)
     try:
         with np.load(source, allow_pickle=False) as content:
             if not {"run", "mask"} <= set(content.files):
@@ -174,11 +182,13 @@ def _read_pictures(folder: Path) -> dict[int, npt.NDArray[np.bool_]]:
 
     masks: dict[int, npt.NDArray[np.bool_]] = {}
     for file in sorted(folder.glob("*.png")):
-        if not file.stem.isdecimal():
-            raise InputError(f"{file} is not named after a run; expected something like 17.png")
+        run = run_of(file.name)
+        if run is None or run in masks:
+            wrong = "is not named after a run" if run is None else f"is a second mask of run {run}"
+            raise InputError(f"{file} {wrong}; expected something like 17.png")
         try:
             with Image.open(file) as picture:
-                masks[int(file.stem)] = np.asarray(picture.convert("L")) > 127
+                masks[run] = np.asarray(picture.convert("L")) > 127
         except (OSError, UnidentifiedImageError) as error:
             raise InputError(f"{file} can't be read as a picture: {error}") from error
     if not masks:

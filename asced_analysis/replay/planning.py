@@ -304,7 +304,23 @@ def given_plan(masks: Any, recording: Recording) -> Plan:
     unknown = sorted(set(given) - set(runs))
     if unknown:
         raise InputError(f"there are masks of runs {unknown[:5]}, which were not recorded")
-    for run, mask in given.items():
-        if mask.shape != shape:
-            raise InputError(f"the mask of run {run} has shape {mask.shape}; expected {shape}")
-    return Plan({run: mask for run, mask in given.items() if mask.any()})
+    at = {run: at_sample(mask, shape, run) for run, mask in given.items() if mask.any()}
+    return Plan(at)
+
+
+def at_sample(mask: NDArray[np.bool_], shape: tuple[int, ...], run: int) -> NDArray[np.bool_]:
+    """A mask of the picture's size at the sample's: a cell is in where any of its pixels is.
+
+    Raises
+    ------
+    InputError
+        Where the mask's size is no whole number of times the sample's.
+    """
+    times, rest = np.divmod(mask.shape, shape) if mask.ndim == 2 else (np.zeros(2), np.ones(2))
+    if rest.any() or not times.all():
+        raise InputError(
+            f"the mask of run {run} has shape {mask.shape}; expected {shape}, or a whole number "
+            "of times that, as the decoded picture has"
+        )
+    cells = mask.reshape(shape[0], times[0], shape[1], times[1])
+    return np.asarray(cells.any(axis=(1, 3)), np.bool_)

@@ -124,7 +124,7 @@ from asced_cli.registry_option import RegistryName, RegistryOption
     "settings",
     help="Any other parameter of the strategy (reverse_step=3, tries=5, mad_scale=2).",
 )
-@click.option("--masks", help="Masks from outside: <run>.png in a folder, or an .npz.")
+@click.option("--masks", help="Masks from outside: <run>.png in a folder, COCO (.json), or .npz.")
 @click.option("--only-flagged", is_flag=True, help="Sample flagged runs alone; copy the others.")
 @click.option("--batch-size", type=int, help="Sample so many together; the effect is measured.")
 @click.option(
