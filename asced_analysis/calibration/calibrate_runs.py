@@ -15,6 +15,7 @@ from asced_analysis.calibration.drift import run_counts
 from asced_analysis.calibration.fitting import fit_variant
 from asced_analysis.calibration.splits import FRACTIONS, in_all, split_runs
 from asced_analysis.compute.source import Source, open_source
+from asced_analysis.detection.registry import LOOKAHEADS
 from asced_analysis.detection.variant import Variant
 from asced_analysis.thresholds import conformal
 from asced_analysis.thresholds.document import Correction, Thresholds
@@ -109,8 +110,8 @@ def calibrate(
     real : path, array or RealImages, optional
         Real images for the teacher, who takes one half of them.
     network : callable, optional
-        ``network(sample, alpha, sigma)`` to predicted x0, asked by self-consistency: of loops that
-        no pipeline describes.
+        ``network(sample, alpha, sigma)`` to predicted x0, asked by self-consistency, teacher or
+        variant: of loops that no pipeline describes.
     outcomes : path or mapping of run to number or mask, optional
         Scores from elsewhere (CSV or Parquet with columns run and score): they teach instead.
     masks : folder, ``.npz`` or mapping, optional
@@ -141,11 +142,12 @@ def calibrate(
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; expected one of {METHODS}")
     kind, method = _paired(VARIANTS.get(variant), method)
+    asks = not kind.learnt and kind.asked({**kind.parameters(), **(parameters or {})}) > 0
     if not kind.learnt:
         for name, value in (
             ("teacher", teacher),
             ("real", real),
-            ("network", network),
+            ("network", None if asks else network),
             ("outcomes", outcomes),
             ("masks", masks),
         ):
@@ -245,6 +247,8 @@ def calibrate(
             **options,
         )
     else:
+        if asks:
+            source = _asking(source, network, pipeline)
         thresholds, run_means = fit_variant(
             source,
             kind,
@@ -264,6 +268,19 @@ def calibrate(
         counts=run_counts(run_means, chosen.scores),
     )
     return replace(thresholds, conformance=conformance_vectors(thresholds))
+
+
+def _asking(source: Source, network: Any, pipeline: Any) -> Source:
+    """A source that asks a network of one's own, or the recorded pipeline."""
+    if network is None:
+        ask = LOOKAHEADS.get("lookahead")(source, pipeline)
+    else:
+        from asced_analysis.calibration.teachers import asked
+
+        def ask(sample: Any, step: int) -> Any:
+            return asked(network, source.alpha[step], source.sigma[step])(sample)
+
+    return replace(source, probe=ask)
 
 
 def _paired(variant: Variant, method: str) -> tuple[Variant, str]:

@@ -109,19 +109,18 @@ def _search(thresholds: Thresholds, want: bool) -> ConformanceVector | None:
             "signal": "x0",
             "values": values.tolist(),
         }
+        free = {}
         if variant.learnt:
-            free = {
-                "eps": _exact(rng.normal(size=shape) * 2.0 ** (attempt % 7 - 3)),
-                "probed": _exact(values[-1] + rng.normal(size=shape) / 8),
-            }
-            if thresholds.parameters.get("probe") is None:
-                del free["probed"]
-            for name, made in free.items():
-                kept = made if varied is None else _varied(rng, varied[name], attempt)
-                vector[name] = kept.tolist()
+            free["eps"] = _exact(rng.normal(size=shape) * 2.0 ** (attempt % 7 - 3))
         else:
             detector = make_detector(thresholds, alpha=alpha, sigma=sigma, log_snr=log_snr)
             vector["signal"] = detector.needs()[0]
+        if variant.asked(thresholds.parameters):
+            spread = 1 / 8 if variant.learnt else 2.0 ** (attempt % 10 - 7)
+            free["probed"] = _exact(values[-1] + rng.normal(size=shape) * spread)
+        for name, made in free.items():
+            kept = made if varied is None else _varied(rng, varied[name], attempt)
+            vector[name] = kept.tolist()
         try:
             mask, score = run_vector(thresholds, vector)
             clear = _is_clear(thresholds, vector, mask)

@@ -275,7 +275,11 @@ def _self_consistency(
     step = level_step(source.log_snr, level_for(int(np.prod(source.sample_shape))))
     alpha, sigma = source.alpha[step], source.sigma[step]
     if network is not None:
-        ask = _asked(network, alpha, sigma)
+        own = asked(network, alpha, sigma)
+
+        def ask(noised: Floats, runs: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+            return own(noised)
+
     else:
         place = store if store is not None else source.dataset.encoding.get("source")
         if place is None:
@@ -296,10 +300,10 @@ def _self_consistency(
     return SelfConsistencyTeacher(ask, alpha, sigma, source.log_snr[step], draws)
 
 
-def _asked(network: Network, alpha: float, sigma: float) -> Callable[..., npt.NDArray[Any]]:
+def asked(network: Network, alpha: float, sigma: float) -> Callable[[Floats], npt.NDArray[Any]]:
     """A network of one's own, given tensors and asked without gradients."""
 
-    def ask(noised: Floats, runs: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    def ask(noised: Floats) -> npt.NDArray[Any]:
         import torch
 
         with torch.no_grad():

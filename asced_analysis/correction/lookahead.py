@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 from asced_stores.format.noise_levels import eps_and_x0
 
@@ -30,7 +31,14 @@ KNOWN = ("epsilon", "sample", "v_prediction")
 
 def wants_network(thresholds: Thresholds | None) -> bool:
     """Whether thresholds ask the model once more."""
-    return thresholds is not None and thresholds.parameters.get("probe") is not None
+    return evaluations_asked(thresholds) > 0
+
+
+def evaluations_asked(thresholds: Thresholds | None) -> int:
+    """How often they ask it, for every run."""
+    if thresholds is None:
+        return 0
+    return VARIANTS.get(thresholds.variant).asked(thresholds.parameters)
 
 
 def pipeline_network(pipeline: Any) -> Network:

@@ -11,6 +11,7 @@ from . import outcome as outcome
 from . import paper as paper
 from . import released as released
 from . import score_norm as score_norm
+from . import self_consistency as self_consistency
 from . import streaming as streaming
 from . import trajectory_variance as trajectory_variance
 from .registry import VARIANTS as VARIANTS

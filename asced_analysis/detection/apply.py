@@ -97,9 +97,10 @@ def bind(
         thresholds.check_fingerprint(here)
         level = thresholds.level_for(here["scheduler_class"], here["steps"])
     probe = None
-    if thresholds.parameters.get("probe") is not None:
+    from asced_analysis.detection.scoring import asking, asks
+
+    if asks(thresholds):
         from asced_analysis.compute.source import open_source
-        from asced_analysis.detection.scoring import asking
 
         probe = asking(open_source(runs), thresholds, pipeline).probe
     return make_detector(thresholds, **numbers, level=level, probe=probe)

@@ -8,7 +8,7 @@ network runs as array products, so loop and store share this one kernel, with or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -303,6 +303,10 @@ class _Outcome(Variant):
             raise InputError("outcome needs one location and scale a grid cell")
         layers = layers_from_bytes(thresholds.weights_bytes())
         return Stream(Parameters(**given), grid, location, scale, layers, lookahead)
+
+    def asked(self, parameters: Mapping[str, Any]) -> int:
+        """One, where there is a probe."""
+        return int(parameters.get("probe") is not None)
 
     def is_clear(self, thresholds: Thresholds, stream: Any, state: Any, margin: float) -> bool:
         """Whether the worst places stand clear of the others."""

@@ -46,9 +46,14 @@ def asking(source: Source, thresholds: Thresholds, pipeline: Any = None) -> Sour
     pipeline : DiffusionPipeline, str or Path, optional
         By default the one that the store names; a source that brings a probe keeps it.
     """
-    if source.probe is not None or thresholds.parameters.get("probe") is None:
+    if source.probe is not None or not asks(thresholds):
         return source
     return replace(source, probe=LOOKAHEADS.get("lookahead")(source, pipeline))
+
+
+def asks(thresholds: Thresholds) -> bool:
+    """Whether thresholds ask the model once more."""
+    return VARIANTS.get(thresholds.variant).asked(thresholds.parameters) > 0
 
 
 def detections(

@@ -196,6 +196,10 @@ class Variant:
         ends = (grid[0], grid[-1])
         self.stream(thresholds, (1, 1, 32, 32), Sampler((1.0, 1.0), (1.0, 1.0), ends))
 
+    def asked(self, parameters: Mapping[str, Any]) -> int:
+        """Evaluations of the model beyond sampling's own, for every run, at the window's end."""
+        return 0
+
     def is_clear(self, thresholds: Thresholds, stream: Any, state: Any, margin: float) -> bool:
         """Whether no rounding decides which places a conformance vector's mask covers."""
         return True

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
@@ -103,12 +104,7 @@ def mean_residual(
     total = np.zeros(samples.shape, np.float64)
     for draw in range(draws):
         noise = np.stack(
-            [
-                np.random.default_rng([seed, int(run) % 2**31, draw]).standard_normal(
-                    samples.shape[1:], dtype=np.float32
-                )
-                for run in numbers
-            ]
+            [noise_of((seed, int(run) % 2**31, draw), samples.shape[1:]) for run in numbers]
         )
         noised = np.float32(alpha) * samples + np.float32(sigma) * noise
         found = np.asarray(predict(noised, np.arange(len(samples))))
@@ -120,17 +116,48 @@ def mean_residual(
         if not np.isfinite(found).all():
             raise InputError("the network predicted an x0 that is not finite")
         total += found
-    away = total / draws - samples
-    return np.asarray((away**2).mean(1), np.float32)
+    return np.asarray(redrawn_residual(samples, total / draws), np.float32)
 
 
-def content_energy(samples: Samples) -> NDArray[np.float64]:
-    """Mean squared distance of samples from their background, the median of their border."""
-    border = np.concatenate(
-        [samples[:, :, 0], samples[:, :, -1], samples[:, :, :, 0], samples[:, :, :, -1]], axis=2
+def noise_of(seed: tuple[int, ...], shape: tuple[int, ...]) -> Samples:
+    """One draw of standard normal noise, the same wherever it is drawn."""
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def redrawn_residual(samples: Any, predicted: Any) -> Any:
+    """Squared difference of the mean prediction and the sample, mean over channels.
+
+    Parameters
+    ----------
+    samples, predicted : arrays, shape (n, channel, y, x)
+        Of NumPy, torch or any array-API library.
+
+    Returns
+    -------
+    array, shape (n, y, x)
+    """
+    return array_api_compat.array_namespace(samples).mean((predicted - samples) ** 2, axis=1)
+
+
+def content_energy(samples: Any) -> Any:
+    """Mean squared distance of samples from their background, the median of their border.
+
+    Parameters
+    ----------
+    samples : array, shape (n, channel, y, x)
+
+    Returns
+    -------
+    array, shape (n,)
+    """
+    xp = array_api_compat.array_namespace(samples)
+    wide = samples if samples.dtype == xp.float64 else xp.astype(samples, xp.float32)
+    border = xp.sort(
+        xp.concat([wide[:, :, 0], wide[:, :, -1], wide[..., 0], wide[..., -1]], axis=2), axis=2
     )
-    away = samples - np.median(border, axis=2)[:, :, None, None]
-    return np.asarray((away.astype(np.float64) ** 2).mean((1, 2, 3)))
+    count = border.shape[2]
+    median = (border[:, :, (count - 1) // 2] + border[:, :, count // 2]) / 2
+    return xp.mean((wide - median[:, :, None, None]) ** 2, axis=(1, 2, 3))
 
 
 def content_slope(residual: NDArray[np.floating[Any]], energy: NDArray[np.float64]) -> float:
@@ -147,15 +174,13 @@ def content_slope(residual: NDArray[np.floating[Any]], energy: NDArray[np.float6
     return float(np.clip((x @ y) / (x @ x), 0.0, 2.0)) if x @ x > 1e-6 * len(x) else 0.0
 
 
-def self_consistency(
-    residual: NDArray[np.floating[Any]], energy: NDArray[np.float64], slope: float
-) -> tuple[Samples, NDArray[np.float64]]:
+def self_consistency(residual: Any, energy: Any, slope: float) -> tuple[Any, Any]:
     """Map and score of each run, lower is more consistent.
 
     Parameters
     ----------
     residual : array, shape (n, y, x)
-        Of `mean_residual`.
+        Of `redrawn_residual`.
     energy : array, shape (n,)
         Of `content_energy`.
     slope : float
@@ -163,15 +188,31 @@ def self_consistency(
 
     Returns
     -------
-    maps : float32 array, shape (n, y, x)
+    maps : array, shape (n, y, x)
         Log of the residual averaged over `SMOOTH` x `SMOOTH` places, less the content's share.
-    scores : float64 array, shape (n,)
+    scores : array, shape (n,)
         ``log mean residual - slope log energy``.
     """
-    from scipy.ndimage import uniform_filter
+    xp = array_api_compat.array_namespace(residual)
+    less = slope * xp.log(energy + FLOOR)
+    maps = xp.log(box_mean(residual, SMOOTH) + FLOOR) - less[:, None, None]
+    scores = xp.log(xp.mean(residual, axis=(1, 2)) + FLOOR) - less
+    return maps, scores
 
-    less = slope * np.log(energy + FLOOR)
-    smooth = uniform_filter(np.asarray(residual, np.float64), (0, SMOOTH, SMOOTH), mode="nearest")
-    maps = np.log(np.maximum(smooth, 0) + FLOOR) - less[:, None, None]
-    scores = np.log(np.asarray(residual, np.float64).mean((1, 2)) + FLOOR) - less
-    return np.asarray(maps, np.float32), scores
+
+def box_mean(maps: Any, width: int) -> Any:
+    """Mean over a square around each place; beyond the border the nearest place counts again."""
+    xp = array_api_compat.array_namespace(maps)
+    for axis in (1, 2):
+        length, reach = maps.shape[axis], width // 2
+        ends = [
+            (slice(None),) * axis + (part,) for part in (slice(0, 1), slice(length - 1, length))
+        ]
+        first, last = (maps[end] for end in ends)
+        padded = xp.concat([first] * reach + [maps] + [last] * reach, axis=axis)
+        parts = [
+            padded[(slice(None),) * axis + (slice(offset, offset + length),)]
+            for offset in range(2 * reach + 1)
+        ]
+        maps = sum(parts[1:], parts[0]) / len(parts)
+    return maps

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.corrector import Corrector
-from asced_analysis.correction.lookahead import Network
+from asced_analysis.correction.lookahead import Network, evaluations_asked
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay import draws, multi_pass  # noqa: F401  they register second passes
 from asced_analysis.replay.calls import Call
@@ -73,7 +73,7 @@ class Job:
     @property
     def asked(self) -> int:
         """Evaluations that the detector asks for, of every run."""
-        return int(self.network is not None)
+        return 0 if self.network is None else evaluations_asked(self.thresholds)
 
     @property
     def shape(self) -> tuple[int, int]:

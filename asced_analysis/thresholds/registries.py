@@ -20,6 +20,7 @@ VARIANTS: Registry[Variant] = Registry(
     modules=(
         "calibrated",
         "outcome",
+        "self_consistency",
         "released",
         "paper",
         "trajectory_variance",

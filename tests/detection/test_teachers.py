@@ -12,6 +12,8 @@ import torch
 from asced_analysis import calibrate, open_runs
 from asced_analysis.calibration.teachers import choose_teacher
 from asced_analysis.compute.source import open_source
+from asced_analysis.detection import self_consistency as variant
+from asced_analysis.detection.variant import Sampler
 from asced_analysis.realism.content import (
     auroc,
     content_of,
@@ -92,6 +94,27 @@ def test_self_consistency_sees_what_the_model_would_redraw() -> None:
         mean_residual(images, lambda x, _: x[:, :, :4], alpha=1.0, sigma=1.0)
     with pytest.raises(InputError, match="not finite"):
         mean_residual(images, lambda x, _: x * np.nan, alpha=1.0, sigma=1.0)
+
+
+@pytest.mark.parametrize("as_array", [np.asarray, torch.from_numpy])
+def test_the_variant_sees_it_while_sampling(as_array: Any) -> None:
+    images, _, broken = planted(300)
+    sampler = Sampler((0.5, 0.8, 0.9), (0.9, 0.6, 0.4), (-1.2, 0.6, 1.6))
+
+    def ask(sample: Any, step: int) -> Any:
+        redrawn = smoother(torch.as_tensor(sample), sampler.alpha[step], sampler.sigma[step])
+        return redrawn if as_array is torch.from_numpy else redrawn.numpy()
+
+    given = variant.Parameters(probe=0.5, share=0.1)
+    stream = variant.Stream(given, sampler, 0.0, 1.0, 0, 1, ask)
+    state = stream.update(stream.start(images.shape), 0, x0=as_array(-images))
+    state = stream.update(state, 1, x0=as_array(images))
+    mask, score, flagged = (np.asarray(one) for one in stream.detect(state, -3.0))
+    assert auroc(score, broken) > 0.95
+    assert (mask.any((1, 2)) == flagged).all()
+    assert mask[flagged].mean() == pytest.approx(0.1, abs=0.02)
+    with pytest.raises(InputError, match="asks the model itself"):
+        variant.Stream(given, sampler, 0.0, 1.0, 0, 1).update(state, 1, x0=as_array(images))
 
 
 def test_what_content_explains_is_taken_off() -> None:

@@ -199,9 +199,11 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     probe, pipeline = options.pop("probe"), options.pop("pipeline")
     variant, method = options.pop("variant"), options["method"]
     learning = method == LEARNING or VARIANTS.get(variant).learnt
-    if pipeline is not None and not learning:
+    asking = VARIANTS.get(variant).asked(VARIANTS.get(variant).parameters()) > 0
+    if pipeline is not None and not learning and not asking:
         raise InputError(
-            f"--pipeline is only asked by --method {LEARNING}; choose it, or leave --pipeline out"
+            f"--pipeline is only asked by --method {LEARNING} and by variants that ask the model; "
+            "choose one, or leave --pipeline out"
         )
     network, within = options.pop("network"), options.pop("within_content")
     extra = {} if probe is None else {"probe": probe}
