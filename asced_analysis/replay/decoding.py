@@ -30,6 +30,8 @@ def pictures_of(
         return as_pictures(samples, dataset.attrs)
     import torch
 
+    from asced_recorders.pipelines.data_range import range_of
     from asced_recorders.pipelines.decoding import to_image
 
-    return from_image(to_image(pipe, torch.from_numpy(np.asarray(samples, np.float32))))
+    tensor = torch.from_numpy(np.asarray(samples, np.float32))
+    return from_image(to_image(pipe, tensor, range_of(dataset.attrs)))

@@ -163,10 +163,13 @@ def _commit(
     if job.recording.spec.image_shape is not None:
         import torch
 
+        from asced_recorders.pipelines.data_range import range_of
         from asced_recorders.pipelines.decoding import to_image
 
         pipe = None if isinstance(job.pipe, LoopSampler) else job.pipe
-        arrays["image"] = to_image(pipe, torch.from_numpy(samples))
+        arrays["image"] = to_image(
+            pipe, torch.from_numpy(samples), range_of(job.recording.spec.attributes)
+        )
     with np.errstate(invalid="ignore"):
         changed = (pixels > CHANGED).mean((1, 2), dtype=np.float64)
         largest = np.nan_to_num(away.reshape(len(away), -1).max(1).astype(np.float64), nan=np.inf)

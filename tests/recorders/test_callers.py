@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from asced_recorders import Recorder
+from asced_recorders import Recorder, record
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_recorders.writing.session import RecordingWarning
 from asced_stores import open_runs
@@ -251,6 +251,26 @@ def test_data_of_another_range_are_shown_in_it(
     assert given["image"].values.max() == 128
     with pytest.raises(InputError, match="give the lower one first"):
         Recorder.custom(tmp_path / "no", (1, 4, 4), 1, value_range=(1, 0))
+
+
+def test_pixels_of_another_range_are_shown_in_it(tiny_pipeline: Any, tmp_path: Path) -> None:
+    pipe = copy.deepcopy(tiny_pipeline)
+    record(pipe, tmp_path / "a", runs=1, steps=2, value_range=(-8, 8))
+    with pytest.raises(InputError, match=r"the store's data lie in \(-8.0, 8.0\)"):
+        record(pipe, tmp_path / "a", runs=1, steps=2, value_range=(0, 1), resume=True)
+    with Recorder(pipe, tmp_path / "b", value_range=(-8, 8)) as recorder:
+        for _ in range(2):
+            pipe(num_inference_steps=2, output_type="np")
+    with (
+        pytest.raises(InputError, match="lie in"),
+        Recorder(pipe, tmp_path / "b", resume=True, value_range=(0, 1)),
+    ):
+        pipe(num_inference_steps=2, output_type="np")
+    assert recorder.store is not None
+    for ds in (open_runs(tmp_path / "a"), open_runs(tmp_path / "b")):
+        assert ds.attrs["value_range"] == [-8, 8]
+        seen = ds["image"].values[..., 0] / 255 * 16 - 8
+        np.testing.assert_allclose(seen, ds["sample"].values[:, 0].clip(-8, 8), atol=0.04)
 
 
 def test_a_batch_script_of_slurm_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
     sections={
         "Sampling": "scheduler scheduler_option negative_prompt guidance_scale call_option "
         "classes device precision threads",
-        "What is stored": "fields dtype checkpoints keep thresholds no_prompts",
+        "What is stored": "fields dtype checkpoints keep thresholds no_prompts value_range",
         "Loading the model": "weights_variant revision offline allow_pickle trust_remote_code",
         "The store and its disk": "overwrite no_fsync ignore_disk endpoint",
         "Several processes": "rank world_size",
@@ -83,6 +83,12 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
     default="float16",
     show_default=True,
     help="Of eps and x0 in the store.",
+)
+@click.option(
+    "--value-range",
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Of pixels, where it is not -1 to 1; by default as the first batch shows.",
 )
 @click.option("--prompts", metavar="FILE", help="Text, CSV or JSONL; one prompt a run.")
 @click.option("--negative-prompt", help="Where a prompt has none of its own.")

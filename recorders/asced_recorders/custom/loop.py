@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from asced_recorders.pipelines.decoding import check_range, measured_range, pixels_to_image
+from asced_recorders.custom.levels import HandedLevels, one_number
+from asced_recorders.custom.samples import as_rows
+from asced_recorders.pipelines.data_range import DataRange
+from asced_recorders.pipelines.decoding import pixels_to_image
 from asced_recorders.pipelines.fingerprint import model_fingerprint
+from asced_recorders.pipelines.model_facts import compute_facts
 from asced_recorders.pipelines.provenance import device_facts, versions
-from asced_recorders.tap.schedulers import StepTable
-from asced_recorders.writing.capture import FIELDS, RunBuffer
+from asced_recorders.writing.capture import FIELDS, RunBuffer, take_buffer
 from asced_recorders.writing.flight import OBSERVED
 from asced_recorders.writing.session import Session
 from asced_recorders.writing.settings import Settings, make_spec
 from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
-from asced_stores.format.noise_levels import canonical_prediction_type, eps_and_x0, log_snr
+from asced_stores.format.noise_levels import canonical_prediction_type, eps_and_x0
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from asced_recorders.writing.observers import RunObserver
     from asced_stores import TrajectoryStore
-
-
-logger = logging.getLogger("asced_recorders")
 
 
 class CustomRecorder:
@@ -128,7 +127,7 @@ class CustomRecorder:
                 "weights are to be known again"
             )
         self.model = model
-        self.value_range = None if value_range is None else check_range(value_range)
+        self.range = DataRange(value_range)
         self.session = Session(
             url_of(store),
             runs=runs,
@@ -140,11 +139,7 @@ class CustomRecorder:
             observers=observers,
         )
         self._buffer: RunBuffer | None = None
-        self._levels: list[tuple[float, float, float]] = []
-        self._fixed: list[tuple[float, float, float]] | None = None
-        self._kind = ""
-        self._done = 0
-        self.churned = False  # noise is added before some steps: a level may rise a little
+        self.levels = HandedLevels()
         self._end: Tensor | None = None
         self._facts: dict[str, Any] = {}
         self._provenance: dict[str, Any] = {}
@@ -230,25 +225,31 @@ class CustomRecorder:
         self.session.background.check()
         if self._closed:
             raise InputError("this recorder is closed: make another with resume=True")
+        alpha, sigma = one_number(alpha, "alpha"), one_number(sigma, "sigma")
         if self._done == self.steps:
-            self._refuse_longer(_number(alpha, "alpha"), _number(sigma, "sigma"))
+            if self.levels.goes_on(alpha, sigma):
+                self._refuse_longer()
             self._commit()
         kind = canonical_prediction_type(prediction_type)
-        alpha, sigma = _number(alpha, "alpha"), _number(sigma, "sigma")
-        x, output = self._rows(sample, "sample"), self._rows(model_output, "model_output")
+        x = as_rows(self.shape, sample, "sample")
+        output = as_rows(self.shape, model_output, "model_output")
         if x.shape != output.shape:
             raise InputError(
                 f"sample has shape {tuple(x.shape)} and model_output {tuple(output.shape)}: "
                 "they must be the same"
             )
-        told = float(self._done) if timestep is None else _number(timestep, "timestep")
+        told = float(self._done) if timestep is None else one_number(timestep, "timestep")
         if self._buffer is not None and x.shape[0] != self._buffer.count:
             raise InputError(
                 f"step {self._done} has {x.shape[0]} runs, the steps before {self._buffer.count}"
             )
-        self._check_level(told, alpha, sigma, kind)
+        step = self._done
+        self.levels.add(told, alpha, sigma, kind, sigma_data)
         if self._buffer is None:
-            self._buffer = self._new_buffer(x)
+            take, settings = self.session.background.take, self.settings
+            self._buffer = take_buffer(
+                take, self.steps, x, settings.fields, settings.checkpoints, settings.dtype
+            )
             self._provenance = self._provenance or device_facts(x.device)
             self._provenance |= {
                 "loop_shape": [int(n) for n in sample.shape[int(len(sample) == len(x)) :]],
@@ -259,26 +260,29 @@ class CustomRecorder:
         eps, x0 = eps_and_x0(
             x, output, alpha=alpha, sigma=sigma, prediction_type=kind, sigma_data=sigma_data
         )
-        buffer.put("eps", eps, self._done)
-        buffer.put("x0", x0, self._done)
-        if self._done in self.settings.checkpoints:
-            at = self.settings.checkpoints.index(self._done)
-            buffer.put("checkpoint_sample", x, at)
-        self._done += 1
+        buffer.put("eps", eps, step)
+        buffer.put("x0", x0, step)
+        if step in self.settings.checkpoints:
+            buffer.put("checkpoint_sample", x, self.settings.checkpoints.index(step))
         if self._done == self.steps:
-            self._end = x0 if next_sample is None else self._rows(next_sample, "next_sample")
+            self._end = (
+                x0 if next_sample is None else as_rows(self.shape, next_sample, "next_sample")
+            )
         return next_sample
 
-    def _refuse_longer(self, alpha: float, sigma: float) -> None:
+    @property
+    def _done(self) -> int:
+        """Steps of the batch that was begun."""
+        return len(self.levels.present)
+
+    def _refuse_longer(self) -> None:
         """Refuse a loop that goes on where its batch should be over."""
-        if self._levels and alpha * self._levels[-1][2] > self._levels[-1][1] * sigma:
-            steps = self.steps
-            self.discard()
-            raise InputError(
-                f"the loop goes on after the {steps} steps that this recorder was made for (one "
-                "store holds one schedule): nothing of this batch is recorded; give steps= the "
-                "loop's own number"
-            )
+        self.discard()
+        raise InputError(
+            f"the loop goes on after the {self.steps} steps that this recorder was made for (one "
+            "store holds one schedule): nothing of this batch is recorded; give steps= the "
+            "loop's own number"
+        )
 
     def discard(self) -> None:
         """Abandon the batch that was begun; the next `step` begins anew.
@@ -289,13 +293,13 @@ class CustomRecorder:
         if buffer is not None:
             self.session.background.give_back(buffer)
         self._end, self._facts = None, {}
-        self._done, self._levels = 0, []
+        self.levels.discard()
 
     def end(self, sample: Any) -> None:
         """Give the sample that came out of the last step, and commit the batch."""
         if self._done != self.steps:
             raise InputError(f"the run ended after {self._done} of {self.steps} steps")
-        self._end = self._rows(sample, "sample")
+        self._end = as_rows(self.shape, sample, "sample")
         self._commit()
 
     def commit(self) -> None:
@@ -335,138 +339,48 @@ class CustomRecorder:
         assert buffer is not None
         assert end is not None
         buffer.put("sample", end)
-        image = None
-        if "image" in self.settings.fields and end.ndim == 4 and end.shape[1] in (1, 3):
-            image = pixels_to_image(end, self._range(end))
         batch_size = self.batch_size or buffer.count
         if buffer.count > batch_size:
             raise InputError(
                 f"this batch has {buffer.count} runs, and a batch of the store holds {batch_size}: "
                 "record the largest batch first, or give batch_size"
             )
+        if self.store is not None:
+            self.range.adopt(self.store.spec.attributes)
+        image = self._image(end)
+        store = self._ensure_store(end, image, batch_size)
         self.batch_size = batch_size
-        self._ensure_store(tuple(end.shape[1:]), None if image is None else image.shape[1:])
-        batch = self.session.next_batch(batch_size)
-        runs = range(batch * batch_size, batch * batch_size + buffer.count)
-        self.session.submit(batch, buffer, runs, self._facts, image)
-        self._fixed = self._levels
+        if self.range.adopt(store.spec.attributes):
+            image = self._image(end)
+        self.session.append(buffer, batch_size, self._facts, image)
+        self.levels.finish()
         self._buffer, self._end, self._facts = None, None, {}
-        self._done, self._levels = 0, []
 
-    def _range(self, end: Tensor) -> tuple[float, float]:
-        """Between which the data lie: as given, as the store says, or as the first batch shows."""
-        if self.value_range is None:
-            known = None if self.store is None else self.store.spec.attributes.get("value_range")
-            self.value_range = check_range(known or measured_range(end))
-            if known is None and self.value_range != (-1.0, 1.0):
-                low, high = self.value_range
-                logger.warning(
-                    "the first batch ends between %.3g and %.3g, not in -1..1: images are scaled "
-                    "to that range; give value_range=(low, high) where you know it",
-                    low,
-                    high,
-                )
-        return self.value_range
+    def _image(self, end: Tensor) -> NDArray[np.uint8] | None:
+        """The ends of the runs as images, where they are grey or RGB."""
+        if end.ndim != 4 or end.shape[1] not in (1, 3):
+            return None
+        value_range = self.range.settle(end)
+        return pixels_to_image(end, value_range) if "image" in self.settings.fields else None
 
-    def _ensure_store(self, shape: tuple[int, ...], image_shape: Any) -> None:
-        levels = np.array(self._levels)
-        alpha, sigma = levels[:, 1], levels[:, 2]
-        table = StepTable(
-            timestep=levels[:, 0],
-            alpha=alpha,
-            sigma=sigma,
-            log_snr=np.asarray(log_snr(alpha, sigma)),
-            prediction_type=self._kind,
-            sigma_data=0.5,
-            calls=np.arange(self.steps),
-            editable=np.ones(self.steps, dtype=bool),
-            resumable=False,
-            scheduler_class="custom",
-        )
+    def _ensure_store(
+        self, end: Tensor, image: NDArray[np.uint8] | None, batch_size: int
+    ) -> TrajectoryStore:
+        table = self.levels.table()
         facts = {
             "pipeline": "custom",
             "scheduler_class": "custom",
-            "prediction_type": self._kind,
+            "prediction_type": table.prediction_type,
+            "sigma_data": table.sigma_data,
             "steps": self.steps,
             "versions": versions(),
             **self._provenance,
+            **self.range.facts(),
         }
         if self.model is not None:
             facts["model_fingerprint"] = model_fingerprint(self.model)
-        if self.value_range not in (None, (-1.0, 1.0)):
-            facts["value_range"] = list(self.value_range or ())
+            facts["compute"] = compute_facts(self.model)
         facts |= self.attributes
-        assert self.batch_size is not None
-        spec = make_spec(self.settings, table, shape, image_shape, facts)
-        self.session.ensure(spec, self.batch_size)
-
-    def _check_level(self, timestep: float, alpha: float, sigma: float, kind: str) -> None:
-        if not (np.isfinite([timestep, alpha, sigma]).all() and alpha >= 0 and sigma > 0):
-            raise InputError(
-                f"step {self._done} has alpha {alpha} and sigma {sigma}: expected numbers, alpha "
-                "at least 0 and sigma above 0"
-            )
-        if self._kind not in ("", kind):
-            raise InputError(f"prediction type {kind} in a store of {self._kind}")
-        self._kind = kind
-        level = (timestep, alpha, sigma)
-        if self._fixed is not None and not np.allclose(level, self._fixed[self._done], rtol=1e-6):
-            raise InputError(
-                f"step {self._done} has timestep, alpha and sigma {level}, in the batches before "
-                f"{self._fixed[self._done]}: one store holds one schedule"
-            )
-        before = self._levels[0 if self.churned else -1] if self._levels else None
-        if before is not None and alpha * before[2] < before[1] * sigma:
-            raise InputError(
-                f"step {self._done} is noisier than the one before: hand the steps over from the "
-                "noisy end to the clean one, each once"
-            )
-        self._levels.append(level)
-
-    def _rows(self, value: Any, name: str) -> Tensor:
-        """Samples as (run, [frame,] channel, y, x), float32."""
-        import torch
-
-        tensor = torch.as_tensor(value).detach()
-        shape = self.shape
-        if tensor.ndim == len(shape) and len(shape) >= 4 and tuple(tensor.shape) == shape:
-            shape = shape[1:]  # the shape was given with the number of runs
-        elif tensor.ndim == len(shape) and tuple(tensor.shape) == shape:
-            tensor = tensor[None]  # one run, without its dimension
-        elif len(shape) >= 4 and tensor.ndim == len(shape) and tensor.shape[1:] == shape[1:]:
-            shape = shape[1:]
-        if tensor.ndim != len(shape) + 1 or tuple(tensor.shape[1:]) != shape:
-            raise InputError(
-                f"{name} has shape {tuple(tensor.shape)}: expected (runs, "
-                f"{', '.join(map(str, shape))})"
-            )
-        if len(shape) == 1:
-            tensor = tensor[:, :, None, None]
-        elif len(shape) == 2:
-            tensor = tensor[:, None]
-        return tensor.float()
-
-    def _new_buffer(self, x: Tensor) -> RunBuffer:
-        settings = self.settings
-        key = (
-            self.steps,
-            len(settings.checkpoints),
-            x.shape[0],
-            tuple(x.shape[1:]),
-            settings.dtype,
-            settings.fields,
-            x.device.type,
-        )
-        return self.session.background.take(lambda: RunBuffer(key), key)
-
-
-def _number(value: Any, name: str) -> float:
-    """A noise level as a float: numbers, scalar tensors, or arrays of one and the same number."""
-    import torch
-
-    if isinstance(value, (int, float)):
-        return float(value)
-    flat = torch.as_tensor(value).detach().reshape(-1).double().cpu()
-    if not len(flat) or bool((flat != flat[0]).any()):
-        raise InputError(f"{name} differs from run to run: all runs of a step share one level")
-    return float(flat[0])
+        image_shape = None if image is None else image.shape[1:]
+        spec = make_spec(self.settings, table, tuple(end.shape[1:]), image_shape, facts)
+        return self.session.ensure(spec, batch_size)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from asced_recorders.custom.levels import one_number
 from asced_recorders.custom.loop import CustomRecorder
 from asced_stores.errors import InputError
 
@@ -196,7 +197,8 @@ class NetworkRecorder:
         if isinstance(output, tuple):
             output = output[0]
         if callable(self.levels):
-            alpha, sigma = (_number(value) for value in self.levels(*args, **kwargs))
+            given = self.levels(*args, **kwargs)
+            alpha, sigma = one_number(given[0], "alpha"), one_number(given[1], "sigma")
         else:
             at = len(self._run) % len(self.levels)
             alpha, sigma = (float(value) for value in self.levels[at])
@@ -236,15 +238,3 @@ class NetworkRecorder:
             self._recorder.commit()
         else:
             self._recorder.end(end)
-
-
-def _number(level: Any) -> float:
-    """A noise level, the same for all runs of a call."""
-    import torch
-
-    flat = torch.as_tensor(level).detach().reshape(-1).double().cpu()
-    if not len(flat) or bool((flat != flat[0]).any()):
-        raise InputError(
-            "the noise level differs within one call of the network: runs of a batch share one"
-        )
-    return float(flat[0])

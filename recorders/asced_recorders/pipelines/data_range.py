@@ -38,20 +38,21 @@ class DataRange:
         self.given = None if given is None else check_range(given)
         self.known: Range | None = None
 
-    def adopt(self, attributes: Mapping[str, Any]) -> None:
-        """Take the range of a store that is there.
+    def adopt(self, attributes: Mapping[str, Any]) -> bool:
+        """Take the range of a store that is there; whether it is not the one known so far.
 
         Raises
         ------
         InputError
             If another one was given.
         """
-        self.known = range_of(attributes)
+        before, self.known = self.known, range_of(attributes)
         if self.given is not None and self.given != self.known:
             raise InputError(
                 f"value_range is {self.given}, and the store's data lie in {self.known}: leave it "
                 "out, or record to another store"
             )
+        return before not in (None, self.known)
 
     def settle(self, ends: Tensor) -> Range:
         """The range, once the first batch's ends are there."""

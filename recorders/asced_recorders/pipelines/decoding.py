@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from asced_recorders.pipelines.data_range import DIFFUSERS, Range
 from asced_stores.errors import InputError
-
-USUAL = 1.25  # how far ends of data in -1..1 go beyond
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,9 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def to_image(
-    pipe: Any, sample: Tensor, /, value_range: tuple[float, float] = (-1.0, 1.0)
-) -> NDArray[np.uint8]:
+def to_image(pipe: Any, sample: Tensor, /, value_range: Range = DIFFUSERS) -> NDArray[np.uint8]:
     """Image of each run, as diffusers itself would show it.
 
     Parameters
@@ -44,9 +40,7 @@ def to_image(
     return pixels_to_image(_decode(vae, sample))
 
 
-def pixels_to_image(
-    pixels: Tensor, /, value_range: tuple[float, float] = (-1.0, 1.0)
-) -> NDArray[np.uint8]:
+def pixels_to_image(pixels: Tensor, /, value_range: Range = DIFFUSERS) -> NDArray[np.uint8]:
     """Image from pixels, shape (run, colour, row, column), whose values lie in a range."""
     import numpy as np
     import torch
@@ -63,35 +57,39 @@ def pixels_to_image(
     return np.ascontiguousarray(array)
 
 
-def check_range(value_range: Sequence[float], /) -> tuple[float, float]:
-    """Read a range of values.
-
-    Raises
-    ------
-    InputError
-        If it is not two numbers, the lower one first.
-    """
-    try:
-        low, high = (float(value) for value in value_range)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"value_range is {value_range!r}: give (lowest, highest)") from error
-    if not low < high < float("inf") or low == -float("inf"):
-        raise InputError(f"value_range is {low} to {high}: give the lower one first, both finite")
-    return low, high
-
-
-def measured_range(sample: Tensor, /) -> tuple[float, float]:
-    """Range of a batch's ends: -1..1 where they lie in it, or little beyond."""
-    import torch
-
-    finite = sample[torch.isfinite(sample)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (-1.0, 1.0)
-    return (-1.0, 1.0) if low >= -USUAL and high <= USUAL else (low, high)
-
-
 def has_image(pipe: Any, shape: tuple[int, ...], /) -> bool:
     """Whether `to_image` can show samples of this shape."""
     return len(shape) == 3 and (getattr(pipe, "vae", None) is not None or shape[0] in (1, 3))
+
+
+def is_pixels(pipe: Any, sample: Tensor, /) -> bool:
+    """Whether a pipeline's samples are images themselves: grey or RGB, and nothing decodes them."""
+    from torch import nn
+
+    parts = pipe.components.values()
+    decodes = any(isinstance(part, nn.Module) and hasattr(part, "decode") for part in parts)
+    return sample.ndim == 4 and sample.shape[1] in (1, 3) and not decodes
+
+
+def shown_images(
+    pipe: Any, output: Any, ends: Tensor, value_range: Range = DIFFUSERS
+) -> NDArray[np.uint8] | None:
+    """Images of a call: as it handed them over, or its ends where these are pixels.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline
+    output : object
+        What it returned.
+    ends : Tensor, shape (run, [frame,] channel, y, x)
+        Ends of its runs.
+    value_range : tuple of float
+        Of pixels. Outside -1..1 the ends are shown: diffusers clips.
+    """
+    images = images_of_output(output, len(ends))
+    if is_pixels(pipe, ends) and (images is None or value_range != DIFFUSERS):
+        return pixels_to_image(ends, value_range)
+    return images
 
 
 def _decode(vae: Any, sample: Tensor) -> Tensor:

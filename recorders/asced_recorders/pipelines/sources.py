@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from asced_recorders.pipelines.call_facts import CallFacts, own_arguments, read_call
 from asced_recorders.pipelines.calls import call_parameters, default_arguments, end_of_call
-from asced_recorders.pipelines.decoding import has_image, images_of_output, to_image
+from asced_recorders.pipelines.data_range import Range
+from asced_recorders.pipelines.decoding import has_image, is_pixels, shown_images, to_image
 from asced_recorders.pipelines.evaluations import EvaluationWatch
 from asced_recorders.pipelines.fingerprint import ModelWatch
 from asced_recorders.pipelines.model_facts import compute_facts, skips_work
@@ -27,6 +28,10 @@ from asced_recorders.writing.settings import Settings, make_spec
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
     from asced_stores import TrajectorySpec
 
 
@@ -55,7 +60,13 @@ class RunSource(Protocol):
         """Shape of the image of a run, as far as it can be predicted."""
 
     def sample(self, runs: Sequence[int], capture: Capture) -> tuple[dict[str, Any], Any]:
-        """Draw a batch; return numbers by run, and the images or None."""
+        """Draw a batch; return numbers by run, and what came out."""
+
+    def is_pixels(self, ends: Tensor) -> bool:
+        """Whether ends of runs are images themselves, whose range is to be known."""
+
+    def images(self, output: Any, ends: Tensor, value_range: Range) -> NDArray[np.uint8] | None:
+        """Images of a batch, of what `sample` returned and the ends of its runs."""
 
 
 class UnconditionalSource:
@@ -163,8 +174,16 @@ class UnconditionalSource:
                 listener=capture,
                 labels=classes,
             )
-        wanted = "image" in self.settings.fields and has_image(pipe, tuple(end.shape[1:]))
-        return scalars, to_image(pipe, end) if wanted else None
+        return scalars, end
+
+    def is_pixels(self, ends: Tensor) -> bool:
+        """Grey and RGB are."""
+        return is_pixels(self.pipe, ends)
+
+    def images(self, output: Any, ends: Tensor, value_range: Range) -> NDArray[np.uint8] | None:
+        """The ends themselves, if they are grey or RGB."""
+        shown = has_image(self.pipe, tuple(ends.shape[1:]))
+        return to_image(self.pipe, ends, value_range) if shown else None
 
 
 class PipelineSource:
@@ -290,11 +309,18 @@ class PipelineSource:
         with Tap(self.pipe, capture), self.evaluations as watch:
             capture.ran = watch.since
             output = self.pipe(**arguments)
-        images = images_of_output(output, len(runs)) if "image" in self.settings.fields else None
         scalars = self._scalars(seeds, chosen, bound)
         facts = read_call(bound, prompts=self.keep_prompts, defaults=self.defaults)
         scalars["arguments"] = own_arguments(facts, len(runs), self.call.attributes())
-        return scalars, images
+        return scalars, output
+
+    def is_pixels(self, ends: Tensor) -> bool:
+        """Those of a pipeline without an autoencoder are."""
+        return is_pixels(self.pipe, ends)
+
+    def images(self, output: Any, ends: Tensor, value_range: Range) -> NDArray[np.uint8] | None:
+        """What the pipeline returned, or its pixels in another range."""
+        return shown_images(self.pipe, output, ends, value_range)
 
     def _call(self) -> CallFacts:
         """Arguments that all batches have in common."""

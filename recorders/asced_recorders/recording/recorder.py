@@ -17,13 +17,14 @@ from asced_recorders.pipelines.calls import (
     fresh_seeds,
     run_facts,
 )
-from asced_recorders.pipelines.decoding import images_of_output, latents_of_output, to_image
+from asced_recorders.pipelines.data_range import DIFFUSERS, DataRange
+from asced_recorders.pipelines.decoding import is_pixels, latents_of_output, shown_images
 from asced_recorders.pipelines.evaluations import EvaluationWatch
 from asced_recorders.pipelines.fingerprint import ModelWatch
 from asced_recorders.pipelines.provenance import pipeline_facts
 from asced_recorders.tap.layouts import Layout, layout_of
 from asced_recorders.tap.tap import Tap
-from asced_recorders.writing.capture import FIELDS, Capture, RunBuffer
+from asced_recorders.writing.capture import FIELDS, Capture
 from asced_recorders.writing.flight import OBSERVED
 from asced_recorders.writing.session import Session
 from asced_recorders.writing.settings import Settings, make_spec
@@ -68,6 +69,9 @@ class Recorder:
         What the pipeline is called in the store.
     layout : Layout, optional
         How its tensors are laid out, where that is not known by its class.
+    value_range : pair of float, optional
+        Between which pixels lie, for models of pixels; by default -1..1, or what the first call
+        shows where it ends outside. Images are scaled to it, and the store says it.
     rank, world_size : int, optional
         Which process this is, of how many; by default as torchrun or SLURM say.
     storage_options : mapping, optional
@@ -125,6 +129,7 @@ class Recorder:
         prompts: bool = True,
         name: str | None = None,
         layout: Layout | None = None,
+        value_range: Sequence[float] | None = None,
         rank: int | None = None,
         world_size: int | None = None,
         storage_options: Mapping[str, Any] | None = None,
@@ -136,6 +141,7 @@ class Recorder:
         self.prompts = prompts
         self.name = name or type(pipe).__name__
         self.layout = layout
+        self.range = DataRange(value_range)
         self.facts: dict[str, Any] = {"keep": OBSERVED} if observers else {}
         self.session = Session(
             url_of(store),
@@ -282,6 +288,7 @@ class Recorder:
     def _check_call(self, store: TrajectoryStore, arguments: Mapping[str, Any]) -> None:
         """Refuse a call that does not fit the store before anything is sampled."""
         first = store.spec.attributes
+        self.range.adopt(first)
         check_call(first.get("call") or {}, self._call.call)
         scheduler = type(self.pipe.scheduler)
         known = first.get("scheduler_class"), first.get("scheduler_module")
@@ -308,25 +315,24 @@ class Recorder:
                 prompts=self.prompts,
                 guidance_scale=getattr(getattr(self.pipe, "guider", None), "guidance_scale", None),
             )
-            images = self._images(output, buffer)
+            images = self._images(output)
             batch_size = self.batch_size or buffer.count
-            self._ensure_store(buffer, images, batch_size)
+            store = self._ensure_store(images, batch_size)
             self.batch_size = batch_size
-            assert self.store is not None
-            if images is None and self.store.spec.image_shape is not None:
+            if self.range.adopt(store.spec.attributes):
+                images = self._images(output)
+            if images is None and store.spec.image_shape is not None:
                 raise InputError(
                     "this call gave no image, and the store keeps one of each run: call as before, "
                     "or record without the field image"
                 )
-            facts["arguments"] = own_arguments(self._call, buffer.count, self.store.spec.attributes)
-            batch = self.session.next_batch(batch_size)
+            facts["arguments"] = own_arguments(self._call, buffer.count, store.spec.attributes)
+            self.session.append(buffer, batch_size, facts, images, capture.evaluated)
         except BaseException:
             self.session.background.give_back(buffer)
             raise
         finally:
             self._evaluations.__exit__(None, None, None)
-        runs = range(batch * batch_size, batch * batch_size + buffer.count)
-        self.session.submit(batch, buffer, runs, facts, images, evaluated=capture.evaluated)
         self._calls += 1
 
     def _take_latents(self, arguments: Mapping[str, Any], output: Any) -> None:
@@ -343,18 +349,15 @@ class Recorder:
         if buffer is not None:
             self.session.background.give_back(buffer)
 
-    def _images(self, output: Any, buffer: RunBuffer) -> Any:
-        if "image" not in self.settings.fields:
-            return None
-        images = images_of_output(output, buffer.count)
-        if images is not None:
-            return images
-        end = self.capture.end
-        if end is not None and end.ndim == 4 and end.shape[1] in (1, 3):
-            return to_image(None, end)
-        return None
+    def _images(self, output: Any) -> Any:
+        """Images of a call, and the range of its data where they are pixels."""
+        ends = self.capture.end
+        assert ends is not None
+        value_range = self.range.settle(ends) if is_pixels(self.pipe, ends) else DIFFUSERS
+        wanted = "image" in self.settings.fields
+        return shown_images(self.pipe, output, ends, value_range) if wanted else None
 
-    def _ensure_store(self, buffer: RunBuffer, images: Any, batch_size: int) -> None:
+    def _ensure_store(self, images: Any, batch_size: int) -> TrajectoryStore:
         capture = self.capture
         assert capture.expected is not None
         assert capture.end is not None
@@ -366,6 +369,7 @@ class Recorder:
             **self._call.attributes(),
             **{name: first[name] for name in ("call", "call_missing") if name in first},
             **pipeline_facts(self.pipe, capture.scheduler, capture.expected),
+            **self.range.facts(),
             **self.facts,
         }
         spec = make_spec(
@@ -376,4 +380,4 @@ class Recorder:
             facts,
             evaluated=self._evaluations.watching,
         )
-        self.session.ensure(spec, batch_size)
+        return self.session.ensure(spec, batch_size)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asced_recorders.pipelines.data_range import DIFFUSERS, DataRange
 from asced_recorders.pipelines.loading import load_pipeline, pipeline_name
 from asced_recorders.pipelines.prompts import Prompt, read_prompts
 from asced_recorders.pipelines.sampling import is_unconditional
@@ -52,6 +54,7 @@ def record(
     guidance_scale: float | None = None,
     keep_prompts: bool = True,
     call_options: Mapping[str, Any] | None = None,
+    value_range: Sequence[float] | None = None,
     keep: str = "all",
     observers: Sequence[RunObserver] = (),
     rank: int | None = None,
@@ -108,6 +111,9 @@ def record(
         Write the prompts to the store.
     call_options : mapping, optional
         Further arguments of the pipeline's call, for example ``height`` and ``width``.
+    value_range : pair of float, optional
+        Between which pixels lie, for models of pixels; by default -1..1, or what the first batch
+        shows where it ends outside. Images are scaled to it, and the store says it.
     keep : str
         ``all``; or ``flagged`` (by an observer) or ``sample:P`` (a random share): then only those
         runs are kept in full, and of all runs what the observers saw.
@@ -152,6 +158,7 @@ def record(
         runs = len(chosen)
     total = _check_counts(runs, steps, batch_size, settings)
     rule = KeepRule.parse(keep)
+    data_range = DataRange(value_range)
     flight = None if rule is None else FlightRecorder(rule, observers)
     session = Session(
         url_of(out),
@@ -176,7 +183,7 @@ def record(
         }
         source = _source(pipe, name, settings, steps, seed, labels, chosen, options)
         source.facts = {"keep": OBSERVED if flight is None and observers else keep}
-        _RecordingLoop(session, source, total, batch_size, ignore_disk, progress).walk()
+        _RecordingLoop(session, source, total, batch_size, ignore_disk, progress, data_range).walk()
         failed = False
     finally:
         session.close(quietly=failed)
@@ -221,8 +228,9 @@ class _RecordingLoop:
         batch_size: int,
         ignore_disk: bool,
         tell: Callable[[Event], None] | None,
+        data_range: DataRange,
     ) -> None:
-        self.session, self.source = session, source
+        self.session, self.source, self.range = session, source, data_range
         self.runs, self.batch_size, self.ignore_disk = runs, batch_size, ignore_disk
         self.report = ProgressReport(tell, runs, session.out)
         session.yielded = []  # runs are the same whoever samples them
@@ -238,9 +246,10 @@ class _RecordingLoop:
         """Record what falls to this process."""
         session, source, report = self.session, self.source, self.report
         spec = source.known_spec()
+        if session.store is not None:
+            self.range.adopt(session.store.spec.attributes)
         if spec is not None:
             self._preview(spec)
-            session.ensure(spec, self.store_batch)
         else:
             if session.store is not None:
                 check_facts(session.store, source.asked())
@@ -261,13 +270,18 @@ class _RecordingLoop:
                     break
                 if session.is_committed(batch):
                     continue
-                scalars, images = source.sample(numbers, capture)
-                if spec is None:
-                    assert capture.table is not None
-                    assert capture.end is not None
-                    image_shape = None if images is None else images.shape[1:]
-                    spec = source.spec(capture.table, capture.end.shape[1:], image_shape)
-                    session.ensure(spec, self.store_batch)
+                scalars, output = source.sample(numbers, capture)
+                images = self._images(output, capture)
+                if not session.ensured:
+                    if spec is None:
+                        assert capture.table is not None
+                        assert capture.end is not None
+                        image_shape = None if images is None else images.shape[1:]
+                        spec = source.spec(capture.table, capture.end.shape[1:], image_shape)
+                    spec = replace(spec, attributes={**spec.attributes, **self.range.facts()})
+                    store = session.ensure(spec, self.store_batch)
+                    if self.range.adopt(store.spec.attributes):
+                        images = self._images(output, capture)
                 buffer = capture.release()
                 session.submit(batch, buffer, numbers, scalars, images, evaluated=capture.evaluated)
             session.background.drain()
@@ -276,6 +290,14 @@ class _RecordingLoop:
             raise KeyboardInterrupt
         session.check_yielded()
         report.say("done", seconds=round(time.monotonic() - began, 3))
+
+    def _images(self, output: Any, capture: Capture) -> Any:
+        """Images of a batch that was sampled just now; of pixels, in the range of the data."""
+        ends, source = capture.end, self.source
+        assert ends is not None
+        value_range = self.range.settle(ends) if source.is_pixels(ends) else DIFFUSERS
+        wanted = "image" in source.settings.fields
+        return source.images(output, ends, value_range) if wanted else None
 
     def _sampled_batches(self) -> Iterator[tuple[int, range]]:
         """Each batch of the store with the runs to sample at once; a flight recorder has more."""

@@ -89,6 +89,20 @@ class RunBuffer:
         return found
 
 
+def take_buffer(
+    take: Callable[..., RunBuffer],
+    steps: int,
+    sample: Tensor,
+    fields: tuple[str, ...],
+    checkpoints: tuple[int, ...],
+    dtype: str,
+) -> RunBuffer:
+    """Take a buffer for a batch whose first sample (run, ...) is known, a used one if there is."""
+    shape = tuple(sample.shape[1:])
+    key = (steps, len(checkpoints), len(sample), shape, dtype, fields, sample.device.type)
+    return take(lambda: RunBuffer(key), key)
+
+
 class Streams:
     """Streams and events of whatever accelerator torch has: CUDA, ROCm, XPU.
 
@@ -261,7 +275,9 @@ class Capture(TapListener):
             if self.on_first is not None:
                 self.on_first(event.table, tuple(sample.shape[1:]))
                 self.on_first = None
-            self.buffer = self._buffer(event, sample)
+            self.buffer = take_buffer(
+                self.take, event.steps, sample, self.fields, tuple(self.checkpoints), self.dtype
+            )
             self.buffer.put("x_init", sample)
         buffer = self.buffer
         if "eps" in buffer.tensors:
@@ -328,18 +344,6 @@ class Capture(TapListener):
                 "make the largest call first, or give batch_size"
             )
         self.scheduler = event.scheduler
-
-    def _buffer(self, event: StepEvent, sample: Tensor) -> RunBuffer:
-        key = (
-            event.steps,
-            len(self.checkpoints),
-            sample.shape[0],
-            tuple(sample.shape[1:]),
-            self.dtype,
-            self.fields,
-            sample.device.type,
-        )
-        return self.take(lambda: RunBuffer(key), key)
 
 
 def same_levels(one: StepTable, other: StepTable) -> bool:

@@ -103,7 +103,7 @@ class Session:
         self.store: TrajectoryStore | None = None
         self.writer: BatchWriter | None = None
         self._pending: Iterator[int] | None = None
-        self._checked = False
+        self.ensured = False
         self._numbers: Iterator[int] | None = None
         self._turn = threading.Lock()
         self.overflows = self.overflowing = 0
@@ -143,9 +143,9 @@ class Session:
             else:
                 self._join(self._wait_for_store())
         assert self.store is not None
-        if not self._checked:
+        if not self.ensured:
             check_resumable(self.store, spec, batch_size, self.runs)
-            self._checked = True
+            self.ensured = True
         return self.store
 
     def pending(self, batch_size: int) -> Iterator[int]:
@@ -188,6 +188,19 @@ class Session:
                 RecordingWarning,
                 stacklevel=3,
             )
+
+    def append(
+        self,
+        buffer: RunBuffer,
+        batch_size: int,
+        scalars: Mapping[str, Any],
+        images: NDArray[np.uint8] | None = None,
+        evaluated: Sequence[bool] = (),
+    ) -> None:
+        """Queue a batch of runs that are numbered as they come."""
+        batch = self.next_batch(batch_size)
+        runs = range(batch * batch_size, batch * batch_size + buffer.count)
+        self.submit(batch, buffer, runs, scalars, images, evaluated)
 
     def submit(
         self,

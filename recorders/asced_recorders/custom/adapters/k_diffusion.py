@@ -120,7 +120,7 @@ def recording_callback(
                 "sample and a prediction of different levels: it is not recorded. Take a sampler "
                 "with a schedule, for example sample_dpmpp_2m"
             )
-        recorder.churned |= bool(facts.get("sigma_hat", facts["sigma"]) > facts["sigma"])
+        recorder.levels.churned |= bool(facts.get("sigma_hat", facts["sigma"]) > facts["sigma"])
         recorder.step(
             sample=facts["x"],
             model_output=facts["denoised"],
