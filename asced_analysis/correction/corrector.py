@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -40,6 +40,13 @@ if TYPE_CHECKING:
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
 
+    class Monitor(Protocol):
+        """What a corrector tells of its steps."""
+
+        def after_step(self, event: StepEvent, sample: Tensor, corrector: Corrector) -> None:
+            """See a step that was taken, and the sample that goes on."""
+
+
 __all__ = ["Corrector", "ImageReport"]
 
 LOOKED_AT = 0.24  # of the steps: where abnormal dynamics begin in the paper
@@ -72,6 +79,9 @@ class Corrector(TapListener):
     network : callable, optional
         For learnt thresholds that ask the model once more: ``network(sample, table, step)`` gives
         predicted x0. `attach` takes the pipeline's own where none is given.
+    monitor : asced_analysis.monitoring.Monitor, optional
+        Told of every step, and of the report. With strategy ``none`` it makes the corrector look
+        without editing.
     **parameters
         Of the strategy.
 
@@ -101,6 +111,7 @@ class Corrector(TapListener):
         network: Network | None = None,
         dtype: str | None = None,
         schedule: tuple[Sequence[float], Sequence[float]] | None = None,
+        monitor: Monitor | None = None,
         **parameters: Any,
     ) -> None:
         own = correction_settings(thresholds)
@@ -121,6 +132,7 @@ class Corrector(TapListener):
         self.step_given = step
         self.grow, self.soft = grow, soft
         self.network = network
+        self.monitor = monitor
         self.recorded = recorded_precision(thresholds, dtype)
         self.report: list[ImageReport] = []
         self._given: GivenMasks | None = None
@@ -391,6 +403,12 @@ class Corrector(TapListener):
 
     def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
         """Edit the sample that enters the next step where the strategy does so."""
+        edited = self._edit(event, next_sample)
+        if self.monitor is not None:
+            self.monitor.after_step(event, next_sample if edited is None else edited, self)
+        return edited
+
+    def _edit(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
         if self._state.mask is None or not self._any:
             return None
         if event.step + 1 == self._state.correction_step and is_found(self.strategy.region):
@@ -423,7 +441,8 @@ class Corrector(TapListener):
     def _make_watch(self, table: StepTable) -> Watch | None:
         """Make the detector of the thresholds, unless masks are given."""
         self._any = False
-        if self._given is not None or not self.strategy.edits:
+        looks = self.strategy.edits or self.monitor is not None
+        if self._given is not None or not looks:
             return None
         if self.thresholds is None:
             raise InputError("a corrector without thresholds needs masks: call assign() first")

@@ -10,8 +10,9 @@ from asced_cli import completion
 from asced_cli.command import Command
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
-OF_THRESHOLDS = ("bundle", "torch", "schema")
+OF_THRESHOLDS = ("bundle", "torch")
 OF_RUNS = ("coco", "png")
+OF_NOTHING = ("schema", "grafana")
 
 
 @click.command(
@@ -26,6 +27,7 @@ OF_RUNS = ("coco", "png")
             "asced export thresholds.json --format torch --out detector.pt2",
         ),
         ("The schema of the thresholds file", "asced export --format schema --out schema.json"),
+        ("The dashboard for Grafana", "asced export --format grafana --out dashboard.json"),
         (
             "Pictures and detected masks for FiftyOne, CVAT or Label Studio",
             "asced export runs.zarr --thresholds thresholds.json --format coco --out labelling/",
@@ -43,9 +45,10 @@ OF_RUNS = ("coco", "png")
     "--target",
     "form",
     required=True,
-    type=click.Choice([*OF_THRESHOLDS, *OF_RUNS]),
-    help="Of thresholds: bundle (a folder for ports), torch (a torch.export program), schema (of "
-    "the file itself). Of runs: coco (pictures and labels.json), png (pictures and masks).",
+    type=click.Choice([*OF_THRESHOLDS, *OF_NOTHING, *OF_RUNS]),
+    help="Of thresholds: bundle (a folder for ports), torch (a torch.export program). Of runs: "
+    "coco (pictures and labels.json), png (pictures and masks). Of nothing: schema (of thresholds "
+    "files), grafana (the dashboard of a monitor's metrics).",
 )
 @click.option("--out", required=True, help="Folder (bundle, coco, png) or file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace what exists.")
@@ -64,9 +67,10 @@ def command(
 ) -> None:
     """Export SOURCE: thresholds to another deployment, or the masks of a store to labelling tools.
 
-    The schema needs no SOURCE.
+    Schema and dashboard need no SOURCE.
     """
     from asced_analysis.export import export_bundle, export_program, export_schema
+    from asced_analysis.monitoring import write_dashboard
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores.errors import InputError
     from asced_stores.files import check_out
@@ -74,6 +78,8 @@ def command(
     check_out(out, overwrite=overwrite, folder=form in ("bundle", *OF_RUNS))
     if form == "schema":
         path = export_schema(out, overwrite=overwrite)
+    elif form == "grafana":
+        path = write_dashboard(out, overwrite=overwrite)
     elif source is None:
         needed = "a thresholds file" if form in OF_THRESHOLDS else "a store"
         raise InputError(f"the format {form} needs {needed} as its first argument")

@@ -1,0 +1,2 @@
+from .dashboard import write_dashboard as write_dashboard
+from .monitor import Monitor as Monitor
