@@ -9,7 +9,7 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-portable test-slow test-gpu test-thirdparty lint stress bench truth paper docs train emoji figures clean
+.PHONY: demo test test-portable test-slow test-gpu test-thirdparty test-comfyui lint stress bench truth paper docs train emoji figures clean
 
 demo: $(STAMP)
 	OMP_NUM_THREADS=$${ASCED_THREADS:-2} $(BIN)/asced demo --out $(DEMO) --overwrite
@@ -36,6 +36,23 @@ test-thirdparty: $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps k-diffusion denoising-diffusion-pytorch \
 		smalldiffusion azula torchdiffeq torchsde trampoline einops ema-pytorch
 	$(BIN)/python -m pytest -m thirdparty
+
+# ComfyUI's own engine, from a checkout beside the project (nothing of it is copied), in an
+# environment of its own, which takes torch and all that is installed already from .venv.
+COMFYUI ?= ../ComfyUI
+COMFYUI_BIN := build/comfyui/bin
+test-comfyui: build/comfyui/.installed
+	COMFYUI=$(abspath $(COMFYUI)) $(COMFYUI_BIN)/python -m pytest -q tests/comfyui
+
+build/comfyui/.installed: $(STAMP) tests/comfyui/requirements.txt
+	@test -f $(COMFYUI)/nodes.py || { echo "There is no ComfyUI in $(COMFYUI):"; \
+		echo "  git clone https://github.com/comfyanonymous/ComfyUI ../ComfyUI"; \
+		echo "  make test-comfyui COMFYUI=../ComfyUI"; exit 2; }
+	$(BIN)/python -m venv --without-pip build/comfyui
+	$(BIN)/python tests/comfyui/environment.py $(COMFYUI_BIN)/python
+	$(BIN)/python -m pip --python $(COMFYUI_BIN)/python install --quiet --no-deps \
+		-r tests/comfyui/requirements.txt
+	touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

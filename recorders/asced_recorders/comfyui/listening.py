@@ -1,0 +1,310 @@
+"""Listeners of the recorder's tap on a model of ComfyUI: every sampler's steps, as they are taken.
+
+Nothing of ComfyUI is imported: a MODEL takes wrappers around its sampler and around a prediction.
+What is told is what the sampler is handed, after guidance and every post-CFG function. Such a
+function of our own would not do: guiders of several prompts add to the prediction after these have
+run, and a sample can't be edited there before the model is asked about it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asced_recorders.comfyui.levels import noise_level
+from asced_recorders.comfyui.rehearsal import Rehearsal, lasting, name_of, rehearse
+from asced_recorders.tap.events import ListenerChain, StepEvent, TapListener
+from asced_recorders.tap.schedulers import StepTable
+from asced_stores.errors import InputError
+from asced_stores.format.noise_levels import log_snr
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEY = "asced"
+LISTENERS, RUN = "asced_listeners", "asced_run"  # in transformer_options
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """One call of a sampler, before it begins.
+
+    Attributes
+    ----------
+    sampler : object
+        Of ComfyUI.
+    guider : object
+        Holds model, prompts and guidance.
+    sigmas : Tensor, shape (steps + 1,)
+        As ComfyUI has them.
+    extra : dict
+        Options of the model, and the seed.
+    shape : tuple of int
+        Of the samples, in the recorded order: (run, [frame,] channel, y, x).
+    table : StepTable
+        The steps that will be taken.
+    plan : Rehearsal
+    inpaints : bool
+        Whether a mask is put over the sample at every call.
+    """
+
+    sampler: Any
+    guider: Any
+    sigmas: Tensor
+    extra: dict[str, Any]
+    shape: tuple[int, ...]
+    table: StepTable
+    plan: Rehearsal
+    inpaints: bool
+
+    @property
+    def seed(self) -> int:
+        """The sampler's seed."""
+        return int(self.extra.get("seed") or 0)
+
+    @property
+    def name(self) -> str:
+        """The sampler's name."""
+        return name_of(self.sampler)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it ends without noise."""
+        return float(self.sigmas[-1]) == 0
+
+    def level(self, sigma: float) -> tuple[float, float]:
+        """``alpha`` and ``sigma`` of ComfyUI's sigma."""
+        return noise_level(_model_sampling(self.guider), sigma)
+
+    def check_edits(self, steps: Sequence[int]) -> None:
+        """Refuse, before anything is sampled, edits that would not last.
+
+        Parameters
+        ----------
+        steps : sequence of int
+            Steps whose entering sample is to be edited.
+
+        Raises
+        ------
+        InputError
+            Naming the sampler.
+        """
+        if self.inpaints:
+            raise InputError(
+                "an inpainting mask is put over the sample at every step, so that no edit would "
+                "last: sample without the latent's noise mask, or leave the correction out"
+            )
+        found = lasting(
+            self.sampler, self.guider, self.sigmas, self.extra, self.plan, steps, self.level
+        )
+        lost = [step for step, lasts in found.items() if not lasts]
+        if lost:
+            raise InputError(
+                f"the sampler {self.name} mixes in what the model said before step {lost[0]}, so "
+                "that no edit of its sample would last: choose another, such as euler, dpmpp_2m or "
+                "euler_ancestral"
+            )
+
+    def ask(self, sample: Tensor, table: Any, step: int) -> Tensor:
+        """Predicted x0 of a sample at a step's level, guidance included (`Corrector`'s network)."""
+        given = _restore(sample).to(self.sigmas.device)
+        told = given.new_full((len(given),), float(table.timestep[step]))
+        denoised = self.guider.predict_noise(
+            given, told, self.extra.get("model_options", {}), self.extra.get("seed")
+        )
+        return _arrange(denoised).to(sample)
+
+
+Attach = Callable[[Sampling], AbstractContextManager[TapListener]]
+"""Gives a listener for one call of a sampler, and is left when it is over."""
+
+
+def listen(model: Any, attach: Attach) -> Any:
+    """A copy of a MODEL, whose sampling is told to a listener.
+
+    Parameters
+    ----------
+    model : ModelPatcher
+        Of ComfyUI.
+    attach : callable
+        A plain function (ComfyUI copies what else it holds). Several are asked in the order in
+        which they came; each sees what the ones before it changed.
+    """
+    if not hasattr(model, "add_wrapper_with_key"):
+        raise InputError(
+            f"{type(model).__name__} takes no wrappers around its sampler: give a MODEL of ComfyUI "
+            "0.3.10 or newer"
+        )
+    copy = model.clone()
+    options = copy.model_options["transformer_options"]
+    if not options.get(LISTENERS):
+        copy.add_wrapper_with_key("sampler_sample", KEY, _sample)
+        copy.add_wrapper_with_key("predict_noise", KEY, _predict)
+    options[LISTENERS] = (*options.get(LISTENERS, ()), attach)
+    return copy
+
+
+def _sample(
+    executor: Any,
+    guider: Any,
+    sigmas: Tensor,
+    extra: dict[str, Any],
+    callback: Any,
+    noise: Tensor,
+    latent_image: Any = None,
+    denoise_mask: Any = None,
+    disable_pbar: bool = False,
+) -> Any:
+    """Around a sampler: make the listeners, sample, and show them the end."""
+    options = extra["model_options"]["transformer_options"]
+    sampling = _sampling(executor.class_obj, guider, sigmas, extra, noise, denoise_mask)
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(attach(sampling)) for attach in options[LISTENERS]]
+        run = options[RUN] = _Run(sampling, ListenerChain(*listeners))
+        end = executor(
+            guider, sigmas, extra, callback, noise, latent_image, denoise_mask, disable_pbar
+        )
+        return run.leave(end)
+
+
+def _predict(
+    executor: Any, x: Tensor, timestep: Tensor, model_options: Any = None, seed: Any = None
+) -> Tensor:
+    """Around a prediction."""
+    options = model_options or {}
+    run: _Run | None = options.get("transformer_options", {}).get(RUN)
+    if run is None:
+        denoised: Tensor = executor(x, timestep, options, seed)
+        return denoised
+    return run.predict(executor, x, timestep, options, seed)
+
+
+class _Run:
+    """The steps of one call of a sampler."""
+
+    def __init__(self, sampling: Sampling, listener: TapListener) -> None:
+        self.sampling, self.listener = sampling, listener
+        self.calls = 0
+        self.event: StepEvent | None = None
+        self.said: list[weakref.ref[Tensor]] = []  # what a sampler may still remember
+        listener.begin(sampling.table)
+
+    def predict(
+        self, executor: Any, x: Tensor, timestep: Tensor, options: Any, seed: Any
+    ) -> Tensor:
+        """Show what enters a step, ask the model, and show what it says."""
+        plan = self.sampling.plan
+        call, self.calls = self.calls, self.calls + 1
+        told = float(timestep.reshape(-1)[0])
+        if call >= len(plan.levels) or abs(told - plan.levels[call]) > 1e-4 * told:
+            raise InputError(
+                f"the sampler {self.sampling.name} chooses its steps as it goes (call {call} is at "
+                f"sigma {told:.5g}), so that it has no schedule: it is not recorded or corrected. "
+                "Choose a sampler of fixed steps, such as dpmpp_2m"
+            )
+        step = plan.steps.get(call)
+        if step is None:
+            denoised: Tensor = executor(x, timestep, options, seed)
+            return denoised
+        edited = self._enter(x)
+        denoised = executor(x, timestep, options, seed)
+        if edited is not None:
+            self._renew(edited, denoised)
+        event = StepEvent(
+            self.sampling.table,
+            step,
+            _arrange(x).clone(),
+            _arrange(denoised).clone(),
+            None,
+            plan.first_order[step],
+        )
+        changed = self.listener.before_step(event)
+        if changed is not None:
+            event = event.replaced(changed)
+            denoised = _restore(changed).to(denoised)
+        self.event = event
+        self.said = [one for one in self.said if one() is not None] + [weakref.ref(denoised)]
+        return denoised
+
+    def leave(self, end: Tensor) -> Tensor:
+        """Show the end, which may be changed too."""
+        if self.event is None or not self.sampling.whole:
+            return end
+        changed = self.listener.after_step(self.event, _arrange(end))
+        return end if changed is None else _restore(changed).to(end)
+
+    def _enter(self, x: Tensor) -> Tensor | None:
+        """Show the sample that enters a step; an edit is written where the sampler holds it."""
+        if self.event is None:
+            return None
+        changed = self.listener.after_step(self.event, _arrange(x))
+        if changed is None:
+            return None
+        changed = _restore(changed).to(x)
+        edited = changed != x
+        x.copy_(changed)
+        return edited
+
+    def _renew(self, edited: Tensor, denoised: Tensor) -> None:
+        """Let the sampler remember, in edited places, what the model says of the edited sample."""
+        for known in self.said:
+            past = known()
+            if past is not None and past.shape == denoised.shape:
+                past.copy_(denoised.where(edited, past))
+
+
+def _sampling(
+    sampler: Any,
+    guider: Any,
+    sigmas: Tensor,
+    extra: dict[str, Any],
+    noise: Tensor,
+    denoise_mask: Any,
+) -> Sampling:
+    """What is known before the sampler begins."""
+    if noise.ndim not in (4, 5):
+        raise InputError(
+            f"the latent has shape {tuple(noise.shape)}: images (run, channel, y, x) and video "
+            "(run, channel, frame, y, x) are recorded and corrected"
+        )
+    plan = rehearse(sampler, guider, sigmas, extra)
+    levels = [noise_level(_model_sampling(guider), sigma) for sigma in plan.schedule]
+    alpha, sigma = np.array(levels).T
+    falling = np.asarray(log_snr(alpha, sigma))
+    if not (sigma > 0).all() or not (np.diff(falling) > 0).all():
+        raise InputError(
+            f"the sampler {name_of(sampler)} walks back to noisier levels, or takes a step from "
+            "none: its runs are no trajectories, and are not recorded or corrected"
+        )
+    steps = len(levels)
+    table = StepTable(
+        timestep=np.array(plan.schedule, np.float64),
+        alpha=alpha,
+        sigma=sigma,
+        log_snr=falling,
+        prediction_type="sample",
+        sigma_data=0.5,
+        calls=np.arange(steps),
+        editable=np.ones(steps, np.bool_),
+        resumable=False,
+        scheduler_class=f"ComfyUI {name_of(sampler)}",
+    )
+    shape = tuple(_arrange(noise).shape)
+    return Sampling(sampler, guider, sigmas, extra, shape, table, plan, denoise_mask is not None)
+
+
+def _model_sampling(guider: Any) -> Any:
+    return guider.model_patcher.get_model_object("model_sampling")
+
+
+def _arrange(x: Tensor) -> Tensor:
+    """Frames before channels, as runs are recorded."""
+    return x.transpose(1, 2) if x.ndim == 5 else x
+
+
+_restore = _arrange  # the same exchange brings it back

@@ -1,0 +1,251 @@
+"""A sampler of ComfyUI is rehearsed on a few thousand numbers before it samples.
+
+Samplers of ComfyUI are functions that call the model as they like. Which of these calls begin a
+step, at what level, and whether a sample that is replaced there stays replaced, is not written
+anywhere. So the sampler is run first with a model that knows the answer, zero everywhere: its calls
+are counted, some of the samples it holds are replaced by fresh noise, and the noise that the later
+calls find must be that noise, at its level, with nothing left of the old. Nothing depends on the
+sampler's name, so that those of other node packs are treated alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+SIDE = 128  # of a sample: 16,384 numbers, so that a correlation by chance is below 0.04
+LASTING = 0.05  # of the noise's size, and of the correlation with the old noise
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a sampler did.
+
+    Attributes
+    ----------
+    levels : tuple of float
+        What each call of the model was told, in ComfyUI's sigma.
+    steps : dict of int to int
+        Step that each call begins; calls within a step are left out.
+    """
+
+    levels: tuple[float, ...]
+    steps: dict[int, int]
+
+    @property
+    def schedule(self) -> list[float]:
+        """Level of each step."""
+        return [self.levels[call] for call in self.steps]
+
+    @property
+    def first_order(self) -> list[bool]:
+        """Whether each step is made of one evaluation."""
+        calls = [*self.steps, len(self.levels)]
+        return [after - call == 1 for call, after in pairwise(calls)]
+
+
+class KnowsZero:
+    """Stands where ComfyUI's guider stands, and predicts zero.
+
+    Parameters
+    ----------
+    guider : object
+        The real one, of which all else is taken.
+    own : sequence of callable
+        Functions after guidance that were there before the sampler came.
+    seen : callable
+        ``seen(call, x, level)`` is told each call.
+    """
+
+    def __init__(
+        self,
+        guider: Any,
+        own: Sequence[Callable[..., Any]],
+        seen: Callable[[int, Tensor, float], None],
+    ) -> None:
+        self._guider, self._own, self._seen = guider, list(own), seen
+        self._calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guider, name)
+
+    def __call__(
+        self, x: Tensor, timestep: Tensor, model_options: Any = None, seed: Any = None
+    ) -> Tensor:
+        """Predict zero."""
+        options = model_options or {}
+        self._seen(self._calls, x, float(timestep.reshape(-1)[0]))
+        self._calls += 1
+        denoised = x * 0
+        for function in options.get("sampler_post_cfg_function", []):
+            if function not in self._own:  # the sampler's own, by which it learns of guidance
+                denoised = function(
+                    {
+                        "denoised": denoised,
+                        "cond_denoised": denoised,
+                        "uncond_denoised": denoised,
+                        "input": x,
+                        "sigma": timestep,
+                        "model_options": options,
+                        "model": self._guider.inner_model,
+                        "cond": None,
+                        "uncond": None,
+                        "cond_scale": 1.0,
+                    }
+                )
+        return denoised
+
+
+def rehearse(sampler: Any, guider: Any, sigmas: Tensor, extra: dict[str, Any]) -> Rehearsal:
+    """Learn which calls of the model begin a step.
+
+    Parameters
+    ----------
+    sampler, guider : object
+        Of ComfyUI.
+    sigmas : Tensor, shape (steps + 1,)
+        Its schedule.
+    extra : dict
+        What the sampler hands to the model: options and seed.
+
+    Raises
+    ------
+    InputError
+        If the sampler fails, or says of no step that it was taken.
+    """
+    import torch
+
+    levels: list[float] = []
+    marks: list[int] = []
+
+    def seen(call: int, x: Tensor, level: float) -> None:
+        levels.append(level)
+
+    def taken(*facts: Any) -> None:
+        if len(levels) - 1 not in marks:
+            marks.append(len(levels) - 1)
+
+    _run(sampler, guider, sigmas, extra, torch.randn(1, 1, 8, 8, generator=_seeded(0)), seen, taken)
+    if not marks or marks[0] < 0:
+        raise InputError(
+            f"the sampler {name_of(sampler)} does not say when it has taken a step (its callback), "
+            "so that its steps are not known: it is not recorded or corrected"
+        )
+    begins = []
+    for mark, following in zip(marks, [*marks[1:], len(levels)], strict=True):
+        same = [call for call in range(mark, following) if levels[call] == levels[mark]]
+        begins.append(same[-1])  # a corrector that asks again at a level samples on from there
+    return Rehearsal(tuple(levels), {call: step for step, call in enumerate(begins)})
+
+
+def lasting(
+    sampler: Any,
+    guider: Any,
+    sigmas: Tensor,
+    extra: dict[str, Any],
+    plan: Rehearsal,
+    steps: Sequence[int],
+    level: Callable[[float], tuple[float, float]],
+) -> dict[int, bool]:
+    """Whether a sample that is replaced as it enters a step stays replaced, by step.
+
+    Parameters
+    ----------
+    sampler, guider, sigmas, extra
+        As in `rehearse`.
+    plan : Rehearsal
+    steps : sequence of int
+        Which to try.
+    level : callable
+        ``level(s)`` gives alpha and sigma of ComfyUI's ``s``.
+    """
+    import torch
+
+    calls = {call: step for call, step in plan.steps.items() if step in steps}
+    place = {call: 1 + index for index, call in enumerate(calls)}  # sample 0 is left alone
+    found = dict.fromkeys(calls.values(), True)
+    start: Any = None
+    shape = (len(place) + 1, 1, SIDE, SIDE)
+    noise, fresh = (torch.randn(shape, generator=_seeded(seed)) for seed in (0, 1))
+
+    def seen(call: int, x: Tensor, told: float) -> None:
+        nonlocal start
+        size = level(told)[1]
+        if start is None:
+            start = (x / size).clone()
+        if call in place:
+            x[place[call]] = size * fresh[place[call]].to(x)
+        if call not in plan.steps:
+            return
+        eps = x / size
+        usual = _size(eps[0])
+        for begun, step in calls.items():
+            if call > begun:
+                at = place[begun]
+                now = _size(eps[at])
+                old = float((eps[at] * start[at]).mean()) / (now * _size(start[at]))
+                found[step] &= abs(now / usual - 1) <= LASTING and abs(old) <= LASTING
+
+    _run(sampler, guider, sigmas, extra, noise, seen, lambda *facts: None)
+    return found
+
+
+def name_of(sampler: Any) -> str:
+    """The sampler's name, as people choose it."""
+    function = getattr(sampler, "sampler_function", None)
+    name = getattr(function, "__name__", type(sampler).__name__)
+    return str(name).removeprefix("sample_").removesuffix("_function")
+
+
+def _seeded(seed: int) -> torch.Generator:
+    """A generator of one's own."""
+    import torch
+
+    return torch.Generator().manual_seed(seed)
+
+
+def _size(eps: Tensor) -> float:
+    """Root mean square."""
+    return float(eps.square().mean().sqrt())
+
+
+def _run(
+    sampler: Any,
+    guider: Any,
+    sigmas: Tensor,
+    extra: dict[str, Any],
+    noise: Tensor,
+    seen: Callable[[int, Tensor, float], None],
+    taken: Callable[..., None],
+) -> None:
+    """Sample zeros, on the host, without touching torch's generators."""
+    import torch
+
+    own = extra.get("model_options", {}).get("sampler_post_cfg_function", [])
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            sampler.sample(
+                KnowsZero(guider, own, seen),
+                sigmas.detach().cpu().clone(),
+                dict(extra),
+                taken,
+                noise,
+                torch.zeros_like(noise),
+                None,
+                True,
+            )
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the sampler {name_of(sampler)} failed on a model that predicts zero ({error}), so "
+            "that its steps are not known: it is not recorded or corrected"
+        ) from error
