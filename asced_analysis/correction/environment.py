@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from asced_analysis.correction.loops import LoopSampler
-from asced_recorders.pipelines.provenance import execution_device
+from asced_recorders.pipelines.provenance import execution_device, public_config
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_stores.errors import InputError
 
@@ -56,7 +56,7 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
             f"this is another model than the one that was recorded: fingerprint {found[:19]}... "
             f"where the store has {str(recorded)[:19]}...; give the recorded one (--pipeline)"
         )
-    return with_scheduler(pipe, attributes)
+    return with_guider(with_scheduler(pipe, attributes), attributes)
 
 
 def _precision(attributes: Mapping[str, Any]) -> str | None:
@@ -97,6 +97,31 @@ def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:
     twin.scheduler = recorded_scheduler(
         str(name), config, module=module, present=getattr(pipe, "scheduler", None)
     )
+    return twin
+
+
+def with_guider(pipe: Any, attributes: Mapping[str, Any]) -> Any:
+    """Return a modular pipeline with the recorded guidance; the one given keeps its own.
+
+    Raises
+    ------
+    InputError
+        Where guidance of another kind was recorded.
+    """
+    recorded, guider = attributes.get("guider"), getattr(pipe, "guider", None)
+    if not recorded or guider is None:
+        return pipe
+    config = {name: value for name, value in recorded.items() if name != "class"}
+    now = {"class": type(guider).__name__, **public_config(guider.config)}
+    if now == recorded:
+        return pipe
+    if now["class"] != recorded["class"]:
+        raise InputError(
+            f"the store was recorded with the guider {recorded['class']}, and this pipeline has "
+            f"{now['class']}: give it the recorded one (pipe.update_components(guider=...))"
+        )
+    twin = copy.copy(pipe)
+    twin.guider = guider.from_config({**guider.config, **config})
     return twin
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what samples needs torch; judging runs that are there does 
     from asced_analysis.correction.strategy import Strategy
     from asced_analysis.realism.local import RealismModel
     from asced_analysis.replay.planning import Plan
+    from asced_analysis.replay.recording import Call
 
 AT_ONCE = 64
 
@@ -129,13 +130,18 @@ class ControlSampler:
         store: TrajectoryStore,
         pipeline: Any,
         network: Network | None = None,
+        *,
+        call: Call | None = None,
+        call_options: Mapping[str, Any] | None = None,
     ) -> None:
         from asced_analysis.correction.environment import matching_pipeline
+        from asced_analysis.replay.calls import repeat_calls
 
         self.network = network
         self.recording = recording
         self.attributes = store.attributes
         self.pipe = matching_pipeline(recording.attributes, pipeline)
+        repeat_calls(recording, self.pipe, call, call_options)
         self.strategy = recorded_strategy(store.attributes)
         self.of_others = self.strategy.region == "everywhere"
         self.teacher = self._teacher()

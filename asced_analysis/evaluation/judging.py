@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from asced_analysis.correction.loops import Loop
     from asced_analysis.realism.local import RealismModel
     from asced_analysis.realism.real_images import Real, RealImages
+    from asced_analysis.replay.recording import Call
 
 NEIGHBOURS = 3
 
@@ -65,6 +66,8 @@ def evaluate(
     controls: bool | Sequence[Control] = True,
     pipeline: Any = None,
     loop: Loop | str | None = None,
+    call: Call | None = None,
+    call_options: Mapping[str, Any] | None = None,
     network: Network | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -94,8 +97,8 @@ def evaluate(
         whole runs, ``shuffled`` alone: as many other runs.
     pipeline : DiffusionPipeline or str, optional
         For the controls; by default the one the recording names.
-    loop, network : callable, optional
-        For the controls of a loop of your own, as in `asced_analysis.replay.replay`.
+    loop, network, call, call_options : optional
+        For the controls, of whatever the replay was given, as in `asced_analysis.replay.replay`.
     progress : callable, optional
         Called with parts done and parts in all.
 
@@ -164,7 +167,14 @@ def evaluate(
         assert isinstance(sees, RealismJudge)
         from asced_analysis.correction.loops import in_place_of
 
-        sampler = ControlSampler(compared.recording, second, in_place_of(pipeline, loop), network)
+        sampler = ControlSampler(
+            compared.recording,
+            second,
+            in_place_of(pipeline, loop),
+            network,
+            call=call,
+            call_options=call_options,
+        )
         of_others = sampler.of_others
         for done, name in enumerate(names):
             wrong = sampler.sample(name, twins)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from asced_analysis.realism.real_images import Real, RealImages
 from asced_analysis.replay.branching import Branch, branch
 from asced_analysis.replay.decoding import pictures_of
 from asced_analysis.replay.planning import asked_network, detect_recorded
-from asced_analysis.replay.recording import Recording
+from asced_analysis.replay.recording import Call, Recording
 from asced_analysis.replay.sampling import schedule_of
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore, open_runs
@@ -119,6 +119,8 @@ def tune(
     real: Real | RealImages | None = None,
     pipeline: Any = None,
     loop: Loop | str | None = None,
+    call: Call | None = None,
+    call_options: Mapping[str, Any] | None = None,
     network: Network | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuning:
@@ -145,7 +147,7 @@ def tune(
     real : path, array or RealImages, optional
         Real images, of which the teacher's half is taken; see `evaluate`.
     pipeline : DiffusionPipeline or str, optional
-    loop, network : callable, optional
+    loop, network, call, call_options : optional
         As in `asced_analysis.replay.replay`.
     progress : callable, optional
 
@@ -202,6 +204,8 @@ def tune(
             branches,
             masks=plan.masks,
             pipeline=pipe,
+            call=call,
+            call_options=call_options,
             progress=progress,
         )
         ds = open_runs(twin.path)

@@ -20,6 +20,7 @@ from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.loops import Loop, LoopSampler, in_place_of
 from asced_analysis.correction.registry import make_strategy, parameters_of
 from asced_analysis.correction.strategy import Strategy
+from asced_analysis.replay.calls import repeat_calls
 from asced_analysis.replay.planning import (
     Plan,
     asked_network,
@@ -27,7 +28,7 @@ from asced_analysis.replay.planning import (
     detect_recorded,
     given_plan,
 )
-from asced_analysis.replay.recording import Batch, Recording
+from asced_analysis.replay.recording import Batch, Call, Recording
 from asced_analysis.replay.resuming import plan_fingerprint, twin_store
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
 from asced_analysis.thresholds.document import Thresholds
@@ -87,6 +88,8 @@ def branch(
     masks: Any = None,
     pipeline: Any = None,
     loop: Loop | str | None = None,
+    call: Call | None = None,
+    call_options: Mapping[str, Any] | None = None,
     network: Network | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -109,6 +112,8 @@ def branch(
     pipeline : DiffusionPipeline or str, optional
     loop : callable or str, optional
         As in `replay`; every branch is then sampled from its start.
+    call, call_options : callable, mapping, optional
+        As in `replay`.
     network : callable, optional
         For thresholds that ask the model once more, as in `replay`.
     overwrite, resume : bool
@@ -144,6 +149,7 @@ def branch(
     recording = Recording(store)
     check_apart(out, [recording.store.backend])
     pipe = matching_pipeline(recording.attributes, in_place_of(pipeline, loop))
+    repeat_calls(recording, pipe, call, call_options)
     with recorded_threads(recording.attributes):
         table = schedule_of(pipe, recording)
         _check(branches, table, whole=isinstance(pipe, LoopSampler))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,14 +14,18 @@ from torch import Tensor
 from asced_analysis.correction.layout_adapter import arranged_tap
 from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.replay.from_checkpoint import FromCheckpoint, idle_denoisers
-from asced_analysis.replay.recording import Batch, Recording
+from asced_analysis.replay.recording import Batch, Call, Recording
 from asced_recorders.pipelines.call_facts import arguments_again
-from asced_recorders.pipelines.calls import CallWatch, end_of_call
-from asced_recorders.pipelines.sampling import run_generators
+from asced_recorders.pipelines.calls import (
+    CallWatch,
+    call_parameters,
+    end_of_call,
+    options_of_batch,
+)
+from asced_recorders.pipelines.sampling import is_unconditional, run_generators
 from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
 
-Call = Callable[[Any, Batch], Any]
 TOLERANCE = 1e-2
 
 
@@ -72,8 +75,20 @@ TELLING = (
 """Arguments that change what is sampled, the likelier ones first."""
 
 
-def likely_missing(recording: Recording, pipe: Any, called: bool) -> str:
-    """What is likely to be missing where runs did not come back, as a sentence."""
+def likely_missing(
+    recording: Recording, pipe: Any, *, called: bool = False, given: Collection[str] = ()
+) -> str:
+    """What is likely to be missing where runs did not come back, as a sentence.
+
+    Parameters
+    ----------
+    recording : Recording
+    pipe : DiffusionPipeline
+    called : bool
+        Whether the call was repeated by a function of the caller's.
+    given : collection of str
+        Arguments that the caller gave.
+    """
     if isinstance(pipe, LoopSampler):
         return (
             "The loop samples otherwise than it did: another network or guidance, or noise that it "
@@ -86,9 +101,16 @@ def likely_missing(recording: Recording, pipe: Any, called: bool) -> str:
         return "The seeds of these runs are not known: give one fresh generator a run."
     named = list(attributes.get("call_missing") or ())
     if not named:
-        takes = inspect.signature(type(pipe).__call__).parameters
+        takes = call_parameters(pipe)
         kept = attributes.get("call") or {}
         named = [name for name in TELLING if name in takes and name not in kept][:3]
+    if given:
+        named = [name for name in named if name not in given]
+        others = f", or of {', '.join(named)}" if named else ""
+        return (
+            f"Likely what was given of {', '.join(sorted(given))} is not what the recorded call "
+            f"was given (one image for all, or a list with one a run){others}."
+        )
     if not named:
         return "Something outside the call's arguments was different: a hook, or another process."
     return (
@@ -97,17 +119,47 @@ def likely_missing(recording: Recording, pipe: Any, called: bool) -> str:
     )
 
 
+def repeat_calls(
+    recording: Recording,
+    pipe: Any,
+    call: Call | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Say how the recorded calls are repeated, and refuse before any work what cannot be.
+
+    Parameters
+    ----------
+    recording : Recording
+    pipe : DiffusionPipeline
+    call : callable, optional
+        ``call(pipe, batch)`` repeats a call; ``batch.seeds``, ``batch.runs`` and ``batch.scalars``
+        say what was sampled together.
+    options : mapping, optional
+        Arguments that the store does not hold, added to the recorded call.
+
+    Raises
+    ------
+    InputError
+        Where the store does not hold what the calls were made with, and nobody gives it.
+    """
+    if call is not None and options:
+        raise InputError("give call or call_options, not both")
+    if options:
+        unknown = sorted(set(options) - set(call_parameters(pipe)))
+        if unknown:
+            raise InputError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}")
+        call = with_options(recording, options)
+    recording.call = call
+    if not (isinstance(pipe, LoopSampler) or is_unconditional(pipe)) and (call is None or options):
+        batch = next(recording.batches())
+        recorded_arguments(recording, batch, pipe, given=options or ())
+
+
 def with_options(recording: Recording, options: Mapping[str, Any]) -> Call:
     """The recorded call with further arguments; a function among them is asked for each batch."""
 
     def call(pipe: Any, batch: Batch) -> Any:
-        takes = inspect.signature(type(pipe).__call__).parameters
-        unknown = sorted(set(options) - set(takes))
-        if unknown:
-            raise InputError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}")
-        given = {
-            name: value(batch) if callable(value) else value for name, value in options.items()
-        }
+        given = options_of_batch(options, batch)
         return pipe(**{**recorded_arguments(recording, batch, pipe, given=given), **given})
 
     return call
@@ -123,7 +175,7 @@ def recorded_arguments(
     InputError
         Where the recording was made with options or prompts that the store does not hold.
     """
-    attributes, takes = recording.attributes, inspect.signature(type(pipe).__call__).parameters
+    attributes, takes = recording.attributes, call_parameters(pipe)
     arguments, missing = arguments_again(attributes, batch.scalars, len(batch.runs))
     missing = [name for name in missing if name not in given]
     if missing:
@@ -151,7 +203,6 @@ def call_again(
     batch: Batch,
     pipe: Any,
     listener: TapListener | None,
-    call: Call | None = None,
     *,
     begin: FromCheckpoint | None = None,
     anew: bool = False,
@@ -165,9 +216,6 @@ def call_again(
     pipe : DiffusionPipeline
     listener : TapListener or None
         For example a corrector.
-    call : callable, optional
-        ``call(pipe, batch)`` repeats the recorded call; ``batch.seeds`` and ``batch.scalars`` say
-        what it was. By default it is made from what the store knows.
     begin : FromCheckpoint, optional
         Begin at a checkpoint; it stands around the listener.
     anew : bool
@@ -186,8 +234,8 @@ def call_again(
         arranged_tap(pipe, chain),
         CallWatch(pipe, blends, lambda *_: None, lambda: None),
     ):
-        if call is not None:
-            call(pipe, batch)
+        if recording.call is not None:
+            recording.call(pipe, batch)
         else:
             pipe(**recorded_arguments(recording, batch, pipe))
     if ends.end is None:

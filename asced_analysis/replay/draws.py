@@ -134,7 +134,6 @@ def _draw(
                 start=begin,
                 corrector=corrector,
                 listener=chain,
-                call=job.call,
             )
         return resample_from(
             job.recording, batch, job.pipe, entering, begin, corrector=corrector, listener=chain

@@ -12,7 +12,6 @@ from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.lookahead import Network, evaluations_asked
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay import draws, multi_pass  # noqa: F401  they register second passes
-from asced_analysis.replay.calls import Call
 from asced_analysis.replay.passes import second_pass
 from asced_analysis.replay.planning import Plan
 from asced_analysis.replay.recording import Batch, Recording
@@ -48,8 +47,6 @@ class Job:
     thresholds : Thresholds or None
     grow : int or None
     soft : int
-    call : callable or None
-        Repeats the call of a pipeline that is not our own loop's.
     network : callable or None
         That the thresholds' detector asks once more, of every run.
     teacher : RealismModel or None
@@ -66,7 +63,6 @@ class Job:
     thresholds: Thresholds | None = None
     grow: int | None = None
     soft: int = 0
-    call: Call | None = None
     network: Network | None = None
     teacher: RealismModel | None = None
 
@@ -96,9 +92,7 @@ class Job:
             "evaluations": np.full(count, float(steps - self.begin + self.extra + self.asked)),
         }
         if not self.strategy.edits:
-            return resample(
-                self.recording, batch, self.pipe, start=self.begin, call=self.call
-            ), facts
+            return resample(self.recording, batch, self.pipe, start=self.begin), facts
         if not self.strategy.in_loop:
             return self._second_pass(batch, facts)
         corrector = self.corrector()
@@ -114,7 +108,6 @@ class Job:
             self.pipe,
             start=self.begin,
             corrector=corrector,
-            call=self.call,
         )
         facts["mask"] = np.stack([report.mask for report in corrector.report]).astype(np.uint8)
         facts["flagged"] = np.array([report.flagged for report in corrector.report])

@@ -63,9 +63,7 @@ def noise_and_denoise(
     noise = _draw([noise_seed(job.seed, int(run)) for run in batch.runs], finished)
     alpha, sigma = float(table.alpha[job.target]), float(table.sigma[job.target])
     entering = (alpha * finished + sigma * noise).to(execution_device(job.pipe))
-    again = torch.from_numpy(
-        resample_from(job.recording, batch, job.pipe, entering, job.target, call=job.call)
-    )
+    again = torch.from_numpy(resample_from(job.recording, batch, job.pipe, entering, job.target))
     pixels = growth_of(job.thresholds, job.grow, masks.shape[1:])
     weight = soften(grow(torch.from_numpy(masks).float(), pixels), job.soft)
     samples = blend(finished, again, broadcast_to_sample(weight, finished)).numpy()

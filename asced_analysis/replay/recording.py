@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Thresholds
 
 SCALARS = ("seed", "prompt", "label", "guidance_scale", "arguments")
+
+
+Call = Callable[[Any, "Batch"], Any]
+"""``call(pipe, batch)`` repeats the recorded call of a batch."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,16 @@ class Batch:
 
 
 class Recording:
-    """A recorded store, read one batch at a time: memory does not grow with the runs."""
+    """A recorded store, read one batch at a time: memory does not grow with the runs.
+
+    Attributes
+    ----------
+    call : callable or None
+        ``call(pipe, batch)`` repeats the recorded call of a pipeline that is called; None: it is
+        made from what the store knows (`asced_analysis.replay.calls`).
+    """
+
+    call: Call | None = None
 
     def __init__(self, store: TrajectoryStore | str | Path) -> None:
         if not isinstance(store, TrajectoryStore):

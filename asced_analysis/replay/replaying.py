@@ -13,7 +13,7 @@ from asced_analysis.correction.loops import Loop, in_place_of
 from asced_analysis.correction.settings import correction_settings, correction_step, strategy_of
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.agreement import check_came_back
-from asced_analysis.replay.calls import Call, likely_missing, with_options
+from asced_analysis.replay.calls import likely_missing, repeat_calls
 from asced_analysis.replay.jobs import Job
 from asced_analysis.replay.paired_store import Together, twin_spec, write_twins
 from asced_analysis.replay.planning import (
@@ -23,7 +23,7 @@ from asced_analysis.replay.planning import (
     detect_recorded,
     given_plan,
 )
-from asced_analysis.replay.recording import Recording
+from asced_analysis.replay.recording import Call, Recording
 from asced_analysis.replay.resuming import twin_store
 from asced_analysis.replay.sampling import check_start, schedule_of
 from asced_analysis.thresholds.document import Thresholds, fingerprint_of
@@ -175,10 +175,7 @@ def replay(
             "strategy none needs neither"
         )
     pipe = matching_pipeline(recording.attributes, in_place_of(pipeline, loop))
-    if call_options:
-        if call is not None:
-            raise InputError("give call or call_options, not both")
-        call = with_options(recording, call_options)
+    repeat_calls(recording, pipe, call, call_options)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: expected at least 1")
     with recorded_threads(recording.attributes, threads):
@@ -208,7 +205,6 @@ def replay(
             seed=_seed(thresholds, seed),
             grow=grow,
             soft=soft,
-            call=call,
             network=asked,
             teacher=_teacher(teacher, chosen, recording),
         )
@@ -231,7 +227,9 @@ def replay(
         elif batch_size is not None:
             together = Together(job, recording.dataset["run"].values.tolist(), batch_size)
         write_twins(twin, job, copy_rest=not conditions, together=together, progress=progress)
-    check_came_back(twin, likely_missing(recording, pipe, call is not None))
+    given = tuple(call_options or ())
+    likely = likely_missing(recording, pipe, called=call is not None, given=given)
+    check_came_back(twin, likely)
     return twin
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.strategy import Strategy
-from asced_analysis.replay.calls import Call, call_again
+from asced_analysis.replay.calls import call_again
 from asced_analysis.replay.from_checkpoint import FromCheckpoint
 from asced_analysis.replay.recording import Batch, Recording
 from asced_recorders.pipelines.provenance import execution_device
@@ -118,7 +118,6 @@ def resample(
     start: int = 0,
     corrector: Corrector | None = None,
     listener: TapListener | None = None,
-    call: Call | None = None,
 ) -> NDArray[np.float32]:
     """Sample a batch again; the corrector, if any, has been told its runs.
 
@@ -136,8 +135,6 @@ def resample(
     listener : TapListener, optional
         What is told of the steps, by default the corrector; where both are given, it must pass on
         to the corrector what it is told.
-    call : callable, optional
-        Repeats the call of a pipeline that is not our own loop's; see `calls.call_again`.
 
     Returns
     -------
@@ -155,7 +152,7 @@ def resample(
             runs=batch.runs,
         )
     if start == 0 and not is_unconditional(pipe):
-        return call_again(recording, batch, pipe, watch, call)
+        return call_again(recording, batch, pipe, watch)
     if start == 0:
         x_init = torch.from_numpy(recording.read(batch, "x_init"))
         generators = random_states(recording, batch, pipe)
@@ -170,7 +167,7 @@ def resample(
         return out.cpu().numpy()
     x_start = torch.from_numpy(recording.checkpoint(batch, start)).to(execution_device(pipe))
     return resample_from(
-        recording, batch, pipe, x_start, start, corrector=corrector, listener=watch, call=call
+        recording, batch, pipe, x_start, start, corrector=corrector, listener=watch
     )
 
 
@@ -183,7 +180,6 @@ def resample_from(
     *,
     corrector: Corrector | None = None,
     listener: TapListener | None = None,
-    call: Call | None = None,
 ) -> NDArray[np.float32]:
     """Sample on from a sample that enters step `start`."""
     steps = recording.steps
@@ -196,7 +192,7 @@ def resample_from(
             return corrector.edit_start(event, sample)
 
         begin = FromCheckpoint(listener, start, x_start, edit)
-        return call_again(recording, batch, pipe, listener, call, begin=begin)
+        return call_again(recording, batch, pipe, listener, begin=begin)
     if corrector is not None:
         table = table_of(pipe, steps)
         if corrector.target(table) == start:

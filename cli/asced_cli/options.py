@@ -91,6 +91,16 @@ def note_unkept(out: str | None, *, as_json: bool) -> None:
         click.echo("note: without --out, only what is printed is kept", err=True)
 
 
+def call_option(function: F) -> F:
+    """Add ``--call-option``: arguments of a recorded call that its store does not hold."""
+    return settings_option(
+        "--call-option",
+        "call_options",
+        help="An argument of the recorded call that the store does not hold; @FILE is an image or "
+        "an array (.npy), @FOLDER has one a run (<run>.png, <run>.npy).",
+    )(function)
+
+
 def settings_option(*names: str, help: str) -> Callable[[F], F]:
     """Add an option that takes ``NAME=VALUE`` several times; its value is a dict."""
     return click.option(

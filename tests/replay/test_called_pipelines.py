@@ -302,7 +302,9 @@ def test_a_call_of_one_s_own(tiny_pipeline: Any, tmp_path: Path) -> None:
 
     recording = Recording(path)
     batch: Batch = next(recording.batches())
-    ends = call_again(recording, batch, tiny_pipeline, None, call([5, 6, 7]))
+    recording.call = call([5, 6, 7])
+    ends = call_again(recording, batch, tiny_pipeline, None)
     assert (ends == recording.read(batch, "sample")).all()
+    recording.call = call([1, 2, 3])
     with pytest.raises(InputError, match="did not begin with the recorded noise"):
-        call_again(recording, batch, tiny_pipeline, None, call([1, 2, 3]))
+        call_again(recording, batch, tiny_pipeline, None)

@@ -11,6 +11,7 @@ from asced_cli import completion
 from asced_cli.command import Command, OutFile
 from asced_cli.judging import better_option, judge_option, real_option
 from asced_cli.options import (
+    call_option,
     emit,
     endpoint_option,
     examples,
@@ -52,6 +53,7 @@ from asced_cli.options import (
 @click.option("--controls/--no-controls", default=True, show_default=True)
 @pipeline_option
 @loop_option
+@call_option
 @network_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
@@ -67,6 +69,7 @@ def command(
     controls: bool,
     pipeline: str | None,
     loop: str | None,
+    call_options: dict[str, Any],
     network: str | None,
     overwrite: bool,
     as_json: bool,
@@ -74,6 +77,7 @@ def command(
     """Compare CORRECTED, a replay or any other store, with RUNS; or judge RUNS alone."""
     from asced_analysis.correction.named_functions import named_function
     from asced_analysis.evaluation import evaluate, quality
+    from asced_cli.call_arguments import call_arguments
     from asced_stores.files import write_json
 
     if corrected is None:
@@ -94,6 +98,7 @@ def command(
             better=better,
             pipeline=pipeline,
             loop=loop,
+            call_options=call_arguments(call_options),
             network=None if network is None else named_function(network),
             progress=tell,
         )

@@ -94,7 +94,11 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
 @click.option("--negative-prompt", help="Where a prompt has none of its own.")
 @click.option("--guidance-scale", type=float, help="Where a prompt has none of its own.")
 @click.option("--no-prompts", is_flag=True, help="Leave the prompts out of the store.")
-@settings_option("--call-option", help="Argument of the pipeline's call, such as height=512.")
+@settings_option(
+    "--call-option",
+    help="Argument of the pipeline's call, such as height=512; @FILE is an image or an array "
+    "(.npy), @FOLDER has one a run (<run>.png, <run>.npy).",
+)
 @click.option(
     "--keep",
     metavar="[all|flagged|sample:P]",
@@ -140,6 +144,7 @@ def command(**options: Any) -> int | None:
 
     With --json, one object is printed at the end, and an event a batch on standard error.
     """
+    from asced_cli.call_arguments import call_arguments
     from asced_recorders import record
     from asced_stores.writing.writer import placement
 
@@ -160,7 +165,7 @@ def command(**options: Any) -> int | None:
     }
     arguments: dict[str, Any] = {
         "scheduler_options": options.pop("scheduler_option"),
-        "call_options": options.pop("call_option"),
+        "call_options": call_arguments(options.pop("call_option")),
         "keep_prompts": not options.pop("no_prompts"),
         "fsync": not options.pop("no_fsync"),
         "checkpoints": _integers(options.pop("checkpoints"), "--checkpoints"),

@@ -9,6 +9,7 @@ import click
 from asced_cli import completion
 from asced_cli.command import Command, OutStore
 from asced_cli.options import (
+    call_option,
     emit,
     endpoint_option,
     examples,
@@ -132,12 +133,7 @@ from asced_cli.registry_option import RegistryName, RegistryOption
     type=int,
     help="Of torch; by default as recorded (else last digits differ).",
 )
-@settings_option(
-    "--call-option",
-    "call_options",
-    help="An argument of the recorded call that the store does not hold; @FILE is an image, "
-    "@FOLDER has one <run>.png a run.",
-)
+@call_option
 @pipeline_option
 @loop_option
 @network_option
@@ -181,6 +177,7 @@ def command(
     """Sample the runs of STORE again from the same noise, correcting the flagged ones."""
     from asced_analysis.correction.named_functions import named_function
     from asced_analysis.replay import exactness, replay
+    from asced_cli.call_arguments import call_arguments
     from asced_stores import open_runs
     from asced_stores.errors import InputError
 
@@ -219,7 +216,7 @@ def command(
             batch_size=batch_size,
             threads=threads,
             pipeline=pipeline,
-            call_options=_arguments(call_options),
+            call_options=call_arguments(call_options),
             loop=loop,
             network=None if network is None else named_function(network),
             override=override,
@@ -253,33 +250,3 @@ def command(
             ("exactness", agreement.sentence()),
         ],
     )
-
-
-def _arguments(options: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of a pipeline; what begins with @ is read from images."""
-    return {
-        name: _images(value[1:]) if isinstance(value, str) and value.startswith("@") else value
-        for name, value in options.items()
-    }
-
-
-def _images(path: str) -> Any:
-    """An image for all runs, or, of a folder, one a run."""
-    from pathlib import Path
-
-    from PIL import Image
-
-    from asced_stores.errors import InputError
-
-    place = Path(path)
-
-    def read(file: Path) -> Any:
-        try:
-            with Image.open(file) as image:
-                return image.convert("RGB")
-        except OSError as error:
-            raise InputError(f"{file} can't be read as an image: {error}") from error
-
-    if place.is_dir():
-        return lambda batch: [read(place / f"{run}.png") for run in batch.runs]
-    return lambda batch: [read(place)] * len(batch.runs)

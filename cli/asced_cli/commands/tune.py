@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from asced_cli import completion
 from asced_cli.command import Command, OutFile
 from asced_cli.judging import judge_option, real_option
 from asced_cli.options import (
+    call_option,
     emit,
     endpoint_option,
     examples,
@@ -57,6 +60,7 @@ from asced_cli.options import (
 @real_option
 @pipeline_option
 @loop_option
+@call_option
 @network_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
@@ -74,6 +78,7 @@ def command(
     real: str | None,
     pipeline: str | None,
     loop: str | None,
+    call_options: dict[str, Any],
     network: str | None,
     overwrite: bool,
     as_json: bool,
@@ -81,6 +86,7 @@ def command(
     """Try corrections of the most suspicious runs of STORE, and keep the best."""
     from asced_analysis.correction.named_functions import named_function
     from asced_analysis.evaluation.tuning import tune
+    from asced_cli.call_arguments import call_arguments
     from asced_stores.errors import InputError
 
     note_unkept(out, as_json=as_json)
@@ -102,6 +108,7 @@ def command(
             real=real,
             pipeline=pipeline,
             loop=loop,
+            call_options=call_arguments(call_options),
             network=None if network is None else named_function(network),
             progress=tell,
         )

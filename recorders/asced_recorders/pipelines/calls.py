@@ -134,6 +134,22 @@ def default_arguments(pipe: Any) -> dict[str, Any]:
     return {name: p.default for name, p in parameters.items() if p.default is not empty}
 
 
+def options_of_batch(options: Mapping[str, Any], batch: Any) -> dict[str, Any]:
+    """Arguments for one batch: a function is asked for it, unless it is a callback of the call.
+
+    Parameters
+    ----------
+    options : mapping
+        Arguments by name.
+    batch : object
+        With ``runs``, the numbers of its runs.
+    """
+    return {
+        name: value(batch) if callable(value) and not name.startswith("callback") else value
+        for name, value in options.items()
+    }
+
+
 def expected_runs(arguments: dict[str, Any]) -> int | None:
     """How many runs a call makes; None where the arguments do not say."""
     copies = math.prod(int(arguments.get(name) or 1) for name in COPIES)

@@ -20,8 +20,8 @@ def to_image(pipe: Any, sample: Tensor, /, value_range: Range = DIFFUSERS) -> ND
     ----------
     pipe : DiffusionPipeline or None
         With an autoencoder (``vae``) for latent models; without one, the sample is the image.
-    sample : Tensor, shape (run, channel, y, x)
-        End of the runs.
+    sample : Tensor, shape (run, [frame,] channel, y, x)
+        End of the runs; of a video, the middle frame is shown.
     value_range : tuple of float
         Between which pixels lie, where the sample is the image.
 
@@ -36,8 +36,11 @@ def to_image(pipe: Any, sample: Tensor, /, value_range: Range = DIFFUSERS) -> ND
     """
     vae = getattr(pipe, "vae", None)
     if vae is None:
-        return pixels_to_image(sample.float(), value_range)
-    return pixels_to_image(_decode(vae, sample))
+        middle = sample[:, sample.shape[1] // 2] if sample.ndim == 5 else sample
+        return pixels_to_image(middle.float(), value_range)
+    return pixels_to_image(
+        _decode_middle(vae, sample) if sample.ndim == 5 else _decode(vae, sample)
+    )
 
 
 def pixels_to_image(pixels: Tensor, /, value_range: Range = DIFFUSERS) -> NDArray[np.uint8]:
@@ -90,6 +93,14 @@ def shown_images(
     if is_pixels(pipe, ends) and (images is None or value_range != DIFFUSERS):
         return pixels_to_image(ends, value_range)
     return images
+
+
+def _decode_middle(vae: Any, sample: Tensor) -> Tensor:
+    """Middle frame of videos of shape (run, frame, channel, y, x), decoded."""
+    if all(weight.ndim < 5 for weight in vae.parameters()):  # of single images
+        return _decode(vae, sample[:, sample.shape[1] // 2])
+    frames = _decode(vae, sample.transpose(1, 2))
+    return frames[:, :, frames.shape[2] // 2]
 
 
 def _decode(vae: Any, sample: Tensor) -> Tensor:

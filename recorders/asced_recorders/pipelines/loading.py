@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from asced_recorders.pipelines.scheduler_names import make_scheduler
 from asced_stores.errors import InputError
 
 MODELS = Path(__file__).parents[1] / "models"
+CLASSIC, MODULAR = "model_index.json", "modular_model_index.json"
 
 
 def embedded_models() -> list[str]:
@@ -35,8 +37,8 @@ def load_pipeline(
     Parameters
     ----------
     name_or_path : str or Path
-        An embedded model (``fashion``), a folder with ``model_index.json``, or a name on the hub
-        (``owner/name``).
+        An embedded model (``fashion``), a folder with ``model_index.json`` (of a modular pipeline
+        ``modular_model_index.json``), or a name on the hub (``owner/name``).
     device : str or torch.device, optional
         By default CUDA where there is one, else the CPU.
     dtype : str or torch.dtype, optional
@@ -80,25 +82,22 @@ def load_pipeline(
     torch_dtype = _dtype(dtype)
     options: dict[str, Any] = {"local_files_only": local_files_only or folder}
     if torch_dtype is not None:
-        options["torch_dtype"] = torch_dtype
+        newer = hasattr(diffusers.utils.deprecation_utils, "_resolve_dtype")  # warns of the other
+        options["dtype" if newer else "torch_dtype"] = torch_dtype
     if variant:
         options["variant"] = variant
     if revision:
         options["revision"] = revision
+    options["use_safetensors"] = None if allow_pickle else True
     diffusers.utils.logging.disable_progress_bar()
-    pipelines: Any = diffusers.DiffusionPipeline
     if "transformers" in sys.modules:  # which diffusers has then loaded, and which has bars too
         from transformers.utils import logging
 
         bars: Any = logging
         bars.disable_progress_bar()
+    load = _load_modular if folder and (Path(where) / MODULAR).is_file() else _load_classic
     try:
-        pipe = pipelines.from_pretrained(
-            where,
-            use_safetensors=None if allow_pickle else True,
-            trust_remote_code=trust_remote_code,
-            **options,
-        )
+        pipe = load(where, folder, trust_remote_code, options)
     except (OSError, ValueError, ImportError, AttributeError, KeyError, TypeError) as error:
         raise _explain(str(name_or_path), error, allow_pickle) from error
     if scheduler is not None or scheduler_options:
@@ -144,13 +143,48 @@ def pipeline_name(name_or_path: str | Path) -> str:
     return Path(text).resolve().name if Path(text).is_dir() else text
 
 
+def _load_classic(where: str, folder: bool, trust: bool, options: dict[str, Any]) -> Any:
+    """Load a pipeline that diffusers saved as a whole."""
+    import diffusers
+
+    pipelines: Any = diffusers.DiffusionPipeline
+    absent = dict.fromkeys(_absent(Path(where))) if folder else {}
+    return pipelines.from_pretrained(where, trust_remote_code=trust, **options, **absent)
+
+
+def _load_modular(where: str, folder: bool, trust: bool, options: dict[str, Any]) -> Any:
+    """Load a modular pipeline, and the components that it names, from its folder if they are there.
+
+    Raises
+    ------
+    ValueError
+        Where a component that it names cannot be loaded; diffusers only logs it.
+    """
+    import diffusers
+
+    pipelines: Any = diffusers.ModularPipeline
+    pipe = pipelines.from_pretrained(where, trust_remote_code=trust, local_files_only=folder)
+    here = {name: where for name in pipe.component_names if (Path(where) / name).is_dir()}
+    pipe.load_components(pretrained_model_name_or_path=here, **options)
+    absent = [name for name in here if getattr(pipe, name, None) is None]
+    if absent:
+        raise ValueError(f"its {', '.join(absent)} cannot be read (safetensors are expected)")
+    return pipe
+
+
+def _absent(folder: Path) -> list[str]:
+    """Parts that a saved pipeline was without, such as text encoders: None, so that it loads."""
+    index = json.loads((folder / CLASSIC).read_text())
+    return [name for name, kind in index.items() if kind == [None, None]]
+
+
 def _locate(text: str) -> tuple[bool, str]:
     """Whether it is a local folder, and what to hand to diffusers."""
     if text in embedded_models():
         return True, str(MODELS / text)
     path = Path(text).expanduser()
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
+        if not any((path / name).is_file() for name in (CLASSIC, MODULAR)):
             raise InputError(
                 f"{text} is a folder without model_index.json: give a pipeline that diffusers "
                 "saved (pipe.save_pretrained)"

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asced_recorders.pipelines.call_facts import CallFacts, own_arguments, read_call
-from asced_recorders.pipelines.calls import call_parameters, default_arguments, end_of_call
+from asced_recorders.pipelines.calls import (
+    call_parameters,
+    default_arguments,
+    end_of_call,
+    options_of_batch,
+)
 from asced_recorders.pipelines.data_range import Range
 from asced_recorders.pipelines.decoding import has_image, is_pixels, shown_images, to_image
 from asced_recorders.pipelines.evaluations import EvaluationWatch
@@ -300,7 +306,7 @@ class PipelineSource:
         self.model.check()
         chosen = [self.prompts[run % len(self.prompts)] for run in runs] if self.prompts else []
         seeds = self._seeds(runs, chosen)
-        arguments = self._arguments(len(runs), chosen)
+        arguments = self._arguments(runs, chosen)
         arguments["generator"] = run_generators(seeds)
         bound = self.defaults | arguments
         capture.layout = layout_of(self.pipe, bound)
@@ -345,9 +351,10 @@ class PipelineSource:
             for run, prompt, count in zip(runs, chosen, again, strict=True)
         ]
 
-    def _arguments(self, runs: int, chosen: Sequence[Prompt]) -> dict[str, Any]:
+    def _arguments(self, runs: Sequence[int], chosen: Sequence[Prompt]) -> dict[str, Any]:
         takes = self.parameters
-        arguments: dict[str, Any] = {"num_inference_steps": self.steps, **self.options}
+        own = options_of_batch(self.options, SimpleNamespace(runs=runs))
+        arguments: dict[str, Any] = {"num_inference_steps": self.steps, **own}
         if "output_type" in takes:
             arguments.setdefault("output_type", "np")
         if "prompt" in takes:
@@ -361,8 +368,8 @@ class PipelineSource:
         elif "class_labels" in takes:
             arguments["class_labels"] = [prompt.label or 0 for prompt in chosen]
         elif "batch_size" in takes:
-            arguments["batch_size"] = runs
-        elif runs > 1:
+            arguments["batch_size"] = len(runs)
+        elif len(runs) > 1:
             raise InputError(f"{type(self.pipe).__name__} draws one image at a time: batch size 1")
         scales = {
             self.guidance_scale if prompt.guidance_scale is None else prompt.guidance_scale

@@ -110,7 +110,8 @@ def record(
     keep_prompts : bool
         Write the prompts to the store.
     call_options : mapping, optional
-        Further arguments of the pipeline's call, for example ``height`` and ``width``.
+        Further arguments of the pipeline's call, for example ``height`` and ``width``; a function
+        is asked for each batch (``lambda batch: [images[run] for run in batch.runs]``).
     value_range : pair of float, optional
         Between which pixels lie, for models of pixels; by default -1..1, or what the first batch
         shows where it ends outside. Images are scaled to it, and the store says it.
