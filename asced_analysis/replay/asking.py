@@ -16,8 +16,9 @@ from torch import Tensor
 
 from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.replay.recording import Recording
-from asced_analysis.replay.sampling import resample_from
+from asced_analysis.replay.sampling import class_labels, resample_from
 from asced_recorders.pipelines.provenance import execution_device
+from asced_recorders.pipelines.sampling import is_unconditional, sample_unconditional
 from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
@@ -95,7 +96,19 @@ def _once(
     answer = _Answer(step)
     entering = torch.from_numpy(samples).to(execution_device(pipe))
     with suppress(_AnsweredError):
-        resample_from(recording, batch, pipe, entering, step, listener=answer)
+        if is_unconditional(pipe):
+            sample_unconditional(
+                pipe,
+                x_init=None,
+                steps=recording.steps,
+                listener=answer,
+                start=step,
+                x_start=entering,
+                labels=class_labels(batch),
+                once=True,
+            )
+        else:
+            resample_from(recording, batch, pipe, entering, step, listener=answer)
     if answer.x0 is None:
         raise InputError(f"the recorded call never came to step {step}")
     return np.asarray(answer.x0.numpy(), np.float32)

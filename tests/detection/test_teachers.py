@@ -188,6 +188,27 @@ def test_the_recorded_pipelines_answer_is_its_networks(recorded: Path, make_tiny
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
+@pytest.mark.parametrize("scheduler", ["DDPM", "PNDM", "EulerAncestralDiscrete", "HeunDiscrete"])
+def test_a_model_is_asked_whatever_its_sampler_remembers(
+    scheduler: str, make_tiny: Any, tmp_path: Path
+) -> None:
+    """Asked about a recorded sample, it says what was recorded."""
+    import diffusers
+
+    from asced_analysis.replay.asking import recorded_network
+    from asced_recorders import record
+
+    pipe = make_tiny("DDIM", 3)
+    sampler = getattr(diffusers, f"{scheduler}Scheduler")(prediction_type="v_prediction")
+    pipe.register_modules(scheduler=sampler)
+    record(pipe, tmp_path / "runs.zarr", runs=4, steps=6, batch_size=4)
+    at = open_runs(tmp_path / "runs.zarr").isel(step=3)
+    x0, eps = (at[name].values.astype(np.float32) for name in ("x0", "eps"))
+    sample = float(at["alpha"]) * x0 + float(at["sigma"]) * eps
+    said = recorded_network(tmp_path / "runs.zarr", pipe, 3)(sample, at["run"].values)
+    np.testing.assert_allclose(said, x0, atol=0.02)
+
+
 def test_scores_and_masks_from_elsewhere_teach(recorded: Path, tmp_path: Path) -> None:
     ds = open_runs(recorded)
     wanted = ds["x0"].isel(step=4).values.astype(np.float32).mean((1, 2, 3))

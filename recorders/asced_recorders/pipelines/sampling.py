@@ -121,6 +121,7 @@ def sample_unconditional(
     start: int = 0,
     x_start: Tensor | None = None,
     labels: Tensor | None = None,
+    once: bool = False,
 ) -> Tensor:
     """Sample an unconditional model with its scheduler, whichever that is.
 
@@ -142,6 +143,9 @@ def sample_unconditional(
         Sample that enters step `start`.
     labels : Tensor, shape (run,), optional
         Classes, for a class-conditional network.
+    once : bool
+        Nothing after the network's answer at `start` is wanted (the listener stops there), so that
+        solver history and noise of the scheduler's own do not matter.
 
     Returns
     -------
@@ -162,7 +166,7 @@ def sample_unconditional(
     scheduler.set_timesteps(steps, device=device)
     timesteps = scheduler.timesteps
     if start:
-        first = _first_call(scheduler, start)
+        first = _first_call(scheduler, start, once)
         timesteps = timesteps[first:]
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(first)
@@ -181,12 +185,12 @@ def sample_unconditional(
     return sample.float()
 
 
-def _first_call(scheduler: Any, start: int) -> int:
+def _first_call(scheduler: Any, start: int, once: bool) -> int:
     """Entry of ``timesteps`` at which a noise level is first evaluated."""
     table = step_table(scheduler)
     if not 0 <= start < table.steps:
         raise InputError(f"step {start} is outside the schedule of {table.steps} steps")
-    if not table.resumable:
+    if not (once or table.resumable):
         raise InputError(
             f"{table.scheduler_class} keeps solver history or draws noise, which a checkpoint does "
             "not hold: begin at the initial noise instead (start='init')"
