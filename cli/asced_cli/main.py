@@ -33,7 +33,7 @@ COMMANDS = {
     "push": "Put thresholds or runs into a repository of the Hugging Face Hub.",
     "pull": "Bring thresholds or runs from a repository of the Hub.",
     "demo": "Run the whole path on the embedded model.",
-    "doctor": "Check versions, devices, disk and whether a pipeline can be recorded.",
+    "doctor": "Check versions, devices and disk, and what can be done with a pipeline.",
     "completion": "Print the script that makes a shell complete what is typed.",
 }
 

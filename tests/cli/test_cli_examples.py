@@ -20,7 +20,7 @@ SAMPLES = ("record", "replay", "tune", "demo", "view", "push", "pull")
 NEEDS_MODEL = ("ahead.json", "--probe", "corrected.zarr", "--format torch", "--method outcome")
 """What these examples speak of comes from a model."""
 STATUS = {
-    "asced doctor --pipeline ./my-model --folder /scratch": 1,
+    "asced doctor ./my-model --folder /scratch": 1,
     # the synthetic runs follow no sampler, and the audit says so
     "asced audit runs.zarr": 1,
     "asced audit runs.zarr --plot audit.png --json": 1,

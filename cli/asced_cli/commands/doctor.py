@@ -1,4 +1,4 @@
-"""``asced doctor``: whether everything is there and a pipeline can be recorded."""
+"""``asced doctor``: whether everything is there, and what can be done with a pipeline."""
 
 from __future__ import annotations
 
@@ -13,28 +13,37 @@ from asced_cli.options import emit, examples, json_option
     cls=Command,
     epilog=examples(
         ("The installation", "asced doctor"),
-        (
-            "Can this folder be recorded, and its trajectories written there?",
-            "asced doctor --pipeline ./my-model --folder /scratch",
-        ),
+        ("What can be done with this pipeline?", "asced doctor ./my-model --folder /scratch"),
     ),
 )
-@click.option(
-    "--pipeline",
-    shell_complete=completion.pipelines,
-    help="Embedded model, local folder or hub name to try.",
-)
+@click.argument("name", required=False, shell_complete=completion.pipelines, metavar="[PIPELINE]")
+@click.option("--pipeline", shell_complete=completion.pipelines, help="The same as PIPELINE.")
+@click.option("--steps", type=click.IntRange(min=2), help="Of a run. [default: the pipeline's]")
 @click.option("--folder", default=".", show_default=True, help="Where stores will lie.")
 @click.option("--offline", is_flag=True, help="Ask the hub for nothing.")
 @json_option
-def command(pipeline: str | None, folder: str, offline: bool, as_json: bool) -> int:
-    """Check versions, devices, disk and whether a pipeline can be recorded.
+def command(
+    name: str | None,
+    pipeline: str | None,
+    steps: int | None,
+    folder: str,
+    offline: bool,
+    as_json: bool,
+) -> int:
+    """Check versions, devices and disk; of a PIPELINE, what can be done with it.
 
-    Ends with status 1 if there is a problem.
+    PIPELINE is an embedded model, a local folder or a hub name. It is tried: three runs of a few
+    steps are recorded in memory. Ends with status 1 if there is a problem.
     """
+    from asced_analysis.replay.prospects import prospects
     from asced_recorders.recording.checks import examine
+    from asced_stores.errors import InputError
 
-    checks = list(examine(folder, pipeline, local_files_only=offline))
+    if name is not None and pipeline is not None:
+        raise InputError("the pipeline is given twice: leave --pipeline out")
+    checks = list(
+        examine(folder, name or pipeline, steps=steps, more=prospects, local_files_only=offline)
+    )
     problems = sum(check.state == "problem" for check in checks)
     result = {
         "problems": problems,

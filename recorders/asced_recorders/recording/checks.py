@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from asced_recorders.recording.cost import disk_free, human
+from asced_recorders.recording.cost import MARGIN, SPARE, disk_free, human
+
+if TYPE_CHECKING:
+    from asced_recorders.pipelines.kinds import Kind
 
 TESTED = {"torch": "2.13", "diffusers": "0.42", "transformers": "5.23", "zarr": "3.1"}
 LEAST_FREE = 1 << 30
 TRIAL_BYTES = 64 << 20
 SLOW_DISK = 20e6  # bytes a second
+TRIALS = (4, 4, 8)
+"""Steps of the runs that are tried: one to warm up, and two whose times differ by the steps."""
+PLANNED_RUNS = 500
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,14 @@ class Check:
     found: str
 
 
-def examine(folder: str = ".", pipeline: str | None = None, **loading: Any) -> Iterator[Check]:
+def examine(
+    folder: str = ".",
+    pipeline: str | None = None,
+    *,
+    steps: int | None = None,
+    more: Callable[[Any, int], Iterator[Check]] | None = None,
+    **loading: Any,
+) -> Iterator[Check]:
     """Look at the installation, and at a pipeline if one is named.
 
     Parameters
@@ -46,6 +60,10 @@ def examine(folder: str = ".", pipeline: str | None = None, **loading: Any) -> I
         Where stores will lie.
     pipeline : str, optional
         What `load_pipeline` takes.
+    steps : int, optional
+        Of a run; by default what the pipeline's call takes, at most 25.
+    more : callable, optional
+        ``more(pipe, steps)`` gives further findings about the loaded pipeline.
     **loading
         For `load_pipeline`.
 
@@ -66,7 +84,7 @@ def examine(folder: str = ".", pipeline: str | None = None, **loading: Any) -> I
         yield _disk_speed(folder)
     yield from _processes()
     if pipeline is not None:
-        yield from _pipeline(pipeline, loading)
+        yield from _pipeline(pipeline, folder, steps, more, loading)
 
 
 def _version(package: str, tested: str) -> Check:
@@ -149,7 +167,14 @@ def _processes() -> Iterator[Check]:
     yield Check("processes", "ok", f"rank {rank} of {world_size}")
 
 
-def _pipeline(name: str, loading: dict[str, Any]) -> Iterator[Check]:
+def _pipeline(
+    name: str,
+    folder: str,
+    steps: int | None,
+    more: Callable[[Any, int], Iterator[Check]] | None,
+    loading: dict[str, Any],
+) -> Iterator[Check]:
+    from asced_recorders.pipelines.kinds import kind_of
     from asced_recorders.pipelines.loading import load_pipeline
     from asced_recorders.pipelines.sampling import is_unconditional
     from asced_recorders.tap.schedulers import prediction_type_of, scheduler_class
@@ -160,19 +185,92 @@ def _pipeline(name: str, loading: dict[str, Any]) -> Iterator[Check]:
     except InputError as error:
         yield Check("pipeline", "problem", str(error))
         return
-    loop = "our own loop, any scheduler" if is_unconditional(pipe) else "its own loop"
-    yield Check("pipeline", "ok", f"{type(pipe).__name__}, {loop}")
+    kind = kind_of(pipe)
+    steps = steps or kind.steps
+    yield Check("pipeline", "ok", f"{type(pipe).__name__}, {kind.sentence}")
     try:
-        kind = scheduler_class(pipe.scheduler)
-        yield Check("scheduler", "ok", f"{kind}, {prediction_type_of(pipe.scheduler)}")
+        scheduler = scheduler_class(pipe.scheduler)
+        yield Check("scheduler", "ok", f"{scheduler}, {prediction_type_of(pipe.scheduler)}")
     except InputError as error:
         yield Check("scheduler", "problem", str(error))
         return
+    yield _computing(pipe)
     if is_unconditional(pipe):
         yield _trial(pipe)
-    else:
-        found = "not made, since it takes prompts or images; record one batch first"
-        yield Check("trial", "ok", found)
+    yield from _recorded(pipe, kind, folder, steps)
+    if more is not None:
+        yield from more(pipe, steps)
+
+
+def _computing(pipe: Any) -> Check:
+    """Caches, compilation and the like, which change speed, rounding or what is evaluated."""
+    from asced_recorders.pipelines.model_facts import compute_facts, skips_work
+
+    facts = compute_facts(pipe)
+    precision = sorted({str(of) for of in facts.get("precision", {}).values()})
+    said = [f"weights in {', '.join(precision)}"] if precision else []
+    for what in ("caches", "compiled", "quantisation", "torch_hooks"):
+        found = facts.get(what)
+        said.append(f"{what.replace('_', ' ')}: {', '.join(found) if found else 'none'}")
+    if not skips_work(pipe):
+        return Check("computing", "ok", "; ".join(said))
+    said.append(
+        "a cache may answer in place of the network: `evaluated` then says at which steps it ran"
+    )
+    return Check("computing", "warning", "; ".join(said))
+
+
+def _recorded(pipe: Any, kind: Kind, folder: str, steps: int) -> Iterator[Check]:
+    """Record one run of a few steps in memory; from it, what many whole runs take."""
+    from asced_recorders.pipelines.kinds import trial_arguments
+    from asced_recorders.recording.recording_loop import record
+
+    arguments = trial_arguments(kind)
+    if arguments is None:
+        yield Check(
+            "recording",
+            "ok",
+            f"not tried, since it takes {kind.takes}: record your own calls, `with "
+            "Recorder(pipe, store): pipe(...)`",
+        )
+        return
+    seconds, taken, store = [], [], None
+    try:
+        for count in TRIALS:
+            begun = time.perf_counter()
+            place = f"memory://asced-doctor-{uuid.uuid4().hex}"
+            store = record(pipe, place, runs=1, steps=count, batch_size=1, **arguments)
+            seconds.append(time.perf_counter() - begun)
+            taken.append(store.spec.steps)
+    except Exception as error:  # whatever a pipeline of somebody else's raises
+        yield Check("recording", "problem", f"{type(error).__name__}: {error}")
+        return
+    assert store is not None
+    sizes = {
+        v.name: v.nbytes * (steps / store.spec.steps if "step" in v.dims else 1)
+        for v in store.spec.variables
+    }
+    yield Check("recording", "ok", f"one run of {store.spec.steps} steps: {', '.join(sizes)}")
+    run, free = sum(sizes.values()) * SPARE, disk_free(folder)
+    more, longer = taken[-1] - taken[-2], seconds[-1] - seconds[-2]
+    a_step = longer / more if more > 0 and longer > 0 else seconds[-1] / taken[-1]
+    fits = free is None or run * PLANNED_RUNS + MARGIN < free
+    yield Check(
+        f"{PLANNED_RUNS} runs",
+        "ok" if fits else "warning",
+        f"of {steps} steps: {human(run * PLANNED_RUNS)} of disk ({human(run)} a run)"
+        + ("" if fits else f", and {human(free or 0)} are free")
+        + f"; about {duration(a_step * steps * PLANNED_RUNS)} of sampling one run at a time "
+        f"({duration(a_step)} a step), and what decoding takes",
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def _trial(pipe: Any) -> Check:
