@@ -178,6 +178,7 @@ def stores(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
             f"images of {first.path} have shape {picture_shape(a)} ({judged_variable(a)}), those "
             f"of {second.path} {picture_shape(b)} ({judged_variable(b)}): record both alike"
         )
+    b, notes = _on_one_scale(a, b)
     pairs = pair_runs(a, b)
     flagged = np.ones(len(pairs.second), np.bool_)
     if pairs.paired and "flagged" in b:
@@ -187,8 +188,36 @@ def stores(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
         changed = _changed(a, b, pairs.first, pairs.second)
     masks = b["mask"] if pairs.paired and "mask" in b else None
     return Comparison(
-        a, b, pairs.first, pairs.second, pairs.paired, pairs.why, flagged, changed, masks
+        a,
+        b,
+        pairs.first,
+        pairs.second,
+        pairs.paired,
+        pairs.why,
+        flagged,
+        changed,
+        masks,
+        None,
+        notes,
     )
+
+
+def _on_one_scale(a: xr.Dataset, b: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
+    """The second store's samples are seen in the range of the first's, or they would not compare.
+
+    A range may be measured on a recording's first batch, so that two recordings of one model differ
+    in it.
+    """
+    one, other = a.attrs.get("value_range"), b.attrs.get("value_range")
+    if judged_variable(a) != "sample" or one == other:
+        return b, []
+    attributes = {name: value for name, value in b.attrs.items() if name != "value_range"}
+    if one is not None:
+        attributes["value_range"] = one
+    low, high = one or (-1, 1)
+    seen = b.copy(deep=False)
+    seen.attrs = attributes
+    return seen, [f"samples of both stores are seen in the first one's range, {low:g} to {high:g}"]
 
 
 def _changed(

@@ -53,6 +53,11 @@ class Quality:
     realistic: NDArray[np.bool_]
     covered: NDArray[np.uint8]
 
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """Whether each real image lies within the ball of any run."""
+        return self.covered.any(1)
+
 
 Statistic = Callable[[Quality, RealismModel, Counts], float]
 
@@ -110,6 +115,8 @@ def estimates(quality: Quality, model: RealismModel) -> dict[str, Any]:
         ).to_dict()
         for name, statistic in OF_SETS.items()
     }
+    if figures["recall"]["low"] == figures["recall"]["high"]:  # no draw of the runs moves it
+        figures["recall"] = share_estimate(quality.found).to_dict()
     figures["precision"] = share_estimate(quality.realistic).to_dict()
     figures["local_realism"] = mean_estimate(quality.realism).to_dict()
     return figures
@@ -138,6 +145,8 @@ def compare(
             ).to_dict()
             for name, statistic in OF_SETS.items()
         }
+        if change["recall"]["low"] == change["recall"]["high"]:
+            change["recall"] = change_of_share(before.found, after.found).to_dict()
         change["precision"] = change_of_share(before.realistic, after.realistic).to_dict()
         change["local_realism"] = mean_estimate(after.realism - before.realism).to_dict()
     else:

@@ -71,11 +71,10 @@ class Evaluation:
             worth, of = data["worth_of_flag"], "flag"
         value = _text(worth["all"]) if worth else "not measured"
         ends = data["flagged_runs"].get("endings")
-        repaired = ""
+        repaired, claims = "", claims_of(data["judge"])
         if ends and ends["repaired"]["value"] is not None:
-            repaired = f"repaired {_percent(ends['repaired'])}; "
-        measured = claims_of(data["judge"]).distance
-        return f"{whose} {measured} {change}; {repaired}worth of the {of} {value}"
+            repaired = f"{claims.left} {_percent(ends['repaired'])}; "
+        return f"{whose} {claims.distance} {change}; {repaired}worth of the {of} {value}"
 
     def _repr_html_(self) -> str:
         """The table of `table` for notebooks."""
@@ -126,7 +125,7 @@ class Evaluation:
         rows.append(("other runs that changed", str(data["other_runs"]["changed"])))
         for name, control in (data["controls"] or {}).items():
             repaired = (
-                f", repaired {_percent(control['repaired'])}" if "repaired" in control else ""
+                f", {claims.left} {_percent(control['repaired'])}" if "repaired" in control else ""
             )
             label = "other runs" if data.get("worth_of_flag") else name
             rows.append((f"control {label}", _text(control["effect"]["all"]) + repaired))
@@ -158,9 +157,12 @@ def _ending_rows(flagged: Mapping[str, Any], claims: Claims) -> list[tuple[str, 
     paid = flagged.get("evaluations")
     return [
         (f"flagged runs in {claims.worst}", str(ends["broken"])),
-        ("  repaired: they leave it", _percent(ends["repaired"])),
-        ("harmed: fall into it, of flagged good ones", _percent(ends["harmed_of_flagged_good"])),
-        ("harmed, of all good runs", _percent(ends["harmed_of_all_good"])),
+        (f"  {claims.left}", _percent(ends["repaired"])),
+        (
+            f"{claims.fell}, of flagged {claims.good} ones",
+            _percent(ends["harmed_of_flagged_good"]),
+        ),
+        (f"{claims.fell}, of all {claims.good} runs", _percent(ends["harmed_of_all_good"])),
         *([] if paid is None else [("evaluations a flagged run", f"{paid:.1f}")]),
     ]
 

@@ -55,6 +55,10 @@ class Claims:
         What a lower and a higher value means, as comparatives.
     worst : str
         What the recorded runs beyond the bar are called.
+    bad, good : str
+        Single runs beyond the bar, and the others.
+    left, fell : str
+        What happened to a bad run that is no longer beyond the bar, and to a good one that is.
     meaning : str
         One sentence for those who never heard of it.
     of_sets : bool
@@ -66,10 +70,15 @@ class Claims:
     better: str
     worse: str
     worst: str
+    bad: str
+    good: str
+    left: str
+    fell: str
     meaning: str
     of_sets: bool
 
 
+_QUARTER = ("other", "left that quarter", "fell into that quarter")
 _CLAIMS: dict[str, Claims] = {
     "real": Claims(
         "local distance to real images",
@@ -77,6 +86,7 @@ _CLAIMS: dict[str, Claims] = {
         "more realistic",
         "less realistic",
         "the least realistic quarter of the recorded runs",
+        *("bad", "good", "repaired", "harmed"),
         "Local distance is how far small regions of an image lie from the nearest ones of real "
         "images, in the judge's features: lower is more realistic.",
         True,
@@ -87,6 +97,7 @@ _CLAIMS: dict[str, Claims] = {
         "more typical of this population",
         "less typical of this population",
         "the least typical quarter of the recorded runs",
+        *("least typical", *_QUARTER),
         "Local distance is how far small regions of an image lie from the nearest ones of other "
         "runs of the same population (never of the image itself or its twin), in the judge's "
         "features: lower is more typical of this population. There are no real images behind it, "
@@ -99,6 +110,7 @@ _CLAIMS: dict[str, Claims] = {
         "closer to what the model itself predicts",
         "further from what the model itself predicts",
         "the least self-consistent quarter of the recorded runs",
+        *("least self-consistent", *_QUARTER),
         "Self-consistency is how far the model's own prediction from a re-noised image lies from "
         "that image, less what its content explains: lower is more self-consistent.",
         False,
@@ -109,6 +121,7 @@ _CLAIMS: dict[str, Claims] = {
         "better by the given scores",
         "worse by the given scores",
         "the quarter of the recorded runs that the given scores call worst",
+        *("worst scored", *_QUARTER),
         "The scores were given from elsewhere; here lower is better.",
         False,
     ),
@@ -118,6 +131,7 @@ _CLAIMS: dict[str, Claims] = {
         "less of it marked",
         "more of it marked",
         "the quarter of the recorded runs of which most is marked",
+        *("most marked", *_QUARTER),
         "The masks of broken places were given from elsewhere; the figure is the share of the "
         "image that they mark.",
         False,

@@ -34,8 +34,9 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
                 figure_uri(figure_of(plots.effects(evaluation))),
                 f"Change of {_whose(data)} {claims.distance}: {effect['value']:.3g} with the "
                 "correction" + (f"; controls: {controls}" if controls else ""),
-                f"The correction, and the same correction elsewhere. Left of zero is "
-                f"{claims.better}; what a control does as well is no merit of the mask.",
+                f"The correction{', and the same correction elsewhere' if controls else ''}. Left "
+                f"of zero is {claims.better}"
+                + ("; what a control does as well is no merit of the mask." if controls else "."),
             )
         )
     rows = tuple(_full_names(evaluation.table()))
@@ -84,12 +85,14 @@ def compared(*evaluations: Evaluation) -> Table:
         data = evaluation.data
         flagged = data["flagged_runs"]
         ends = flagged.get("endings")
-        measured = claims_of(data["judge"]).distance
-        said = [f"{measured} {flagged['effect']['all']['value'] or 0:+.3f}"]
+        claims = claims_of(data["judge"])
+        said = [f"{claims.distance} {flagged['effect']['all']['value'] or 0:+.3f}"]
         if ends and ends["repaired"]["value"] is not None:
-            said.append(f"repaired {percent(ends['repaired']['value'], 0)} of {ends['broken']}")
+            share = percent(ends["repaired"]["value"], 0)
+            said.append(f"{share} of {ends['broken']} {claims.bad} runs {claims.left}")
         if ends and ends["harmed_of_all_good"]["value"] is not None:
-            said.append(f"harmed {percent(ends['harmed_of_all_good']['value'])} of good runs")
+            share = percent(ends["harmed_of_all_good"]["value"])
+            said.append(f"{share} of {claims.good} runs {claims.fell}")
         if "recall" in data["quality"]:
             said.append(f"recall {data['quality']['recall']['change']['value']:+.3f}")
         if flagged.get("evaluations") is not None:

@@ -38,6 +38,12 @@ def interval_text(interval: Sequence[float] | None, form: str = "{:.1f}") -> str
     return "[" + ", ".join(form.format(value) for value in interval) + "]"
 
 
+SPLIT = (
+    " Two change points split it into Profiling (layout), Mutation (where abnormal dynamics "
+    "appear) and Refinement (detail)."
+)
+
+
 def phases_in_words(phases: Phases) -> str:
     """Where the boundaries lie, as one sentence."""
     begins = [
@@ -47,6 +53,12 @@ def phases_in_words(phases: Phases) -> str:
         if boundary.step == boundary.step
     ]
     return f"{' and '.join(begins)}. {phases.verdict()}" if begins else phases.verdict()
+
+
+def _shaded(phases: Phases) -> str:
+    """What a picture's words say of phases, where some were found."""
+    found = any(boundary.step == boundary.step for boundary in phases.population)
+    return ", with the phases shaded" if found else ""
 
 
 def phases_section(phases: Phases) -> Section:
@@ -74,15 +86,14 @@ def phases_section(phases: Phases) -> Section:
         "Phases",
         (
             "Activity is the share of an image's pixels whose innovation, per unit of log-SNR, "
-            f"lies more than {phases.cutoff:g} robust units out; the curve is the mean over runs. "
-            "Two change points split it into Profiling (layout), Mutation (where abnormal "
-            "dynamics appear) and Refinement (detail).",
+            f"lies more than {phases.cutoff:g} robust units out; the curve is the mean over runs."
+            + (SPLIT if rows else ""),
         ),
         (
             Picture(
                 figure_uri(figure_of(plots.phase_curve(phases))),
-                f"Activity by step with the phases shaded. {phases_in_words(phases)}",
-                "Mean activity by step, with the phases.",
+                f"Activity by step{_shaded(phases)}. {phases_in_words(phases)}",
+                f"Mean activity by step{_shaded(phases)}.",
             ),
         ),
         (table,) if rows else (),
@@ -103,7 +114,7 @@ def dynamics_section(statistics: xr.Dataset, phases: Phases) -> Section:
             Picture(
                 figure_uri(figure_of(plots.dynamics_curves(statistics, phases))),
                 "Median and quantile bands of the score dynamics by step",
-                "Median and quantile bands of the score dynamics by step, with the phases.",
+                f"Median and quantile bands of the score dynamics by step{_shaded(phases)}.",
             ),
         ),
     )

@@ -60,9 +60,10 @@ def in_plain_words(
         )
     if evaluation is not None:
         ends = evaluation.data["flagged_runs"]["endings"]
+        claims = claims_of(evaluation.data["judge"])
         for share, words in (
-            (ends["repaired"]["value"], "of the flagged bad runs repaired"),
-            (ends["harmed_of_all_good"]["value"], "of all good runs harmed"),
+            (ends["repaired"]["value"], f"of the flagged {claims.bad} runs {claims.left}"),
+            (ends["harmed_of_all_good"]["value"], f"of all {claims.good} runs {claims.fell}"),
         ):
             keys.append(Key("-" if share is None else percent(share), words))
         said += effect_in_words(evaluation)

@@ -96,6 +96,30 @@ def test_against_real_images_distances_of_sets_return(
         evaluate(tiny_runs, others["again"], judge=load_embedded("judge"), real=real)
 
 
+def test_ranges_that_two_recordings_measured_do_not_tell_them_apart(
+    tiny_runs: Path, others: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asced_analysis.evaluation import comparison
+
+    def opened(path: Any) -> Any:
+        runs = open_runs(path)
+        if str(path) == str(others["again"]):
+            runs.attrs["value_range"] = [-4.0, 3.0]
+        return runs
+
+    monkeypatch.setattr(comparison, "open_runs", opened)
+    data = evaluate(tiny_runs, others["again"]).data
+    assert data["flagged_runs"]["effect"]["all"]["value"] == 0
+    assert "in the first one's range" in data["notes"][0]
+
+
+def test_a_recall_that_no_run_changes_has_an_interval(tiny_runs: Path) -> None:
+    real = np.random.default_rng(0).choice([-1.0, 1.0], (12, 1, 16, 16)).astype(np.float32)
+    recall = quality(tiny_runs, judge="patches", real=real)["recall"]
+    assert recall["value"] == recall["low"] == 0
+    assert recall["high"] == pytest.approx(0.42, abs=0.05), "of six images in the judge's half"
+
+
 def test_a_run_without_a_seed_is_paired_by_its_start(tiny_runs: Path) -> None:
     ds = open_runs(tiny_runs)
     nobody = ds.assign_coords(seed=("run", np.full(20, -1)))
