@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import Watch
+from asced_analysis.correction.edited_call import EditedCall, Told
+from asced_analysis.correction.handed_steps import HandedStep, SeenTable, loop_table
 from asced_analysis.correction.layout_adapter import arranged_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network, wants_network
-from asced_analysis.correction.loops import LoopSteps, OpenSteps, SeenTable, loop_table
-from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
-from asced_analysis.correction.noise import run_noise
-from asced_analysis.correction.regions import find_regions, is_found
+from asced_analysis.correction.loop_steps import LoopSteps, OpenSteps
+from asced_analysis.correction.registry import parameters_of
 from asced_analysis.correction.settings import (
     GivenMasks,
     ImageReport,
@@ -29,8 +26,7 @@ from asced_analysis.correction.settings import (
     recorded_precision,
     strategy_of,
 )
-from asced_analysis.correction.strategy import LoopState, Strategy
-from asced_analysis.detection.log_snr_grid import TOLERANCE
+from asced_analysis.correction.strategy import Strategy
 from asced_recorders.tap.tap import TapListener
 from asced_stores.errors import InputError
 
@@ -48,8 +44,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Corrector", "ImageReport"]
-
-LOOKED_AT = 0.24  # of the steps: where abnormal dynamics begin in the paper
 
 
 class Corrector(TapListener):
@@ -134,18 +128,21 @@ class Corrector(TapListener):
         self.network = network
         self.monitor = monitor
         self.recorded = recorded_precision(thresholds, dtype)
-        self.report: list[ImageReport] = []
-        self._given: GivenMasks | None = None
-        self._runs: NDArray[np.int64] | None = None
+        self.arguments: dict[str, Any] = {}
+        self._told = Told()
         self._images = 0
-        self._edit_at: int | None = None
-        self._loop: LoopSteps | OpenSteps = (
-            OpenSteps(self) if schedule is None else LoopSteps(self, self._table(*schedule))
-        )
-        self._groups: Sequence[Any] | NDArray[Any] | None = None
-        self._arguments: dict[str, Any] = {}
-        self._x0_given: dict[int, Tensor] = {}
+        self._call: EditedCall | None = None
         self._continuing = False
+        self._loop: LoopSteps | OpenSteps = (
+            OpenSteps(self)
+            if schedule is None
+            else LoopSteps(self, loop_table(*schedule, scheduler_class=self.known_sampler))
+        )
+
+    @property
+    def report(self) -> list[ImageReport]:
+        """What was found in each image of the last call, and what was done to it."""
+        return [] if self._call is None else self._call.report
 
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> Corrector:
@@ -198,17 +195,13 @@ class Corrector(TapListener):
             Label, prompt or the like of each run, where thresholds have levels by it. `attach`
             reads it off the call.
         """
-        self._runs = np.asarray(runs, np.int64)
-        self._x0_given = dict(x0 or {})
-        self._groups = groups
-        self._given = None
+        given = None
         if masks is not None:
             count = len(masks)
             known = np.asarray(masks.any((1, 2)) if flagged is None else flagged, np.bool_)
             values = np.full(count, np.nan) if scores is None else np.asarray(scores, np.float64)
-            self._given = GivenMasks(
-                np.asarray(masks, np.bool_), known, values, first_flagged, window
-            )
+            given = GivenMasks(np.asarray(masks, np.bool_), known, values, first_flagged, window)
+        self._told = Told(np.asarray(runs, np.int64), given, dict(x0 or {}), groups)
 
     def step(
         self,
@@ -276,7 +269,7 @@ class Corrector(TapListener):
         >>> corrector.report[0].changed
         1.0
         """
-        return self._loop(
+        handed = HandedStep(
             sample=sample,
             model_output=model_output,
             alpha=alpha,
@@ -287,48 +280,7 @@ class Corrector(TapListener):
             next_sigma=next_sigma,
             sigma_data=sigma_data,
         )
-
-    # ---- what a loop without a schedule asks
-
-    @property
-    def known_sampler(self) -> str:
-        """The sampler that thresholds were calibrated with."""
-        known = None if self.thresholds is None else self.thresholds.fingerprint["scheduler_class"]
-        return "custom" if known is None else str(known)
-
-    def _table(self, alpha: Sequence[float], sigma: Sequence[float]) -> StepTable:
-        """Table of a loop's own schedule."""
-        return loop_table(alpha, sigma, scheduler_class=self.known_sampler)
-
-    def is_due(self, step: int, log_snr: float) -> bool:
-        """Whether the sample entering this step is the one to edit; steps come in order."""
-        if self._edit_at is None and self.thresholds is None and self.step_given is None:
-            raise InputError("a corrector without thresholds needs step=..., where to edit")
-        if self.step_given is not None:
-            due = step == self.step_given
-        else:
-            due = log_snr >= float(correction_settings(self.thresholds)["log_snr"]) - TOLERANCE
-        if not due:
-            return False
-        if self.strategy.streams_masks or self.strategy.edited_steps(step, 10**6) != [step]:
-            raise InputError(
-                f"{self.strategy.title} acts at more steps than T_c, for which the whole schedule "
-                "must be known: Corrector(..., schedule=(alphas, sigmas))"
-            )
-        self._edit_at = step
-        return True
-
-    def refuse_late(self, steps: int, log_snr: float) -> None:
-        """Say that a loop ended before the step that was to be edited."""
-        where = (
-            f"step {self.step_given}"
-            if self.step_given is not None
-            else f"log-SNR {float(correction_settings(self.thresholds)['log_snr']):.3g}"
-        )
-        raise InputError(
-            f"the loop ended after {steps} steps at log-SNR {log_snr:.3g}, before the correction "
-            f"at {where}: nothing was detected or corrected"
-        )
+        return self._loop.take(handed)
 
     def __repr__(self) -> str:
         """Short."""
@@ -338,10 +290,25 @@ class Corrector(TapListener):
             "call flagged)"
         )
 
+    # ---- what a call asks
+
+    @property
+    def looks(self) -> bool:
+        """Whether anything is to be found: to be edited, or to be told to a monitor."""
+        return self.strategy.edits or self.monitor is not None
+
+    @property
+    def known_sampler(self) -> str:
+        """The sampler that thresholds were calibrated with."""
+        known = None if self.thresholds is None else self.thresholds.fingerprint["scheduler_class"]
+        return "custom" if known is None else str(known)
+
     def target(self, table: StepTable) -> int:
         """``T_c`` on the steps of a sampler."""
-        if isinstance(table, SeenTable) and self._edit_at is not None:
-            return self._edit_at
+        if isinstance(table, SeenTable):
+            assert isinstance(self._loop, OpenSteps)
+            assert self._loop.edit_at is not None
+            return self._loop.edit_at
         return (
             correction_step(self.thresholds, table) if self.step_given is None else self.step_given
         )
@@ -350,6 +317,14 @@ class Corrector(TapListener):
         """Pixels by which a mask of this shape is grown."""
         return growth_of(self.thresholds, self.grow, shape)
 
+    def number(self, runs: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
+        """Numbers of the runs of a call: as assigned, else counted on over the calls."""
+        self._told = Told()
+        if runs is not None and len(runs) != count:
+            raise InputError(f"{len(runs)} runs were assigned to a batch of {count} images")
+        first, self._images = self._images, self._images + count
+        return np.arange(first, self._images) if runs is None else runs
+
     # ---- the tap's calls
 
     def begin(self, table: StepTable) -> None:
@@ -357,63 +332,21 @@ class Corrector(TapListener):
         if self._continuing:
             self._continuing = False
             return
-        self.report = []  # of one call
-        self._watch = self._make_watch(table)
-        target = self.target(table)
-        window = (min(round(LOOKED_AT * table.steps), target - 1), target - 1)
-        if self._watch is not None:
-            window = self._watch.window
-        elif self._given is not None and self._given.window is not None:
-            window = self._given.window
-        if not 1 <= target < table.steps:
-            raise InputError(
-                f"T_c is step {target}: the sample entering it can only be edited for steps 1 to "
-                f"{table.steps - 1}"
-            )
-        self.strategy.check(table, target)
-        if self._watch is not None:
-            window = (window[0], min(window[1], target - 1))
-            if window[0] > window[1]:
-                raise InputError(
-                    f"the detector begins to look at step {window[0]}, but the correction edits "
-                    f"the sample entering step {target}: choose a later T_c"
-                )
-            self._watch.check(target)
-        self._state = LoopState(
-            correction_step=target, window=window, noise=self._noise, recorded=self.recorded
-        )
-        self._batch: NDArray[np.int64] | None = None
-        self._whole_mask: Tensor | None = None
+        self._call = None  # the report is of one call
+        self._call = EditedCall(self, table, self._told)
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Look at a step; clip its score where the strategy does so."""
-        state = self._state
-        if self._batch is None:
-            self._meet(event)
-        if event.step < state.correction_step:
-            self._reveal(event.step)
-            if self._is_kept(event.step):
-                state.x0[event.step] = event.x0.to(self.recorded)
-            if self._watch is not None and event.step <= state.window[1]:
-                self._watch.update(event)
-                last = event.step == state.window[1]
-                if last or (self.strategy.streams_masks and event.step >= state.window[0]):
-                    self._find(event, last=last)
-        return self.strategy.before_step(event, state)
+        assert self._call is not None
+        return self._call.before_step(event)
 
     def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
         """Edit the sample that enters the next step where the strategy does so."""
-        edited = self._edit(event, next_sample)
+        assert self._call is not None
+        edited = self._call.after_step(event, next_sample)
         if self.monitor is not None:
             self.monitor.after_step(event, next_sample if edited is None else edited, self)
         return edited
-
-    def _edit(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
-        if self._state.mask is None or not self._any:
-            return None
-        if event.step + 1 == self._state.correction_step and is_found(self.strategy.region):
-            self._look_for_place(event)
-        return self.strategy.after_step(event, next_sample, self._state)
 
     def edit_start(self, event: StepEvent, sample: Tensor) -> Tensor:
         """Edit a sample that a run is to begin with, before its first step is taken.
@@ -431,146 +364,37 @@ class Corrector(TapListener):
             To begin with; the next call of the pipeline goes on from here.
         """
         self.begin(event.table)
-        self._meet(event)
+        assert self._call is not None
+        self._call.meet(event)
         edited = self.after_step(event, sample)
         self._continuing = True
         return sample if edited is None else edited
 
-    # ---- what happens inside
+    # ---- beside a recorder
 
-    def _make_watch(self, table: StepTable) -> Watch | None:
-        """Make the detector of the thresholds, unless masks are given."""
-        self._any = False
-        looks = self.strategy.edits or self.monitor is not None
-        if self._given is not None or not looks:
+    def correction(self) -> dict[str, Any] | None:
+        """How runs are corrected, as a store says it; None where they are only sampled."""
+        if not self.looks:
             return None
-        if self.thresholds is None:
-            raise InputError("a corrector without thresholds needs masks: call assign() first")
-        return Watch(self.thresholds, table, self.network, self.recorded)
+        return {
+            "strategy": self.strategy.name,
+            "strategy_parameters": parameters_of(self.strategy),
+            "step": self.step_given,
+            "seed": self.seed,
+            "control": self.control,
+            "grow": self.grow,
+            "soft": self.soft,
+            "thresholds": None if self.thresholds is None else self.thresholds.to_dict(),
+        }
 
-    def _meet(self, event: StepEvent) -> None:
-        """Learn the batch's size at its first step, and take up what was given for it."""
-        count = len(event.sample)
-        runs = self._runs
-        self._runs = None
-        if runs is not None and len(runs) != count:
-            raise InputError(f"{len(runs)} runs were assigned to a batch of {count} images")
-        self._batch = np.arange(self._images, self._images + count) if runs is None else runs
-        self._images += count
-        given, self._given = self._given, None
-        groups = self._groups_of(count)
-        self._state.x0.update(self._x0_given)
-        self._x0_given = {}
-        if self._watch is not None:
-            self._watch.start(event.sample, groups)
-        elif given is not None:
-            if len(given.masks) != count:
-                raise InputError(f"{len(given.masks)} masks were given for {count} images")
-            self._apply(event, given.masks, given.flagged, given.scores)
-            if given.first_flagged is not None:
-                self._state.first_flagged = torch.as_tensor(given.first_flagged)
-                self._whole_mask = self._state.mask
+    def corrected(self) -> dict[str, NDArray[Any]]:
+        """What was found in each run of the last call, and edited."""
+        return {
+            "flagged": np.array([one.flagged for one in self.report], np.bool_),
+            "score": np.array([one.score for one in self.report], np.float64),
+            "mask": np.array([one.mask for one in self.report], np.uint8),
+        }
 
     def _called(self, arguments: dict[str, Any]) -> None:
         """Keep what a pipeline is called with."""
-        self._arguments = arguments
-
-    def _groups_of(self, count: int) -> Sequence[Any] | NDArray[Any] | None:
-        """Group of each run, as told or as the pipeline was called."""
-        groups, self._groups = self._groups, None
-        if groups is not None:
-            if len(groups) != count:
-                raise InputError(f"{len(groups)} groups were given for a batch of {count} images")
-            return groups
-        if self.thresholds is None or not self.thresholds.groups:
-            return None
-        from asced_recorders.pipelines.calls import run_facts
-
-        found = run_facts(self._arguments, count, [-1] * count).get(str(self.thresholds.grouped_by))
-        return [found] * count if isinstance(found, float) else found
-
-    def _reveal(self, step: int) -> None:
-        """Give a mask from outside to a strategy that streams masks no earlier than it was seen."""
-        first, mask = self._state.first_flagged, self._whole_mask
-        if mask is not None and first is not None and self.strategy.streams_masks:
-            seen = (first <= step).to(mask.device).reshape(-1, *[1] * (mask.ndim - 1))
-            self._state.mask = mask * seen
-
-    def _is_kept(self, step: int) -> bool:
-        """Whether the strategy goes back to the predicted x0 of this step."""
-        state, history = self._state, self.strategy.history
-        earliest = state.window[0] - 1 if history is None else state.correction_step - history
-        return step >= max(0, earliest)
-
-    def _find(self, event: StepEvent, *, last: bool) -> None:
-        """Take the detector's result so far as the mask."""
-        assert self._watch is not None
-        streamed = self.strategy.streams_masks
-        if streamed:
-            found = self._watch.so_far(event, last=last)
-            self._state.first_flagged = self._watch.first_flagged
-        else:
-            found = self._watch.result(len(event.sample))
-        if found is None:
-            return
-        masks = found.masks
-        if self.control is not None and found.flagged.any():
-            from asced_analysis.correction.controls import control_masks
-
-            images = event.x0.float().cpu().numpy().reshape(len(masks), -1, *event.x0.shape[-2:])
-            masks = control_masks(
-                self.control, masks, found.flagged, images, seed=self.seed, runs=self._batch
-            )
-        self._apply(event, masks, found.flagged, found.scores, report=last)
-
-    def _look_for_place(self, event: StepEvent) -> None:
-        """Edit the region that predicted x0 shows instead of the mask, and report it."""
-        x0 = event.x0.to(self.recorded).float().cpu().numpy()
-        masks = find_regions(self.strategy.region, x0, self._flagged)
-        edited = self._set_mask(event, masks)
-        self.report[-len(edited) :] = [
-            replace(one, mask=mask, changed=float(mask.mean()))
-            for one, mask in zip(self.report[-len(edited) :], edited, strict=True)
-        ]
-
-    def _apply(
-        self,
-        event: StepEvent,
-        masks: NDArray[np.bool_],
-        flagged: NDArray[np.bool_],
-        scores: NDArray[np.float64],
-        *,
-        report: bool = True,
-    ) -> None:
-        """Bring masks to the sample's device and shape, and report on them."""
-        assert self._batch is not None
-        self._flagged = flagged
-        masks = masks & flagged[:, None, None]
-        if self.strategy.region == "everywhere":
-            masks = np.broadcast_to(flagged[:, None, None], masks.shape)
-        self._any = bool(masks.any() or (is_found(self.strategy.region) and flagged.any()))
-        edited = self._set_mask(event, masks)
-        if report:
-            self.report += [
-                ImageReport(
-                    run=int(run),
-                    flagged=bool(flag),
-                    score=float(score),
-                    mask=mask,
-                    changed=float(mask.mean()),
-                )
-                for run, flag, score, mask in zip(self._batch, flagged, scores, edited, strict=True)
-            ]
-
-    def _set_mask(self, event: StepEvent, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Bring masks to the sample's device and shape; what is edited, shape (n, y, x)."""
-        weight = torch.as_tensor(np.ascontiguousarray(masks), dtype=torch.float32)
-        weight = soften(grow(weight, self.growth(masks.shape[1:])), self.soft)
-        self._state.mask = broadcast_to_sample(weight.to(event.sample.device), event.sample)
-        return (weight > 0).numpy()
-
-    def _noise(self, like: Tensor, draw: int) -> Tensor:
-        """Noise of each run from a generator of its own; drawn only where something is edited."""
-        assert self._batch is not None
-        assert self._state.mask is not None
-        return run_noise(like, self._state.mask, seed=self.seed, runs=self._batch, draw=draw)
+        self.arguments = arguments

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
-from asced_analysis.correction.loops import SeenTable
+from asced_analysis.correction.handed_steps import SeenTable
 from asced_analysis.correction.strategy import RECORDED
 from asced_analysis.detection.log_snr_grid import TOLERANCE
 from asced_analysis.thresholds.registries import VARIANTS

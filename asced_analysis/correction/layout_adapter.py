@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.calls import CallWatch
-from asced_recorders.tap.layouts import ByShape, Doubled, Layout, layout_of
+from asced_recorders.tap.layouts import Layout, layout_of
 from asced_recorders.tap.tap import StepEvent, Tap, TapListener
 
 if TYPE_CHECKING:
@@ -56,6 +56,14 @@ class Arranged(TapListener):
         changed = self.listener.after_step(self.event, self.layout.rearrange(next_sample))
         return None if changed is None else self.layout.restore(changed, next_sample)
 
+    def correction(self) -> dict[str, Any] | None:
+        """Pass it on."""
+        return self.listener.correction()
+
+    def corrected(self) -> dict[str, Any]:
+        """Pass it on."""
+        return self.listener.corrected()
+
 
 @contextmanager
 def arranged_tap(
@@ -65,23 +73,21 @@ def arranged_tap(
 ) -> Iterator[None]:
     """Attach a listener to a pipeline, or to a scheduler, whatever its samples look like.
 
-    How latents are packed and DiT doubles its samples depends on the call, which is watched.
-    `called` is told its arguments.
+    How latents are packed and DiT doubles its samples depends on the call, which is watched; so is
+    a scheduler that the pipeline was given meanwhile. `called` is told the call's arguments.
     """
     if not hasattr(pipeline, "components"):
         with Tap(pipeline, listener):
             yield
         return
     arranged = Arranged(listener, layout_of(pipeline, {}))
+    tap = Tap(pipeline, arranged)
 
     def before(arguments: dict[str, Any]) -> None:
+        tap.follow()
         arranged.layout = layout_of(pipeline, arguments)
         if called is not None:
             called(arguments)
 
-    if called is None and not isinstance(arranged.layout, (ByShape, Doubled)):
-        with Tap(pipeline, arranged):
-            yield
-        return
-    with Tap(pipeline, arranged), CallWatch(pipeline, before, lambda *_: None, lambda: None):
+    with tap, CallWatch(pipeline, before, lambda *_: None, lambda: None):
         yield

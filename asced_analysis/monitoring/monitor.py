@@ -157,7 +157,7 @@ class Monitor:
         corrector : Corrector
             With the report of this call.
         """
-        from asced_analysis.correction.loops import SeenTable
+        from asced_analysis.correction.handed_steps import SeenTable
 
         if event.step == 0:
             self._call.began = perf_counter()

@@ -92,6 +92,9 @@ class Job:
             "evaluations": np.full(count, float(steps - self.begin + self.extra + self.asked)),
         }
         if not self.strategy.edits:
+            if self.recording.attributes.get("correction"):  # these runs come back without it
+                for name in ("mask", "flagged", "score"):
+                    facts[name] = self.recording.read(batch, name)
             return resample(self.recording, batch, self.pipe, start=self.begin), facts
         if not self.strategy.in_loop:
             return self._second_pass(batch, facts)

@@ -15,6 +15,7 @@ from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
+    from asced_analysis.correction.strategy import Strategy
     from asced_analysis.thresholds.document import Thresholds
 
 SCALARS = ("seed", "prompt", "label", "guidance_scale", "arguments")
@@ -77,6 +78,21 @@ class Recording:
             raise InputError(
                 f"{store.path} does not hold x_init and sample, which a replay starts from and is "
                 "compared with; record with these fields"
+            )
+
+    def check_uncorrected(self, strategy: Strategy) -> None:
+        """Refuse to correct runs that were corrected while they were recorded.
+
+        Raises
+        ------
+        InputError
+        """
+        before = self.attributes.get("correction")
+        if before and strategy.edits:
+            raise InputError(
+                f"the runs of {self.store.path} were corrected by {before['strategy']} while they "
+                "were sampled: replay them with strategy none, which gives them without it, and "
+                "correct runs that were recorded without a corrector"
             )
 
     @property

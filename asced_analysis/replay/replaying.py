@@ -174,6 +174,7 @@ def replay(
             f"strategy {chosen.name} needs thresholds (`asced calibrate` makes them) or masks; "
             "strategy none needs neither"
         )
+    recording.check_uncorrected(chosen)
     pipe = matching_pipeline(recording.attributes, in_place_of(pipeline, loop))
     repeat_calls(recording, pipe, call, call_options)
     if batch_size is not None and batch_size < 1:

@@ -159,9 +159,10 @@ def test_an_edit_holds_for_every_scheduler_family(scheduler: str, tiny_pipeline:
         """Edits the sample entering the last step by a lot."""
 
         def after_step(self, event: Any, next_sample: torch.Tensor) -> torch.Tensor | None:
-            entering = self._state.correction_step
+            assert self._call is not None
+            entering = self._call.state.correction_step
             if event.step + 1 == entering:
-                return next_sample + 50 * event.next_sigma * self._state.mask
+                return next_sample + 50 * event.next_sigma * self._call.state.mask
             return None
 
     probe = Corrector(None, strategy="ttc")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 
@@ -14,8 +15,10 @@ from asced_analysis.calibration import calibrate
 from asced_analysis.correction import Corrector
 from asced_analysis.correction.strategy import LoopState, Strategy, blend
 from asced_analysis.evaluation import evaluate
-from asced_analysis.replay import replay
+from asced_analysis.replay import exactness, replay
 from asced_analysis.replay.agreement import NotReproducedError
+from asced_analysis.replay.planning import detect_recorded
+from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds
 from asced_recorders import Recorder, record
 from asced_recorders.pipelines.sampling import run_generators
@@ -73,6 +76,52 @@ def test_a_corrected_call_is_recorded(tiny_pipeline: Any, tmp_path: Path) -> Non
     assert not changed[:, :5].any()
     assert changed[::2, 5:].all()  # what is recorded is what was sampled, edit included
     assert not changed[1::2].any()
+    for ds in (inside, outside):
+        assert ds["flagged"].values.tolist() == [True, False] * 2
+        assert (ds["mask"].values == masks).all()
+    assert "mask" not in plain
+
+
+def test_a_server_detects_corrects_and_records(
+    thresholds: Thresholds, runs: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    path, corrector = tmp_path / "served.zarr", Corrector(thresholds, grow=0)
+    offline = detect_recorded(Recording(runs), thresholds)
+    with Recorder(tiny_pipeline, path) as recorder, corrector.attach(tiny_pipeline):
+        sample(tiny_pipeline, runs=20)
+        sample(tiny_pipeline, runs=20)
+    with (
+        Recorder(tiny_pipeline, path, resume=True),
+        pytest.raises(InputError, match="not corrected, and those before it in the store are corr"),
+    ):
+        sample(tiny_pipeline, runs=20)
+    ds = open_runs(path).load()
+    assert ds["flagged"].values.tolist() == [run in offline.masks for run in range(20)] * 2
+    for run in range(20):
+        expected = offline.masks.get(run, SQUARE & False)
+        assert (ds["mask"].values[run].astype(bool) == expected).mean() > 0.999
+        assert ds["score"].values[run] == pytest.approx(offline.scores[run], rel=1e-4)
+    assert recorder.store is not None
+    said = recorder.store.attributes["correction"]
+    assert (said["strategy"], said["grow"]) == ("ttc", 0)
+    assert Thresholds.from_dict(said["thresholds"]).levels == thresholds.levels
+    again = replay(path, tmp_path / "without.zarr", strategy="none", pipeline=tiny_pipeline)
+    assert exactness(again).runs == (~ds["flagged"].values).sum()
+    recorded = open_runs(runs)["sample"].values[:20]
+    assert (open_runs(again.path)["sample"].values[:20] == recorded).all()
+
+
+def test_a_scheduler_that_was_given_meanwhile_is_corrected_too(tiny_pipeline: Any) -> None:
+    import copy
+
+    pipe, corrector = copy.copy(tiny_pipeline), Corrector(None, step=5)
+    with corrector.attach(pipe):
+        pipe.scheduler = diffusers.DDIMScheduler.from_config(tiny_pipeline.scheduler.config)  # type: ignore[no-untyped-call]
+        corrector.assign(range(4), masks=np.stack([SQUARE] * 4))
+        images = sample(pipe)
+    assert type(pipe.scheduler) is diffusers.DDIMScheduler
+    assert len(corrector.report) == 4
+    assert (images != sample(tiny_pipeline)).any()
 
 
 def test_too_few_steps_are_refused_before_sampling(

@@ -18,6 +18,7 @@ import torch
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.correction import Corrector
+from asced_analysis.correction.handed_steps import HandedStep, loop_table
 from asced_analysis.detection.apply import detect
 from asced_analysis.evaluation import evaluate, tune
 from asced_analysis.replay import Branch, branch, exactness, replay
@@ -164,11 +165,6 @@ def test_the_schedule_or_the_next_level_says_when(store: Path, starts: list[Any]
         ddim(starts[0], Corrector(thresholds, strategy="state_replacement").step)
     with pytest.raises(InputError, match="next_alpha and next_sigma"):
         as_numpy(start(0, (8, 8)).numpy(), Corrector(thresholds).step)
-    with pytest.raises(InputError, match="edits samples"):
-        ddim(
-            starts[0],
-            Corrector(thresholds, schedule=schedule, strategy="score_clipping").step,
-        )
     with pytest.raises(InputError, match="where the schedule has"):
         ddim(starts[0], Corrector(thresholds, schedule=(schedule[0][1:], schedule[1][1:])).step)
     late = Corrector(None, step=40)
@@ -194,6 +190,72 @@ def test_an_edit_has_the_noise_of_the_next_level(starts: list[Any]) -> None:
     noise = (samples[6] - alpha * predicted[5].half().float()) / sigma
     assert float(noise.std()) == pytest.approx(1, abs=0.05)
     assert [one.changed for one in corrector.report] == [1.0] * BATCH
+
+
+def test_score_clipping_moves_the_next_sample_of_a_deterministic_loop(starts: list[Any]) -> None:
+    schedule = tuple(zip(*LEVELS, strict=True))
+    masks = np.zeros((BATCH, 8, 8), bool)
+    masks[:, 2:6, 2:6] = True
+
+    def corrector() -> Corrector:
+        found = Corrector(None, strategy="score_clipping", step=9, schedule=schedule, grow=0)
+        found.assign(range(BATCH), masks=masks)
+        return found
+
+    asked, table = corrector(), loop_table(*schedule)
+
+    def clipped(**given: Any) -> Any:  # as under diffusers: the network's word is another
+        handed = HandedStep(**given)
+        step = [level[0] for level in LEVELS].index(given["alpha"])
+        if step == 0:
+            asked.begin(table)
+        said = asked.before_step(handed.event(table, step))
+        if said is None:
+            return given["next_sample"]
+        changed.append(step)
+        x0 = (given["sample"] - given["sigma"] * said) / given["alpha"]
+        return given["next_alpha"] * x0 + given["next_sigma"] * said
+
+    changed: list[int] = []
+    expected = ddim(starts[0], clipped)
+    assert len(changed) > 3
+    found = ddim(starts[0], corrector().step)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert (found != ddim(starts[0], lambda **given: given["next_sample"])).any()
+    stochastic = corrector()
+
+    def noisy(**given: Any) -> Any:
+        noise = 0.1 * torch.ones_like(given["sample"])
+        return stochastic.step(**{**given, "next_sample": given["next_sample"] + noise})
+
+    with pytest.raises(InputError, match="DDIM and Euler do that"):
+        ddim(starts[0], noisy)
+
+
+def test_a_corrected_loop_is_recorded(store: Path, starts: list[Any], tmp_path: Path) -> None:
+    """The same lines record, detect and correct, and the store holds flags and masks."""
+    thresholds = few(store)
+    alone, path = Corrector(thresholds), tmp_path / "corrected.zarr"
+    ends = [ddim(x, alone.step) for x in starts]
+    together = record(path, ddim, starts, STEPS, corrector=Corrector(thresholds))
+    assert all(torch.equal(one, other) for one, other in zip(ends, together, strict=True))
+    ds, plain = open_runs(path).load(), open_runs(store).load()
+    flagged = detect(open_runs(store), thresholds)["flagged"].values
+    assert ds["flagged"].values.tolist() == flagged.tolist()
+    assert (ds["mask"].values.any((1, 2)) == flagged).all()
+    assert np.isfinite(ds["score"].values).all()
+    apart = (ds["sample"].values != plain["sample"].values).any((1, 2, 3))
+    assert (apart == flagged).all()
+    np.testing.assert_array_equal(ds["sample"].values, torch.cat(ends).numpy())
+    assert ds.attrs["correction"]["strategy"] == "ttc"
+    again = replay(path, tmp_path / "plain.zarr", loop=ddim, strategy="none")
+    assert exactness(again).runs == RUNS - flagged.sum()
+    assert exactness(again).bit_exact
+    np.testing.assert_array_equal(open_runs(again.path)["sample"].values, plain["sample"].values)
+    with pytest.raises(InputError, match="corrected by ttc while they were sampled"):
+        replay(path, tmp_path / "no.zarr", loop=ddim, thresholds=thresholds)
+    with pytest.raises(InputError, match="this call is not corrected, and those before"):
+        record(path, ddim, starts, STEPS, resume=True)
 
 
 def test_branches_tuning_and_evaluation_take_a_loop(store: Path, tmp_path: Path) -> None:

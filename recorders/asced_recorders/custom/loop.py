@@ -8,13 +8,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from asced_recorders.custom.levels import HandedLevels, one_number
-from asced_recorders.custom.samples import as_rows
+from asced_recorders.custom.model import check_model, facts_of
+from asced_recorders.custom.samples import as_rows, form_of
 from asced_recorders.pipelines.data_range import DataRange
 from asced_recorders.pipelines.decoding import pixels_to_image
-from asced_recorders.pipelines.fingerprint import model_fingerprint
-from asced_recorders.pipelines.model_facts import compute_facts
 from asced_recorders.pipelines.provenance import device_facts, versions
 from asced_recorders.writing.capture import FIELDS, RunBuffer, take_buffer
+from asced_recorders.writing.corrections import (
+    check_correction,
+    correction_facts,
+    correction_values,
+    correction_variables,
+)
 from asced_recorders.writing.flight import OBSERVED
 from asced_recorders.writing.session import Session
 from asced_recorders.writing.settings import Settings, make_spec
@@ -52,15 +57,17 @@ class CustomRecorder:
     rank, world_size : int, optional
         Which process this is, of how many.
     attributes : mapping, optional
-        Further facts for the store; they stand in for those that are found, where both are given.
+        Further facts for the store; they go before those that are found.
     model : torch.nn.Module or DiffusionPipeline, optional
         What the steps come from. A hash of its weights, taken when the first batch is complete, is
         the store's ``model_fingerprint``: thresholds then know this model from others. Give a
         pipeline where other stores of it are recorded with `Recorder`.
-
     value_range : pair of float, optional
         Between which the data lie; by default -1..1, or what the first batch shows where it ends
         outside. Images are scaled to it, and the store says it.
+    corrector : asced_analysis.correction.Corrector, optional
+        Corrects what is recorded: `step` then returns what it makes of `next_sample`, and the store
+        keeps each run's flag, score and mask.
 
     Raises
     ------
@@ -108,9 +115,8 @@ class CustomRecorder:
         model: Any = None,
         value_range: Sequence[float] | None = None,
         observers: Sequence[RunObserver] = (),
+        corrector: Any = None,
     ) -> None:
-        from torch import nn
-
         self.settings = Settings(tuple(fields), tuple(checkpoints), dtype)
         if isinstance(steps, bool) or int(steps) < 1:
             raise InputError(f"steps is {steps}: give a number of at least 1")
@@ -121,13 +127,9 @@ class CustomRecorder:
         self.settings.check_steps(self.steps)
         self.batch_size = batch_size
         self.attributes = ({"keep": OBSERVED} if observers else {}) | dict(attributes or {})
-        if not (model is None or isinstance(model, nn.Module) or hasattr(model, "components")):
-            raise InputError(
-                f"model is a {type(model).__name__}: give the torch module or pipeline whose "
-                "weights are to be known again"
-            )
-        self.model = model
+        self.model = check_model(model)
         self.range = DataRange(value_range)
+        self.corrector = corrector
         self.session = Session(
             url_of(store),
             runs=runs,
@@ -138,6 +140,8 @@ class CustomRecorder:
             storage_options=storage_options,
             observers=observers,
         )
+        if self.store is not None:
+            check_correction(self.store.spec.attributes, corrector)
         self._buffer: RunBuffer | None = None
         self.levels = HandedLevels()
         self._end: Tensor | None = None
@@ -206,10 +210,10 @@ class CustomRecorder:
         sigma_data : float
             For EDM's parametrisation.
         next_sample : torch.Tensor or ndarray, optional
-            What the sampler makes of it. It comes back as it is, and the last step's is the end of
-            the run: so the same call records, and corrects as `Corrector.step`.
+            What the sampler makes of it, and the last step's is the end of the run. It comes back,
+            as it is or corrected: the same call records, and corrects as `Corrector.step`.
         next_alpha, next_sigma : float, optional
-            Its noise level; not looked at.
+            Its noise level, for a corrector.
 
         Returns
         -------
@@ -234,10 +238,8 @@ class CustomRecorder:
         x = as_rows(self.shape, sample, "sample")
         output = as_rows(self.shape, model_output, "model_output")
         if x.shape != output.shape:
-            raise InputError(
-                f"sample has shape {tuple(x.shape)} and model_output {tuple(output.shape)}: "
-                "they must be the same"
-            )
+            shapes = f"{tuple(x.shape)} and model_output {tuple(output.shape)}"
+            raise InputError(f"sample has shape {shapes}: they must be the same")
         told = float(self._done) if timestep is None else one_number(timestep, "timestep")
         if self._buffer is not None and x.shape[0] != self._buffer.count:
             raise InputError(
@@ -251,10 +253,7 @@ class CustomRecorder:
                 take, self.steps, x, settings.fields, settings.checkpoints, settings.dtype
             )
             self._provenance = self._provenance or device_facts(x.device)
-            self._provenance |= {
-                "loop_shape": [int(n) for n in sample.shape[int(len(sample) == len(x)) :]],
-                "loop_array": "torch" if hasattr(sample, "detach") else "numpy",
-            }
+            self._provenance |= form_of(sample, len(x))
             self._buffer.put("x_init", x)
         buffer = self._buffer
         eps, x0 = eps_and_x0(
@@ -264,6 +263,18 @@ class CustomRecorder:
         buffer.put("x0", x0, step)
         if step in self.settings.checkpoints:
             buffer.put("checkpoint_sample", x, self.settings.checkpoints.index(step))
+        if self.corrector is not None:
+            next_sample = self.corrector.step(
+                sample=sample,
+                model_output=model_output,
+                alpha=alpha,
+                sigma=sigma,
+                prediction_type=kind,
+                next_sample=next_sample,
+                next_alpha=next_alpha,
+                next_sigma=next_sigma,
+                sigma_data=sigma_data,
+            )
         if self._done == self.steps:
             self._end = (
                 x0 if next_sample is None else as_rows(self.shape, next_sample, "next_sample")
@@ -297,16 +308,18 @@ class CustomRecorder:
 
     def end(self, sample: Any) -> None:
         """Give the sample that came out of the last step, and commit the batch."""
-        if self._done != self.steps:
-            raise InputError(f"the run ended after {self._done} of {self.steps} steps")
+        self._check_whole()
         self._end = as_rows(self.shape, sample, "sample")
         self._commit()
 
     def commit(self) -> None:
         """Commit a batch that is complete: its end is the predicted x0 of its last step."""
+        self._check_whole()
+        self._commit()
+
+    def _check_whole(self) -> None:
         if self._done != self.steps:
             raise InputError(f"the run ended after {self._done} of {self.steps} steps")
-        self._commit()
 
     def close(self, *, quietly: bool = False) -> None:
         """Commit what is complete and wait for the disk.
@@ -352,7 +365,8 @@ class CustomRecorder:
         self.batch_size = batch_size
         if self.range.adopt(store.spec.attributes):
             image = self._image(end)
-        self.session.append(buffer, batch_size, self._facts, image)
+        found, masks = correction_values(self.corrector, buffer.count, tuple(end.shape[1:]))
+        self.session.append(buffer, batch_size, self._facts | found, image, arrays=masks)
         self.levels.finish()
         self._buffer, self._end, self._facts = None, None, {}
 
@@ -376,11 +390,12 @@ class CustomRecorder:
             "versions": versions(),
             **self._provenance,
             **self.range.facts(),
+            **facts_of(self.model),
+            **correction_facts(self.corrector),
+            **self.attributes,
         }
-        if self.model is not None:
-            facts["model_fingerprint"] = model_fingerprint(self.model)
-            facts["compute"] = compute_facts(self.model)
-        facts |= self.attributes
         image_shape = None if image is None else image.shape[1:]
-        spec = make_spec(self.settings, table, tuple(end.shape[1:]), image_shape, facts)
+        shape = tuple(end.shape[1:])
+        extra = correction_variables(self.corrector, shape)
+        spec = make_spec(self.settings, table, shape, image_shape, facts, extra)
         return self.session.ensure(spec, batch_size)

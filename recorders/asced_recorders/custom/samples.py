@@ -45,3 +45,11 @@ def as_rows(shape: Sequence[int], value: Any, name: str, /) -> Tensor:
     elif len(shape) == 2:
         tensor = tensor[:, None]
     return tensor.float()
+
+
+def form_of(sample: Any, runs: int) -> dict[str, Any]:
+    """What a loop's arrays look like, as a store says it, so that a replay may give it the same."""
+    return {
+        "loop_shape": [int(n) for n in sample.shape[int(len(sample) == runs) :]],
+        "loop_array": "torch" if hasattr(sample, "detach") else "numpy",
+    }

@@ -25,6 +25,14 @@ from asced_recorders.pipelines.provenance import pipeline_facts
 from asced_recorders.tap.layouts import Layout, layout_of
 from asced_recorders.tap.tap import Tap
 from asced_recorders.writing.capture import FIELDS, Capture
+from asced_recorders.writing.corrections import (
+    Correcting,
+    check_correction,
+    correction_facts,
+    correction_values,
+    correction_variables,
+    corrector_among,
+)
 from asced_recorders.writing.flight import OBSERVED
 from asced_recorders.writing.session import Session
 from asced_recorders.writing.settings import Settings, make_spec
@@ -160,6 +168,7 @@ class Recorder:
         self._model = ModelWatch(pipe)
         self._evaluations = EvaluationWatch(pipe)
         self._seeds: list[int] = []
+        self._corrector: Correcting | None = None
         background = self.session.background
         self.capture = Capture(
             background.take,
@@ -271,6 +280,7 @@ class Recorder:
     def _before(self, arguments: dict[str, Any]) -> dict[str, Any] | None:
         assert self._tap is not None
         self._tap.follow()
+        self._corrector = corrector_among(self._tap.beside())
         self.capture.layout = self.layout or layout_of(self.pipe, arguments)
         self.capture.expected_runs = expected_runs(arguments)
         self.capture.most_runs = self.batch_size
@@ -290,6 +300,7 @@ class Recorder:
         first = store.spec.attributes
         self.range.adopt(first)
         check_call(first.get("call") or {}, self._call.call)
+        check_correction(first, self._corrector)
         scheduler = type(self.pipe.scheduler)
         known = first.get("scheduler_class"), first.get("scheduler_module")
         if known != (scheduler.__name__, scheduler.__module__):
@@ -327,7 +338,8 @@ class Recorder:
                     "or record without the field image"
                 )
             facts["arguments"] = own_arguments(self._call, buffer.count, store.spec.attributes)
-            self.session.append(buffer, batch_size, facts, images, capture.evaluated)
+            found, masks = correction_values(self._corrector, buffer.count, store.spec.sample_shape)
+            self.session.append(buffer, batch_size, facts | found, images, capture.evaluated, masks)
         except BaseException:
             self.session.background.give_back(buffer)
             raise
@@ -370,14 +382,17 @@ class Recorder:
             **{name: first[name] for name in ("call", "call_missing") if name in first},
             **pipeline_facts(self.pipe, capture.scheduler, capture.expected),
             **self.range.facts(),
+            **correction_facts(self._corrector),
             **self.facts,
         }
+        shape = tuple(capture.end.shape[1:])
         spec = make_spec(
             self.settings,
             capture.expected,
-            tuple(capture.end.shape[1:]),
+            shape,
             None if images is None else images.shape[1:],
             facts,
+            correction_variables(self._corrector, shape),
             evaluated=self._evaluations.watching,
         )
         return self.session.ensure(spec, batch_size)

@@ -144,6 +144,20 @@ class TapListener:
         """
         return None
 
+    def correction(self) -> dict[str, Any] | None:
+        """Say how it corrects runs, for the store of a recorder beside it; None: not at all."""
+        return None
+
+    def corrected(self) -> dict[str, Any]:
+        """Say what it found in each run of the last call, and edited.
+
+        Returns
+        -------
+        dict
+            ``flagged`` (n,), ``score`` (n,) and ``mask`` (n, y, x).
+        """
+        return {}
+
 
 class ListenerChain(TapListener):
     """Several listeners, asked in turn; each sees what the ones before it changed."""

@@ -93,6 +93,11 @@ class Tap:
                 self.schedulers.append(scheduler)
                 self._streams.append(self._stream(scheduler))
 
+    def beside(self) -> list[TapListener]:
+        """Listeners of other taps that hear of the same steps."""
+        taps = {id(tap): tap for stream in self._streams for tap in stream.taps if tap is not self}
+        return [tap.listener for tap in taps.values()]
+
     def _check(self, scheduler: Any) -> None:
         """Refuse what cannot be listened to, before anything is changed."""
         scheduler_class(scheduler)

@@ -50,6 +50,8 @@ def check_resumable(
     if runs is not None and store.planned_runs != runs:
         differing.append(f"{store.planned_runs} runs, now {runs}")
     differing += _differing_facts(store.spec.attributes, spec.attributes)
+    if store.spec.attributes.get("correction") != spec.attributes.get("correction"):
+        differing.append("another correction")
     differing += [
         f"another {name.replace('_', ' ')}"
         for name in ("scheduler_class", "prediction_type", "model_fingerprint")

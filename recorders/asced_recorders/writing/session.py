@@ -196,11 +196,12 @@ class Session:
         scalars: Mapping[str, Any],
         images: NDArray[np.uint8] | None = None,
         evaluated: Sequence[bool] = (),
+        arrays: Mapping[str, Any] | None = None,
     ) -> None:
         """Queue a batch of runs that are numbered as they come."""
         batch = self.next_batch(batch_size)
         runs = range(batch * batch_size, batch * batch_size + buffer.count)
-        self.submit(batch, buffer, runs, scalars, images, evaluated)
+        self.submit(batch, buffer, runs, scalars, images, evaluated, arrays)
 
     def submit(
         self,
@@ -210,11 +211,12 @@ class Session:
         scalars: Mapping[str, Any],
         images: NDArray[np.uint8] | None = None,
         evaluated: Sequence[bool] = (),
+        arrays: Mapping[str, Any] | None = None,
     ) -> None:
         """Queue a batch; what the store has no variable for is left out."""
-        arrays: dict[str, Any] = {} if images is None else {"image": images}
-        arrays["evaluated"] = np.tile(np.asarray(evaluated, np.bool_), (buffer.count, 1))
-        self.background.submit(batch, buffer, np.asarray(runs, dtype=np.int64), scalars, arrays)
+        more = dict(arrays or {}) | ({} if images is None else {"image": images})
+        more["evaluated"] = np.tile(np.asarray(evaluated, np.bool_), (buffer.count, 1))
+        self.background.submit(batch, buffer, np.asarray(runs, dtype=np.int64), scalars, more)
 
     def close(self, *, quietly: bool = False) -> None:
         """Wait for the disk, and stop the threads."""

@@ -1,0 +1,218 @@
+"""Steps of a loop of one's own, told to a listener as the tap tells those of a scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asced_analysis.correction.handed_steps import (
+    HandedStep,
+    SeenTable,
+    like,
+    loop_table,
+    rows,
+    same_level,
+)
+from asced_analysis.correction.settings import correction_settings
+from asced_analysis.detection.log_snr_grid import TOLERANCE
+from asced_recorders.tap.events import TapListener
+from asced_recorders.tap.schedulers import StepTable
+from asced_stores.errors import InputError
+from asced_stores.format.noise_levels import canonical_prediction_type, log_snr
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from asced_analysis.correction.corrector import Corrector
+
+
+class LoopSteps:
+    """Tells a listener the steps of a loop whose schedule is known.
+
+    Parameters
+    ----------
+    listener : TapListener or None
+        None: nothing is looked at, and every sample comes back as it is.
+    table : StepTable
+        The loop's schedule.
+    scalars : mapping, optional
+        What the runs are: ``seed``, ``prompt``, ``label``; a replay's loop may read them.
+    runs : int array, optional
+        Their numbers.
+    """
+
+    def __init__(
+        self,
+        listener: TapListener | None,
+        table: StepTable,
+        *,
+        scalars: Mapping[str, Any] | None = None,
+        runs: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.listener, self.table = listener, table
+        self.scalars: Mapping[str, Any] = scalars or {}
+        self.runs = runs
+        self.done = 0
+        self.last: Any = None
+
+    @property
+    def seeds(self) -> Any:
+        """Seed of each run; -1 where it is not known."""
+        return self.scalars.get("seed")
+
+    def __call__(self, **given: Any) -> Any:
+        """Hand over a step; what comes back is to be sampled on. See `Corrector.step`."""
+        return self.take(HandedStep(**given))
+
+    def take(self, handed: HandedStep) -> Any:
+        """Take in a step."""
+        here = float(log_snr(*handed.level))
+        if self.done == self.table.steps:
+            self.done = 0
+        expected = float(self.table.log_snr[self.done])
+        if not same_level(here, expected):
+            raise InputError(
+                f"step {self.done} has log-SNR {here:.5g} where the schedule has "
+                f"{expected:.5g}: hand every step over once, noisy end first, on the schedule that "
+                "was given (or recorded)"
+            )
+        self.last = handed.next_sample
+        step, self.done = self.done, self.done + 1
+        if self.listener is None:
+            return self.last
+        if step == 0:
+            self.table = replace(
+                self.table,
+                prediction_type=canonical_prediction_type(handed.prediction_type),
+                sigma_data=handed.sigma_data,
+            )
+            self.listener.begin(self.table)
+        event = handed.event(self.table, step)
+        said = self.listener.before_step(event)
+        if said is not None:
+            self._go_on(handed.moved(said, event), handed)
+            event = event.replaced(said)
+        if self.last is not None:
+            self._go_on(self.listener.after_step(event, rows(self.last)), handed)
+        return self.last
+
+    def _go_on(self, sample: Tensor | None, handed: HandedStep) -> None:
+        """Sample on with another sample, in the loop's own form."""
+        if sample is not None:
+            self.last = like(sample, handed.next_sample)
+
+    def finish(self, end: Any) -> Any:
+        """The end of the runs, once the loop has returned."""
+        if self.done != self.table.steps:
+            raise InputError(
+                f"the loop handed over {self.done} of {self.table.steps} recorded steps: call step "
+                "at every step, and sample on with what it returns"
+            )
+        end = self.last if end is None else end
+        if end is None:
+            raise InputError("the loop returned nothing, and step was not given next_sample")
+        return end
+
+
+class OpenSteps:
+    """Steps of a loop whose schedule is not known beforehand, for a corrector.
+
+    What the detector looks at is kept until the next noise level is that of ``T_c``; then the
+    sample that enters it is edited.
+
+    Attributes
+    ----------
+    edit_at : int or None
+        ``T_c``, once it is reached.
+    """
+
+    def __init__(self, corrector: Corrector) -> None:
+        self.corrector = corrector
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.edit_at: int | None = None
+        self.levels: list[tuple[float, float]] = []
+        self.kept: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, **given: Any) -> Any:
+        """Hand over a step; see `Corrector.step`."""
+        return self.take(HandedStep(**given))
+
+    def take(self, handed: HandedStep) -> Any:
+        """Take in a step."""
+        here, following = handed.level, handed.next_level
+        if following is None:
+            raise InputError(
+                "the noise level of the next step is not known: give next_alpha and next_sigma, or "
+                "the whole schedule beforehand (Corrector(..., schedule=(alphas, sigmas)))"
+            )
+        if self.levels and log_snr(*here) <= log_snr(*self.levels[-1]):
+            self.clear()
+        if self.edit_at is not None:
+            self.levels.append(here)
+            return handed.next_sample
+        levels = [*self.levels, here, following]
+        kind = canonical_prediction_type(handed.prediction_type)
+        table = loop_table(
+            [a for a, _ in levels],
+            [s for _, s in levels],
+            prediction_type=kind,
+            kind=SeenTable,
+            scheduler_class=self.corrector.known_sampler,
+        )
+        event = handed.event(table, len(self.levels))
+        dtype = self.corrector.recorded
+        self.levels.append(here)
+        self.kept.append((event.eps.to(dtype), event.x0.to(dtype)))
+        if not self._is_due(len(self.levels), float(log_snr(*following))):
+            if following[1] == 0:
+                self._refuse_late(float(log_snr(*here)))
+            return handed.next_sample
+        if handed.next_sample is None:
+            raise InputError("this step's next sample is to be edited: give next_sample")
+        self.corrector.begin(table)
+        for step, (eps, x0) in enumerate(self.kept):
+            past = type(event)(table, step, event.sample, eps, None)
+            past._prediction = (eps.float(), x0.float())
+            self.corrector.before_step(past)
+        changed = self.corrector.after_step(past, rows(handed.next_sample))
+        self.kept = []
+        return handed.next_sample if changed is None else like(changed, handed.next_sample)
+
+    def _is_due(self, step: int, level: float) -> bool:
+        """Whether the sample entering this step is the one to edit; steps come in order."""
+        corrector = self.corrector
+        given = corrector.step_given
+        if given is None and corrector.thresholds is None:
+            raise InputError("a corrector without thresholds needs step=..., where to edit")
+        due = step == given if given is not None else level >= self._target - TOLERANCE
+        if not due:
+            return False
+        strategy = corrector.strategy
+        if strategy.streams_masks or strategy.edited_steps(step, 10**6) != [step]:
+            raise InputError(
+                f"{strategy.title} acts at more steps than T_c, for which the whole schedule "
+                "must be known: Corrector(..., schedule=(alphas, sigmas))"
+            )
+        self.edit_at = step
+        return True
+
+    @property
+    def _target(self) -> float:
+        """``T_c`` of the thresholds, as a log-SNR."""
+        return float(correction_settings(self.corrector.thresholds)["log_snr"])
+
+    def _refuse_late(self, level: float) -> None:
+        """Say that a loop ended before the step that was to be edited."""
+        given = self.corrector.step_given
+        where = f"log-SNR {self._target:.3g}" if given is None else f"step {given}"
+        raise InputError(
+            f"the loop ended after {len(self.levels)} steps at log-SNR {level:.3g}, before the "
+            f"correction at {where}: nothing was detected or corrected"
+        )
