@@ -346,7 +346,10 @@ def test_video_of_an_unknown_layout_is_refused(build: Build, tmp_path: Path) -> 
         pytest.raises(InputError, match="whether frames or channels come first"),
         Recorder(pipe, tmp_path / "runs.zarr"),
     ):
-        pipe(["a"], num_frames=2, num_inference_steps=2, height=16, width=16)
+        pipe(["a"], num_frames=4, num_inference_steps=2, height=16, width=16)  # and channels
+    with Recorder(pipe, tmp_path / "told.zarr"):
+        pipe(["a"], num_frames=2, num_inference_steps=2, height=16, width=16, output_type="pt")
+    assert open_runs(tmp_path / "told.zarr")["x0"].shape[2:] == (2, 4, 8, 8)
 
 
 @pytest.mark.parametrize("kind", ["DDPM", "DDIM"])
@@ -360,7 +363,7 @@ def test_pipelines_of_pixels_are_recorded_in_their_own_loop(
     pipe.set_progress_bar_config(disable=True)
     arguments: dict[str, Any] = {"batch_size": 2, "num_inference_steps": 4, "output_type": "np"}
     plain = pipe(generator=generators(1, 2), **arguments).images
-    with Recorder(pipe, tmp_path / "runs.zarr"):
+    with Recorder(pipe, tmp_path / "runs.zarr", value_range=(-1, 1)):
         recorded = pipe(generator=generators(1, 2), **arguments).images
     assert np.array_equal(plain, recorded)
     ds = open_runs(tmp_path / "runs.zarr")

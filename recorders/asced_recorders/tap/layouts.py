@@ -144,8 +144,8 @@ NEAR = 0.1  # of the logarithm of a ratio: what rounding to patches leaves
 class ByShape(Layout):
     """Finds how a pipeline lays out its samples at the first of them, and keeps to it.
 
-    Rows of tokens are unpacked by the size that the call asks for. Video of an unknown order is
-    refused.
+    Rows of tokens are unpacked by the size that the call asks for. Of video, the axis as long as
+    the latents have channels is that of the channels; where both are, it is refused.
 
     Parameters
     ----------
@@ -175,6 +175,9 @@ class ByShape(Layout):
             return self._packed(shape[1], shape[2])
         if len(shape) != 5:
             return Layout()
+        channels = _latent_channels(self.pipe)
+        if channels is not None and (shape[1] == channels) != (shape[2] == channels):
+            return ChannelFirstVideo() if shape[1] == channels else Layout()
         raise InputError(
             f"{type(self.pipe).__name__} makes video, and whether frames or channels come first in "
             "its latents is not known: give Recorder(layout=Layout()) for (run, frame, channel, "
@@ -216,6 +219,20 @@ def layout_of(pipe: Any, arguments: Mapping[str, Any]) -> Layout:
     if name.startswith(FRAMES_FIRST):
         return Layout()
     return ChannelFirstVideo() if name.startswith(CHANNELS_FIRST) else ByShape(pipe, arguments)
+
+
+def _latent_channels(pipe: Any) -> int | None:
+    """How many channels a pipeline's latents have, by its decoder or else its network."""
+    for part, names in (
+        ("vae", ("latent_channels", "z_dim")),
+        ("unet", ("out_channels",)),
+        ("transformer", ("out_channels", "in_channels")),
+    ):
+        config = getattr(getattr(pipe, part, None), "config", {})
+        for name in names:
+            if isinstance(config.get(name), int):
+                return int(config[name])
+    return None
 
 
 def _number(pipe: Any, *names: str) -> int | None:
