@@ -20,12 +20,13 @@ from asced_analysis.detection.variant import Variant
 from asced_analysis.thresholds import conformal
 from asced_analysis.thresholds.document import Correction, Thresholds
 from asced_analysis.thresholds.registries import STRATEGIES, VARIANTS
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, TooFewStepsError
 
 LATEST_CORRECTION = 0.48
 """Last share of sampling at which a correction is useful, as the paper has it."""
 
-FEWEST_STEPS = 3
+FEWEST_STEPS = 2
+SHORTEST_WINDOW = 3
 WINDOW = (0.2, LATEST_CORRECTION)
 """First step and correction step, as shares of sampling: Mutation as the paper has it."""
 
@@ -159,8 +160,13 @@ def calibrate(
     source = open_source(store)
     if source.steps < FEWEST_STEPS:
         found = f"{source.steps} step{'s' * (source.steps != 1)}"
-        raise InputError(
+        raise TooFewStepsError(
             f"these runs have {found}; a detector needs at least {FEWEST_STEPS}: record more steps"
+        )
+    if source.steps == FEWEST_STEPS and strategy not in (None, "none"):
+        raise TooFewStepsError(
+            f"these runs have {FEWEST_STEPS} steps; to correct with {strategy} after a window "
+            f"takes at least {FEWEST_STEPS + 1}: record more steps, or leave the strategy out"
         )
     _check_numbers(source, groups, parameters, costs)
     if confidence is not None:
@@ -171,7 +177,7 @@ def calibrate(
     if window == "phases":
         window = phases_window(source)
     steps, correction = window_and_correction(source, window or WINDOW, strategy)
-    if strategy == kind.correction[0]:
+    if correction.strategy == kind.correction[0]:
         correction = replace(correction, parameters=kind.correction[1])
     if method == "labels" and not labels:
         raise InputError("method labels needs labels; give a mapping of run id to broken or not")
@@ -310,7 +316,7 @@ def phases_window(source: Source) -> tuple[float, float]:
     found = {name: (left / source.steps, right / source.steps) for name, left, right in spans}
     start, last = found.get("Mutation", (1.0, 1.0))
     end = min(last, LATEST_CORRECTION)
-    if (end - start) * source.steps < FEWEST_STEPS:  # Mutation begins late: then to its own end
+    if (end - start) * source.steps < SHORTEST_WINDOW:  # Mutation begins late: then to its own end
         end = last
     if not start < end < 1:
         raise InputError("no phases can be told apart in these runs; give the window yourself")
@@ -320,11 +326,16 @@ def phases_window(source: Source) -> tuple[float, float]:
 def window_and_correction(
     source: Source, window: tuple[float, float], strategy: str
 ) -> tuple[tuple[int, int], Correction]:
-    """Steps of the window, and where the correction edits: the step right after it."""
+    """Steps of the window, and where the correction edits: the step right after it.
+
+    Two steps are looked at together, and nothing is corrected: no step is left for it.
+    """
     start, edit = window
     steps = source.steps
     if not 0 <= start < edit < 1:
         raise InputError(f"the window is {window}; expected two rising shares of sampling")
+    if steps == FEWEST_STEPS:
+        return (0, 1), Correction("none", float(source.log_snr[1]), 0.5)
     edit_step = min(max(round(edit * steps), 2), steps - 1)
     first = min(round(start * steps), edit_step - 2)
     while not np.isfinite(source.log_snr[first]) and first < edit_step - 2:

@@ -16,7 +16,7 @@ from asced_analysis.counts.histograms import Counts, join_counts
 from asced_analysis.counts.tally import Tally
 from asced_analysis.signals import fields
 from asced_analysis.signals.dynamics import noise_ratio
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, TooFewStepsError
 
 Measure: TypeAlias = Literal["dynamics", "difference", "magnitude", "value"]
 """``|D_k|``, signed ``D_k``, ``|signal|`` or the signed signal itself."""
@@ -236,5 +236,7 @@ def _check(plan: Plan) -> Plan:
     """Refuse runs with too few steps."""
     if len(plan.steps) <= plan.lag:
         found = f"{len(plan.steps)} step{'s' * (len(plan.steps) != 1)}"
-        raise InputError(f"{found} with finite levels found; expected at least {plan.lag + 1}")
+        raise TooFewStepsError(
+            f"{found} with finite levels found; dynamics need at least {plan.lag + 1}"
+        )
     return plan

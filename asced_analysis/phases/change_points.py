@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, TooFewStepsError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -54,11 +54,12 @@ def shortest_segment(steps: int) -> int:
 
     Raises
     ------
-    InputError
+    TooFewStepsError
         With fewer than three steps.
     """
     if steps < 3:
-        raise InputError(f"{steps + 1} steps found; three phases need at least 4")
+        found = f"{steps + 1} step{'s' * (steps != 0)}"
+        raise TooFewStepsError(f"{found} found; three phases need at least 4")
     return 2 if steps >= 6 else 1
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from asced_analysis.phases.activity import CUTOFF, Curves, Unit, activity_curves
-from asced_analysis.phases.change_points import segment
+from asced_analysis.phases.change_points import segment, shortest_segment
 from asced_analysis.phases.intervals import (
     interval,
     largest_step,
@@ -99,6 +99,7 @@ def segment_phases(
     ds = fields.with_all_dims(ds)
     if not 0 < confidence < 1:
         raise InputError(f"confidence {confidence} found; expected a number between 0 and 1")
+    shortest_segment(ds.sizes["step"] - 1)  # refuses too few steps
     curves, steps = activity_curves(ds, signal=signal, cutoff=cutoff, unit=unit, progress=progress)
     rng = np.random.default_rng(seed)
     axes = _axes(ds, steps)

@@ -24,7 +24,7 @@ from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.regions import find_regions, is_found
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.recording import Batch, Recording
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, TooFewStepsError
 
 if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Thresholds
@@ -143,6 +143,11 @@ def detect_recorded(
         raise InputError(
             f"the thresholds look at steps {detector.first_step} to {detector.last_step}, but the "
             f"correction edits the sample after step {end}: choose a later T_c"
+        )
+    if end == detector.first_step < detector.last_step:
+        raise TooFewStepsError(
+            f"the detector would see step {end} alone before the sample after it is corrected, and "
+            "dynamics need two steps: choose a later T_c, or sample in more steps"
         )
     own = levels_of(recording.dataset, thresholds)
     masks: dict[int, NDArray[np.bool_]] = {}

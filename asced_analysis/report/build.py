@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -27,7 +27,7 @@ from asced_analysis.report.sections import (
     thresholds_section,
 )
 from asced_analysis.report.summary import in_plain_words
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, TooFewStepsError
 from asced_stores.files import check_out, write_whole
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def write_report(
     page = build_page(
         ds,
         name=Path(str(runs)).name,
-        phases=phases or segment_phases(ds),
-        statistics=step_statistics(ds) if statistics is None else statistics,
+        phases=phases or _if_enough_steps(segment_phases, ds),
+        statistics=_if_enough_steps(step_statistics, ds) if statistics is None else statistics,
         thresholds=limits,
         twins=twins,
         evaluation=evaluation,
@@ -156,8 +156,8 @@ def build_page(
     ds: xr.Dataset,
     *,
     name: str,
-    phases: Phases,
-    statistics: xr.Dataset,
+    phases: Phases | None,
+    statistics: xr.Dataset | None,
     thresholds: Thresholds | None = None,
     twins: xr.Dataset | None = None,
     evaluation: Evaluation | None = None,
@@ -174,7 +174,7 @@ def build_page(
     name : str
         What the recording is called.
     phases, statistics, thresholds, evaluation
-        Results of this package.
+        Results of this package; without phases or statistics, their sections are left out.
     compare : sequence of Evaluation
         Of other corrections of the same runs.
     twins : xarray.Dataset, optional
@@ -215,7 +215,10 @@ def build_page(
     sections: list[Section] = []
     if twins is not None and first is not None:
         sections.append(story_section(ds, twins, first))
-    sections += [phases_section(phases), dynamics_section(statistics, phases)]
+    if phases is not None:
+        sections.append(phases_section(phases))
+    if statistics is not None:
+        sections.append(dynamics_section(statistics, phases))
     if thresholds is not None:
         sections.append(thresholds_section(thresholds, flagged))
     if evaluation is not None:
@@ -236,6 +239,14 @@ def build_page(
         sections=tuple(sections),
         footer=f"Written by asced-analysis {version('asced-analysis')}.",
     )
+
+
+def _if_enough_steps(analysis: Callable[[xr.Dataset], Any], ds: xr.Dataset) -> Any:
+    """A result, or None where the runs have too few steps for it."""
+    try:
+        return analysis(ds)
+    except TooFewStepsError:
+        return None
 
 
 def _check_thresholds(ds: xr.Dataset, thresholds: Thresholds) -> None:

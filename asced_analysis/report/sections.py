@@ -55,9 +55,10 @@ def phases_in_words(phases: Phases) -> str:
     return f"{' and '.join(begins)}. {phases.verdict()}" if begins else phases.verdict()
 
 
-def _shaded(phases: Phases) -> str:
+def _shaded(phases: Phases | None) -> str:
     """What a picture's words say of phases, where some were found."""
-    found = any(boundary.step == boundary.step for boundary in phases.population)
+    boundaries = () if phases is None else phases.population
+    found = any(boundary.step == boundary.step for boundary in boundaries)
     return ", with the phases shaded" if found else ""
 
 
@@ -100,7 +101,7 @@ def phases_section(phases: Phases) -> Section:
     )
 
 
-def dynamics_section(statistics: xr.Dataset, phases: Phases) -> Section:
+def dynamics_section(statistics: xr.Dataset, phases: Phases | None) -> Section:
     """Quantiles of the score dynamics by step."""
     from asced_analysis import plots
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def in_plain_words(
     ds: xr.Dataset,
-    phases: Phases,
+    phases: Phases | None,
     thresholds: Thresholds | None,
     flagged: int | None,
     evaluation: Evaluation | None,
@@ -30,7 +30,8 @@ def in_plain_words(
     ----------
     ds : xarray.Dataset
         The recording.
-    phases : Phases
+    phases : Phases or None
+        None where the runs have too few steps for them.
     thresholds : Thresholds or None
     flagged : int or None
         Number of flagged runs; None where nothing detects.
@@ -70,8 +71,11 @@ def in_plain_words(
     return tuple(keys), tuple(said)
 
 
-def _when(phases: Phases, steps: int) -> str:
+def _when(phases: Phases | None, steps: int) -> str:
     """When regions begin to change on their own, without the vocabulary."""
+    if phases is None:
+        few = f"{steps} step{'s' * (steps != 1)}"
+        return f"Phases need at least 4 steps, and these runs have {few}: they are left out."
     spans = {name: (left, right) for name, left, right in phases.population.spans("step", 0, steps)}
     if not spans:
         return phases.verdict()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from asced_analysis.signals import dynamics as kernels
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, TooFewStepsError
 
 Signal: TypeAlias = Literal["weighted_score", "predicted_x0", "innovation"]
 """What is followed over the steps: the paper's Eq. 4, the released code's, or the model's part."""
@@ -387,7 +387,10 @@ def _apply(
     """Apply a kernel over (step, channel, y, x) block by block; `shorter` steps fall away."""
     steps = array.sizes["step"] - shorter
     if steps < 1:
-        raise InputError(f"{array.sizes['step']} steps found; expected at least {shorter + 1}")
+        found = array.sizes["step"]
+        raise TooFewStepsError(
+            f"{found} step{'s' * (found != 1)} found; expected at least {shorter + 1}"
+        )
     result = xr.apply_ufunc(
         kernel,
         array,

@@ -19,6 +19,10 @@ class InputError(AscedError, ValueError):
     exit_status = 2
 
 
+class TooFewStepsError(InputError):
+    """Runs have too few steps for what was asked; the message says how many it needs."""
+
+
 class StoreError(AscedError):
     """Something is wrong with a trajectory store."""
 
