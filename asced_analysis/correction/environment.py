@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from asced_analysis.correction.loops import LoopSampler
+from asced_recorders.pipelines.model_facts import adapter_scales
 from asced_recorders.pipelines.provenance import execution_device, public_config
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_stores.errors import InputError
@@ -54,9 +55,39 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
     if recorded is not None and found != recorded:
         raise InputError(
             f"this is another model than the one that was recorded: fingerprint {found[:19]}... "
-            f"where the store has {str(recorded)[:19]}...; give the recorded one (--pipeline)"
+            f"where the store has {str(recorded)[:19]}...; "
+            + (other_adapters(attributes, pipe) or "give the recorded one (--pipeline)")
         )
     return with_guider(with_scheduler(pipe, attributes), attributes)
+
+
+def other_adapters(attributes: Mapping[str, Any], pipe: Any) -> str | None:
+    """How a pipeline's adapters differ from the recorded ones, and what to do; None where not."""
+    recorded, here = attributes.get("adapters") or {}, adapter_scales(pipe)
+    if recorded == here:
+        return None
+    wanted = {name: scale for scales in recorded.values() for name, scale in scales.items()}
+    there = {name for scales in here.values() for name in scales}
+    if absent := sorted(set(wanted) - there):
+        do = (
+            f"load {', '.join(absent)} (pipe.load_lora_weights, then pipe.set_adapters), in a "
+            "function of yours for --pipeline module:function"
+        )
+    elif wanted:
+        do = f"call pipe.set_adapters({list(wanted)}, {list(wanted.values())})"
+    else:
+        do = "call pipe.disable_lora(), or unload them"
+    return f"it was recorded with {_scales(recorded)}, and this one has {_scales(here)}: {do}"
+
+
+def _scales(adapters: Mapping[str, Mapping[str, float]]) -> str:
+    """Adapters by network, for people."""
+    found = [
+        f"{name} at {scale:g} in {network}"
+        for network, scales in adapters.items()
+        for name, scale in scales.items()
+    ]
+    return f"adapters {', '.join(found)}" if found else "no adapters"
 
 
 def _precision(attributes: Mapping[str, Any]) -> str | None:
@@ -68,8 +99,13 @@ def _precision(attributes: Mapping[str, Any]) -> str | None:
 def _named_pipeline(attributes: Mapping[str, Any]) -> Any:
     """Load the pipeline that a store names; of a local one, only a name is known."""
     from asced_recorders import load_pipeline
+    from asced_recorders.pipelines.loading import is_function
 
     name = str(attributes.get("pipeline") or "")
+    if is_function(name):  # code is run where somebody asks for it, not because a store names it
+        raise InputError(
+            f"the store was recorded from what {name} made: give that again (--pipeline {name})"
+        )
     if not name:
         raise InputError(
             "the store does not name the pipeline it was recorded from; give it (--pipeline)"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.handed_steps import rows
 from asced_analysis.correction.loop_steps import LoopSteps
-from asced_analysis.correction.named_functions import named_function
+from asced_recorders.pipelines.named_functions import named_function
 from asced_recorders.tap.events import TapListener
 from asced_recorders.tap.schedulers import StepTable
 from asced_stores.errors import InputError

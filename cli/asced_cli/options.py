@@ -59,7 +59,7 @@ def _set_endpoint(context: click.Context, _: click.Parameter, value: str | None)
 pipeline_option = click.option(
     "--pipeline",
     shell_complete=completion.pipelines,
-    help="Name or folder, instead of the one the store names.",
+    help="Name, folder, or module:function that makes it, instead of the one the store names.",
 )
 
 

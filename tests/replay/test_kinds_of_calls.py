@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -276,6 +277,55 @@ def test_half_precision_comes_back(
     command += ["--pipeline", str(tiny_folder), "--out", str(tmp_path / "n.zarr")]
     assert run(command) == 0
     assert "3 of 3 uncorrected runs came back bit for bit" in capsys.readouterr().out
+
+
+MINE = """
+import diffusers, torch
+from peft import LoraConfig
+
+class Own(diffusers.DDIMScheduler):
+    def step(self, model_output, timestep, sample, *args, **kwargs):
+        return super().step(0.9 * model_output, timestep, sample, *args, **kwargs)
+
+def make(scale=0.3):
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained("pipe", safety_checker=None)
+    pipe.scheduler = Own.from_config(pipe.scheduler.config)
+    torch.manual_seed(0)
+    lora = LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k"])
+    pipe.unet.add_adapter(lora, adapter_name="style")
+    pipe.set_adapters(["style"], [scale])
+    return pipe
+
+def louder():
+    return make(1.0)
+"""
+
+
+def test_a_pipeline_that_a_function_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With an adapter, and a scheduler class of its own: no folder could say that."""
+    monkeypatch.chdir(tmp_path)
+    tiny.stable_diffusion().save_pretrained("pipe")
+    Path("my_pipelines.py").write_text(MINE)
+    Path("prompts.txt").write_text("a cat\na dog\n")
+    command = ["record", "--pipeline", "my_pipelines:make", "--prompts", "prompts.txt"]
+    assert run([*command, "--steps", "3", "--out", "runs.zarr"]) == 0
+    del sys.modules["my_pipelines"]
+    facts = open_runs("runs.zarr").attrs
+    assert (facts["scheduler_class"], facts["adapters"]) == ("Own", {"unet": {"style": 0.3}})
+    again = ["replay", "runs.zarr", "--strategy", "none", "--out", "again.zarr"]
+    assert run([*again, "--pipeline", "my_pipelines:make"]) == 0
+    assert "2 of 2 uncorrected runs came back bit for bit" in capsys.readouterr().out
+    for given, said in (
+        (["my_pipelines:louder"], "call pipe.set_adapters(['style'], [0.3])"),
+        (["pipe"], "load style (pipe.load_lora_weights, then pipe.set_adapters)"),
+        ([], "from what my_pipelines:make made: give that again"),
+    ):
+        options = ["--pipeline", *given] if given else []
+        assert run([*again, "--overwrite", *options]) == 2
+        assert said in capsys.readouterr().err
+    del sys.modules["my_pipelines"]
 
 
 def rows() -> list[list[str]]:

@@ -75,9 +75,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Compare CORRECTED, a replay or any other store, with RUNS; or judge RUNS alone."""
-    from asced_analysis.correction.named_functions import named_function
     from asced_analysis.evaluation import evaluate, quality
     from asced_cli.call_arguments import call_arguments
+    from asced_recorders.pipelines.named_functions import named_function
     from asced_stores.files import write_json
 
     if corrected is None:

@@ -54,7 +54,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
     "--pipeline",
     shell_complete=completion.pipelines,
     required=True,
-    help="Embedded model, local folder, or hub name.",
+    help="Embedded model, local folder, hub name, or module:function that makes it.",
 )
 @click.option(
     "--out",

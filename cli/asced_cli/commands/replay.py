@@ -175,9 +175,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Sample the runs of STORE again from the same noise, correcting the flagged ones."""
-    from asced_analysis.correction.named_functions import named_function
     from asced_analysis.replay import exactness, replay
     from asced_cli.call_arguments import call_arguments
+    from asced_recorders.pipelines.named_functions import named_function
     from asced_stores import open_runs
     from asced_stores.errors import InputError
 

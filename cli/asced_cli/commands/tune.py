@@ -84,9 +84,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Try corrections of the most suspicious runs of STORE, and keep the best."""
-    from asced_analysis.correction.named_functions import named_function
     from asced_analysis.evaluation.tuning import tune
     from asced_cli.call_arguments import call_arguments
+    from asced_recorders.pipelines.named_functions import named_function
     from asced_stores.errors import InputError
 
     note_unkept(out, as_json=as_json)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from asced_recorders.pipelines.named_functions import named_function
 from asced_recorders.pipelines.scheduler_names import make_scheduler
 from asced_stores.errors import InputError
 
 MODELS = Path(__file__).parents[1] / "models"
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 CLASSIC, MODULAR = "model_index.json", "modular_model_index.json"
 
 
@@ -38,7 +41,9 @@ def load_pipeline(
     ----------
     name_or_path : str or Path
         An embedded model (``fashion``), a folder with ``model_index.json`` (of a modular pipeline
-        ``modular_model_index.json``), or a name on the hub (``owner/name``).
+        ``modular_model_index.json``), a name on the hub (``owner/name``), or ``module:function`` of
+        a function of yours without arguments that makes one: with adapters, with a scheduler class
+        of your own. It decides on device and precision, unless `device` is given.
     device : str or torch.device, optional
         By default CUDA where there is one, else the CPU.
     dtype : str or torch.dtype, optional
@@ -75,6 +80,11 @@ def load_pipeline(
     import diffusers
     import torch
 
+    if is_function(str(name_or_path)):
+        pipe = _made_by(str(name_or_path))
+        if scheduler is not None or scheduler_options:
+            pipe.scheduler = make_scheduler(scheduler, pipe.scheduler, scheduler_options)
+        return pipe if device is None else _move(pipe, device, name_or_path)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
@@ -104,6 +114,20 @@ def load_pipeline(
         pipe.scheduler = make_scheduler(scheduler, pipe.scheduler, scheduler_options)
     pipe.set_progress_bar_config(disable=True)
     return _move(pipe, device, name_or_path)
+
+
+def is_function(name: str) -> bool:
+    """Whether a name is that of a function that makes a pipeline, and of no folder."""
+    return FUNCTION.fullmatch(name) is not None and not Path(name).is_dir()
+
+
+def _made_by(name: str) -> Any:
+    """The pipeline that a function of the user's makes."""
+    pipe = named_function(name)()
+    if not hasattr(pipe, "components") or not hasattr(pipe, "set_progress_bar_config"):
+        raise InputError(f"{name} returned a {type(pipe).__name__}: expected a diffusers pipeline")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def check_device(device: Any) -> None:

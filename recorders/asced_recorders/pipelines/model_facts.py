@@ -99,6 +99,28 @@ def compute_facts(pipe: Any, /) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value}
 
 
+def adapter_scales(pipe: Any, /) -> dict[str, dict[str, float]]:
+    """Scale of each active adapter, by network, as ``set_adapters`` takes it.
+
+    Where the layers of a network have different scales, that of its first layer.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for network, module in networks(pipe):
+        part: Any
+        for part in module.modules():
+            own = part.__dict__
+            if not isinstance(own.get("scaling"), dict) or not hasattr(part, "active_adapters"):
+                continue
+            if getattr(part, "disable_adapters", False):
+                continue
+            for name in part.active_adapters:
+                if name in own["scaling"]:
+                    unit = float(part.lora_alpha[name]) / float(part.r[name])
+                    scale = round(float(own["scaling"][name]) / unit, 6)
+                    found.setdefault(network, {}).setdefault(str(name), scale)
+    return found
+
+
 def offload_facts(pipe: Any, /) -> dict[str, list[str]]:
     """Networks whose weights wait on the host or the disk, and the hooks that move them."""
     found = {name: sorted(set(_offloading(module))) for name, module in networks(pipe)}

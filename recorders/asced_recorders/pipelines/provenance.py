@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.fingerprint import model_fingerprint
-from asced_recorders.pipelines.model_facts import compute_facts, offload_facts
+from asced_recorders.pipelines.model_facts import adapter_scales, compute_facts, offload_facts
 from asced_recorders.tap.schedulers import StepTable, scheduler_class
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def pipeline_facts(pipe: Any, scheduler: Any, table: StepTable) -> dict[str, Any
     if guider is not None:
         config = public_config(getattr(guider, "config", {}))
         facts["guider"] = {"class": type(guider).__name__, **config}
+    if adapters := adapter_scales(pipe):
+        facts["adapters"] = adapters
     if moved := offload_facts(pipe):
         facts["offload"] = moved
     if parameter is not None:

@@ -120,7 +120,8 @@ def recorded_scheduler(
         if kind is None:
             raise InputError(
                 f"the store was recorded with {class_name} of {module}, which cannot be imported "
-                "here: give a pipeline that has this scheduler"
+                "here: give a pipeline that has this scheduler (pipeline=, or --pipeline "
+                "module:function of a function that makes it)"
             )
     if kind is None:
         raise InputError(
