@@ -6,7 +6,6 @@ with real images and without; every sentence of each report has to be true of th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from report_text import sentences, true_without_real_images
 
 import asced_analysis as aa
 from asced_analysis.evaluation import Evaluation, evaluate
@@ -73,20 +73,6 @@ def latent(tmp_path_factory: Any) -> Walk:
     assert run([*command, "--out", str(folder / "runs.zarr")]) == 0
     pipeline = ["--pipeline", str(folder / "my-model")]
     return Walk(folder, folder / "runs.zarr", pipeline, real_images(folder / "photos", True))
-
-
-def sentences(report: Path) -> str:
-    """The report's text, without pictures and markup."""
-    text = re.sub(r"<(style|script|head).*?</\1>", " ", report.read_text(), flags=re.S)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text))
-
-
-def true_without_real_images(text: str) -> None:
-    assert "typical of this population" in text
-    for claim in ("Frechet", "recall", "precision", "more realistic", "distance to real images"):
-        assert claim not in text, claim
-    said = [part for part in re.split(r"(?<=[.:;])\s", text) if "real images" in part]
-    assert all("no real images" in part for part in said), said
 
 
 @pytest.fixture(params=["unconditional", "latent"])
