@@ -6,12 +6,13 @@ python -m experiments.judges.coverage --trials 4000
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.stats import binom
 
 from asced_analysis.evaluation.intervals import mean_estimate, share_estimate, unpaired_estimate
+from experiments.judges.writing import tell
 
 RUNS = (5, 10, 20, 37)
 
@@ -27,11 +28,8 @@ def shares(runs: int) -> tuple[float, float]:
     return float(min(found)), float(np.mean(found))
 
 
-def main() -> None:
-    """Print one JSON line a number of runs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=4000)
-    trials = parser.parse_args().trials
+def rows(trials: int) -> Iterator[dict[str, float]]:
+    """One row a number of runs."""
     rng = np.random.default_rng(0)
     for runs in RUNS:
         row: dict[str, float] = {"runs": runs}
@@ -47,7 +45,16 @@ def main() -> None:
         ]
         row["difference"] = float(np.mean([one.low <= 1 <= one.high for one in both]))
         row["share, least"], row["share, mean"] = shares(runs)
-        print(json.dumps(row), flush=True)
+        yield row
+
+
+def main() -> None:
+    """Print one JSON line a number of runs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=4000)
+    parser.add_argument("--out", help="File to write (*.jsonl).")
+    args = parser.parse_args()
+    tell(rows(args.trials), args.out)
 
 
 if __name__ == "__main__":
