@@ -6,8 +6,6 @@ import base64
 import binascii
 import itertools
 from collections.abc import Callable, Mapping
-from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import numpy.typing as npt
 from asced_analysis.viewer import frames
 from asced_analysis.viewer.answers import Answer
 from asced_analysis.viewer.background import Background
+from asced_analysis.viewer.distances import Distances
 from asced_analysis.viewer.exporting import Exporter
 from asced_analysis.viewer.labelling import HandLabels
 from asced_analysis.viewer.population import Population
@@ -27,6 +26,7 @@ from asced_stores.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
+    from asced_analysis.realism.local import RealismModel
     from asced_analysis.thresholds.document import Thresholds
 
 THUMBNAIL, LARGEST = 96, 768
@@ -54,6 +54,8 @@ class Session:
         For thresholds that ask the model once more; by default the one that the store names.
     keep_scores : bool
         Keep scores beside the store for the next time.
+    judge : RealismModel, optional
+        Measures how far each run's picture lies from real images, or from the other runs.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Session:
         override: bool = False,
         pipeline: Any = None,
         keep_scores: bool = True,
+        judge: RealismModel | None = None,
     ) -> None:
         self.ds, self.name, self.twins = ds, name, twins
         self.runs = Trajectories(ds)
@@ -73,6 +76,7 @@ class Session:
         self.hand = HandLabels()
         self.population = Population(ds)
         self.suspects = Suspects(self.runs, thresholds, twins, override=override, pipeline=pipeline)
+        self.distances = None if judge is None else Distances(ds, judge, twins)
         self._twin_row = (
             {} if twins is None else {int(run): i for i, run in enumerate(twins["run"].values)}
         )
@@ -98,6 +102,8 @@ class Session:
         self._count(self.signals[0])
         self.background.add("phases", self.population.find_phases(), rank=1)
         self.background.add("scores", self.suspects.score(keep=keep_scores), rank=2)
+        if self.distances is not None:
+            self.background.add("distances", self.distances.measure(), rank=2)
 
     def answer(self, question: str, given: Mapping[str, Any]) -> Answer:
         """Answer a question of the page.
@@ -149,6 +155,8 @@ class Session:
                 "thresholds": self.suspects.promise(),
                 "source": self.suspects.scores.source,
                 "masks": self.suspects.has_masks,
+                "distance": None if self.distances is None else self.distances.words,
+                "judge": None if self.distances is None else self.distances.reference,
             }
         )
 
@@ -161,6 +169,8 @@ class Session:
             columns[name] = np.asarray(values, np.float64)
         if self.twins is not None:
             columns["change"] = self._of_twins("difference")
+        if self.distances is not None:
+            columns["distance"] = self.distances.values.astype(np.float64)
         return Answer({}, columns)
 
     def _of_twins(self, name: str) -> npt.NDArray[np.float64]:
@@ -175,18 +185,22 @@ class Session:
         return found
 
     def _scores(self, given: Mapping[str, Any]) -> Answer:
-        scores = self.suspects.scores
+        scores, judged = self.suspects.scores, self.distances
+        done = scores.done + (0 if judged is None else judged.done)
         progress = {
-            "done": scores.done,
-            "of": scores.values.size,
+            "done": done,
+            "of": scores.values.size + (0 if judged is None else judged.size),
             "pending": self.background.pending(),
             "errors": list(self.background.errors.values()),
             "phases": self.population.boundaries(),
             "level": self.suspects.level(),
         }
-        if int(given.get("done", -1)) == scores.done:
+        if int(given.get("done", -1)) == done:
             return Answer(progress)
-        return Answer(progress, {"score": scores.values.copy()})
+        arrays = {"score": scores.values.copy()}
+        if judged is not None:
+            arrays["distance"] = judged.values.astype(np.float64)
+        return Answer(progress, arrays)
 
     def _gallery(self, given: Mapping[str, Any]) -> Answer:
         rows = [self.row(row) for row in given["rows"][:MOST_ON_A_PAGE]]
@@ -215,6 +229,8 @@ class Session:
             details.append(("most unusual", reasons[row]))
         arrays = {"image": self.runs.large(self.runs.image(row), LARGEST)}
         place = self._twin_row.get(run)
+        if self.distances is not None:
+            details += self.distances.of_run(row, place)
         if self.twins is not None and place is not None:
             twin = self.twins.isel(run=place)
             if "image" in twin:
@@ -331,62 +347,3 @@ class Session:
                 f"a mask of {flat.size} pixels; expected {self.runs.height} x {self.runs.width}"
             )
         return flat.reshape(self.runs.height, self.runs.width) > 0
-
-
-def open_session(
-    runs: str | PathLike[str] | xr.Dataset,
-    *,
-    thresholds: Thresholds | str | PathLike[str] | None = None,
-    replay: str | PathLike[str] | xr.Dataset | None = None,
-    override: bool = False,
-    pipeline: Any = None,
-    keep_scores: bool = True,
-) -> Session:
-    """Open runs, thresholds and a replay for looking, if they belong together.
-
-    Parameters
-    ----------
-    runs : path or xarray.Dataset
-        A store, or runs as `open_runs` returns them.
-    thresholds : Thresholds or path, optional
-    replay : path or xarray.Dataset, optional
-        What `replay` made of these runs.
-    override, pipeline, keep_scores
-        As in `Session`.
-
-    Raises
-    ------
-    InputError
-        Where they do not belong together, or there is no run.
-    """
-    import xarray as xr
-
-    from asced_analysis.thresholds.document import Thresholds
-    from asced_stores import open_runs
-
-    ds = runs if isinstance(runs, xr.Dataset) else open_runs(runs)
-    source = str(ds.encoding.get("source", ""))
-    if isinstance(thresholds, (str, PathLike)):
-        thresholds = Thresholds.load(thresholds)
-    if replay is not None and not isinstance(replay, xr.Dataset):
-        replay = _twins(source, fspath(replay))
-    return Session(
-        ds,
-        name=Path(source).name or "runs",
-        thresholds=thresholds,
-        twins=replay,
-        override=override,
-        pipeline=pipeline,
-        keep_scores=keep_scores,
-    )
-
-
-def _twins(source: str, replay: str) -> xr.Dataset:
-    """A replay, if it is one of this recording."""
-    from asced_analysis.evaluation.matching import replayed_runs
-    from asced_analysis.replay.recording import Recording
-    from asced_stores import TrajectoryStore
-
-    if not source:
-        raise InputError("these runs come from no store: give the replay as a dataset as well")
-    return replayed_runs(Recording(source), TrajectoryStore.open(replay))

@@ -6,12 +6,15 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from asced_analysis.viewer import page
-from asced_analysis.viewer.session import Session, open_session
+from asced_analysis.viewer.opening import open_session
+from asced_analysis.viewer.session import Session
 from asced_stores.errors import AscedError, InputError
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from asced_analysis.realism.local import RealismModel
+    from asced_analysis.realism.real_images import Real, RealImages
     from asced_analysis.thresholds.document import Thresholds
 
 try:
@@ -65,6 +68,8 @@ def explore(
     replay: str | PathLike[str] | xr.Dataset | None = None,
     override: bool = False,
     pipeline: Any = None,
+    judge: str | RealismModel | None = None,
+    real: Real | RealImages | None = None,
 ) -> Explorer:
     """Look at runs inside a notebook, with what ``asced view`` shows.
 
@@ -80,6 +85,9 @@ def explore(
         Use thresholds that were calibrated on something else.
     pipeline : DiffusionPipeline, str or Path, optional
         For thresholds that ask the model once more; by default the one that the store names.
+    judge, real
+        Who measures each run's local distance, and real images to compare with, as in
+        `asced_analysis.evaluate`.
 
     Returns
     -------
@@ -93,6 +101,12 @@ def explore(
         Where these do not belong together, or anywidget is not installed.
     """
     session = open_session(
-        ds, thresholds=thresholds, replay=replay, override=override, pipeline=pipeline
+        ds,
+        thresholds=thresholds,
+        replay=replay,
+        override=override,
+        pipeline=pipeline,
+        judge=judge,
+        real=real,
     )
     return Explorer(session)

@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ import asced_stores.reading.datasets
 from asced_analysis import Thresholds, run_features, step_statistics
 from asced_analysis.detection.apply import detect
 from asced_analysis.detection.external import read_labels, read_masks
+from asced_analysis.realism import local_realism
+from asced_analysis.realism.judges import choose_judge
+from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.signals import fields
 from asced_analysis.statistics.outliers import rank_runs
 from asced_analysis.viewer import Session, open_session
@@ -387,3 +391,37 @@ def test_runs_without_phases_are_still_shown(runs: xr.Dataset) -> None:
     assert answer["phases"] is None
     assert any("expected at least" in error for error in answer["errors"])
     short.close()
+
+
+def test_distance_to_real_images_is_the_judges(
+    runs: xr.Dataset, twins: xr.Dataset, tmp_path: Path
+) -> None:
+    real = np.random.default_rng(0).uniform(-1, 1, (20, SIDE, SIDE)).astype(np.float32)
+    with pytest.raises(InputError, match="no image in"):
+        open_session(runs, real=tmp_path, keep_scores=False)
+    session = open_session(runs, replay=twins, real=real, keep_scores=False)
+    try:
+        assert session.background.wait()
+        about = session.answer("about", {}).header
+        assert about["distance"] == "local distance to real images"
+        assert (
+            about["judge"] == "patches, the judge's half of the real images in an array, 10 images"
+        )
+        found = session.answer("scores", {})
+        assert found.header["done"] == found.header["of"] == 3 * RUNS
+        judge = choose_judge(None, runs, real=real)
+        pictures = read_pictures(runs, np.arange(5))
+        expected = local_realism(pictures, judge, runs=runs["run"].values[:5]).mean((1, 2))
+        np.testing.assert_allclose(found.arrays["distance"][:5], expected, rtol=1e-5)
+        told = dict(session.answer("run", {"row": 3}).header["details"])
+        assert told["local distance to real images"] == f"{found.arrays['distance'][3]:.4g}"
+        assert told["of its twin"] == told["local distance to real images"], "their samples agree"
+    finally:
+        session.close()
+    population = open_session(runs, judge="patches", keep_scores=False)
+    try:
+        assert (
+            population.answer("about", {}).header["distance"] == "local distance to the other runs"
+        )
+    finally:
+        population.close()

@@ -20,8 +20,12 @@ class Gallery {
     this.picked = new Set();
     this.order = [];
     this.cards = new Map();
-    const sorts = about.replay ? [...SORTS, ["change", "change"]] : SORTS;
-    this.sorter = choice("sort by", sorts, this.sort, (value) => this.sortBy(value, value === "anomaly" || value === "change"));
+    const sorts = [...SORTS];
+    if (about.replay) sorts.push(["change", "change"]);
+    if (about.distance) sorts.push(["distance", about.distance]);
+    const worst = new Set(["anomaly", "change", "distance"]);
+    this.sorter = choice("sort by", sorts, this.sort, (value) => this.sortBy(value, worst.has(value)));
+    if (about.judge) this.sorter.title = `${about.distance}: ${about.judge}`;
     this.direction = el("button", { type: "button", onclick: () => this.sortBy(this.sort, !this.descending) });
     const filters = [
       ["all", "all runs"],
@@ -119,7 +123,7 @@ class Gallery {
 
   // Scores came in: the order follows while nobody has begun to look around.
   scored(complete) {
-    if (this.sort === "anomaly") {
+    if (this.sort === "anomaly" || this.sort === "distance") {
       if (!this.touched) this.refresh();
       else if (complete) this.again.hidden = false;
     }

@@ -79,6 +79,7 @@ class Viewer {
     else if (answer.done < answer.of) this.tell(`Scoring: ${counted(answer.done)} of ${counted(answer.of)} runs`);
     else if (this.message.textContent.startsWith("Scoring")) this.tell("All runs are scored.");
     if (!answer.score) return;
+    if (answer.distance) this.columns.distance = answer.distance.data;
     this.done = answer.done;
     this.scores = answer.score.data;
     this.levels.scored(answer.level);

@@ -11,6 +11,7 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import Command
+from asced_cli.judging import judge_option, real_option
 from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
 
 
@@ -24,6 +25,10 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
         (
             "With thresholds under a slider, and corrected twins",
             "asced view runs.zarr --thresholds thresholds.json --replay corrected.zarr",
+        ),
+        (
+            "Sorted by how far each picture lies from real ones",
+            "asced view runs.zarr --real photos",
         ),
         (
             "On another machine: forward its port (ssh -L 8717:127.0.0.1:8717 HOST) and open the "
@@ -45,6 +50,8 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
     shell_complete=completion.stores,
     help="Of `asced replay`: corrected twins.",
 )
+@judge_option
+@real_option
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -68,6 +75,8 @@ def command(
     store: str,
     thresholds: str | None,
     replay: str | None,
+    judge: str | None,
+    real: str | None,
     host: str,
     port: int,
     open_browser: bool,
@@ -82,8 +91,8 @@ def command(
     and exports. The page needs no network beyond this machine.
     """
     from asced_analysis.accessor import open_runs
+    from asced_analysis.viewer.opening import open_session
     from asced_analysis.viewer.server import ViewerServer
-    from asced_analysis.viewer.session import open_session
 
     runs = open_runs(store)
     session = open_session(
@@ -93,6 +102,8 @@ def command(
         override=override,
         pipeline=pipeline,
         keep_scores=not no_cache,
+        judge=judge,
+        real=real,
     )
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
