@@ -1,4 +1,4 @@
-"""Loops over single values, compiled by Numba: widening, differencing and counting.
+"""Loops over single values, compiled by Numba: differencing and counting.
 
 A line of values goes through all of it while it stays in the first-level cache, without Python's
 lock: 0.9 ns a difference, where NumPy's ufuncs and `add.at` needed 2.8. Import this module where
@@ -8,32 +8,17 @@ beside this file or in the user's cache folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from asced_analysis.counts.bit_patterns import BLOCK
-
-Loop = TypeVar("Loop", bound=Callable[..., Any])
+from asced_analysis.signals.loops import compiled, widen
 
 _BLOCK_BITS = np.uint32(BLOCK.bit_length() - 1)
 _TILE = 1 << 13  # values of a step that are counted before the next step's
 _LINE = 1024  # values at a time: three lines of float32 and the part of a table that they hit
-_HALF_SCALE = np.float32(2.0**112)
-_SIGN_AND_HALF = np.int32(-0x70002000)  # 0x8FFFE000: the sign, and fifteen bits below the top four
-_HALF_INFINITY = np.int16(0x7C00)
-_INFINITY = np.int32(0x7F800000)
-
-
-def compiled(loop: Loop) -> Loop:
-    """Compile a loop at its first call, and keep it on disk where there is a place for it."""
-    try:
-        return cast("Loop", njit(nogil=True, cache=True)(loop))
-    except RuntimeError:  # installed read-only, and no cache folder for the user
-        return cast("Loop", njit(nogil=True)(loop))
 
 
 @compiled
@@ -64,29 +49,6 @@ def add_patterns(
             places[at] = key + (key >> _BLOCK_BITS) * gap
         for at in range(line.size):
             counts[places[at]] += np.int32(1)
-
-
-@compiled
-def widen(halves: npt.NDArray[np.int16], out: npt.NDArray[np.float32]) -> None:
-    """Numbers of fp16 patterns, as float32, exactly.
-
-    Shifted by 13, the bits of a finite fp16 number are those of a float32 number 2**112 times
-    smaller, subnormal numbers included.
-
-    Parameters
-    ----------
-    halves : numpy.ndarray, shape (value,), int16
-    out : numpy.ndarray, shape (value,), float32
-    """
-    bits = out.view(np.int32)
-    for place in range(halves.size):
-        half = halves[place]
-        wide = (np.int32(half) << np.int32(13)) & _SIGN_AND_HALF
-        if half & _HALF_INFINITY == _HALF_INFINITY:
-            wide |= _INFINITY
-        bits[place] = wide
-    for place in range(halves.size):
-        out[place] *= _HALF_SCALE
 
 
 @compiled

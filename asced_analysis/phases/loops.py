@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.counts.loops import compiled
+from asced_analysis.signals.loops import compiled
 
 
 @compiled

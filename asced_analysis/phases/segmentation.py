@@ -23,6 +23,7 @@ from asced_analysis.phases.intervals import (
 from asced_analysis.phases.results import Boundary, Phases, Population, activity_array
 from asced_analysis.phases.significance import Significance, population_tests, run_tests
 from asced_analysis.signals import fields
+from asced_analysis.signals.dimensions import with_all_dims
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def segment_phases(
     >>> phases.runs, phases.activity.dims
     (48, ('step',))
     """
-    ds = fields.with_all_dims(ds)
+    ds = with_all_dims(ds)
     if not 0 < confidence < 1:
         raise InputError(f"confidence {confidence} found; expected a number between 0 and 1")
     shortest_segment(ds.sizes["step"] - 1)  # refuses too few steps

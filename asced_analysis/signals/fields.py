@@ -6,14 +6,16 @@ coordinates, chunked as the store is; nothing is read before ``compute``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeAlias, cast, get_args
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from asced_analysis.signals import dynamics as kernels
+from asced_analysis.signals.dimensions import with_channel
 from asced_stores.errors import InputError, TooFewStepsError
 
 Signal: TypeAlias = Literal["weighted_score", "predicted_x0", "innovation"]
@@ -50,15 +52,14 @@ def signal(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
         has one step less. Steps at which the signal is infinite are left out, and
         ``attrs["dropped_steps"]`` names them.
     """
-    ds = _with_channel(ds)
+    ds = with_channel(ds)
     if check_signal(name) == "innovation":
         return dynamics(ds, name)
     if name == "predicted_x0":
-        x0 = recorded(ds, "x0").astype(np.float32)
-        return _describe(x0, LONG_NAMES[name], UNITS, name)
+        return _describe(_combine(recorded(ds, "x0")), LONG_NAMES[name], UNITS, name)
     used, dropped = regular_steps(ds)
-    levels = _levels(used, "alpha", "sigma")
-    weighted = _apply(lambda eps: kernels.weighted_score(eps, *levels), recorded(used, "eps"))
+    kappa = kernels.noise_ratio(*_levels(used, "alpha", "sigma"))
+    weighted = _combine(recorded(used, "eps"), before=-kappa)
     return _describe(weighted, LONG_NAMES[name], UNITS, name, dropped)
 
 
@@ -74,9 +75,9 @@ def score(ds: xr.Dataset) -> xr.DataArray:
     -------
     xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
     """
-    ds = _with_channel(ds)
+    ds = with_channel(ds)
     (sigma,) = _levels(ds, "sigma")
-    result = _apply(lambda eps: kernels.score(eps, sigma), recorded(ds, "eps"))
+    result = _combine(recorded(ds, "eps"), before=-1.0 / sigma)
     return _describe(result, "score s", f"1 / {UNITS}", "score")
 
 
@@ -95,16 +96,19 @@ def dynamics(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
         One step less; ``step`` names the later step k of ``D_k = W_k - W_{k-1}``.
     """
-    ds = _with_channel(ds)
+    ds = with_channel(ds)
     if check_signal(name) == "innovation":
-        levels = _levels(ds, "alpha", "sigma")
-        change = _apply(
-            lambda eps: kernels.innovation(eps, *levels), recorded(ds, "eps"), shorter=1
-        )
+        alpha, sigma = _levels(ds, "alpha", "sigma")
+        kappa = np.r_[np.nan, kernels.noise_ratio(alpha[1:], sigma[1:])]
+        change = _combine(recorded(ds, "eps"), after=-kappa, lag=1)
         return _describe(change, "innovation", UNITS, name)
-    base = signal(ds, name)
-    change = _apply(kernels.score_dynamics, base, shorter=1)
-    dropped = base.attrs.get("dropped_steps", [])
+    dropped: list[int] = []
+    if name == "predicted_x0":
+        change = _combine(recorded(ds, "x0"), lag=1)
+    else:
+        used, dropped = regular_steps(ds)
+        kappa = kernels.noise_ratio(*_levels(used, "alpha", "sigma"))
+        change = _combine(recorded(used, "eps"), before=-kappa, lag=1)
     return _describe(change, f"change of {LONG_NAMES[name]}", UNITS, f"{name}_dynamics", dropped)
 
 
@@ -123,7 +127,7 @@ def acceleration(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
     """
     change = dynamics(ds, name)
-    result = _apply(kernels.acceleration, change, shorter=1)
+    result = _combine(change, lag=1, magnitudes=True)
     dropped = change.attrs.get("dropped_steps", [])
     return _describe(result, "acceleration", UNITS, f"{name}_acceleration", dropped)
 
@@ -149,7 +153,7 @@ def log_snr_rate(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     dropped = ds["step"].values[~finite].tolist()
     change = dynamics(used, name)
     levels = used["log_snr"].values[used.sizes["step"] - change.sizes["step"] - 1 :]
-    rate = _apply(lambda values: kernels.log_snr_rate(values, levels), change)
+    rate = _combine(change, before=1.0 / np.abs(np.diff(levels)))
     return _describe(
         rate, f"{change.attrs['long_name']} per log-SNR", UNITS, f"{name}_rate", dropped
     )
@@ -170,8 +174,13 @@ def trajectory_variance(ds: xr.Dataset, *, last: int | None = None) -> xr.DataAr
     xarray.DataArray, dims (run, [frame,] channel, y, x), float32
     """
     x0 = recorded(ds, "x0")
-    result = _apply(
-        lambda values: kernels.trajectory_variance(values, last=last), x0, output=_PIXEL
+    result = xr.apply_ufunc(
+        partial(kernels.trajectory_variance, last=last),
+        x0.chunk(step=-1) if x0.chunks else x0,
+        input_core_dims=[("step", *_PIXEL)],
+        output_core_dims=[_PIXEL],
+        dask="parallelized",
+        output_dtypes=[np.float32],
     )
     return _describe(result, "trajectory variance", f"({UNITS})²", "trajectory_variance")
 
@@ -191,8 +200,13 @@ def norm(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     xarray.DataArray, dims (run, step[, frame]), float32
     """
     field = signal(ds, name)
-    result = _apply(kernels.root_mean_square, field, output=("step",))
-    result = result.assign_coords(step=field["step"])
+    result = xr.apply_ufunc(
+        kernels.root_mean_square,
+        field,
+        input_core_dims=[_PIXEL],
+        dask="parallelized",
+        output_dtypes=[np.float32],
+    )
     dropped = field.attrs.get("dropped_steps", [])
     return _describe(result, f"norm of {LONG_NAMES[name]}", UNITS, f"{name}_norm", dropped)
 
@@ -269,48 +283,6 @@ def left_out(steps: Iterable[int]) -> dict[str, Any]:
     }
 
 
-def with_all_dims(ds: xr.Dataset) -> xr.Dataset:
-    """Give back the dimensions that ``isel(run=3)`` or ``isel(channel=0)`` took away.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them, or a selection of them.
-
-    Returns
-    -------
-    xarray.Dataset
-        With ``run``, and ``channel`` in whatever has pixels, of length 1 where they were missing.
-
-    Raises
-    ------
-    InputError
-        Where one step was taken: a trajectory has several.
-    """
-    ds = _with_channel(ds)
-    if "run" in ds.dims:
-        return ds
-    values = {name: ds[name].values[()] for name in ds.coords if not ds[name].dims}
-    ds = ds.drop_vars(values).expand_dims(run=[values.pop("run", 0)])
-    return ds.assign_coords({name: ("run", [value]) for name, value in values.items()})
-
-
-def _with_channel(ds: xr.Dataset) -> xr.Dataset:
-    """Give back a dimension ``channel``."""
-    if "step" not in ds.dims:
-        raise InputError(
-            "one step was selected; expected several, as isel(step=slice(3, 5)) takes them"
-        )
-    flat = {
-        name: ds[name]
-        .drop_vars("channel", errors="ignore")
-        .expand_dims("channel", axis=ds[name].dims.index("y"))
-        for name in FIELDS
-        if name in ds.data_vars and "y" in ds[name].dims and "channel" not in ds[name].dims
-    }
-    return ds.drop_vars("channel", errors="ignore").assign(flat) if flat else ds
-
-
 def check_signal(name: str) -> Signal:
     """The name of a signal, or an error that lists them.
 
@@ -333,10 +305,7 @@ def check_signal(name: str) -> Signal:
     return name
 
 
-FIELDS = ("eps", "x0", "x_init", "checkpoint_sample", "sample")
-"""Recorded variables that have the shape of a sample."""
 _PIXEL = ("channel", "y", "x")
-_CORE = ("step", *_PIXEL)
 
 
 def recorded(ds: xr.Dataset, name: str) -> xr.DataArray:
@@ -377,37 +346,28 @@ def _levels(ds: xr.Dataset, *names: str) -> list[npt.NDArray[np.float64]]:
     return [np.asarray(ds[name].values, np.float64) for name in names]
 
 
-def _apply(
-    kernel: Callable[[Any], Any],
+def _combine(
     array: xr.DataArray,
     *,
-    shorter: int = 0,
-    output: Sequence[str] = _CORE,
+    before: npt.NDArray[np.float64] | None = None,
+    after: npt.NDArray[np.float64] | None = None,
+    lag: int = 0,
+    magnitudes: bool = False,
 ) -> xr.DataArray:
-    """Apply a kernel over (step, channel, y, x) block by block; `shorter` steps fall away."""
-    steps = array.sizes["step"] - shorter
-    if steps < 1:
-        found = array.sizes["step"]
+    """Steps times factors, or differences of neighbours, lazily (`signals.stepwise.combine`)."""
+    from asced_analysis.signals.stepwise import combine
+
+    steps = array.sizes["step"]
+    if steps <= lag:
         raise TooFewStepsError(
-            f"{found} step{'s' * (found != 1)} found; expected at least {shorter + 1}"
+            f"{steps} step{'s' * (steps != 1)} found; expected at least {lag + 1}"
         )
-    result = xr.apply_ufunc(
-        kernel,
-        array,
-        input_core_dims=[_CORE],
-        output_core_dims=[list(output)],
-        exclude_dims={"step"},
-        dask="parallelized",
-        output_dtypes=[np.float32],
-        dask_gufunc_kwargs={"output_sizes": {"step": steps} if "step" in output else {}},
-    )
-    if "step" not in output:
-        return cast("xr.DataArray", result)
-    along = {
-        name: array.coords[name][shorter:] for name in array.coords if "step" in array[name].dims
-    }
-    order = [dim for dim in array.dims if dim in result.dims]
-    return cast("xr.DataArray", result.assign_coords(along).transpose(*order))
+    ones, axis = np.ones(steps), array.dims.index("step")
+    factors = (ones if before is None else before, ones if after is None else after)
+    data = combine(array.data, *factors, lag, axis, magnitudes=magnitudes)
+    later = {n: c[lag:] for n, c in array.coords.items() if "step" in c.dims}
+    kept = {n: c for n, c in array.coords.items() if "step" not in c.dims}
+    return xr.DataArray(data, {**kept, **later}, array.dims)
 
 
 def _describe(

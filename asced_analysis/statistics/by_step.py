@@ -18,6 +18,7 @@ from asced_analysis.counts.bit_patterns import RELATIVE_ERROR, Kind
 from asced_analysis.counts.counting import Measure, Plan, count_block, plan_counts
 from asced_analysis.counts.histograms import Counts, join_counts, merge_counts
 from asced_analysis.signals import fields
+from asced_analysis.signals.dimensions import with_all_dims
 from asced_stores.errors import InputError
 
 QUANTILES = (0.01, 0.05, 0.5, 0.95, 0.99)
@@ -75,7 +76,7 @@ def step_statistics(
     >>> stats["quantile"].dims, stats.sizes["step"]
     (('probability', 'step'), 11)
     """
-    ds = fields.with_all_dims(ds)
+    ds = with_all_dims(ds)
     graph, layout = statistics_graph(ds, signal, measure=measure, by=by)
     label = f"Counting {ds.sizes['run']} runs"
     counts = cast("Counts", streaming.compute(graph, progress=progress, label=label))

@@ -12,6 +12,7 @@ from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
 from asced_analysis.counts.counting import widen
 from asced_analysis.signals import fields
+from asced_analysis.signals.dimensions import with_all_dims
 from asced_analysis.signals.dynamics import first_regular_step, noise_ratio
 from asced_stores.errors import InputError
 
@@ -78,7 +79,7 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
     >>> features.shape
     (48, 18)
     """
-    ds = fields.with_all_dims(ds)
+    ds = with_all_dims(ds)
     import pandas as pd
 
     first = first_regular_step(np.asarray(ds["alpha"].values))
