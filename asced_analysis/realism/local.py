@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,11 @@ class RealismModel:
     members: Membership | None = None
     other: RealismModel | None = None
 
+    @cached_property
+    def table(self) -> Array:
+        """The patches as `nearest_distances` looks at them, made once."""
+        return reference_table(self.patches)
+
     def check(self, images: NDArray[np.floating[Any]]) -> Array:
         """Images as float32, or an `InputError` that says which shape is expected."""
         images = np.asarray(images, np.float32)
@@ -90,6 +96,8 @@ def nearest_distances(
     references: Array,
     /,
     left_out: Sequence[tuple[slice, slice]] = (),
+    *,
+    table: Array | None = None,
 ) -> Array:
     """Euclidean distance of each query to its nearest reference.
 
@@ -99,6 +107,8 @@ def nearest_distances(
     references : float32 array, shape (m, c)
     left_out : sequence of (slice, slice)
         Queries, and references that these are not compared with.
+    table : array, optional
+        `reference_table` of the references.
 
     Returns
     -------
@@ -106,9 +116,8 @@ def nearest_distances(
         Infinite where nothing was left to compare with.
     """
     ones = np.ones((len(queries), 1), np.float32)
-    squares = -0.5 * np.einsum("mc,mc->m", references, references)
     left = np.concatenate([queries, ones], axis=1)
-    right = np.ascontiguousarray(np.concatenate([references, squares[:, None]], axis=1).T)
+    right = reference_table(references) if table is None else table
     best = np.full(len(queries), -np.inf, np.float32)
     for begin in range(0, len(queries), QUERIES_AT_ONCE):
         part = slice(begin, begin + QUERIES_AT_ONCE)
@@ -122,6 +131,12 @@ def nearest_distances(
             np.maximum(best[part], block.max(1), out=best[part])
     norms = np.einsum("nc,nc->n", queries, queries)  # |q - r|^2 = |q|^2 - 2 (q.r - |r|^2 / 2)
     return np.asarray(np.sqrt(np.maximum(norms - 2 * best, 0)), np.float32)
+
+
+def reference_table(references: Array) -> Array:
+    """References as columns above minus half their squared length, shape (c + 1, m)."""
+    squares = -0.5 * np.einsum("mc,mc->m", references, references)
+    return np.ascontiguousarray(np.concatenate([references, squares[:, None]], axis=1).T)
 
 
 def local_realism(
@@ -164,6 +179,11 @@ def local_realism(
     images = model.check(images)
     if model.other is not None and len(images):
         return _crosswise(images, model, model.other, runs)
+    return _by_one(images, model, runs)
+
+
+def _by_one(images: Array, model: RealismModel, runs: NDArray[np.integer[Any]] | None) -> Array:
+    """Each image by this model alone, its own and its run's patches left out."""
     maps = []
     for begin in range(0, len(images), 256):
         some = images[begin : begin + 256]
@@ -175,7 +195,7 @@ def local_realism(
             numbers = None if runs is None else runs[begin : begin + 256]
             for i, own in enumerate(model.members.left_out(some, numbers)):
                 skipped += [(slice(i * places, (i + 1) * places), part) for part in own]
-        found = nearest_distances(flat, model.patches, skipped)
+        found = nearest_distances(flat, model.patches, skipped, table=model.table)
         if not np.isfinite(found).all() and np.isfinite(flat).all():
             raise InputError(
                 f"the reference of {model.name} holds nothing but the judged image itself; give at "
@@ -200,9 +220,7 @@ def _crosswise(
     parts = {}
     for model, chosen in ((first, ~by_second), (second, by_second)):
         numbers = None if runs is None else np.asarray(runs)[chosen]
-        parts[model is second] = local_realism(
-            images[chosen], replace(model, other=None), runs=numbers
-        )
+        parts[model is second] = _by_one(images[chosen], model, numbers)
     shape = next(part.shape[1:] for part in parts.values() if len(part))
     out = np.empty((len(images), *shape), np.float32)
     for which, part in parts.items():
