@@ -26,6 +26,7 @@ from asced_analysis.correction.settings import (
     recorded_precision,
     strategy_of,
 )
+from asced_analysis.correction.step_callback import StepCallback
 from asced_analysis.correction.strategy import Strategy
 from asced_recorders.tap.tap import TapListener
 from asced_stores.errors import InputError
@@ -152,17 +153,50 @@ class Corrector(TapListener):
         return cls(Thresholds.load(path), **options)
 
     @contextmanager
-    def attach(self, pipeline: Any) -> Iterator[Corrector]:
-        """Correct every call of a pipeline inside the ``with``; it is left as it was."""
+    def attach(self, pipeline: Any, arguments: dict[str, Any] | None = None) -> Iterator[Corrector]:
+        """Correct every call of a pipeline inside the ``with``; it is left as it was.
+
+        Parameters
+        ----------
+        pipeline : DiffusionPipeline, ModularPipeline or SchedulerMixin
+        arguments : dict, optional
+            Of a call that goes on already, by name: this one alone is corrected then.
+        """
         before = self.network
         if before is None and wants_network(self.thresholds):
             self.network = pipeline_network(pipeline)
         try:
             grouped = self.thresholds is not None and bool(self.thresholds.groups)
-            with arranged_tap(pipeline, self, self._called if grouped else None):
+            with arranged_tap(pipeline, self, self._called if grouped else None, arguments):
                 yield self
         finally:
             self.network = before
+
+    def callback(self, pipeline: Any) -> StepCallback:
+        """Correct as a ``callback_on_step_end``, where a ``with`` can't be written.
+
+        Parameters
+        ----------
+        pipeline : DiffusionPipeline
+            The one that is to be called.
+
+        Returns
+        -------
+        StepCallback
+            Corrects the calls that it is given to, as `attach` does, and no others.
+
+        Raises
+        ------
+        InputError
+            If the pipeline takes no such callback.
+
+        Examples
+        --------
+        >>> images = pipe(
+        ...     "a lighthouse", callback_on_step_end=corrector.callback(pipe)
+        ... ).images  # doctest: +SKIP
+        """
+        return StepCallback(self, pipeline)
 
     def assign(
         self,

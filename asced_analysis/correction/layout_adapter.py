@@ -70,11 +70,13 @@ def arranged_tap(
     pipeline: Any,
     listener: TapListener,
     called: Callable[[dict[str, Any]], None] | None = None,
+    arguments: dict[str, Any] | None = None,
 ) -> Iterator[None]:
     """Attach a listener to a pipeline, or to a scheduler, whatever its samples look like.
 
     How latents are packed and DiT doubles its samples depends on the call, which is watched; so is
-    a scheduler that the pipeline was given meanwhile. `called` is told the call's arguments.
+    a scheduler that the pipeline was given meanwhile. `called` is told the call's arguments. Those
+    of a call that goes on already are given.
     """
     if not hasattr(pipeline, "components"):
         with Tap(pipeline, listener):
@@ -89,5 +91,10 @@ def arranged_tap(
         if called is not None:
             called(arguments)
 
+    if arguments is not None:
+        with tap:
+            before(arguments)
+            yield
+        return
     with tap, CallWatch(pipeline, before, lambda *_: None, lambda: None):
         yield

@@ -267,6 +267,7 @@ def end_of_call(
         finish((answer or {}).get("latents", tensors["latents"]))
         return {} if answer is None else answer
 
+    callback.callbacks = [theirs]  # type: ignore[attr-defined]  # as in diffusers' own containers
     return {
         "callback_on_step_end": callback,
         "callback_on_step_end_tensor_inputs": sorted({*(asked or ()), "latents"}),
