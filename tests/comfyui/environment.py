@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 QUESTION = "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -15,7 +14,7 @@ def main(other: str) -> None:
     root = Path(__file__).resolve().parents[2]
     there = subprocess.check_output([other, "-c", QUESTION], text=True).strip()
     roots = [root, root / "recorders", root / "stores", root / "cli"]
-    shared = [*roots, Path(sysconfig.get_path("purelib"))]
+    shared = [*roots, *(path for path in sys.path if Path(path).name == "site-packages")]
     Path(there, "asced.pth").write_text("".join(f"{path}\n" for path in shared))
 
 

@@ -127,7 +127,10 @@ def test_flags_are_those_of_the_store(
     end = sample(twice, 1 + mixed, sampler, cfg)
     assert [one.flagged for one in found.images] == flagged.tolist()
     assert ((end != ends[mixed]).flatten(1).any(1).numpy() == flagged).all()
-    again = detect(open_runs(tmp_path / "corrected.zarr"), thresholds)
+    kept = open_runs(tmp_path / "corrected.zarr")
+    assert (kept["flagged"].values == flagged).all()
+    assert kept.attrs["correction"]["strategy"] == thresholds.correction.strategy
+    again = detect(kept.drop_vars(["flagged", "score", "mask"]), thresholds)
     assert (again["flagged"].values == flagged).all()
     np.testing.assert_allclose(
         again["score"].values, [one.score for one in found.images], rtol=1e-5, atol=1e-5

@@ -11,7 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +51,8 @@ class Sampling:
     plan : Rehearsal
     inpaints : bool
         Whether a mask is put over the sample at every call.
+    listeners : list of TapListener
+        Attached so far; each sees what the ones before it changed.
     """
 
     sampler: Any
@@ -61,6 +63,7 @@ class Sampling:
     table: StepTable
     plan: Rehearsal
     inpaints: bool
+    listeners: list[TapListener] = field(default_factory=list)
 
     @property
     def seed(self) -> int:
@@ -164,8 +167,9 @@ def _sample(
     options = extra["model_options"]["transformer_options"]
     sampling = _sampling(executor.class_obj, guider, sigmas, extra, noise, denoise_mask)
     with ExitStack() as stack:
-        listeners = [stack.enter_context(attach(sampling)) for attach in options[LISTENERS]]
-        run = options[RUN] = _Run(sampling, ListenerChain(*listeners))
+        for attach in options[LISTENERS]:
+            sampling.listeners.append(stack.enter_context(attach(sampling)))
+        run = options[RUN] = _Run(sampling, ListenerChain(*sampling.listeners))
         end = executor(
             guider, sigmas, extra, callback, noise, latent_image, denoise_mask, disable_pbar
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from asced_recorders.comfyui.listening import Sampling, listen
 from asced_recorders.custom.loop import CustomRecorder
 from asced_recorders.tap.events import StepEvent, TapListener
+from asced_recorders.writing.corrections import corrector_among
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,6 +89,22 @@ class StoreListener(TapListener):
         return None
 
 
+class Beside:
+    """What a recorder keeps of a correction that is another node's work.
+
+    Parameters
+    ----------
+    corrector : TapListener
+    """
+
+    def __init__(self, corrector: Any) -> None:
+        self.correction, self.corrected = corrector.correction, corrector.corrected
+
+    def step(self, *, next_sample: Tensor, **facts: Any) -> Tensor:
+        """Nothing: the sample is corrected already."""
+        return next_sample
+
+
 @contextmanager
 def recording(
     sampling: Sampling, path: Path, *, prompt: str = "", hash_weights: bool = True
@@ -126,6 +143,7 @@ def recording(
             "inpaints": sampling.inpaints,
         },
     }
+    corrector = corrector_among(sampling.listeners)
     recorder = CustomRecorder(
         path,
         sampling.shape[1:],
@@ -133,6 +151,7 @@ def recording(
         resume=path.exists(),
         attributes=attributes,
         model=model.diffusion_model if hash_weights else None,
+        corrector=None if corrector is None else Beside(corrector),
     )
     with recorder:
         facts: dict[str, Any] = {"seed": [sampling.seed, *[-1] * (sampling.shape[0] - 1)]}
