@@ -299,10 +299,28 @@ def test_wrong_use_is_named(tiny_pipeline: Any) -> None:
         draw(tiny_pipeline, corrector, range(2))
 
 
-def test_a_corrector_loads_no_analysis_stack(thresholds: Path, tiny_folder: Path) -> None:
+def test_a_corrector_loads_no_analysis_stack(
+    runs: Path, thresholds: Path, tiny_folder: Path
+) -> None:
     """In deployment: no zarr, xarray, dask or scikit-learn, even after sampling with it."""
+    recorded = open_runs(runs)
+    levels = [recorded[name].values.tolist() for name in ("alpha", "sigma")]
     code = f"""
 import json, sys
+import torch
+sys.modules["diffusers"] = None  # someone else's loop needs none
+from asced_analysis.correction import Corrector
+alpha, sigma = {levels!r}
+corrector = Corrector.from_file({str(thresholds)!r}, schedule=(alpha, sigma))
+x = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+for a, s, b, r in zip(alpha, sigma, [*alpha[1:], 1.0], [*sigma[1:], 0.0]):
+    x0 = torch.tanh(x)
+    eps = (x - a * x0) / s
+    x = corrector.step(
+        sample=x, model_output=eps, alpha=a, sigma=s, next_sample=b * x0 + r * eps
+    )
+assert len(corrector.report) == 3
+del sys.modules["diffusers"]
 from diffusers import DDIMPipeline
 from asced_analysis.correction import Corrector
 pipe = DDIMPipeline.from_pretrained({str(tiny_folder)!r})

@@ -60,7 +60,6 @@ REFUSED = [
     ),
     ("SASolverScheduler", {"algorithm_type": "noise_prediction"}),
 ]
-IDS = [f"{n.removesuffix('Scheduler')}-{'-'.join(map(str, o.values()))}" for n, o, _ in CASES]
 
 
 class Watch(TapListener):
@@ -123,7 +122,7 @@ def walk(scheduler: Any, network: Callable[[Any, float], Any], sample: Any) -> N
             sample = scheduler.step(output, t, sample, return_dict=False, **more)[0]
 
 
-@pytest.mark.parametrize(("name", "options", "network"), CASES, ids=IDS)
+@pytest.mark.parametrize(("name", "options", "network"), gaussian.names(CASES + gaussian.SDE_CASES))
 def test_the_noise_of_an_edit_keeps_its_level(name: str, options: Any, network: Any) -> None:
     table = step_table(build(name, options))
     if not table.editable.any():

@@ -306,6 +306,58 @@ def test_a_loop_that_does_otherwise_than_recorded_is_refused(store: Path, tmp_pa
         replay(store, tmp_path / "a.zarr", loop=ddim, strategy="none", start=0)
 
 
+def sample_euler(
+    model: Any, x: Any, sigmas: Any, extra_args: Any = None, callback: Any = None, **_: Any
+) -> Any:
+    """As k-diffusion has it, for where that is not installed."""
+    for i in range(len(sigmas) - 1):
+        denoised = model(x, sigmas[i] * x.new_ones([x.shape[0]]), **(extra_args or {}))
+        if callback is not None:
+            facts = {"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i]}
+            callback({**facts, "denoised": denoised})
+        x = x + (x - denoised) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
+    return x
+
+
+def test_the_readmes_five_lines_in_someone_elses_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        sampling = stubbed("k_diffusion.sampling", monkeypatch)
+    except pytest.skip.Exception:
+        sampling = types.SimpleNamespace(sample_euler=sample_euler)
+    net = Net()
+    sigmas = torch.cat([torch.logspace(1, -1.3, STEPS), torch.zeros(1)])
+
+    def model(x: Any, sigma: Any) -> Any:
+        return net.x0(x, float(sigma[0]))
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    before, lines = (
+        block.split("```")[0] for block in readme.split("<!-- five lines -->\n```python\n")[1:]
+    )
+    names: dict[str, Any] = {
+        "k_diffusion": types.SimpleNamespace(sampling=sampling),
+        **{"model": model, "sigmas": sigmas},
+    }
+    monkeypatch.chdir(tmp_path)
+    names["x"] = torch.cat([start(batch, scale=10.0) for batch in range(RUNS // BATCH)])
+    exec(before, names)
+    thresholds = few(tmp_path / "runs.zarr")
+    thresholds.save("thresholds.json")
+    code = [line for line in lines.splitlines() if line and not line.startswith(("from", "import"))]
+    assert len(code) <= 5
+    exec(lines, names)
+    served, plain = open_runs("served.zarr").load(), open_runs("runs.zarr").load()
+    flagged = detect(open_runs("runs.zarr"), thresholds)["flagged"].values
+    assert 0 < flagged.sum() < RUNS
+    assert served["flagged"].values.tolist() == flagged.tolist()
+    assert [one.flagged for one in names["corrector"].report] == flagged.tolist()
+    apart = (served["sample"].values != plain["sample"].values).any((1, 2, 3))
+    assert (apart == flagged).all()
+    assert (names["end"].numpy() == served["sample"].values).all()
+
+
 # ---- other people's packages, as they are installed
 
 
@@ -331,6 +383,7 @@ def stubbed(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         return importlib.import_module(name)
 
 
+@pytest.mark.thirdparty
 @pytest.mark.parametrize("name", ["sample_euler", "sample_heun", "sample_dpmpp_2m"])
 def test_k_diffusion(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sampling = stubbed("k_diffusion.sampling", monkeypatch)
@@ -350,6 +403,7 @@ def test_k_diffusion(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         k_diffusion.sampling_loop(sampling.sample_lms, net, sigmas)
 
 
+@pytest.mark.thirdparty
 @pytest.mark.parametrize("objective", ["pred_x0", "pred_v"])
 def test_denoising_diffusion_pytorch(
     objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -375,6 +429,7 @@ def test_denoising_diffusion_pytorch(
     check(path, loop, starts, tmp_path)
 
 
+@pytest.mark.thirdparty
 def test_smalldiffusion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = stubbed("smalldiffusion.diffusion", monkeypatch)
     modelling = stubbed("smalldiffusion.model", monkeypatch)
@@ -397,6 +452,7 @@ def test_smalldiffusion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         smalldiffusion.sampling_loop(package.samples, Model(), sigmas, gam=2.0)
 
 
+@pytest.mark.thirdparty
 def test_azula(tmp_path: Path) -> None:
     sample = pytest.importorskip("azula.sample")
     noise = pytest.importorskip("azula.noise")
