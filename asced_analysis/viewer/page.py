@@ -37,9 +37,18 @@ def style() -> str:
     return _text("viewer.css")
 
 
-def markup() -> str:
-    """The page that the server sends; everything else is built by the script."""
-    return _text("index.html")
+def markup(*, beside: bool = False) -> str:
+    """The page that the server sends; everything else is built by the script.
+
+    Parameters
+    ----------
+    beside : bool
+        Whether a second store is shown at its side.
+    """
+    text = _text("index.html")
+    return (
+        text.replace('class="asced-page"', 'class="asced-page" data-beside="1"') if beside else text
+    )
 
 
 @lru_cache(maxsize=32)

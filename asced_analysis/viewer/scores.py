@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,29 @@ class Suspects:
     def has_masks(self) -> bool:
         """Whether there are masks at a level."""
         return self._detector is not None
+
+    @property
+    def window(self) -> list[int] | None:
+        """First and last step that the thresholds look at; None without thresholds."""
+        if self._detector is None:
+            return None
+        return [int(self._detector.first_step), int(self._detector.last_step)]
+
+    def signal(self, known: Sequence[str]) -> str:
+        """The signal whose dynamics the thresholds look at, or the first that is known."""
+        if self._thresholds is None or self._detector is None:
+            return known[0]
+        named = self._thresholds.parameters.get("signal")
+        if named not in known:
+            named = "predicted_x0" if "x0" in self._detector.needs() else "weighted_score"
+        return str(named) if named in known else known[0]
+
+    def why(self, row: int) -> list[tuple[str, str]]:
+        """What made a run's score, in words; nothing without thresholds."""
+        score, window = float(self.scores.values[row]), self.window
+        if window is None or np.isnan(score):
+            return []
+        return [("score", f"{score:.3g}, of steps {window[0]} to {window[1]}")]
 
     def score(self, *, keep: bool) -> Iterator[None]:
         """Score all runs, piece by piece; kept scores are taken at once."""

@@ -66,6 +66,8 @@ class ViewerServer:
         Address to bind to; 127.0.0.1 is reached from this machine only.
     port : int
         0 for any free one.
+    beside : Session, optional
+        Of a second store, at the first one's side.
     token : str, optional
         What the page's address must carry; a fresh random one by default.
 
@@ -76,9 +78,15 @@ class ViewerServer:
     """
 
     def __init__(
-        self, session: Session, *, host: str = LOCAL, port: int = PORT, token: str | None = None
+        self,
+        session: Session,
+        *,
+        beside: Session | None = None,
+        host: str = LOCAL,
+        port: int = PORT,
+        token: str | None = None,
     ) -> None:
-        self.session = session
+        self.session, self.beside = session, beside
         self.token = secrets.token_urlsafe(24) if token is None else token
         if len(self.token) < 16:
             raise InputError("the token is shorter than 16 characters: it could be guessed")
@@ -106,6 +114,8 @@ class ViewerServer:
             self._thread.join(timeout=30)
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.session.close()
+        if self.beside is not None:
+            self.beside.close()
 
     def __enter__(self) -> Self:
         """Serve."""
@@ -130,7 +140,8 @@ class ViewerServer:
             [
                 (r"/", _Page, shared),
                 (r"/(viewer\.js|viewer\.css)", _Part, shared),
-                (r"/api/([a-z]+)", _Question, shared),
+                (r"/(api)/([a-z]+)", _Question, shared),
+                *([(r"/(beside)/([a-z]+)", _Question, shared)] if self.beside else []),
             ],
             default_handler_class=_Nothing,
             log_function=lambda _handler: None,
@@ -194,7 +205,7 @@ class _Page(_Handler):
             self.redirect("./")
             return
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(page.markup())
+        self.finish(page.markup(beside=self.viewer.beside is not None))
 
 
 class _Part(_Handler):
@@ -212,7 +223,7 @@ class _Part(_Handler):
 class _Question(_Handler):
     """Answers, worked out in threads so that one slow read holds up nobody else."""
 
-    async def post(self, name: str) -> None:
+    async def post(self, of: str, name: str) -> None:
         if not self.request.headers.get("Content-Type", "").startswith("application/json"):
             self._refuse("Questions are JSON.\n")
             return
@@ -221,7 +232,7 @@ class _Question(_Handler):
             given = json.loads(self.request.body)
             if not isinstance(given, dict):
                 raise InputError("a question's body is a JSON object")
-            message = await loop.run_in_executor(self.viewer._pool, self._answer, name, given)
+            message = await loop.run_in_executor(self.viewer._pool, self._answer, of, name, given)
         except (AscedError, ValueError) as error:
             self._fail(400, str(error))
         except Exception as error:
@@ -231,8 +242,10 @@ class _Question(_Handler):
             self.set_header("Content-Type", "application/octet-stream")
             self.finish(message)
 
-    def _answer(self, name: str, given: dict[str, Any]) -> bytes:
-        return self.viewer.session.answer(name, given).message()
+    def _answer(self, of: str, name: str, given: dict[str, Any]) -> bytes:
+        session = self.viewer.beside if of == "beside" else self.viewer.session
+        assert session is not None
+        return session.answer(name, given).message()
 
     def _fail(self, status: int, why: str) -> None:
         self.set_status(status)

@@ -150,6 +150,8 @@ class Session:
                 "steps_at_once": self.runs.steps_at_once,
                 "kinds": frames.kinds_of(self.runs),
                 "signals": self.signals,
+                "signal": self.suspects.signal(self.signals),
+                "window": self.suspects.window,
                 "page_size": PAGE_SIZE,
                 "replay": self.twins is not None,
                 "thresholds": self.suspects.promise(),
@@ -233,13 +235,14 @@ class Session:
             details += self.distances.of_run(row, place)
         if self.twins is not None and place is not None:
             twin = self.twins.isel(run=place)
-            if "image" in twin:
+            flagged = bool(twin["flagged"]) if "flagged" in twin else True
+            if "image" in twin and flagged:
                 arrays["twin"] = self.runs.large(np.asarray(twin["image"].values), LARGEST)
             if "mask" in twin:
                 arrays["twin_mask"] = np.asarray(twin["mask"].values).astype(np.uint8)
-            flagged = bool(twin["flagged"]) if "flagged" in twin else True
             done = correction_in_words(self.twins.attrs)
             details.append(("replay", done if flagged else "not flagged, left alone"))
+        details += self.suspects.why(row)
         hand = self.hand.masks.get(run)
         if hand is not None:
             arrays["hand"] = hand.astype(np.uint8)

@@ -153,6 +153,68 @@ def test_the_slider_moves_the_pictures(page: tuple[Any, Session], runs: xr.Datas
     assert browser.title == "runs.zarr - runs"
 
 
+def test_it_opens_on_the_most_suspicious_run_as_the_detector_sees_it(
+    page: tuple[Any, Session],
+) -> None:
+    browser, session = page
+    worst = int(np.argmax(session.suspects.scores.values))
+    until(lambda: find(browser, ".asced-heading").text == f"Run {worst}")
+    assert find(browser, "select[aria-label=signal]").get_attribute("value") == "predicted_x0"
+    window = session.suspects.window
+    assert window is not None
+    assert said(browser, ".asced-run", "painted") == f"{worst}:{window[1]}"
+    details = find(browser, ".asced-details").text
+    assert f"of steps {window[0]} to {window[1]}" in details
+
+
+def test_legends_keep_their_room_while_loading(
+    browser: Any, runs: xr.Dataset, thresholds: Thresholds
+) -> None:
+    """Nothing moves when the pictures come: legends are there, and their numbers follow."""
+    session = open_session(runs, thresholds=thresholds, keep_scores=False)
+    legends = (
+        "return [...document.querySelectorAll('.asced-legend')]"
+        ".map((e) => [e.offsetHeight, e.style.visibility])"
+    )
+    with ViewerServer(session, port=0) as serving:
+        browser.get(serving.url)
+        until(lambda: browser.execute_script("return document.querySelector('.asced-stages')"))
+        before = browser.execute_script(legends)
+        until(lambda: said(browser, ".asced-run", "painted"))
+        assert browser.execute_script(legends) == before
+        assert [shown for _, shown in before[:4]] == ["hidden", "hidden", "visible", "visible"]
+        assert all(height > 10 for height, _ in before)
+        leave(browser)
+
+
+def test_two_stores_side_by_side(
+    browser: Any, runs: xr.Dataset, thresholds: Thresholds, twins: xr.Dataset
+) -> None:
+    first = open_session(runs, thresholds=thresholds, keep_scores=False)
+    later = runs.isel(run=slice(20, None), step=slice(None, None, 2))
+    second = open_session(later, keep_scores=False)
+    assert first.background.wait()
+    assert second.background.wait()
+    headings = "return [...document.querySelectorAll('.asced-heading')].map((e) => e.textContent)"
+    steps = "return [...document.querySelectorAll('.asced-step-text')].map((e) => e.textContent)"
+    with ViewerServer(first, beside=second, port=0) as serving:
+        browser.get(serving.url)
+        until(lambda: all(browser.execute_script(steps)) and browser.execute_script(headings)[1:])
+        give(browser, ".asced-viewer + .asced-viewer input[aria-label=find]", "33")
+        until(lambda: browser.execute_script(headings) == ["Run 33", "Run 33"])
+        give(browser, ".asced-steps", 24)
+        until(lambda: browser.execute_script(steps) == ["24 of 24", "12 of 12"])
+        give(browser, "input[aria-label=find]", "7")
+        until(lambda: browser.execute_script(headings)[0] == "Run 7")
+        until(
+            lambda: (
+                "Run 7 is not in this store"
+                in find(browser, ".asced-viewer + .asced-viewer .asced-message").text
+            )
+        )
+        leave(browser)
+
+
 def test_the_threshold_changes_the_count_the_marks_and_the_mask(
     page: tuple[Any, Session],
 ) -> None:
@@ -259,6 +321,11 @@ def test_a_twin_is_shown_swiped_and_subtracted(page: tuple[Any, Session]) -> Non
     half = pixels(browser, "Swipe: as sampled | corrected")[:, 0].reshape(16, 16)
     np.testing.assert_array_equal(half[:, :4], first.reshape(16, 16)[:, :4])
     np.testing.assert_array_equal(half[:, 4:], second.reshape(16, 16)[:, 4:])
+    give(browser, "input[aria-label=find]", "31")  # not flagged in the replay
+    until(lambda: find(browser, ".asced-heading").text == "Run 31")
+    until(lambda: browser.find_elements("css selector", "canvas[aria-label='Not corrected']"))
+    give(browser, "input[aria-label=find]", "30")
+    until(lambda: find(browser, ".asced-heading").text == "Run 30")
     give(browser, "select[aria-label=compare]", "difference")
     shown = pixels(browser, "Difference of the two images").reshape(16, 16, 3)
     assert shown[:8, :8].std() > 5

@@ -49,7 +49,7 @@ class Chart {
     const y = (value) => bottom - ((Math.log10(Math.max(value ?? 0, 10 ** (low - 1))) - low) / (high - low)) * (bottom - ROOM.top);
     const clamped = (value) => Math.min(bottom, Math.max(ROOM.top, y(value)));
     this.element.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
-    const parts = [...this.phases(bottom), ...this.axes(low, high, bottom, y)];
+    const parts = [...this.phases(bottom), ...this.axes(low, high, bottom, y), ...this.looks(bottom)];
     const bands = this.known?.bands;
     if (bands) {
       const { step, quantile, probability } = bands;
@@ -95,9 +95,18 @@ class Chart {
     return parts;
   }
 
+  // Where the thresholds look: a bracket above the axis.
+  looks(bottom) {
+    const { window } = this.viewer.about;
+    if (!window) return [];
+    const [left, right] = [this.x(window[0]), this.x(window[1])];
+    return [svg("polyline", { points: `${left},${bottom - 7} ${left},${bottom - 1} ${right},${bottom - 1} ${right},${bottom - 7}`, fill: "none", stroke: "#222", "stroke-width": 2 })];
+  }
+
   axes(low, high, bottom, y) {
     const parts = [];
-    for (let power = Math.ceil(low); power <= high; power += 1) {
+    const known = this.known?.bands || this.curve; // no numbers before there are any
+    for (let power = Math.ceil(low); known && power <= high; power += 1) {
       const at = y(10 ** power);
       parts.push(svg("line", { x1: ROOM.left, x2: this.width - ROOM.right, y1: at, y2: at, stroke: "#ccd3d9" }));
       parts.push(label(power >= -3 && power <= 3 ? String(Number((10 ** power).toPrecision(1))) : `1e${power}`, ROOM.left - 6, at + 4, "end"));

@@ -2,6 +2,10 @@
 
 class Viewer {
   constructor(element, transport) {
+    this.leader = true; // of two, the one whose most suspicious run both begin with
+    this.beside = null; // another viewer that shows the same run and moment
+    this.followed = false;
+    this.settled = false;
     this.element = element;
     this.transport = transport;
     this.labels = {};
@@ -50,7 +54,8 @@ class Viewer {
     if (this.element.ownerDocument.body.classList.contains("asced-page")) document.title = `${about.name} - runs`;
     await this.poll();
     await this.gallery.refresh();
-    this.open(this.gallery.order[0] ?? 0);
+    this.settled = this.done >= about.runs;
+    this.begin();
     this.bandsChanged();
     this.follow();
   }
@@ -84,6 +89,17 @@ class Viewer {
     this.scores = answer.score.data;
     this.levels.scored(answer.level);
     if (this.gallery.order.length) this.gallery.scored(answer.done >= answer.of);
+    // the most suspicious run, as soon as that is known, while nobody has begun to look around
+    if (!this.settled && this.run && this.gallery.order.length && answer.done >= answer.of) {
+      this.settled = true;
+      if (!this.gallery.touched) this.begin();
+    }
+  }
+
+  // Open the most suspicious run, or the one that the viewer beside begins with.
+  begin() {
+    const led = this.leader || !this.beside?.run ? undefined : this.rowOf(this.beside.columns.run[this.beside.row]);
+    this.open(led ?? this.gallery.order[0] ?? 0, false);
   }
 
   async bandsChanged() {
@@ -131,10 +147,33 @@ class Viewer {
     return this.places.get(run);
   }
 
-  open(row) {
+  open(row, chosen = true) {
     this.row = row;
+    if (chosen) this.gallery.touched = true;
     this.gallery.mark();
+    if (chosen || this.leader) this.lead((other) => {
+      const there = other.rowOf(this.columns.run[row]);
+      if (there === undefined) other.tell(`Run ${this.columns.run[row]} is not in this store.`, true);
+      else if (there !== other.row || other.run.answer === undefined) other.open(there, chosen);
+    });
     return this.run.open();
+  }
+
+  // A step was chosen: the viewer beside goes to the same share of its own steps.
+  moved() {
+    const share = this.run.step / Math.max(1, this.about.steps - 1);
+    this.lead((other) => other.run.setStep(Math.round(share * (other.about.steps - 1))));
+  }
+
+  lead(go) {
+    const other = this.beside;
+    if (!other?.run || !other.gallery || other.followed || this.followed) return;
+    other.followed = true;
+    try {
+      go(other);
+    } finally {
+      other.followed = false;
+    }
   }
 
   neighbour(by) {
@@ -164,6 +203,15 @@ function renderWidget({ model, el: element }) {
   return () => viewer.close();
 }
 
+// One viewer, or two side by side that follow each other.
 if (typeof document !== "undefined" && document.body?.classList.contains("asced-page")) {
-  mount(document.body.appendChild(document.createElement("div")), httpTransport());
+  const { body } = document;
+  const add = (under) => mount(body.appendChild(document.createElement("div")), httpTransport(under));
+  const first = add("api");
+  if (body.dataset.beside) {
+    body.classList.add("asced-pair");
+    first.beside = add("beside");
+    first.beside.beside = first;
+    first.beside.leader = false;
+  }
 }

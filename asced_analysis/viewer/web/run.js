@@ -6,6 +6,7 @@ const TITLES = {
   weighted_score: ["Weighted score", "W = -sigma/alpha * eps, mean over channels; white is zero"],
   dynamics: ["Dynamics", "|D|: how much the signal changed since the step before, largest over channels"],
 };
+const LEGENDS = { weighted_score: "diverging", dynamics: "sequential" };
 const SIGNAL_NAMES = { weighted_score: "weighted score", predicted_x0: "predicted x0", innovation: "innovation" };
 const TWIN_MODES = [["twin", "corrected twin"], ["swipe", "swipe"], ["difference", "difference"]];
 
@@ -14,9 +15,9 @@ class Run {
     this.viewer = viewer;
     const { about } = viewer;
     this.steps = new Steps(viewer);
-    this.step = Math.floor(about.steps / 2);
+    this.step = about.window ? about.window[1] : Math.floor(about.steps / 2);
     this.frame = 0;
-    this.signal = about.signals[0];
+    this.signal = about.signal;
     this.tool = "inspect";
     this.radius = Math.max(1, about.width / 20);
     this.overlays = true;
@@ -43,17 +44,18 @@ class Run {
     this.slider = el("input", { type: "range", min: 0, max: about.steps - 1, value: this.step, ariaLabel: "step", className: "asced-steps", oninput: () => this.setStep(Number(this.slider.value)) });
     this.stepText = el("output", { className: "asced-step-text" });
     this.frameSlider = el("input", { type: "range", min: 0, max: about.frames - 1, value: 0, ariaLabel: "frame", oninput: () => this.setFrame(Number(this.frameSlider.value)) });
-    this.stages = Object.fromEntries(about.kinds.map((kind) => [kind, new Stage(this, ...TITLES[kind])]));
+    this.stages = Object.fromEntries(about.kinds.map((kind) => [kind, new Stage(this, ...TITLES[kind], LEGENDS[kind])]));
     this.final = new Stage(this, "Final image", "What the run ended with");
     this.twin = new Stage(this, "Corrected twin", "The same run, corrected");
     this.swiper = el("input", { type: "range", min: 0, max: 100, value: 50, ariaLabel: "swipe", hidden: true, oninput: () => { this.swipe = this.swiper.value / 100; this.drawTwin(); } });
     this.moder = choice("compare", TWIN_MODES, this.mode, (mode) => { this.mode = mode; this.drawTwin(); });
     this.twin.element.append(el("div", { className: "asced-bar" }, this.moder, this.swiper));
     this.twin.element.hidden = !about.replay;
+    this.twin.element.classList.add("asced-uncorrected");
     this.chart = new Chart(this.viewer);
     this.chartText = el("figcaption", {}, "Dynamics: click a pixel or draw a region in a picture");
-    const legend = el("div", { className: "asced-keys" }, key(BY_HAND, "all runs: median, 5 to 95 %, 1 to 99 %"), key(FLAGGED, "this pixel or region"), key("#595959", "phase boundaries, 95 %"));
-    this.runsText = el("span", { className: "asced-note" });
+    const legend = el("div", { className: "asced-keys" }, key(BY_HAND, "all runs: median, 5 to 95 %, 1 to 99 %"), key(FLAGGED, "this pixel or region"), key("#595959", "phase boundaries, 95 %"), ...(about.window ? [key("#222", "where the thresholds look", "asced-window")] : []));
+    this.runsText = el("p", { className: "asced-note asced-chart-note" }, "Counting the population ...");
     const chartFigure = el("figure", { className: `asced-stage asced-wide${about.replay ? "" : " asced-wider"}` }, this.chartText, this.chart.element, legend, this.runsText);
     this.element = el(
       "section",
@@ -110,6 +112,7 @@ class Run {
 
   setStep(step) {
     this.step = step;
+    this.viewer.moved();
     this.slider.value = step;
     this.show();
     this.chart.draw();
@@ -174,10 +177,13 @@ class Run {
 
   drawTwin() {
     const { image, twin } = this.answer;
-    this.swiper.hidden = this.mode !== "swipe";
+    this.swiper.hidden = !twin || this.mode !== "swipe";
     this.twin.box.classList.toggle("asced-missing", !twin);
+    this.moder.hidden = !twin;
     if (!twin) {
-      this.twin.name("No twin in the replay");
+      this.twin.name("Not corrected");
+      this.twin.split = null;
+      this.twin.clear();
       return;
     }
     const names = { twin: "Corrected twin", swipe: "Swipe: as sampled | corrected", difference: "Difference of the two images" };
@@ -235,8 +241,8 @@ class Run {
   }
 }
 
-function key(colour, text) {
-  const swatch = el("i", {});
+function key(colour, text, className = "") {
+  const swatch = el("i", { className });
   swatch.style.background = colour;
   return el("span", { className: "asced-key" }, swatch, text);
 }

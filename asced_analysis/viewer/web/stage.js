@@ -3,14 +3,15 @@
 const OVERLAY = 448; // pixels of the overlay's longer side, so that outlines stay fine
 
 class Stage {
-  constructor(run, title, explanation) {
+  constructor(run, title, explanation, scale = null) {
     this.run = run;
     this.canvas = el("canvas", { className: "asced-pixels", width: 1, height: 1 });
     this.overlay = el("canvas", { className: "asced-overlay", width: 1, height: 1 });
     this.low = el("span");
     this.high = el("span");
     this.ramp = el("span", { className: "asced-ramp" });
-    this.legend = el("div", { className: "asced-legend", hidden: true }, this.low, this.ramp, this.high);
+    this.legend = el("div", { className: "asced-legend" }, this.low, this.ramp, this.high);
+    this.scale(scale);
     this.title = el("figcaption", { title: explanation }, title);
     this.box = el("div", { className: "asced-box" }, this.canvas, this.overlay);
     this.element = el("figure", { className: "asced-stage" }, this.title, this.box, this.legend);
@@ -38,12 +39,21 @@ class Stage {
     this.box.style.aspectRatio = `${image.shape[1]} / ${image.shape[0]}`;
     // few pixels are shown as squares, many are smoothed
     this.canvas.classList.toggle("asced-squares", Math.max(...image.shape.slice(0, 2)) <= 128);
-    this.legend.hidden = scale === "picture" || missing;
-    if (!this.legend.hidden) {
-      this.low.textContent = number(low, 2);
-      this.high.textContent = number(high, 2);
-      this.ramp.style.background = gradient(scale);
-    }
+    this.scale(scale === "picture" ? null : scale, missing ? null : low, high);
+    this.outline();
+  }
+
+  // The legend keeps its room, and its colours where they are known, while numbers are awaited.
+  scale(name, low = null, high = null) {
+    this.legend.style.visibility = name ? "visible" : "hidden";
+    if (!name) return;
+    this.low.textContent = low === null ? "" : number(low, 2);
+    this.high.textContent = low === null ? "" : number(high, 2);
+    this.ramp.style.background = gradient(name);
+  }
+
+  clear() {
+    this.scale(null);
     this.outline();
   }
 

@@ -21,10 +21,11 @@ function withArrays(header, bytes) {
   return answer;
 }
 
-function httpTransport() {
+// Questions go to a route under the page: "api", or "beside" of a second store.
+function httpTransport(under) {
   return {
     async ask(question, given = {}) {
-      const response = await fetch(`api/${question}`, {
+      const response = await fetch(`${under}/${question}`, {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify(given),

@@ -26,6 +26,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
             "With thresholds under a slider, and corrected twins",
             "asced view runs.zarr --thresholds thresholds.json --replay corrected.zarr",
         ),
+        ("Two stores side by side, run by run", "asced view before.zarr --beside after.zarr"),
         (
             "Sorted by how far each picture lies from real ones",
             "asced view runs.zarr --real photos",
@@ -53,6 +54,12 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
 @judge_option
 @real_option
 @click.option(
+    "--beside",
+    metavar="STORE",
+    shell_complete=completion.stores,
+    help="A second store, at the first one's side: the same run, the same moment.",
+)
+@click.option(
     "--host",
     default="127.0.0.1",
     show_default=True,
@@ -77,6 +84,7 @@ def command(
     replay: str | None,
     judge: str | None,
     real: str | None,
+    beside: str | None,
     host: str,
     port: int,
     open_browser: bool,
@@ -105,10 +113,19 @@ def command(
         judge=judge,
         real=real,
     )
+    other = None
+    if beside is not None:
+        other = open_session(
+            open_runs(beside),
+            thresholds=thresholds,
+            override=override,
+            pipeline=pipeline,
+            keep_scores=not no_cache,
+        )
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with ViewerServer(session, host=host, port=port) as server:
+    with ViewerServer(session, beside=other, host=host, port=port) as server:
         emit(
             {"url": server.url, "port": server.port, "runs": int(runs.sizes["run"])},
             as_json=as_json,
