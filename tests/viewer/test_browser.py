@@ -183,7 +183,7 @@ def test_legends_keep_their_room_while_loading(
         until(lambda: said(browser, ".asced-run", "painted"))
         assert browser.execute_script(legends) == before
         assert [shown for _, shown in before[:4]] == ["hidden", "hidden", "visible", "visible"]
-        assert all(height > 10 for height, _ in before)
+        assert all(height > 10 for height, _ in before[:5])  # the last is of no twin
         leave(browser)
 
 
