@@ -144,20 +144,22 @@ def with_guider(pipe: Any, attributes: Mapping[str, Any]) -> Any:
     InputError
         Where guidance of another kind was recorded.
     """
-    recorded, guider = attributes.get("guider"), getattr(pipe, "guider", None)
-    if not recorded or guider is None:
-        return pipe
-    config = {name: value for name, value in recorded.items() if name != "class"}
-    now = {"class": type(guider).__name__, **public_config(guider.config)}
-    if now == recorded:
-        return pipe
-    if now["class"] != recorded["class"]:
-        raise InputError(
-            f"the store was recorded with the guider {recorded['class']}, and this pipeline has "
-            f"{now['class']}: give it the recorded one (pipe.update_components(guider=...))"
-        )
-    twin = copy.copy(pipe)
-    twin.guider = guider.from_config({**guider.config, **config})
+    twin = pipe
+    for name in ("guider", "guider_2"):
+        recorded, guider = attributes.get(name), getattr(pipe, name, None)
+        if not recorded or guider is None:
+            continue
+        config = {key: value for key, value in recorded.items() if key != "class"}
+        now = {"class": type(guider).__name__, **public_config(guider.config)}
+        if now == recorded:
+            continue
+        if now["class"] != recorded["class"]:
+            raise InputError(
+                f"the store was recorded with the {name} {recorded['class']}, and this pipeline "
+                f"has {now['class']}: give it the recorded one (pipe.update_components({name}=...))"
+            )
+        twin = copy.copy(pipe) if twin is pipe else twin
+        setattr(twin, name, guider.from_config({**guider.config, **config}))
     return twin
 
 

@@ -12,6 +12,7 @@ last, without a hump. (A share beyond population quantiles by step would be flat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -63,7 +64,8 @@ def activity_curves(
     curves : numpy.ndarray, shape (run, step), float32
         NaN for a run with a number that is not finite.
     steps : numpy.ndarray, shape (step,)
-        Position of the later step of each pair; pairs with an infinite log-SNR are left out.
+        Position of the later step of each pair; pairs with an infinite log-SNR are left out, and
+        those between which one network took over from another.
     """
     if unit not in get_args(Unit):
         raise InputError(f"no unit {unit!r}; choose one of {', '.join(get_args(Unit))}")
@@ -74,7 +76,7 @@ def activity_curves(
     levels = np.asarray(ds["log_snr"].values, np.float64)[list(plan.steps)]
     with np.errstate(invalid="ignore"):
         width = np.abs(np.diff(levels))
-    usable = np.isfinite(width) & (width > 0)
+    usable = np.isfinite(width) & (width > 0) & ~_across_networks(ds, plan.steps)
     shortest_segment(int(usable.sum()))
     tasks = streaming.shard_tasks(
         ds,
@@ -89,6 +91,21 @@ def activity_curves(
     label = f"Activity of {ds.sizes['run']} runs"
     curves = streaming.concatenate(tasks, progress=progress, label=label)
     return curves, np.asarray(plan.steps)[1:][usable]
+
+
+def network_switches(ds: xr.Dataset) -> list[int]:
+    """Steps at which another of a pipeline's networks took over (the experts of Wan 2.2)."""
+    names = ds.attrs.get("networks_by_step") or []
+    return [step for step in range(1, len(names)) if names[step] != names[step - 1]]
+
+
+def _across_networks(ds: xr.Dataset, steps: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Which pairs of adjacent steps were answered by different networks."""
+    number = ds["step"].values[list(steps)]
+    across = np.zeros(len(number) - 1, np.bool_)
+    for switch in network_switches(ds):
+        across |= (number[:-1] < switch) & (switch <= number[1:])
+    return across
 
 
 def check_cutoff(cutoff: float) -> None:

@@ -125,7 +125,14 @@ class Phases:
         return 1 - self.confidence
 
     def verdict(self) -> str:
-        """What was found, in one sentence without numbers of steps; the same words everywhere."""
+        """What was found, in a sentence without numbers of steps; the same words everywhere."""
+        switches = self.attributes.get("network_switches")
+        if not switches:
+            return self._found()
+        at = " and ".join(f"step {step}" for step in switches)
+        return f"{self._found()} Another network takes over at {at}: that change is left out."
+
+    def _found(self) -> str:
         tested = f"(p = {self.p_value:.2g}, level {self.level:.2g})"
         found = [np.isfinite(boundary.step) for boundary in self.population]
         if all(found):

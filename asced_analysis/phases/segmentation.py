@@ -12,7 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis.phases.activity import CUTOFF, Curves, Unit, activity_curves
+from asced_analysis.phases.activity import (
+    CUTOFF,
+    Curves,
+    Unit,
+    activity_curves,
+    network_switches,
+)
 from asced_analysis.phases.change_points import segment, shortest_segment
 from asced_analysis.phases.intervals import (
     interval,
@@ -119,6 +125,8 @@ def segment_phases(
     del used
     per_run = _run_frame(ds, curves, widths, run_replicates, level, rng, axes)
     attributes = {"signal": signal, "unit": unit, "test": test, "failed_runs": int((~finite).sum())}
+    if switches := network_switches(ds):
+        attributes["network_switches"] = switches
     attributes |= fields.left_out(ds["step"].values[~np.isfinite(ds["log_snr"].values)])
     attributes |= {
         name: ds.attrs[name]

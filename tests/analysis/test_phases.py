@@ -201,6 +201,20 @@ def test_a_selection_of_steps_keeps_its_normalised_time(planted_runs):
     np.testing.assert_allclose(time, half.activity["step"] / 25)
 
 
+def test_a_change_of_networks_is_no_phase(planted_runs):
+    """Wan 2.2 hands over to another expert: the step between the two tells of neither."""
+    ds = planted_runs(runs=10)
+    steps = ds.sizes["step"]
+    names = ["high"] * 5 + ["low"] * (steps - 5)
+    phases = segment_phases(
+        ds.assign_attrs(networks_by_step=names), replicates=99, run_replicates=0
+    )
+    plain = segment_phases(ds, replicates=99, run_replicates=0)
+    left_out = set(plain.activity["step"].values) - set(phases.activity["step"].values)
+    assert len(left_out) == 1
+    assert "Another network takes over at step 5: that change is left out." in phases.verdict()
+
+
 @pytest.mark.parametrize(
     ("first", "second", "missing"), [(10, 99, "refinement"), (0, 14, "mutation")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -54,9 +55,18 @@ def _table(facts: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("missing", f"batches {missing}{' ...' * (len(batches['missing']) > 12)}"))
     if facts["leftovers"]:
         rows.append(("leftovers", f"{facts['leftovers']} files of unfinished batches"))
+    faults = facts["faults"]
+    if faults["overflows"]:
+        said = f"{faults['overflows']} values of eps or x0 in {faults['overflowing_runs']} runs"
+        rows.append(("infinite", f"{said} are beyond the recorded precision"))
+    if faults["bad_runs"]:
+        first = f"step {faults['first_bad_step']} at the earliest"
+        rows.append(("not finite", f"{faults['bad_runs']} runs, from {first}"))
     shown = ("pipeline", "scheduler_class", "prediction_type", "device")
     attributes = facts["attributes"]
     rows += [(name, str(attributes[name])) for name in shown if name in attributes]
+    if "networks_by_step" in attributes:
+        rows.append(("networks", _spans(attributes["networks_by_step"])))
     rows += [
         (
             f"rank {writer['rank']} of {writer['world_size']}",
@@ -66,3 +76,11 @@ def _table(facts: dict[str, Any]) -> list[tuple[str, str]]:
         for writer in facts["writers"]
     ]
     return rows
+
+
+def _spans(names: list[str]) -> str:
+    """Which network ran at which steps."""
+    starts = [0, *(i for i in range(1, len(names)) if names[i] != names[i - 1]), len(names)]
+    return ", ".join(
+        f"{names[first]} at steps {first} to {after - 1}" for first, after in pairwise(starts)
+    )

@@ -249,6 +249,12 @@ def end_of_call(
     returned is not what the next one gets, nor the end of the run.
     """
     name = type(pipe).__name__
+    if getattr(pipe, "config", {}).get("expand_timesteps") and arguments.get("image") is not None:
+        raise InputError(
+            f"{name} with expand_timesteps puts the given frame back beside its scheduler, and its "
+            "network sees other samples than the scheduler steps: it is not recorded. Record it "
+            "without an image, or its loop with Recorder.custom"
+        )
     theirs = arguments.get("callback_on_step_end")
     blends = any(word in name for word in BLENDING)
     if not blends and theirs is None:

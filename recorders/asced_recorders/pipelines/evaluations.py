@@ -1,7 +1,8 @@
-"""Whether the networks really ran at a step, where caches may answer in their place."""
+"""Which networks ran at a step, and whether in full, where caches may answer in their place."""
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +21,8 @@ class EvaluationWatch:
     A cache leaves blocks out, attention layers, or half of a doubled batch: then fewer rows go
     through the leaves than at the first step, for each row that the network is given. Nothing is
     hooked where there is no cache and no patched method. A pipeline that gives up guidance on its
-    way changes both numbers alike.
+    way changes both numbers alike. Of several networks of one class (the experts of Wan 2.2, of
+    which one takes over from the other), it is noted which ran.
 
     Parameters
     ----------
@@ -32,13 +34,20 @@ class EvaluationWatch:
         self.watching = False
         self._handles: list[Any] = []
         self._counters: list[_Counter] = []
+        self._asked: set[str] = set()
+        self._by_step: list[str] = []
 
     def __enter__(self) -> Self:
         self.watching = skips_work(self.pipe)
-        if self.watching:
-            for name, module in networks(self.pipe):
-                if name not in DECODERS:
-                    self._counters.append(_Counter(module, self._handles))
+        self._asked, self._by_step = set(), []
+        found = [(name, part) for name, part in networks(self.pipe) if name not in DECODERS]
+        kinds = [type(part) for _, part in found]
+        for name, module in found:
+            if self.watching:
+                self._counters.append(_Counter(module, self._handles))
+            if kinds.count(type(module)) > 1:
+                note = partial(self._note, name)
+                self._handles.append(_hook(module.register_forward_pre_hook, note))
         return self
 
     def __exit__(
@@ -52,12 +61,21 @@ class EvaluationWatch:
         self._handles, self._counters = [], []
 
     def since(self) -> bool:
-        """Whether every network that was asked since the last time answered by computing."""
+        """End a step: whether every network that was asked for it answered by computing."""
+        self._by_step.append("+".join(sorted(self._asked)))
+        self._asked = set()
         if not self.watching:
             return True
         answers = [counter.since() for counter in self._counters]
         asked = [answer for answer in answers if answer is not None]
         return bool(asked) and all(asked)
+
+    def facts(self) -> dict[str, Any]:
+        """Names of the networks by step, where one took over from another."""
+        return {"networks_by_step": self._by_step} if len(set(self._by_step)) > 1 else {}
+
+    def _note(self, name: str, *_: Any) -> None:
+        self._asked.add(name)
 
 
 class _Counter:

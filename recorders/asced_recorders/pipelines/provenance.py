@@ -71,10 +71,10 @@ def pipeline_facts(pipe: Any, scheduler: Any, table: StepTable) -> dict[str, Any
         "versions": versions(),
         **scheduler_facts(scheduler, table),
     }
-    guider = getattr(pipe, "guider", None)
-    if guider is not None:
-        config = public_config(getattr(guider, "config", {}))
-        facts["guider"] = {"class": type(guider).__name__, **config}
+    for name, part in pipe.components.items():  # Wan 2.2 has one for each of its experts
+        if name.startswith("guider") and part is not None:
+            config = public_config(getattr(part, "config", {}))
+            facts[name] = {"class": type(part).__name__, **config}
     if adapters := adapter_scales(pipe):
         facts["adapters"] = adapters
     if moved := offload_facts(pipe):

@@ -273,9 +273,8 @@ class PipelineSource:
         """Lay out a run."""
         facts = self.asked() | pipeline_facts(self.pipe, self.pipe.scheduler, table)
         caches = skips_work(self.pipe)
-        return make_spec(
-            self.settings, table, shape, image_shape, facts | self.facts, evaluated=caches
-        )
+        facts |= self.evaluations.facts() | self.facts
+        return make_spec(self.settings, table, shape, image_shape, facts, evaluated=caches)
 
     def asked(self) -> dict[str, Any]:
         """What it was asked to do, as attributes of a store."""

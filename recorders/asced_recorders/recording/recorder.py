@@ -382,6 +382,7 @@ class Recorder:
             **{name: first[name] for name in ("call", "call_missing") if name in first},
             **pipeline_facts(self.pipe, capture.scheduler, capture.expected),
             **self.range.facts(),
+            **self._evaluations.facts(),
             **correction_facts(self._corrector),
             **self.facts,
         }

@@ -53,6 +53,7 @@ FINGERPRINTED = (
     "compute",
     "call",
     "guider",
+    "guider_2",
 )
 """Attributes by which stores are told apart; versions, devices and seeds are not among them."""
 

@@ -13,6 +13,8 @@ from asced_stores.format.observations import has_observations, read_observations
 from asced_stores.maintenance.verifying import find_leftovers
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from asced_stores.store import TrajectoryStore
 
 
@@ -23,9 +25,11 @@ def summarise(store: TrajectoryStore) -> dict[str, Any]:
     -------
     dict
         ``path, format_version, fingerprint, sealed, steps, sample_shape, variables, batch_size,
-        planned_runs, runs`` (by status), ``observed`` (runs whose statistics a flight recorder
-        kept; None without one), ``batches`` (committed, planned, missing), ``bytes``,
-        ``leftovers``, ``writers`` (by rank: batches, runs, first and last time), ``attributes``.
+        planned_runs, runs`` (by status), ``faults`` (values of eps and x0 that overflowed, and in
+        how many runs; runs with a step of NaN or infinity, and the first such step), ``observed``
+        (runs whose statistics a flight recorder kept; None without one), ``batches`` (committed,
+        planned, missing), ``bytes``, ``leftovers``, ``writers`` (by rank: batches, runs, first and
+        last time), ``attributes``.
     """
     markers = load_markers(store)
     status = np.concatenate([np.empty(0, np.uint8), *(m.scalars["status"] for m in markers)])
@@ -48,6 +52,7 @@ def summarise(store: TrajectoryStore) -> dict[str, Any]:
         "batch_size": store.batch_size,
         "planned_runs": store.planned_runs,
         "runs": {name: int((status == code).sum()) for name, code in STATUSES.items()},
+        "faults": _faults([dict(marker.scalars) for marker in markers]),
         "observed": _observed(store),
         "batches": {
             "committed": len(markers),
@@ -68,6 +73,23 @@ def summarise(store: TrajectoryStore) -> dict[str, Any]:
             for (rank, world_size), own in sorted(writers.items())
         ],
         "attributes": store.attributes,
+    }
+
+
+def _faults(markers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is not finite in the recorded values, over all batches."""
+
+    def all_of(name: str) -> NDArray[np.int64]:
+        found = [np.asarray(scalars[name], np.int64) for scalars in markers if name in scalars]
+        return np.concatenate([np.empty(0, np.int64), *found])
+
+    beyond, first = all_of("overflows"), all_of("first_bad_step")
+    bad = first[first >= 0]
+    return {
+        "overflows": int(beyond.sum()),
+        "overflowing_runs": int((beyond > 0).sum()),
+        "bad_runs": len(bad),
+        "first_bad_step": int(bad.min()) if len(bad) else None,
     }
 
 

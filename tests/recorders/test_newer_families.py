@@ -1,0 +1,115 @@
+"""Pipelines of 2026 and packed latents are recorded with the facts of what they did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from newer_families import FAMILIES, SQUARE, Family, modular_twin, picture, wan
+
+from asced_recorders import Recorder
+from asced_stores import open_runs
+from asced_stores.errors import InputError
+
+STEPS = 3
+
+
+def call(pipe: Any, family: Family, output_type: str = "pt") -> Any:
+    output = pipe(
+        **family.call,
+        generator=torch.Generator().manual_seed(7),
+        num_inference_steps=STEPS,
+        output_type=output_type,
+    )
+    found = getattr(output, "images", None)
+    found = output.frames if found is None else found
+    return torch.as_tensor(found).float().numpy()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_of_2026_is_recorded_and_not_changed(name: str, tmp_path: Path) -> None:
+    family = FAMILIES[name]
+    pipe = family.make()
+    plain = call(pipe, family)
+    with Recorder(pipe, tmp_path / "runs.zarr", dtype="float32"):
+        recorded = call(pipe, family)
+    np.testing.assert_array_equal(plain, recorded)
+    ds = open_runs(tmp_path / "runs.zarr")
+    assert ds["x0"].shape == (1, STEPS, *family.shape)
+    assert ds["seed"].values.tolist() == [7]
+    # Every scheduler here takes first-order steps along the predicted velocity: what enters a step
+    # shows whether signs, levels and axes of the step before were read as they were meant.
+    axes = (STEPS, *[1] * len(family.shape))
+    alpha, sigma = (ds[level].values.reshape(axes) for level in ("alpha", "sigma"))
+    x0, eps = (ds[field].values.astype("f8")[0] for field in ("x0", "eps"))
+    entering = alpha * x0 + sigma * eps
+    np.testing.assert_allclose(entering[0], ds["x_init"].values[0], atol=1e-4)
+    reached = alpha[1:] * x0[:-1] + sigma[1:] * eps[:-1]
+    np.testing.assert_allclose(entering[1:], reached, atol=1e-3)
+    # The end is what the pipeline hands over, in whatever order it keeps its latents.
+    latents = call(pipe, family, "latent")
+    end = ds["sample"].values
+    assert latents.size == end.size
+    np.testing.assert_allclose(np.sort(latents, axis=None), np.sort(end, axis=None), atol=1e-3)
+
+
+def test_a_change_of_experts_is_a_fact(tmp_path: Path) -> None:
+    family = FAMILIES["wan-2.2"]
+    with Recorder(family.make(), tmp_path / "runs.zarr") as recorder:
+        call(recorder.pipe, family)
+    facts = open_runs(tmp_path / "runs.zarr").attrs
+    assert facts["networks_by_step"] == ["transformer", "transformer", "transformer_2"]
+
+
+def test_a_frame_that_is_put_back_beside_the_scheduler_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pipe = wan("ImageToVideo", expand_timesteps=True)
+    with (
+        pytest.raises(InputError, match="expand_timesteps puts the given frame back"),
+        Recorder(pipe, tmp_path / "runs.zarr"),
+    ):
+        pipe(image=picture(), prompt="a", num_frames=5, **SQUARE)
+
+
+TWINS: dict[str, tuple[str, float | None, dict[str, Any]]] = {
+    # the modular blocks, their guiders' scale, and what the classic call is told for the same
+    "flux2": ("Flux2AutoBlocks", None, {}),
+    "qwen": ("QwenImageAutoBlocks", 5.0, {"true_cfg_scale": 5.0}),
+    "z-image": ("ZImageAutoBlocks", 5.0, {"guidance_scale": 4.0}),
+    "wan-2.2": ("Wan22Blocks", 5.0, {"guidance_scale": 5.0}),
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_modular_pipeline_has_the_facts_of_its_classic_twin(name: str, tmp_path: Path) -> None:
+    family = FAMILIES[name]
+    blocks, scale, told = TWINS[name]
+    classic = family.make()
+    found = []
+    for kind, pipe, more in (
+        ("classic", classic, told),
+        ("modular", modular_twin(classic, blocks, scale), {}),
+    ):
+        with Recorder(pipe, tmp_path / kind, dtype="float32"):
+            pipe(
+                **family.call,
+                **more,
+                generator=torch.Generator().manual_seed(7),
+                num_inference_steps=STEPS,
+                output_type="pt",
+            )
+        found.append(open_runs(tmp_path / kind))
+    one, other = found
+    assert one["seed"].values.tolist() == other["seed"].values.tolist() == [7]
+    for variable in ("timestep", "sigma", "x_init", "eps", "x0", "sample"):
+        np.testing.assert_allclose(one[variable].values, other[variable].values, atol=2e-3)
+    np.testing.assert_allclose(one["image"].values, other["image"].values, atol=1)
+    for fact in ("model_fingerprint", "scheduler_class", "compute", "networks_by_step"):
+        assert one.attrs.get(fact) == other.attrs.get(fact)
+    if scale is not None:
+        assert other["guidance_scale"].values.tolist() == [scale]
+        assert other.attrs["guider"]["guidance_scale"] == scale
+    assert ("guider_2" in other.attrs) == (name == "wan-2.2")
