@@ -20,13 +20,13 @@ from asced_analysis.report.page import Case, Page, Section, render_html, render_
 from asced_analysis.report.sections import (
     case,
     dynamics_section,
-    percent,
     phases_section,
     provenance_section,
     story_section,
     thresholds_section,
 )
 from asced_analysis.report.summary import in_plain_words
+from asced_analysis.thresholds.wording import percent
 from asced_stores.errors import InputError, TooFewStepsError
 from asced_stores.files import check_out, write_whole
 

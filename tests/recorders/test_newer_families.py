@@ -10,7 +10,9 @@ import pytest
 import torch
 from newer_families import FAMILIES, SQUARE, Family, modular_twin, picture, wan
 
+from asced_analysis.replay import replay
 from asced_recorders import Recorder
+from asced_recorders.pipelines.decoding import to_image
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
@@ -54,6 +56,11 @@ def test_a_family_of_2026_is_recorded_and_not_changed(name: str, tmp_path: Path)
     end = ds["sample"].values
     assert latents.size == end.size
     np.testing.assert_allclose(np.sort(latents, axis=None), np.sort(end, axis=None), atol=1e-3)
+    again = to_image(pipe, torch.from_numpy(end)).astype(int)
+    np.testing.assert_allclose(again, ds["image"].values.astype(int), atol=1)
+    if "image" not in ds.attrs["call_missing"]:
+        twins = replay(tmp_path / "runs.zarr", tmp_path / "t.zarr", strategy="none", pipeline=pipe)
+        assert float(open_runs(twins.path)["difference"].max()) == 0
 
 
 def test_a_change_of_experts_is_a_fact(tmp_path: Path) -> None:

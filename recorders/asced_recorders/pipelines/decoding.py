@@ -35,12 +35,10 @@ def to_image(pipe: Any, sample: Tensor, /, value_range: Range = DIFFUSERS) -> ND
         If the sample cannot be shown as grey or RGB.
     """
     vae = getattr(pipe, "vae", None)
+    frames = sample if sample.ndim == 5 else sample[:, None]
     if vae is None:
-        middle = sample[:, sample.shape[1] // 2] if sample.ndim == 5 else sample
-        return pixels_to_image(middle.float(), value_range)
-    return pixels_to_image(
-        _decode_middle(vae, sample) if sample.ndim == 5 else _decode(vae, sample)
-    )
+        return pixels_to_image(frames[:, frames.shape[1] // 2].float(), value_range)
+    return pixels_to_image(_decode_middle(vae, frames))
 
 
 def pixels_to_image(pixels: Tensor, /, value_range: Range = DIFFUSERS) -> NDArray[np.uint8]:
@@ -104,14 +102,23 @@ def _decode_middle(vae: Any, sample: Tensor) -> Tensor:
 
 
 def _decode(vae: Any, sample: Tensor) -> Tensor:
-    """Decode latents with the autoencoder's own scale and shift."""
+    """Decode latents with the autoencoder's own scale and shift.
+
+    That of Flux.2 normalises patches of 2 x 2 by running statistics.
+    """
     import torch
+    from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
     config = vae.config
     latents = sample.to(device=next(vae.parameters()).device, dtype=vae.dtype)
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     scale = float(getattr(config, "scaling_factor", None) or 1.0)
-    if mean is not None and std is not None:
+    if (norm := getattr(vae, "bn", None)) is not None:
+        shape = (1, -1, 1, 1)
+        spread = torch.sqrt(norm.running_var + config.batch_norm_eps).view(shape)
+        patches = pixel_unshuffle(latents, 2) * spread.to(latents)
+        latents = pixel_shuffle(patches + norm.running_mean.view(shape).to(latents), 2)
+    elif mean is not None and std is not None:
         shape = (1, -1, *[1] * (latents.ndim - 2))
         latents = latents * (torch.tensor(std).view(shape).to(latents) / scale)
         latents = latents + torch.tensor(mean).view(shape).to(latents)
