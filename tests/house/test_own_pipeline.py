@@ -75,55 +75,67 @@ def latent(tmp_path_factory: Any) -> Walk:
     return Walk(folder, folder / "runs.zarr", pipeline, real_images(folder / "photos", True))
 
 
+def learnt_and_corrected(walk: Walk, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """Thresholds that the model itself taught, and the replay; made once for a walk."""
+    here, runs = walk.folder, str(walk.runs)
+    learnt, out = here / "learnt.json", here / "corrected.zarr"
+    if not learnt.exists():
+        command = ["calibrate", runs, "--method", "outcome", "--false-alarm-rate", RATE]
+        assert run([*command, *walk.pipeline, "--out", str(learnt)]) == 0
+        said = capsys.readouterr().out
+        assert "self-consistency: the model itself" in said
+        assert "content explains" in said
+        taught = aa.Thresholds.load(learnt).teacher
+        assert taught is not None
+        assert taught["reference"]["kind"] == "model"
+        command = ["replay", runs, "--thresholds", str(learnt), *walk.pipeline]
+        assert run([*command, "--out", str(out)]) == 0
+    return str(learnt), str(out)
+
+
 @pytest.fixture(params=["unconditional", "latent"])
 def walk(request: pytest.FixtureRequest) -> Walk:
     found: Walk = request.getfixturevalue(request.param)
     return found
 
 
-def test_from_a_folder_to_a_report(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
-    here, runs = walk.folder, str(walk.runs)
-    learnt, out = str(here / "learnt.json"), str(here / "corrected.zarr")
-    command = ["calibrate", runs, "--method", "outcome", "--false-alarm-rate", RATE]
-    assert run([*command, *walk.pipeline, "--out", learnt]) == 0
-    said = capsys.readouterr().out
-    assert "self-consistency: the model itself" in said
-    assert "content explains" in said
-    taught = aa.Thresholds.load(learnt).teacher
-    assert taught is not None
-    assert taught["reference"]["kind"] == "model"
-    assert run(["replay", runs, "--thresholds", learnt, *walk.pipeline, "--out", out]) == 0
-    judged = str(here / "evaluation.json")
-    command = ["evaluate", runs, out, *walk.pipeline, "--no-controls", "--out", judged]
+def test_from_a_folder_to_a_judgement(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
+    learnt, out = learnt_and_corrected(walk, capsys)
+    judged = str(walk.folder / "evaluation.json")
+    command = ["evaluate", str(walk.runs), out, *walk.pipeline, "--no-controls", "--out", judged]
     assert run(command) == 0
     said = capsys.readouterr().out
     assert "the judge's half of the recorded runs" in said
     true_without_real_images(said)
-    report = here / "report.html"
-    command = ["report", runs, "--thresholds", learnt, "--replay", out, "--evaluation", judged]
-    assert run([*command, "--out", str(report)]) == 0
+    if "prompt" in aa.open_runs(walk.runs).coords:
+        return  # pages differ in their figures alone, and drawing is slow
+    report = walk.folder / "report.html"
+    command = ["report", str(walk.runs), "--thresholds", learnt, "--replay", out]
+    assert run([*command, "--evaluation", judged, "--out", str(report)]) == 0
     text = sentences(report)
     true_without_real_images(text)
     assert "self-consistency" in text, "who taught"
+    assert "the same correction elsewhere" not in text, "no control was sampled"
     found = Evaluation.load(judged).data["flagged_runs"]["effect"]["all"]
     assert f"{found['value']:.3g}" in text
 
 
 def test_with_real_images(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
-    here, runs, real = walk.folder, str(walk.runs), ["--real", str(walk.real)]
-    learnt, out = str(here / "taught.json"), str(here / "by-real.zarr")
-    command = ["calibrate", runs, "--method", "outcome", "--false-alarm-rate", RATE]
-    assert run([*command, *real, "--out", learnt]) == 0
+    _learnt, out = learnt_and_corrected(walk, capsys)
+    runs, real = str(walk.runs), ["--real", str(walk.real)]
+    command = ["calibrate", runs, "--method", "outcome", "--false-alarm-rate", RATE, *real]
+    assert run([*command, "--out", str(walk.folder / "taught.json")]) == 0
     assert "the teacher's half of the real images in photos, 12 images" in capsys.readouterr().out
-    assert run(["replay", runs, "--thresholds", learnt, *walk.pipeline, "--out", out]) == 0
-    judged = str(here / "by-real.json")
+    judged = str(walk.folder / "by-real.json")
     command = ["evaluate", runs, out, *real, "--no-controls", "--out", judged]
     assert run(command) == 0
     said = capsys.readouterr().out
     assert "the judge's half of the real images in photos, 12 images" in said
     assert "local distance to real images" in said
     assert "Frechet distance" in said
-    report = here / "by-real.html"
+    if "prompt" not in aa.open_runs(walk.runs).coords:
+        return
+    report = walk.folder / "by-real.html"
     command = ["report", runs, "--replay", out, "--evaluation", judged, "--out", str(report)]
     assert run(command) == 0
     text = sentences(report)
