@@ -103,7 +103,8 @@ def calibrate(
     outcome : mapping, optional
         For `outcome`: options of `asced_analysis.calibration.outcome.fit_outcome`; `probe`, the
         share of sampling by which the model is asked to look ahead, once, at the window's end
-        (0.24 is a good one); `draws` of noise, for self-consistency.
+        (0.24 is a good one); `draws` of noise, for self-consistency; `content`, features by name
+        whose nearest runs count as like content.
     teacher : str, RealismModel or Teacher, optional
         For `outcome`: who says how runs ended. By default ``self-consistency``, the model's own
         prediction from its re-noised ends; with real images, ``patches``. Also any other kind of
@@ -223,6 +224,7 @@ def calibrate(
 
         from asced_analysis.calibration.outcome import fit_outcome, looking_ahead
         from asced_analysis.calibration.teachers import choose_teacher
+        from asced_analysis.realism.judges import choose_judge
         from asced_analysis.realism.self_consistency import DRAWS
 
         options, given = dict(outcome or {}), dict(parameters or {})
@@ -242,6 +244,9 @@ def calibrate(
             pipeline=pipeline,
             draws=options.pop("draws", DRAWS),
         )
+        if isinstance(options.get("content"), str):
+            known = source.dataset.isel(run=np.flatnonzero(split.fit))
+            options["content"] = choose_judge(options["content"], known, role="teacher")
         thresholds = fit_outcome(
             source,
             split.fit,

@@ -13,8 +13,8 @@ from asced_analysis.calibration.outcome_training import Examples
 from asced_analysis.calibration.teachers import RealismTeacher, Teacher
 from asced_analysis.compute.source import Source
 from asced_analysis.detection import change_maps, outcome
-from asced_analysis.realism.content import content_of, varying
-from asced_analysis.realism.local import RealismModel
+from asced_analysis.realism.content import content_of, neighbour_means, varying
+from asced_analysis.realism.local import RealismModel, features
 from asced_analysis.realism.pictures import read_pictures
 from asced_stores.errors import InputError
 
@@ -30,8 +30,13 @@ def gather(
     teacher: Teacher | RealismModel,
     *,
     most_runs: int = MOST_RUNS,
+    like: RealismModel | None = None,
 ) -> Examples:
-    """Inputs, outcomes and content of some runs, read shard by shard."""
+    """Inputs, outcomes and content of some runs, read shard by shard.
+
+    With `like`, features whose nearest runs are of like content, the mean outcome of these is
+    content too.
+    """
     if len(source.sample_shape) != 3:
         raise InputError("learning from outcomes works on images and latents, not on video yet")
     says = RealismTeacher(teacher) if isinstance(teacher, RealismModel) else teacher
@@ -39,13 +44,17 @@ def gather(
     chosen[np.flatnonzero(only & says.knows(source))[:most_runs]] = True
     parts: list[tuple[Any, ...]] = []
     contents: list[dict[str, Any]] = []
+    vectors: list[Floats] = []
     for rows, (channels, statistics) in _inputs(source, stream, chosen):
         final = source.dataset["sample"].isel(run=rows).values.astype(np.float32)
         small = change_maps.pool(final, stream.parameters.resolution)
         start = None
         if "x_init" in source.dataset:
             start = source.dataset["x_init"].isel(run=rows).values
-        contents.append(content_of(read_pictures(source.dataset, rows), start))
+        pictures = read_pictures(source.dataset, rows)
+        contents.append(content_of(pictures, start))
+        if like is not None:
+            vectors.append(features(pictures, like))
         parts.append((rows, channels, statistics, small))
     if not parts:
         raise InputError("no run is left to learn from")
@@ -62,6 +71,8 @@ def gather(
         for name in contents[0]
         if all(name in one for one in contents)
     }
+    if like is not None:
+        content[f"nearest in {like.name}"] = neighbour_means(goal, np.concatenate(vectors))
     return Examples(
         rows, channels, statistics, target, final, goal.astype(np.float32), varying(content)
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from asced_analysis.calibration.teachers import Teacher
     from asced_analysis.compute.source import Source
     from asced_analysis.detection.outcome import Stream
+    from asced_analysis.realism.local import RealismModel
 
 WORST = 0.25
 FEWEST = 12
@@ -72,7 +73,11 @@ def within_like_content(
 
 
 def measured_on(
-    source: Source, stream: Stream, rows: npt.NDArray[np.bool_], teacher: Teacher
+    source: Source,
+    stream: Stream,
+    rows: npt.NDArray[np.bool_],
+    teacher: Teacher,
+    like: RealismModel | None = None,
 ) -> HeldOutFigures | None:
     """What the learnt score knows of runs that it was not taught by.
 
@@ -87,7 +92,7 @@ def measured_on(
 
     if int((rows & teacher.knows(source)).sum()) < FEWEST:
         return None
-    test = gather(source, stream, rows, teacher)
+    test = gather(source, stream, rows, teacher, like=like)
     predicted = run_network(test.channels, stream.layers)
     summary = np.concatenate([test.statistics, map_summary(predicted)], axis=1)
     weights = np.asarray(stream.parameters.coefficients)

@@ -50,6 +50,7 @@ def fit_outcome(
     teacher: Teacher | RealismModel,
     report: npt.NDArray[np.bool_] | None = None,
     within_content: bool | None = None,
+    content: RealismModel | None = None,
     epochs: int = 40,
     seed: int = 0,
     most_runs: int = MOST_RUNS,
@@ -72,6 +73,9 @@ def fit_outcome(
     within_content : bool, optional
         Whether what content explains of the outcomes is taken off before learning; by default where
         that is more than `asced_analysis.realism.content.EXPLAINED` of their variance.
+    content : RealismModel, optional
+        Features whose nearest runs are of like content, beside area, brightness and the others;
+        they must not see what is broken (`asced_analysis.realism.content.neighbour_means`).
     epochs : int
         Passes over the fit set.
     seed : int
@@ -86,7 +90,7 @@ def fit_outcome(
     """
     stream = untrained_stream(source, fit, window=window, parameters=parameters)
     says = RealismTeacher(teacher) if isinstance(teacher, RealismModel) else teacher
-    examples = gather(source, stream, fit, says, most_runs=most_runs)
+    examples = gather(source, stream, fit, says, most_runs=most_runs, like=content)
     if len(examples.rows) < FEWEST_RUNS:
         raise InputError(
             f"learning from outcomes needs at least {FEWEST_RUNS} runs to fit on, and of these "
@@ -98,7 +102,7 @@ def fit_outcome(
     learnable, taught = within_like_content(examples, says, within_content)
     stream = learn(stream, learnable, epochs=epochs, seed=seed)
     if report is not None and report.any():
-        taught["measured"] = measured_on(source, stream, report, says)
+        taught["measured"] = measured_on(source, stream, report, says, content)
     blob = layers_to_bytes(stream.layers)
     digest = hashlib.sha256(blob).hexdigest()
     given = asdict(stream.parameters)

@@ -57,6 +57,40 @@ def content_of(
     return {name: np.asarray(value, np.float64) for name, value in found.items()}
 
 
+def neighbour_means(
+    score: NDArray[np.floating[Any]], vectors: NDArray[np.floating[Any]], *, neighbours: int = 10
+) -> Floats:
+    """Mean score of each run's nearest others in an embedding: content that has no name.
+
+    Only for embeddings that do not see what is broken, or the breakage is taken off with the
+    content: of planted breakage, AUROC fell from .97 to .70 by neighbours in whitened patches.
+
+    Parameters
+    ----------
+    score : array, shape (n,)
+    vectors : array, shape (n, d)
+    neighbours : int
+
+    Returns
+    -------
+    float64 array, shape (n,)
+    """
+    scaled = np.asarray(vectors, np.float64)
+    scaled = (scaled - scaled.mean(0)) / np.maximum(scaled.std(0), 1e-9)
+    values = np.asarray(score, np.float64)
+    count = min(neighbours, len(values) - 1)
+    if count < 1:
+        return values.copy()
+    squares = (scaled**2).sum(1)
+    found = np.empty(len(values))
+    for begin in range(0, len(values), 512):
+        part = slice(begin, begin + 512)
+        away = squares - 2 * scaled[part] @ scaled.T
+        away[np.arange(len(away)), np.arange(begin, begin + len(away))] = np.inf
+        found[part] = values[np.argpartition(away, count - 1, axis=1)[:, :count]].mean(1)
+    return found
+
+
 def varying(content: Content) -> dict[str, Floats]:
     """Those kinds of content that differ between runs."""
     return {name: value for name, value in content.items() if np.ptp(value) > 1e-9}

@@ -101,6 +101,14 @@ def teacher_options(function: F) -> F:
             default=None,
             help="Take off what content explains of the outcomes.  [default: where it is over 5 %]",
         ),
+        click.option(
+            "--content",
+            cls=FeaturesOption,
+            metavar="FEATURES",
+            shell_complete=complete_features,
+            help="Features whose nearest runs are of like content too, where these do not see what "
+            "is broken.",
+        ),
     )
     for option in reversed(options):
         function = option(function)

@@ -118,7 +118,10 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         size = every.sizes["run"] // args.seeds
         for seed in range(args.seeds):
             part = every.isel(run=slice(seed * size, (seed + 1) * size))
-            found.append(shares(part, size // 2))
+            if args.splits:
+                found.append(float(np.mean(split_again(part, args.splits))))
+            else:
+                found.append(shares(part, size // 2))
             yield {"seed": seed, "found": found[-1]}
     else:
         from asced_recorders import record

@@ -19,6 +19,7 @@ from asced_analysis.realism.content import (
     content_of,
     explained_by,
     matched_auroc,
+    neighbour_means,
     rank_correlations,
 )
 from asced_analysis.realism.outcomes import read_outcomes
@@ -131,6 +132,21 @@ def test_what_content_explains_is_taken_off() -> None:
     assert explained_by(noise[:15], {k: v[:15] for k, v in content.items()})[0] == 0
 
 
+def test_content_without_a_name_is_known_by_its_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    kind, broken = rng.integers(0, 6, 400), rng.random(400) < 1 / 3
+    score = kind + broken + 0.3 * rng.standard_normal(400)
+    embedding = np.eye(6)[kind] + 0.2 * rng.standard_normal((400, 6))
+    content = {"nearest": neighbour_means(score, embedding)}
+    share, predicted = explained_by(score, content)
+    assert share > 0.8
+    assert auroc(score - predicted, broken) > 0.9 > 0.75 > auroc(score, broken)
+    noise = rng.standard_normal(400)
+    chance = {"nearest": neighbour_means(noise, rng.standard_normal((400, 20)))}
+    assert explained_by(noise, chance)[0] < 0.05
+    assert neighbour_means(noise[:1], embedding[:1]).shape == (1,)
+
+
 def test_auroc_within_like_content() -> None:
     areas = np.random.default_rng(0).uniform(size=1000)
     broken = np.random.default_rng(1).random(1000) < areas
@@ -154,14 +170,20 @@ def test_the_model_itself_teaches_by_default(recorded: Path, make_tiny: Any) -> 
     pipe = make_tiny("DDIM", 3, timestep_spacing="trailing")
     options: dict[str, Any] = {"method": "outcome", "false_alarm_rate": 0.2}
     found = calibrate(
-        recorded, pipeline=pipe, outcome={"epochs": 1, "draws": 1}, fractions=(2, 1, 1), **options
+        recorded,
+        pipeline=pipe,
+        outcome={"epochs": 1, "draws": 1, "content": "patches"},
+        fractions=(2, 1, 1),
+        **options,
     )
     taught = found.teacher
     assert taught is not None
     assert taught["name"] == "self-consistency"
     assert taught["reference"]["kind"] == "model"
     assert taught["runs"] == 60
-    assert set(taught["content"]["outcome"]) >= {"area", "contrast", "starting energy"}
+    named = {"area", "contrast", "starting energy", "nearest in patches"}
+    assert set(taught["content"]["outcome"]) >= named
+    assert set(taught["measured"]["content"]) >= named
     assert taught["measured"]["runs"] == 30
     assert found.from_dict(found.to_dict()).teacher == taught
     with pytest.raises(InputError, match="not recorded") as refused:

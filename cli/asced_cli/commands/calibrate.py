@@ -205,10 +205,9 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
             f"--pipeline is only asked by --method {LEARNING} and by variants that ask the model; "
             "choose one, or leave --pipeline out"
         )
-    network, within = options.pop("network"), options.pop("within_content")
-    extra = {} if probe is None else {"probe": probe}
-    if within is not None:
-        extra["within_content"] = within
+    network = options.pop("network")
+    asked = {"probe": probe, **{name: options.pop(name) for name in ("within_content", "content")}}
+    extra = {name: value for name, value in asked.items() if value is not None}
     if probe is not None and not learning:
         raise InputError(f"--probe belongs to --method {LEARNING}, not to {method}")
     thresholds: Thresholds = calibrate(
