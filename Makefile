@@ -41,13 +41,16 @@ test-thirdparty: $(STAMP)
 # environment of its own, which takes torch and all that is installed already from .venv.
 COMFYUI ?= ../ComfyUI
 COMFYUI_BIN := build/comfyui/bin
-test-comfyui: build/comfyui/.installed
+test-comfyui: $(COMFYUI)/nodes.py build/comfyui/.installed
 	COMFYUI=$(abspath $(COMFYUI)) $(COMFYUI_BIN)/python -m pytest -q tests/comfyui
 
+$(COMFYUI)/nodes.py:
+	@echo "There is no ComfyUI in $(COMFYUI):"
+	@echo "  git clone https://github.com/comfyanonymous/ComfyUI ../ComfyUI"
+	@echo "  make test-comfyui COMFYUI=../ComfyUI"
+	@exit 2
+
 build/comfyui/.installed: $(STAMP) tests/comfyui/requirements.txt
-	@test -f $(COMFYUI)/nodes.py || { echo "There is no ComfyUI in $(COMFYUI):"; \
-		echo "  git clone https://github.com/comfyanonymous/ComfyUI ../ComfyUI"; \
-		echo "  make test-comfyui COMFYUI=../ComfyUI"; exit 2; }
 	$(BIN)/python -m venv --without-pip build/comfyui
 	$(BIN)/python tests/comfyui/environment.py $(COMFYUI_BIN)/python
 	$(BIN)/python -m pip --python $(COMFYUI_BIN)/python install --quiet --no-deps \

@@ -169,14 +169,16 @@ def correcting(
 
     chosen = None if strategy == AS_CALIBRATED else strategy
     network = sampling.ask if wants_network(thresholds) else None
-    corrector = Corrector(thresholds, strategy=chosen, seed=sampling.seed, network=network)
+    corrector = Corrector(thresholds, strategy=chosen, network=network)
     if thresholds.groups and not group:
         raise InputError(
             f"these thresholds have levels by {thresholds.grouped_by}: give the node the group "
             f"that is sampled, one of {', '.join(sorted(thresholds.groups))}"
         )
     count = sampling.shape[0]
-    corrector.assign(range(count), groups=[group] * count if thresholds.groups else None)
+    first = sampling.seed % 2**62  # another seed, other noise in what is edited
+    runs = range(first, first + count)
+    corrector.assign(runs, groups=[group] * count if thresholds.groups else None)
     if corrector.strategy.edits:
         target = corrector.target(sampling.table)
         _check_part(sampling, thresholds, target)
@@ -206,9 +208,9 @@ def _check_part(sampling: Sampling, thresholds: Thresholds, target: int) -> None
 def lines(images: list[ImageReport]) -> list[str]:
     """A line an image."""
     return [
-        f"image {one.run}: {'flagged' if one.flagged else 'not flagged'}, score {one.score:.4g}, "
+        f"image {index}: {'flagged' if one.flagged else 'not flagged'}, score {one.score:.4g}, "
         f"{100 * one.changed:.1f} % edited"
-        for one in images
+        for index, one in enumerate(images)
     ]
 
 
