@@ -34,6 +34,7 @@ from asced_analysis.thresholds.fingerprints import (
     PortabilityWarning,
     differences,
     fingerprint_of,
+    other_conditions,
 )
 from asced_analysis.thresholds.from_hub import local_file
 from asced_analysis.thresholds.parts import (
@@ -258,7 +259,8 @@ class Thresholds(Content):
         Warns
         -----
         PortabilityWarning
-            Where only one of the two says which model it comes from, or the sampler is another.
+            Where only one of the two says which model it comes from, or the sampler is another, or
+            the model computes otherwise (caches, compilation, quantisation, attention, precision).
         """
         different = differences(self.fingerprint, fingerprint)
         if different:
@@ -273,6 +275,15 @@ class Thresholds(Content):
                 f"{'the runs' if known else 'these thresholds'} do not say which model they come "
                 "from (model_fingerprint), so nothing shows that it is the same: its false-alarm "
                 "rate is not promised. Record with the model (`Recorder.custom(..., model=net)`).",
+                PortabilityWarning,
+                stacklevel=2,
+            )
+        otherwise = other_conditions(self.fingerprint, fingerprint)
+        if otherwise:
+            warnings.warn(
+                "these runs were computed otherwise than those of the calibration "
+                f"({'; '.join(otherwise)}): the false-alarm rate is not promised there. "
+                "`asced calibrate --check` shows whether their scores drift",
                 PortabilityWarning,
                 stacklevel=2,
             )

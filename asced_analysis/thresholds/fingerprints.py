@@ -9,7 +9,11 @@ from typing import Any
 from asced_analysis.thresholds.files import ThresholdsError
 from asced_analysis.thresholds.parts import Fingerprint
 
-PORTABLE_KEYS = ("scheduler_class", "steps", "scheduler_config", "pipeline", "versions", "dtype")
+PORTABLE_KEYS = (
+    *("scheduler_class", "steps", "scheduler_config"),
+    *("pipeline", "versions", "dtype", "compute"),
+)
+LONGEST = 2000
 
 
 class FingerprintMismatchError(ThresholdsError):
@@ -34,6 +38,12 @@ def fingerprint_of(
     steps : int, optional
         Of the sampler; by default what the attributes say.
     """
+    computed = attributes.get("compute")
+    conditions: dict[str, Any] = {}
+    if computed is not None:  # caches, compilation, quantisation, attention, precision
+        conditions["compute"] = {
+            name: json.dumps(value, sort_keys=True)[:LONGEST] for name, value in computed.items()
+        }
     return {
         "model_fingerprint": attributes.get("model_fingerprint"),
         "prediction_type": attributes.get("prediction_type"),
@@ -41,6 +51,7 @@ def fingerprint_of(
         "scheduler_class": attributes.get("scheduler_class"),
         "steps": attributes.get("steps") if steps is None else steps,
         "pipeline": attributes.get("pipeline"),
+        **conditions,  # type: ignore[typeddict-item]
     }
 
 
@@ -53,6 +64,18 @@ def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
         and value is not None
         and other.get(key) is not None
         and _plain(other[key]) != _plain(value)
+    ]
+
+
+def other_conditions(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Conditions under which a model computes that differ, where both say what they are."""
+    ours, theirs = own.get("compute"), other.get("compute")
+    if ours is None or theirs is None:
+        return []
+    return [
+        f"{name} {theirs.get(name, 'none')}, then {ours.get(name, 'none')}"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name) != theirs.get(name)
     ]
 
 

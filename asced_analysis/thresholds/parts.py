@@ -239,6 +239,7 @@ class Fingerprint(TypedDict):
     steps: Annotated[int, Meta(ge=1, le=100_000)] | None
     pipeline: Name | None
     dtype: NotRequired[Literal["float16", "float32"]]
+    compute: NotRequired[Annotated[dict[Key, Long], Meta(max_length=40)]]
 
 
 class SparseCounts(TypedDict):

@@ -24,6 +24,7 @@ from asced_analysis.thresholds.document import (
     parse_json,
     schema,
 )
+from asced_analysis.thresholds.fingerprints import fingerprint_of
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store
 
@@ -235,3 +236,18 @@ def test_counts_of_any_score_can_be_shipped(size: float) -> None:
     bounds = schema()["$defs"]["SparseCounts"]["properties"]["bins"]["items"]
     assert all(bounds["minimum"] <= edge <= bounds["maximum"] for edge in shipped["bins"])
     assert sum(shipped["counts"]) == 3
+
+
+def test_other_conditions_of_computing_are_said(thresholds: Thresholds) -> None:
+    facts = {"compute": {"precision": {"unet": "float32"}, "compiled": ["unet"]}}
+    own = {**thresholds.fingerprint, **_compute(facts)}
+    thresholds = replace(thresholds, fingerprint=own)
+    thresholds.check_fingerprint(own)
+    thresholds.check_fingerprint(dict(thresholds.fingerprint) | {"compute": None})
+    bare = _compute({"compute": {"precision": {"unet": "float32"}}})
+    with pytest.warns(PortabilityWarning, match=r'compiled none, then \["unet"\]'):
+        thresholds.check_fingerprint(own | bare)
+
+
+def _compute(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {"compute": fingerprint_of(attributes, (1, 4, 4))["compute"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,32 @@ def test_pixels_of_another_range_are_shown_in_it(tiny_pipeline: Any, tmp_path: P
         assert ds.attrs["value_range"] == [-8, 8]
         seen = ds["image"].values[..., 0] / 255 * 16 - 8
         np.testing.assert_allclose(seen, ds["sample"].values[:, 0].clip(-8, 8), atol=0.04)
+
+
+def test_a_second_thread_is_refused_and_the_first_goes_on(build: Build, tmp_path: Path) -> None:
+    pipe = build("sd")
+    refused: list[str] = []
+
+    def second(*_: Any) -> dict[str, Any]:
+        def sample() -> None:
+            try:
+                pipe(["b"], **QUIET)
+            except InputError as error:
+                refused.append(str(error))
+
+        thread = threading.Thread(target=sample)
+        thread.start()
+        thread.join()
+        return {}
+
+    plain = pipe(["a"], generator=torch.Generator().manual_seed(1), **QUIET).images
+    with Recorder(pipe, tmp_path / "runs.zarr"):
+        generator = torch.Generator().manual_seed(1)
+        found = pipe(["a"], generator=generator, callback_on_step_end=second, **QUIET).images
+    assert np.array_equal(plain, found)
+    assert refused
+    assert "give each thread a pipeline of its own" in refused[0]
+    assert open_runs(tmp_path / "runs.zarr")["seed"].values.tolist() == [1]
 
 
 def test_a_batch_script_of_slurm_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

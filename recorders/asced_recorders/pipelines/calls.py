@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -42,6 +43,7 @@ class CallWatch:
         self.plain = type(pipe)
         self.before, self.after, self.failed = before, after, failed
         self.depth = 0
+        self.thread = 0
 
     def __enter__(self) -> Self:
         plain = self.plain
@@ -50,8 +52,15 @@ class CallWatch:
 
         @functools.wraps(real)
         def call(pipe: Any, *args: Any, **kwargs: Any) -> Any:
+            if watch.depth and watch.thread != threading.get_ident():
+                raise InputError(
+                    f"another thread is sampling with this {plain.__name__}, whose scheduler holds "
+                    "one run at a time: give each thread a pipeline of its own (deepcopy, or "
+                    "from_pipe with its own scheduler), and a recorder each"
+                )
             if watch.depth:  # a pipeline that calls itself
                 return real(pipe, *args, **kwargs)
+            watch.thread = threading.get_ident()
             arguments = bound_arguments(pipe, args, kwargs, real)
             more = watch.before(arguments) or {}
             watch.depth += 1

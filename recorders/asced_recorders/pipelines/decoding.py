@@ -114,10 +114,11 @@ def _decode(vae: Any, sample: Tensor) -> Tensor:
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     scale = float(getattr(config, "scaling_factor", None) or 1.0)
     if (norm := getattr(vae, "bn", None)) is not None:
-        shape = (1, -1, 1, 1)
-        spread = torch.sqrt(norm.running_var + config.batch_norm_eps).view(shape)
-        patches = pixel_unshuffle(latents, 2) * spread.to(latents)
-        latents = pixel_shuffle(patches + norm.running_mean.view(shape).to(latents), 2)
+        spread = torch.sqrt(norm.running_var + config.batch_norm_eps)
+        spread, centre = (
+            each.view(1, -1, 1, 1).to(latents) for each in (spread, norm.running_mean)
+        )
+        latents = pixel_shuffle(pixel_unshuffle(latents, 2) * spread + centre, 2)
     elif mean is not None and std is not None:
         shape = (1, -1, *[1] * (latents.ndim - 2))
         latents = latents * (torch.tensor(std).view(shape).to(latents) / scale)

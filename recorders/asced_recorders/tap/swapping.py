@@ -67,7 +67,7 @@ def tapped_class(plain: type, stream: Stream) -> type:
     correctors = {
         name: correct(getattr(plain, name)) for name in CORRECTORS if hasattr(plain, name)
     }
-    return _kind_of(plain)(
+    tapped: type = _kind_of(plain)(
         plain.__name__,
         (plain,),
         {
@@ -83,6 +83,7 @@ def tapped_class(plain: type, stream: Stream) -> type:
             "__reduce_ex__": reduce,
         },
     )
+    return tapped
 
 
 def _kind_of(plain: Any) -> Any:
