@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.compute.stepped import SteppedReading
+
 Blocks: TypeAlias = Iterator[dict[str, npt.NDArray[Any]]]
 """Arrays of one shard after another."""
 
@@ -116,6 +118,11 @@ class Shards:
         return Reading(tasks, self._arrays, common)
 
 
+def held(arrays: Mapping[str, Any]) -> bool:
+    """Whether a cluster holds some of these DataArrays already."""
+    return bool(_futures([array.data for array in arrays.values()]))
+
+
 def _futures(arrays: Sequence[Any]) -> dict[Any, Any]:
     """What a cluster holds of some arrays already, by key."""
     if "distributed" not in sys.modules:
@@ -142,7 +149,7 @@ class Work:
     def __init__(
         self,
         task: Callable[..., Any],
-        reading: Reading,
+        reading: Reading | SteppedReading,
         beside: Mapping[str, npt.NDArray[Any]],
         options: Mapping[str, Any],
     ) -> None:

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis.compute.shard_graphs import Shards, Work, call_work, untyped_dask
+from asced_analysis.compute.shard_graphs import Shards, Work, call_work, held, untyped_dask
+from asced_analysis.compute.stepped import LARGE_RUN_BYTES, SteppedReading
 from asced_stores.errors import InputError
 
 T = TypeVar("T")
@@ -57,6 +58,7 @@ def shard_tasks(
     per_run: Mapping[str, npt.NDArray[Any]] | None = None,
     task_bytes: int = TASK_BYTES,
     merged: bool = False,
+    stepwise: bool = False,
     **options: Any,
 ) -> list[Graph]:
     """Delayed calls ``task(blocks, **options)``, one for each shard or group of small shards.
@@ -77,6 +79,9 @@ def shard_tasks(
     merged : bool, optional
         Whether results are tables that will be merged: tasks then have the size that suits the
         threads at hand, within `MERGED_BYTES`.
+    stepwise : bool, optional
+        Whether the task takes `Stepped` arrays, of one run a call, where a run is larger than
+        `LARGE_RUN_BYTES`.
     **options
         Passed to every call.
 
@@ -105,6 +110,16 @@ def shard_tasks(
     call = dask.delayed(call_work, pure=False, traverse=False)
     tasks = []
     run_bytes = max(1, run_bytes)
+    if stepwise and run_bytes > LARGE_RUN_BYTES:
+        # step by step from the store; what lies in memory, here or on a cluster, is there anyway
+        whole = {name: _ordered(ds[name]) for name in variables}
+        if all(array.chunks is not None for array in whole.values()) and not held(whole):
+            for run in range(runs):
+                only = slice(run, run + 1)
+                one = {name: array[only].data for name, array in whole.items()}
+                beside = {name: values[only] for name, values in (per_run or {}).items()}
+                tasks.append(call(Work(task, SteppedReading(one), beside, options), []))
+            return tasks
     few = max(1, BLOCK_BYTES // run_bytes)
     if max(chunks) > few:
         # A graph of its own for each piece: then its runs alone are read, and not the shard.
@@ -270,12 +285,17 @@ def _active_client() -> Any:
 
 def _whole_runs(array: xr.DataArray, task_bytes: int) -> Any:
     """A Dask array in the order (run, step, ...), chunked along runs only."""
-    leading = [dim for dim in ("run", "step") if dim in array.dims]
-    ordered = array.transpose(*leading, ...)
+    ordered = _ordered(array)
     if ordered.chunks is None:
         run_bytes = max(1, ordered.dtype.itemsize * ordered[:1].size)
         ordered = ordered.chunk({"run": max(1, task_bytes // run_bytes)})
     return ordered.data.rechunk(dict.fromkeys(range(1, ordered.ndim), -1))
+
+
+def _ordered(array: xr.DataArray) -> xr.DataArray:
+    """Runs first, then steps."""
+    leading = [dim for dim in ("run", "step") if dim in array.dims]
+    return array.transpose(*leading, ...)
 
 
 def _group(bounds: npt.NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:

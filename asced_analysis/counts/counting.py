@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from asced_analysis.compute.stepped import Stepped
 from asced_analysis.counts.bit_patterns import Kind
 from asced_analysis.counts.histograms import Counts, join_counts
 from asced_analysis.counts.tally import Tally
@@ -138,10 +139,15 @@ def count_block(
     channels = 1
     for block in blocks:
         data = block[plan.variable]
+        if isinstance(data, Stepped) and plan.kind == "half":
+            data = np.asarray(data)
         channels = data.shape[-3] if by_channel else 1
         pixels = math.prod(data.shape[-2:]) if by_channel else math.prod(data.shape[2:])
-        data = data.reshape(*data.shape[:2], -1, channels, pixels)
         window = max(1, _ROWS_AT_ONCE // channels)
+        if isinstance(data, Stepped):
+            window = 1
+        else:
+            data = data.reshape(*data.shape[:2], -1, channels, pixels)
         codes = np.zeros(len(data), np.intp) if groups is None else block["group"]
         for code in np.unique(codes).tolist():
             if code not in tallies:
@@ -149,7 +155,8 @@ def count_block(
                     Tally(min(window, steps - at) * channels, plan.kind, signed=plan.signed)
                     for at in range(0, steps, window)
                 ]
-            _count(data, np.flatnonzero(codes == code), plan, tallies[code], window)
+            layout = (-1, channels, pixels)
+            _count(data, np.flatnonzero(codes == code), plan, tallies[code], window, layout)
         del block, data  # so that the next shard is read into the same memory
     shape = (steps, channels) if by_channel else (steps,)
     finished = {
@@ -168,10 +175,12 @@ def _count(
     plan: Plan,
     tallies: Sequence[Tally],
     window: int,
+    layout: tuple[int, ...],
 ) -> None:
     """Count some runs of a block, shape (run, step, frame, channel, pixel).
 
-    A window of so many steps goes into each of the tallies.
+    A window of so many steps goes into each of the tallies. What is read step by step is brought
+    into that layout here.
     """
     if plan.kind == "half":
         channels = data.shape[3]
@@ -186,7 +195,12 @@ def _count(
             np.ones(len(steps)) if factors is None else np.asarray(factors[first:][: len(steps)])
             for factors in (plan.before, plan.after)
         )
-        tally.add_steps(data, runs, steps[0], before, after, plan.lag)
+        if isinstance(data, Stepped):
+            part = data[:, steps[0] : steps[-1] + 1]
+            part = part.reshape(*part.shape[:2], *layout)
+            tally.add_steps(part, runs, 0, before, after, plan.lag)
+        else:
+            tally.add_steps(data, runs, steps[0], before, after, plan.lag)
 
 
 def plan_counts(ds: xr.Dataset, signal: str, measure: str) -> Plan:

@@ -21,6 +21,7 @@ import xarray as xr
 
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
+from asced_analysis.compute.stepped import memory_note
 from asced_analysis.counts.counting import Plan, plan_counts
 from asced_analysis.phases.change_points import shortest_segment
 from asced_stores.errors import InputError
@@ -82,13 +83,14 @@ def activity_curves(
         ds,
         [plan.variable],
         _activity_block,
+        stepwise=unit == "step",
         plan=plan,
         rates=1 / width[usable],
         usable=usable,
         cutoff=cutoff,
         unit=unit,
     )
-    label = f"Activity of {ds.sizes['run']} runs"
+    label = f"Activity of {ds.sizes['run']} runs{memory_note(ds, [plan.variable])}"
     curves = streaming.concatenate(tasks, progress=progress, label=label)
     return curves, np.asarray(plan.steps)[1:][usable]
 
@@ -124,32 +126,57 @@ def _activity_block(
     unit: Unit,
 ) -> Curves:
     """Activity curves of the runs of one task, shape (run, step)."""
-    axis = -1 if unit == "step" else (-2, -1)
-    return np.concatenate(
-        [
-            _activity(run, rates, usable, plan, cutoff, axis)
-            for block in blocks
-            for run in np.split(block[plan.variable], len(block[plan.variable]))
+    measure = _by_step if unit == "step" else _by_run
+    curves = []
+    for block in blocks:
+        data = block[plan.variable]
+        curves += [
+            measure(data[run : run + 1], rates.astype(np.float32), usable, plan, cutoff)
+            for run in range(len(data))
         ]
-    )
+    return np.stack(curves)
 
 
-def _activity(
-    run: npt.NDArray[Any],
-    rates: Floats,
+def _by_step(
+    run: Any,
+    rates: npt.NDArray[np.float32],
     usable: npt.NDArray[np.bool_],
     plan: Plan,
     cutoff: float,
-    axis: int | tuple[int, ...],
 ) -> Curves:
-    """Activity curve of one run, shape (1, step); the unit is taken over `axis`."""
+    """Activity curve of one run, shape (step,), in units of each step: one step at a time."""
+    places = np.cumsum(usable) - 1
+    curve = np.empty(len(rates), np.float32)
+    for step, values in plan.values(run):
+        if usable[step]:
+            place = places[step]
+            curve[place] = _active(values.reshape(1, -1) * rates[place], cutoff, -1)[0]
+    return curve if np.isfinite(curve).all() else np.full_like(curve, np.nan)
+
+
+def _by_run(
+    run: Any,
+    rates: npt.NDArray[np.float32],
+    usable: npt.NDArray[np.bool_],
+    plan: Plan,
+    cutoff: float,
+) -> Curves:
+    """Activity curve of one run, shape (step,), in units of all its steps."""
     changes = np.stack([values.flatten() for _, values in plan.values(run)])[usable]
-    rate = changes * rates.astype(np.float32)[:, np.newaxis]
+    curve = _active(changes * rates[:, np.newaxis], cutoff, (-2, -1))
+    return curve if np.isfinite(curve).all() else np.full_like(curve, np.nan)
+
+
+def _active(rate: npt.NDArray[np.float32], cutoff: float, axis: int | tuple[int, ...]) -> Curves:
+    """Share of active pixels by step, of rates of shape (step, pixel); NaN where one is not finite.
+
+    The unit is taken over `axis`.
+    """
     if not np.isfinite(rate).all():
-        return np.full((1, len(rates)), np.nan, np.float32)
+        return np.full(len(rate), np.nan, np.float32)
     distance = np.abs(rate - np.median(rate, axis=axis, keepdims=True))
     typical = 1.4826 * np.median(distance, axis=axis, keepdims=True)
     floor = _FLOOR * np.sqrt(np.mean(np.square(rate), axis=axis, keepdims=True))
     active = distance > cutoff * np.maximum(typical, floor)
     share: Curves = active.mean(axis=-1, dtype=np.float32)
-    return share[np.newaxis]
+    return share

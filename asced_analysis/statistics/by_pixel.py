@@ -87,7 +87,14 @@ def pixel_maps(
     chosen = np.flatnonzero(np.isin(numbers, wanted))
     top = _tops(ds, plan)[chosen]
     tasks = streaming.shard_tasks(
-        ds, [plan.variable], _map_block, merged=True, plan=plan, chosen=chosen.tolist(), top=top
+        ds,
+        [plan.variable],
+        _map_block,
+        merged=True,
+        stepwise=True,
+        plan=plan,
+        chosen=chosen.tolist(),
+        top=top,
     )
     label = f"Maps of {ds.sizes['run']} runs"
     parts = streaming.compute(streaming.tree_merge(tasks, _merge), progress=progress, label=label)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from asced_analysis.compute import streaming
+from asced_analysis.compute.stepped import memory_note
 from asced_analysis.counts.bit_patterns import RELATIVE_ERROR, Kind
 from asced_analysis.counts.counting import Measure, Plan, count_block, plan_counts
 from asced_analysis.counts.histograms import Counts, join_counts, merge_counts
@@ -78,7 +79,8 @@ def step_statistics(
     """
     ds = with_all_dims(ds)
     graph, layout = statistics_graph(ds, signal, measure=measure, by=by)
-    label = f"Counting {ds.sizes['run']} runs"
+    read = "x0" if signal in ("x0", "predicted_x0") else "eps"
+    label = f"Counting {ds.sizes['run']} runs{memory_note(ds, [read])}"
     counts = cast("Counts", streaming.compute(graph, progress=progress, label=label))
     return _summary(counts, layout, quantiles)
 
@@ -112,6 +114,7 @@ def statistics_graph(
         count_block,
         per_run=None if codes is None else {"group": codes},
         merged=True,
+        stepwise=True,
         plan=plan,
         groups=len(groups) if codes is not None else None,
         by_channel=by == "channel",

@@ -194,6 +194,7 @@ def _run_rates(ds: xr.Dataset, signal: str, tiles: int, grid: Floats, *, progres
         ds,
         [plan.variable],
         _rate_block,
+        stepwise=True,
         plan=plan,
         tiles=tiles,
         width=width,

@@ -10,6 +10,7 @@ import xarray as xr
 
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
+from asced_analysis.compute.stepped import memory_note
 from asced_analysis.counts.counting import widen
 from asced_analysis.signals import fields
 from asced_analysis.signals.dimensions import with_all_dims
@@ -92,6 +93,7 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
         ds,
         ["eps", "x0"],
         _feature_block,
+        stepwise=True,
         steps=finite + first,
         log_snr=snr[finite],
         time=ds["step"].values[finite + first] / fields.recorded_steps(ds),
@@ -99,7 +101,7 @@ def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = Fals
         alpha=np.asarray(used["alpha"].values, np.float64)[finite],
         sigma=np.asarray(used["sigma"].values, np.float64)[finite],
     )
-    label = f"Features of {ds.sizes['run']} runs"
+    label = f"Features of {ds.sizes['run']} runs{memory_note(ds, ['eps', 'x0'])}"
     table = streaming.concatenate(tasks, progress=progress, label=label)
     later = ds["step"].values[(finite + first)[1:]]
     names = list(DESCRIPTIONS)
@@ -141,7 +143,8 @@ def _features(
 ) -> Floats:
     """Features of one run; eps and x0 of shape (step, [frame,] channel, y, x).
 
-    Two steps of the run lie in memory at a time, widened, beside the run as it is stored.
+    Two steps of the run lie in memory at a time, widened, beside the run as it is stored; of a
+    large run those two alone (`asced_analysis.compute.stepped`).
     """
     later = len(steps) - 1
     loudness, local, moved = np.empty((3, later))
@@ -163,8 +166,13 @@ def _features(
         before = now
     first = before = _wide(x0[steps[0]])
     move: npt.NDArray[np.float32] | None = None
+    late, begin = _Welford(), len(steps) - max(2, len(time) // 3)
     for k in range(later):
+        if k == 0 and begin == 0:
+            late.add(before)
         now = _wide(x0[steps[k + 1]])
+        if k + 1 >= begin:
+            late.add(now)
         last, move = move, now - before
         moved[k] = _rms(move)
         total += float(np.abs(move).sum())
@@ -190,7 +198,7 @@ def _features(
         undone / (total + _TINY),
         path,
         _rms(final - first) / (path + _TINY),
-        _late_variance(x0, steps[-max(2, len(time) // 3) :]),
+        late.variance(),
         final.std(dtype=np.float64),
         np.sqrt(squares / count) if count else 0.0,
         *powers,
@@ -234,13 +242,24 @@ def _rms(values: npt.NDArray[np.float32]) -> float:
     return float(np.sqrt(np.square(values).mean()))
 
 
-def _late_variance(x0: npt.NDArray[Any], steps: npt.NDArray[np.int64]) -> float:
-    """Variance over some steps, averaged over the image, by Welford's updates."""
-    mean = _wide(x0[steps[0]]).astype(np.float64)
-    squares = np.zeros_like(mean)
-    for count, step in enumerate(steps[1:].tolist(), 2):
-        gap = x0[step] - mean
-        mean += gap / count
-        gap *= x0[step] - mean
-        squares += gap
-    return float(squares.mean()) / len(steps)
+class _Welford:
+    """Variance over steps, averaged over the image, by Welford's updates."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, values: npt.NDArray[np.float32]) -> None:
+        """One step more."""
+        self.count += 1
+        if self.count == 1:
+            self.mean = values.astype(np.float64)
+            self.squares = np.zeros_like(self.mean)
+            return
+        gap = values - self.mean
+        self.mean += gap / self.count
+        gap *= values - self.mean
+        self.squares += gap
+
+    def variance(self) -> float:
+        """Of all steps so far."""
+        return float(self.squares.mean()) / self.count

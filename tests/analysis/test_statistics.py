@@ -318,7 +318,7 @@ def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(
 
 def test_of_large_runs_few_are_read_at_a_time(runs, monkeypatch):
     """A shard of eight runs, of which two would be more than may lie in memory."""
-    import asced_stores.reading.datasets as datasets
+    import asced_stores.reading.recorded as datasets
     from asced_analysis.statistics.features import run_features
 
     expected, table = step_statistics(runs), run_features(runs)

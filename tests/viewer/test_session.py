@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import asced_stores.reading.datasets
+import asced_stores.reading.recorded
 from asced_analysis import Thresholds, run_features, step_statistics
 from asced_analysis.detection.apply import detect
 from asced_analysis.detection.external import read_labels, read_masks
@@ -285,14 +285,14 @@ def test_scores_are_kept_beside_the_store_and_taken_again(
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Which variable was read of how many runs, by the real reader."""
-    real = asced_stores.reading.datasets.read_rows
+    real = asced_stores.reading.recorded.read_rows
     reads: list[tuple[str, int]] = []
 
     def read(place: Any, layout: Any, batches: Any, slots: Any, *more: Any, **options: Any) -> Any:
         reads.append((layout.variable.name, len(slots)))
         return real(place, layout, batches, slots, *more, **options)
 
-    monkeypatch.setattr(asced_stores.reading.datasets, "read_rows", read)
+    monkeypatch.setattr(asced_stores.reading.recorded, "read_rows", read)
     return reads
 
 

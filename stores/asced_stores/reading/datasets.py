@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_stores.backends.opening import open_backend
-from asced_stores.format.batches import read_rows
 from asced_stores.format.index import RunIndex, Select, load_index
-from asced_stores.format.layout import ArrayLayout
 from asced_stores.store import TrajectoryStore
 
 if TYPE_CHECKING:
@@ -49,7 +46,8 @@ def open_runs(
     -------
     xarray.Dataset
         Dimensions ``run, step, [frame,] channel, y, x`` and those of the store's own variables.
-        Each variable has one Dask chunk a batch, whole in the other dimensions.
+        Each variable has one Dask chunk a batch, whole in the other dimensions; a batch of more
+        than 128 MB is cut along the steps.
 
     Raises
     ------
@@ -65,6 +63,7 @@ def open_runs(
     >>> open_runs("runs.zarr", select=[3, 5])["run"].values.tolist()
     [3, 5]
     """
+    from asced_stores.reading.recorded import recorded_array
     from asced_stores.reading.saved import RunsDataset, open_saved
 
     if isinstance(path, TrajectoryStore):
@@ -77,7 +76,7 @@ def open_runs(
     index = load_index(store).with_status(statuses).select(select)
     variables: dict[str, Any] = {}
     for name, layout in store.layouts.items():
-        array = _lazy(store, layout, index)
+        array = recorded_array(store, layout, index)
         variables[name] = (("run", *layout.variable.dims), array)
     for scalar in store.spec.scalars:
         variables[scalar.name] = ("run", index[scalar.name])
@@ -102,86 +101,3 @@ def _chosen(saved: xarray.Dataset, select: Select) -> NDArray[np.intp]:
     positions = np.arange(saved.sizes["run"])
     chosen = RunIndex({**columns, "slot": positions}).select(select)
     return np.asarray(chosen["slot"], np.intp)
-
-
-class LazyVariable:
-    """One variable of chosen runs as an array that reads what is asked of it.
-
-    It travels to Dask's workers, so it holds a path and numbers only.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        storage_options: Mapping[str, Any] | None,
-        layout: ArrayLayout,
-        batches: NDArray[Any],
-        slots: NDArray[Any],
-    ) -> None:
-        self._url = url
-        self._options = storage_options
-        self._layout = layout
-        self._batches = batches
-        self._slots = slots
-        self.shape = (len(slots), *layout.variable.shape)
-        self.dtype = layout.dtype
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        key = key if isinstance(key, tuple) else (key,)
-        key += (slice(None),) * (self.ndim - len(key))
-        runs, steps, rest = key[0], key[1], key[2:]
-        backend = open_backend(self._url, storage_options=self._options)
-        rows = np.arange(self.shape[0])[runs]
-        outer = np.atleast_1d(rows)
-        bounds, inner = _bounds(steps, self.shape[1])
-        data = read_rows(backend, self._layout, self._batches[outer], self._slots[outer], bounds)
-        data = data[:, inner]
-        if rest:
-            own = data.ndim - len(self.shape) + 2
-            data = data[(slice(None),) * own + rest]
-        return data if np.ndim(rows) else data[0]
-
-
-def _bounds(steps: Any, length: int) -> tuple[slice, Any]:
-    """Contiguous range of steps that holds those asked for, and where they lie in it."""
-    wanted = np.arange(length)[steps]
-    if np.ndim(wanted) == 0:
-        return slice(int(wanted), int(wanted) + 1), 0
-    if not len(wanted):
-        return slice(0, 1), slice(0, 0)
-    first, last = int(wanted.min()), int(wanted.max()) + 1
-    if len(wanted) == last - first and (np.diff(wanted) == 1).all():
-        return slice(first, last), slice(None)
-    return slice(first, last), wanted - first
-
-
-def _lazy(
-    store: TrajectoryStore,
-    layout: ArrayLayout,
-    index: RunIndex,
-) -> Any:
-    import dask.array
-
-    lazy = LazyVariable(
-        store.backend.address, store.backend.options, layout, index["batch"], index["slot"]
-    )
-    runs = tuple(len(rows) for _, rows in index.groups()) or (0,)
-    chunks = (runs, *((n,) for n in layout.variable.shape))
-    meta = np.empty((0,) * lazy.ndim, layout.dtype)
-    name = f"{layout.variable.name}-{_token(store, layout, index)}"
-    return dask.array.from_array(lazy, chunks=chunks, name=name, meta=meta)  # type: ignore[no-untyped-call]
-
-
-def _token(store: TrajectoryStore, layout: ArrayLayout, index: RunIndex) -> str:
-    from dask.base import tokenize
-
-    key = (
-        store.id,
-        index.commits,
-        layout.variable.name,
-        layout.inner,
-        index["batch"],
-        index["slot"],
-    )
-    return str(tokenize(*key))

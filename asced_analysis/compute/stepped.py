@@ -1,0 +1,94 @@
+"""Runs too large to hold: arrays of which a task reads one step after another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+LARGE_RUN_BYTES = 64 * 2**20
+"""A run larger than this is read step by step, where a task can."""
+
+
+class Stepped:
+    """An array of runs, or of one run, that is read where it is indexed, step by step.
+
+    ``array[:, k]`` of runs and ``array[k]`` of a run give arrays in memory; iterating over runs, or
+    taking one or some of them, reads nothing. (Not a Dask array: Dask would compute it before a
+    task begins.)
+
+    Parameters
+    ----------
+    array : dask.array.Array, shape (run, step, ...)
+    single : bool
+        Whether its one run is meant, without the dimension.
+    """
+
+    def __init__(self, array: Any, *, single: bool = False) -> None:
+        self.array, self.single = array, single
+        self.shape = array.shape[1:] if single else array.shape
+        self.dtype, self.ndim = array.dtype, len(self.shape)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[place] for place in range(len(self)))
+
+    def __getitem__(self, key: Any) -> Any:
+        if self.single:
+            return _read(self.array[:, key])[0]
+        if isinstance(key, tuple):
+            return _read(self.array[key])
+        if isinstance(key, slice):
+            return Stepped(self.array[key])
+        return Stepped(self.array[key : key + 1], single=True)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        values = _read(self.array)[0] if self.single else _read(self.array)
+        return values if dtype is None else values.astype(dtype)
+
+
+def _read(array: Any) -> npt.NDArray[Any]:
+    """A selection of a Dask array, in memory."""
+    return np.asarray(array.compute(scheduler="synchronous"))
+
+
+class SteppedReading:
+    """Hands a task some runs as `Stepped` arrays (see `shard_graphs.Reading`)."""
+
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        self.arrays = arrays
+
+    def outside(self) -> list[Any]:
+        """Nothing is handed in from outside."""
+        return []
+
+    def __call__(self, common: Mapping[Any, Any]) -> Iterator[dict[str, Any]]:
+        """The runs, one block."""
+        yield {name: Stepped(array) for name, array in self.arrays.items()}
+
+
+def memory_note(ds: Any, variables: list[str]) -> str:
+    """What large runs will take, to be said before the work; nothing where runs are small.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+    variables : list of str
+        What is read.
+    """
+    runs = {name: ds[name].dtype.itemsize * math.prod(ds[name].shape[1:]) for name in variables}
+    total = sum(runs.values())
+    if total <= LARGE_RUN_BYTES:
+        return ""
+    steps = max(1, ds.sizes.get("step", 1))
+    from dask.system import CPU_COUNT
+
+    one = max(runs.values()) / steps  # widened to float32, some eight of them lie in memory
+    need = 300e6 + CPU_COUNT * 16 * one
+    return f" of {total / 1e6:,.0f} MB each, step by step in about {need / 1e6:,.0f} MB of memory"
