@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis.compute.stepped import Stepped
 from asced_analysis.counts.bit_patterns import Kind
 from asced_analysis.counts.histograms import Counts, join_counts
 from asced_analysis.counts.tally import Tally
@@ -139,12 +138,12 @@ def count_block(
     channels = 1
     for block in blocks:
         data = block[plan.variable]
-        if isinstance(data, Stepped) and plan.kind == "half":
+        if not isinstance(data, np.ndarray) and plan.kind == "half":
             data = np.asarray(data)
         channels = data.shape[-3] if by_channel else 1
         pixels = math.prod(data.shape[-2:]) if by_channel else math.prod(data.shape[2:])
         window = max(1, _ROWS_AT_ONCE // channels)
-        if isinstance(data, Stepped):
+        if not isinstance(data, np.ndarray):  # it is read step by step
             window = 1
         else:
             data = data.reshape(*data.shape[:2], -1, channels, pixels)
@@ -195,7 +194,7 @@ def _count(
             np.ones(len(steps)) if factors is None else np.asarray(factors[first:][: len(steps)])
             for factors in (plan.before, plan.after)
         )
-        if isinstance(data, Stepped):
+        if not isinstance(data, np.ndarray):  # it is read step by step
             part = data[:, steps[0] : steps[-1] + 1]
             part = part.reshape(*part.shape[:2], *layout)
             tally.add_steps(part, runs, 0, before, after, plan.lag)
