@@ -15,15 +15,13 @@ from asced_analysis.evaluation.matching import pair_runs, replayed_runs
 from asced_analysis.evaluation.populations import compare, quality_of
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.pictures import judged_variable, picture_shape, read_pictures
-from asced_analysis.replay.agreement import exactness
+from asced_analysis.replay.agreement import exactness, visible_difference
 from asced_analysis.replay.recording import Recording
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
-
-VISIBLE = 2 / 255  # of pixels in -1..1: less is the last bits of a device
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def replayed(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
 def _came_back(store: TrajectoryStore) -> list[str]:
     """Refuse a replay of which unedited runs are other ones; a note where conditions differ."""
     exact = exactness(store)
-    if exact.runs and exact.largest_difference > VISIBLE:
+    if exact.runs and exact.largest_difference > visible_difference(store.attributes):
         if not exact.conditions:
             raise InputError(
                 f"the replay {store.path} does not reproduce its recording: {exact.sentence()}, "

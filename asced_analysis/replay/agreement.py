@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from asced_recorders.pipelines.data_range import range_of
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
-VISIBLE = 2 / 255
-"""Difference in -1..1 that shows in a picture of 8 bits."""
+
+def visible_difference(attributes: Mapping[str, Any]) -> float:
+    """Difference of values that shows in a picture of 8 bits: 2 / 255 of data in -1..1.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Of a store: between which its data lie.
+    """
+    low, high = range_of(attributes)
+    return (high - low) / 255
 
 
 @dataclass(frozen=True)
@@ -27,11 +38,13 @@ class Exactness:
     identical : int
         Of these, bit for bit the same.
     largest_difference : float
-        Over all pixels of all compared runs, in units of the data (-1..1).
+        Over all pixels of all compared runs, in units of the data.
     conditions : list of str
         What differs between recording and replay: version, device, batch.
     copied : int
         Runs that were copied under other conditions, so that they say nothing.
+    value_range : (float, float)
+        Between which the data lie.
 
     Examples
     --------
@@ -45,6 +58,7 @@ class Exactness:
     largest_difference: float
     conditions: list[str]
     copied: int = 0
+    value_range: tuple[float, float] = (-1.0, 1.0)
 
     @property
     def bit_exact(self) -> bool:
@@ -53,6 +67,7 @@ class Exactness:
 
     def sentence(self) -> str:
         """For people."""
+        low, high = self.value_range
         why = f" ({'; '.join(self.conditions)})" if self.conditions else ""
         if not self.runs and self.copied:
             return f"{self.copied} uncorrected runs were copied, not sampled: not compared{why}"
@@ -62,7 +77,7 @@ class Exactness:
             return f"{self.runs} of {self.runs} uncorrected runs came back bit for bit{why}"
         return (
             f"{self.identical} of {self.runs} uncorrected runs came back bit for bit; the largest "
-            f"difference is {self.largest_difference:.2g} in -1..1{why}"
+            f"difference is {self.largest_difference:.2g} in {low:g}..{high:g}{why}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +105,7 @@ def check_came_back(replayed: TrajectoryStore, likely: str) -> None:
         Where the largest difference shows in a picture, under the recording's own conditions.
     """
     found = exactness(replayed)
-    if found.conditions or found.largest_difference <= VISIBLE:
+    if found.conditions or found.largest_difference <= visible_difference(replayed.attributes):
         return
     raise NotReproducedError(
         f"the replay does not reproduce the recording: {found.sentence()}, and nothing that is "
@@ -129,4 +144,5 @@ def exactness(replayed: TrajectoryStore | str | Path) -> Exactness:
         largest_difference=float(difference.max(initial=0.0)),
         conditions=conditions,
         copied=int(copied.sum()),
+        value_range=range_of(store.attributes),
     )

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.registry import parameters_of
+from asced_analysis.replay.agreement import visible_difference
 from asced_analysis.replay.jobs import Facts, Job
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.resuming import plan_fingerprint
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
-
-CHANGED = 2 / 255  # a pixel counts as changed when its 8-bit value would
 
 
 def twin_spec(
@@ -171,7 +170,8 @@ def _commit(
             pipe, torch.from_numpy(samples), range_of(job.recording.spec.attributes)
         )
     with np.errstate(invalid="ignore"):
-        changed = (pixels > CHANGED).mean((1, 2), dtype=np.float64)
+        visible = visible_difference(job.recording.attributes)  # an 8-bit value would change
+        changed = (pixels > visible).mean((1, 2), dtype=np.float64)
         largest = np.nan_to_num(away.reshape(len(away), -1).max(1).astype(np.float64), nan=np.inf)
     same = (samples == recorded) | (np.isnan(samples) & np.isnan(recorded))
     largest = np.where(same.reshape(len(same), -1).all(1), 0.0, largest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import sys
@@ -256,6 +257,71 @@ def test_a_corrected_loop_is_recorded(store: Path, starts: list[Any], tmp_path: 
         replay(path, tmp_path / "no.zarr", loop=ddim, thresholds=thresholds)
     with pytest.raises(InputError, match="this call is not corrected, and those before"):
         record(path, ddim, starts, STEPS, resume=True)
+
+
+def test_groups_full_precision_and_levels_of_another_rounding(
+    starts: list[Any], tmp_path: Path
+) -> None:
+    """Levels by group, float32 stores and noise levels 1e-7 apart: loop and store agree."""
+    path, labels = tmp_path / "runs.zarr", np.arange(BATCH) % 2
+    with Recorder.custom(path, SHAPE, STEPS, batch_size=BATCH, dtype="float32") as recorder:
+        for x in starts:
+            recorder.describe(label=labels)
+            ddim(
+                x * (1 + 0.5 * torch.from_numpy(labels).float()[:, None, None, None]), recorder.step
+            )
+    thresholds = few(path, groups="label")
+    assert len(thresholds.groups) == 2
+    found = detect(open_runs(path), thresholds)
+    flagged = found["flagged"].values
+    pooled = detect(open_runs(path), dataclasses.replace(thresholds, groups={}))["flagged"].values
+    assert (flagged != pooled).any()
+    twin = open_runs(replay(path, tmp_path / "c.zarr", loop=ddim, thresholds=thresholds).path)
+    assert (twin["flagged"].values == flagged).all()
+    np.testing.assert_allclose(twin["score"].values, found["score"].values, rtol=1e-6)
+    corrector = Corrector(thresholds)
+
+    def rounded(**given: Any) -> Any:
+        near = {name: given[name] * (1 + 1e-7) for name in ("alpha", "next_alpha")}
+        return corrector.step(**{**given, **near})
+
+    for number, x in enumerate(starts):
+        corrector.assign(range(number * BATCH, (number + 1) * BATCH), groups=labels.tolist())
+        ddim(x * (1 + 0.5 * torch.from_numpy(labels).float()[:, None, None, None]), rounded)
+        own = slice(number * BATCH, (number + 1) * BATCH)
+        assert [one.flagged for one in corrector.report] == flagged[own].tolist()
+        scores = [one.score for one in corrector.report]
+        np.testing.assert_allclose(scores, found["score"].values[own], rtol=1e-4, atol=1e-5)
+
+
+def test_data_outside_the_usual_range_are_compared_in_their_own(tmp_path: Path) -> None:
+    def far(x: Any, step: Any) -> Any:
+        for (alpha, sigma), (a, s) in zip(LEVELS, [*LEVELS[1:], (1.0, 0.0)], strict=True):
+            x0 = 500 * torch.tanh(x / 500) + 500
+            eps = (x - alpha * x0) / sigma
+            x = step(
+                sample=x,
+                model_output=eps,
+                alpha=alpha,
+                sigma=sigma,
+                next_sample=a * x0 + s * eps,
+            )
+        return x
+
+    shape = (1, 8, 8)
+    path = tmp_path / "runs.zarr"
+    record(path, far, [start(0, shape, 500.0)], STEPS, dtype="float32", value_range=(0, 1000))
+    mask = np.zeros((8, 8), bool)
+    mask[2:5, 2:5] = True
+    twin = replay(path, tmp_path / "c.zarr", loop=far, masks={3: mask}, step=4, noise_scale=0.0)
+    ds, plain = open_runs(twin.path), open_runs(path)
+    away = np.abs(ds["sample"].values - plain["sample"].values)[3].max(0)
+    assert ds["changed"].values[3] == pytest.approx((away > 1000 / 255).mean())
+    assert 0 < ds["changed"].values[3] < 1
+    assert np.abs(plain["image"].values[0].astype(int) - ds["image"].values[0]).max() == 0
+    one = exactness(twin)
+    assert one.value_range == (0, 1000)
+    assert "in 0..1000" in dataclasses.replace(one, identical=0).sentence()
 
 
 def test_branches_tuning_and_evaluation_take_a_loop(store: Path, tmp_path: Path) -> None:
