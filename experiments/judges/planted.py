@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,15 @@ from asced_analysis import calibrate, open_runs
 from asced_analysis.calibration.teachers import choose_teacher
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection.apply import detect
-from asced_analysis.realism.content import auroc, matched_auroc, rank_correlations
+from asced_analysis.realism import features, local_realism, patch_model
+from asced_analysis.realism.content import (
+    auroc,
+    content_of,
+    explained_by,
+    matched_auroc,
+    neighbour_means,
+    rank_correlations,
+)
 from asced_recorders import Recorder
 from experiments.judges.writing import tell
 
@@ -121,6 +130,26 @@ def rows(runs: int, epochs: int) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def left_over(runs: int) -> Iterator[dict[str, Any]]:
+    """What is left of the population-patch outcome, by what counts as content.
+
+    Nearest others in whitened patches see the noise as well, and take it off with the content.
+    """
+    images, areas, broken = planted(runs, 2)
+    model = patch_model(images)
+    outcome = np.log(local_realism(images, model).mean((1, 2)))
+    named = content_of(images)
+    nearest = {"nearest in patches": neighbour_means(outcome, features(images, model))}
+    for name, content in (
+        ("nothing", {}),
+        ("area, brightness, contrast", named),
+        ("and nearest in patches", {**named, **nearest}),
+    ):
+        share, predicted = explained_by(outcome, content)
+        rest = held_against(outcome - predicted, broken, areas)
+        yield {"taken off patches of the population": name, "explained": share, "left": rest}
+
+
 def held_against(
     score: NDArray[Any], broken: NDArray[np.bool_], areas: NDArray[Any]
 ) -> dict[str, float | None]:
@@ -139,7 +168,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--out", help="File to write (*.jsonl).")
     args = parser.parse_args()
-    tell(rows(args.runs, args.epochs), args.out)
+    tell(chain(rows(args.runs, args.epochs), left_over(args.runs)), args.out)
 
 
 if __name__ == "__main__":
