@@ -92,10 +92,16 @@ def fit_outcome(
     says = RealismTeacher(teacher) if isinstance(teacher, RealismModel) else teacher
     examples = gather(source, stream, fit, says, most_runs=most_runs, like=content)
     if len(examples.rows) < FEWEST_RUNS:
+        unknown = int((~says.knows(source)).sum())
         raise InputError(
             f"learning from outcomes needs at least {FEWEST_RUNS} runs to fit on, and of these "
-            f"{source.runs} it fits on {len(examples.rows)}: record some "
-            f"{in_all(source.runs, len(examples.rows), FEWEST_RUNS)} runs in all"
+            f"{source.runs} it fits on {len(examples.rows)}"
+            + (
+                f"; {says.name} knows nothing of {unknown}: give more of them, or "
+                if unknown
+                else ": "
+            )
+            + f"record some {in_all(source.runs, len(examples.rows), FEWEST_RUNS)} runs in all"
         )
     if np.ptp(examples.goal) == 0:
         raise InputError(f"{says.name} gives all runs the same outcome: there is nothing to learn")

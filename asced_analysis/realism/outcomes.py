@@ -199,9 +199,10 @@ def _read_table(path: Path) -> list[tuple[int, float]]:
     scores = pd.to_numeric(table["score"], errors="coerce")
     wrong = np.flatnonzero(runs.isna() | scores.isna() | (runs % 1 != 0))
     if len(wrong):
-        row = table.iloc[int(wrong[0])]
+        place = int(wrong[0])
+        run, score = (str(table[name].iloc[place]) for name in ("run", "score"))
         raise InputError(
-            f"{path}, row {wrong[0] + 1}: run {row['run']!r} with score {row['score']!r}; expected "
-            "a whole number and a number"
+            f"{path}, row {place + 1}: run {run!r} with score {score!r}; expected a whole number "
+            "and a number"
         )
     return list(zip(runs.astype(int).tolist(), scores.astype(float).tolist(), strict=True))

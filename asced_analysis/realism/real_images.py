@@ -100,9 +100,6 @@ def _checked(images: Pictures, source: str) -> RealImages:
             f"{source} holds {len(images)} image{'s' * (len(images) != 1)}; real images are split "
             f"between teacher and judge, so at least {FEWEST} are needed"
         )
-    bad = np.flatnonzero(~np.isfinite(images).all((1, 2, 3)))
-    if len(bad):
-        raise InputError(f"real image {bad[0]} of {source} holds NaN or infinity; leave it out")
     return RealImages(images, source)
 
 
@@ -218,7 +215,10 @@ def _fit_array(
         unit = array.astype(np.float32) / 255
     else:
         unit = array.astype(np.float32)
-        low, high = float(np.nanmin(unit)), float(np.nanmax(unit))
+        bad = np.flatnonzero(~np.isfinite(unit).all((1, 2, 3)))
+        if len(bad):
+            raise InputError(f"real image {bad[0]} of {source} holds NaN or infinity; leave it out")
+        low, high = float(unit.min()), float(unit.max())
         if low < -1.001 or high > 1.001:
             raise InputError(
                 f"{source} reaches from {low:.3g} to {high:.3g}; expected uint8, -1..1 or 0..1"

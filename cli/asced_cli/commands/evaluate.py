@@ -78,8 +78,11 @@ def command(
     from asced_analysis.evaluation import evaluate, quality
     from asced_cli.call_arguments import call_arguments
     from asced_recorders.pipelines.named_functions import named_function
+    from asced_stores.errors import InputError
     from asced_stores.files import write_json
 
+    if corrected is None and outcomes:
+        raise InputError("--outcomes judges two stores: give CORRECTED as well, and a file of each")
     if corrected is None:
         alone = quality(runs, judge=judge, real=real)
         if out:
