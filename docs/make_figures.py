@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import animation
+
 from asced_analysis import open_runs, plots
 from asced_analysis.evaluation import Evaluation
 
@@ -27,6 +29,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     plots.save_figure(plots.story(runs, corrected, run=int(most["run"])), args.out / "path.png")
     plots.save_figure(plots.twins(runs, corrected), args.out / "twins.png")
+    demo = (args.demo / "runs.zarr", args.demo / "thresholds.json")
+    animation.draw(*demo, int(most["run"]), args.out / "run.webp")
 
 
 if __name__ == "__main__":

@@ -6,31 +6,36 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from asced_analysis.calibration.calibrate_runs import (
+    FEWEST_STEPS,
+    WINDOW,
+    window_and_correction,
+)
 from asced_analysis.correction.settings import correction_step
 from asced_analysis.thresholds.registries import STRATEGIES
 from asced_recorders.recording.checks import Check
 from asced_recorders.tap.schedulers import StepTable, step_table
 from asced_stores.errors import InputError
 
-WINDOW = (0.2, 0.48)
-"""Shares of sampling between which calibration looks where it is told no other."""
+FEW = 8
+"""Below so many steps thresholds look at one change alone."""
 
 
-def prospects(pipe: Any, steps: int) -> Iterator[Check]:
+def prospects(pipe: Any, count: int) -> Iterator[Check]:
     """Say which corrections last on this sampler, and where replays may begin.
 
     Parameters
     ----------
     pipe : DiffusionPipeline
         Its scheduler is left as it is.
-    steps : int
-        Of a run.
+    count : int
+        Steps of a run.
 
     Yields
     ------
     asced_recorders.recording.checks.Check
     """
-    table = schedule_of(pipe, steps)
+    table = schedule_of(pipe, count)
     if isinstance(table, InputError):
         yield Check("correction", "problem", str(table))
         return
@@ -61,14 +66,18 @@ def prospects(pipe: Any, steps: int) -> Iterator[Check]:
         else "from the beginning: the sampler remembers more than a checkpoint holds"
     )
     yield Check("replay", "ok", begin)
-    looks = sum(WINDOW[0] <= step / table.steps <= WINDOW[1] for step in range(table.steps))
-    if looks < 3:
-        yield Check(
-            "detection",
-            "warning",
-            f"of {table.steps} steps {looks} lie where thresholds look ({WINDOW[0]:g} to "
-            f"{WINDOW[1]:g} of sampling): give a wider --window, or sample in more steps",
-        )
+    if table.steps < FEWEST_STEPS:
+        yield Check("detection", "warning", "one step: nothing changes that could be looked at")
+        return
+    steps: Any = table  # all that is asked of a source: its number of steps, and their levels
+    (first, last), correction = window_and_correction(steps, WINDOW, "ttc")
+    seen = f"thresholds look at steps {first} to {last} of {table.steps}"
+    if correction.strategy == "none":
+        yield Check("detection", "warning", f"{seen}, and none is left to correct at")
+    elif table.steps < FEW:
+        yield Check("detection", "warning", f"{seen}, which is little: sample in more if you can")
+    else:
+        yield Check("detection", "ok", f"{seen}, unless --window says otherwise")
 
 
 def schedule_of(pipe: Any, steps: int) -> StepTable | InputError:

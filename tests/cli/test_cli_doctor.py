@@ -31,7 +31,7 @@ def test_a_pipeline_that_can_be_recorded(
     assert "ttc, renoise" in found["in the loop"]["found"]
     assert "best_of" in found["in replay only"]["found"]
     assert "any checkpoint" in found["replay"]["found"]
-    assert "detection" not in found
+    assert "look at steps 5 to 11 of 25" in found["detection"]["found"]
     assert {"torch", "diffusers", "zarr", "device", "disk", "processes", "pipeline"} <= set(found)
 
 
@@ -48,7 +48,7 @@ def test_latents_with_prompts_few_steps_and_a_solver_that_remembers(
     assert "500 runs" in said
     assert "from the beginning: the sampler remembers" in said
     assert "? detection" in said
-    assert "give a wider --window" in said
+    assert "steps 0 to 1 of 4, which is little" in said
 
 
 def test_a_pipeline_that_cannot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
