@@ -143,9 +143,11 @@ class Edit(TapListener):
     def __init__(self, step: int, noise: Any) -> None:
         self.step, self.noise = step, noise
         self.eps: list[Any] = []
+        self.events: list[StepEvent] = []
 
     def before_step(self, event: StepEvent) -> None:
         self.eps.append(event.eps)
+        self.events.append(event)
 
     def after_step(self, event: StepEvent, next_sample: Any) -> Any:
         if event.step + 1 != self.step:
@@ -166,6 +168,17 @@ def test_an_edit_lasts(sampler: str, kind: str, tiny: Callable[..., Any]) -> Non
     for eps in edit.eps[7:]:
         assert float(eps.square().mean().sqrt()) == pytest.approx(1, abs=0.1)
         assert abs(float((eps * edit.eps[5]).mean())) < 0.1
+
+
+def test_a_sampler_forgets_what_was_before_an_edit(tiny: Callable[..., Any]) -> None:
+    """A multistep sampler's step after an edit is the one of first order, as after a start."""
+    edit = Edit(6, torch.randn((BATCH, 4, 8, 8), generator=torch.Generator().manual_seed(5)))
+    sample(listen(tiny("EPS"), lambda sampling: nullcontext(edit)), 1, "dpmpp_2m", 1.0)
+    before, here, after = edit.events[5:8]
+    share = here.next_sigma / here.sigma
+    expected = share * here.sample + (1 - share) * here.x0
+    assert torch.allclose(after.sample, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(before.x0, here.x0, atol=0.1)
 
 
 @pytest.mark.parametrize("sampler", LOSES)
@@ -202,6 +215,140 @@ def test_what_has_no_schedule_or_no_end_is_refused(
         sample(model, 1, "heun", 1.0)
     sample(model, 2, "euler", 1.0)
     assert TrajectoryStore.open(path).committed_batches() == [0, 1]
+
+
+def test_samplers_of_other_packs_are_treated_alike(
+    tiny: Callable[..., Any], thresholds: Thresholds, tmp_path: Path
+) -> None:
+    """By what they do: one that works in place, one that changes the size, one without a word."""
+    from comfy_extras.nodes_advanced_samplers import sample_lcm_upscale
+
+    def in_place(model: Any, x: Any, sigmas: Any, extra_args: Any, callback: Any, **_: Any) -> Any:
+        for i in range(len(sigmas) - 1):
+            denoised = model(x, sigmas[i] * x.new_ones(len(x)), **extra_args)
+            if callback is not None:
+                callback({"x": x, "i": i, "denoised": denoised})
+            x = denoised
+            x += sigmas[i + 1] * torch.randn(x.shape, generator=torch.Generator().manual_seed(i))
+        return x
+
+    def silent(model: Any, x: Any, sigmas: Any, extra_args: Any, **_: Any) -> Any:
+        return model(x, sigmas[0] * x.new_ones(len(x)), **extra_args)
+
+    model = tiny("EPS")
+    model.set_model_unet_function_wrapper(lambda apply, given: 0 * given["input"])
+    edit = Edit(6, torch.randn(BATCH, 4, 8, 8))
+    custom(listen(model, lambda sampling: nullcontext(edit)), in_place)
+    assert torch.allclose(edit.eps[6], edit.noise, atol=1e-4)
+    assert float(edit.eps[7].std()) == pytest.approx(1, abs=0.1)
+    with pytest.raises(InputError, match="lcm_upscale changes the sample's size"):
+        custom(recorded(model, tmp_path / "a.zarr"), sample_lcm_upscale)
+    with pytest.raises(InputError, match="silent does not say when"):
+        custom(recorded(model, tmp_path / "a.zarr"), silent)
+
+
+def custom(model: Any, function: Any, guider: Any = None) -> Any:
+    """Sample with a function, as ComfyUI's SamplerCustom does."""
+    import comfy.samplers
+
+    latent = torch.zeros(BATCH, 4, 8, 8)
+    sigmas = comfy.samplers.calculate_sigmas(
+        model.get_model_object("model_sampling"), "normal", STEPS
+    )
+    guider = comfy.samplers.CFGGuider(model) if guider is None else guider
+    if guider.original_conds == {}:
+        prompt = [[torch.ones(1, 3, 16), {}]]
+        guider.set_conds(prompt, prompt)
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(1))
+    return guider.sample(
+        noise, latent, comfy.samplers.KSAMPLER(function), sigmas, disable_pbar=True, seed=1
+    )
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_is_recorded_is_what_the_sampler_got(
+    nested: bool, tiny: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Guiders of two prompts add to the prediction after the post-CFG functions have run."""
+    from comfy.k_diffusion.sampling import sample_euler
+    from comfy_extras.nodes_custom_sampler import Guider_DualCFG
+
+    path = tmp_path / "runs.zarr"
+    guider = Guider_DualCFG(recorded(tiny("EPS"), path))
+    guider.set_conds(*([[torch.full((1, 3, 16), value), {}]] for value in (1.0, 0.5, 0.0)))
+    guider.set_cfg(3.0, 2.0, nested)
+    custom(guider.model_patcher, sample_euler, guider)
+    runs = open_runs(path)
+    sigma = np.append(runs["sigma"].values, 0)
+    x = runs["x_init"].values
+    for step in range(STEPS):
+        x0 = runs["x0"].values[:, step].astype("f4")
+        x = x + (x - x0) / sigma[step] * (sigma[step + 1] - sigma[step])
+    np.testing.assert_allclose(x, runs["sample"].values, rtol=5e-3, atol=5e-3)
+
+
+def test_video_has_its_frames_before_its_channels(tiny: Callable[..., Any], tmp_path: Path) -> None:
+    import comfy.sample
+
+    model = tiny("FLOW")
+    model.set_model_unet_function_wrapper(lambda apply, given: 0.5 * given["input"])
+    latent, path = torch.zeros(2, 4, 3, 8, 8), tmp_path / "runs.zarr"
+    noise = comfy.sample.prepare_noise(latent, 1)
+    prompt = [[torch.ones(1, 3, 16), {}]]
+    end = comfy.sample.sample(
+        recorded(model, path), noise, 4, 1.0, "euler", "normal", prompt, prompt, latent, seed=1,
+        disable_pbar=True,
+    )  # fmt: skip
+    runs = open_runs(path)
+    assert dict(runs["sample"].sizes) == {"run": 2, "frame": 3, "channel": 4, "y": 8, "x": 8}
+    known = model.model.process_latent_in(end).transpose(1, 2).numpy()
+    np.testing.assert_allclose(runs["sample"].values, known, atol=1e-5)
+    edit = Edit(2, torch.ones(2, 3, 4, 8, 8))
+    comfy.sample.sample(
+        listen(model, lambda sampling: nullcontext(edit)), noise, 4, 1.0, "euler", "normal", prompt,
+        prompt, latent, seed=1, disable_pbar=True,
+    )  # fmt: skip
+    assert edit.eps[2].shape == edit.noise.shape
+
+
+class Changes(TapListener):
+    """Changes what the model said of one step, and asks it once more."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.said: list[Any] = []
+
+    def before_step(self, event: StepEvent) -> Any:
+        again = self.sampling.ask(event.sample, event.table, event.step)
+        assert torch.allclose(again, event.x0, atol=1e-5)
+        self.said.append(event.x0)
+        return 0 * event.x0 if event.step == 5 else None
+
+
+def test_what_the_model_said_can_be_changed_and_asked_again(tiny: Callable[..., Any]) -> None:
+    heard: list[Any] = []
+
+    def attach(sampling: Sampling) -> Any:
+        heard.append(Changes(sampling))
+        return nullcontext(heard[0])
+
+    model = tiny("FLOW")
+    end = sample(listen(model, attach), 1, "dpmpp_2m", 4.0)
+    assert len(heard[0].said) == STEPS
+    assert (end != sample(model, 1, "dpmpp_2m", 4.0)).any()
+
+
+def test_a_sampling_that_fails_leaves_nothing(tiny: Callable[..., Any], tmp_path: Path) -> None:
+    def stop(step: int, *_: Any) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "runs.zarr"
+    model = recorded(tiny("EPS"), path)
+    with pytest.raises(KeyboardInterrupt):
+        sample(model, 1, "euler", 1.0, callback=stop)
+    sample(model, 1, "euler", 1.0)
+    assert TrajectoryStore.open(path).committed_batches() == [0]
 
 
 def test_a_copied_model_reports_to_the_same_place(

@@ -218,7 +218,7 @@ class _Run:
         edited = self._enter(x)
         denoised = executor(x, timestep, options, seed)
         if edited is not None:
-            self._renew(edited, denoised)
+            self._renew(x, edited, denoised)
         event = StepEvent(
             self.sampling.table,
             step,
@@ -254,11 +254,12 @@ class _Run:
         x.copy_(changed)
         return edited
 
-    def _renew(self, edited: Tensor, denoised: Tensor) -> None:
+    def _renew(self, x: Tensor, edited: Tensor, denoised: Tensor) -> None:
         """Let the sampler remember, in edited places, what the model says of the edited sample."""
         for known in self.said:
             past = known()
-            if past is not None and past.shape == denoised.shape:
+            # Some samplers make the next sample in the place of what the model said.
+            if past is not None and past.data_ptr() != x.data_ptr():
                 past.copy_(denoised.where(edited, past))
 
 

@@ -125,15 +125,21 @@ def rehearse(sampler: Any, guider: Any, sigmas: Tensor, extra: dict[str, Any]) -
 
     levels: list[float] = []
     marks: list[int] = []
+    noise = torch.randn((1, 1, 8, 8), generator=_seeded(0))
 
     def seen(call: int, x: Tensor, level: float) -> None:
+        if x.shape != noise.shape:
+            raise InputError(
+                f"the sampler {name_of(sampler)} changes the sample's size on its way: its runs "
+                "are not recorded or corrected"
+            )
         levels.append(level)
 
     def taken(*facts: Any) -> None:
         if len(levels) - 1 not in marks:
             marks.append(len(levels) - 1)
 
-    _run(sampler, guider, sigmas, extra, torch.randn(1, 1, 8, 8, generator=_seeded(0)), seen, taken)
+    _run(sampler, guider, sigmas, extra, noise, seen, taken)
     if not marks or marks[0] < 0:
         raise InputError(
             f"the sampler {name_of(sampler)} does not say when it has taken a step (its callback), "
