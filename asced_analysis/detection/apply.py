@@ -51,9 +51,7 @@ def detect(
     inputs = [runs[name].isel(step=window) for name in names]
     levels = levels_of(runs, thresholds, override=override)
     if levels is not None:
-        own = xr.DataArray(levels, dims="run")
-        chunks = inputs[0].chunksizes.get("run")
-        inputs.append(own if chunks is None else own.chunk({"run": chunks}))
+        inputs.append(xr.DataArray(levels, dims="run"))
     frame = ["frame"] if "frame" in inputs[0].dims else []
     core = ["step", *frame, "channel", "y", "x"]
     mask, score, flagged = xr.apply_ufunc(

@@ -270,6 +270,7 @@ def test_groups_full_precision_and_levels_of_another_rounding(
             ddim(
                 x * (1 + 0.5 * torch.from_numpy(labels).float()[:, None, None, None]), recorder.step
             )
+    assert open_runs(path)["label"].values.tolist() == labels.tolist() * len(starts)
     thresholds = few(path, groups="label")
     assert len(thresholds.groups) == 2
     found = detect(open_runs(path), thresholds)

@@ -166,7 +166,9 @@ class CustomRecorder:
         self.close(quietly=error is not None)
 
     def describe(self, **facts: Any) -> None:
-        """Say what the runs of the present batch are.
+        """Say what the runs of the present batch are, before its steps or after them.
+
+        After them, a fact that was given already is one of the next batch.
 
         Parameters
         ----------
@@ -177,6 +179,8 @@ class CustomRecorder:
         unknown = sorted(set(facts) - set(known))
         if unknown:
             raise InputError(f"{unknown} are no facts of a run: give some of {', '.join(known)}")
+        if self._done == self.steps and set(facts) & set(self._facts):
+            self._commit()
         self._facts |= facts
 
     def step(
@@ -264,17 +268,10 @@ class CustomRecorder:
         if step in self.settings.checkpoints:
             buffer.put("checkpoint_sample", x, self.settings.checkpoints.index(step))
         if self.corrector is not None:
-            next_sample = self.corrector.step(
-                sample=sample,
-                model_output=model_output,
-                alpha=alpha,
-                sigma=sigma,
-                prediction_type=kind,
-                next_sample=next_sample,
-                next_alpha=next_alpha,
-                next_sigma=next_sigma,
-                sigma_data=sigma_data,
-            )
+            said = {"sample": sample, "model_output": model_output, "prediction_type": kind}
+            level = {"alpha": alpha, "sigma": sigma, "sigma_data": sigma_data}
+            following = {"next_alpha": next_alpha, "next_sigma": next_sigma}
+            next_sample = self.corrector.step(**said, **level, **following, next_sample=next_sample)
         if self._done == self.steps:
             self._end = (
                 x0 if next_sample is None else as_rows(self.shape, next_sample, "next_sample")
