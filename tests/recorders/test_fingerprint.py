@@ -219,6 +219,19 @@ def test_weights_that_change_between_calls_are_refused(build: Build, tmp_path: P
     assert open_runs(tmp_path / "runs.zarr").sizes["run"] == 3
 
 
+def test_a_call_that_computes_otherwise_is_refused(build: Build) -> None:
+    pipe = build("sd")
+    watch = ModelWatch(pipe)
+    watch.check()
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(InputError, match="autocast none"):
+        watch.check()
+    hook = pipe.unet.register_forward_hook(print)
+    with pytest.raises(InputError, match="torch_hooks none, now"):
+        watch.check()
+    hook.remove()
+    watch.check()
+
+
 @pytest.mark.parametrize("change", ["data", "average", "fused optimiser", "adapter's scale"])
 def test_the_check_of_a_call_sees_what_changes_whole_tensors(change: str, build: Build) -> None:
     pipe = build("sd")

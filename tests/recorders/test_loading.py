@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from asced_cli.main import run
-from asced_recorders.pipelines.loading import _move, available_devices, load_pipeline
+from asced_recorders.pipelines.devices import available_devices, default_device
+from asced_recorders.pipelines.loading import _move, load_pipeline
 from asced_stores.errors import InputError
 
 
@@ -44,6 +45,15 @@ def test_cuda_without_cuda_is_wrong_input(
 def test_devices_that_are_there_are_taken(tiny_folder: Path) -> None:
     for device in available_devices():
         assert load_pipeline(tiny_folder, device=device).device.type == torch.device(device).type
+
+
+def test_any_kind_of_accelerator_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = torch.accelerator
+    monkeypatch.setattr(accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(accelerator, "current_accelerator", lambda: torch.device("xpu"))
+    monkeypatch.setattr(accelerator, "device_count", lambda: 2)
+    assert available_devices() == ["cpu", "xpu:0", "xpu:1"]
+    assert default_device() == "xpu"
 
 
 def test_weights_that_do_not_fit_say_what_to_do() -> None:

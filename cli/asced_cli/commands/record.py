@@ -123,7 +123,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
     help="Do not wait for the disk: a loss of power may tear the last batches.",
 )
 @click.option("--ignore-disk", is_flag=True, help="Begin even if the disk looks too small.")
-@click.option("--device", help="cpu, cuda, cuda:1; by default CUDA where there is one.")
+@click.option("--device", help="cpu, cuda, cuda:1, xpu, mps; by default the accelerator.")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16", "bfloat16"]),

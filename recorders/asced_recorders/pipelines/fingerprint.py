@@ -15,9 +15,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.pipelines.model_facts import functional_facts
+from asced_recorders.pipelines.model_facts import compute_facts, functional_facts
 from asced_recorders.pipelines.networks import networks
 from asced_stores.errors import InputError
+from asced_stores.format.calls import call_differences
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,6 +64,7 @@ class ModelWatch:
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
         self.known: dict[str, str] | None = None
+        self.conditions: dict[str, Any] | None = None
 
     def check(self) -> None:
         """Remember the model at the first call; compare at the later ones.
@@ -70,11 +72,12 @@ class ModelWatch:
         Raises
         ------
         InputError
-            If it is another model now, naming the networks that changed.
+            If it is another model now, naming the networks that changed, or computes otherwise.
         """
         found = {name: _glance(module) for name, module in networks(self.pipe)}
+        conditions = compute_facts(self.pipe)
         if self.known is None:
-            self.known = found
+            self.known, self.conditions = found, conditions
         changed = sorted(
             name for name in {**found, **self.known} if found.get(name) != self.known.get(name)
         )
@@ -82,6 +85,12 @@ class ModelWatch:
             raise InputError(
                 f"{', '.join(changed)} changed since this recording began (weights, adapters, "
                 "their scales, or hooks): one store holds one model; record to another store"
+            )
+        otherwise = call_differences(self.conditions or {}, conditions)
+        if otherwise:
+            raise InputError(
+                f"the model computes otherwise than in the calls before ({'; '.join(otherwise)}): "
+                "one store holds one way of computing; record to another store"
             )
 
 

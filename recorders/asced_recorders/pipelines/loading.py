@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from asced_recorders.pipelines.devices import available_devices, default_device
 from asced_recorders.pipelines.named_functions import named_function
 from asced_recorders.pipelines.scheduler_names import make_scheduler
 from asced_stores.errors import InputError
@@ -45,7 +46,7 @@ def load_pipeline(
         a function of yours without arguments that makes one: with adapters, with a scheduler class
         of your own. It decides on device and precision, unless `device` is given.
     device : str or torch.device, optional
-        By default CUDA where there is one, else the CPU.
+        By default the accelerator where there is one, else the CPU.
     dtype : str or torch.dtype, optional
         Of the weights, for example ``float16``; by default float32.
     variant, revision : str, optional
@@ -78,7 +79,6 @@ def load_pipeline(
     'EulerDiscreteScheduler'
     """
     import diffusers
-    import torch
 
     if is_function(str(name_or_path)):
         pipe = _made_by(str(name_or_path))
@@ -86,7 +86,7 @@ def load_pipeline(
             pipe.scheduler = make_scheduler(scheduler, pipe.scheduler, scheduler_options)
         return pipe if device is None else _move(pipe, device, name_or_path)
     if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = default_device()
     check_device(device)
     folder, where = _locate(str(name_or_path))
     torch_dtype = _dtype(dtype)
@@ -151,14 +151,6 @@ def check_device(device: Any) -> None:
             f"device {str(device)!r} cannot be used here ({_first_line(error)}): give one of "
             f"{', '.join(available_devices())}"
         ) from error
-
-
-def available_devices() -> list[str]:
-    """Devices that torch finds here, the CPU first."""
-    import torch
-
-    found = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    return [*found, "mps"] if torch.backends.mps.is_available() else found
 
 
 def pipeline_name(name_or_path: str | Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.networks import networks
@@ -76,21 +76,23 @@ def compute_facts(pipe: Any, /) -> dict[str, Any]:
     facts: dict[str, Any] = {"precision": {}, "attention": {}}
     wrapped = getattr(pipe, "components", {"model": pipe})
     for name, module in networks(pipe):
-        dtypes = sorted({str(p.dtype).removeprefix("torch.") for p in module.parameters()})
+        parts = list(module.modules())  # walked once: this is asked before every call
+        held = {p.dtype for part in parts for p in part._parameters.values() if p is not None}
+        dtypes = sorted(str(dtype).removeprefix("torch.") for dtype in held)
         if dtypes:
             facts["precision"][name] = dtypes[0] if len(dtypes) == 1 else dtypes
-        attention = sorted(set(_attention(module)))
+        attention = sorted(set(_attention(parts)))
         if attention:
             facts["attention"][name] = attention
-        if type(wrapped.get(name)).__name__ == "OptimizedModule" or _is_compiled(module):
+        if type(wrapped.get(name)).__name__ == "OptimizedModule" or _is_compiled(parts):
             facts.setdefault("compiled", []).append(name)
-        watching = sorted(set(_torch_hooks(module)))
+        watching = sorted(set(_torch_hooks(parts)))
         if watching:
             facts.setdefault("torch_hooks", {})[name] = watching
         quantised = _quantisation(module)
         if quantised:
             facts.setdefault("quantisation", {})[name] = quantised
-        caches = _caches(module)
+        caches = _caches(parts)
         if caches:
             facts.setdefault("caches", {})[name] = caches
     device = str(getattr(getattr(pipe, "device", None), "type", "cpu"))
@@ -186,9 +188,9 @@ def _name(function: Any) -> str:
     return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
-def _attention(module: nn.Module) -> Iterator[str]:
+def _attention(parts: Sequence[nn.Module]) -> Iterator[str]:
     """Processors of a network's attention, with the back end where one is chosen."""
-    for part in module.modules():
+    for part in parts:
         processor = part.__dict__.get("processor") or part.__dict__.get("_modules", {}).get(
             "processor"
         )
@@ -198,19 +200,19 @@ def _attention(module: nn.Module) -> Iterator[str]:
             yield type(processor).__name__ + (f" ({chosen})" if chosen else "")
 
 
-def _torch_hooks(module: nn.Module) -> Iterator[str]:
-    for part in module.modules():
+def _torch_hooks(parts: Sequence[nn.Module]) -> Iterator[str]:
+    for part in parts:
         for group in ("_forward_hooks", "_forward_pre_hooks"):
             for hook in part.__dict__.get(group, {}).values():
                 if not getattr(hook, "asced", False):
                     yield _name(hook)
 
 
-def _is_compiled(module: nn.Module) -> bool:
+def _is_compiled(parts: Sequence[nn.Module]) -> bool:
     return any(
         type(part).__name__ == "OptimizedModule"
         or part.__dict__.get("_compiled_call_impl") is not None
-        for part in module.modules()
+        for part in parts
     )
 
 
@@ -224,17 +226,17 @@ def _quantisation(module: nn.Module) -> str | None:
     return str(getattr(method, "value", method))
 
 
-def _caches(module: nn.Module) -> list[str]:
+def _caches(parts: Sequence[nn.Module]) -> list[str]:
     """Names of the caches that are switched on in a network."""
     found = {
         type(part.__dict__["_cache_config"]).__name__
-        for part in module.modules()
+        for part in parts
         if part.__dict__.get("_cache_config") is not None
     }
     if not found:  # applied to the blocks by themselves
         found = {
             type(hook).__name__
-            for part in module.modules()
+            for part in parts
             for hook in diffusers_hooks(part)
             if not _moves(hook)
         }

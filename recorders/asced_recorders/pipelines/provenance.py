@@ -6,6 +6,7 @@ import platform
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from asced_recorders.pipelines.devices import device_name
 from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_recorders.pipelines.model_facts import adapter_scales, compute_facts, offload_facts
 from asced_recorders.tap.schedulers import StepTable, scheduler_class
@@ -42,9 +43,12 @@ def device_facts(device: Any) -> dict[str, Any]:
             "cudnn_tf32": bool(torch.backends.cudnn.allow_tf32),
         },
     }
-    if device.type == "cuda":
-        facts["device_name"] = torch.cuda.get_device_name(device)
-        facts["cuda"] = torch.version.cuda
+    name = device_name(device)
+    if name is not None:
+        facts["device_name"] = name
+    for library in ("cuda", "hip", "xpu"):
+        if device.type != "cpu" and (version := getattr(torch.version, library, None)):
+            facts[library] = version
     return facts
 
 

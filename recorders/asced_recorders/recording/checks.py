@@ -100,14 +100,17 @@ def _version(package: str, tested: str) -> Check:
 def _device() -> Check:
     import torch
 
-    if not torch.cuda.is_available():
-        return Check("device", "ok", f"CPU, {torch.get_num_threads()} threads; no CUDA device")
+    from asced_recorders.pipelines.devices import available_devices, device_memory, device_name
+
+    _, *accelerators = available_devices()
+    if not accelerators:
+        return Check("device", "ok", f"CPU, {torch.get_num_threads()} threads; no accelerator")
     found = []
-    for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        name = torch.cuda.get_device_name(index)
-        found.append(f"{name}, {human(free)} of {human(total)} free")
-    text = f"{'; '.join(found)}; CUDA {torch.version.cuda}; the CUDA copy path is untested so far"
+    for device in accelerators:
+        memory = device_memory(device)
+        free = "" if memory is None else f", {human(memory[0])} of {human(memory[1])} free"
+        found.append(f"{device_name(device) or device}{free}")
+    text = f"{'; '.join(found)}; copying from a device is untested so far"
     return Check("device", "warning", text)
 
 
