@@ -1,0 +1,155 @@
+"""Recorded runs drawn anew under other settings: seeds, steps, sampler, guidance, a listener."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from asced_analysis.correction.corrector import Corrector
+from asced_analysis.correction.halting import counting
+from asced_analysis.replay.calls import call_again, recorded_arguments
+from asced_analysis.replay.recording import Batch, Recording
+from asced_analysis.replay.sampling import class_labels
+from asced_recorders.pipelines.sampling import (
+    initial_noise,
+    is_unconditional,
+    run_generators,
+    sample_unconditional,
+)
+
+AT_ONCE = 32
+SCHEDULES = ("timesteps", "sigmas")  # of a call: they name its steps one by one
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Finished runs.
+
+    Attributes
+    ----------
+    ends : float32 array, shape (n, [frame,] channel, y, x)
+    rows : float, optional
+        Evaluated rows of the networks, a delivered run: guidance doubles them.
+    evaluations : float, optional
+        A delivered run's, where they are known already.
+    paired : bool
+        Whether they began with the same noise as plain runs of the same seeds.
+    """
+
+    ends: NDArray[np.float32]
+    rows: float | None = None
+    evaluations: float | None = None
+    paired: bool = True
+
+
+def draw_runs(
+    recording: Recording,
+    pipe: Any,
+    runs: NDArray[np.int64],
+    seeds: NDArray[np.int64],
+    *,
+    steps: int,
+    guidance: float = 1.0,
+    corrector: Corrector | None = None,
+) -> Drawn:
+    """Draw runs with the prompts, classes and options of recorded ones.
+
+    Parameters
+    ----------
+    recording : Recording
+    pipe : DiffusionPipeline
+        With the scheduler to sample by.
+    runs, seeds : int64 arrays, shape (n,)
+        Recorded runs whose conditions are taken, and the seeds to draw from.
+    steps : int
+    guidance : float
+        Factor of the recorded guidance scale.
+    corrector : Corrector, optional
+
+    Returns
+    -------
+    Drawn
+    """
+    ends: list[Any] = [None] * len(runs)
+    rows = 0
+    for places in _together(recording, runs):
+        batch = replace(recording.select(runs[places]), seeds=seeds[places])
+        if corrector is not None:
+            corrector.assign(seeds[places], groups=batch.groups(corrector.thresholds))
+        with counting(pipe) as count:
+            found = _draw(recording, pipe, batch, steps, guidance, corrector)
+        rows += count[0]
+        for place, end in zip(places, found, strict=True):
+            ends[place] = end
+    return Drawn(np.stack(ends), rows / len(runs))
+
+
+def call_arguments(
+    recording: Recording, pipe: Any, batch: Batch, steps: int, guidance: float = 1.0
+) -> dict[str, Any]:
+    """Arguments of the recorded call with other steps and guidance."""
+    arguments = recorded_arguments(recording, batch, pipe)
+    arguments = {name: value for name, value in arguments.items() if name not in SCHEDULES}
+    arguments["num_inference_steps"] = steps
+    if guidance != 1.0:
+        arguments["guidance_scale"] = guidance * guidance_scale(pipe, arguments)
+    return arguments
+
+
+def guidance_scale(pipe: Any, arguments: dict[str, Any]) -> float:
+    """That a call has, by itself or by default; 0 where there is none to set."""
+    takes = inspect.signature(type(pipe).__call__).parameters
+    if "guidance_scale" not in takes:
+        return 0.0
+    found = arguments.get("guidance_scale", takes["guidance_scale"].default)
+    return float(found) if isinstance(found, (int, float)) else 0.0
+
+
+def _draw(
+    recording: Recording,
+    pipe: Any,
+    batch: Batch,
+    steps: int,
+    guidance: float,
+    corrector: Corrector | None,
+) -> NDArray[np.float32]:
+    """One batch."""
+    if not is_unconditional(pipe):
+        return call_again(
+            recording,
+            batch,
+            pipe,
+            corrector,
+            lambda pipe, batch: pipe(**call_arguments(recording, pipe, batch, steps, guidance)),
+            anew=True,
+        )
+    pipe.scheduler.set_timesteps(steps)
+    generators = run_generators(batch.seeds.tolist())
+    with torch.no_grad():
+        ends = sample_unconditional(
+            pipe,
+            x_init=initial_noise(pipe, generators),
+            steps=steps,
+            generators=generators,
+            listener=corrector,
+            labels=class_labels(batch),
+        )
+    return np.asarray(ends.float().cpu().numpy(), np.float32)
+
+
+def _together(recording: Recording, runs: NDArray[np.int64]) -> Sequence[NDArray[np.intp]]:
+    """Places of runs that share a recorded call, in parts of a bearable size."""
+    numbers = np.asarray(recording.dataset["run"].values, np.int64)
+    batch_of = dict(zip(numbers.tolist(), recording.dataset["batch"].values.tolist(), strict=True))
+    calls = np.array([batch_of[int(run)] for run in runs])
+    parts = []
+    for number in np.unique(calls):
+        places = np.flatnonzero(calls == number)
+        parts += [places[at : at + AT_ONCE] for at in range(0, len(places), AT_ONCE)]
+    return parts

@@ -1,0 +1,283 @@
+"""What can be tried on a pipeline, within a budget of evaluations a delivered image.
+
+One function a kind of remedy, each of which says what it would draw and what a user would write to
+get it, or why it does not apply. `KINDS` lists them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.correction.corrector import Corrector
+from asced_analysis.correction.detecting import Watch
+from asced_analysis.correction.lookahead import Network
+from asced_analysis.correction.noise_normalisation import normalised_noise
+from asced_analysis.correction.pruner import Pruner
+from asced_analysis.correction.registry import STRATEGIES
+from asced_analysis.evaluation.remedies.drawing import (
+    AT_ONCE,
+    Drawn,
+    call_arguments,
+    draw_runs,
+    guidance_scale,
+)
+from asced_analysis.replay.recording import Recording
+from asced_analysis.replay.sampling import schedule_of
+from asced_analysis.thresholds.document import Thresholds
+from asced_recorders.pipelines.sampling import is_unconditional
+from asced_recorders.pipelines.scheduler_names import make_scheduler
+from asced_stores.errors import AscedError, InputError
+
+Runs = NDArray[np.int64]
+Draw = Callable[[Runs, Runs], Drawn]
+"""``draw(runs, seeds)``: the recorded runs whose conditions are taken, and seeds."""
+
+SAMPLERS: tuple[tuple[str, Mapping[str, Any], int, str], ...] = (
+    ("ddpm", {}, 1, "ancestral"),
+    ("euler-a", {}, 1, "ancestral"),
+    ("dpm++", {}, 1, "second order"),
+    ("dpm++", {"algorithm_type": "sde-dpmsolver++"}, 1, "second order, stochastic"),
+    ("heun", {}, 2, "second order"),
+    ("flow-euler", {"stochastic_sampling": True}, 1, "stochastic"),
+    ("flow-heun", {}, 2, "second order"),
+)
+"""Short name, options, evaluations a step, what it is."""
+
+GUIDANCE = (0.75, 1.5)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What remedies are tried on.
+
+    Attributes
+    ----------
+    recording : Recording
+    pipe : DiffusionPipeline
+        As it was recorded.
+    budget : int
+        Evaluations a delivered image.
+    thresholds : Thresholds or None
+        For corrections and pruning.
+    network : callable or None
+        That these ask.
+    """
+
+    recording: Recording
+    pipe: Any
+    budget: int
+    thresholds: Thresholds | None = None
+    network: Network | None = None
+
+    @property
+    def steps(self) -> int:
+        """Of a recorded run, as the call names them."""
+        return int(self.recording.attributes.get("steps", self.recording.steps))
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One thing to try.
+
+    Attributes
+    ----------
+    title : str
+    code : str
+        What a user writes to get it.
+    draw : callable
+    """
+
+    title: str
+    code: str
+    draw: Draw = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What was not tried, and why."""
+
+    title: str
+    reason: str
+
+
+Kind = Callable[[Bench], Iterator[Remedy | Skipped]]
+
+
+def more_steps(bench: Bench) -> Iterator[Remedy | Skipped]:
+    """The same sampler with all steps that the budget pays for."""
+    if bench.budget <= bench.steps:
+        yield Skipped("more steps", f"the budget is that of the recorded {bench.steps} steps")
+        return
+    yield Remedy(
+        f"{bench.budget} steps",
+        f"pipe(..., num_inference_steps={bench.budget})",
+        _sampling(bench, bench.pipe, bench.budget),
+    )
+
+
+def other_samplers(bench: Bench) -> Iterator[Remedy | Skipped]:
+    """Samplers that the model was trained for as well."""
+    present = type(bench.pipe.scheduler).__name__
+    for name, options, each, what in SAMPLERS:
+        try:
+            scheduler = make_scheduler(name, bench.pipe.scheduler, options)
+        except InputError:
+            continue
+        kind = type(scheduler).__name__
+        if kind == present and not options:
+            continue
+        given = "".join(f", {key}={value!r}" for key, value in options.items())
+        pipe = copy.copy(bench.pipe)
+        pipe.scheduler = scheduler
+        steps = bench.budget // each
+        yield Remedy(
+            f"{kind.removesuffix('Scheduler')} ({what}), {steps} steps",
+            f"pipe.scheduler = {kind}.from_config(pipe.scheduler.config{given})\n"
+            f"pipe(..., num_inference_steps={steps})",
+            _sampling(bench, pipe, steps),
+        )
+
+
+def other_guidance(bench: Bench) -> Iterator[Remedy | Skipped]:
+    """Less and more guidance than was recorded."""
+    pipe = bench.pipe
+    if is_unconditional(pipe):
+        return
+    first = bench.recording.select(bench.recording.dataset["run"].values[:1])
+    scale = guidance_scale(pipe, call_arguments(bench.recording, pipe, first, bench.steps))
+    if scale <= 1:
+        yield Skipped("guidance", f"the runs were drawn at scale {scale:g}: without guidance")
+        return
+    for factor in GUIDANCE:
+        yield Remedy(
+            f"guidance {factor * scale:g} instead of {scale:g}, {bench.budget} steps",
+            f"pipe(..., guidance_scale={factor * scale:g}, num_inference_steps={bench.budget})",
+            _sampling(bench, pipe, bench.budget, guidance=factor),
+        )
+
+
+def starting_noise(bench: Bench) -> Iterator[Remedy | Skipped]:
+    """Noise of one energy after the first step."""
+
+    def draw(runs: Runs, seeds: Runs) -> Drawn:
+        with normalised_noise(bench.pipe):
+            return draw_runs(bench.recording, bench.pipe, runs, seeds, steps=bench.budget)
+
+    yield Remedy(
+        f"noise normalisation, {bench.budget} steps",
+        "from asced_analysis.correction import normalised_noise\n\n"
+        f"with normalised_noise(pipe):\n    pipe(..., num_inference_steps={bench.budget})",
+        draw,
+    )
+
+
+def corrections(bench: Bench) -> Iterator[Remedy | Skipped]:
+    """What corrects flagged runs in the loop, at the recorded number of steps."""
+    if bench.thresholds is None:
+        yield Skipped("corrections", "they need thresholds (asced calibrate)")
+        return
+    own = bench.thresholds.correction.strategy
+    for name in dict.fromkeys((own, *STRATEGIES)):
+        kind = STRATEGIES.get(name)
+        if not kind.edits or not kind.in_loop:
+            continue
+        try:
+            _corrector(bench, name)
+        except AscedError as error:
+            yield Skipped(f"correction {name}", str(error))
+            continue
+        own_words = "" if name == own else f", strategy={name!r}"
+        yield Remedy(
+            f"correction {name} of flagged runs, {bench.steps} steps",
+            "from asced_analysis import Corrector\n\n"
+            f'with Corrector.from_file("thresholds.json"{own_words}).attach(pipe):\n'
+            f"    pipe(..., num_inference_steps={bench.steps})",
+            _correcting(bench, name),
+        )
+
+
+def pruning(bench: Bench) -> Iterator[Remedy | Skipped]:
+    """Draw several, look early, finish the most promising."""
+    if bench.thresholds is None:
+        yield Skipped("pruning", "it needs thresholds (asced calibrate)")
+        return
+    thresholds, steps = bench.thresholds, bench.steps
+    looked = _last_look(bench, thresholds) + 1 + int(bench.network is not None)
+    draws = 1 + (bench.budget - steps) // looked
+    if draws < 2:
+        yield Skipped(
+            "pruning", f"two draws looked at up to step {looked - 1} cost {steps + looked}"
+        )
+        return
+
+    pruner = Pruner(thresholds, draw=draws, finish=1, network=bench.network)
+
+    def draw(runs: Runs, seeds: Runs) -> Drawn:
+        ends, cost = [], 0.0
+        together = max(1, AT_ONCE // draws) if is_unconditional(bench.pipe) else 1
+        for at in range(0, len(runs), together):
+            some, first = runs[at : at + together], int(seeds[at]) * draws
+            call: dict[str, Any] = {"num_inference_steps": steps}
+            if not is_unconditional(bench.pipe):
+                batch = bench.recording.select(some)
+                call = call_arguments(bench.recording, bench.pipe, batch, steps)
+                call.pop("generator")
+            pruned = pruner.sample(bench.pipe, groups=len(some), seed=first, **call)
+            ends.append(pruned.samples.float().cpu().numpy())
+            cost += pruned.evaluations * len(some)
+        return Drawn(np.concatenate(ends), evaluations=cost / len(runs), paired=False)
+
+    yield Remedy(
+        f"pruning, the best of {draws} draws, {steps} steps",
+        "from asced_analysis.correction import Pruner\n\n"
+        f'pruner = Pruner.from_file("thresholds.json", draw={draws}, finish=1)\n'
+        f"pruner.sample(pipe, ..., num_inference_steps={steps})",
+        draw,
+    )
+
+
+KINDS: tuple[Kind, ...] = (
+    more_steps,
+    other_samplers,
+    other_guidance,
+    starting_noise,
+    corrections,
+    pruning,
+)
+
+
+def _sampling(bench: Bench, pipe: Any, steps: int, *, guidance: float = 1.0) -> Draw:
+    """Plain sampling under some setting."""
+    return partial(draw_runs, bench.recording, pipe, steps=steps, guidance=guidance)
+
+
+def _corrector(bench: Bench, strategy: str) -> Corrector:
+    """A corrector of the thresholds, refused here where the sampler does not allow it."""
+    corrector = Corrector(bench.thresholds, strategy=strategy, network=bench.network)
+    corrector.target(schedule_of(bench.pipe, bench.recording))
+    return corrector
+
+
+def _correcting(bench: Bench, strategy: str) -> Draw:
+    """Sampling with a correction in the loop."""
+
+    def draw(runs: Runs, seeds: Runs) -> Drawn:
+        corrector = _corrector(bench, strategy)
+        return draw_runs(
+            bench.recording, bench.pipe, runs, seeds, steps=bench.steps, corrector=corrector
+        )
+
+    return draw
+
+
+def _last_look(bench: Bench, thresholds: Thresholds) -> int:
+    """The last step that thresholds look at."""
+    table = schedule_of(bench.pipe, bench.recording)
+    return Watch(thresholds, table, bench.network).window[1]

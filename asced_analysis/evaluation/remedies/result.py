@@ -1,0 +1,166 @@
+"""What was tried, what won, and what a user writes to get it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from asced_analysis.evaluation.intervals import Estimate
+from asced_analysis.realism.claims import Reference, claims_of
+
+FORMAT = "asced-remedies"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One remedy, drawn and judged.
+
+    Attributes
+    ----------
+    title, code : str
+        What it is, and what a user writes to get it.
+    evaluations : float
+        A delivered image; guidance counts as one with what it guides.
+    broken : Estimate
+        Share beyond the bar of the worst quarter of plain runs.
+    change : Estimate
+        Of that share, against plain sampling.
+    distance : Estimate
+        Change of mean local distance against plain sampling; lower is better.
+    content : float or None
+        Smallest p-value (Kolmogorov and Smirnov, Bonferroni) that area, brightness, contrast and
+        colourfulness are as drawn by plain sampling: the price in diversity.
+    """
+
+    title: str
+    code: str
+    evaluations: float
+    broken: Estimate
+    change: Estimate
+    distance: Estimate
+    content: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "title": self.title,
+            "code": self.code,
+            "evaluations": self.evaluations,
+            "broken": self.broken.to_dict(),
+            "change": self.change.to_dict(),
+            "distance": self.distance.to_dict(),
+            "content": self.content,
+        }
+
+
+@dataclass(frozen=True)
+class Remedies:
+    """All that was tried, the best of it, and its confirmation.
+
+    Attributes
+    ----------
+    trials : tuple of Trial
+        As the chooser saw them, plain sampling first.
+    confirmed : tuple of Trial
+        Plain sampling, plain sampling in all steps of the budget, and the chosen remedy: on seeds
+        that took no part in the choice, by a judge that took none.
+    best : str
+        Title of the chosen remedy.
+    helps : bool
+        Whether the confirmed share of broken runs is surely below that of every plain sampling.
+    budget, runs : int
+    chooser, judge : str
+    reference : Reference
+        Of the judge.
+    skipped : mapping of str to str
+        What was not tried, and why.
+
+    Examples
+    --------
+    >>> from asced_analysis.evaluation import try_remedies
+    >>> found = try_remedies("runs.zarr", budget=14, runs=8)
+    >>> found.trials[0].title, len(found.confirmed) >= 2
+    ('plain, 12 steps', True)
+    """
+
+    trials: tuple[Trial, ...]
+    confirmed: tuple[Trial, ...]
+    best: str
+    helps: bool
+    budget: int
+    runs: int
+    chooser: str
+    judge: str
+    reference: Reference
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def code(self) -> str:
+        """What a user writes to get the best remedy."""
+        return next(one.code for one in self.trials if one.title == self.best)
+
+    def verdict(self) -> str:
+        """One sentence."""
+        last, plain = self.confirmed[-1], self.confirmed[0]
+        worst = claims_of(self.reference).worst
+        if self.helps:
+            return (
+                f"{last.title} helps: on fresh seeds {_percent(last.broken)} of the runs are as "
+                f"bad as {worst}, where plain sampling has {_percent(plain.broken)}."
+            )
+        return (
+            f"Nothing is shown to beat plain sampling within {self.budget} evaluations: the best, "
+            f"{last.title}, has {_percent(last.broken)} on fresh seeds, plain sampling "
+            f"{_percent(plain.broken)} (difference {last.change})."
+        )
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Rows for people: title, evaluations, share broken, its change, content."""
+        rows = [("tried", "evaluations", "broken", "change", "content as drawn (p)")]
+        rows += [_row(one) for one in self.trials]
+        rows.append((f"on fresh seeds, by {self.judge}", "", "", "", ""))
+        return rows + [_row(one) for one in self.confirmed]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `asced tune --remedies --out` writes them."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "budget": self.budget,
+            "runs": self.runs,
+            "chooser": self.chooser,
+            "judge": {"name": self.judge, "reference": self.reference.to_dict()},
+            "best": self.best,
+            "helps": self.helps,
+            "verdict": self.verdict(),
+            "code": self.code,
+            "trials": [one.to_dict() for one in self.trials],
+            "confirmed": [one.to_dict() for one in self.confirmed],
+            "skipped": dict(self.skipped),
+        }
+
+    def _repr_html_(self) -> str:
+        """The table for notebooks."""
+        from asced_stores.notebook import html_table
+
+        head, *rows = self.table()
+        return html_table("Remedies", head, rows, self.verdict())
+
+
+def _row(one: Trial) -> tuple[str, ...]:
+    content = "-" if one.content is None else f"{one.content:.2g}"
+    return (
+        one.title,
+        f"{one.evaluations:.3g}",
+        _percent(one.broken),
+        "-" if one.change.value is None else str(one.change),
+        content,
+    )
+
+
+def _percent(share: Estimate) -> str:
+    if share.value is None:
+        return "-"
+    return f"{100 * share.value:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f})"  # type: ignore[operator]

@@ -1,0 +1,266 @@
+"""Try what may help on a recorded pipeline: one judge chooses, another confirms on fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.correction.environment import matching_pipeline, recorded_threads
+from asced_analysis.correction.loops import LoopSampler
+from asced_analysis.evaluation.intervals import (
+    NOTHING,
+    change_of_share,
+    mean_estimate,
+    share_estimate,
+    unpaired_estimate,
+)
+from asced_analysis.evaluation.outcome_rates import worst_bar
+from asced_analysis.evaluation.remedies.drawing import Drawn, draw_runs
+from asced_analysis.evaluation.remedies.kinds import KINDS, Bench, Remedy, Runs, Skipped
+from asced_analysis.evaluation.remedies.result import Remedies, Trial
+from asced_analysis.realism.content import content_of, varying
+from asced_analysis.realism.judges import choose_judge
+from asced_analysis.realism.local import RealismModel, local_realism
+from asced_analysis.replay.decoding import pictures_of
+from asced_analysis.replay.planning import asked_network
+from asced_analysis.replay.recording import Recording
+from asced_analysis.thresholds.document import Thresholds
+from asced_stores import TrajectoryStore
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from asced_analysis.correction.lookahead import Network
+    from asced_analysis.realism.real_images import Real, RealImages
+
+FEWEST = 8
+ROOM = 1.02  # of the budget: what pruning looks at does not always divide it
+
+
+def try_remedies(
+    store: TrajectoryStore | str | Path,
+    *,
+    thresholds: Thresholds | str | Path | None = None,
+    budget: int | None = None,
+    runs: int = 64,
+    judge: str | RealismModel | None = None,
+    chooser: str | RealismModel | None = None,
+    real: Real | RealImages | None = None,
+    pipeline: Any = None,
+    network: Network | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Remedies:
+    """Try samplers, steps, guidance, noise normalisation, corrections and pruning at one price.
+
+    Every remedy draws as many runs, under the prompts and options of recorded ones. The best by
+    the chooser within the budget is drawn once more on fresh seeds, beside plain sampling at its
+    own and at equal evaluations, and a judge that took no part in the choice compares them.
+
+    Parameters
+    ----------
+    store : TrajectoryStore or path
+        Recorded runs of the pipeline.
+    thresholds : Thresholds or path, optional
+        For corrections and pruning, which are left out without them.
+    budget : int, optional
+        Evaluations of the network a delivered image; by default twice the recorded steps.
+    runs : int
+        Drawn with each remedy, and for the confirmation.
+    judge, chooser : str or RealismModel, optional
+        Kinds of features (`asced_analysis.realism.judges.choose_judge`): who confirms, and who
+        chooses. They never share reference images.
+    real : path, array or RealImages, optional
+        Real images, of which each takes a half of its own.
+    pipeline : DiffusionPipeline or str, optional
+        By default the one that the store names.
+    network : callable, optional
+        For thresholds that ask the model once more.
+    progress : callable, optional
+        Called with remedies done and remedies in all.
+
+    Returns
+    -------
+    Remedies
+
+    Raises
+    ------
+    InputError
+        For a loop of one's own, too few runs, or a budget below the recorded steps.
+
+    Examples
+    --------
+    >>> from asced_analysis.evaluation import try_remedies
+    >>> found = try_remedies("runs.zarr", budget=14, runs=8)
+    >>> found.budget, found.trials[0].evaluations
+    (14, 12.0)
+    """
+    recording = Recording(store)
+    pipe = matching_pipeline(recording.attributes, pipeline)
+    if isinstance(pipe, LoopSampler):
+        raise InputError("a loop of your own cannot be given another sampler: use tune(loop=...)")
+    bench = _bench(recording, pipe, thresholds, budget, network)
+    numbers = np.asarray(recording.dataset["run"].values, np.int64)
+    if not FEWEST <= runs:
+        raise InputError(f"runs is {runs}: at least {FEWEST} are needed to compare anything")
+    seeds = np.asarray(recording.dataset["seed"].values, np.int64)
+    chosen_on, fresh = _seeds(seeds, runs)
+    conditions = np.resize(numbers, runs)
+    first = _Look(bench, choose_judge(chooser, recording.dataset, real=real, role="teacher"))
+    second = _Look(bench, choose_judge(judge, recording.dataset, real=real))
+    found = [one for kind in KINDS for one in kind(bench)]
+    tried = [one for one in found if isinstance(one, Remedy)]
+    skipped = {one.title: one.reason for one in found if isinstance(one, Skipped)}
+    plain = Remedy(
+        f"plain, {bench.steps} steps",
+        f"pipe(..., num_inference_steps={bench.steps})",
+        lambda runs, seeds: draw_runs(recording, pipe, runs, seeds, steps=bench.steps),
+    )
+    tell = progress or (lambda done, total: None)
+    parts = len(tried) + 4
+    with recorded_threads(recording.attributes):
+        trials = [first.plain(plain, conditions, chosen_on)]
+        for done, one in enumerate(tried, start=1):
+            tell(done, parts)
+            try:
+                trials.append(first.against(one, conditions, chosen_on))
+            except InputError as error:
+                skipped[one.title] = str(error)
+        best = _best(trials, bench.budget)
+        wanted = [one for one in tried if one.title in (f"{bench.budget} steps", best.title)]
+        confirmed = [second.plain(plain, conditions, fresh)]
+        for one in sorted(wanted, key=lambda one: one.title == best.title):
+            confirmed.append(second.against(one, conditions, fresh))
+        tell(parts, parts)
+    return Remedies(
+        trials=tuple(trials),
+        confirmed=tuple(confirmed),
+        best=best.title,
+        helps=_helps(second, confirmed),
+        budget=bench.budget,
+        runs=runs,
+        chooser=first.model.name,
+        judge=second.model.name,
+        reference=second.model.reference,
+        skipped=skipped,
+    )
+
+
+def _bench(
+    recording: Recording,
+    pipe: Any,
+    thresholds: Thresholds | str | Path | None,
+    budget: int | None,
+    network: Network | None,
+) -> Bench:
+    """Check what is given."""
+    if thresholds is not None and not isinstance(thresholds, Thresholds):
+        thresholds = Thresholds.load(thresholds)
+    steps = int(recording.attributes.get("steps", recording.steps))
+    budget = 2 * steps if budget is None else budget
+    if budget < steps:
+        raise InputError(
+            f"a budget of {budget} evaluations is below the {steps} steps of the recorded runs: "
+            "give more, or record runs of fewer steps"
+        )
+    asked = asked_network(thresholds, pipe, network)
+    return Bench(recording, pipe, budget, thresholds, asked)
+
+
+def _seeds(recorded: NDArray[np.int64], runs: int) -> tuple[Runs, Runs]:
+    """Seeds to choose on, and others, that were never recorded, to confirm on."""
+    after = int(recorded.max(initial=-1)) + 1
+    return np.arange(after, after + runs), np.arange(after + runs, after + 2 * runs)
+
+
+@dataclass
+class _Look:
+    """One judge, who sees plain runs first and compares the others with them."""
+
+    bench: Bench
+    model: RealismModel
+    rows: float = 0.0
+    pictures: NDArray[np.float32] | None = None
+    distance: NDArray[np.float64] | None = None
+    bar: float = np.nan
+    seen: dict[str, NDArray[np.bool_]] | None = None
+
+    def plain(self, one: Remedy, runs: Runs, seeds: Runs) -> Trial:
+        """Draw plain runs; the worst quarter of them sets the bar."""
+        drawn = one.draw(runs, seeds)
+        self.rows = float(drawn.rows or self.bench.steps)
+        self.pictures, self.distance = self._look(drawn, runs)
+        self.bar = worst_bar(self.distance)
+        broken = self.distance > self.bar
+        self.seen = {one.title: broken}
+        steps, share = float(self.bench.steps), share_estimate(broken)
+        return Trial(one.title, one.code, steps, share, NOTHING, NOTHING, None)
+
+    def against(self, one: Remedy, runs: Runs, seeds: Runs) -> Trial:
+        """Draw a remedy's runs and compare them with the plain ones."""
+        assert self.pictures is not None
+        assert self.distance is not None
+        assert self.seen is not None
+        drawn = one.draw(runs, seeds)
+        pictures, distance = self._look(drawn, runs)
+        before, after = self.distance > self.bar, distance > self.bar
+        self.seen[one.title] = after
+        if drawn.paired:
+            change = change_of_share(before, after)
+            moved = mean_estimate(distance - self.distance)
+        else:
+            change = unpaired_estimate(after, before)
+            moved = unpaired_estimate(distance, self.distance)
+        evaluations = drawn.evaluations
+        if evaluations is None:
+            evaluations = float(drawn.rows or 0) * self.bench.steps / self.rows
+        return Trial(
+            one.title,
+            one.code,
+            evaluations,
+            share_estimate(after),
+            change,
+            moved,
+            _content_kept(self.pictures, pictures),
+        )
+
+    def _look(self, drawn: Drawn, runs: Runs) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Pictures and mean local distances; runs stand where recorded ones of their prompts do."""
+        pictures = pictures_of(drawn.ends, self.bench.recording.dataset, self.bench.pipe)
+        return pictures, local_realism(pictures, self.model, runs=runs).mean((1, 2))
+
+
+def _best(trials: list[Trial], budget: int) -> Trial:
+    """The fewest broken runs within the budget, then the lowest distance."""
+    affordable = [one for one in trials[1:] if one.evaluations <= ROOM * budget]
+    if not affordable:
+        raise InputError(
+            f"nothing can be tried within {budget} evaluations: give a larger budget, or thresholds"
+        )
+    return min(affordable, key=lambda one: (one.broken.value or 0.0, one.distance.value or 0.0))
+
+
+def _helps(look: _Look, confirmed: list[Trial]) -> bool:
+    """Whether the last has surely fewer broken runs than each plain sampling."""
+    assert look.seen is not None
+    last = look.seen[confirmed[-1].title]
+    others = [look.seen[one.title] for one in confirmed[:-1]]
+    if len(confirmed) == 1:
+        return False
+    changes = [unpaired_estimate(last, other) for other in others]
+    return all(one.high is not None and one.high < 0 for one in changes)
+
+
+def _content_kept(plain: NDArray[np.float32], others: NDArray[np.float32]) -> float | None:
+    """Smallest p-value that both show the same content, times the number of kinds."""
+    from scipy.stats import ks_2samp
+
+    first, second = content_of(plain), content_of(others)
+    names = list(varying(first))
+    if not names:
+        return None
+    smallest = min(float(ks_2samp(first[name], second[name]).pvalue) for name in names)
+    return min(1.0, smallest * len(names))
