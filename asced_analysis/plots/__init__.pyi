@@ -14,6 +14,7 @@ from .images import pixel_map as pixel_map
 from .judgements import effects as effects
 from .judgements import scores as scores
 from .pairs import twins as twins
+from .remedies import remedies as remedies
 from .results import comparison as comparison
 from .results import comparison_map as comparison_map
 from .results import feature_ranking as feature_ranking

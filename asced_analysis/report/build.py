@@ -15,6 +15,7 @@ from asced_analysis.realism.claims import claims_of
 from asced_analysis.report.corrections import (
     evaluation_section,
     gallery_section,
+    remedies_section,
 )
 from asced_analysis.report.page import Case, Page, Section, render_html, render_markdown
 from asced_analysis.report.sections import (
@@ -33,7 +34,7 @@ from asced_stores.files import check_out, write_whole
 if TYPE_CHECKING:
     import xarray as xr
 
-    from asced_analysis.evaluation import Evaluation
+    from asced_analysis.evaluation import Evaluation, Remedies
     from asced_analysis.phases.segmentation import Phases
     from asced_analysis.replay.recording import Recording
     from asced_analysis.thresholds.document import Thresholds
@@ -50,6 +51,7 @@ def write_report(
     replay: str | PathLike[str] | None = None,
     evaluation: Evaluation | str | PathLike[str] | None = None,
     compare: Sequence[Evaluation | str | PathLike[str]] = (),
+    remedies: Remedies | str | PathLike[str] | None = None,
     phases: Phases | None = None,
     statistics: xr.Dataset | None = None,
     pipeline: Any = None,
@@ -75,6 +77,8 @@ def write_report(
         By default computed when there is a replay.
     compare : sequence of Evaluation or path
         Of other corrections of the same runs, set beside this one.
+    remedies : Remedies or path, optional
+        What was tried on the pipeline (`asced_analysis.evaluation.try_remedies`).
     phases, statistics : optional
         Results already at hand; by default computed.
     pipeline : DiffusionPipeline, str or Path, optional
@@ -104,7 +108,7 @@ def write_report(
     'report.html'
     """
     from asced_analysis import open_runs, segment_phases, step_statistics
-    from asced_analysis.evaluation import Evaluation, evaluate
+    from asced_analysis.evaluation import Evaluation, Remedies, evaluate
     from asced_analysis.evaluation.matching import replayed_runs
     from asced_analysis.replay.recording import Recording
     from asced_analysis.thresholds.document import Thresholds
@@ -125,6 +129,8 @@ def write_report(
         _check_thresholds(ds, limits)
     if evaluation is not None and not isinstance(evaluation, Evaluation):
         evaluation = Evaluation.load(evaluation)
+    if remedies is not None and not isinstance(remedies, Remedies):
+        remedies = Remedies.load(str(remedies))
     others = [one if isinstance(one, Evaluation) else Evaluation.load(one) for one in compare]
     twins = None
     if replay is not None:
@@ -145,6 +151,7 @@ def write_report(
         twins=twins,
         evaluation=evaluation,
         compare=others,
+        remedies=remedies,
         gallery=gallery,
         pipeline=pipeline,
     )
@@ -162,6 +169,7 @@ def build_page(
     twins: xr.Dataset | None = None,
     evaluation: Evaluation | None = None,
     compare: Sequence[Evaluation] = (),
+    remedies: Remedies | None = None,
     gallery: int = GALLERY,
     pipeline: Any = None,
 ) -> Page:
@@ -173,7 +181,7 @@ def build_page(
         Runs as `open_runs` returns them; only the gallery's images are read.
     name : str
         What the recording is called.
-    phases, statistics, thresholds, evaluation
+    phases, statistics, thresholds, evaluation, remedies
         Results of this package; without phases or statistics, their sections are left out.
     compare : sequence of Evaluation
         Of other corrections of the same runs.
@@ -223,6 +231,8 @@ def build_page(
         sections.append(thresholds_section(thresholds, flagged))
     if evaluation is not None:
         sections.append(evaluation_section(evaluation, compare))
+    if remedies is not None:
+        sections.append(remedies_section(remedies))
     attributes = None if twins is None else twins.attrs
     if flagged is not None:
         sections.append(gallery_section(cases, count, outlined_place(attributes)))

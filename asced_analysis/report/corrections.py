@@ -12,7 +12,7 @@ from asced_analysis.report.sections import figure_of
 from asced_analysis.thresholds.wording import percent
 
 if TYPE_CHECKING:
-    from asced_analysis.evaluation import Evaluation
+    from asced_analysis.evaluation import Evaluation, Remedies
 
 
 def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> Section:
@@ -58,6 +58,35 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
         (
             Table("With 95 % intervals", rows, ("figure", "value")),
             *((compared(evaluation, *others),) if others else ()),
+        ),
+    )
+
+
+def remedies_section(found: Remedies) -> Section:
+    """What was tried on the pipeline at one price, and what to write to get the best."""
+    from asced_analysis import plots
+
+    head, *rows = found.table()
+    judged = f"{found.judge} ({found.reference})"
+    return Section(
+        "What helps at this price",
+        (
+            found.verdict(),
+            f"Every remedy drew {found.runs} runs at no more than {found.budget} evaluations an "
+            f"image. {found.chooser} chose; {judged} confirmed, on seeds that took no part in the "
+            "choice. Guidance counts as one evaluation with what it guides.",
+            *(f"Not tried: {title}: {why}." for title, why in found.skipped.items()),
+        ),
+        (
+            Picture(
+                figure_uri(figure_of(plots.remedies(found))),
+                found.verdict(),
+                "Shares of broken runs with 95 % intervals; dotted: plain sampling's quarter.",
+            ),
+        ),
+        (
+            Table("What was tried", tuple(rows), head),
+            Table("To get the best", tuple((line,) for line in found.code.splitlines()), ("code",)),
         ),
     )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,12 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.halting import counting
-from asced_analysis.replay.calls import call_again, recorded_arguments
+from asced_analysis.replay.calls import (
+    call_again,
+    call_parameters,
+    options_of_batch,
+    recorded_arguments,
+)
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import class_labels
 from asced_recorders.pipelines.sampling import (
@@ -57,6 +61,7 @@ def draw_runs(
     steps: int,
     guidance: float = 1.0,
     corrector: Corrector | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Drawn:
     """Draw runs with the prompts, classes and options of recorded ones.
 
@@ -71,6 +76,8 @@ def draw_runs(
     guidance : float
         Factor of the recorded guidance scale.
     corrector : Corrector, optional
+    options : mapping, optional
+        Arguments of the call that the store does not hold.
 
     Returns
     -------
@@ -83,7 +90,7 @@ def draw_runs(
         if corrector is not None:
             corrector.assign(seeds[places], groups=batch.groups(corrector.thresholds))
         with counting(pipe) as count:
-            found = _draw(recording, pipe, batch, steps, guidance, corrector)
+            found = _draw(recording, pipe, batch, steps, guidance, corrector, options or {})
         rows += count[0]
         for place, end in zip(places, found, strict=True):
             ends[place] = end
@@ -91,10 +98,16 @@ def draw_runs(
 
 
 def call_arguments(
-    recording: Recording, pipe: Any, batch: Batch, steps: int, guidance: float = 1.0
+    recording: Recording,
+    pipe: Any,
+    batch: Batch,
+    steps: int,
+    options: Mapping[str, Any],
+    guidance: float = 1.0,
 ) -> dict[str, Any]:
     """Arguments of the recorded call with other steps and guidance."""
-    arguments = recorded_arguments(recording, batch, pipe)
+    given = options_of_batch(options, batch)
+    arguments = recorded_arguments(recording, batch, pipe, given=given) | given
     arguments = {name: value for name, value in arguments.items() if name not in SCHEDULES}
     arguments["num_inference_steps"] = steps
     if guidance != 1.0:
@@ -104,7 +117,7 @@ def call_arguments(
 
 def guidance_scale(pipe: Any, arguments: dict[str, Any]) -> float:
     """That a call has, by itself or by default; 0 where there is none to set."""
-    takes = inspect.signature(type(pipe).__call__).parameters
+    takes = call_parameters(pipe)
     if "guidance_scale" not in takes:
         return 0.0
     found = arguments.get("guidance_scale", takes["guidance_scale"].default)
@@ -118,6 +131,7 @@ def _draw(
     steps: int,
     guidance: float,
     corrector: Corrector | None,
+    options: Mapping[str, Any],
 ) -> NDArray[np.float32]:
     """One batch."""
     if not is_unconditional(pipe):
@@ -126,7 +140,9 @@ def _draw(
             batch,
             pipe,
             corrector,
-            lambda pipe, batch: pipe(**call_arguments(recording, pipe, batch, steps, guidance)),
+            lambda pipe, batch: pipe(
+                **call_arguments(recording, pipe, batch, steps, options, guidance)
+            ),
             anew=True,
         )
     pipe.scheduler.set_timesteps(steps)

@@ -68,6 +68,8 @@ class Bench:
         For corrections and pruning.
     network : callable or None
         That these ask.
+    options : mapping
+        Arguments of the call that the store does not hold.
     """
 
     recording: Recording
@@ -75,6 +77,7 @@ class Bench:
     budget: int
     thresholds: Thresholds | None = None
     network: Network | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -118,7 +121,7 @@ def more_steps(bench: Bench) -> Iterator[Remedy | Skipped]:
     yield Remedy(
         f"{bench.budget} steps",
         f"pipe(..., num_inference_steps={bench.budget})",
-        _sampling(bench, bench.pipe, bench.budget),
+        sampling(bench, bench.pipe, bench.budget),
     )
 
 
@@ -141,7 +144,7 @@ def other_samplers(bench: Bench) -> Iterator[Remedy | Skipped]:
             f"{kind.removesuffix('Scheduler')} ({what}), {steps} steps",
             f"pipe.scheduler = {kind}.from_config(pipe.scheduler.config{given})\n"
             f"pipe(..., num_inference_steps={steps})",
-            _sampling(bench, pipe, steps),
+            sampling(bench, pipe, steps),
         )
 
 
@@ -151,7 +154,9 @@ def other_guidance(bench: Bench) -> Iterator[Remedy | Skipped]:
     if is_unconditional(pipe):
         return
     first = bench.recording.select(bench.recording.dataset["run"].values[:1])
-    scale = guidance_scale(pipe, call_arguments(bench.recording, pipe, first, bench.steps))
+    scale = guidance_scale(
+        pipe, call_arguments(bench.recording, pipe, first, bench.steps, bench.options)
+    )
     if scale <= 1:
         yield Skipped("guidance", f"the runs were drawn at scale {scale:g}: without guidance")
         return
@@ -159,7 +164,7 @@ def other_guidance(bench: Bench) -> Iterator[Remedy | Skipped]:
         yield Remedy(
             f"guidance {factor * scale:g} instead of {scale:g}, {bench.budget} steps",
             f"pipe(..., guidance_scale={factor * scale:g}, num_inference_steps={bench.budget})",
-            _sampling(bench, pipe, bench.budget, guidance=factor),
+            sampling(bench, pipe, bench.budget, guidance=factor),
         )
 
 
@@ -168,7 +173,7 @@ def starting_noise(bench: Bench) -> Iterator[Remedy | Skipped]:
 
     def draw(runs: Runs, seeds: Runs) -> Drawn:
         with normalised_noise(bench.pipe):
-            return draw_runs(bench.recording, bench.pipe, runs, seeds, steps=bench.budget)
+            return sampling(bench, bench.pipe, bench.budget)(runs, seeds)
 
     yield Remedy(
         f"noise normalisation, {bench.budget} steps",
@@ -227,7 +232,7 @@ def pruning(bench: Bench) -> Iterator[Remedy | Skipped]:
             call: dict[str, Any] = {"num_inference_steps": steps}
             if not is_unconditional(bench.pipe):
                 batch = bench.recording.select(some)
-                call = call_arguments(bench.recording, bench.pipe, batch, steps)
+                call = call_arguments(bench.recording, bench.pipe, batch, steps, bench.options)
                 call.pop("generator")
             pruned = pruner.sample(bench.pipe, groups=len(some), seed=first, **call)
             ends.append(pruned.samples.float().cpu().numpy())
@@ -253,9 +258,11 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
-def _sampling(bench: Bench, pipe: Any, steps: int, *, guidance: float = 1.0) -> Draw:
+def sampling(bench: Bench, pipe: Any, steps: int, *, guidance: float = 1.0) -> Draw:
     """Plain sampling under some setting."""
-    return partial(draw_runs, bench.recording, pipe, steps=steps, guidance=guidance)
+    return partial(
+        draw_runs, bench.recording, pipe, steps=steps, guidance=guidance, options=bench.options
+    )
 
 
 def _corrector(bench: Bench, strategy: str) -> Corrector:
@@ -271,7 +278,13 @@ def _correcting(bench: Bench, strategy: str) -> Draw:
     def draw(runs: Runs, seeds: Runs) -> Drawn:
         corrector = _corrector(bench, strategy)
         return draw_runs(
-            bench.recording, bench.pipe, runs, seeds, steps=bench.steps, corrector=corrector
+            bench.recording,
+            bench.pipe,
+            runs,
+            seeds,
+            steps=bench.steps,
+            corrector=corrector,
+            options=bench.options,
         )
 
     return draw

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from asced_analysis.evaluation.intervals import Estimate
 from asced_analysis.realism.claims import Reference, claims_of
+from asced_stores.errors import InputError
 
 FORMAT = "asced-remedies"
 FORMAT_VERSION = 1
@@ -53,6 +56,12 @@ class Trial:
             "distance": self.distance.to_dict(),
             "content": self.content,
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Trial:
+        """What `to_dict` gave."""
+        estimates = {name: Estimate(**data[name]) for name in ("broken", "change", "distance")}
+        return cls(**{**data, **estimates})
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,9 @@ class Remedies:
 
     def table(self) -> list[tuple[str, ...]]:
         """Rows for people: title, evaluations, share broken, its change, content."""
-        rows = [("tried", "evaluations", "broken", "change", "content as drawn (p)")]
+        rows: list[tuple[str, ...]] = [
+            ("tried", "evaluations", "broken", "change", "content as drawn (p)")
+        ]
         rows += [_row(one) for one in self.trials]
         rows.append((f"on fresh seeds, by {self.judge}", "", "", "", ""))
         return rows + [_row(one) for one in self.confirmed]
@@ -140,6 +151,35 @@ class Remedies:
             "confirmed": [one.to_dict() for one in self.confirmed],
             "skipped": dict(self.skipped),
         }
+
+    @classmethod
+    def load(cls, path: str | Path) -> Remedies:
+        """Read what `asced tune --remedies --out` wrote.
+
+        Raises
+        ------
+        InputError
+            For another kind of file, or another version.
+        """
+        try:
+            data = json.loads(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as a table of remedies: {error}") from error
+        kind = data.get("format") if isinstance(data, dict) else None
+        if kind != FORMAT or data.get("format_version") != FORMAT_VERSION:
+            raise InputError(
+                f"{path} is no table of remedies of version {FORMAT_VERSION}: make one with "
+                "`asced tune --remedies --out FILE`"
+            )
+        judge = data["judge"]
+        return cls(
+            trials=tuple(Trial.from_dict(one) for one in data["trials"]),
+            confirmed=tuple(Trial.from_dict(one) for one in data["confirmed"]),
+            **{name: data[name] for name in ("best", "helps", "budget", "runs", "chooser")},
+            judge=judge["name"],
+            reference=Reference(**judge["reference"]),
+            skipped=data["skipped"],
+        )
 
     def _repr_html_(self) -> str:
         """The table for notebooks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,15 @@ from asced_analysis.evaluation.intervals import (
     unpaired_estimate,
 )
 from asced_analysis.evaluation.outcome_rates import worst_bar
-from asced_analysis.evaluation.remedies.drawing import Drawn, draw_runs
-from asced_analysis.evaluation.remedies.kinds import KINDS, Bench, Remedy, Runs, Skipped
+from asced_analysis.evaluation.remedies.drawing import Drawn
+from asced_analysis.evaluation.remedies.kinds import (
+    KINDS,
+    Bench,
+    Remedy,
+    Runs,
+    Skipped,
+    sampling,
+)
 from asced_analysis.evaluation.remedies.result import Remedies, Trial
 from asced_analysis.realism.content import content_of, varying
 from asced_analysis.realism.judges import choose_judge
@@ -51,6 +58,7 @@ def try_remedies(
     chooser: str | RealismModel | None = None,
     real: Real | RealImages | None = None,
     pipeline: Any = None,
+    call_options: Mapping[str, Any] | None = None,
     network: Network | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Remedies:
@@ -77,6 +85,8 @@ def try_remedies(
         Real images, of which each takes a half of its own.
     pipeline : DiffusionPipeline or str, optional
         By default the one that the store names.
+    call_options : mapping, optional
+        Arguments that the store does not hold, as in `asced_analysis.replay.replay`.
     network : callable, optional
         For thresholds that ask the model once more.
     progress : callable, optional
@@ -102,9 +112,9 @@ def try_remedies(
     pipe = matching_pipeline(recording.attributes, pipeline)
     if isinstance(pipe, LoopSampler):
         raise InputError("a loop of your own cannot be given another sampler: use tune(loop=...)")
-    bench = _bench(recording, pipe, thresholds, budget, network)
+    bench = _bench(recording, pipe, thresholds, budget, network, call_options)
     numbers = np.asarray(recording.dataset["run"].values, np.int64)
-    if not FEWEST <= runs:
+    if runs < FEWEST:
         raise InputError(f"runs is {runs}: at least {FEWEST} are needed to compare anything")
     seeds = np.asarray(recording.dataset["seed"].values, np.int64)
     chosen_on, fresh = _seeds(seeds, runs)
@@ -117,7 +127,7 @@ def try_remedies(
     plain = Remedy(
         f"plain, {bench.steps} steps",
         f"pipe(..., num_inference_steps={bench.steps})",
-        lambda runs, seeds: draw_runs(recording, pipe, runs, seeds, steps=bench.steps),
+        sampling(bench, pipe, bench.steps),
     )
     tell = progress or (lambda done, total: None)
     parts = len(tried) + 4
@@ -132,8 +142,8 @@ def try_remedies(
         best = _best(trials, bench.budget)
         wanted = [one for one in tried if one.title in (f"{bench.budget} steps", best.title)]
         confirmed = [second.plain(plain, conditions, fresh)]
-        for one in sorted(wanted, key=lambda one: one.title == best.title):
-            confirmed.append(second.against(one, conditions, fresh))
+        wanted.sort(key=lambda one: one.title == best.title)
+        confirmed += [second.against(one, conditions, fresh) for one in wanted]
         tell(parts, parts)
     return Remedies(
         trials=tuple(trials),
@@ -155,6 +165,7 @@ def _bench(
     thresholds: Thresholds | str | Path | None,
     budget: int | None,
     network: Network | None,
+    options: Mapping[str, Any] | None,
 ) -> Bench:
     """Check what is given."""
     if thresholds is not None and not isinstance(thresholds, Thresholds):
@@ -167,7 +178,7 @@ def _bench(
             "give more, or record runs of fewer steps"
         )
     asked = asked_network(thresholds, pipe, network)
-    return Bench(recording, pipe, budget, thresholds, asked)
+    return Bench(recording, pipe, budget, thresholds, asked, options or {})
 
 
 def _seeds(recorded: NDArray[np.int64], runs: int) -> tuple[Runs, Runs]:

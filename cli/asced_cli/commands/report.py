@@ -46,6 +46,11 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
     help="Evaluation of another correction of the same runs; several times if wanted.",
 )
 @click.option(
+    "--remedies",
+    shell_complete=completion.files(".json"),
+    help="File of `asced tune --remedies`.",
+)
+@click.option(
     "--pipeline",
     shell_complete=completion.pipelines,
     help="Name or folder for the evaluation, if not as the store names it.",
@@ -64,6 +69,7 @@ def command(
     replay: str | None,
     evaluation: str | None,
     compare: tuple[str, ...],
+    remedies: str | None,
     pipeline: str | None,
     judge: str | None,
     real: str | None,
@@ -83,6 +89,7 @@ def command(
         replay=replay,
         evaluation=evaluation,
         compare=compare,
+        remedies=remedies,
         pipeline=pipeline,
         judge=judge,
         real=real,

@@ -1,4 +1,4 @@
-"""``asced tune``: choose step and strength of the correction on counterfactuals."""
+"""``asced tune``: choose step and strength of a correction, or what helps most at one price."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from asced_cli.options import (
 @click.command(
     cls=Command,
     sections={
-        "Candidates": "steps strengths strategies places",
+        "Candidates": "steps strengths strategies places share",
+        "Remedies": "remedies budget runs",
         "The file": "overwrite endpoint",
     },
     epilog=examples(
@@ -34,18 +35,30 @@ from asced_cli.options import (
             "Choose step and strategy; on other runs than those you will report",
             "asced tune runs.zarr --thresholds thresholds.json --out tuned.json",
         ),
+        (
+            "Which sampler, steps, guidance, correction or pruning helps at this price",
+            "asced tune runs.zarr --remedies --budget 14 --runs 8 --out remedies.json",
+        ),
     ),
 )
 @click.argument("store", shell_complete=completion.stores)
 @click.option(
     "--thresholds",
     shell_complete=completion.files(".json"),
-    required=True,
-    help="Thresholds to choose a correction for.",
+    help="Thresholds to choose a correction for; of remedies, for corrections and pruning.",
 )
 @click.option(
-    "--out", type=OutFile(".json"), help="Thresholds with the chosen correction (*.json)."
+    "--out",
+    type=OutFile(".json"),
+    help="Thresholds with the chosen correction, or the table of remedies (*.json).",
 )
+@click.option(
+    "--remedies",
+    is_flag=True,
+    help="Try all that is known to help, and confirm the best on fresh seeds.",
+)
+@click.option("--budget", type=int, help="Evaluations an image.  [default: twice the steps]")
+@click.option("--runs", type=int, default=64, show_default=True, help="To draw with each remedy.")
 @click.option("--steps", help="Candidates for T_c, separated by commas.")
 @click.option("--strengths", default="0", show_default=True, help="Noise scales, by commas.")
 @click.option("--strategies", default="ttc,renoise", show_default=True)
@@ -67,8 +80,11 @@ from asced_cli.options import (
 @json_option
 def command(
     store: str,
-    thresholds: str,
+    thresholds: str | None,
     out: str | None,
+    remedies: bool,
+    budget: int | None,
+    runs: int,
     steps: str | None,
     strengths: str,
     strategies: str,
@@ -83,13 +99,39 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Try corrections of the most suspicious runs of STORE, and keep the best."""
+    """Try corrections of the most suspicious runs of STORE, and keep the best.
+
+    With --remedies: try samplers, steps, guidance, noise normalisation, corrections and pruning,
+    each at no more than --budget evaluations an image.
+    """
     from asced_analysis.evaluation.tuning import tune
     from asced_cli.call_arguments import call_arguments
     from asced_recorders.pipelines.named_functions import named_function
     from asced_stores.errors import InputError
 
     note_unkept(out, as_json=as_json)
+    asked = None if network is None else named_function(network)
+    given = call_arguments(call_options)
+    if remedies:
+        if loop is not None:
+            raise InputError("--remedies needs a pipeline: a loop is given no other sampler")
+        _remedies(
+            store,
+            out,
+            overwrite=overwrite,
+            as_json=as_json,
+            thresholds=thresholds,
+            budget=budget,
+            runs=runs,
+            judge=judge,
+            real=real,
+            pipeline=pipeline,
+            call_options=given,
+            network=asked,
+        )
+        return
+    if thresholds is None:
+        raise InputError("give --thresholds (asced calibrate), or --remedies")
     try:
         chosen = None if steps is None else [int(step) for step in steps.split(",")]
         scales = [float(scale) for scale in strengths.split(",")]
@@ -108,8 +150,8 @@ def command(
             real=real,
             pipeline=pipeline,
             loop=loop,
-            call_options=call_arguments(call_options),
-            network=None if network is None else named_function(network),
+            call_options=given,
+            network=asked,
             progress=tell,
         )
     if out:
@@ -132,3 +174,33 @@ def command(
             *([("written", out)] if out else []),
         ],
     )
+
+
+def _remedies(
+    store: str, out: str | None, *, overwrite: bool, as_json: bool, **options: Any
+) -> None:
+    """Try remedies and print the table, and what to write to get the best."""
+    from asced_analysis.evaluation.remedies.trying import try_remedies
+    from asced_stores.files import write_json
+
+    with progress_callback("remedies") as tell:
+        found = try_remedies(store, progress=tell, **options)
+    if out:
+        write_json(out, found.to_dict(), overwrite=overwrite)
+    rows = [(title, "   ".join(rest)) for title, *rest in found.table()]
+    emit(
+        {**found.to_dict(), "out": out},
+        as_json=as_json,
+        table=[
+            ("judge", f"{found.judge}: {found.reference}; chosen by {found.chooser}"),
+            *rows,
+            *((f"not tried: {title}", why) for title, why in found.skipped.items()),
+            ("", found.verdict()),
+            *(("to get it", line) if not at else ("", line) for at, line in _lines(found.code)),
+            *([("written", out)] if out else []),
+        ],
+    )
+
+
+def _lines(code: str) -> list[tuple[int, str]]:
+    return list(enumerate(code.splitlines()))
