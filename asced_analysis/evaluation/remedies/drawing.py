@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,6 @@ from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.halting import counting
 from asced_analysis.replay.calls import (
     call_again,
-    call_parameters,
     options_of_batch,
     recorded_arguments,
 )
@@ -117,10 +117,8 @@ def call_arguments(
 
 def guidance_scale(pipe: Any, arguments: dict[str, Any]) -> float:
     """That a call has, by itself or by default; 0 where there is none to set."""
-    takes = call_parameters(pipe)
-    if "guidance_scale" not in takes:
-        return 0.0
-    found = arguments.get("guidance_scale", takes["guidance_scale"].default)
+    known = inspect.signature(type(pipe).__call__).parameters.get("guidance_scale")
+    found = arguments.get("guidance_scale", None if known is None else known.default)
     return float(found) if isinstance(found, (int, float)) else 0.0
 
 
