@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -133,16 +134,11 @@ def _draw(
 ) -> NDArray[np.float32]:
     """One batch."""
     if not is_unconditional(pipe):
-        return call_again(
-            recording,
-            batch,
-            pipe,
-            corrector,
-            lambda pipe, batch: pipe(
-                **call_arguments(recording, pipe, batch, steps, options, guidance)
-            ),
-            anew=True,
+        asked = copy.copy(recording)
+        asked.call = lambda pipe, batch: pipe(
+            **call_arguments(recording, pipe, batch, steps, options, guidance)
         )
+        return call_again(asked, batch, pipe, corrector, anew=True)
     pipe.scheduler.set_timesteps(steps)
     generators = run_generators(batch.seeds.tolist())
     with torch.no_grad():

@@ -33,6 +33,7 @@ from asced_analysis.evaluation.remedies.result import Remedies, Trial
 from asced_analysis.realism.content import content_of, varying
 from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.local import RealismModel, local_realism
+from asced_analysis.replay.calls import repeat_calls
 from asced_analysis.replay.decoding import pictures_of
 from asced_analysis.replay.planning import asked_network
 from asced_analysis.replay.recording import Recording
@@ -112,6 +113,7 @@ def try_remedies(
     pipe = matching_pipeline(recording.attributes, pipeline)
     if isinstance(pipe, LoopSampler):
         raise InputError("a loop of your own cannot be given another sampler: use tune(loop=...)")
+    repeat_calls(recording, pipe, options=call_options)
     bench = _bench(recording, pipe, thresholds, budget, network, call_options)
     numbers = np.asarray(recording.dataset["run"].values, np.int64)
     if runs < FEWEST:
