@@ -6,7 +6,6 @@ get it, or why it does not apply. `KINDS` lists them.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,19 +20,19 @@ from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.noise_normalisation import normalised_noise
 from asced_analysis.correction.pruner import Pruner
 from asced_analysis.correction.registry import STRATEGIES
-from asced_analysis.evaluation.remedies.drawing import (
+from asced_analysis.replay.drawing import (
     AT_ONCE,
     Drawn,
     call_arguments,
     draw_runs,
     guidance_scale,
+    is_called,
+    with_sampler,
 )
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import schedule_of
 from asced_analysis.thresholds.document import Thresholds
-from asced_recorders.pipelines.sampling import is_unconditional
-from asced_recorders.pipelines.scheduler_names import make_scheduler
-from asced_stores.errors import AscedError, InputError
+from asced_stores.errors import AscedError
 
 Runs = NDArray[np.int64]
 Draw = Callable[[Runs, Runs], Drawn]
@@ -129,16 +128,11 @@ def other_samplers(bench: Bench) -> Iterator[Remedy | Skipped]:
     """Samplers that the model was trained for as well."""
     present = type(bench.pipe.scheduler).__name__
     for name, options, each, what in SAMPLERS:
-        try:
-            scheduler = make_scheduler(name, bench.pipe.scheduler, options)
-        except InputError:
-            continue
-        kind = type(scheduler).__name__
-        if kind == present and not options:
+        pipe = with_sampler(bench.pipe, name, options)
+        kind = type(getattr(pipe, "scheduler", None)).__name__
+        if pipe is None or (kind == present and not options):
             continue
         given = "".join(f", {key}={value!r}" for key, value in options.items())
-        pipe = copy.copy(bench.pipe)
-        pipe.scheduler = scheduler
         steps = bench.budget // each
         yield Remedy(
             f"{kind.removesuffix('Scheduler')} ({what}), {steps} steps",
@@ -151,7 +145,7 @@ def other_samplers(bench: Bench) -> Iterator[Remedy | Skipped]:
 def other_guidance(bench: Bench) -> Iterator[Remedy | Skipped]:
     """Less and more guidance than was recorded."""
     pipe = bench.pipe
-    if is_unconditional(pipe):
+    if not is_called(pipe):
         return
     first = bench.recording.select(bench.recording.dataset["run"].values[:1])
     scale = guidance_scale(
@@ -226,11 +220,11 @@ def pruning(bench: Bench) -> Iterator[Remedy | Skipped]:
 
     def draw(runs: Runs, seeds: Runs) -> Drawn:
         ends, cost = [], 0.0
-        together = max(1, AT_ONCE // draws) if is_unconditional(bench.pipe) else 1
+        together = 1 if is_called(bench.pipe) else max(1, AT_ONCE // draws)
         for at in range(0, len(runs), together):
             some, first = runs[at : at + together], int(seeds[at]) * draws
             call: dict[str, Any] = {"num_inference_steps": steps}
-            if not is_unconditional(bench.pipe):
+            if is_called(bench.pipe):
                 batch = bench.recording.select(some)
                 call = call_arguments(bench.recording, bench.pipe, batch, steps, bench.options)
                 call.pop("generator")

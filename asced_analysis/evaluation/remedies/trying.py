@@ -20,7 +20,6 @@ from asced_analysis.evaluation.intervals import (
     unpaired_estimate,
 )
 from asced_analysis.evaluation.outcome_rates import worst_bar
-from asced_analysis.evaluation.remedies.drawing import Drawn
 from asced_analysis.evaluation.remedies.kinds import (
     KINDS,
     Bench,
@@ -35,6 +34,7 @@ from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.local import RealismModel, local_realism
 from asced_analysis.replay.calls import repeat_calls
 from asced_analysis.replay.decoding import pictures_of
+from asced_analysis.replay.drawing import Drawn
 from asced_analysis.replay.planning import asked_network
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds

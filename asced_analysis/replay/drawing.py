@@ -27,6 +27,8 @@ from asced_recorders.pipelines.sampling import (
     run_generators,
     sample_unconditional,
 )
+from asced_recorders.pipelines.scheduler_names import make_scheduler
+from asced_stores.errors import InputError
 
 AT_ONCE = 32
 SCHEDULES = ("timesteps", "sigmas")  # of a call: they name its steps one by one
@@ -121,6 +123,30 @@ def guidance_scale(pipe: Any, arguments: dict[str, Any]) -> float:
     known = inspect.signature(type(pipe).__call__).parameters.get("guidance_scale")
     found = arguments.get("guidance_scale", None if known is None else known.default)
     return float(found) if isinstance(found, (int, float)) else 0.0
+
+
+def is_called(pipe: Any) -> bool:
+    """Whether runs of a pipeline are its own calls, not our loop over its network."""
+    return not is_unconditional(pipe)
+
+
+def with_sampler(pipe: Any, name: str, options: Mapping[str, Any]) -> Any | None:
+    """The pipeline with another scheduler, None where its model was not trained for that.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline
+    name : str
+        Short name, or a class of diffusers.
+    options : mapping
+        Entries of the configuration.
+    """
+    other = copy.copy(pipe)
+    try:
+        other.scheduler = make_scheduler(name, pipe.scheduler, options)
+    except InputError:
+        return None
+    return other
 
 
 def _draw(
