@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from asced_analysis.correction.standing_in import denoisers, standing_in
 from asced_recorders.tap.tap import TapListener, forget_edit
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
-
-DENOISERS = ("unet", "transformer", "transformer_2", "prior", "controlnet", "network")
 
 
 class HaltedError(Exception):
@@ -159,10 +158,8 @@ def counting(pipe: Any, listener: GoingOn | None = None) -> Iterator[list[int]]:
     """
     count = [0]
     with ExitStack() as stack:
-        for name in DENOISERS:
-            part = getattr(pipe, "components", {}).get(name)
-            if isinstance(part, torch.nn.Module):
-                stack.enter_context(_watched(part, count, listener))
+        for part in denoisers(pipe):
+            stack.enter_context(_watched(part, count, listener))
         yield count
 
 
@@ -171,7 +168,7 @@ def _watched(
     network: torch.nn.Module, count: list[int], listener: GoingOn | None
 ) -> Iterator[None]:
     """The same for one network; it is left as it was."""
-    real, own = network.forward, "forward" in vars(network)
+    real = network.forward
     shapes: Any = getattr(network, "_asced_answer", None)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -184,14 +181,10 @@ def _watched(
             vars(network)["_asced_answer"] = _zeros(answer, 1)
         return answer
 
-    network.forward = forward
     try:
-        yield
+        with standing_in(network, forward):
+            yield
     finally:
-        if own:
-            network.forward = real
-        else:
-            del network.forward
         if listener is not None:
             vars(network).pop("_asced_answer", None)
 

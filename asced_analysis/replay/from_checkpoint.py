@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asced_analysis.correction.standing_in import denoisers, standing_in
 from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
-DENOISERS = ("unet", "transformer", "transformer_2", "prior", "controlnet")
 Edit = Callable[[StepTable, Tensor], Tensor]
 
 
@@ -79,18 +79,14 @@ class FromCheckpoint(TapListener):
 def idle_denoisers(pipe: Any, skipping: FromCheckpoint) -> Iterator[None]:
     """Let every network of a pipeline repeat its first answer while steps are skipped."""
     with ExitStack() as stack:
-        for name in DENOISERS:
-            part = getattr(pipe, "components", {}).get(name)
-            if isinstance(part, torch.nn.Module):
-                stack.enter_context(_idle(part, skipping))
+        for network in denoisers(pipe):
+            stack.enter_context(standing_in(network, _idle(network, skipping)))
         yield
 
 
-@contextmanager
-def _idle(network: torch.nn.Module, skipping: FromCheckpoint) -> Iterator[None]:
-    """The same for one network; it is left as it was."""
+def _idle(network: torch.nn.Module, skipping: FromCheckpoint) -> Callable[..., Any]:
+    """What one network answers."""
     real = network.forward
-    own = "forward" in vars(network)
     first: list[Any] = []
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -100,11 +96,4 @@ def _idle(network: torch.nn.Module, skipping: FromCheckpoint) -> Iterator[None]:
             first.append(real(*args, **kwargs))
         return first[0]
 
-    network.forward = forward
-    try:
-        yield
-    finally:
-        if own:
-            network.forward = real
-        else:
-            del network.forward
+    return forward

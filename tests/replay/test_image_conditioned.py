@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from asced_analysis.correction import Corrector
-from asced_analysis.replay import exactness, replay
+from asced_analysis.evaluation import evaluate
+from asced_analysis.replay import Branch, branch, exactness, replay
 from asced_recorders import Recorder
 from asced_recorders.pipelines.sampling import run_generators
 from asced_stores import open_runs
+from asced_stores.errors import InputError
 
 BUILDERS = Path(__file__).parents[1] / "recorders" / "conftest.py"
 PICTURE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -97,3 +99,41 @@ def test_runs_that_began_with_a_picture_are_corrected(
     with corrector.attach(options["pipeline"]):
         live = options["call"](options["pipeline"], SimpleNamespace(seeds=[5, 6])).images
     assert (np.asarray(live) == ds["sample"].values).all()  # as deployment does
+
+
+def test_evaluation_and_branches_are_given_what_the_store_does_not_hold(
+    builders: ModuleType, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    pipe = builders.stable_diffusion("Img2Img")
+    pipe.set_progress_bar_config(disable=True)
+    pictures = torch.rand(10, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    path = tmp_path / "r.zarr"
+    with Recorder(pipe, path, checkpoints=(2,)):
+        for begin in (0, 5):
+            pipe(
+                prompt=["a cat"] * 5,
+                image=pictures[begin : begin + 5],
+                strength=0.9,
+                num_inference_steps=5,
+                generator=run_generators(list(range(begin, begin + 5))),
+                output_type="np",
+            )
+    mask = np.zeros((8, 8), bool)
+    mask[2:5, 2:5] = True
+    given: dict[str, Any] = {
+        "pipeline": pipe,
+        "call_options": {"image": lambda batch: pictures[batch.runs]},
+    }
+    masks = dict.fromkeys((1, 3, 7, 8), mask)
+    twin = replay(path, tmp_path / "c.zarr", masks=masks, step=2, **given)
+    assert exactness(twin).bit_exact
+    data = evaluate(path, twin, judge="patches", **given).to_dict()
+    assert set(data["controls"]) == {"shuffled", "foreground", "everywhere"}
+    with pytest.raises(InputError, match="the store does not hold image"):
+        evaluate(path, twin, judge="patches", pipeline=pipe)
+    branched = open_runs(
+        branch(path, tmp_path / "b.zarr", [Branch(step=2)], masks=masks, **given).path
+    )
+    alone = open_runs(twin.path)["sample"].sel(run=[1, 3, 7, 8]).values
+    np.testing.assert_allclose(branched["branch_sample"].values[:, 0], alone, atol=1e-3)
