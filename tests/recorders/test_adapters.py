@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,79 @@ def test_edm(tmp_path: Path) -> None:
         end = edm_sampler(lambda x, s: denoise(x, 1.0, s), noise(), recorder=recorder)
     check(tmp_path / "runs.zarr", end, 18)
     assert abs(float(end.mean()) - MEAN) < 0.2
+
+
+class Denoiser(torch.nn.Module):
+    """EDM's preconditioned network: the denoised sample."""
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor, labels: Any = None) -> torch.Tensor:
+        return denoise(x, 1.0, sigma)
+
+
+def churning(net: Any, latents: torch.Tensor, steps: int = 18, churn: float = 80.0) -> torch.Tensor:
+    """Algorithm 2 of arXiv:2206.00364 with noise added at every level, as NVlabs publish it."""
+    generator = torch.Generator().manual_seed(2)
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    levels = (80 ** (1 / 7) + ramp * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    levels = torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
+    x = latents.double() * levels[0]
+    for i, (now, following) in enumerate(pairwise(levels)):
+        raised = now * (1 + min(churn / steps, 2**0.5 - 1))
+        fresh = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        x = x + (raised**2 - now**2).sqrt() * fresh
+        slope = (x - net(x, raised, None).double()) / raised
+        reached = x + (following - raised) * slope
+        if i < steps - 1:
+            second = (reached - net(reached, following, None).double()) / following
+            reached = x + (following - raised) * (slope + second) / 2
+        x = reached
+    return x
+
+
+def test_edm_with_churn_is_watched(tmp_path: Path) -> None:
+    net = Denoiser()
+    with Recorder.watch(
+        net,
+        tmp_path / "runs.zarr",
+        levels=lambda x, sigma, *_: (1.0, sigma),
+        prediction_type="sample",
+    ) as recorder:
+        end = churning(net, noise())
+        recorder.end(end)
+    check(tmp_path / "runs.zarr", end, 18)
+
+
+class Score(torch.nn.Module):
+    """A score model of a variance-exploding SDE, told the standard deviation of the noise."""
+
+    def forward(self, x: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+        return -(x - denoise(x, 1.0, deviation[0])) / deviation[0] ** 2
+
+
+def predictor_corrector(model: Any, x: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+    """Algorithm 2 of arXiv:2011.13456: Langevin's step, then one of the reverse SDE."""
+    generator = torch.Generator().manual_seed(3)
+    for now, following in pairwise(levels):
+        told = now.expand(len(x))
+        score = model(x, told)
+        fresh = torch.randn(x.shape, generator=generator)
+        size = 2 * (0.16 * fresh.norm() / score.norm()) ** 2
+        x = x + size * score + (2 * size) ** 0.5 * fresh
+        step = now**2 - following**2
+        mean = x + step * model(x, told)
+        x = mean + step**0.5 * torch.randn(x.shape, generator=generator)
+    return mean
+
+
+def test_score_sde_with_a_corrector_is_watched(tmp_path: Path) -> None:
+    model = Score()
+    levels = torch.cat([torch.logspace(1, -1.5, 12), torch.zeros(1)])
+    with Recorder.watch(
+        model,
+        tmp_path / "runs.zarr",
+        levels=lambda x, deviation: (1.0, deviation),
+        prediction_type="score",
+    ) as recorder:
+        end = predictor_corrector(model, noise(10.0), levels)
+        recorder.end(end)
+    check(tmp_path / "runs.zarr", end, 12)
