@@ -71,6 +71,11 @@ class Recording:
         self.store = store
         self.attributes = store.attributes
         self.spec = store.spec
+        if self.spec.sampled_steps != self.spec.steps:
+            raise InputError(
+                f"{store.path} keeps {self.spec.steps} of {self.spec.sampled_steps} steps, and a "
+                "replay needs every one: record without every and window"
+            )
         self.dataset = open_runs(store.path, statuses=("complete", "failed"))
         if not self.dataset.sizes.get("run"):
             raise InputError(f"{store.path} holds no complete run: record some first")

@@ -225,7 +225,7 @@ class TrajectoryStore:
         shape = " x ".join(map(str, self.spec.sample_shape))
         rows = [
             ("pipeline", self.spec.attributes.get("pipeline", "not said")),
-            ("steps", f"{self.spec.steps} of {shape}"),
+            ("steps", f"{self.spec.steps_told}, samples of {shape}"),
             ("variables", ", ".join(self.layouts)),
             ("state", "open for writing" if self.sealed is None else "sealed"),
         ]
@@ -360,7 +360,8 @@ class TrajectoryStore:
         rank, world_size : int, optional
             By default from RANK and WORLD_SIZE, or SLURM_PROCID and SLURM_NTASKS, else 0 of 1.
         """
-        from asced_stores.writing.writer import BatchWriter, placement
+        from asced_stores.writing.placement import placement
+        from asced_stores.writing.writer import BatchWriter
 
         return BatchWriter(self, *placement(rank, world_size))
 

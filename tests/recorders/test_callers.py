@@ -19,7 +19,7 @@ from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_recorders.writing.session import RecordingWarning
 from asced_stores import open_runs
 from asced_stores.errors import InputError
-from asced_stores.writing.writer import placement
+from asced_stores.writing.placement import placement
 
 Build = Callable[..., Any]
 QUIET: dict[str, Any] = {"num_inference_steps": 3, "output_type": "np"}

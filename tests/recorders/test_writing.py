@@ -18,7 +18,7 @@ from asced_recorders.writing.ring import BackgroundWriter
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
-KEY = (2, 0, 3, (1, 2, 2), "float16", ("eps", "sample"), "cpu")
+KEY = ((0, 1), 0, 3, (1, 2, 2), "float16", ("eps", "sample"), "cpu")
 
 
 def filled(writer: BackgroundWriter, value: float) -> RunBuffer:

@@ -13,7 +13,7 @@ import pytest
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_spec
-from asced_stores.writing.writer import placement
+from asced_stores.writing.placement import placement
 
 
 def test_variables_follow_the_design() -> None:

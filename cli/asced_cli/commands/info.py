@@ -46,7 +46,7 @@ def _table(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("planned", "unknown" if planned is None else f"{facts['planned_runs']} runs"),
         ("batches", f"{batches['committed']} of {planned or '?'}, {facts['batch_size']} runs each"),
         ("size", f"{facts['bytes'] / 1e6:.1f} MB"),
-        ("steps", str(facts["steps"])),
+        ("steps", facts["steps_told"]),
         ("variables", ", ".join(f"{n} {v['dtype']}" for n, v in facts["variables"].items())),
         ("fingerprint", facts["fingerprint"]),
     ]

@@ -18,7 +18,8 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
     sections={
         "Sampling": "scheduler scheduler_option negative_prompt guidance_scale call_option "
         "classes device precision threads",
-        "What is stored": "fields dtype checkpoints keep thresholds no_prompts value_range",
+        "What is stored": "fields dtype every window checkpoints keep thresholds no_prompts "
+        "value_range",
         "Loading the model": "weights_variant revision offline allow_pickle trust_remote_code",
         "The store and its disk": "overwrite no_fsync ignore_disk endpoint",
         "Several processes": "rank world_size",
@@ -85,6 +86,19 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
     help="Of eps and x0 in the store.",
 )
 @click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Keep eps and x0 of every K-th step: enough to analyse, not to replay.",
+)
+@click.option(
+    "--window",
+    metavar="A:B",
+    help="Keep eps and x0 of steps A to B, counted from 0: enough to analyse, not to replay.",
+)
+@click.option(
     "--value-range",
     type=(float, float),
     metavar="LOW HIGH",
@@ -146,7 +160,7 @@ def command(**options: Any) -> int | None:
     """
     from asced_cli.call_arguments import call_arguments
     from asced_recorders import record
-    from asced_stores.writing.writer import placement
+    from asced_stores.writing.placement import placement
 
     as_json = options.pop("as_json")
     threads = options.pop("threads")
@@ -169,6 +183,7 @@ def command(**options: Any) -> int | None:
         "keep_prompts": not options.pop("no_prompts"),
         "fsync": not options.pop("no_fsync"),
         "checkpoints": _integers(options.pop("checkpoints"), "--checkpoints"),
+        "window": _window(options.pop("window")),
         "labels": _integers(options.pop("classes"), "--classes") or None,
     }
     fields = [name.strip() for name in options.pop("fields").split(",") if name.strip()]
@@ -287,6 +302,20 @@ class _Bar:
                 f"stopped after {event['done']} of {event['runs']} runs: go on with --resume",
                 err=True,
             )
+
+
+def _window(text: str | None) -> tuple[int, int] | None:
+    from asced_stores.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        first, last = (int(part) for part in text.split(":"))
+    except ValueError as error:
+        raise InputError(
+            f"--window is {text!r}: give the first and the last step, for example 4:17"
+        ) from error
+    return first, last
 
 
 def _integers(text: str, name: str) -> list[int]:

@@ -13,7 +13,7 @@ from asced_recorders.custom.samples import as_rows, form_of
 from asced_recorders.pipelines.data_range import DataRange
 from asced_recorders.pipelines.decoding import pixels_to_image
 from asced_recorders.pipelines.provenance import device_facts, versions
-from asced_recorders.writing.capture import FIELDS, RunBuffer, take_buffer
+from asced_recorders.writing.capture import RunBuffer, take_buffer
 from asced_recorders.writing.corrections import (
     check_correction,
     correction_facts,
@@ -22,7 +22,7 @@ from asced_recorders.writing.corrections import (
 )
 from asced_recorders.writing.flight import OBSERVED
 from asced_recorders.writing.session import Session
-from asced_recorders.writing.settings import Settings, make_spec
+from asced_recorders.writing.settings import FIELDS, Settings, make_spec
 from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 from asced_stores.format.noise_levels import canonical_prediction_type, eps_and_x0
@@ -52,8 +52,8 @@ class CustomRecorder:
         completed with ones. A leading number of runs is understood too.
     steps : int
         Noise levels of a run.
-    fields, checkpoints, dtype, runs, batch_size, resume, overwrite, storage_options, observers
-        As in `Recorder`.
+    fields, checkpoints, dtype, every, window, runs, batch_size, resume, overwrite, observers
+        As in `Recorder`; so is ``storage_options``.
     rank, world_size : int, optional
         Which process this is, of how many.
     attributes : mapping, optional
@@ -104,6 +104,8 @@ class CustomRecorder:
         fields: Sequence[str] = FIELDS,
         checkpoints: Sequence[int] = (),
         dtype: str = "float16",
+        every: int = 1,
+        window: tuple[int, int] | None = None,
         runs: int | None = None,
         batch_size: int | None = None,
         resume: bool = False,
@@ -117,7 +119,7 @@ class CustomRecorder:
         observers: Sequence[RunObserver] = (),
         corrector: Any = None,
     ) -> None:
-        self.settings = Settings(tuple(fields), tuple(checkpoints), dtype)
+        self.settings = Settings(tuple(fields), tuple(checkpoints), dtype, every, window)
         if isinstance(steps, bool) or int(steps) < 1:
             raise InputError(f"steps is {steps}: give a number of at least 1")
         self.shape = tuple(int(n) for n in shape)
@@ -252,10 +254,8 @@ class CustomRecorder:
         step = self._done
         self.levels.add(told, alpha, sigma, kind, sigma_data)
         if self._buffer is None:
-            take, settings = self.session.background.take, self.settings
-            self._buffer = take_buffer(
-                take, self.steps, x, settings.fields, settings.checkpoints, settings.dtype
-            )
+            take = self.session.background.take
+            self._buffer = take_buffer(take, self.steps, x, self.settings)
             self._provenance = self._provenance or device_facts(x.device)
             self._provenance |= form_of(sample, len(x))
             self._buffer.put("x_init", x)

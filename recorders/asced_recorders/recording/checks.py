@@ -160,7 +160,7 @@ def _disk_speed(folder: str) -> Check:
 def _processes() -> Iterator[Check]:
     """Variables of a launcher that contradict each other would give batches to nobody."""
     from asced_stores.errors import InputError
-    from asced_stores.writing.writer import placement
+    from asced_stores.writing.placement import placement
 
     try:
         rank, world_size = placement(None, None)

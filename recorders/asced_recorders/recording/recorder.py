@@ -24,7 +24,7 @@ from asced_recorders.pipelines.fingerprint import ModelWatch
 from asced_recorders.pipelines.provenance import pipeline_facts
 from asced_recorders.tap.layouts import Layout, layout_of
 from asced_recorders.tap.tap import Tap
-from asced_recorders.writing.capture import FIELDS, Capture
+from asced_recorders.writing.capture import Capture
 from asced_recorders.writing.corrections import (
     Correcting,
     check_correction,
@@ -35,7 +35,7 @@ from asced_recorders.writing.corrections import (
 )
 from asced_recorders.writing.flight import OBSERVED
 from asced_recorders.writing.session import Session
-from asced_recorders.writing.settings import Settings, make_spec
+from asced_recorders.writing.settings import FIELDS, Settings, make_spec
 from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 
@@ -65,6 +65,8 @@ class Recorder:
         Steps whose entering sample is kept in float32.
     dtype : str
         Of eps and x0: ``float16`` or ``float32``.
+    every, window : int, pair of int, optional
+        Keep eps and x0 of each K-th step, from the first step to the last: enough to analyse.
     runs : int, optional
         Number of runs planned, where it is known.
     batch_size : int, optional
@@ -130,6 +132,8 @@ class Recorder:
         fields: Sequence[str] = FIELDS,
         checkpoints: Sequence[int] = (),
         dtype: str = "float16",
+        every: int = 1,
+        window: tuple[int, int] | None = None,
         runs: int | None = None,
         batch_size: int | None = None,
         resume: bool = False,
@@ -144,7 +148,7 @@ class Recorder:
         observers: Sequence[RunObserver] = (),
     ) -> None:
         self.pipe = pipe
-        self.settings = Settings(tuple(fields), tuple(checkpoints), dtype)
+        self.settings = Settings(tuple(fields), tuple(checkpoints), dtype, every, window)
         self.batch_size = batch_size
         self.prompts = prompts
         self.name = name or type(pipe).__name__
@@ -172,9 +176,7 @@ class Recorder:
         background = self.session.background
         self.capture = Capture(
             background.take,
-            fields=self.settings.fields,
-            checkpoints=self.settings.checkpoints,
-            dtype=self.settings.dtype,
+            settings=self.settings,
             check=background.check,
         )
 

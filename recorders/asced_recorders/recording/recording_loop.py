@@ -18,12 +18,12 @@ from asced_recorders.recording.cost import check_disk, recording_cost
 from asced_recorders.recording.interruption import FinishBatch
 from asced_recorders.recording.progress import Event, ProgressReport
 from asced_recorders.tap.schedulers import StepTable
-from asced_recorders.writing.capture import FIELDS, Capture
+from asced_recorders.writing.capture import Capture
 from asced_recorders.writing.flight import GROUP_RUNS, OBSERVED, FlightRecorder, KeepRule
 from asced_recorders.writing.observers import RunObserver
 from asced_recorders.writing.resuming import check_facts, check_resumable
 from asced_recorders.writing.session import Session
-from asced_recorders.writing.settings import Settings
+from asced_recorders.writing.settings import FIELDS, Settings
 from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 
@@ -46,6 +46,8 @@ def record(
     checkpoints: Sequence[int] = (),
     fields: Sequence[str] = FIELDS,
     dtype: str = "float16",
+    every: int = 1,
+    window: tuple[int, int] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     labels: Sequence[int] | None = None,
@@ -94,6 +96,8 @@ def record(
         Some of ``eps, x0, x_init, checkpoint_sample, sample, image``.
     dtype : str
         Of eps and x0: ``float16`` or ``float32``.
+    every, window : int, pair of int, optional
+        Keep eps and x0 of each K-th step, from the first step to the last: enough to analyse.
     resume : bool
         Go on with a store that was begun with the same settings.
     overwrite : bool
@@ -153,7 +157,7 @@ def record(
     >>> store.spec.steps, store.committed_batches()
     (3, [0])
     """
-    settings = Settings(tuple(fields), tuple(checkpoints), dtype)
+    settings = Settings(tuple(fields), tuple(checkpoints), dtype, every, window)
     chosen = read_prompts(prompts) if prompts is not None else ()
     if runs is None and chosen:
         runs = len(chosen)
@@ -255,12 +259,9 @@ class _RecordingLoop:
             if session.store is not None:
                 check_facts(session.store, source.asked())
             self.batches = list(session.pending(self.store_batch))
-        settings = source.settings
         capture = Capture(
             session.background.take,
-            fields=settings.fields,
-            checkpoints=settings.checkpoints,
-            dtype=settings.dtype,
+            settings=source.settings,
             check=session.background.check,
             on_first=None if spec is not None else self._first_step,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,14 +11,17 @@ import numpy as np
 from asced_recorders.tap.layouts import Layout
 from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.tap.tap import StepEvent, TapListener
+from asced_recorders.writing.settings import Settings
 from asced_stores.errors import InputError
+from asced_stores.format.steps_on_disk import StepsOnDisk
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
     from torch import Tensor
 
-FIELDS = ("eps", "x0", "x_init", "checkpoint_sample", "sample", "image")
+STEPWISE = ("eps", "x0")
+LARGE_RUN_BYTES = 1 << 28
+"""Steps of runs larger than this go to a file as they come, and not into memory."""
 
 STREAMED = ("cuda", "xpu")  # devices whose streams copy to pinned memory; ROCm calls itself cuda
 
@@ -33,7 +37,12 @@ class RunBuffer:
     Parameters
     ----------
     key : tuple
-        ``(steps, checkpoints, count, sample_shape, dtype, fields, device type)``.
+        ``(kept steps, checkpoints, count, sample_shape, dtype, fields, device type)``.
+
+    Attributes
+    ----------
+    kept : dict of int to int
+        Where each step that is kept lies; others are let go.
     """
 
     SLOTS = 4
@@ -42,8 +51,10 @@ class RunBuffer:
         import torch
 
         self.key = key
-        steps, checkpoints, count, shape, dtype, fields, device = key
+        kept, checkpoints, count, shape, dtype, fields, device = key
+        self.kept = {step: place for place, step in enumerate(kept)}
         self.count: int = count
+        steps = len(kept)
         pinned = device in STREAMED
         half = getattr(torch, dtype)
         sizes = {
@@ -54,11 +65,21 @@ class RunBuffer:
             "sample": ((count, *shape), torch.float32),
         }
         # Not in the caller's inference mode: what is made there cannot be written outside of it.
+        wanted = {
+            name: size
+            for name, size in sizes.items()
+            if name in fields and not (name == "checkpoint_sample" and not checkpoints)
+        }
+        stepwise = [
+            math.prod(wanted[name][0]) * half.itemsize for name in STEPWISE if name in wanted
+        ]
+        large = sum(stepwise) > LARGE_RUN_BYTES * count
         with torch.inference_mode(False):
-            self.tensors = {
-                name: torch.empty(size, dtype=kind, pin_memory=pinned)
-                for name, (size, kind) in sizes.items()
-                if name in fields and not (name == "checkpoint_sample" and not checkpoints)
+            self.tensors: dict[str, Tensor | StepsOnDisk] = {
+                name: StepsOnDisk((count, steps, *shape), dtype)
+                if large and name in STEPWISE
+                else torch.empty(size, dtype=kind, pin_memory=pinned)
+                for name, (size, kind) in wanted.items()
             }
         self._copier: DeviceCopier | None = None
 
@@ -66,6 +87,17 @@ class RunBuffer:
         """Copy one variable of one step, cast to the recorded precision."""
         target = self.tensors.get(name)
         if target is None:
+            return
+        if name in STEPWISE:
+            if index not in self.kept:
+                return
+            index = self.kept[index]
+        if isinstance(target, StepsOnDisk):
+            assert index is not None
+            import torch
+
+            kind = getattr(torch, target.dtype.name)
+            target.put(index, value.detach().to("cpu", kind).contiguous().numpy())
             return
         if index is not None:
             target = target[index]
@@ -76,13 +108,16 @@ class RunBuffer:
         else:
             target.copy_(value.detach())
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, Any]:
         """The variables with the run first, once every copy has arrived."""
         if self._copier is not None:
             self._copier.wait()
         by_step = ("eps", "x0", "checkpoint_sample")
-        found = {}
+        found: dict[str, Any] = {}
         for name, tensor in self.tensors.items():
+            if isinstance(tensor, StepsOnDisk):
+                found[name] = tensor
+                continue
             array = tensor.numpy()
             # A contiguous copy here is made in the writer's thread, not in the sampler's.
             found[name] = np.ascontiguousarray(array.swapaxes(0, 1)) if name in by_step else array
@@ -93,13 +128,19 @@ def take_buffer(
     take: Callable[..., RunBuffer],
     steps: int,
     sample: Tensor,
-    fields: tuple[str, ...],
-    checkpoints: tuple[int, ...],
-    dtype: str,
+    settings: Settings,
 ) -> RunBuffer:
     """Take a buffer for a batch whose first sample (run, ...) is known, a used one if there is."""
     shape = tuple(sample.shape[1:])
-    key = (steps, len(checkpoints), len(sample), shape, dtype, fields, sample.device.type)
+    key = (
+        settings.kept(steps),
+        len(settings.checkpoints),
+        len(sample),
+        shape,
+        settings.dtype,
+        settings.fields,
+        sample.device.type,
+    )
     return take(lambda: RunBuffer(key), key)
 
 
@@ -183,12 +224,8 @@ class Capture(TapListener):
     ----------
     take : callable
         ``take(make, key)`` hands out a buffer (`BackgroundWriter.take`).
-    fields : sequence of str
-        Which variables to keep.
-    checkpoints : sequence of int
-        Steps whose entering sample is kept.
-    dtype : str
-        Of eps and x0: float16 or float32.
+    settings : Settings, optional
+        What to keep; all by default.
     layout : Layout
         How the pipeline's tensors become (run, [frame,] channel, y, x).
     check : callable, optional
@@ -214,17 +251,14 @@ class Capture(TapListener):
         self,
         take: Callable[..., RunBuffer],
         *,
-        fields: Sequence[str] = FIELDS,
-        checkpoints: Sequence[int] = (),
-        dtype: str = "float16",
+        settings: Settings | None = None,
         layout: Layout | None = None,
         check: Callable[[], None] | None = None,
         on_first: Callable[[StepTable, tuple[int, ...]], None] | None = None,
     ) -> None:
         self.take = take
-        self.fields = tuple(fields)
-        self.checkpoints = {int(step): i for i, step in enumerate(checkpoints)}
-        self.dtype = dtype
+        self.settings = settings or Settings()
+        self.checkpoints = {step: i for i, step in enumerate(self.settings.checkpoints)}
         self.layout = Layout() if layout is None else layout
         self.check = check
         self.on_first = on_first
@@ -275,9 +309,7 @@ class Capture(TapListener):
             if self.on_first is not None:
                 self.on_first(event.table, tuple(sample.shape[1:]))
                 self.on_first = None
-            self.buffer = take_buffer(
-                self.take, event.steps, sample, self.fields, tuple(self.checkpoints), self.dtype
-            )
+            self.buffer = take_buffer(self.take, event.steps, sample, self.settings)
             self.buffer.put("x_init", sample)
         buffer = self.buffer
         if "eps" in buffer.tensors:

@@ -87,7 +87,7 @@ class Session:
         flight: FlightRecorder | None = None,
         observers: Sequence[RunObserver] = (),
     ) -> None:
-        from asced_stores.writing.writer import placement
+        from asced_stores.writing.placement import placement
 
         if resume and overwrite:
             raise InputError("resume and overwrite exclude each other: choose one")
@@ -215,7 +215,9 @@ class Session:
     ) -> None:
         """Queue a batch; what the store has no variable for is left out."""
         more = dict(arrays or {}) | ({} if images is None else {"image": images})
-        more["evaluated"] = np.tile(np.asarray(evaluated, np.bool_), (buffer.count, 1))
+        if len(evaluated):
+            ran = np.asarray(evaluated, np.bool_)[list(buffer.kept)]
+            more["evaluated"] = np.tile(ran, (buffer.count, 1))
         self.background.submit(batch, buffer, np.asarray(runs, dtype=np.int64), scalars, more)
 
     def close(self, *, quietly: bool = False) -> None:

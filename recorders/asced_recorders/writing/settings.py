@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from asced_recorders.tap.schedulers import StepTable
-from asced_recorders.writing.capture import FIELDS
 from asced_stores import TrajectorySpec, VariableSpec
 from asced_stores.errors import InputError
+
+FIELDS = ("eps", "x0", "x_init", "checkpoint_sample", "sample", "image")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,10 @@ class Settings:
         Steps whose entering sample is kept in float32; rising.
     dtype : str
         Of eps and x0: ``float16`` or ``float32``.
+    every : int
+        Keep eps and x0 of every so manyth step, from the first of the window on.
+    window : (int, int), optional
+        First and last step whose eps and x0 are kept; all by default.
 
     Raises
     ------
@@ -34,6 +39,8 @@ class Settings:
     fields: tuple[str, ...] = FIELDS
     checkpoints: tuple[int, ...] = ()
     dtype: str = "float16"
+    every: int = 1
+    window: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
@@ -49,8 +56,40 @@ class Settings:
         if self.checkpoints and "checkpoint_sample" not in self.fields:
             raise InputError("checkpoints need the field checkpoint_sample: add it to the fields")
 
+        if isinstance(self.every, bool) or self.every < 1:
+            raise InputError(f"every is {self.every}: give 1 for each step, 2 for every second one")
+        if self.window is not None:
+            first, last = (int(step) for step in self.window)
+            object.__setattr__(self, "window", (first, last))
+            if not 0 <= first <= last:
+                raise InputError(
+                    f"the window is {first} to {last}: give the first and the last step to keep, "
+                    "counted from 0"
+                )
+        if self.checkpoints and (self.every > 1 or self.window is not None):
+            raise InputError(
+                "checkpoints are for replay, which needs every step: leave out either them, or "
+                "every and window"
+            )
+
+    def kept(self, steps: int) -> tuple[int, ...]:
+        """Steps, of so many, whose eps and x0 are kept.
+
+        Raises
+        ------
+        InputError
+            If the window ends beyond the last step.
+        """
+        first, last = (0, steps - 1) if self.window is None else self.window
+        if last >= steps:
+            raise InputError(
+                f"the window ends at step {last} of {steps}: give steps from 0 to {steps - 1}"
+            )
+        return tuple(range(first, last + 1, self.every))
+
     def check_steps(self, steps: int) -> None:
-        """Raise an `InputError` if a checkpoint lies beyond the last step."""
+        """Raise an `InputError` if a checkpoint or the window lies beyond the last step."""
+        self.kept(steps)
         if len(self.checkpoints) > steps:
             raise InputError(f"{len(self.checkpoints)} checkpoints are more than {steps} steps")
         beyond = [step for step in self.checkpoints if step >= steps]
@@ -71,8 +110,11 @@ def make_spec(
     evaluated: bool = False,
 ) -> TrajectorySpec:
     """Lay out what each run will consist of; `evaluated` where caches may answer."""
+    kept = list(settings.kept(table.steps))
+    if len(kept) < table.steps:
+        attributes = {**attributes, "kept_steps": {"of": table.steps, "steps": kept}}
     if evaluated:
-        extra = (*extra, VariableSpec("evaluated", ("step",), (table.steps,), "bool"))
+        extra = (*extra, VariableSpec("evaluated", ("step",), (len(kept),), "bool"))
     fields = tuple(
         name
         for name in settings.fields
@@ -82,9 +124,9 @@ def make_spec(
     shape = None if image_shape is None or "image" not in fields else tuple(image_shape)
     return TrajectorySpec(
         sample_shape=tuple(sample_shape),
-        timestep=table.timestep.tolist(),
-        alpha=table.alpha.tolist(),
-        sigma=table.sigma.tolist(),
+        timestep=table.timestep[kept].tolist(),
+        alpha=table.alpha[kept].tolist(),
+        sigma=table.sigma[kept].tolist(),
         checkpoints=settings.checkpoints,
         image_shape=shape,  # type: ignore[arg-type]
         fields=fields,

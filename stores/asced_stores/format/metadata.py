@@ -64,7 +64,7 @@ def step_arrays(spec: TrajectorySpec) -> dict[str, tuple[dict[str, Any], NDArray
     values: dict[str, tuple[str, NDArray[Any]]] = {
         name: ("step", np.asarray(getattr(spec, name), "float64")) for name in STEP_COORDINATES
     }
-    values["step"] = ("step", np.arange(spec.steps, dtype="int64"))
+    values["step"] = ("step", np.asarray(spec.step_numbers, "int64"))
     if spec.checkpoints:
         values["checkpoint"] = ("checkpoint", np.asarray(spec.checkpoints, "int64"))
     return {

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from asced_stores.errors import DamagedBatchError
 from asced_stores.format.checksums import combine, crc32c, extend
 from asced_stores.format.layout import ArrayLayout
+from asced_stores.format.steps_on_disk import StepsOnDisk
 
 ABSENT = 2**64 - 1
 
@@ -33,7 +34,7 @@ class ShardEncoder:
         Where they go.
     """
 
-    def __init__(self, array: NDArray[Any], layout: ArrayLayout) -> None:
+    def __init__(self, array: NDArray[Any] | StepsOnDisk, layout: ArrayLayout) -> None:
         self._array = array
         self._layout = layout
         self.checksum = 0
@@ -62,9 +63,14 @@ class ShardEncoder:
         yield end
 
 
-def _chunks(array: NDArray[Any], layout: ArrayLayout) -> Iterator[NDArray[np.uint8] | None]:
+def _chunks(
+    array: NDArray[Any] | StepsOnDisk, layout: ArrayLayout
+) -> Iterator[NDArray[np.uint8] | None]:
     """Inner chunks in C order of the grid as bytes; None where no run of the batch lies in one."""
     runs, steps = layout.inner[:2]
+    if isinstance(array, StepsOnDisk):
+        yield from _chunks_from_disk(array, layout)
+        return
     for row in range(layout.grid[0]):
         block = array[row * runs : (row + 1) * runs]
         if 0 < len(block) < runs:  # only the last chunk of a short batch is ever copied
@@ -78,6 +84,22 @@ def _chunks(array: NDArray[Any], layout: ArrayLayout) -> Iterator[NDArray[np.uin
                 continue
             chunk = block[:, column * steps : (column + 1) * steps]
             yield np.ascontiguousarray(chunk).reshape(-1).view(np.uint8)
+
+
+def _chunks_from_disk(
+    array: StepsOnDisk, layout: ArrayLayout
+) -> Iterator[NDArray[np.uint8] | None]:
+    """The same, chunk by chunk from a file."""
+    runs, steps = layout.inner[:2]
+    for row, column in np.ndindex(*layout.grid):
+        members = range(row * runs, min(len(array), (row + 1) * runs))
+        if not members:
+            yield None
+            continue
+        chunk = np.full(layout.inner, np.nan, array.dtype)
+        for place, run in enumerate(members):
+            chunk[place] = array.read(run, slice(column * steps, (column + 1) * steps))
+        yield chunk.reshape(-1).view(np.uint8)
 
 
 def read_index(data: bytes, layout: ArrayLayout, where: str) -> NDArray[np.uint64]:

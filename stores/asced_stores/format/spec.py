@@ -243,6 +243,28 @@ class TrajectorySpec:
         return len(self.timestep)
 
     @property
+    def step_numbers(self) -> tuple[int, ...]:
+        """Which steps of sampling these are: all, or those that a recording kept."""
+        kept = self.attributes.get("kept_steps")
+        return tuple(range(self.steps)) if kept is None else tuple(kept["steps"])
+
+    @property
+    def sampled_steps(self) -> int:
+        """How many steps sampling took."""
+        kept = self.attributes.get("kept_steps")
+        return self.steps if kept is None else int(kept["of"])
+
+    @property
+    def steps_told(self) -> str:
+        """How many steps there are, and which of how many where a recording kept some."""
+        numbers = self.step_numbers
+        if len(numbers) == self.sampled_steps:
+            return str(self.steps)
+        each = numbers[1] - numbers[0] if len(numbers) > 1 else 1
+        how = f", every {each}" if each > 1 else ""
+        return f"{self.steps} ({numbers[0]} to {numbers[-1]}{how}) of {self.sampled_steps}"
+
+    @property
     def sample_dims(self) -> tuple[str, ...]:
         """Names of the dimensions of one sample."""
         return ("frame", "channel", "y", "x")[4 - len(self.sample_shape) :]

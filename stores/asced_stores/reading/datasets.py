@@ -83,7 +83,8 @@ def open_runs(
     spec = store.spec
     coordinates: dict[str, Any] = {name: ("run", index[name]) for name in RUN_COORDINATES}
     # a selection of steps still knows of how many
-    coordinates["step"] = ("step", np.arange(spec.steps), {"recorded": spec.steps})
+    steps = np.asarray(spec.step_numbers, np.int64)
+    coordinates["step"] = ("step", steps, {"recorded": spec.sampled_steps})
     for name in ("timestep", "alpha", "sigma", "log_snr"):
         coordinates[name] = ("step", np.asarray(getattr(spec, name), np.float64))
     if spec.checkpoints:

@@ -44,6 +44,8 @@ def summarise(store: TrajectoryStore) -> dict[str, Any]:
         "fingerprint": store.fingerprint,
         "sealed": None if store.sealed is None else store.sealed["time"],
         "steps": store.spec.steps,
+        "kept_steps": store.spec.attributes.get("kept_steps"),
+        "steps_told": store.spec.steps_told,
         "sample_shape": list(store.spec.sample_shape),
         "variables": {
             name: {"dtype": layout.variable.dtype, "shape": list(layout.variable.shape)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -26,15 +25,15 @@ from asced_stores.format.checksums import crc32c
 from asced_stores.format.compaction import PACK_EVERY, compact, forget_packs
 from asced_stores.format.markers import Marker, ShardRecord
 from asced_stores.format.shards import ShardEncoder
+from asced_stores.format.steps_on_disk import StepsOnDisk
+from asced_stores.writing.faults import Faults, finite_runs
+from asced_stores.writing.scalars import cast_scalar
 
 if TYPE_CHECKING:
     from asced_stores.store import TrajectoryStore
 
 ABSENT, COMPLETE, FAILED = 0, 1, 2
 MUST_BE_FINITE = ("sample", "eps")
-_SLURM = ("SLURM_PROCID", "SLURM_NTASKS")
-_RANKS = (("RANK", "WORLD_SIZE"), _SLURM)
-_SRUN = ("SLURM_STEP_ID", "SLURM_STEPID", "SLURM_STEP_NUM_TASKS")  # set by srun alone
 STEPWISE = ("eps", "x0")
 _DEFAULTS: Mapping[str, Any] = {
     "seed": -1,
@@ -45,33 +44,6 @@ _DEFAULTS: Mapping[str, Any] = {
     "overflows": 0,
     "first_bad_step": -1,
 }
-
-
-def placement(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
-    """Rank and number of writers, by default as torchrun, accelerate or SLURM set them.
-
-    In a batch script of SLURM, outside ``srun``, there is one process, whatever SLURM_NTASKS says.
-
-    Raises
-    ------
-    InputError
-        If they are no numbers, or the rank is not below the number of writers.
-    """
-    if rank is None and world_size is None:
-        for names in _RANKS:
-            alone = not any(name in os.environ for name in _SRUN)
-            if names == _SLURM and alone and os.environ.get("SLURM_PROCID", "0") == "0":
-                continue
-            if all(name in os.environ for name in names):
-                try:
-                    rank, world_size = (int(os.environ[name]) for name in names)
-                except ValueError as error:
-                    raise InputError(f"{' and '.join(names)} are no numbers: {error}") from error
-                break
-    rank, world_size = rank or 0, 1 if world_size is None else world_size
-    if not 0 <= rank < world_size:
-        raise InputError(f"rank is {rank} of {world_size}: expected 0 to {world_size - 1}")
-    return rank, world_size
 
 
 class BatchWriter:
@@ -153,7 +125,8 @@ class BatchWriter:
         batch : int
             Its number, one of this rank's.
         arrays : mapping of str to array, shape (n, ...)
-            All variables of the store, with ``n`` runs, at most ``batch_size``.
+            All variables of the store, with ``n`` runs, at most ``batch_size``; of large runs
+            `StepsOnDisk`.
         runs : sequence of int, optional
             Numbers of the runs, by default ``batch*batch_size + arange(n)``.
         scalars : mapping of str to array, shape (n,), or one value for all
@@ -251,7 +224,7 @@ class BatchWriter:
         self,
         name: str,
         batch: int,
-        array: NDArray[Any],
+        array: NDArray[Any] | StepsOnDisk,
         owner: str,
         made: dict[str, Stamp],
         judge: bool,
@@ -260,7 +233,7 @@ class BatchWriter:
         finite: Any = True
         faults = Faults(len(array))
         if judge and name in (*MUST_BE_FINITE, *STEPWISE):
-            whole = np.array([all_finite(run) for run in array])
+            whole = finite_runs(array)
             finite = whole if name in MUST_BE_FINITE else True
             if name in STEPWISE:
                 faults.look(array, whole)
@@ -336,7 +309,7 @@ class BatchWriter:
 
     # --- checking what is given -----------------------------------------------------------------
 
-    def _prepare(self, batch: int, arrays: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+    def _prepare(self, batch: int, arrays: Mapping[str, Any]) -> dict[str, Any]:
         store = self.store
         if isinstance(batch, bool) or not 0 <= batch < store.batches:
             raise InputError(
@@ -354,9 +327,10 @@ class BatchWriter:
                 f"batch {batch} lacks variables {missing} and has unknown ones {unknown}: "
                 f"expected {sorted(store.layouts)}"
             )
-        prepared: dict[str, NDArray[Any]] = {}
+        prepared: dict[str, Any] = {}
         for name, layout in store.layouts.items():
-            array = np.asarray(arrays[name])
+            given = arrays[name]
+            array: Any = given if isinstance(given, StepsOnDisk) else np.asarray(given)
             if array.ndim == 0 or array.shape[1:] != layout.variable.shape:
                 raise InputError(
                     f"{name} has shape {array.shape}: expected (n, "
@@ -364,6 +338,9 @@ class BatchWriter:
                 )
             if not np.can_cast(array.dtype, layout.dtype, "same_kind"):
                 raise InputError(f"{name} is {array.dtype}: expected {layout.variable.dtype}")
+            if isinstance(array, StepsOnDisk):
+                prepared[name] = array
+                continue
             with np.errstate(over="ignore"):  # beyond float16 is infinite, and a failed run
                 prepared[name] = np.ascontiguousarray(array, dtype=layout.dtype)
         counts = {len(array) for array in prepared.values()}
@@ -400,73 +377,9 @@ class BatchWriter:
                 continue  # known once the arrays have been looked through
             if name not in values:
                 raise InputError(f"the number by run {name!r} is missing in batch {batch}")
-            numbers[name] = _cast_scalar(name, values[name], dtype, count)
+            numbers[name] = cast_scalar(name, values[name], dtype, count)
         if len(set(numbers["run"].tolist())) != count or (numbers["run"] < 0).any():
             raise InputError(f"runs of batch {batch} are not {count} different numbers from 0 on")
         if not np.isin(numbers.get("status", COMPLETE), (COMPLETE, FAILED)).all():
             raise InputError(f"status of batch {batch} is neither 1 (complete) nor 2 (failed)")
         return numbers
-
-
-def _cast_scalar(name: str, value: ArrayLike, dtype: str, count: int) -> NDArray[Any]:
-    array: NDArray[Any]
-    if dtype == "str":
-        texts = [value] * count if isinstance(value, str) else list(np.asarray(value, object))
-        if len(texts) != count or not all(isinstance(text, str) for text in texts):
-            raise InputError(f"{name} must be {count} strings")
-        array = np.array(texts, dtype=object)
-        return array
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"they are of type {array.dtype}")
-        with np.errstate(all="ignore"):
-            cast = np.broadcast_to(array, (count,)).astype(dtype)
-        wide = cast.dtype.kind == "f"
-        if not wide and not np.array_equal(cast, np.broadcast_to(array, (count,))):
-            raise ValueError(f"some do not fit {dtype}")
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{name} must be {count} values of {dtype}: {error}") from error
-    return cast
-
-
-class Faults:
-    """Where runs hold NaN or infinity, and how many values were beyond their precision.
-
-    Parameters
-    ----------
-    runs : int
-
-    Attributes
-    ----------
-    overflows : ndarray, shape (run,), int64
-        Infinite values of eps and x0: in float16, whatever lies beyond 65,504.
-    first : ndarray, shape (run,), int64
-        First step with NaN or infinity; -1 where there is none.
-    """
-
-    def __init__(self, runs: int) -> None:
-        self.overflows = np.zeros(runs, np.int64)
-        self.first = np.full(runs, -1, np.int64)
-
-    def look(self, array: NDArray[Any], whole: NDArray[np.bool_]) -> None:
-        """Look through the runs of a variable, shape (run, step, ...), that are not finite."""
-        for run in np.flatnonzero(~whole):
-            bad = ~np.isfinite(array[run].reshape(array.shape[1], -1)).all(1)
-            self.first[run] = int(np.argmax(bad))
-            self.overflows[run] = int(np.isinf(array[run]).sum())
-
-    def join(self, other: Faults) -> None:
-        """Add what was found in another variable."""
-        self.overflows += other.overflows
-        both = np.stack([self.first, other.first])
-        earliest = np.where(both < 0, np.iinfo(np.int64).max, both).min(0)
-        self.first = np.where((both < 0).all(0), -1, earliest)
-
-
-def all_finite(array: NDArray[Any]) -> bool:
-    """Whether no element is NaN or infinite; float16 at memory speed, by its bit patterns."""
-    if array.dtype != np.float16:
-        return bool(np.isfinite(array).all())
-    # Positive infinity and NaN are the largest as signed integers, negative ones as unsigned.
-    return bool(array.view(np.int16).max() < 0x7C00 and array.view(np.uint16).max() < 0xFC00)
