@@ -31,10 +31,13 @@ test-slow: $(STAMP)
 test-gpu: $(STAMP)
 	$(BIN)/python -m pytest -m gpu
 
-# Their own dependencies (torchvision, trainers' logging) are not needed to sample.
+# Their own dependencies (torchvision, trainers' logging) are not needed to sample. Readers of stores:
+# tensorstore, zarrs, and zarrita where npm is. CI does not run this: its minutes go to `make test`.
 test-thirdparty: $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps k-diffusion denoising-diffusion-pytorch \
-		smalldiffusion azula torchdiffeq torchsde trampoline einops ema-pytorch
+		smalldiffusion azula torchdiffeq torchsde trampoline einops ema-pytorch \
+		tensorstore zarrs ml_dtypes
+	if command -v npm; then npm install --silent --no-audit --no-fund --prefix build/node zarrita; fi
 	$(BIN)/python -m pytest -m thirdparty
 
 # ComfyUI's own engine, from a checkout beside the project (nothing of it is copied), in an
