@@ -47,8 +47,8 @@ class StepCallback:
             )
         self.corrector = corrector
         self._attached: ExitStack | None = None
-        watch = _watch(weakref.ref(self), pipeline)
-        weakref.finalize(self, _leave, watch, type(pipeline))
+        _watch(weakref.ref(self), pipeline)
+        weakref.finalize(self, _leave, pipeline, type(pipeline))
 
     def __call__(
         self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]
@@ -78,7 +78,7 @@ class StepCallback:
             attached.close()
 
 
-def _watch(callback: weakref.ref[StepCallback], pipeline: Any) -> CallWatch:
+def _watch(callback: weakref.ref[StepCallback], pipeline: Any) -> None:
     """Watch a pipeline's calls without keeping the callback."""
 
     def before(arguments: dict[str, Any]) -> None:
@@ -91,13 +91,14 @@ def _watch(callback: weakref.ref[StepCallback], pipeline: Any) -> CallWatch:
         if known is not None:
             known.end()
 
-    return CallWatch(pipeline, before, over, over).__enter__()
+    CallWatch(pipeline, before, over, over).__enter__()
 
 
-def _leave(watch: CallWatch, watched: type) -> None:
-    """Give the pipeline its class back, unless somebody came after us, who will."""
-    if type(watch.pipe) is watched:
-        watch.__exit__(None, None, None)
+def _leave(pipeline: Any, watched: type) -> None:
+    """Give a pipeline its class back, once those who came after us have left."""
+    watched._asced_left = True  # type: ignore[attr-defined]
+    while vars(type(pipeline)).get("_asced_left"):
+        pipeline.__class__ = type(pipeline).__bases__[0]
 
 
 def _holds(given: Any, callback: StepCallback) -> bool:

@@ -140,9 +140,8 @@ def test_only_the_calls_that_carry_it_are_corrected(builders: ModuleType, tmp_pa
         np.testing.assert_array_equal(open_runs(path)["sample"].values, corrected.numpy())
         assert (ends(again) == corrected).all()
         del made, own
-        gc.collect()  # the recorder's circles
     del callback, several, hidden
-    gc.collect()  # what the errors hold
+    gc.collect()  # what errors and recorders hold
     assert (type(pipe), type(pipe.scheduler)) == kinds
 
 
@@ -184,13 +183,15 @@ def test_a_pipeline_without_callbacks_is_refused(tiny_pipeline: Any) -> None:
         Corrector(None, step=2).callback(tiny_pipeline)
 
 
-def modular(classic: Any, corrector: Corrector | None) -> Any:
-    from diffusers.modular_pipelines import FluxAutoBlocks
+def modular(name: str, classic: Any, corrector: Corrector | None) -> Any:
+    """The modular twin of a pipeline, whose prompts are embedded."""
+    from diffusers.modular_pipelines import FluxAutoBlocks, StableDiffusionXLAutoBlocks
 
-    blocks = FluxAutoBlocks()
-    blocks.sub_blocks.pop("text_encoder")
-    if corrector is not None:
-        assert AscedCorrect.insert(corrector, blocks) == 1
+    blocks = FluxAutoBlocks() if name == "flux" else StableDiffusionXLAutoBlocks()
+    for each in ("text_encoder", "ip_adapter"):
+        blocks.sub_blocks.pop(each, None)
+    if corrector is not None:  # SDXL has loops for inpainting and ControlNet beside its own
+        assert AscedCorrect.insert(corrector, blocks) == (1 if name == "flux" else 4)
     pipe = blocks.init_pipeline()
     parts = {n: c for n, c in classic.components.items() if n in pipe.component_names and c}
     pipe.update_components(**parts)
@@ -198,28 +199,41 @@ def modular(classic: Any, corrector: Corrector | None) -> Any:
     return pipe
 
 
-def test_a_block_corrects_as_attach_does(builders: ModuleType) -> None:
-    classic = build(builders, "flux")
-    plain = modular(classic, None)
-    untouched = sample(plain, "flux", output="latents")
-    with editor(PLACES["flux"]).attach(plain):
-        expected = sample(plain, "flux", output="latents")
+WIDE = [torch.randn(2, 4, 16, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+CALLS["modular sdxl"] = {
+    "prompt_embeds": WIDE[0],
+    "negative_prompt_embeds": WIDE[1],
+    "pooled_prompt_embeds": WIDE[0][:, 0, :8],
+    "negative_pooled_prompt_embeds": WIDE[1][:, 0, :8],
+    "height": 16,
+    "width": 16,
+}
+
+
+@pytest.mark.parametrize("name", ["flux", "sdxl"])
+def test_a_block_corrects_as_attach_does(name: str, builders: ModuleType) -> None:
+    call = name if name == "flux" else "modular sdxl"
+    classic = build(builders, name)
+    plain = modular(name, classic, None)
+    untouched = sample(plain, call, output="latents")
+    with editor(PLACES[name]).attach(plain):
+        expected = sample(plain, call, output="latents")
     assert (expected[0] != untouched[0]).any()
-    corrector = editor(PLACES["flux"])
-    pipe = modular(classic, corrector)
+    corrector = editor(PLACES[name])
+    pipe = modular(name, classic, corrector)
     kind = type(pipe.scheduler)
-    assert (sample(pipe, "flux", output="latents") == expected).all()
+    assert (sample(pipe, call, output="latents") == expected).all()
     assert [one.flagged for one in corrector.report] == [True, False]
     assert type(pipe.scheduler) is kind
-    assert "artifacts" in repr(pipe.blocks.sub_blocks["denoise"])
     # What the graph takes and needs is what it took and needed.
-    for name in ("inputs", "required_inputs", "intermediate_outputs", "expected_components"):
-        assert str(getattr(pipe.blocks, name)) == str(getattr(plain.blocks, name))
+    for part in ("inputs", "required_inputs", "intermediate_outputs", "expected_components"):
+        assert str(getattr(pipe.blocks, part)) == str(getattr(plain.blocks, part))
     # It is still there where diffusers picks the blocks that a call will run.
     chosen = pipe.blocks.get_execution_blocks(prompt_embeds=True)
-    assert any(isinstance(block, AscedCorrect) for block in chosen.sub_blocks.values())
-    twin = copy.deepcopy(pipe.blocks).sub_blocks["denoise"].sub_blocks["denoise"]
-    assert twin.corrector is corrector
+    blocks = [block for block in chosen.sub_blocks.values() if isinstance(block, AscedCorrect)]
+    assert len(blocks) == 1
+    assert "artifacts" in blocks[0].description
+    assert copy.deepcopy(blocks[0]).corrector is corrector
 
 
 def test_a_block_stands_where_there_are_steps() -> None:
