@@ -12,6 +12,7 @@ from typing import Any
 from asced_analysis.realism.claims import taught_rows
 from asced_analysis.thresholds.document import Thresholds
 from asced_analysis.thresholds.wording import guarantee_in_words, percent
+from asced_stores.format.calls import HIDDEN
 from asced_stores.hub import HubReference
 from asced_stores.reading.summary import summarise
 from asced_stores.store import TrajectoryStore
@@ -102,7 +103,7 @@ def store_card(store: TrajectoryStore, reference: HubReference) -> str:
         ("steps", str(facts["steps"])),
         ("sample", " x ".join(map(str, facts["sample_shape"]))),
         ("variables", ", ".join(f"{n} {v['dtype']}" for n, v in facts["variables"].items())),
-        ("prompts", f"{len(prompts):,} different ones, in the store" if prompts else "not in it"),
+        ("prompts", _prompts(prompts)),
         ("size", f"{facts['bytes'] / 1e6:,.1f} MB"),
         ("state", "sealed" if facts["sealed"] else "open"),
     ]
@@ -175,3 +176,11 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _prompts(prompts: set[str]) -> str:
+    """Whether a store holds its prompts."""
+    if not prompts:
+        return "not in it"
+    hidden = any(prompt.startswith(HIDDEN) for prompt in prompts)
+    return f"{len(prompts):,} different ones, {'as keyed hashes' if hidden else 'in the store'}"

@@ -14,6 +14,7 @@ from asced_recorders import record
 from asced_recorders.pipelines.prompts import Prompt, prompts_hash, read_prompts
 from asced_stores import open_runs
 from asced_stores.errors import InputError
+from asced_stores.format.calls import hidden_prompt
 
 
 def test_one_prompt_a_line(tmp_path: Path) -> None:
@@ -114,15 +115,19 @@ def test_prompts_are_left_out_when_asked(build: Callable[..., Any], tmp_path: Pa
     record(
         build("sd"),
         tmp_path / "a.zarr",
-        prompts=["secret"],
+        prompts=["secret", "other", "secret", ""],
         steps=2,
-        batch_size=1,
+        batch_size=2,
         keep_prompts=False,
         call_options={"height": 16, "width": 32},
     )
     ds = open_runs(tmp_path / "a.zarr")
-    assert ds["prompt"].values.tolist() == [""]
-    assert ds["sample"].shape == (1, 4, 8, 16)
+    first, other, again, empty = ds["prompt"].values.tolist()
+    assert first.startswith("hidden:")
+    assert first == again != other  # told apart, and not told
+    assert empty == ""
+    assert first != hidden_prompt("secret", b"")  # not without the key
+    assert ds["sample"].shape == (4, 4, 8, 16)
     for path in (tmp_path / "a.zarr").rglob("*.json"):
         assert "secret" not in path.read_text()
 

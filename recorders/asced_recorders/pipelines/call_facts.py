@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from asced_stores.errors import InputError
-from asced_stores.format.calls import CONDITIONS, TEXT, call_differences
+from asced_stores.format.calls import CONDITIONS, HIDDEN, TEXT, call_differences
 
 COPIES = ("num_images_per_prompt", "num_videos_per_prompt")
 ELSEWHERE = frozenset({"generator", "class_labels", "state"})  # seeds, labels; modular's state
@@ -191,6 +191,7 @@ def arguments_again(
     found = {name: from_json(value) for name, value in call.items()}
     copies = math.prod(int(found.get(name) or 1) for name in COPIES)
     prompts = [str(prompt) for prompt in scalars.get("prompt", ())]
+    prompts = [prompt for prompt in prompts if not prompt.startswith(HIDDEN)]
     single = isinstance(call.get("prompt"), str) and runs == copies
     texts = {name for row in own for name in row if TEXT.fullmatch(name)}
     texts |= {name for name in call if TEXT.fullmatch(name) and name != "prompt"}

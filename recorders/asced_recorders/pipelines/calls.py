@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from asced_recorders.pipelines.call_facts import COPIES
 from asced_stores.errors import InputError
+from asced_stores.format.calls import hidden_prompt
 
 UNKNOWN_SEED = -1
 BLENDING = ("Inpaint", "Differential")
@@ -180,7 +181,7 @@ def run_facts(
     runs: int,
     seeds: Sequence[int],
     *,
-    prompts: bool = True,
+    hidden: bytes | None = None,
     guidance_scale: float | None = None,
 ) -> dict[str, Any]:
     """Seed, prompt, label and guidance of each run of a call.
@@ -193,8 +194,8 @@ def run_facts(
         How many there were.
     seeds : sequence of int
         As `fresh_seeds` read them before the call.
-    prompts : bool
-        Whether prompts may be kept.
+    hidden : bytes, optional
+        Key to hash prompts with that may not be kept.
     guidance_scale : float, optional
         Of a modular pipeline's guider, where the call takes none.
 
@@ -204,8 +205,8 @@ def run_facts(
         Numbers by run, as a store takes them.
     """
     facts: dict[str, Any] = {"seed": spread_seeds(seeds, runs)}
-    if prompts:
-        facts["prompt"] = _spread(arguments.get("prompt"), runs, "")
+    texts = _spread(arguments.get("prompt"), runs, "")
+    facts["prompt"] = texts if hidden is None else [hidden_prompt(str(t), hidden) for t in texts]
     labels = arguments.get("class_labels")
     if labels is not None:
         facts["label"] = [int(v) for v in _spread(labels, runs, -1)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -69,6 +71,20 @@ def prompts_hash(prompts: Sequence[Prompt]) -> str:
     """Hash of a list of prompts, by which a resumed recording knows that they are the same."""
     text = json.dumps([asdict(prompt) for prompt in prompts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def prompt_key(prompts: Sequence[Prompt] = ()) -> bytes:
+    """Key by which prompts are hashed that are not to be kept; it stands in no store.
+
+    ``ASCED_PROMPT_KEY`` where it is set; else made from the whole list of prompts, so that whoever
+    resumes a recording has it and nobody else, or, without a list, drawn for this process.
+    """
+    if given := os.environ.get("ASCED_PROMPT_KEY"):
+        return given.encode()
+    if not prompts:
+        return secrets.token_bytes(32)
+    text = json.dumps([asdict(prompt) for prompt in prompts], sort_keys=True)
+    return hashlib.sha256(b"asced prompt key\0" + text.encode()).digest()
 
 
 def _read_file(path: Path) -> tuple[Prompt, ...]:

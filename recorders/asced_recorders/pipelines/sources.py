@@ -18,7 +18,7 @@ from asced_recorders.pipelines.decoding import has_image, is_pixels, shown_image
 from asced_recorders.pipelines.evaluations import EvaluationWatch
 from asced_recorders.pipelines.fingerprint import ModelWatch
 from asced_recorders.pipelines.model_facts import compute_facts, skips_work
-from asced_recorders.pipelines.prompts import Prompt, prompts_hash
+from asced_recorders.pipelines.prompts import Prompt, prompt_key, prompts_hash
 from asced_recorders.pipelines.provenance import pipeline_facts
 from asced_recorders.pipelines.sampling import (
     initial_noise,
@@ -32,6 +32,7 @@ from asced_recorders.tap.tap import Tap
 from asced_recorders.writing.capture import Capture
 from asced_recorders.writing.settings import Settings, make_spec
 from asced_stores.errors import InputError
+from asced_stores.format.calls import hidden_prompt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -387,8 +388,10 @@ class PipelineSource:
         self, seeds: list[int], chosen: Sequence[Prompt], bound: Mapping[str, Any]
     ) -> dict[str, Any]:
         scalars: dict[str, Any] = {"seed": seeds}
-        if self.keep_prompts and chosen:
-            scalars["prompt"] = [prompt.prompt for prompt in chosen]
+        if chosen:
+            texts = [prompt.prompt for prompt in chosen]
+            key = None if self.keep_prompts else prompt_key(self.prompts)
+            scalars["prompt"] = texts if key is None else [hidden_prompt(t, key) for t in texts]
         if any(prompt.label is not None for prompt in chosen):
             scalars["label"] = [-1 if p.label is None else p.label for p in chosen]
         scale = bound.get("guidance_scale")

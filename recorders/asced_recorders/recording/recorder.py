@@ -21,6 +21,7 @@ from asced_recorders.pipelines.data_range import DIFFUSERS, DataRange
 from asced_recorders.pipelines.decoding import is_pixels, latents_of_output, shown_images
 from asced_recorders.pipelines.evaluations import EvaluationWatch
 from asced_recorders.pipelines.fingerprint import ModelWatch
+from asced_recorders.pipelines.prompts import prompt_key
 from asced_recorders.pipelines.provenance import pipeline_facts
 from asced_recorders.tap.layouts import Layout, layout_of
 from asced_recorders.tap.tap import Tap
@@ -151,6 +152,7 @@ class Recorder:
         self.settings = Settings(tuple(fields), tuple(checkpoints), dtype, every, window)
         self.batch_size = batch_size
         self.prompts = prompts
+        self._prompt_key = None if prompts else prompt_key()
         self.name = name or type(pipe).__name__
         self.layout = layout
         self.range = DataRange(value_range)
@@ -325,7 +327,7 @@ class Recorder:
                 arguments,
                 buffer.count,
                 self._seeds,
-                prompts=self.prompts,
+                hidden=self._prompt_key,
                 guidance_scale=getattr(getattr(self.pipe, "guider", None), "guidance_scale", None),
             )
             images = self._images(output)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import re
 from collections.abc import Mapping
@@ -18,6 +20,24 @@ CALL_BY_RUN = frozenset(
     }
 )
 """Arguments of a call that stand in the store run by run, or that say nothing of sampling."""
+
+HIDDEN = "hidden:"
+"""What stands before the keyed hash of a prompt that was not to be kept."""
+
+
+def hidden_prompt(prompt: str, key: bytes) -> str:
+    """Keyed hash of a prompt: the same prompts are told to be the same, and none can be read.
+
+    Parameters
+    ----------
+    prompt : str
+        An empty one stays empty.
+    key : bytes
+        Not in the store: without it, nobody can try prompts out.
+    """
+    if not prompt:
+        return ""
+    return HIDDEN + hmac.new(key, prompt.encode(), hashlib.sha256).hexdigest()[:24]
 
 
 def call_differences(
