@@ -15,7 +15,7 @@ from asced_analysis.calibration.drift import run_counts
 from asced_analysis.calibration.fitting import fit_variant
 from asced_analysis.calibration.splits import FRACTIONS, in_all, split_runs
 from asced_analysis.compute.source import Source, open_source
-from asced_analysis.detection.registry import LOOKAHEADS
+from asced_analysis.detection.scoring import with_model
 from asced_analysis.detection.variant import Variant
 from asced_analysis.thresholds import conformal
 from asced_analysis.thresholds.document import Correction, Thresholds
@@ -259,7 +259,7 @@ def calibrate(
         )
     else:
         if asks:
-            source = _asking(source, network, pipeline)
+            source = with_model(source, pipeline, network)
         thresholds, run_means = fit_variant(
             source,
             kind,
@@ -279,19 +279,6 @@ def calibrate(
         counts=run_counts(run_means, chosen.scores),
     )
     return replace(thresholds, conformance=conformance_vectors(thresholds))
-
-
-def _asking(source: Source, network: Any, pipeline: Any) -> Source:
-    """A source that asks a network of one's own, or the recorded pipeline."""
-    if network is None:
-        ask = LOOKAHEADS.get("lookahead")(source, pipeline)
-    else:
-        from asced_analysis.calibration.teachers import asked
-
-        def ask(sample: Any, step: int) -> Any:
-            return asked(network, source.alpha[step], source.sigma[step])(sample)
-
-    return replace(source, probe=ask)
 
 
 def _paired(variant: Variant, method: str) -> tuple[Variant, str]:

@@ -19,6 +19,7 @@ from asced_analysis.realism.outcomes import Outcomes
 from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.realism.self_consistency import (
     DRAWS,
+    asked,
     content_energy,
     content_slope,
     level_for,
@@ -298,21 +299,6 @@ def _self_consistency(
             )
             raise
     return SelfConsistencyTeacher(ask, alpha, sigma, source.log_snr[step], draws)
-
-
-def asked(network: Network, alpha: float, sigma: float) -> Callable[[Floats], npt.NDArray[Any]]:
-    """A network of one's own, given tensors and asked without gradients."""
-
-    def ask(noised: Floats) -> npt.NDArray[Any]:
-        import torch
-
-        with torch.no_grad():
-            found = network(torch.from_numpy(noised), alpha, sigma)
-        if hasattr(found, "detach"):
-            found = found.detach().float().cpu().numpy()
-        return np.asarray(found, np.float32)
-
-    return ask
 
 
 def resized(maps: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

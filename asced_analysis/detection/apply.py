@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def detect(
-    runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False, pipeline: Any = None
+    runs: xr.Dataset,
+    thresholds: Thresholds,
+    *,
+    override: bool = False,
+    pipeline: Any = None,
+    network: Any = None,
 ) -> xr.Dataset:
     """Mask, score and flag of every run.
 
@@ -30,6 +35,8 @@ def detect(
         Use thresholds that were calibrated on something else.
     pipeline : DiffusionPipeline, str or Path, optional
         For thresholds that ask the model once more; by default the one that the store names.
+    network : callable, optional
+        ``network(sample, alpha, sigma)`` to predicted x0, asked instead of a pipeline.
 
     Returns
     -------
@@ -45,7 +52,7 @@ def detect(
     """
     import xarray as xr
 
-    detector = bind(runs, thresholds, override=override, pipeline=pipeline)
+    detector = bind(runs, thresholds, override=override, pipeline=pipeline, network=network)
     window = slice(detector.first_step, detector.last_step + 1)
     names = detector.needs()
     inputs = [runs[name].isel(step=window) for name in names]
@@ -69,13 +76,18 @@ def detect(
 
 
 def bind(
-    runs: xr.Dataset, thresholds: Thresholds, *, override: bool = False, pipeline: Any = None
+    runs: xr.Dataset,
+    thresholds: Thresholds,
+    *,
+    override: bool = False,
+    pipeline: Any = None,
+    network: Any = None,
 ) -> Detector:
     """The detector of these runs' sampler, if the thresholds belong to it.
 
     Parameters
     ----------
-    runs, thresholds, override, pipeline
+    runs, thresholds, override, pipeline, network
         As in `detect`.
 
     Raises
@@ -100,7 +112,7 @@ def bind(
     if asks(thresholds):
         from asced_analysis.compute.source import open_source
 
-        probe = asking(open_source(runs), thresholds, pipeline).probe
+        probe = asking(open_source(runs), thresholds, pipeline, network).probe
     return make_detector(thresholds, **numbers, level=level, probe=probe)
 
 

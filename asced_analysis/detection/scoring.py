@@ -12,6 +12,7 @@ import numpy.typing as npt
 from asced_analysis.compute.source import Batch, Source
 from asced_analysis.detection.registry import LOOKAHEADS
 from asced_analysis.detection.streaming import Detection, Detector, make_detector
+from asced_analysis.realism.self_consistency import asked
 from asced_analysis.thresholds.document import Thresholds
 from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
@@ -36,7 +37,9 @@ def detector_for(source: Source, thresholds: Thresholds, *, level: float | None 
     )
 
 
-def asking(source: Source, thresholds: Thresholds, pipeline: Any = None) -> Source:
+def asking(
+    source: Source, thresholds: Thresholds, pipeline: Any = None, network: Any = None
+) -> Source:
     """The source with a probe, where the thresholds ask the model once more.
 
     Parameters
@@ -45,10 +48,23 @@ def asking(source: Source, thresholds: Thresholds, pipeline: Any = None) -> Sour
     thresholds : Thresholds
     pipeline : DiffusionPipeline, str or Path, optional
         By default the one that the store names; a source that brings a probe keeps it.
+    network : callable, optional
+        ``network(sample, alpha, sigma)`` to predicted x0, of loops that no pipeline describes.
     """
     if source.probe is not None or not asks(thresholds):
         return source
-    return replace(source, probe=LOOKAHEADS.get("lookahead")(source, pipeline))
+    return with_model(source, pipeline, network)
+
+
+def with_model(source: Source, pipeline: Any = None, network: Any = None) -> Source:
+    """The source with a probe: a network of one's own, or the pipeline's."""
+    if network is None:
+        return replace(source, probe=LOOKAHEADS.get("lookahead")(source, pipeline))
+
+    def ask(sample: Any, step: int) -> Any:
+        return asked(network, source.alpha[step], source.sigma[step])(sample)
+
+    return replace(source, probe=ask)
 
 
 def asks(thresholds: Thresholds) -> bool:

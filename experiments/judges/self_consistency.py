@@ -2,13 +2,14 @@
 
     python -m experiments.judges.self_consistency --only grid
     python -m experiments.judges.self_consistency --only latents
-    python -m experiments.judges.self_consistency --only shapes --runs 256
+    python -m experiments.judges.self_consistency --only emoji --store emoji.zarr --runs 60
+    python -m experiments.judges.self_consistency --only shapes --store shapes.zarr --runs 128
     python -m experiments.judges.self_consistency --only fashion --store runs.zarr --runs 384
 
 Truths: points of the grid over 5 standard deviations from every mode (exact; dials .02 and .05);
-rules that shapes break (counted); planted pieces of other patterns (latents under guidance); the
-worst quarter by the embedded judge (`fashion`). The last line of each says what a level that was
-chosen on one half of the runs is worth on the other half.
+rules that shapes break (counted); planted pieces of other patterns (latents under guidance) and of
+other pictures (emoji, pretrained); the worst quarter by the embedded judge (`fashion`). The last
+line of each says what a level that was chosen on one half of the runs is worth on the other half.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from asced_analysis.realism.self_consistency import (
     content_energy,
     content_slope,
     level_for,
+    level_step,
     mean_residual,
     self_consistency,
 )
 from experiments.judges.writing import tell
 
 DRAWS = (1, 2, 4, 8)
+KINDS = ("grid", "latents", "emoji", "shapes", "fashion")
 LEVELS = (-2.0, -1.0, LOG_SNR, 0.5, 1.5, 3.0, 5.0)
 Row = dict[str, Any]
 
@@ -226,11 +229,51 @@ def on_latents(
             }
 
 
+PIECE = 10  # pixels a side
+
+
+def on_emoji(
+    store: str, runs: int, levels: Iterable[float] = LEVELS, draws: Iterable[int] = DRAWS
+) -> Iterator[Row]:
+    """Recorded emoji, in half of them a square of another one, asked as they were sampled."""
+    from pathlib import Path
+
+    from asced_analysis import open_runs
+    from asced_analysis.replay.asking import recorded_network
+    from asced_recorders import load_pipeline
+
+    dataset = open_runs(store).isel(run=slice(0, runs))
+    ends = dataset["sample"].values.astype(np.float32)
+    pipe = load_pipeline(Path(__file__).parents[1] / "models" / "emoji", trust_remote_code=True)
+    rng = np.random.default_rng(1)
+    broken = rng.permutation(len(ends)) < len(ends) // 2
+    whole = ends.copy()
+    for run in np.flatnonzero(broken):
+        other = (run + rng.integers(1, len(ends))) % len(ends)
+        (y, x), (top, left) = rng.integers(20, 36, (2, 2))
+        piece = whole[other, :, top : top + PIECE, left : left + PIECE]
+        ends[run, :, y : y + PIECE, x : x + PIECE] = piece
+    numbers = dataset["run"].values
+    for wanted in levels:
+        step = level_step(dataset["log_snr"].values.tolist(), wanted)
+        ask = recorded_network(store, pipe, step)
+        for count in draws:
+            found = mean_residual(
+                ends,
+                lambda noised, which, ask=ask: ask(noised, numbers[which]),
+                alpha=float(dataset["alpha"][step]),
+                sigma=float(dataset["sigma"][step]),
+                draws=count,
+            )
+            row = {"data": "emoji", "log_snr": float(dataset["log_snr"][step]), "draws": count}
+            yield {**row, **figures(found, ends, broken)}
+
+
 def main() -> None:
     """Print one JSON line a setting."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["grid", "shapes", "fashion", "latents"], required=True)
-    parser.add_argument("--store", help="Runs of fashion or shapes.")
+    parser.add_argument("--only", choices=KINDS, required=True)
+    parser.add_argument("--store", help="Runs of fashion, shapes or emoji.")
     parser.add_argument("--runs", type=int, default=256)
     parser.add_argument("--levels", type=float, nargs="+", default=list(LEVELS))
     parser.add_argument("--draws", type=int, nargs="+", default=list(DRAWS))
@@ -242,6 +285,10 @@ def main() -> None:
         return
     if args.only == "latents":
         tell(with_choice(on_latents(levels=args.levels, draws=args.draws), 256), args.out)
+        return
+    if args.only == "emoji":
+        rows = on_emoji(args.store, args.runs, args.levels, args.draws)
+        tell(with_choice(rows, 3 * 64 * 64), args.out)
         return
     from asced_analysis import open_runs
     from asced_recorders import load_pipeline

@@ -42,6 +42,11 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
 @pipeline_option
+@click.option(
+    "--network",
+    metavar="FILE.py:FUNCTION",
+    help="f(sample, alpha, sigma) to predicted x0, asked instead of a pipeline.",
+)
 @endpoint_option
 @json_option
 def command(
@@ -51,6 +56,7 @@ def command(
     overwrite: bool,
     override: bool,
     pipeline: str | None,
+    network: str | None,
     as_json: bool,
 ) -> None:
     """Flag the runs of STORE whose score lies above the thresholds' level.
@@ -59,11 +65,18 @@ def command(
     """
     from asced_analysis.detection.apply import detect
     from asced_analysis.detection.external import write_detections
+    from asced_analysis.realism.functions import load_function
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores import open_runs
 
     runs = open_runs(store)
-    found = detect(runs, Thresholds.load(path), override=override, pipeline=pipeline)
+    found = detect(
+        runs,
+        Thresholds.load(path),
+        override=override,
+        pipeline=pipeline,
+        network=None if network is None else load_function(network)[0],
+    )
     result = write_detections(found, out, overwrite=overwrite)
     emit(
         result,
