@@ -22,7 +22,7 @@ from asced_recorders.pipelines.calls import (
     end_of_call,
     options_of_batch,
 )
-from asced_recorders.pipelines.sampling import is_unconditional, run_generators
+from asced_recorders.pipelines.sampling import run_generators
 from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
 
@@ -150,7 +150,8 @@ def repeat_calls(
             raise InputError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}")
         call = with_options(recording, options)
     recording.call = call
-    if not (isinstance(pipe, LoopSampler) or is_unconditional(pipe)) and (call is None or options):
+    called = not (isinstance(pipe, LoopSampler) or recording.is_ours(pipe))
+    if called and (call is None or options):
         batch = next(recording.batches())
         recorded_arguments(recording, batch, pipe, given=options or ())
 

@@ -15,7 +15,6 @@ from asced_analysis.replay.passes import Passes, second_pass
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
 from asced_recorders.pipelines.provenance import execution_device
-from asced_recorders.pipelines.sampling import is_unconditional
 from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
 
@@ -76,7 +75,7 @@ def best_of_draws(strategy: BestOf, job: Job, batch: Batch, masks: NDArray[np.bo
     recording = job.recording
     at, steps = strategy.choosing_step(recording.steps), recording.steps
     table = schedule_of(job.pipe, recording)
-    short = table.resumable and is_unconditional(job.pipe) and recording.has_trajectory
+    short = table.resumable and recording.is_ours(job.pipe) and recording.has_trajectory
     entering = _entering(job, batch) if short else None
     looks: list[Look] = []
     ends: list[Samples] = []

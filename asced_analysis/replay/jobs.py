@@ -18,7 +18,6 @@ from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import earlier_x0, resample
 from asced_analysis.thresholds.document import Thresholds
 from asced_recorders.pipelines.provenance import execution_device
-from asced_recorders.pipelines.sampling import is_unconditional
 
 if TYPE_CHECKING:
     from asced_analysis.realism import RealismModel
@@ -79,7 +78,7 @@ class Job:
     @property
     def extra(self) -> int:
         """Evaluations that a start at a checkpoint costs beside the remaining steps."""
-        return int(self.begin > 0 and not is_unconditional(self.pipe))
+        return int(self.begin > 0 and not self.recording.is_ours(self.pipe))
 
     def sample(self, batch: Batch) -> tuple[NDArray[np.float32], Facts]:
         """Sample a batch with the correction: final samples, and what was done by run."""

@@ -25,7 +25,6 @@ from asced_analysis.replay.sampling import class_labels, resample_from, schedule
 from asced_recorders.pipelines.provenance import execution_device
 from asced_recorders.pipelines.sampling import (
     initial_noise,
-    is_unconditional,
     run_generators,
     sample_unconditional,
 )
@@ -67,7 +66,7 @@ def noise_and_denoise(
     pixels = growth_of(job.thresholds, job.grow, masks.shape[1:])
     weight = soften(grow(torch.from_numpy(masks).float(), pixels), job.soft)
     samples = blend(finished, again, broadcast_to_sample(weight, finished)).numpy()
-    extra = 0 if is_unconditional(job.pipe) else 1
+    extra = 0 if job.recording.is_ours(job.pipe) else 1
     paid = np.full(len(samples), float(table.steps - job.target + extra))
     return samples, (weight > 0).numpy(), paid
 
@@ -91,7 +90,7 @@ def draw_anew(strategy: Restart, job: Job, batch: Batch, masks: NDArray[np.bool_
     """
     if job.thresholds is None:
         raise InputError("restart judges every new draw: it needs thresholds, not masks")
-    if not is_unconditional(job.pipe):
+    if not job.recording.is_ours(job.pipe):
         raise InputError(
             f"restart draws runs anew in a loop of its own, and {type(job.pipe).__name__} samples "
             "only when it is called: choose renoise, or sample flagged runs again with other seeds"

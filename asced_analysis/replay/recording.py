@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_recorders.pipelines.sampling import is_unconditional
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.correction.strategy import Strategy
     from asced_analysis.thresholds.document import Thresholds
+
+OF_CALLS = ("eta", "use_clipped_model_output")
+"""Arguments of unconditional pipelines that our own loop does not have."""
 
 SCALARS = ("seed", "prompt", "label", "guidance_scale", "arguments")
 
@@ -84,6 +88,15 @@ class Recording:
                 f"{store.path} does not hold x_init and sample, which a replay starts from and is "
                 "compared with; record with these fields"
             )
+
+    def is_ours(self, pipe: Any) -> bool:
+        """Whether our own loop samples these runs again, and not a call of the pipeline.
+
+        It fits unconditional models, unless they were called with what it does not do.
+        """
+        given = self.attributes.get("call") or {}
+        plain = self.call is None and not any(given.get(name) for name in OF_CALLS)
+        return plain and is_unconditional(pipe)
 
     def check_uncorrected(self, strategy: Strategy) -> None:
         """Refuse to correct runs that were corrected while they were recorded.

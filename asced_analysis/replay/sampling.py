@@ -17,7 +17,6 @@ from asced_analysis.replay.from_checkpoint import FromCheckpoint
 from asced_analysis.replay.recording import Batch, Recording
 from asced_recorders.pipelines.provenance import execution_device
 from asced_recorders.pipelines.sampling import (
-    is_unconditional,
     run_generators,
     sample_shape,
     sample_unconditional,
@@ -39,7 +38,7 @@ def schedule_of(pipe: Any, recording: Recording) -> StepTable:
     A pipeline sets its schedule when it is called, with options that are its own affair; whether an
     edit is allowed is then checked in the loop.
     """
-    if is_unconditional(pipe):
+    if recording.is_ours(pipe):
         return table_of(pipe, recording.steps)
     spec = recording.spec
     return StepTable(
@@ -151,7 +150,7 @@ def resample(
             scalars=batch.scalars,
             runs=batch.runs,
         )
-    if start == 0 and not is_unconditional(pipe):
+    if start == 0 and not recording.is_ours(pipe):
         return call_again(recording, batch, pipe, watch)
     if start == 0:
         x_init = torch.from_numpy(recording.read(batch, "x_init"))
@@ -183,7 +182,7 @@ def resample_from(
 ) -> NDArray[np.float32]:
     """Sample on from a sample that enters step `start`."""
     steps = recording.steps
-    if not is_unconditional(pipe):
+    if not recording.is_ours(pipe):
 
         def edit(table: StepTable, sample: Tensor) -> Tensor:
             if corrector is None or corrector.target(table) != start:
