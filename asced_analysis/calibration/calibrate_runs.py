@@ -12,8 +12,9 @@ import numpy.typing as npt
 from asced_analysis.calibration.choose_level import LEARNING, METHODS, Request, choose_level
 from asced_analysis.calibration.conformance import conformance_vectors
 from asced_analysis.calibration.drift import run_counts
+from asced_analysis.calibration.enough import check_enough
 from asced_analysis.calibration.fitting import fit_variant
-from asced_analysis.calibration.splits import FRACTIONS, in_all, split_runs
+from asced_analysis.calibration.splits import FRACTIONS, split_runs
 from asced_analysis.compute.source import Source, open_source
 from asced_analysis.detection.scoring import with_model
 from asced_analysis.detection.variant import Variant
@@ -201,23 +202,9 @@ def calibrate(
         costs,
         "all runs" if normal is None else f"runs called normal by {normal_name}",
     )
-    if method in ("conformal", "outcome"):  # fail before reading anything
-        count = int(split.calibrate.sum())
-        try:
-            conformal.order_statistic(count, false_alarm_rate, confidence=confidence)
-        except InputError as error:
-            needed = conformal.runs_needed(false_alarm_rate, confidence=confidence)
-            error.add_note(
-                f"{count} of these {source.runs} runs calibrate; with some "
-                f"{in_all(source.runs, count, needed)} in all, {needed} do."
-            )
-            if split.unit != "run":
-                error.add_note(
-                    f"{split.unit.capitalize()}s repeat among these {source.runs} runs, so whole "
-                    f"{split.unit}s are split and each counts once: it is {count} {split.unit}s "
-                    "that are too few."
-                )
-            raise
+    check_enough(
+        source, split, method, false_alarm_rate, confidence=confidence, labels=request.labels
+    )
     run_means = None
     if kind.learnt:
         import xarray as xr

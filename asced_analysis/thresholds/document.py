@@ -8,7 +8,6 @@ with what was found and what to do. The published schema is made from the datacl
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.thresholds.consistency import check_consistency
 from asced_analysis.thresholds.content import Content
 from asced_analysis.thresholds.files import (
     FORMAT,
@@ -372,22 +372,8 @@ class Thresholds(Content):
         return replace(self, levels=replace(self.levels, **changes))
 
     def _check_shapes(self) -> None:
-        """Check what a schema can't say: lengths, orders, parameters of the variant."""
-        grid = self.levels.log_snr
-        if any(b <= a for a, b in itertools.pairwise(grid)):
-            raise ThresholdsError("levels.log_snr must rise; the file was changed by hand?")
-        if len(self.levels.location) != len(self.levels.scale):
-            raise ThresholdsError("levels.location and levels.scale differ in length")
-        if not _positive(self.levels.scale):
-            raise ThresholdsError("levels.scale must be positive everywhere")
-        if (
-            self.window.steps[0] > self.window.steps[1]
-            or self.window.of_steps <= (self.window.steps[1])
-        ):
-            raise ThresholdsError(
-                f"window.steps {self.window.steps} don't lie in order within "
-                f"{self.window.of_steps} steps"
-            )
+        """Check what a schema can't say: numbers that fit each other, parameters of the variant."""
+        check_consistency(self)
         variant = VARIANTS.get(self.variant)
         if variant.learnt != (self.weights is not None):
             raise ThresholdsError(
@@ -403,10 +389,3 @@ class Thresholds(Content):
             raise
         except AscedError as error:
             raise ThresholdsError(f"the thresholds make no detector: {error}") from error
-
-
-def _positive(values: Any) -> bool:
-    """Whether all numbers of nested tuples are positive."""
-    if isinstance(values, tuple):
-        return all(_positive(value) for value in values)
-    return bool(values > 0)

@@ -77,16 +77,19 @@ def test_a_store_of_few_steps_says_how_many_are_needed(
     assert "-1" not in error
 
 
+@pytest.mark.parametrize(
+    ("options", "needed"), [([], 19), (["--method", "robust"], 30), (["--method", "risk"], 19)]
+)
 def test_too_few_runs_are_told_how_many_in_all(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str], needed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "runs.zarr"
     synthetic_store(path, runs=30, steps=6, shape=(1, 8, 8))
-    assert run(["calibrate", str(path)]) == 2
+    assert run(["calibrate", str(path), *options]) == 2
     error = capsys.readouterr().err
-    found = re.search(r"(\d+) of these 30 runs calibrate; with some (\d+) in all, 19 do", error)
-    assert found
+    found = re.search(rf"needs {needed} runs .* it has (\d+): record some (\d+) runs in all", error)
+    assert found, error
     calibrate, in_all = map(int, found.groups())
-    assert in_all == pytest.approx(19 * 30 / calibrate, abs=1)
+    assert in_all == pytest.approx(needed * 30 / calibrate, abs=1)
     synthetic_store(path, runs=in_all + 2, steps=6, shape=(1, 8, 8), overwrite=True)
-    assert run(["calibrate", str(path)]) == 0
+    assert run(["calibrate", str(path), *options]) == 0

@@ -65,7 +65,10 @@ def test_bad_input_ends_with_status_two_and_writes_nothing(
 ) -> None:
     store, out = str(folder / "runs.zarr"), str(tmp_path / "out.json")
     assert run(["calibrate", store, "--false-alarm-rate", "0.001", "--out", out]) == 2
-    assert "at least 999 calibration runs, there are 51" in capsys.readouterr().err
+    assert (
+        "needs 999 runs to calibrate on to promise 0.001; of these 128 runs it has 51"
+        in capsys.readouterr().err
+    )
     assert run(["calibrate", store, "--out", str(folder / "thresholds.json")]) == 2
     assert "exists" in capsys.readouterr().err
     assert run(["calibrate", str(tmp_path / "none.zarr"), "--out", out]) == 2

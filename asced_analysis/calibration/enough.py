@@ -1,0 +1,70 @@
+"""Whether there are runs enough for a level, before anything is read.
+
+People choose how many runs they record, not how many of them calibrate: that number is said.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from asced_analysis.calibration.labels import FOLDS
+from asced_analysis.calibration.robust import FEWEST
+from asced_analysis.calibration.splits import Split, in_all
+from asced_analysis.compute.source import Source
+from asced_analysis.thresholds.conformal import TooFewRunsError, check_rate, runs_needed
+
+
+def check_enough(
+    source: Source,
+    split: Split,
+    method: str,
+    rate: float,
+    *,
+    confidence: float | None = None,
+    labels: dict[int, bool] | None = None,
+) -> None:
+    """Refuse to look for a level with too few runs to calibrate on.
+
+    Parameters
+    ----------
+    source, split
+        The runs, and which of them calibrate.
+    method : str
+        ``conformal``, ``outcome``, ``robust``, ``risk`` or ``labels``.
+    rate : float
+        Promised.
+    confidence, labels
+        As `calibrate` takes them.
+
+    Raises
+    ------
+    TooFewRunsError
+        With the number of runs that there must be in all.
+    """
+    check_rate(rate)
+    count, what = int(split.calibrate.sum()), f"{split.unit}s"
+    if method == "labels":
+        numbers = source.dataset["run"].values[split.calibrate].tolist()
+        broken = np.array([(labels or {})[int(run)] for run in numbers], bool)
+        count, needed = min(int(broken.sum()), int((~broken).sum())), FOLDS
+        what = f"{'broken' if broken.mean() < 0.5 else 'whole'} {what}"
+    elif method == "robust":
+        needed = FEWEST
+    else:
+        needed = runs_needed(rate, confidence=confidence)
+    if count >= needed:
+        return
+    promise = "" if method in ("labels", "robust") else f" to promise {rate:g}"
+    if confidence is not None:
+        promise += f" with confidence {confidence:g}"
+    repeated = (
+        ""
+        if split.unit == "run"
+        else f". {split.unit.capitalize()}s repeat, so whole {split.unit}s are split and each "
+        "counts once"
+    )
+    raise TooFewRunsError(
+        f"the method {method} needs {needed} {what} to calibrate on{promise}; of these "
+        f"{source.runs} runs it has {count}: record some {in_all(source.runs, count, needed)} runs "
+        f"in all{', or promise a larger rate' if promise else ''}{repeated}"
+    )
