@@ -103,7 +103,7 @@ def test_a_dataset_a_path_and_a_store_give_the_same(store: Path) -> None:
 
 
 def test_too_few_runs_name_how_many_are_needed(store: Path) -> None:
-    with pytest.raises(TooFewRunsError, match="needs 999 runs .* it has 96: record"):
+    with pytest.raises(TooFewRunsError, match=r"needs 999 runs .* it has 96: record"):
         calibrate(store, false_alarm_rate=0.001)
 
 

@@ -113,7 +113,7 @@ def test_too_few_prompts_for_the_promise(tmp_path: Path) -> None:
     ds = open_runs(synthetic_store(tmp_path / "runs.zarr", runs=60).path)
     ds = ds.assign_coords(prompt=("run", ["a coat", "a boot", "a bag"] * 20))
     with pytest.raises(
-        InputError, match="19 prompts to calibrate on .* it has 1: record .* repeat"
+        InputError, match=r"19 prompts to calibrate on .* it has 1: record .* repeat"
     ):
         calibrate(ds, false_alarm_rate=0.05)
 
