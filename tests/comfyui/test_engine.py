@@ -338,6 +338,19 @@ def test_what_the_model_said_can_be_changed_and_asked_again(tiny: Callable[..., 
     assert (end != sample(model, 1, "dpmpp_2m", 4.0)).any()
 
 
+def test_a_guider_past_the_wrappers_is_an_error(tiny: Callable[..., Any], tmp_path: Path) -> None:
+    import comfy.samplers
+    from comfy.k_diffusion.sampling import sample_euler
+
+    class Direct(comfy.samplers.CFGGuider):  # type: ignore[misc]
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return self.predict_noise(*args, **kwargs)
+
+    model = recorded(tiny("EPS"), tmp_path / "runs.zarr")
+    with pytest.raises(InputError, match=r"0 of 12 steps .* Direct asks the model"):
+        custom(model, sample_euler, Direct(model))
+
+
 def test_a_sampling_that_fails_leaves_nothing(tiny: Callable[..., Any], tmp_path: Path) -> None:
     def stop(step: int, *_: Any) -> None:
         if step == 5:

@@ -74,6 +74,7 @@ def test_it_runs_in_the_engine(
 
     async def load() -> bool:
         found: bool = await engine.load_custom_node(str(folders / "asced.py"))
+        assert await engine.load_custom_node(str(PACK))  # the folder itself, by a link
         own = Path(engine.__file__).parent / "comfy_extras"
         await engine.load_custom_node(str(own / "nodes_preview_any.py"))
         return found

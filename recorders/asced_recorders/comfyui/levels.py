@@ -63,4 +63,5 @@ def noise_level(model_sampling: Any, sigma: float) -> tuple[float, float]:
 def kind_of(model_sampling: Any) -> str:
     """The kind, by the classes it is made of."""
     own = type(model_sampling)
-    return " ".join(base.__name__ for base in own.__bases__) or own.__name__
+    made_of = [base.__name__ for base in own.__bases__ if base is not object]
+    return " ".join(made_of) or own.__name__

@@ -26,6 +26,7 @@ from asced_stores.format.noise_levels import log_snr
 if TYPE_CHECKING:
     from torch import Tensor
 
+NEWER = "update ComfyUI to 0.3.52 or newer, which has wrappers around predictions"
 KEY = "asced"
 LISTENERS, RUN = "asced_listeners", "asced_run"  # in transformer_options
 
@@ -139,10 +140,7 @@ def listen(model: Any, attach: Attach) -> Any:
         which they came; each sees what the ones before it changed.
     """
     if not hasattr(model, "add_wrapper_with_key"):
-        raise InputError(
-            f"{type(model).__name__} takes no wrappers around its sampler: give a MODEL of ComfyUI "
-            "0.3.10 or newer"
-        )
+        raise InputError(f"{type(model).__name__} takes no wrappers: {NEWER}")
     copy = model.clone()
     options = copy.model_options["transformer_options"]
     if not options.get(LISTENERS):
@@ -237,7 +235,14 @@ class _Run:
 
     def leave(self, end: Tensor) -> Tensor:
         """Show the end, which may be changed too."""
-        if self.event is None or not self.sampling.whole:
+        taken = 0 if self.event is None else self.event.step + 1
+        if self.event is None or taken < self.sampling.table.steps:
+            raise InputError(
+                f"{taken} of {self.sampling.table.steps} steps of {self.sampling.name} were seen: "
+                f"{type(self.sampling.guider).__name__} asks the model in a way of its own, or the "
+                "sampler ended early; it is not recorded or corrected"
+            )
+        if not self.sampling.whole:
             return end
         changed = self.listener.after_step(self.event, _arrange(end))
         return end if changed is None else _restore(changed).to(end)
@@ -277,6 +282,8 @@ def _sampling(
             f"the latent has shape {tuple(noise.shape)}: images (run, channel, y, x) and video "
             "(run, channel, frame, y, x) are recorded and corrected"
         )
+    if not hasattr(guider, "outer_predict_noise"):
+        raise InputError(f"{type(guider).__name__} calls no wrappers: {NEWER}")
     plan = rehearse(sampler, guider, sigmas, extra)
     levels = [noise_level(_model_sampling(guider), sigma) for sigma in plan.schedule]
     alpha, sigma = np.array(levels).T
