@@ -1,4 +1,7 @@
-"""Draw the README's pictures from what `make demo` left: ``python docs/make_figures.py``."""
+"""Draw the pictures of README and pages: ``python docs/make_figures.py``, after `make demo`.
+
+Needs chromium and chromedriver, for pictures of the viewer and the report.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import argparse
 from pathlib import Path
 
 import animation
+import screens
 
-from asced_analysis import open_runs, plots
+from asced_analysis import Thresholds, open_runs, plots
+from asced_analysis.detection.apply import detect
 from asced_analysis.evaluation import Evaluation
+from asced_analysis.statistics.saving import load
 
 HERE = Path(__file__).resolve().parent
 SAME = 0.1
@@ -29,6 +35,13 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     plots.save_figure(plots.story(runs, corrected, run=int(most["run"])), args.out / "path.png")
     plots.save_figure(plots.twins(runs, corrected), args.out / "twins.png")
+    phases = load(args.demo / "phases.json")
+    plots.save_figure(plots.phase_curve(phases).get_figure(), args.out / "phases.png")
+    thresholds = Thresholds.load(args.demo / "thresholds.json")
+    scores = plots.scores(detect(runs, thresholds), thresholds)
+    plots.save_figure(scores.get_figure(), args.out / "scores.png")
+    screens.viewer(args.demo, args.out / "viewer.webp")
+    screens.report(args.demo, args.out / "report.webp")
     demo = (args.demo / "runs.zarr", args.demo / "thresholds.json")
     animation.draw(*demo, int(most["run"]), args.out / "run.webp")
 

@@ -48,6 +48,14 @@ def export_masks(
     ------
     InputError
         Where there are no masks, or they are of other runs or of a shape that does not fit.
+
+    Examples
+    --------
+    >>> from asced_analysis import open_runs
+    >>> from asced_analysis.export import export_masks
+    >>> folder = export_masks(open_runs("corrected.zarr"), "labelling")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['data', 'labels.json']
     """
     from PIL import Image
 

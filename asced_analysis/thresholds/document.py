@@ -228,7 +228,7 @@ class Thresholds(Content):
         Parameters
         ----------
         path : path
-            Or ``hf://owner/name``: a repository of the Hub (`asced_analysis.export.push`).
+            Or ``hf://owner/name``: a repository of the Hub (`asced_analysis.export.hub.push`).
         fingerprint : mapping, optional
             What the thresholds are about to be used on (see `fingerprint_of`): a difference in the
             model, prediction type or sample shape is an error, another sampler a warning.

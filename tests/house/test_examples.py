@@ -25,6 +25,7 @@ PACKAGES = (
     "asced_analysis.detection",
     "asced_analysis.evaluation",
     "asced_analysis.export",
+    "asced_analysis.monitoring",
     "asced_analysis.plots",
     "asced_analysis.realism",
     "asced_analysis.replay",

@@ -106,7 +106,7 @@ def _masks(
     """Masks that thresholds find, that a file brings, or that the store holds."""
     from asced_analysis.detection.apply import detect
     from asced_analysis.detection.external import read_masks
-    from asced_analysis.export import export_masks, masks_of
+    from asced_analysis.export.masks import export_masks, masks_of
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores import open_runs
 

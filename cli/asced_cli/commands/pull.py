@@ -25,7 +25,7 @@ def command(repository: str, out: str, overwrite: bool, as_json: bool) -> None:
 
     Cut short, the same command goes on.
     """
-    from asced_analysis.export import pull
+    from asced_analysis.export.hub import pull
 
     path = pull(repository, out, overwrite=overwrite)
     emit({"out": str(path)}, as_json=as_json, table=[("written", str(path))])

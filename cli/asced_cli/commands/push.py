@@ -27,7 +27,7 @@ def command(path: str, repository: str, public: bool, no_card: bool, as_json: bo
     A repository that is missing is made, private unless --public. Log in first with `hf auth
     login`, or set HF_TOKEN. Cut short, the same command goes on.
     """
-    from asced_analysis.export import push
+    from asced_analysis.export.hub import push
 
     at = push(path, repository, public=public, card=not no_card)
     result = {"repository": at.repo, "path": at.path, "reference": str(at)}
