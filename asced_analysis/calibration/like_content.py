@@ -16,6 +16,7 @@ from asced_analysis.realism.content import (
     explained_by,
     matched_auroc,
     rank_correlations,
+    shown,
 )
 from asced_analysis.thresholds.parts import HeldOutFigures, Teaching
 
@@ -46,7 +47,7 @@ def within_like_content(
     (Examples, dict)
         What to learn from, and the entry ``teacher`` of thresholds, not measured yet.
     """
-    share, predicted = explained_by(examples.goal, examples.content)
+    share, predicted = explained_by(examples.goal, shown(examples.content))
     taken = share > EXPLAINED if wanted is None else wanted
     learnable = examples
     if taken:
@@ -101,6 +102,17 @@ def measured_on(
     return {
         "runs": len(test.rows),
         "auroc": auroc(score, broken),
-        "auroc_matched": matched_auroc(score, broken, test.content),
+        "auroc_matched": matched_auroc(score, broken, shown(test.content)),
         "content": rank_correlations(score, test.content),
     }
+
+
+def doubts(measured: HeldOutFigures | None) -> tuple[str, ...]:
+    """What to say where the learnt score tells broken runs from like ones no better than chance."""
+    if measured is None or measured["auroc_matched"] is None or measured["auroc_matched"] > 0.5:
+        return ()
+    return (
+        f"what was learnt does not tell runs that end badly from others of like content: AUROC "
+        f"{measured['auroc_matched']:.2f} on {measured['runs']} runs that it did not learn from; "
+        "record more runs, or try another teacher, before you correct by it",
+    )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from asced_analysis.calibration.examples import MOST_RUNS, gather
 from asced_analysis.calibration.fitting import UNCALIBRATED
-from asced_analysis.calibration.like_content import measured_on, within_like_content
+from asced_analysis.calibration.like_content import doubts, measured_on, within_like_content
 from asced_analysis.calibration.outcome_training import learn
 from asced_analysis.calibration.splits import in_all
 from asced_analysis.calibration.teachers import RealismTeacher, Teacher
@@ -109,6 +109,7 @@ def fit_outcome(
     stream = learn(stream, learnable, epochs=epochs, seed=seed)
     if report is not None and report.any():
         taught["measured"] = measured_on(source, stream, report, says, content)
+    notes = (f"learnt from {says.name}: {says.reference}", *doubts(taught["measured"]))
     blob = layers_to_bytes(stream.layers)
     digest = hashlib.sha256(blob).hexdigest()
     given = asdict(stream.parameters)
@@ -132,7 +133,7 @@ def fit_outcome(
         ),
         cleanup=Cleanup("none"),
         correction=correction,
-        guarantee=replace(UNCALIBRATED, notes=(f"learnt from {says.name}: {says.reference}",)),
+        guarantee=replace(UNCALIBRATED, notes=notes),
         teacher=taught,
         fingerprint=fingerprint_of(source.dataset.attrs, source.sample_shape, steps=source.steps),
         weights={"name": f"outcome-{digest[:12]}.safetensors", "sha256": digest},

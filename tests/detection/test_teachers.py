@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from asced_analysis import calibrate, open_runs
-from asced_analysis.calibration.teachers import choose_teacher
+from asced_analysis.calibration.like_content import doubts, within_like_content
+from asced_analysis.calibration.outcome_training import Examples
+from asced_analysis.calibration.teachers import GivenTeacher, choose_teacher
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection import self_consistency as variant
 from asced_analysis.detection.variant import Sampler
@@ -22,7 +24,7 @@ from asced_analysis.realism.content import (
     neighbour_means,
     rank_correlations,
 )
-from asced_analysis.realism.outcomes import read_outcomes
+from asced_analysis.realism.outcomes import Outcomes, read_outcomes
 from asced_analysis.realism.self_consistency import (
     content_energy,
     content_slope,
@@ -238,7 +240,8 @@ def test_scores_and_masks_from_elsewhere_teach(recorded: Path, tmp_path: Path) -
     file = tmp_path / "rewards.csv"
     file.write_text("\ufeffrun,score\n" + "\n".join(lines[:110]))
     options: dict[str, Any] = {"method": "outcome", "false_alarm_rate": 0.2}
-    found = calibrate(recorded, outcomes=file, better="higher", outcome={"epochs": 2}, **options)
+    learning = {"epochs": 2, "within_content": False}  # what is wanted is brightness: content
+    found = calibrate(recorded, outcomes=file, better="higher", outcome=learning, **options)
     assert found.teacher is not None
     assert found.teacher["reference"]["source"] == "scores from rewards.csv"
     assert found.teacher["measured"]["auroc"] > 0.7
@@ -255,6 +258,28 @@ def test_scores_and_masks_from_elsewhere_teach(recorded: Path, tmp_path: Path) -
     wrong[1][2] = True
     with pytest.raises(InputError, match="run 0 in given masks is 8 x 16; expected one of 16 x 16"):
         calibrate(recorded, masks=wrong, outcome={"epochs": 1}, **options)
+
+
+def test_the_energy_of_the_start_is_measured_and_stays() -> None:
+    """It is no content of a picture, and what breaks runs of some models."""
+    rng = np.random.default_rng(0)
+    energy, area = rng.standard_normal((2, 200))
+    content = {"area": area, "starting energy": energy}
+    goal = (energy + 2 * area).astype(np.float32)
+    maps = np.zeros((200, 1, 1), np.float32)
+    examples = Examples(np.arange(200), maps[None], maps[:, 0], maps, maps, goal, content)
+    learnable, said = within_like_content(examples, GivenTeacher(Outcomes({})), None)
+    assert said["content"]["taken_off"]
+    assert abs(said["content"]["learnt_from"]["area"]) < 0.2
+    assert said["content"]["learnt_from"]["starting energy"] > 0.9
+    assert np.corrcoef(learnable.goal, energy)[0, 1] > 0.9
+
+
+def test_what_was_learnt_in_vain_is_said_in_the_thresholds() -> None:
+    figures: Any = {"runs": 26, "auroc": 0.4, "auroc_matched": 0.36, "content": {}}
+    (note,) = doubts(figures)
+    assert "AUROC 0.36 on 26 runs" in note
+    assert doubts({**figures, "auroc_matched": 0.8}) == doubts(None) == ()
 
 
 def test_outcomes_that_cannot_teach(recorded: Path, tmp_path: Path) -> None:
