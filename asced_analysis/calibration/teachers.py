@@ -279,7 +279,7 @@ def _self_consistency(
         own = asked(network, alpha, sigma)
 
         def ask(noised: Floats, runs: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-            return own(noised)
+            return np.asarray(own(noised))
 
     else:
         place = store if store is not None else source.dataset.encoding.get("source")

@@ -56,7 +56,7 @@ class Quality:
     @property
     def found(self) -> NDArray[np.bool_]:
         """Whether each real image lies within the ball of any run."""
-        return self.covered.any(1)
+        return np.asarray(self.covered.any(1))
 
 
 Statistic = Callable[[Quality, RealismModel, Counts], float]
