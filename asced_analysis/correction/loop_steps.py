@@ -71,7 +71,8 @@ class LoopSteps:
     def take(self, handed: HandedStep) -> Any:
         """Take in a step."""
         here = float(log_snr(*handed.level))
-        if self.done == self.table.steps:
+        begins = same_level(here, float(self.table.log_snr[0]))  # after a pass, or a broken one
+        if begins or self.done == self.table.steps:
             self.done = 0
         expected = float(self.table.log_snr[self.done])
         if not same_level(here, expected):

@@ -14,13 +14,10 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.halting import counting
-from asced_analysis.replay.calls import (
-    call_again,
-    options_of_batch,
-    recorded_arguments,
-)
+from asced_analysis.replay.calls import call_again, recorded_arguments
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import class_labels
+from asced_recorders.pipelines.calls import options_of_batch
 from asced_recorders.pipelines.sampling import (
     initial_noise,
     is_unconditional,
