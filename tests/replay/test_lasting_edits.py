@@ -11,6 +11,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,18 @@ REFUSED = [
 ]
 
 
-class Watch(TapListener):
-    """Keeps what enters every step, and the noise predicted of it."""
+PLAIN: dict[tuple[str, float], Watch] = {}
 
-    def __init__(self) -> None:
+
+class EnoughError(Exception):
+    """All steps that are looked at were seen."""
+
+
+class Watch(TapListener):
+    """Keeps what enters every step up to the last, and the noise predicted of it."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
         self.samples: list[torch.Tensor] = []
         self.scores: list[torch.Tensor] = []
         self.noise: list[float] = []
@@ -78,6 +87,8 @@ class Watch(TapListener):
         self.noise.append(float(noise[..., inside].square().mean().sqrt()))
         if event.alpha > 0:
             self.scores.append(weighted_score(event.eps, event.alpha, event.sigma))
+        if event.step == self.last:
+            raise EnoughError
 
 
 def build(name: str, options: dict[str, Any]) -> Any:
@@ -89,21 +100,34 @@ def build(name: str, options: dict[str, Any]) -> Any:
 
 
 def sample(
-    name: str, options: dict[str, Any], network: Any, spread: float, corrector: Corrector | None
+    name: str,
+    options: dict[str, Any],
+    network: Any,
+    spread: float,
+    corrector: Corrector | None,
+    last: int = STEPS - 1,
 ) -> Watch:
-    """One run of four large samples, with a watch that sees what was edited."""
+    """Four large samples up to a step, with a watch that sees what was edited."""
     gaussian.SPREAD = spread
     scheduler = build(name, options)
     model = network(scheduler, options.get("prediction_type", "epsilon"))
     start = torch.Generator().manual_seed(0)
     x = torch.randn((4, 3, SIDE, SIDE), generator=start, dtype=torch.float64)
-    watch = Watch()
+    watch = Watch(last)
     if corrector is not None:
         corrector.assign(range(4), masks=np.stack([MASK] * 4))
     torch.manual_seed(1)
-    with Tap(scheduler, watch if corrector is None else ListenerChain(corrector, watch)):
+    listener = watch if corrector is None else ListenerChain(corrector, watch)
+    with suppress(EnoughError), Tap(scheduler, listener):
         walk(scheduler, model, x * float(getattr(scheduler, "init_noise_sigma", 1.0)))
     return watch
+
+
+def plain_run(name: str, options: dict[str, Any], network: Any, spread: float) -> Watch:
+    """The same without a corrector; of one solver it is drawn once for all strategies."""
+    if (name, spread) not in PLAIN:
+        PLAIN[name, spread] = sample(name, options, network, spread, None)
+    return PLAIN[name, spread]
 
 
 def walk(scheduler: Any, network: Callable[[Any, float], Any], sample: Any) -> None:
@@ -129,10 +153,10 @@ def test_the_noise_of_an_edit_keeps_its_level(name: str, options: Any, network: 
         pytest.skip("refused for corrections, by name: see the test of that")
     step = next(k for k in range(8, STEPS) if table.editable[k])
     for spread in SPREADS.values():
-        plain = sample(name, options, network, spread, None)
-        corrector = Corrector(None, strategy="ttc", step=step, grow=0)
-        edited = sample(name, options, network, spread, corrector)
         after = range(step, min(step + FOLLOWING + 1, table.steps))
+        plain = sample(name, options, network, spread, None, after[-1])
+        corrector = Corrector(None, strategy="ttc", step=step, grow=0)
+        edited = sample(name, options, network, spread, corrector, after[-1])
         for k in after:
             assert edited.noise[k] == pytest.approx(1, abs=0.02), k
             same = (edited.samples[k] == plain.samples[k]).numpy()
@@ -181,7 +205,7 @@ def test_every_strategy_leaves_noise_of_one_sigma(
     corrector = Corrector(None, strategy=strategy, step=step, grow=0, **parameters)
     edited = sample(name, options, network, 0.02, corrector)
     assert edited.noise[step : step + FOLLOWING + 1] == pytest.approx([1] * 9, abs=0.02)
-    plain = sample(name, options, network, 0.02, None)
+    plain = plain_run(name, options, network, 0.02)
     if strategy not in ("renoise", "noise_normalisation"):  # these take whole runs
         for ours, theirs in zip(edited.samples, plain.samples, strict=True):
             assert (ours == theirs).numpy()[..., ~MASK].all()
@@ -200,7 +224,7 @@ def test_score_clipping_gives_the_score_of_its_formula(
         before, now = scores[k - 1 - missing].numpy(), scores[k - missing].numpy()
         change = (now - before)[..., MASK]
         assert np.abs(change).max() > 0
-    plain = sample(name, options, network, 0.05, None).scores
+    plain = plain_run(name, options, network, 0.05).scores
     k = first - missing
     change = (plain[k] - plain[k - 1]).double().numpy()
     flat = change.reshape(4, -1)
