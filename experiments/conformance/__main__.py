@@ -9,16 +9,19 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 FOLDERS = {"schedulers": "tests/schedulers", "pipelines": "tests/pipelines"}
 
 
-def outcomes(checkout: Path, folder: str, keyword: str, *, tapped: bool) -> dict[str, str]:
+def outcomes(
+    checkout: Path, folders: Sequence[str], keyword: str, *, tapped: bool
+) -> dict[str, str]:
     """Outcome of each test: passed, skipped, or the first line of why it failed."""
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *folders]
         command += [f"--junitxml={report}", "-o", "junit_family=xunit1"]
         command += ["-k", keyword] if keyword else []
         command += ["-p", "experiments.conformance.plugin"] if tapped else []
@@ -26,7 +29,7 @@ def outcomes(checkout: Path, folder: str, keyword: str, *, tapped: bool) -> dict
         path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
         subprocess.run(command, cwd=checkout, env={**os.environ, "PYTHONPATH": path}, check=False)
         if not report.exists():
-            raise SystemExit(f"pytest wrote no report for {folder} of {checkout}")
+            raise SystemExit(f"pytest wrote no report for {', '.join(folders)} of {checkout}")
         found = {}
         for case in ElementTree.parse(report).iter("testcase"):
             result = next((child for child in case if child.tag in ("failure", "error")), None)
@@ -43,14 +46,18 @@ def main() -> int:
     parser.add_argument("checkout", type=Path, help="a checkout of diffusers, of the version here")
     parser.add_argument("--only", choices=sorted(FOLDERS), help="by default both")
     parser.add_argument("--keyword", default="", help="pytest's -k, for example full_loop")
+    parser.add_argument("--under", nargs="+", default=[""], help="Folders, for example ddim dit.")
     options = parser.parse_args()
     changed = 0
     for name in [options.only] if options.only else sorted(FOLDERS):
-        folder = FOLDERS[name]
-        if not (options.checkout / folder).is_dir():
-            raise SystemExit(f"{options.checkout} has no {folder}: give a checkout of diffusers")
+        folders = [str(Path(FOLDERS[name]) / under) for under in options.under]
+        for folder in folders:
+            if not (options.checkout / folder).exists():
+                raise SystemExit(
+                    f"{options.checkout} has no {folder}: give a checkout of diffusers"
+                )
         plain, tapped = (
-            outcomes(options.checkout, folder, options.keyword, tapped=tapped)
+            outcomes(options.checkout, folders, options.keyword, tapped=tapped)
             for tapped in (False, True)
         )
         lost = {n: tapped.get(n, "gone") for n, v in plain.items() if v == "passed"}
