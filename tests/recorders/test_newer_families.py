@@ -84,6 +84,7 @@ def test_a_frame_that_is_put_back_beside_the_scheduler_is_refused(tmp_path: Path
 TWINS: dict[str, tuple[str, float | None, dict[str, Any]]] = {
     # the modular blocks, their guiders' scale, and what the classic call is told for the same
     "flux2": ("Flux2AutoBlocks", None, {}),
+    "ernie": ("ErnieImageAutoBlocks", 5.0, {"guidance_scale": 5.0}),
     "qwen": ("QwenImageAutoBlocks", 5.0, {"true_cfg_scale": 5.0}),
     "z-image": ("ZImageAutoBlocks", 5.0, {"guidance_scale": 4.0}),
     "wan-2.2": ("Wan22Blocks", 5.0, {"guidance_scale": 5.0}),

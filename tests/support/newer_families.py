@@ -71,18 +71,7 @@ def flux(kind: str = "", channels: int = 4, conditions: int = 0) -> Any:
     return without_text(f"Flux{kind}Pipeline", scheduler=flow(), transformer=transformer, vae=vae)
 
 
-def flux2() -> Any:
-    transformer = diffusers.Flux2Transformer2DModel(
-        patch_size=1,
-        in_channels=4,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=TEXT,
-        timestep_guidance_channels=16,
-        axes_dims_rope=[4, 4, 4, 4],
-    )
+def flux2_autoencoder() -> Any:
     vae = diffusers.AutoencoderKLFlux2(
         sample_size=32,
         in_channels=3,
@@ -98,7 +87,40 @@ def flux2() -> Any:
     )
     vae.bn.running_mean += torch.randn(4)
     vae.bn.running_var *= torch.rand(4) + 0.5
+    return vae
+
+
+def flux2() -> Any:
+    transformer = diffusers.Flux2Transformer2DModel(
+        patch_size=1,
+        in_channels=4,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=TEXT,
+        timestep_guidance_channels=16,
+        axes_dims_rope=[4, 4, 4, 4],
+    )
+    vae = flux2_autoencoder()
     return without_text("Flux2Pipeline", scheduler=flow(), transformer=transformer, vae=vae)
+
+
+def ernie() -> Any:
+    transformer = diffusers.ErnieImageTransformer2DModel(
+        hidden_size=32,
+        num_attention_heads=2,
+        num_layers=1,
+        ffn_hidden_size=32,
+        in_channels=4,
+        out_channels=4,
+        text_in_dim=TEXT,
+        rope_axes_dim=(4, 6, 6),
+    )
+    vae = flux2_autoencoder()
+    return without_text(
+        "ErnieImagePipeline", scheduler=flow(), transformer=transformer, vae=vae, pe=None
+    )
 
 
 def qwen() -> Any:
@@ -432,6 +454,15 @@ FAMILIES: dict[str, Family] = {
         ("Kontext",),
     ),
     "flux2": Family(flux2, (1, 16, 16), {"prompt_embeds": embeds(), **SQUARE}),
+    "ernie": Family(
+        ernie,
+        (4, 8, 8),
+        {
+            "prompt_embeds": [embeds()[0]],
+            "negative_prompt_embeds": [embeds(seed=1)[0]],
+            **SQUARE,
+        },
+    ),
     "qwen": Family(
         qwen,
         (4, 4, 4),
@@ -510,7 +541,8 @@ def modular_twin(classic: Any, blocks: str, guidance_scale: float | None = None)
     from diffusers.guiders import ClassifierFreeGuidance
 
     chosen = getattr(modular, blocks)()
-    chosen.sub_blocks.pop("text_encoder")
+    for name in ("text_encoder", "prompt_enhancer"):
+        chosen.sub_blocks.pop(name, None)
     pipe = chosen.init_pipeline()
     parts = {name: part for name, part in classic.components.items() if part is not None}
     pipe.update_components(**{n: part for n, part in parts.items() if n in pipe.component_names})

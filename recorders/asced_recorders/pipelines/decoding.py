@@ -118,7 +118,9 @@ def _decode(vae: Any, sample: Tensor) -> Tensor:
         spread, centre = (
             each.view(1, -1, 1, 1).to(latents) for each in (spread, norm.running_mean)
         )
-        latents = pixel_shuffle(pixel_unshuffle(latents, 2) * spread + centre, 2)
+        packed = latents.shape[1] == norm.num_features
+        patches = latents if packed else pixel_unshuffle(latents, 2)
+        latents = pixel_shuffle(patches * spread + centre, 2)
     elif mean is not None and std is not None:
         shape = (1, -1, *[1] * (latents.ndim - 2))
         latents = latents * (torch.tensor(std).view(shape).to(latents) / scale)
