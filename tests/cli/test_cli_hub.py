@@ -109,6 +109,8 @@ def test_thresholds_go_and_are_loaded_by_their_name(
     assert loaded.weights_bytes() == before.weights_bytes()
     assert run(["pull", "me/broken", str(tmp_path / "own.json")]) == 0
     assert Thresholds.load(tmp_path / "own.json").weights_bytes() == before.weights_bytes()
+    assert run(["pull", "me/broken", str(tmp_path / "own.json")]) == 2
+    assert run(["pull", "me/broken", str(tmp_path / "own.json"), "--overwrite"]) == 0
     assert TOKEN not in caplog.text + "".join(capsys.readouterr())
 
     # another process finds them through its environment, and without a server in the cache

@@ -105,8 +105,12 @@ if TYPE_CHECKING:
     help="Hold the rate for this very calibration with this probability, not on average.",
 )
 @click.option("--groups", help="Coordinate whose values get levels of their own (label, prompt).")
-@click.option("--labels", help="CSV with columns run and label: broken runs (method labels).")
-@click.option("--normal", help="CSV with columns run and label: promise for runs labelled normal.")
+@click.option(
+    "--labels", help="CSV with columns run and label, or masks: broken runs (method labels)."
+)
+@click.option(
+    "--normal", help="CSV with columns run and label, or masks: promise for runs called normal."
+)
 @settings_option(
     "--set", "parameters", help="A parameter of the variant, as docs/thresholds.md lists them."
 )

@@ -36,6 +36,7 @@ from asced_cli.options import (
             "asced evaluate runs.zarr corrected.zarr --pipeline ./my-model --out evaluation.json",
         ),
     ),
+    sections={"The model, for controls": "pipeline loop call_options network"},
 )
 @click.argument("runs", shell_complete=completion.stores)
 @click.argument("corrected", shell_complete=completion.stores, required=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from asced_cli.command import Command, OutFile
+from asced_cli.command import Command
 from asced_cli.options import emit, examples, json_option
 
 
@@ -17,15 +17,15 @@ from asced_cli.options import emit, examples, json_option
     ),
 )
 @click.argument("repository", metavar="OWNER/NAME")
-@click.argument("out", type=OutFile(".json", ".zarr", folder=True), metavar="OUT")
+@click.argument("target", metavar="OUT")
 @click.option("--overwrite", is_flag=True, help="Replace what lies there.")
 @json_option
-def command(repository: str, out: str, overwrite: bool, as_json: bool) -> None:
+def command(repository: str, target: str, overwrite: bool, as_json: bool) -> None:
     """Bring thresholds (OUT.json) or a store (OUT.zarr) from a repository of the Hub.
 
     Cut short, the same command goes on.
     """
     from asced_analysis.export.hub import pull
 
-    path = pull(repository, out, overwrite=overwrite)
+    path = pull(repository, target, overwrite=overwrite)
     emit({"out": str(path)}, as_json=as_json, table=[("written", str(path))])

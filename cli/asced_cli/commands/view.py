@@ -37,6 +37,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
             "asced view runs.zarr --port 8717",
         ),
     ),
+    sections={"Serving": "host port open_browser no_cache", "The model": "pipeline override"},
 )
 @click.argument("store", shell_complete=completion.stores)
 @click.option(
