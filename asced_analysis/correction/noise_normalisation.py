@@ -2,7 +2,8 @@
 
 A deterministic sampler carries the energy of its starting noise to the end. Where a sample has few
 values that energy differs from run to run (2.2 % for 1 x 32 x 32), and runs that have much of it
-break far more often (docs/truth.md). Levelling draws nothing and changes no noise but its size.
+break far more often (docs/truth.md). It draws nothing and changes no
+noise but its size.
 """
 
 from __future__ import annotations

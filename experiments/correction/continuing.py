@@ -5,7 +5,7 @@ off as `asced_analysis.replay.branch` does). What stands here beside them is wha
 not offer: predicted x0 of chosen steps, so that several draws are compared at several steps without
 sampling them anew (draw j is what `best_of` draws as its j-th), masks and strategies that are not
 written to a store, and two edits that are questions and no remedies: a share of fresh noise, and
-noise levelled around each place.
+noise normalised around each place.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class PartlyFresh(Strategy):
 
 
 @dataclass(frozen=True)
-class LevelledAround(NoiseNormalisation):
+class NormalisedAround(NoiseNormalisation):
     """Level the noise around each place as well, then the whole.
 
     Attributes
@@ -73,7 +73,7 @@ class LevelledAround(NoiseNormalisation):
         Pixels: standard deviation of the Gaussian that says what is around.
     """
 
-    name = "levelled_around"
+    name = "normalised_around"
 
     blur: float = 4.0
 

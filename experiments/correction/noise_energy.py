@@ -28,7 +28,7 @@ from asced_analysis.replay.sampling import resample_from
 from asced_recorders import record
 from asced_stores import open_runs
 from experiments.correction.comparisons import note_changes, note_intervals
-from experiments.correction.continuing import LevelledAround, local_energy
+from experiments.correction.continuing import NormalisedAround, local_energy
 from experiments.correction.scattering import detail
 from experiments.correction.stages import Stage, figures, stage_of
 from experiments.datasets.committee import HALF, garments
@@ -69,7 +69,7 @@ def measure(bench: Any) -> dict[str, Any]:
     starts = np.asarray(report.dataset["x_init"].values, np.float32)
     result = predicted(bench, report, starts)
     bench.say(f"at step 0: {result['rows']['starting noise, step 0']['image_auroc']:.3f}")
-    result["corrections"] = levelled_later(bench, stage_of(bench, "tune"))
+    result["corrections"] = normalised_later(bench, stage_of(bench, "tune"))
     result["populations"] = populations(bench, report, starts)
     result["samplers"] = samplers(bench)
     return result
@@ -136,13 +136,13 @@ def _real_distances(name: str, count: int) -> NDArray[np.float64]:
     return mean_distance(local_realism(real, model_named(name)))
 
 
-def levelled_later(bench: Any, stage: Stage) -> dict[str, Any]:
+def normalised_later(bench: Any, stage: Stage) -> dict[str, Any]:
     """Flagged runs whose noise is brought to the right energy at a step, none of it fresh."""
     rows = {}
     for step in STEPS_TRIED:
         for name, strategy in (
-            ("noise levelled", NoiseNormalisation()),
-            ("noise levelled around each place", LevelledAround(blur=BLURS[-1])),
+            ("noise normalised", NoiseNormalisation()),
+            ("noise normalised around each place", NormalisedAround(blur=BLURS[-1])),
         ):
             ends, _ = stage.sample(f"{name}-{step}", strategy, step)
             rows[f"{name}, step {step}"] = figures(stage, ends, STEPS - step) | {
@@ -157,7 +157,7 @@ def levelled_later(bench: Any, stage: Stage) -> dict[str, Any]:
 
 def sampled(bench: Any, report: Split, starts: NDArray[np.float32], name: str) -> Any:
     """Ends of all runs of a split from other starts; kept in the cache."""
-    path = report.store.parent / f"levelled-{name}.npy"
+    path = report.store.parent / f"normalised-{name}.npy"
     if not path.exists():
         recording = Recording(report.store)
         ends = []

@@ -75,7 +75,7 @@ def energy_strata(results: Results) -> str:
 
 
 def normalised_noise(results: Results) -> str:
-    """Flagged runs whose noise is levelled on the way."""
+    """Flagged runs whose noise is normalised on the way."""
     found = results["energy"]["corrections"]
     rows = [
         [
@@ -91,7 +91,7 @@ def normalised_noise(results: Results) -> str:
     return table(["", "change of local distance", "p (Holm)", "repaired", "detail left"], rows)
 
 
-def levelled_starts(results: Results) -> str:
+def normalised_starts(results: Results) -> str:
     """The population from starts of one energy."""
     found = results["energy"]["populations"]
     head = ["starting noise", "less real than 95 % of real images", "than 99 %"]

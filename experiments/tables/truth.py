@@ -21,8 +21,8 @@ from experiments.tables.causes import (
     energy,
     energy_strata,
     forms,
-    levelled_starts,
     normalised_noise,
+    normalised_starts,
     samplers,
 )
 from experiments.tables.cells import Results, number, share, span, table
@@ -266,8 +266,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "forms": forms,
     "energy": energy,
     "energy-strata": energy_strata,
-    "levelled": normalised_noise,
-    "levelled-starts": levelled_starts,
+    "normalised": normalised_noise,
+    "normalised-starts": normalised_starts,
     "samplers": samplers,
     "ideas": ideas("ideas"),
     "worth": worth("ideas"),

@@ -13,7 +13,7 @@ from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.replay import Branch, branch, replay
 from asced_analysis.replay.recording import Recording
 from asced_stores import open_runs
-from experiments.correction.continuing import LevelledAround, PartlyFresh, continued, local_energy
+from experiments.correction.continuing import NormalisedAround, PartlyFresh, continued, local_energy
 
 RUNS = np.array([3, 12])
 MASKS = np.zeros((2, 16, 16), np.bool_)
@@ -82,7 +82,7 @@ def test_a_share_of_fresh_noise(tiny_runs: Path, tiny_pipeline: Any) -> None:
     assert 0.01 < half < np.abs(ends(PartlyFresh(1.0)) - recorded).mean()
 
 
-def test_noise_is_levelled_around_each_place() -> None:
+def test_noise_is_normalised_around_each_place() -> None:
     import torch
 
     from asced_analysis.correction.strategy import LoopState
@@ -95,8 +95,8 @@ def test_noise_is_levelled_around_each_place() -> None:
     noise[:, :, :8] *= 2
     x0 = torch.zeros(2, 1, 16, 16)
     state = LoopState(5, (0, 4), lambda like, _: like, torch.ones(2, 1, 16, 16), x0={4: x0})
-    edited = LevelledAround(blur=2.0).after_step(Event(), 0.6 * torch.from_numpy(noise), state)
-    levelled = edited.numpy() / 0.6
-    np.testing.assert_allclose((levelled**2).mean((1, 2, 3)), 1, rtol=1e-5)
+    edited = NormalisedAround(blur=2.0).after_step(Event(), 0.6 * torch.from_numpy(noise), state)
+    normalised = edited.numpy() / 0.6
+    np.testing.assert_allclose((normalised**2).mean((1, 2, 3)), 1, rtol=1e-5)
     assert np.ptp(local_energy(noise, 2.0)) > 0.8
-    assert np.ptp(local_energy(levelled, 2.0)) < 0.5
+    assert np.ptp(local_energy(normalised, 2.0)) < 0.5

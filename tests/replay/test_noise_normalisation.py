@@ -44,7 +44,7 @@ def test_an_odd_target_is_refused() -> None:
         make_strategy("noise_normalisation", target=0.0)
 
 
-def test_the_sample_entering_the_step_is_levelled_in_flagged_runs() -> None:
+def test_the_sample_entering_the_step_is_normalised_in_flagged_runs() -> None:
     scheduler = DDIMScheduler(clip_sample=False)
     scheduler.set_timesteps(10)
     table = step_table(scheduler)
@@ -61,14 +61,14 @@ def test_the_sample_entering_the_step_is_levelled_in_flagged_runs() -> None:
     assert (found[1] == sample[1]).all()
 
 
-def test_in_a_replay_the_flagged_runs_enter_the_step_levelled(
+def test_in_a_replay_the_flagged_runs_enter_the_step_normalised(
     tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
     masks = {3: np.zeros((16, 16), np.bool_)}
     masks[3][4:6, 4:6] = True
     twin = replay(
         tiny_runs,
-        tmp_path / "levelled.zarr",
+        tmp_path / "normalised.zarr",
         strategy="noise_normalisation",
         masks=masks,
         step=6,
@@ -85,7 +85,9 @@ def test_in_a_replay_the_flagged_runs_enter_the_step_levelled(
 @pytest.mark.parametrize(
     "scheduler", [DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler]
 )
-def test_inside_levelled_a_louder_start_ends_about_where_a_quieter_one_does(scheduler: Any) -> None:
+def test_a_louder_start_ends_about_where_a_quieter_one_does(
+    scheduler: Any,
+) -> None:
     from asced_recorders import load_pipeline
 
     pipe = load_pipeline("fashion")
