@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asced_analysis.realism.claims import Reference, claims_of
-from asced_analysis.report.page import Case, Picture, Section, Table
+from asced_analysis.report.page import Case, Group, Picture, Section, Table
 from asced_analysis.report.pictures import figure_uri
 from asced_analysis.report.sections import figure_of
 from asced_analysis.thresholds.wording import percent
@@ -39,7 +39,10 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
                 + ("; what a control does as well is no merit of the mask." if controls else "."),
             )
         )
-    rows = tuple(_full_names(evaluation.table()))
+    groups = tuple(
+        Group(one.title, one.line, Table("Intervals are of 95 %", tuple(_full_names(one.rows))))
+        for one in evaluation.groups()
+    )
     return Section(
         "Before and after",
         (
@@ -55,10 +58,8 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
             *data["notes"],
         ),
         tuple(figures),
-        (
-            Table("With 95 % intervals", rows, ("figure", "value")),
-            *((compared(evaluation, *others),) if others else ()),
-        ),
+        (compared(evaluation, *others),) if others else (),
+        groups=groups,
     )
 
 

@@ -28,6 +28,15 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Group:
+    """One line that is seen, and a table that is folded away."""
+
+    title: str
+    line: str
+    table: Table
+
+
+@dataclass(frozen=True)
 class Case:
     """One run of the gallery: its pictures side by side and a line of figures."""
 
@@ -53,6 +62,7 @@ class Section:
     figures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     cases: tuple[Case, ...] = ()
+    groups: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,10 @@ def render_markdown(page: Page) -> str:
             lines += [_plain(paragraph), ""]
         for picture in section.figures:
             lines += [_image(picture), "", f"*{_plain(picture.caption)}*", ""]
+        for group in section.groups:
+            summary = f"<b>{_plain(group.title)}</b>: {_plain(group.line)}"
+            lines += [f"<details><summary>{summary}</summary>", "", *_table(group.table), ""]
+            lines += ["</details>", ""]
         for table in section.tables:
             lines += [*_table(table), ""]
         for case in section.cases:

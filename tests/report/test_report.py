@@ -11,7 +11,15 @@ import pytest
 
 from asced_analysis import calibrate, segment_phases, step_statistics
 from asced_analysis.report import build_page, write_report
-from asced_analysis.report.page import Key, Page, Section, Table, render_html, render_markdown
+from asced_analysis.report.page import (
+    Group,
+    Key,
+    Page,
+    Section,
+    Table,
+    render_html,
+    render_markdown,
+)
 from asced_analysis.report.pictures import OUTLINE, as_rgb, with_outline
 from asced_analysis.report.sections import place_in_words
 from asced_stores import open_runs
@@ -192,3 +200,15 @@ def test_markdown_says_the_same(runs: Path, tmp_path: Path) -> None:
     for title in re.findall(r"<h2>(.*?)</h2>", html):
         assert f"## {title}" in plain
     assert html.count("data:image/png") == plain.count("data:image/png")
+
+
+def test_groups_show_one_line_and_fold_the_rest() -> None:
+    group = Group(SCRIPT, "one line", Table("caption", (("name", SCRIPT),)))
+    page = Page("t", "s", (), (), (Section("Before and after", groups=(group,) * 4),), "f")
+    for text in (render_html(page), render_markdown(page)):
+        assert text.count("<details>") == 4  # closed
+        assert "<script" not in text
+        for folded in text.split("<details>")[1:]:
+            seen, _, hidden = folded.partition("</summary>")
+            assert "one line" in seen
+            assert "caption" in hidden.partition("</details>")[0]
