@@ -15,7 +15,9 @@ import click
 from asced_cli.options import progress_callback
 
 EMBEDDED = "fashion"
-FITTED, CALIBRATED = 0.4, 0.4
+CALIBRATED = 0.4
+"""Share of the runs that sets the level."""
+FEWEST_STEPS = 4
 LEARNING = 100
 """Runs without which there is nothing to learn from how runs end."""
 THINGS = (
@@ -225,10 +227,12 @@ class Walk:
         from asced_analysis.replay import replay
 
         found: list[Any] = []
-        if not self.others:
+        own = thresholds.correction.strategy
+        others = {n: options for n, options in self.others.items() if options["strategy"] != own}
+        if not others:
             return found
-        with self.stage("compare", f"the same runs by {' and '.join(self.others)}"):
-            for name, options in self.others.items():
+        with self.stage("compare", f"the same runs by {' and '.join(others)}"):
+            for name, options in others.items():
                 twin = replay(
                     self.file("runs.zarr"),
                     self.file(f"{name}.zarr"),
@@ -318,5 +322,10 @@ def planned(
         others=others,
         **more,
     )
+    if walk.steps < FEWEST_STEPS:
+        raise InputError(
+            f"{walk.steps} steps are too few to tell phases apart, which the report does: give "
+            f"--steps {FEWEST_STEPS} or more, or record, calibrate and replay command by command"
+        )
     refuse_too_few(walk.runs, walk.rate)
     return walk

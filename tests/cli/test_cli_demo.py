@@ -46,6 +46,9 @@ def test_on_a_model_of_ones_own_every_word_is_true_of_it(
     text = sentences(out / "report.html")
     assert "48 images were sampled from my-model in 6 steps with DDIMScheduler" in text
     assert "fashion" not in text.lower()
+    assert len(result["corrections"]) == 1, (
+        "ttc is the thresholds' own, and not compared with itself"
+    )
     assert result["flagged"] > 0
     true_without_real_images(text)
 
@@ -55,6 +58,7 @@ def test_on_a_model_of_ones_own_every_word_is_true_of_it(
     [
         (["--runs", "50", "--false-alarm-rate", "0.01"], "--runs 248"),
         (["--runs", "200", "--prompts", "p.txt"], "leave --prompts out"),
+        (["--runs", "200", "--steps", "3"], "--steps 4 or more"),
     ],
 )
 def test_what_can_not_work_is_said_before_anything_is_sampled(

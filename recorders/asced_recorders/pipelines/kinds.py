@@ -72,7 +72,17 @@ def kind_of(pipe: Any, /) -> Kind:
         what = "classes"
     elif "num_inference_steps" in takes and "generator" in takes:
         what = "nothing"
-    return Kind(what, True, latent, steps, 1000 if what == "classes" else 0)
+    return Kind(what, True, latent, steps, _classes(pipe) if what == "classes" else 0)
+
+
+def _classes(pipe: Any) -> int:
+    """How many classes a pipeline's network knows; 1 where it does not say."""
+    for part in ("transformer", "unet"):
+        config = getattr(bare(getattr(pipe, part, None)), "config", None) or {}
+        for name in ("num_embeds_ada_norm", "num_class_embeds"):
+            if config.get(name):
+                return int(config[name])
+    return 1
 
 
 def trial_arguments(kind: Kind) -> dict[str, Any] | None:
