@@ -115,7 +115,12 @@ def write_report(
     from asced_stores import TrajectoryStore
 
     target = check_out(out, overwrite=overwrite)
-    if (evaluation is not None or compare) and replay is None:
+    if evaluation is not None and not isinstance(evaluation, Evaluation):
+        evaluation = Evaluation.load(evaluation)
+    of_replay = bool(compare) or (
+        evaluation is not None and evaluation.data["replay_of"] is not None
+    )
+    if of_replay and replay is None:
         raise InputError("an evaluation belongs to a replay: give the replay as well (--replay)")
     if (judge is not None or real is not None) and (evaluation is not None or replay is None):
         raise InputError(
@@ -127,8 +132,6 @@ def write_report(
     if thresholds is not None:
         limits = thresholds if isinstance(thresholds, Thresholds) else Thresholds.load(thresholds)
         _check_thresholds(ds, limits)
-    if evaluation is not None and not isinstance(evaluation, Evaluation):
-        evaluation = Evaluation.load(evaluation)
     if remedies is not None and not isinstance(remedies, Remedies):
         remedies = Remedies.load(str(remedies))
     others = [one if isinstance(one, Evaluation) else Evaluation.load(one) for one in compare]

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from asced_analysis.evaluation import Evaluation, Remedies
 
 
+CONTROLS = (
+    "The controls repeat the same correction of the same runs in masks of equal area at the wrong "
+    "place, or everywhere; where it takes whole runs, they are as many other runs. The effect of "
+    "the mask's place is the correction's effect minus that of the best control."
+)
+NO_CONTROLS = (
+    "No control was sampled: this page cannot say whether the place of a mask, or the choice of "
+    "runs, made a difference."
+)
+
+
 def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()) -> Section:
     """What the correction did, beside the controls and beside other corrections of these runs."""
     from asced_analysis import plots
@@ -23,6 +34,8 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
     data = evaluation.data
     claims = claims_of(data["judge"])
     effect = data["flagged_runs"]["effect"]["all"]
+    of_replay = data["replay_of"] is not None
+    what = ("with the correction", "The correction") if of_replay else ("", "The second store")
     if effect["value"] is not None:
         controls = ", ".join(
             f"{name} {control['effect']['all']['value']:.3g}"
@@ -32,9 +45,9 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
         figures.append(
             Picture(
                 figure_uri(figure_of(plots.effects(evaluation))),
-                f"Change of {_whose(data)} {claims.distance}: {effect['value']:.3g} with the "
-                "correction" + (f"; controls: {controls}" if controls else ""),
-                f"The correction{', and the same correction elsewhere' if controls else ''}. Left "
+                f"Change of {_whose(data)} {claims.distance}: {effect['value']:.3g} {what[0]}"
+                + (f"; controls: {controls}" if controls else ""),
+                f"{what[1]}{', and the same correction elsewhere' if controls else ''}. Left "
                 f"of zero is {claims.better}"
                 + ("; what a control does as well is no merit of the mask." if controls else "."),
             )
@@ -44,17 +57,11 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
         for one in evaluation.groups()
     )
     return Section(
-        "Before and after",
+        "Before and after" if of_replay else "Beside a second store",
         (
             f"{claims.meaning} The judge is {data['judge']['name']} "
             f"({Reference(**data['judge']['reference'])}). Intervals are over runs.",
-            "The controls repeat the same correction of the same runs in masks of equal area at "
-            "the wrong place, or everywhere; where it takes whole runs, they are as many other "
-            "runs. The effect of the mask's place is the correction's effect minus that of the "
-            "best control."
-            if data["controls"]
-            else "No control was sampled: this page cannot say whether the place of a mask, or the "
-            "choice of runs, made a difference.",
+            *((CONTROLS if data["controls"] else NO_CONTROLS,) if of_replay else ()),
             *data["notes"],
         ),
         tuple(figures),

@@ -60,6 +60,9 @@ def in_plain_words(
             else "None of these runs was flagged."
         )
     if evaluation is not None:
+        if evaluation.data["replay_of"] is None:
+            said += stores_in_words(evaluation)
+            return tuple(keys), tuple(said)
         ends = evaluation.data["flagged_runs"]["endings"]
         claims = claims_of(evaluation.data["judge"])
         for share, words in (
@@ -111,6 +114,31 @@ def _promise(thresholds: Thresholds) -> str:
     )
 
 
+def stores_in_words(evaluation: Evaluation) -> tuple[str, ...]:
+    """How the runs of a second store compare with these."""
+    data = evaluation.data
+    claims = claims_of(data["judge"])
+    effect = data["flagged_runs"]["effect"]["all"]
+    low, high = effect["low"], effect["high"]
+    verdict = "do not clearly differ from these runs"
+    if low is not None and not low <= 0 <= high:
+        verdict = f"are {claims.better if effect['value'] < 0 else claims.worse}"
+    interval = "" if low is None else f" ({low:.3g} to {high:.3g})"
+    said = [
+        f"{data['runs']:,} runs of a second store, beside these ({data['pairs']}), {verdict}, as "
+        f"{data['judge']['name']} sees it: {claims.distance} differs by "
+        f"{effect['value']:.3g}{interval}; negative is {claims.better}."
+    ]
+    beyond = data["flagged_runs"]["endings"].get("beyond_bar")
+    if beyond is not None:
+        share = beyond["after"]
+        said.append(
+            f"{percent(share['value'])} ({percent(share['low'])} to {percent(share['high'])}) of "
+            f"them lie beyond the bar of {claims.worst}, where 25 % of these do."
+        )
+    return tuple(said)
+
+
 def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     """What the correction did to the flagged runs, and whether the place of the mask mattered."""
     data = evaluation.data
@@ -155,7 +183,7 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
         elif figure["value"] < 0:
             said.append(
                 f"The place of the mask made a difference of {figure['value']:.3g} beyond the best "
-                "control (negative: more typical, or more real)."
+                f"control (negative: {claims.better})."
             )
         else:
             said.append(
