@@ -215,7 +215,9 @@ def _on_one_scale(a: xr.Dataset, b: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
     low, high = one or (-1, 1)
     seen = b.copy(deep=False)
     seen.attrs = attributes
-    return seen, [f"samples of both stores are seen in the first one's range, {low:.3g} to {high:.3g}"]
+    return seen, [
+        f"samples of both stores are seen in the first one's range, {low:.3g} to {high:.3g}"
+    ]
 
 
 def _changed(

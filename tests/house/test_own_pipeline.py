@@ -178,6 +178,15 @@ def test_a_loop_of_ones_own(tmp_path: Path) -> None:
     paired = evaluate(stores[0], stores[1])
     assert paired.data["paired"]
     fresh = evaluate(stores[0], stores[2])
+    fresh.save(tmp_path / "fresh.json")
+    page = str(tmp_path / "report.md")
+    command = ["report", str(stores[0]), "--evaluation", str(tmp_path / "fresh.json")]
+    assert run([*command, "--out", page]) == 0
+    said = Path(page).read_text()
+    assert f"{RUNS} runs of a second store" in said
+    assert "Correcting them" not in said
+    assert "No control was sampled" not in said
+    true_without_real_images(sentences(Path(page)))
     assert not fresh.data["paired"]
     beyond = fresh.data["flagged_runs"]["endings"]["beyond_bar"]["after"]
     assert beyond["low"] <= 0.25 <= beyond["high"]
