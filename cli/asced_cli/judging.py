@@ -93,8 +93,8 @@ def teacher_options(function: F) -> F:
         click.option(
             "--outcome-masks",
             "masks",
-            help="Masks of broken places (folder of <run>.png, .npz) beside the scores of "
-            "--outcomes.",
+            help="Masks of broken places (folder of <run>.png, COCO .json, .npz) beside the scores "
+            "of --outcomes.",
         ),
         click.option(
             "--within-content/--as-it-is",

@@ -47,8 +47,8 @@ from asced_cli.options import (
     "--outcomes",
     multiple=True,
     metavar="FILE",
-    help="Scores by run (CSV or Parquet), or masks of broken places (folder, .npz), that judge "
-    "instead; twice: of RUNS, then of CORRECTED.",
+    help="Scores by run (CSV or Parquet), or masks of broken places (folder, COCO .json, .npz), "
+    "that judge instead; twice: of RUNS, then of CORRECTED.",
 )
 @better_option
 @click.option("--controls/--no-controls", default=True, show_default=True)
