@@ -276,3 +276,16 @@ def test_a_scheduler_with_a_memory_must_begin_at_the_start(name: str) -> None:
     pipe.scheduler = scheduler
     with pytest.raises(InputError, match="start='init'"):
         sample_unconditional(pipe, x_init=None, steps=5, start=2, x_start=torch.zeros(1, 1, 8, 8))
+
+
+def test_pipelines_that_compare_the_type_itself_find_their_own() -> None:
+    """Bria asks ``type(self.scheduler) != FlowMatchEulerDiscreteScheduler``."""
+    plain: Any = diffusers.FlowMatchEulerDiscreteScheduler
+    scheduler = plain()
+    with Tap(scheduler, TapListener()):
+        kind: Any = type(scheduler)
+        assert kind is not plain
+        assert kind == plain
+        assert kind != diffusers.DDIMScheduler
+        assert {kind: 1}[plain] == 1
+    assert type(scheduler) is plain

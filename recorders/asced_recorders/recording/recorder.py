@@ -105,24 +105,11 @@ class Recorder:
 
     Examples
     --------
-    Around any call of a pipeline:
-
     >>> from asced_recorders import Recorder, load_pipeline
     >>> pipe = load_pipeline("fashion")
     >>> pipe.set_progress_bar_config(disable=True)
     >>> with Recorder(pipe, "watched.zarr"):
     ...     images = pipe(batch_size=2, num_inference_steps=3, output_type="np").images
-
-    Around a loop of one's own:
-
-    >>> import numpy as np
-    >>> x = np.random.default_rng(0).standard_normal((2, 1, 8, 8), np.float32)
-    >>> with Recorder.custom("loop.zarr", shape=(1, 8, 8), steps=2) as recorder:
-    ...     for alpha, sigma in ((0.1, 0.99), (0.9, 0.44)):
-    ...         recorder.step(
-    ...             sample=x, model_output=x, alpha=alpha, sigma=sigma, prediction_type="epsilon"
-    ...         )
-    ...     recorder.end(x)
     """
 
     def __init__(

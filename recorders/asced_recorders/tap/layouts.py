@@ -26,7 +26,8 @@ class Layout:
         if tensor.ndim not in (4, 5):
             raise InputError(
                 f"samples of shape {tuple(tensor.shape)} are neither images nor video: they "
-                "cannot be recorded"
+                "cannot be recorded; of a pipeline that first samples embeddings, record the "
+                "decoder by itself"
             )
         return tensor
 
