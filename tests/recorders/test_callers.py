@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from asced_cli.main import run
 from asced_recorders import Recorder, record
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_recorders.writing.session import RecordingWarning
@@ -214,7 +215,9 @@ def test_steps_that_a_cache_answers_are_not_evaluated(build: Build, tmp_path: Pa
     assert "evaluated" not in open_runs(tmp_path / "plain.zarr")
 
 
-def test_values_beyond_float16_are_counted_and_said(tmp_path: Path) -> None:
+def test_values_beyond_float16_are_counted_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     x = np.ones((2, 1, 4, 4), np.float32)
     far = x.copy()
     far[1, 0, 0, :3] = 1e6
@@ -234,6 +237,10 @@ def test_values_beyond_float16_are_counted_and_said(tmp_path: Path) -> None:
     assert ds["overflows"].values[0] == 0
     assert ds["overflows"].values[1] >= 3
     assert ds["first_bad_step"].values.tolist() == [-1, 1]
+    assert run(["info", str(tmp_path / "runs.zarr")]) == 0
+    said = capsys.readouterr().out
+    assert "6 values of eps or x0 in 1 runs are beyond the recorded precision" in said
+    assert "1 runs, from step 1 at the earliest" in said
 
 
 def test_data_of_another_range_are_shown_in_it(
