@@ -77,7 +77,7 @@ class StepsOnDisk:
     def read(self, run: int, steps: slice) -> NDArray[Any]:
         """Neighbouring steps of a run."""
         values = np.empty((steps.stop - steps.start, *self.shape[2:]), self.dtype)
-        rest, place = memoryview(values).cast("B"), self._place(run, steps.start)
+        rest, place = values.data.cast("B"), self._place(run, steps.start)
         while rest:
             done = os.preadv(self._file.fileno(), [rest], place)
             if not done:
