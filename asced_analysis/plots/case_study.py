@@ -57,7 +57,7 @@ def story(
     >>> ds = aa.open_runs("runs.zarr")
     >>> figure = plots.story(ds, aa.open_runs("corrected.zarr"), run=0)
     """
-    from asced_analysis.plots.images import pictures_of
+    from asced_analysis.plots.images import end_pictures, pictures_of
     from asced_analysis.signals import fields
 
     if run is None:
@@ -96,13 +96,14 @@ def story(
         place = outlined_place(corrected.attrs)
         _region_and_rest(curve, sizes, mask, end, place)
         titles = ("as sampled", place, "corrected twin")
-        for axis, source, title in zip(ends, (one, one, twin), titles, strict=True):
-            image = source["image"].values
-            axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
+        image, other = end_pictures(one, twin)
+        pictures = (image, image, other)
+        for axis, picture, title in zip(ends, pictures, titles, strict=True):
+            axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray")
             axis.set(xticks=[], yticks=[])
             axis.set_title(title, fontsize="small")
         if mask.any():
-            scale = max(1, round(one["image"].shape[0] / mask.shape[0]))
+            scale = max(1, round(image.shape[0] / mask.shape[0]))
             large = np.kron(mask, np.ones((scale, scale)))
             ends[1].contour(large, [0.5], colors=[style.ORANGE], linewidths=1.6)
     return figure

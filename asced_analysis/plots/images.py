@@ -215,6 +215,31 @@ def pictures_of(
     return plain
 
 
+def end_pictures(*runs: xr.Dataset) -> list[npt.NDArray[np.uint8]]:
+    """What runs ended in, as one looks at it: the recorded images, else the final samples.
+
+    Parameters
+    ----------
+    *runs : xarray.Dataset
+        One run each, for example a run and its corrected twin; latents share the first one's false
+        colours.
+
+    Returns
+    -------
+    list of uint8 array, shape (row, column, 1 or 3)
+    """
+    import xarray as xr
+
+    if all("image" in run for run in runs):
+        return [run["image"].values for run in runs]
+    ends = [run["sample"] if "sample" in run else run["x0"].isel(step=-1) for run in runs]
+    bare = [end.reset_coords(drop=True) for end in reversed(ends)]  # the last one's colours count
+    together = xr.concat(bare, "step", join="override").assign_coords(step=range(len(bare)))
+    shown = pictures_of(together, runs[0].attrs)
+    found = [np.rint(255 * shown(step)).astype(np.uint8) for step in reversed(range(len(bare)))]
+    return [picture if picture.ndim == 3 else picture[..., None] for picture in found]
+
+
 def _own_scale(axis: Axes, values: npt.NDArray[Any]) -> None:
     """Sizes in colours of their own scale, whose end stands in the lower left corner."""
     top = float(np.nanquantile(values, 0.999)) or 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asced_analysis.plots import style
+from asced_analysis.plots.images import end_pictures
 from asced_analysis.plots.outlines import outlined_place
 from asced_stores.errors import InputError
 
@@ -58,8 +59,8 @@ def twins(ds: xr.Dataset, corrected: xr.Dataset, *, runs: Sequence[int] | None =
         grid = figure.subplots(2, len(runs), squeeze=False)
         for column, run in enumerate(runs):
             mask = corrected["mask"].sel(run=run).values.astype(bool)
-            for axis, source in zip(grid[:, column], (ds, corrected), strict=True):
-                image = source["image"].sel(run=run).values
+            pair = end_pictures(ds.sel(run=run), corrected.sel(run=run))
+            for axis, image in zip(grid[:, column], pair, strict=True):
                 axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
                 axis.set(xticks=[], yticks=[])
             if mask.any():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from asced_analysis.plots.images import end_pictures
 from asced_analysis.plots.outlines import outlined_place
 from asced_analysis.realism.claims import claims_of
 from asced_analysis.report.corrections import (
@@ -324,8 +325,8 @@ def _cases(
                 f"{entry['local_realism_before']:.3g} before, "
                 f"{entry['local_realism_after']:.3g} after"
             )
-        twin = None if twins is None else twins["image"].sel(run=run).values
-        cases.append(
-            case(source["image"].values, mask, twin, run=run, details=details, outlined=outlined)
-        )
+        pair = [source] if twins is None else [source, twins.sel(run=run)]
+        image, *others = end_pictures(*pair)
+        twin = others[0] if others else None
+        cases.append(case(image, mask, twin, run=run, details=details, outlined=outlined))
     return cases, len(chosen), first

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from asced_analysis import calibrate, segment_phases, step_statistics
+from asced_analysis.plots.images import end_pictures
 from asced_analysis.report import build_page, write_report
 from asced_analysis.report.page import (
     Group,
@@ -22,6 +23,7 @@ from asced_analysis.report.page import (
 )
 from asced_analysis.report.pictures import OUTLINE, as_rgb, with_outline
 from asced_analysis.report.sections import place_in_words
+from asced_recorders.custom.loop import CustomRecorder
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store
@@ -63,6 +65,32 @@ def test_report_is_one_page_without_network(runs: Path, tmp_path: Path) -> None:
     assert not re.search(r"url\(|@import|https?://", text)
     assert "promise to flag at most 20.0 % of all runs" in text
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_runs_without_images_are_shown_by_their_samples(tmp_path: Path) -> None:
+    """Latents of a loop that nobody decodes: in false colours, the same for a run and its twin."""
+    rng = np.random.default_rng(0)
+    path, x = tmp_path / "runs.zarr", rng.standard_normal((96, 4, 8, 8)).astype("f4")
+    with CustomRecorder(path, (4, 8, 8), 8) as recorder:
+        for step in range(8):
+            sigma = 0.95 - step / 10
+            x0 = np.tanh(x) + rng.standard_normal(x.shape) / (2 + step)
+            recorder.step(sample=x, model_output=x0, alpha=1 - sigma, sigma=sigma,
+                          prediction_type="sample")  # fmt: skip
+            x = (x + x0.astype("f4")) / 2
+        recorder.end(x)
+    thresholds = calibrate(path, false_alarm_rate=0.2)
+    text = write_report(path, tmp_path / "r.html", thresholds=thresholds).read_text()
+    assert 'class="case"' in text
+    run = open_runs(path).isel(run=0)
+    assert "image" not in run
+    one, same, other = end_pictures(run, run, run.assign(sample=-run["sample"]))
+    assert one.shape == (8, 8, 3)
+    assert (one == same).all()
+    assert (one != other).any()
+    grey = open_runs(synthetic_store(tmp_path / "grey.zarr", runs=2).path).isel(run=0)
+    difference = end_pictures(grey)[0].astype(int) - end_pictures(grey.drop_vars("image"))[0]
+    assert abs(difference).max() <= 1
 
 
 def test_gallery_shows_what_the_thresholds_flag(runs: Path, tmp_path: Path) -> None:
