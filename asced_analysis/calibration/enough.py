@@ -5,6 +5,8 @@ People choose how many runs they record, not how many of them calibrate: that nu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from asced_analysis.calibration.labels import FOLDS
@@ -21,7 +23,7 @@ def check_enough(
     rate: float,
     *,
     confidence: float | None = None,
-    labels: dict[int, bool] | None = None,
+    labels: Mapping[int, bool] | None = None,
 ) -> None:
     """Refuse to look for a level with too few runs to calibrate on.
 
