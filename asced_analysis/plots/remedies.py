@@ -31,8 +31,9 @@ def remedies(found: Remedies, *, ax: Axes | None = None) -> Axes:
     --------
     >>> from asced_analysis import plots
     >>> from asced_analysis.evaluation import try_remedies
-    >>> plots.remedies(try_remedies("runs.zarr", budget=14, runs=8)).get_xlim()[0]
-    0.0
+    >>> ax = plots.remedies(try_remedies("runs.zarr", budget=14, runs=8))
+    >>> ax.get_title("left")
+    '8 runs each; [evaluations an image], at most 14'
     """
     rows = [(one, style.BLUE, "o") for one in found.trials]
     rows += [(one, style.VERMILION, "s") for one in found.confirmed]

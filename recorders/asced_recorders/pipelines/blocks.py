@@ -36,9 +36,14 @@ class AscedCorrect(ModularPipelineBlocks):
 
     Examples
     --------
-    >>> blocks = FluxAutoBlocks()  # doctest: +SKIP
-    >>> AscedCorrect.insert(corrector, blocks)  # doctest: +SKIP
-    >>> pipe = blocks.init_pipeline("black-forest-labs/FLUX.1-dev")  # doctest: +SKIP
+    >>> from asced_analysis import Corrector
+    >>> from asced_recorders import AscedCorrect
+    >>> from diffusers import FluxAutoBlocks
+    >>> blocks = FluxAutoBlocks()
+    >>> AscedCorrect.insert(Corrector.from_file("thresholds.json"), blocks)  # loops found
+    1
+
+    Then ``pipe = blocks.init_pipeline("black-forest-labs/FLUX.1-dev")`` corrects.
     """
 
     def __init__(self, corrector: Attachable, block: Any) -> None:
