@@ -12,6 +12,7 @@ import numpy.typing as npt
 from asced_analysis.calibration.choose_level import LEARNING, METHODS, Request, choose_level
 from asced_analysis.calibration.conformance import conformance_vectors
 from asced_analysis.calibration.drift import run_counts
+from asced_analysis.calibration.energies import run_energies
 from asced_analysis.calibration.enough import check_enough
 from asced_analysis.calibration.fitting import fit_variant
 from asced_analysis.calibration.splits import FRACTIONS, split_runs
@@ -263,7 +264,11 @@ def calibrate(
         groups=chosen.groups,
         grouped_by=groups if chosen.groups else None,
         fingerprint={**thresholds.fingerprint, "dtype": source.dtype},
-        counts=run_counts(run_means, chosen.scores),
+        counts=run_counts(
+            run_means,
+            chosen.scores,
+            run_energies(source, thresholds.levels.log_snr, only=split.fit),
+        ),
     )
     return replace(thresholds, conformance=conformance_vectors(thresholds))
 

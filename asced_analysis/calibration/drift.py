@@ -3,7 +3,8 @@
 Pixels of one run depend on each other, so runs are compared, not pixels: each run's mean log change
 in every grid cell, and its score. The shipped counts are sparse histograms of them. A change of
 amplitude moves all cells by a little at once, which no single cell shows against the spread of the
-runs; so the shift that they share is tested too, with nine tenths of the chance of a false alarm.
+runs; so the shift that they share is tested too. Half of the chance of a false alarm goes to the
+energy of what was recorded, level by level, which hardly differs between runs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.calibration.energies import mean_shift, run_energies
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection import change_maps
 from asced_analysis.detection.log_snr_grid import GridSignal
@@ -45,7 +47,8 @@ class Drift:
         New runs, and runs behind the shipped counts.
     comparisons : tuple of (str, float, float)
         Name, distance and p-value (not yet adjusted): of the score and of every cell the
-        Kolmogorov-Smirnov distance, of ``amplitude`` the logarithm that all cells share.
+        Kolmogorov-Smirnov distance, of ``amplitude`` the logarithm that all cells share, of
+        energies the difference of mean logarithms.
     """
 
     drifted: bool
@@ -55,7 +58,9 @@ class Drift:
     comparisons: tuple[tuple[str, float, float], ...]
 
 
-def run_counts(run_means: Floats | None, scores: Floats) -> DriftCounts:
+def run_counts(
+    run_means: Floats | None, scores: Floats, energies: Mapping[str, Floats] | None = None
+) -> DriftCounts:
     """Sparse counts that travel with the thresholds.
 
     Parameters
@@ -64,6 +69,8 @@ def run_counts(run_means: Floats | None, scores: Floats) -> DriftCounts:
         Each run's mean log change in every grid cell.
     scores : array, shape (run,)
         Scores of other runs; infinite ones are left out.
+    energies : mapping of str to array, shape (run, level), optional
+        As `asced_analysis.calibration.energies.run_energies` gives them.
     """
     cells = [] if run_means is None else [_sparse(column) for column in run_means.T]
     return {
@@ -71,6 +78,10 @@ def run_counts(run_means: Floats | None, scores: Floats) -> DriftCounts:
         "runs": int(scores.size if run_means is None else len(run_means)),
         "cells": cells,
         "score": _sparse(scores[np.isfinite(scores)]),
+        "energies": {
+            name: [_sparse(column) for column in values.T]
+            for name, values in (energies or {}).items()
+        },
     }
 
 
@@ -138,6 +149,17 @@ def common_shift(
     free = len(new) - kept.size
     error *= np.sqrt((len(new) - 1) / free)
     return float(shift), float(2 * stats.t.sf(abs(shift) / error, free))
+
+
+def energy_tests(
+    shipped: Mapping[str, Any], energies: Mapping[str, Floats]
+) -> list[tuple[str, float, float]]:
+    """Name, shift of the mean logarithm and p-value of every energy, level by level."""
+    return [
+        (f"energy of {name}, level {level}", *mean_shift(counts, values[:, level], COUNT_WIDTH))
+        for name, values in energies.items()
+        for level, counts in enumerate(shipped.get("energies", {}).get(name, ()))
+    ]
 
 
 def holm(
@@ -224,6 +246,12 @@ def check(
         weights = [1.0] * len(comparisons)
         comparisons.append(("amplitude", *common_shift(shipped["cells"], means, width)))
         weights.append(9.0 * len(weights))
+    here = source.dataset.attrs.get("scheduler_class"), source.steps
+    if here == (thresholds.fingerprint["scheduler_class"], thresholds.fingerprint["steps"]):
+        # between the steps of another sampler energies are interpolated, which would be told
+        tests = energy_tests(shipped, run_energies(source, thresholds.levels.log_snr))
+        weights += [sum(weights) / max(1, len(tests))] * len(tests)
+        comparisons += tests
     rejected = holm(np.array([p for _, _, p in comparisons]), significance, weights)
     return Drift(
         bool(rejected.any()), significance, source.runs, int(shipped["runs"]), tuple(comparisons)

@@ -250,12 +250,16 @@ class SparseCounts(TypedDict):
 
 
 class DriftCounts(TypedDict, total=False):
-    """Histograms of run summaries, by grid cell and of the score, for the drift check."""
+    """Histograms of run summaries for the drift check, by grid cell, level and of the score.
+
+    `energies` are those of the log root mean square of eps and x0 at each level of the grid.
+    """
 
     bin_width: Annotated[float, Meta(gt=0)]
     runs: Count
     cells: Annotated[list[SparseCounts], Meta(max_length=4096)]
     score: SparseCounts
+    energies: dict[Key, Annotated[list[SparseCounts], Meta(max_length=4096)]]
 
 
 class ConformanceVector(TypedDict):

@@ -191,8 +191,17 @@ def test_drift_is_found_and_calm_is_not(store: Path, others: Path) -> None:
     assert drift.drifted
     names = [name for name, _, _ in drift.comparisons]
     assert names[0] == "score"
-    assert names[-1] == "amplitude"
-    assert len(names) == len(thresholds.levels.location) + 2
+    cells, levels = len(thresholds.levels.location), len(thresholds.levels.log_snr)
+    assert names[cells + 1] == "amplitude"
+    assert names[cells + 2] == "energy of eps, level 0"
+    assert len(names) == cells + 2 + 2 * levels
+    eps = [p for name, _, p in drift.comparisons if name.startswith("energy of eps")]
+    assert min(eps) > 0.001  # eps was left as it was
+    quieter = runs.assign({name: runs[name] / np.float16(1.1) for name in ("eps", "x0")})
+    found = {name: (shift, p) for name, shift, p in check(quieter, thresholds).comparisons}
+    shift, p_value = found["energy of eps, level 1"]
+    assert shift == pytest.approx(-np.log(1.1), abs=0.02)
+    assert p_value < 1e-6
     with pytest.raises(InputError, match="at least 20 runs"):
         check(runs.isel(run=slice(0, 10)), thresholds)
 
