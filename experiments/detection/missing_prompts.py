@@ -27,6 +27,7 @@ from asced_analysis.thresholds.conformal import conformal_level, expected_band
 
 Floats = npt.NDArray[np.float64]
 PROMPTS, EACH, RATE, NEW, CALIBRATIONS = 120, 8, 0.05, 4000, 40
+ALL = PROMPTS * EACH
 
 
 def scores_of_prompts(rng: np.random.Generator, prompts: int, each: int) -> Floats:
@@ -64,12 +65,13 @@ def table() -> list[dict[str, Any]]:
     """One row for every share that is missing."""
     rows = []
     for missing in (0, 1, 0.1, 0.3, 0.6):
+        share = f"{missing:.0%}" if isinstance(missing, float) else f"{missing} of {ALL} runs"
         rng = np.random.default_rng(5)
         found = [realised(rng, missing) for _ in range(CALIBRATIONS)]
         columns = {name: np.array([one[name] for one in found], float) for name in found[0]}
         rows.append(
             {
-                "missing": f"{missing} of {PROMPTS * EACH} runs" if isinstance(missing, int) else f"{missing:.0%}",
+                "missing": share,
                 "calibrations": CALIBRATIONS,
                 "promised": RATE,
                 "mean_rate": round(float(columns["rate"].mean()), 4),
