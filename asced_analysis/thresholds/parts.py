@@ -259,7 +259,7 @@ class DriftCounts(TypedDict, total=False):
     runs: Count
     cells: Annotated[list[SparseCounts], Meta(max_length=4096)]
     score: SparseCounts
-    energies: dict[Key, Annotated[list[SparseCounts], Meta(max_length=4096)]]
+    energies: dict[Literal["eps", "x0"], Annotated[list[SparseCounts], Meta(max_length=4096)]]
 
 
 class ConformanceVector(TypedDict):
