@@ -72,7 +72,7 @@ def prospects(pipe: Any, count: int) -> Iterator[Check]:
     steps: Any = table  # all that is asked of a source: its number of steps, and their levels
     (first, last), correction = window_and_correction(steps, WINDOW, "ttc")
     seen = f"thresholds look at steps {first} to {last} of {table.steps}"
-    if correction.strategy == "none":
+    if not STRATEGIES.get(correction.strategy).edits:
         yield Check("detection", "warning", f"{seen}, and none is left to correct at")
     elif table.steps < FEW:
         yield Check("detection", "warning", f"{seen}, which is little: sample in more if you can")
