@@ -75,8 +75,8 @@ def test_the_story_names_what_was_edited(
 
 
 def test_parts_of_a_figure_carry_its_name(tiny_runs: Path, corrected: Path) -> None:
-    table = evaluation_section(evaluate(tiny_runs, corrected, controls=False)).tables[0]
-    names = [name for name, *_ in table.rows]
+    groups = evaluation_section(evaluate(tiny_runs, corrected, controls=False)).groups
+    names = [name for one in groups for name, *_ in one.table.rows]
     assert "flagged, change of local distance to the other runs, in the damaged tenth" in names
     assert len(set(names)) == len(names)
 
