@@ -90,7 +90,7 @@ def _changed(data: Mapping[str, Any], claims: Claims) -> Group:
 
 
 def _ended(data: Mapping[str, Any], claims: Claims) -> Group:
-    title = "Repaired and harmed"
+    title = claims.ended
     if not data["paired"]:
         beyond = data["flagged_runs"]["endings"]["beyond_bar"]
         shares = ", ".join(f"{share_text(beyond[name])} {name}" for name in ("before", "after"))

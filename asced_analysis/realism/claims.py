@@ -77,6 +77,11 @@ class Claims:
     meaning: str
     of_sets: bool
 
+    @property
+    def ended(self) -> str:
+        """Title of what became of runs: nobody is repaired by being more typical."""
+        return "Repaired and harmed" if self.left == "repaired" else "Who left the worst quarter"
+
 
 _QUARTER = ("other", "left that quarter", "fell into that quarter")
 _CLAIMS: dict[str, Claims] = {
