@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import dask.array
 import numpy as np
@@ -52,7 +52,7 @@ def combine(
     dtype = np.dtype(np.float64 if data.dtype == np.float64 else np.float32)
     recorded = _merged(data, dtype.itemsize, axis)
     runs = [size for place, size in enumerate(recorded.chunksize) if place != axis]
-    most = max(1, BLOCK_BYTES // max(1, dtype.itemsize * math.prod(runs)))
+    most = max(1, int(BLOCK_BYTES // max(1, dtype.itemsize * math.prod(runs))))
     cut = np.cumsum((0, *data.chunks[axis]))[1:-1]  # where the recorded array is cut already
     edges = sorted({0, steps, *range(0, steps, most), *(int(at) for at in cut if at < steps)})
     parts = []
@@ -90,10 +90,12 @@ def _merged(data: dask.array.Array, itemsize: int, axis: int) -> dask.array.Arra
             groups[-1] += size
         else:
             groups.append(size)
-    return data.rechunk({0: tuple(groups)})
+    merge: Any = data.rechunk
+    merged: dask.array.Array = merge({0: tuple(groups)})
+    return merged
 
 
-class Stepwise(dask.array.Array):  # type: ignore[misc]
+class Stepwise(dask.array.Array):
     """What `combine` makes of a Dask array: selections are taken of that array first.
 
     Whatever else is done with it gives a plain Dask array.
@@ -106,19 +108,19 @@ class Stepwise(dask.array.Array):  # type: ignore[misc]
         data, before, after, lag, axis, magnitudes = self.formula
         keys = index if isinstance(index, tuple) else (index,)
         if any(key is None or key is Ellipsis or isinstance(key, str) for key in keys):
-            return super().__getitem__(index)
+            return _select(self, index)
         keys += (slice(None),) * (self.ndim - len(keys))
         chosen, rest = zip(*map(_split, keys, self.shape), strict=True)
         steps = chosen[axis]
         whole = [slice(0, size) for size in self.shape]
         if list(chosen) == whole or any(one.stop <= one.start for one in chosen):
-            return super().__getitem__(index)
+            return _select(self, index)
         own = slice(steps.start, steps.stop + lag)
         recorded = data[(*chosen[:axis], own, *chosen[axis + 1 :])]
         result = combine(recorded, before[own], after[own], lag, axis, magnitudes=magnitudes)
         if all(isinstance(one, slice) and one == slice(None) for one in rest):
-            return result
-        return dask.array.Array.__getitem__(result, rest)
+            return cast("dask.array.Array", result)
+        return _select(result, rest)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """NumPy's functions as Dask has them, but a mean over runs in one pass."""
@@ -127,7 +129,15 @@ class Stepwise(dask.array.Array):  # type: ignore[misc]
             axes = tuple(np.sort(np.atleast_1d(np.arange(self.ndim) if axis is None else axis)))
             if len(args) == 1 and kwargs.get("dtype") is None and axes[:1] == (0,):
                 return mean_over_runs(self, tuple(int(one) for one in axes))
-        return super().__array_function__(func, types, args, kwargs)
+        plain: Any = super().__array_function__
+        return plain(func, types, args, kwargs)
+
+
+def _select(array: Any, index: Any) -> dask.array.Array:
+    """A selection as Dask makes it."""
+    select: Any = dask.array.Array.__getitem__
+    selected: dask.array.Array = select(array, index)
+    return selected
 
 
 def _split(key: Any, size: int) -> tuple[slice, Any]:

@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 PART, LEVEL = 256, 0.05
 
 
-def summaries(runs: Any, grid: list[float]) -> tuple[Floats, dict[str, Floats]]:
+def summaries(runs: Any, grid: tuple[float, ...]) -> tuple[Floats, dict[str, Floats]]:
     """Mean log change by cell, and energies, of every run."""
     source = open_source(runs)
     parameters = change_maps.Parameters()
@@ -84,7 +84,7 @@ def main() -> None:
         ds = open_runs(options.runs) if options.runs else synthetic(Path(folder) / "runs.zarr", 768)
         levels = np.asarray(ds["log_snr"].values, np.float64)
         inner = levels[len(levels) // 4 : len(levels) // 2 + 1]
-        means, energies = summaries(ds, np.linspace(inner[0], inner[-1], 6).tolist())
+        means, energies = summaries(ds, tuple(np.linspace(inner[0], inner[-1], 6).tolist()))
         rng, rows = np.random.default_rng(1), []
         for amplitude in options.amplitudes:
             found = {True: 0, False: 0}

@@ -33,7 +33,8 @@ ALL = PROMPTS * EACH
 def scores_of_prompts(rng: np.random.Generator, prompts: int, each: int) -> Floats:
     """Scores (prompt, run): nine tenths of their variance is the prompt's."""
     own = np.sqrt(0.9) * rng.standard_normal((prompts, 1))
-    return own + np.sqrt(0.1) * rng.standard_normal((prompts, each))
+    scores: Floats = own + np.sqrt(0.1) * rng.standard_normal((prompts, each))
+    return scores
 
 
 def realised(rng: np.random.Generator, missing: float | int) -> dict[str, float]:

@@ -107,7 +107,9 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
 @click.option("--prompts", metavar="FILE", help="Text, CSV or JSONL; one prompt a run.")
 @click.option("--negative-prompt", help="Where a prompt has none of its own.")
 @click.option("--guidance-scale", type=float, help="Where a prompt has none of its own.")
-@click.option("--no-prompts", is_flag=True, help="Leave the prompts out of the store.")
+@click.option(
+    "--no-prompts", is_flag=True, help="Keep keyed hashes of the prompts, not the prompts."
+)
 @settings_option(
     "--call-option",
     help="Argument of the pipeline's call, such as height=512; @FILE is an image or an array "

@@ -113,36 +113,43 @@ def _bounds(steps: Any, length: int) -> tuple[slice, Any]:
     return slice(first, last), wanted - first
 
 
-class RecordedArray(dask.array.Array):  # type: ignore[misc]
+class RecordedArray(dask.array.Array):
     """A Dask array of a recorded variable; selections of runs and steps are selections of it.
 
     Whatever else is done with it gives a plain Dask array.
     """
 
     source: LazyVariable
-    store: tuple[Any, ...]
+    origin: tuple[Any, ...]
 
     def __getitem__(self, index: Any) -> dask.array.Array:
         """A selection; rising runs and neighbouring steps are read alone."""
         keys = index if isinstance(index, tuple) else (index,)
         if any(key is None or key is Ellipsis or isinstance(key, str) for key in keys):
-            return super().__getitem__(index)
+            return _select(self, index)
         keys = (*keys, *(slice(None),) * (self.ndim - len(keys)))
         rows, run = _rows(keys[0], self.shape[0])
         steps, step = _steps(keys[1], self.shape[1])
         if not len(rows) or steps.stop <= steps.start:
-            return super().__getitem__(index)
-        part = _array(self.source.cut(rows, steps), self.store)
-        return dask.array.Array.__getitem__(part, (run, step, *keys[2:]))
+            return _select(self, index)
+        part = _array(self.source.cut(rows, steps), self.origin)
+        return _select(part, (run, step, *keys[2:]))
+
+
+def _select(array: Any, index: Any) -> dask.array.Array:
+    """A selection as Dask makes it."""
+    select: Any = dask.array.Array.__getitem__
+    selected: dask.array.Array = select(array, index)
+    return selected
 
 
 def _rows(key: Any, size: int) -> tuple[NDArray[np.intp], Any]:
     """Rows that hold what is asked for, and what to take of them."""
-    every = np.arange(size)
+    every: NDArray[np.intp] = np.arange(size)
     if isinstance(key, slice):
         rows = every[key]
     elif isinstance(key, (int, np.integer)) and -size <= key < size:
-        return every[[key]], 0
+        return every[key : key + 1] if key >= 0 else every[size + key : size + key + 1], 0
     elif isinstance(key, (list, np.ndarray)) and np.ndim(key) == 1 and len(key):
         rows = every[np.asarray(key)]
     else:
@@ -163,7 +170,7 @@ def _steps(key: Any, size: int) -> tuple[slice, Any]:
     return slice(0, size), key
 
 
-def _array(source: LazyVariable, store: tuple[Any, ...]) -> RecordedArray:
+def _array(source: LazyVariable, origin: tuple[Any, ...]) -> RecordedArray:
     """An array of a source: one chunk a batch, cut along the steps where a batch is large."""
     from dask.base import tokenize
 
@@ -178,9 +185,9 @@ def _array(source: LazyVariable, store: tuple[Any, ...]) -> RecordedArray:
     lazy = dask.array.from_array(
         source,
         chunks=(runs, own, *((n,) for n in rest)),
-        name=f"{source.layout.variable.name}-{tokenize(store, source.token())}",
+        name=f"{source.layout.variable.name}-{tokenize(origin, source.token())}",
         meta=np.empty((0,) * source.ndim, source.dtype),
     )  # type: ignore[no-untyped-call]
     result = RecordedArray(lazy.dask, lazy.name, lazy.chunks, meta=lazy._meta)  # type: ignore[no-untyped-call]
-    result.source, result.store = source, store
+    result.source, result.origin = source, origin
     return result
