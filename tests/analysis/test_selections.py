@@ -93,3 +93,11 @@ def test_too_few_runs_are_told_how_many_in_all(
     assert in_all == pytest.approx(needed * 30 / calibrate, abs=1)
     synthetic_store(path, runs=in_all + 2, steps=6, shape=(1, 8, 8), overwrite=True)
     assert run(["calibrate", str(path), *options]) == 0
+
+
+def test_recorded_and_computed_arrays_mix(tiny_runs: Path) -> None:
+    """xarray refuses to mix arrays of unequal classes."""
+    ds = aa.open_runs(tiny_runs)
+    louder = ds["eps"] * 2
+    mixed = xr.apply_ufunc(np.add, ds["eps"], louder, dask="parallelized", output_dtypes=["f4"])
+    np.testing.assert_allclose(mixed.values, 3 * ds["eps"].values.astype(np.float32), rtol=1e-2)

@@ -113,10 +113,20 @@ def _bounds(steps: Any, length: int) -> tuple[slice, Any]:
     return slice(first, last), wanted - first
 
 
-class RecordedArray(dask.array.Array):
+class _OneOfDask(type):
+    """Makes a class equal to Dask's own, since xarray refuses to mix arrays of unequal classes."""
+
+    def __eq__(cls, other: object) -> bool:
+        return other is dask.array.Array or other is cls
+
+    def __hash__(cls) -> int:
+        return hash(dask.array.Array)
+
+
+class RecordedArray(dask.array.Array, metaclass=_OneOfDask):
     """A Dask array of a recorded variable; selections of runs and steps are selections of it.
 
-    Whatever else is done with it gives a plain Dask array.
+    Whatever else is done with it gives a plain Dask array, and it mixes with those.
     """
 
     source: LazyVariable
