@@ -18,7 +18,7 @@ FORMAT = "asced-evaluation"
 FORMAT_VERSION = "2.0"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What a correction did; `docs/replay.md` describes every key of `data`.
 
@@ -76,6 +76,9 @@ class Evaluation:
         if ends and ends["repaired"]["value"] is not None:
             repaired = f"{claims.left} {share_text(ends['repaired'])}; "
         return f"{whose} {claims.distance} {change}; {repaired}worth of the {of} {value}"
+
+    def __repr__(self) -> str:
+        return f"<Evaluation: {self.summary()}>"
 
     def _repr_html_(self) -> str:
         """The table of `table` for notebooks."""

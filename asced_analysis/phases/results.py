@@ -83,7 +83,7 @@ class Population:
         return list(zip(names, (low, first, second), (first, second, high), strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Phases:
     """Phases of a population and of each of its runs.
 
@@ -146,6 +146,9 @@ class Phases:
             f"No phases were found: activity changes along the steps {tested}, but does not rise "
             "and fall again."
         )
+
+    def __repr__(self) -> str:
+        return f"<Phases of {self.activity.sizes['step']} steps: {self.verdict()}>"
 
     def _repr_html_(self) -> str:
         """A short table for notebooks."""
