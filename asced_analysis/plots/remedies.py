@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from asced_analysis.plots import style
 from asced_analysis.realism.claims import claims_of
 
@@ -41,10 +43,12 @@ def remedies(found: Remedies, *, ax: Axes | None = None) -> Axes:
     with style.look():
         ax = style.axes(ax, height=1.4 + 0.26 * len(rows))
         for height, (one, colour, marker) in enumerate(rows):
-            share = one.broken
+            value, low, high = np.array(
+                [one.broken.value, one.broken.low, one.broken.high], np.float64
+            )
             label = names.pop(colour, None)
-            ax.plot(share.value, height, marker, color=colour, ms=4.5, label=label)
-            ax.plot([share.low, share.high], [height, height], color=colour, lw=1.4)
+            ax.plot([value], [height], marker, color=colour, ms=4.5, label=label)
+            ax.plot([low, high], [height, height], color=colour, lw=1.4)
         ax.axvline(0.25, color=style.GREY, lw=1, ls=":")
         labels = [f"{one.title} [{one.evaluations:.3g}]" for one, _, _ in rows]
         ax.set_yticks(range(len(rows)), labels, fontsize="small")
