@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ Floats = npt.NDArray[np.float64]
 LARGEST_BIN = 2**53 - 1  # what JSON numbers hold exactly everywhere
 COUNT_WIDTH = 0.02
 FEWEST = 20
+RECORDED: tuple[Literal["eps", "x0"], ...] = ("eps", "x0")
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ def run_counts(
         "cells": cells,
         "score": _sparse(scores[np.isfinite(scores)]),
         "energies": {
-            name: [_sparse(column) for column in values.T]
-            for name, values in (energies or {}).items()
+            name: [_sparse(column) for column in energies[name].T]
+            for name in RECORDED
+            if energies is not None and name in energies
         },
     }
 

@@ -103,9 +103,9 @@ def widen(values: npt.NDArray[np.floating[Any]], out: npt.NDArray[np.float32]) -
     if values.dtype != np.float16:
         np.copyto(out, values, casting="unsafe")
         return
-    from asced_analysis.counts import loops
+    from asced_analysis.signals.loops import widen as compiled
 
-    loops.widen(np.ascontiguousarray(values).view(np.int16).reshape(-1), out.reshape(-1))
+    compiled(np.ascontiguousarray(values).view(np.int16).reshape(-1), out.reshape(-1))
 
 
 def count_block(
