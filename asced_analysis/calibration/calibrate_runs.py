@@ -58,6 +58,7 @@ def calibrate(
     masks: Any = None,
     better: str = "lower",
     pipeline: Any = None,
+    call_options: Mapping[str, Any] | None = None,
 ) -> Thresholds:
     """Calibrate thresholds on recorded runs.
 
@@ -124,6 +125,8 @@ def calibrate(
         Which of these scores are good.
     pipeline : DiffusionPipeline, str or Path, optional
         To ask, by default the one that the store names.
+    call_options : mapping, optional
+        Arguments of its calls that the store does not hold, as in `asced_analysis.replay.replay`.
 
     Returns
     -------
@@ -230,6 +233,7 @@ def calibrate(
             better=better,
             store=None if isinstance(store, (Source, xr.Dataset)) else store,
             pipeline=pipeline,
+            call_options=call_options,
             draws=options.pop("draws", DRAWS),
         )
         if isinstance(options.get("content"), str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -222,6 +222,7 @@ def choose_teacher(
     better: Any = "lower",
     store: Any = None,
     pipeline: Any = None,
+    call_options: Mapping[str, Any] | None = None,
     draws: int = DRAWS,
 ) -> Teacher:
     """Make who labels runs: by default the model itself.
@@ -235,7 +236,7 @@ def choose_teacher(
         ``self-consistency`` or a kind of features (`realism.judges.choose_judge`).
     real, network, outcomes, masks, better
         See `asced_analysis.calibrate`.
-    store, pipeline
+    store, pipeline, call_options
         What is asked where no network is given.
     draws : int
         Of noise, for self-consistency.
@@ -260,7 +261,7 @@ def choose_teacher(
             raise InputError(
                 "self-consistency looks at no real images; name features, or leave out"
             )
-        return _self_consistency(source, network, store, pipeline, draws)
+        return _self_consistency(source, network, store, pipeline, call_options, draws)
     if network is not None:
         raise InputError(
             f"a network is asked by self-consistency, not by {teacher or 'real images'}"
@@ -270,7 +271,12 @@ def choose_teacher(
 
 
 def _self_consistency(
-    source: Source, network: Network | None, store: Any, pipeline: Any, draws: int
+    source: Source,
+    network: Network | None,
+    store: Any,
+    pipeline: Any,
+    call_options: Mapping[str, Any] | None,
+    draws: int,
 ) -> SelfConsistencyTeacher:
     """Ask the given network, or the recorded pipeline."""
     step = level_step(source.log_snr, level_for(int(np.prod(source.sample_shape))))
@@ -289,7 +295,7 @@ def _self_consistency(
                 "is of: give the store's path, a network, real images, or another teacher"
             )
         try:
-            ask = import_module(SAMPLING).NETWORK(place, pipeline, step)
+            ask = import_module(SAMPLING).NETWORK(place, pipeline, step, call_options)
         except InputError as error:
             error.add_note(
                 "The default teacher of outcome learning asks the model itself. Give the pipeline "

@@ -6,6 +6,7 @@ begins at that step, a pipeline that is called is called as it was recorded and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.environment import matching_pipeline
+from asced_analysis.replay.calls import repeat_calls
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import class_labels, resample_from
 from asced_recorders.pipelines.provenance import execution_device
@@ -44,7 +46,9 @@ class _Answer(TapListener):
         return None
 
 
-def recorded_network(store: Any, pipeline: Any, step: int) -> Any:
+def recorded_network(
+    store: Any, pipeline: Any, step: int, call_options: Mapping[str, Any] | None = None
+) -> Any:
     """The network of a recording at one step of its schedule.
 
     Parameters
@@ -54,6 +58,8 @@ def recorded_network(store: Any, pipeline: Any, step: int) -> Any:
         By default the one that the store names.
     step : int
         At least 1.
+    call_options : mapping, optional
+        Arguments of the calls that the store does not hold.
 
     Returns
     -------
@@ -68,6 +74,7 @@ def recorded_network(store: Any, pipeline: Any, step: int) -> Any:
     """
     recording = Recording(store)
     pipe = matching_pipeline(recording.attributes, pipeline)
+    repeat_calls(recording, pipe, options=call_options)
     numbers = np.asarray(recording.dataset["batch"].values)
     batch_of = dict(zip(recording.dataset["run"].values.tolist(), numbers.tolist(), strict=True))
 

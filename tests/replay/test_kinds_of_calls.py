@@ -17,6 +17,8 @@ import torch
 from newer_families import FAMILIES
 from PIL import Image
 
+from asced_analysis.replay.asking import recorded_network
+from asced_cli.call_arguments import call_arguments
 from asced_cli.main import run
 from asced_recorders import Recorder, load_pipeline, record
 from asced_recorders.pipelines.sampling import run_generators
@@ -324,6 +326,12 @@ def test_images_of_runs_are_recorded_and_replayed_by_file(
     again = ["replay", runs, "--strategy", "none", *given[:2], *image]
     assert run([*again, "--out", str(tmp_path / "again.zarr")]) == 0
     assert "3 of 3 uncorrected runs came back bit for bit" in capsys.readouterr().out
+    at = open_runs(runs).isel(step=1)
+    x0, eps = (at[name].values.astype(np.float32) for name in ("x0", "eps"))
+    options = call_arguments({"image": f"@{tmp_path / 'images'}"})
+    ask = recorded_network(runs, tmp_path / "pipe", 1, options)  # as the default teacher does
+    said = ask(float(at["alpha"]) * x0 + float(at["sigma"]) * eps, at["run"].values)
+    np.testing.assert_allclose(said, x0, atol=0.05)
     empty = tmp_path / "empty"
     empty.mkdir()
     again[again.index(image[1])] = f"image=@{empty}"

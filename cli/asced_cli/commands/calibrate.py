@@ -10,6 +10,7 @@ from asced_cli import completion
 from asced_cli.command import Command, OutFile
 from asced_cli.judging import teacher_options
 from asced_cli.options import (
+    call_option,
     emit,
     endpoint_option,
     examples,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     sections={
         "How the level is found": "confidence groups labels normal parameters window phases seed",
         "Learning from outcomes": "teacher real network outcomes better masks within_content probe "
-        "pipeline",
+        "pipeline call_options",
         "Other samplers and drift": "recheck check significance",
         "The file": "overwrite endpoint",
     },
@@ -129,6 +130,7 @@ if TYPE_CHECKING:
 )
 @teacher_options
 @pipeline_option
+@call_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the split of runs.")
 @click.option(
     "--significance",
@@ -195,6 +197,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     from asced_analysis.detection.external import read_labels
     from asced_analysis.realism.claims import taught_rows
     from asced_analysis.realism.functions import load_function
+    from asced_cli.call_arguments import call_arguments
     from asced_stores.errors import InputError
 
     labels, normal = options.pop("labels"), options.pop("normal")
@@ -220,6 +223,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
         parameters=options.pop("parameters"),
         outcome=extra,
         pipeline=pipeline,
+        call_options=call_arguments(options.pop("call_options")),
         network=None if network is None else load_function(network)[0],
         labels=read_labels(labels) if labels else None,
         normal={run: not bad for run, bad in read_labels(normal).items()} if normal else None,
