@@ -17,6 +17,7 @@ from asced_analysis.realism.content import (
     matched_auroc,
     rank_correlations,
     shown,
+    worst_level,
 )
 from asced_analysis.thresholds.parts import HeldOutFigures, Teaching
 
@@ -98,7 +99,7 @@ def measured_on(
     summary = np.concatenate([test.statistics, map_summary(predicted)], axis=1)
     weights = np.asarray(stream.parameters.coefficients)
     score = summary @ weights[1:] + weights[0]
-    broken = test.goal > np.quantile(test.goal, 1 - WORST)
+    broken = test.goal > worst_level(test.goal, WORST)
     return {
         "runs": len(test.rows),
         "auroc": auroc(score, broken),

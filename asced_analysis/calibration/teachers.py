@@ -246,6 +246,8 @@ def choose_teacher(
     InputError
         Where two teachers are asked for at once, or the model cannot be asked.
     """
+    if better != "lower" and outcomes is None:
+        raise InputError(f"better={better!r} says which outcomes are good: give outcomes as well")
     if outcomes is not None or masks is not None:
         if teacher is not None or real is not None or network is not None:
             raise InputError(

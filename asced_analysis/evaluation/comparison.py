@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.evaluation.control_runs import Twins
-from asced_analysis.evaluation.intervals import mean_estimate, unpaired_estimate
+from asced_analysis.evaluation.intervals import (
+    change_estimate,
+    mean_estimate,
+    unpaired_estimate,
+)
 from asced_analysis.evaluation.looking import AT_ONCE, Judge, RealismJudge, Seen
 from asced_analysis.evaluation.matching import pair_runs, replayed_runs
 from asced_analysis.evaluation.populations import compare, quality_of
@@ -246,7 +250,7 @@ def quality_change(
             paired=compared.paired,
         )
     old, new = before.distance, after.distance
-    change = mean_estimate(new - old) if compared.paired else unpaired_estimate(new, old)
+    change = change_estimate(new - old) if compared.paired else unpaired_estimate(new, old)
     return {
         "local_realism": {
             "before": mean_estimate(old).to_dict(),

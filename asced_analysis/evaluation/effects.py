@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from asced_analysis.evaluation.intervals import (
     NOTHING,
     Estimate,
+    change_estimate,
     mean_estimate,
     paired_estimate,
     ratio_parts,
@@ -44,7 +45,7 @@ class Effect:
 
     def estimate(self, where: str) -> Estimate:
         """Mean change with its interval over runs."""
-        return mean_estimate(self._values(where), self.counts[where])
+        return change_estimate(self._values(where), self.counts[where])
 
     def parts(self, where: str) -> NDArray[np.float64]:
         """Numbers by run whose mean is that change (`ratio_parts`)."""

@@ -100,6 +100,21 @@ def mean_estimate(values: NDArray[Any], weights: NDArray[Any] | None = None) -> 
     return _of_parts(ratio_parts(values, weights))
 
 
+def change_estimate(changes: NDArray[Any], weights: NDArray[Any] | None = None) -> Estimate:
+    """Mean change by run; of shares (-1, 0 and 1 alone) by `change_of_share`, of no width never.
+
+    Parameters
+    ----------
+    changes, weights
+        As for `mean_estimate`.
+    """
+    changes = np.asarray(changes, np.float64)
+    alike = weights is None or (np.ptp(weights) == 0 if len(weights) else True)
+    if changes.size and alike and np.isin(changes, (-1, 0, 1)).all() and changes.any():
+        return change_of_share(changes < 0, changes > 0)
+    return _of_parts(ratio_parts(changes, weights))
+
+
 def ratio_parts(values: NDArray[Any], weights: NDArray[Any] | None = None) -> Floats:
     """Numbers by run whose mean is the ratio of sums, and whose spread is its error.
 

@@ -126,6 +126,8 @@ def evaluate(
     if first.backend.position == second.backend.position:
         raise InputError(f"{first.path} and {second.path} are the same store: give two")
     sees: Judge
+    if better != "lower" and outcomes is None:
+        raise InputError(f"better={better!r} says which outcomes are good: give outcomes as well")
     if outcomes is not None:
         if judge is not None or real is not None:
             raise InputError("outcomes judge by themselves: give no judge and no real images")

@@ -178,7 +178,7 @@ class GivenJudge:
     ) -> Seen:
         """Scores or masks of runs of a store (see `Judge`)."""
         given = self.before if which == BEFORE else self.after
-        given.check(dataset)
+        given.check(dataset, varied=which == BEFORE)
         runs = np.asarray(dataset["run"].values, np.int64)[positions]
         if given.of_masks:
             return Seen(given.masks_of(runs), None)

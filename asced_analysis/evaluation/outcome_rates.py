@@ -8,13 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.evaluation.intervals import NOTHING, share_estimate, unpaired_estimate
+from asced_analysis.realism.content import worst_level
 
 WORST = 0.25  # of the recorded runs: these count as broken
 
 
 def worst_bar(before: NDArray[np.float64]) -> float:
-    """Mean local distance above which a recorded run is in the worst quarter."""
-    return float(np.quantile(before, 1 - WORST))
+    """Mean local distance above which a recorded run is in the worst quarter.
+
+    Where more than a quarter are equally bad, as with outcomes of 0 and 1, these are all in it.
+    """
+    return worst_level(before, WORST)
 
 
 def endings(

@@ -15,7 +15,7 @@ from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.loops import Loop, in_place_of
 from asced_analysis.correction.registry import STRATEGIES
 from asced_analysis.correction.settings import correction_step
-from asced_analysis.evaluation.intervals import Estimate, mean_estimate
+from asced_analysis.evaluation.intervals import Estimate, change_estimate
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.local import RealismModel, local_realism
@@ -225,8 +225,8 @@ def tune(
             strategy=one.strategy,
             step=one.step,
             strength=float(one.parameters.get("noise_scale", 0.0)),
-            chosen_on=mean_estimate(change[even]),
-            held_out=mean_estimate(change[~even]),
+            chosen_on=change_estimate(change[even]),
+            held_out=change_estimate(change[~even]),
             parameters={k: v for k, v in one.parameters.items() if k != "noise_scale"},
         )
         for one, change in zip(branches, changes, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -105,7 +106,8 @@ def pull(repository: str, out: str | PathLike[str], *, overwrite: bool = False) 
     if target.suffix == ".json":
         return Thresholds.load(str(reference)).save(target, overwrite=overwrite)
     reference = _one_store(reference)
-    kept = target.with_name(f".{target.name}.pull")
+    of = hashlib.sha256(str(reference).encode()).hexdigest()[:12]  # goes on with its own alone
+    kept = target.with_name(f".{target.name}.{of}.pull")
     kept.mkdir(parents=True, exist_ok=True)
     folder = hub_folder(reference, kept)
     TrajectoryStore.open(folder)

@@ -201,6 +201,20 @@ def auroc(score: NDArray[np.floating[Any]], broken: NDArray[np.bool_]) -> float 
     return matched_auroc(score, broken, {})
 
 
+def worst_level(score: NDArray[np.floating[Any]], share: float) -> float:
+    """Score above which a share of the runs lies; with ties, all that are as bad as the worst.
+
+    Parameters
+    ----------
+    score : array, shape (n,)
+        Higher is worse.
+    share : float
+    """
+    level = float(np.quantile(score, 1 - share))
+    below = score[score < level]
+    return level if (score > level).any() or not below.size else float(below.max())
+
+
 def _uniform(values: Floats) -> Floats:
     """Ranks in 0..1: areas and energies spread over magnitudes."""
     from scipy.stats import rankdata

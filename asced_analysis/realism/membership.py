@@ -172,11 +172,14 @@ def halves(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Places of two disjoint halves, of a teacher and of a judge.
 
-    The split goes by content: order, names and copies of an image do not change it, so that teacher
-    and judge never share an image, whenever and from whatever folder each was built. Another salt
-    gives another split.
+    The split goes by the content of each image alone: order, names, copies and the other images do
+    not change it, so that teacher and judge never share an image, whenever and from whatever part
+    of a folder or population each was built. Where that leaves a half less than a quarter of the
+    images, as it may of a few, every second one is taken. Another salt gives another split.
     """
     keys = [hashlib.blake2b(salt + digest(image)).digest() for image in images]
-    rank = {key: place for place, key in enumerate(sorted(set(keys)))}
-    odd = np.array([rank[key] % 2 for key in keys], np.bool_)
+    odd = np.array([key[0] % 2 for key in keys], np.bool_)
+    if not 0.25 <= odd.mean() <= 0.75:
+        rank = {key: place for place, key in enumerate(sorted(set(keys)))}
+        odd = np.array([rank[key] % 2 for key in keys], np.bool_)
     return np.flatnonzero(~odd), np.flatnonzero(odd)

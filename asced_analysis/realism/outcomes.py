@@ -72,13 +72,16 @@ class Outcomes:
             )
         return values
 
-    def check(self, dataset: xr.Dataset) -> None:
+    def check(self, dataset: xr.Dataset, *, varied: bool = True) -> None:
         """Refuse outcomes of runs that do not exist, that are all the same, masks of other shapes.
 
         Parameters
         ----------
         dataset : xarray.Dataset
             The runs, as `open_runs` gives them.
+        varied : bool
+            Whether outcomes that are all the same are refused: they teach nothing, but corrected
+            runs may all be good.
 
         Raises
         ------
@@ -92,12 +95,14 @@ class Outcomes:
                 f"{unknown[0]} ({len(unknown)} of {len(self.scores)}); the store's runs go from "
                 f"{int(np.min(runs))} to {int(np.max(runs))}"
             )
-        if len(set(self.scores.values())) < 2:
+        if varied and len(set(self.scores.values())) < 2:
             raise InputError(
                 f"all {len(self.scores)} outcomes of {self.source} are the same: there is nothing "
                 "to learn or to compare"
             )
-        fitting = {picture_shape(dataset)[1:], tuple(dataset["sample"].shape[-2:])}
+        fitting = {picture_shape(dataset)[1:]}
+        if "sample" in dataset:
+            fitting.add(tuple(dataset["sample"].shape[-2:]))
         for run, mask in self.masks.items():
             if mask.shape not in fitting:
                 wanted = " or ".join(f"{rows} x {columns}" for rows, columns in sorted(fitting))
@@ -187,7 +192,8 @@ def _read_table(path: Path) -> list[tuple[int, float]]:
         if path.suffix.lower() in (".parquet", ".pq"):
             table = pd.read_parquet(path)
         else:
-            table = pd.read_csv(path, encoding="utf-8-sig")
+            between = "\t" if path.suffix.lower() == ".tsv" else ","
+            table = pd.read_csv(path, sep=between, encoding="utf-8-sig")
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{path} can't be read as CSV or Parquet: {error}") from error
     missing = {"run", "score"} - set(table.columns)

@@ -113,7 +113,9 @@ def _read_folder(folder: Path, channels: int, size: tuple[int, int], seed: int) 
 
     known = Image.registered_extensions()
     names = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in known and path.is_file()
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in known and path.is_file() and not path.name.startswith(".")
     )
     if not names:
         raise InputError(

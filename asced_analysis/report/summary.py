@@ -131,10 +131,10 @@ def stores_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     ]
     beyond = data["flagged_runs"]["endings"].get("beyond_bar")
     if beyond is not None:
-        share = beyond["after"]
+        share, before = beyond["after"], percent(beyond["before"]["value"])
         said.append(
             f"{percent(share['value'])} ({percent(share['low'])} to {percent(share['high'])}) of "
-            f"them lie beyond the bar of {claims.worst}, where 25 % of these do."
+            f"them lie beyond the bar of {claims.worst}, where {before} of these do."
         )
     return tuple(said)
 

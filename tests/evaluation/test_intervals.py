@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from asced_analysis.evaluation.intervals import (
+    change_estimate,
     change_of_share,
     mean_estimate,
     paired_estimate,
@@ -16,6 +17,7 @@ from asced_analysis.evaluation.intervals import (
     share_estimate,
     unpaired_estimate,
 )
+from asced_analysis.evaluation.outcome_rates import worst_bar
 
 LAWS = {
     "normal": (lambda rng, n: rng.standard_normal(n), 0.0),
@@ -92,3 +94,21 @@ def test_pairs_are_compared_as_pairs() -> None:
 @pytest.mark.parametrize("estimate", [mean_estimate, share_estimate])
 def test_nothing_is_estimated_from_nothing(estimate: Callable[..., object]) -> None:
     assert estimate(np.zeros(0, bool)).value is None  # type: ignore[attr-defined]
+
+
+def test_a_change_of_yes_and_no_is_never_a_share_nor_certain() -> None:
+    one_of_many = change_estimate(np.array([1.0] + [0.0] * 103))
+    assert one_of_many.low is not None
+    assert one_of_many.low < 0
+    repaired = change_estimate(np.full(9, -1.0), np.ones(9))
+    assert (repaired.value, repaired.low) == (-1, -1)
+    assert repaired.high is not None
+    assert repaired.high > -0.9
+
+
+def test_the_worst_are_all_that_are_as_bad_as_the_worst() -> None:
+    """Outcomes of 0 and 1: a quarter of 34 % is all of them, of 8 % what there is."""
+    for bad in (34, 8):
+        scores = np.array([1.0] * bad + [0.0] * (100 - bad))
+        assert (scores > worst_bar(scores)).sum() == bad
+    assert not (np.ones(5) > worst_bar(np.ones(5))).any()

@@ -87,7 +87,7 @@ def test_against_real_images_distances_of_sets_return(
             "local_realism",
         }
         assert data["judge"]["reference"]["kind"] == "real"
-        assert data["judge"]["reference"]["images"] == 30
+        assert 15 <= data["judge"]["reference"]["images"] <= 45  # by each image, of 60
         for figure in data["quality"].values():
             assert figure["change"]["low"] <= figure["change"]["value"] <= figure["change"]["high"]
     alone = quality(tiny_runs, real=real)

@@ -174,3 +174,12 @@ def test_bad_judges(tiny_runs: Path) -> None:
         choose_judge("judge", ds, real=np.zeros((9, 16, 16), np.uint8))
     with pytest.raises(InputError, match="at least 8"):
         choose_judge(None, ds.isel(run=slice(0, 3)))
+
+
+def test_a_half_is_an_image_s_own_whatever_it_is_split_with() -> None:
+    """Teacher and judge are built from different parts of a population, or of a folder."""
+    images = np.random.default_rng(0).standard_normal((120, 1, 4, 4)).astype(np.float32)
+    _, judge = halves(images)
+    some = np.arange(0, 120, 2)
+    teacher, _ = halves(images[some])
+    assert not set(some[teacher].tolist()) & set(judge.tolist())

@@ -14,8 +14,8 @@ from asced_analysis.correction.environment import matching_pipeline, recorded_th
 from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.evaluation.intervals import (
     NOTHING,
+    change_estimate,
     change_of_share,
-    mean_estimate,
     share_estimate,
     unpaired_estimate,
 )
@@ -223,7 +223,7 @@ class _Look:
         self.seen[one.title] = after
         if drawn.paired:
             change = change_of_share(before, after)
-            moved = mean_estimate(distance - self.distance)
+            moved = change_estimate(distance - self.distance)
         else:
             change = unpaired_estimate(after, before)
             moved = unpaired_estimate(distance, self.distance)
