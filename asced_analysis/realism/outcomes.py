@@ -102,7 +102,8 @@ class Outcomes:
             )
         fitting = {picture_shape(dataset)[1:]}
         if "sample" in dataset:
-            fitting.add(tuple(dataset["sample"].shape[-2:]))
+            rows, columns = dataset["sample"].shape[-2:]
+            fitting.add((rows, columns))
         for run, mask in self.masks.items():
             if mask.shape not in fitting:
                 wanted = " or ".join(f"{rows} x {columns}" for rows, columns in sorted(fitting))
