@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from copy import copy, deepcopy
 from typing import Any, Protocol, Self
 
 from diffusers.modular_pipelines.modular_pipeline import (
@@ -92,14 +93,15 @@ class AscedCorrect(ModularPipelineBlocks):
             if isinstance(block, LoopSequentialPipelineBlocks):
                 blocks.sub_blocks[name] = cls(corrector, block)
                 found += 1
-            else:
-                found += cls._insert(corrector, block)
+            elif block.sub_blocks:  # diffusers shares these between all graphs of a process
+                own = copy(block)
+                own.sub_blocks = copy(block.sub_blocks)
+                blocks.sub_blocks[name] = own
+                found += cls._insert(corrector, own)
         return found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copy the block inside; ``init_pipeline`` copies its blocks."""
-        from copy import deepcopy
-
         return type(self)(self.corrector, deepcopy(self.block, memo))
 
     @property
