@@ -19,10 +19,12 @@ from asced_analysis.statistics.saving import load
 HERE = Path(__file__).resolve().parent
 SAME = 0.1
 """Mean change of pixels outside the mask (-1..1) up to which it is still the same picture."""
+AS_BRIGHT = 0.1
+"""Change of mean brightness up to which the corrected picture shows as much as before."""
 
 
 def main() -> None:
-    """Draw the run that gained most while the rest stayed, and the worst ones."""
+    """Draw the run that gained most of those that still show as much, and the worst ones."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", type=Path, default=HERE.parent / "build" / "demo")
     parser.add_argument("--out", type=Path, default=HERE / "images")
@@ -30,7 +32,9 @@ def main() -> None:
     runs = open_runs(args.demo / "runs.zarr")
     corrected = open_runs(args.demo / "corrected.zarr")
     judged = Evaluation.load(args.demo / "evaluation.json").data["by_run"]
-    same = [r for r in judged if r["outside_mask"] < SAME] or judged
+    change = (corrected["sample"] - runs["sample"]).mean(("channel", "y", "x"))
+    kept = set(runs["run"].values[abs(change.values) < AS_BRIGHT].tolist())
+    same = [r for r in judged if r["outside_mask"] < SAME and r["run"] in kept] or judged
     most = min(same, key=lambda r: r["local_realism_after"] - r["local_realism_before"])
     args.out.mkdir(parents=True, exist_ok=True)
     plots.save_figure(plots.story(runs, corrected, run=int(most["run"])), args.out / "path.png")

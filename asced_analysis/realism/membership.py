@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+FEW = 32
+
 
 def digest(image: NDArray[np.float32]) -> bytes:
     """Hash of an image's content: the same picture is known again under whatever name."""
@@ -174,12 +176,11 @@ def halves(
 
     The split goes by the content of each image alone: order, names, copies and the other images do
     not change it, so that teacher and judge never share an image, whenever and from whatever part
-    of a folder or population each was built. Where that leaves a half less than a quarter of the
-    images, as it may of a few, every second one is taken. Another salt gives another split.
+    of a folder or population each was built. Of fewer than `FEW` different images every second one
+    is taken, since chance would leave one half too small: there both must be built from the same
+    ones. Another salt gives another split.
     """
     keys = [hashlib.blake2b(salt + digest(image)).digest() for image in images]
-    odd = np.array([key[0] % 2 for key in keys], np.bool_)
-    if not 0.25 <= odd.mean() <= 0.75:
-        rank = {key: place for place, key in enumerate(sorted(set(keys)))}
-        odd = np.array([rank[key] % 2 for key in keys], np.bool_)
+    rank = {key: place for place, key in enumerate(sorted(set(keys)))}
+    odd = np.array([(rank[key] if len(rank) < FEW else key[0]) % 2 for key in keys], np.bool_)
     return np.flatnonzero(~odd), np.flatnonzero(odd)
