@@ -133,6 +133,7 @@ def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         parameters=parameters,
         teacher="patches",
         outcome={"epochs": 2},
+        seed=1,
     )
     assert len(thresholds.conformance) == 2
     return source, thresholds
