@@ -32,8 +32,8 @@ def remedies(found: Remedies, *, ax: Axes | None = None) -> Axes:
     Examples
     --------
     >>> from asced_analysis import plots
-    >>> from asced_analysis.evaluation import try_remedies
-    >>> ax = plots.remedies(try_remedies("runs.zarr", budget=14, runs=8))
+    >>> from asced_analysis.evaluation import Remedies
+    >>> ax = plots.remedies(Remedies.load("remedies.json"))
     >>> ax.get_title("left")
     '8 runs each; [evaluations an image], at most 14'
     """

@@ -60,10 +60,12 @@ PUBLIC = dict(public())
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``runs.zarr``, ``thresholds.json``, ``corrected.zarr``, ``evaluation.json``."""
+    """A folder with ``runs.zarr``, ``thresholds.json``, ``corrected.zarr`` and results."""
     from asced_analysis import calibrate, evaluate
+    from asced_analysis.evaluation import try_remedies
     from asced_analysis.replay import replay
     from asced_recorders import record
+    from asced_stores.files import write_json
 
     folder = tmp_path_factory.mktemp("examples")
     record("fashion", folder / "runs.zarr", runs=RUNS, steps=STEPS, batch_size=16, checkpoints=(5,))
@@ -80,6 +82,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     evaluation = evaluate(folder / "runs.zarr", folder / "corrected.zarr", controls=False)
     evaluation.save(folder / "evaluation.json")
+    found = try_remedies(folder / "runs.zarr", budget=14, runs=8)
+    write_json(folder / "remedies.json", found.to_dict())
     return folder
 
 

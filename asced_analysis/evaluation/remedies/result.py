@@ -88,8 +88,8 @@ class Remedies:
 
     Examples
     --------
-    >>> from asced_analysis.evaluation import try_remedies
-    >>> found = try_remedies("runs.zarr", budget=14, runs=8)
+    >>> from asced_analysis.evaluation import Remedies
+    >>> found = Remedies.load("remedies.json")
     >>> found.trials[0].title, len(found.confirmed) >= 2
     ('plain, 12 steps', True)
     """
