@@ -14,6 +14,7 @@ from asced_analysis import open_runs
 from asced_analysis.evaluation import Evaluation, evaluate, quality
 from asced_analysis.evaluation.matching import pair_runs
 from asced_analysis.realism import load_embedded
+from asced_analysis.realism.real_images import read_real
 from asced_analysis.replay import exactness, replay
 from asced_recorders import Recorder, record
 from asced_stores.errors import InputError
@@ -78,6 +79,9 @@ def test_against_real_images_distances_of_sets_return(
 ) -> None:
     real = open_runs(others["fresh"])["sample"].values
     real = np.clip(np.concatenate([real, -real, real[:, :, ::-1]]), -1, 1)
+    images = read_real(real, real.shape[1:])
+    judges, teachers = (len(images.half(role)[0]) for role in ("judge", "teacher"))
+    assert judges + teachers == len(real)
     for second in ("again", "fresh"):
         data = evaluate(tiny_runs, others[second], real=real).to_dict()
         assert set(data["quality"]) == {
@@ -87,7 +91,7 @@ def test_against_real_images_distances_of_sets_return(
             "local_realism",
         }
         assert data["judge"]["reference"]["kind"] == "real"
-        assert 15 <= data["judge"]["reference"]["images"] <= 45  # by each image, of 60
+        assert data["judge"]["reference"]["images"] == judges
         for figure in data["quality"].values():
             assert figure["change"]["low"] <= figure["change"]["value"] <= figure["change"]["high"]
     alone = quality(tiny_runs, real=real)
