@@ -17,7 +17,7 @@ from PIL import Image
 from asced_analysis.replay import replay
 from asced_recorders import record
 from asced_stores import open_runs
-from experiments.models.emoji import export, fetch, network, train
+from experiments.models.emoji import export, fetch, labelling, network, train
 from experiments.models.emoji.pipeline import EmojiPipeline
 
 EMOJI = (  # code points, category, subcategory, skin tones
@@ -93,15 +93,18 @@ def test_a_design_is_held_out_in_every_tone_gender_and_set(packed: Path) -> None
     assert not held & kept
 
 
-def test_designs_are_drawn_alike(packed: Path) -> None:
+def test_designs_are_drawn_alike_but_faces_and_hands_more_often(packed: Path) -> None:
     images, labels, chances, classes = train.training_images(packed)
     with np.load(packed) as data:
-        design = data["design"][~data["held_out"]]
+        kept = ~data["held_out"]
+        design, kinds = data["design"][kept], data["classes"][data["label"][kept]]
     assert images.shape == (len(design), 48, 16, 16)
     assert classes == 4
     assert labels.max() < classes
     for one in set(design):
-        assert chances[torch.from_numpy(design == one)].sum() == pytest.approx(1)
+        shown = design == one
+        favoured = kinds[shown][0] in ("face-smiling", "hand-fingers-open")
+        assert chances[torch.from_numpy(shown)].sum() == pytest.approx(6 if favoured else 1)
 
 
 def test_timesteps_of_a_batch_are_spread() -> None:
@@ -259,3 +262,29 @@ def test_the_classes_of_the_folder_are_those_of_the_network() -> None:
     config = json.loads((network.FOLDER / "unet" / "config.json").read_text())
     assert [one["label"] for one in classes] == list(range(config["num_class_embeds"] - 1))
     assert sum(one["share"] for one in classes) == pytest.approx(1, abs=0.01)
+
+
+def test_labels_by_eye_come_back_to_their_runs(tmp_path: Path) -> None:
+    images = np.zeros((12, 64, 64, 3), np.uint8)
+    written = labelling.write_sheets(images, ["face"] * 12, tmp_path, twice=4, columns=2, rows=4)
+    for path in written:
+        with Image.open(path) as sheet:
+            assert sheet.size == (400, 848)
+    order = json.loads((tmp_path / "order.json").read_text())
+    assert sorted(run for run, turn in order if turn == 0) == list(range(12))
+    assert len({run for run, turn in order if turn == 1}) == 4
+    broken = order[0][0]
+    rows = labelling.read_notes("0 broken 1 2 30 40\n3 unsure  # two eyes?\n", order)
+    (row,) = (row for row in rows if row["run"] == broken and row["pass"] == 0)
+    assert (row["label"], row["x"], row["height"]) == ("broken", "1", "40")
+    assert sum(row["label"] == "whole" for row in rows) == 14
+    seen_again = [number for number, (_, turn) in enumerate(order) if turn == 1]
+    first = {run: number for number, (run, turn) in enumerate(order) if turn == 0}
+    notes = "".join(
+        f"{number} broken\n{first[order[number][0]]} broken\n" for number in seen_again[:2]
+    )
+    assert labelling.agreement(labelling.read_notes(notes, order))["kappa"] == 1.0
+    worse = labelling.read_notes(notes + f"{seen_again[2]} broken\n", order)
+    assert labelling.agreement(worse)["kappa"] == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="expected 'number broken"):
+        labelling.read_notes("99 broken", order)

@@ -20,26 +20,21 @@ import torch
 
 from experiments.models.emoji.fetch import BUILD, PACKED
 from experiments.models.emoji.network import FOLDER, WIDTHS, build_network, build_scheduler
+from experiments.models.emoji.train import training_images
 
 MOST_BYTES = 12_000_000
 
 
 def describe_classes(packed: Path) -> list[dict[str, Any]]:
     """Number, name and category of each class, and its share of the training's draws."""
+    _, labels, chances, classes = training_images(packed)
+    drawn = np.bincount(labels.numpy(), chances.numpy(), minlength=classes)
     with np.load(packed) as data:
-        kept = ~data["held_out"]
-        design, copies = np.unique(data["design"][kept], return_inverse=True, return_counts=True)[
-            1:
-        ]
-        drawn = np.bincount(
-            data["label"][kept], 1.0 / copies[design], minlength=len(data["classes"])
-        )
+        named = zip(data["classes"], data["categories"], strict=True)
         return [
             {"label": label, "name": str(name), "category": str(category), "share": float(share)}
-            for label, (name, category, share) in enumerate(
-                zip(
-                    data["classes"], data["categories"], (drawn / drawn.sum()).round(5), strict=True
-                )
+            for (label, (name, category)), share in zip(
+                enumerate(named), (drawn / drawn.sum()).round(5), strict=True
             )
         ]
 

@@ -7,9 +7,9 @@
 
 Two one-thread processes over gloo, or one process on a GPU. ``--bfloat16`` is for GPUs and for
 processors that have it. The network predicts x0; the loss of each image is weighted by its
-signal-to-noise ratio, held within 0.05 and 5. One label
-in ten is replaced by "any class", for classifier-free guidance. Designs are drawn alike, whatever
-their number of skin tones and sets. Every random draw is seeded by (seed, step, rank). Without a
+signal-to-noise ratio, held within 0.05 and 5. One label in ten is replaced by "any class", for
+classifier-free guidance. Designs are drawn alike, whatever their number of skin tones and sets, but
+faces and hands six times as often. Every random draw is seeded by (seed, step, rank). Without a
 checkpoint in the working folder the training goes on from the weights that are committed in this
 folder, with a fresh optimizer.
 `experiments.models.emoji.export` writes the averaged weights as a diffusers folder.
@@ -42,6 +42,8 @@ from experiments.models.emoji.network import (
 
 WEIGHT_RANGE = (0.05, 5.0)
 UNCONDITIONAL = 0.1
+# Faces and hands, where broken drawings are seen at once, are drawn that many times as often.
+FAVOURED, FAVOUR = ("face", "hand"), 6.0
 
 
 def training_images(packed: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
@@ -49,10 +51,13 @@ def training_images(packed: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     with np.load(packed) as data:
         kept = ~data["held_out"]
         images = torch.from_numpy(data["images"][kept]).permute(0, 3, 1, 2)
-        labels = torch.from_numpy(data["label"][kept])
+        labels = data["label"][kept]
         _, design, copies = np.unique(data["design"][kept], return_inverse=True, return_counts=True)
-        classes = len(data["classes"])
-    return pixel_unshuffle(images, FOLD), labels, torch.from_numpy(1.0 / copies[design]), classes
+        names = data["classes"]
+    favoured = np.array([any(word in str(name) for word in FAVOURED) for name in names])
+    chances = np.where(favoured[labels], FAVOUR, 1.0) / copies[design]
+    folded = pixel_unshuffle(images, FOLD)
+    return folded, torch.from_numpy(labels), torch.from_numpy(chances), len(names)
 
 
 def spread_timesteps(count: int, generator: torch.Generator) -> torch.Tensor:

@@ -1,0 +1,166 @@
+r"""Labels by eye: numbered sheets to look at, what was written down, and how well it agrees.
+
+::
+
+    asced record experiments/models/emoji --trust-remote-code --prompts labels.jsonl \
+        --runs 600 --out runs.zarr
+    python -m experiments.models.emoji.labelling sheets runs.zarr build/emoji/sheets --twice 150
+    python -m experiments.models.emoji.labelling collect build/emoji/sheets notes.txt labels.csv
+    python -m experiments.models.emoji.labelling agreement labels.csv
+
+The cells of the sheets are in random order and bear numbers of their own; some runs come twice,
+the second time under another number, on a later sheet. ``notes.txt`` has one line a cell that is
+not whole: ``number broken|unsure [x y width height]``, the box in pixels of the sample. What no
+line names is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+WORDS = ("broken", "whole", "unsure")
+BOX = ("x", "y", "width", "height")
+
+
+def shuffled(runs: int, twice: int, seed: int = 0) -> list[tuple[int, int]]:
+    """(run, pass) of every cell: all runs once in random order, then `twice` of them again.
+
+    Parameters
+    ----------
+    runs, twice : int
+    seed : int, optional
+    """
+    draw = np.random.default_rng(seed)
+    first = draw.permutation(runs)
+    again = draw.permutation(draw.choice(runs, twice, replace=False))
+    return [(int(run), 0) for run in first] + [(int(run), 1) for run in again]
+
+
+def write_sheets(
+    images: Any, titles: list[str], folder: Path, twice: int, columns: int = 8, rows: int = 5
+) -> list[Path]:
+    """Numbered sheets of images, three times as large, and ``order.json`` beside them.
+
+    Parameters
+    ----------
+    images : array of uint8, shape (run, row, column, 3)
+    titles : list of str
+        What each run was asked to show.
+    folder : Path
+    twice : int
+        Runs that are looked at a second time.
+    columns, rows : int, optional
+        Cells of a sheet.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    order = shuffled(len(images), twice)
+    (folder / "order.json").write_text(json.dumps(order))
+    side, page, written = 3 * images.shape[1], columns * rows, []
+    for start in range(0, len(order), page):
+        sheet = Image.new("RGB", (columns * (side + 8), rows * (side + 20)), "grey")
+        draw = ImageDraw.Draw(sheet)
+        for cell, (run, _) in enumerate(order[start : start + page]):
+            left, top = cell % columns * (side + 8) + 4, cell // columns * (side + 20) + 16
+            drawn = Image.fromarray(np.asarray(images[run])).resize(
+                (side, side), Image.Resampling.NEAREST
+            )
+            sheet.paste(drawn, (left, top))
+            draw.text((left, top - 14), f"{start + cell}  {titles[run]}", fill="white")
+        written.append(folder / f"sheet-{start // page:02d}.png")
+        sheet.save(written[-1])
+    return written
+
+
+def read_notes(notes: str, order: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """One row a cell, from the lines that were written while looking.
+
+    Raises
+    ------
+    ValueError
+        A line that names no cell, says another word, or holds half a box.
+    """
+    said: dict[int, list[str]] = {}
+    for line in notes.splitlines():
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        number = int(words[0])
+        if number >= len(order) or len(words) not in (2, 6) or words[1] not in WORDS:
+            raise ValueError(f"{line!r}: expected 'number {'|'.join(WORDS)} [x y width height]'")
+        said[number] = words[1:]
+    rows = []
+    for number, (run, turn) in enumerate(order):
+        word, *box = said.get(number, ["whole"])
+        rows.append({"run": run, "pass": turn, "label": word, **dict(zip(BOX, box, strict=False))})
+    return sorted(rows, key=lambda row: (row["pass"], row["run"]))
+
+
+def agreement(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Cohen's kappa and the share of equal words, of the runs looked at twice.
+
+    Parameters
+    ----------
+    rows : list of dict
+        With `run`, `pass` and `label`.
+    """
+    from sklearn.metrics import cohen_kappa_score
+
+    first, second = (
+        {int(row["run"]): row["label"] for row in rows if int(row["pass"]) == turn}
+        for turn in (0, 1)
+    )
+    pairs = [(first[run], word) for run, word in second.items()]
+    one, other = zip(*pairs, strict=True)
+    return {
+        "runs": len(pairs),
+        "equal": float(np.mean([a == b for a, b in pairs])),
+        "kappa": float(cohen_kappa_score(one, other)),
+    }
+
+
+def main() -> None:
+    """Sheets, collection or agreement."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    sheets = commands.add_parser("sheets")
+    sheets.add_argument("store")
+    sheets.add_argument("folder", type=Path)
+    sheets.add_argument("--twice", type=int, default=150)
+    collect = commands.add_parser("collect")
+    collect.add_argument("folder", type=Path)
+    collect.add_argument("notes", type=Path)
+    collect.add_argument("out", type=Path)
+    agree = commands.add_parser("agreement")
+    agree.add_argument("labels", type=Path)
+    arguments = parser.parse_args()
+    if arguments.command == "sheets":
+        from asced_stores import open_runs
+        from experiments.models.emoji.network import FOLDER
+
+        ds = open_runs(arguments.store)
+        names = {
+            one["label"]: one["name"] for one in json.loads((FOLDER / "classes.json").read_text())
+        }
+        titles = [names.get(int(label), "any") for label in ds["label"].values]
+        for path in write_sheets(ds["image"].values, titles, arguments.folder, arguments.twice):
+            print(path)
+    elif arguments.command == "collect":
+        order = [tuple(cell) for cell in json.loads((arguments.folder / "order.json").read_text())]
+        with arguments.out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ("run", "pass", "label", *BOX), restval="")
+            writer.writeheader()
+            writer.writerows(read_notes(arguments.notes.read_text(), order))
+    else:
+        with arguments.labels.open(newline="") as file:
+            print(json.dumps(agreement(list(csv.DictReader(file)))))
+
+
+if __name__ == "__main__":
+    main()
