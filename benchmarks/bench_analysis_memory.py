@@ -77,11 +77,11 @@ def compare_peaks(
     with TemporaryDirectory(dir=path.parent) as folder:
         found = []
         for runs in (small, large):
-            own, twin = path, corrected
+            own, replayed = path, corrected
             if name == "evaluate" and corrected is not None and runs == small:
                 own = select(path, runs, Path(folder) / "runs.zarr")
-                twin = select(corrected, runs, Path(folder) / "corrected.zarr")
-            found.append(peak_of(name, own, runs, twin))
+                replayed = select(corrected, runs, Path(folder) / "corrected.zarr")
+            found.append(peak_of(name, own, runs, replayed))
     return {
         "row": f"peak memory of {name}: {large} runs / {small} runs (at most 1.1)",
         "ratio": round(found[1]["peak"] / found[0]["peak"], 3),

@@ -89,7 +89,7 @@ class Case:
 
         replay(
             self.path,
-            self.folder / "twin.zarr",
+            self.folder / "replayed.zarr",
             masks=self.masks,
             pipeline=self.pipe,
             overwrite=True,

@@ -38,7 +38,7 @@ def main() -> None:
     most = min(same, key=lambda r: r["local_realism_after"] - r["local_realism_before"])
     args.out.mkdir(parents=True, exist_ok=True)
     plots.save_figure(plots.story(runs, corrected, run=int(most["run"])), args.out / "path.png")
-    plots.save_figure(plots.twins(runs, corrected), args.out / "twins.png")
+    plots.save_figure(plots.paired_runs(runs, corrected), args.out / "paired-runs.png")
     phases = load(args.demo / "phases.json")
     plots.save_figure(plots.phase_curve(phases).get_figure(), args.out / "phases.png")
     thresholds = Thresholds.load(args.demo / "thresholds.json")

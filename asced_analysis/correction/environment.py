@@ -126,14 +126,14 @@ def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:
     name = attributes.get("scheduler_class")
     if not name:
         return pipe
-    twin = copy.copy(pipe)
+    copied = copy.copy(pipe)
     config = dict(attributes.get("scheduler_config") or {})
     config |= {key: float(value) for key, value in config.items() if value in NOT_IN_JSON}
     module = attributes.get("scheduler_module")
-    twin.scheduler = recorded_scheduler(
+    copied.scheduler = recorded_scheduler(
         str(name), config, module=module, present=getattr(pipe, "scheduler", None)
     )
-    return twin
+    return copied
 
 
 def with_guider(pipe: Any, attributes: Mapping[str, Any]) -> Any:
@@ -144,7 +144,7 @@ def with_guider(pipe: Any, attributes: Mapping[str, Any]) -> Any:
     InputError
         Where guidance of another kind was recorded.
     """
-    twin = pipe
+    copied = pipe
     for name in ("guider", "guider_2"):
         recorded, guider = attributes.get(name), getattr(pipe, name, None)
         if not recorded or guider is None:
@@ -158,9 +158,9 @@ def with_guider(pipe: Any, attributes: Mapping[str, Any]) -> Any:
                 f"the store was recorded with the {name} {recorded['class']}, and this pipeline "
                 f"has {now['class']}: give it the recorded one (pipe.update_components({name}=...))"
             )
-        twin = copy.copy(pipe) if twin is pipe else twin
-        setattr(twin, name, guider.from_config({**guider.config, **config}))
-    return twin
+        copied = copy.copy(pipe) if copied is pipe else copied
+        setattr(copied, name, guider.from_config({**guider.config, **config}))
+    return copied
 
 
 @contextmanager

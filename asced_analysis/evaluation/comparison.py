@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.evaluation.control_runs import Twins
+from asced_analysis.evaluation.control_runs import PairedRuns
 from asced_analysis.evaluation.intervals import (
     change_estimate,
     mean_estimate,
@@ -65,8 +65,8 @@ class Comparison:
     recording: Recording | None = None
     notes: list[str] = field(default_factory=list)
 
-    def twins(self) -> Twins:
-        """Flagged runs beside their recorded twins; memory grows with these alone."""
+    def paired_runs(self) -> PairedRuns:
+        """Flagged runs, corrected and recorded; memory grows with these alone."""
         index = np.flatnonzero(self.flagged)
         there = self.there[index]
         runs = np.asarray(self.second["run"].values, np.int64)[there]
@@ -80,7 +80,7 @@ class Comparison:
         if "score" in part:
             scores = np.asarray(part["score"].values, np.float64)
         before, after = self._pictures(index)
-        return Twins(runs, masks, scores, before, after)
+        return PairedRuns(runs, masks, scores, before, after)
 
     def _pictures(self, index: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[Any]]:
         shape = picture_shape(self.first)

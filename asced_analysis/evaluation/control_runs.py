@@ -32,8 +32,8 @@ AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Twins:
-    """Corrected runs beside their recorded twins."""
+class PairedRuns:
+    """Corrected runs beside the recorded ones."""
 
     runs: NDArray[np.int64]
     masks: NDArray[np.bool_]
@@ -94,13 +94,13 @@ def controls_of(
 
 
 def control_figures(
-    twins: Twins, before: NDArray[np.float32], after: NDArray[np.float32], bar: float
+    paired: PairedRuns, before: NDArray[np.float32], after: NDArray[np.float32], bar: float
 ) -> dict[str, Any]:
     """Area, repair and harm of a control's runs.
 
     Parameters
     ----------
-    twins : Twins
+    paired : PairedRuns
     before, after : float32 arrays, shape (n, rows, columns)
         Local distances.
     bar : float
@@ -108,8 +108,8 @@ def control_figures(
     """
     was, now = (maps.mean((1, 2)) > bar for maps in (before, after))
     return {
-        "runs": len(twins.runs),
-        "mask_area": float(twins.masks.mean()),
+        "runs": len(paired.runs),
+        "mask_area": float(paired.masks.mean()),
         "repaired": share_estimate(~now[was]).to_dict(),
         "harmed_of_flagged_good": share_estimate(now[~was]).to_dict(),
     }
@@ -147,15 +147,15 @@ class ControlSampler:
         self.teacher = self._teacher()
         self.seen = self._find()
 
-    def sample(self, control: Control, twins: Twins) -> Twins:
-        """The control's runs beside their recorded twins, with the masks used."""
+    def sample(self, control: Control, paired: PairedRuns) -> PairedRuns:
+        """The control's runs beside the recorded ones, with the masks used."""
         from asced_analysis.correction.environment import recorded_threads
         from asced_analysis.replay.jobs import Job
         from asced_analysis.replay.planning import asked_network, at_mask
 
         attributes = self.attributes
         seed, soft = int(attributes["correction_seed"]), int(attributes.get("soft") or 0)
-        plan = self._plan(control, twins, seed, soft)
+        plan = self._plan(control, paired, seed, soft)
         thresholds = None
         if self.strategy.judges_draws:  # judges every new draw
             thresholds = Thresholds.from_dict(attributes["thresholds"])
@@ -174,7 +174,7 @@ class ControlSampler:
             soft=soft,
             teacher=self.teacher,
         )
-        runs = np.array(sorted(plan.masks), np.int64) if self.of_others else twins.runs
+        runs = np.array(sorted(plan.masks), np.int64) if self.of_others else paired.runs
         before, after, masks = [], [], []
         with recorded_threads(self.recording.attributes):
             for begin in range(0, len(runs), AT_ONCE):
@@ -183,7 +183,7 @@ class ControlSampler:
                 before.append(read_pictures(self.recording.dataset, batch.positions))
                 after.append(pictures_of(samples, self.recording.dataset, self.pipe))
                 masks.append(np.asarray(facts["mask"], np.bool_))
-        return Twins(
+        return PairedRuns(
             runs,
             np.concatenate(masks),
             np.full(len(runs), np.nan),
@@ -191,7 +191,7 @@ class ControlSampler:
             np.concatenate(after),
         )
 
-    def _plan(self, control: Control, twins: Twins, seed: int, soft: int) -> Plan:
+    def _plan(self, control: Control, paired: PairedRuns, seed: int, soft: int) -> Plan:
         """Whom and where the control corrects.
 
         Stored masks hold their soft edges: these are taken off, and fade again where they come to.
@@ -199,9 +199,9 @@ class ControlSampler:
         from asced_analysis.correction.masks import without_edges
         from asced_analysis.replay.planning import Plan, control_plan, others_plan
 
-        inner = without_edges(twins.masks, soft)
+        inner = without_edges(paired.masks, soft)
         known = Plan(
-            {int(run): mask for run, mask in zip(twins.runs, inner, strict=True)},
+            {int(run): mask for run, mask in zip(paired.runs, inner, strict=True)},
             first_flagged=self.seen.first_flagged,
             window=self.seen.window,
         )

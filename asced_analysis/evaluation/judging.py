@@ -13,7 +13,7 @@ from asced_analysis.correction.controls import Control
 from asced_analysis.evaluation.comparison import Comparison, quality_change, replayed, stores
 from asced_analysis.evaluation.control_runs import (
     ControlSampler,
-    Twins,
+    PairedRuns,
     control_figures,
     controls_of,
     recorded_strategy,
@@ -155,16 +155,16 @@ def evaluate(
         }
         tell(2, parts)
         return Evaluation(data)
-    twins = compared.twins()
+    paired = compared.paired_runs()
     index = np.flatnonzero(compared.flagged)
     was, now = before.at(index).maps, after.at(index).maps
-    effect = effect_of(was, now, twins.before, twins.after, damaged_locations(was))
-    inside, outside = _inside(twins, compared.masks is not None)
+    effect = effect_of(was, now, paired.before, paired.after, damaged_locations(was))
+    inside, outside = _inside(paired, compared.masks is not None)
     tell(2, parts)
     of_controls: dict[str, Effect] = {}
     more: dict[str, dict[str, Any]] = {}
     of_others = False
-    if names and len(twins.runs):
+    if names and len(paired.runs):
         assert compared.recording is not None
         assert isinstance(sees, RealismJudge)
         from asced_analysis.correction.loops import in_place_of
@@ -179,7 +179,7 @@ def evaluate(
         )
         of_others = sampler.of_others
         for done, name in enumerate(names):
-            wrong = sampler.sample(name, twins)
+            wrong = sampler.sample(name, paired)
             there = sees.see(wrong.before, wrong.runs).maps if of_others else was
             then = sees.see(wrong.after, wrong.runs).maps
             of_controls[name] = effect_of(
@@ -191,8 +191,8 @@ def evaluate(
         "effect": effect.to_dict(),
         "inside_mask": mean_estimate(inside[np.isfinite(inside)]).to_dict(),
         "outside_mask": mean_estimate(outside[np.isfinite(outside)]).to_dict(),
-        "mask_area": float(twins.masks.mean())
-        if len(twins.runs) and compared.masks is not None
+        "mask_area": float(paired.masks.mean())
+        if len(paired.runs) and compared.masks is not None
         else None,
         "endings": endings(before.distance, after.distance, compared.flagged, bar),
         "evaluations": compared.evaluations(),
@@ -206,7 +206,7 @@ def evaluate(
     elif of_controls:
         data["worth_of_mask"] = worth(effect, of_controls)
     if is_replay:
-        data["by_run"] = _by_run(twins, was, now, inside, outside)
+        data["by_run"] = _by_run(paired, was, now, inside, outside)
     return Evaluation(data)
 
 
@@ -246,7 +246,7 @@ def quality(
             f"than {NEIGHBOURS}"
         )
     sees = RealismJudge(choose_judge(judge, dataset, real=real))
-    seen = sees.look(dataset, np.arange(dataset.sizes["run"]), BEFORE, twins=True)
+    seen = sees.look(dataset, np.arange(dataset.sizes["run"]), BEFORE, paired=True)
     result: dict[str, Any] = {
         "judge": sees.name,
         "reference": sees.reference.to_dict(),
@@ -288,13 +288,13 @@ def _controls(
 
 def _both(compared: Comparison, sees: Judge) -> tuple[Seen, Seen]:
     """What the judge sees before and after; runs that are bit for bit the same are seen once."""
-    before = sees.look(compared.first, compared.at, BEFORE, twins=True)
+    before = sees.look(compared.first, compared.at, BEFORE, paired=True)
     if not compared.paired:
-        return before, sees.look(compared.second, compared.there, AFTER, twins=False)
+        return before, sees.look(compared.second, compared.there, AFTER, paired=False)
     if not isinstance(sees, RealismJudge):
-        return before, sees.look(compared.second, compared.there, AFTER, twins=True)
+        return before, sees.look(compared.second, compared.there, AFTER, paired=True)
     changed = np.flatnonzero(compared.changed)
-    new = sees.look(compared.second, compared.there[changed], AFTER, twins=True)
+    new = sees.look(compared.second, compared.there[changed], AFTER, paired=True)
     return before, before.replaced(changed, new) if len(changed) else before
 
 
@@ -336,16 +336,16 @@ def _frame(compared: Comparison, sees: Judge, attributes: Any) -> dict[str, Any]
     }
 
 
-def _inside(twins: Twins, masked: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _inside(paired: PairedRuns, masked: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Change of pixels inside and outside the masks; NaN where there are none."""
     if masked:
-        return pixel_change(twins.before, twins.after, twins.masks)
-    nothing = np.full(len(twins.runs), np.nan)
+        return pixel_change(paired.before, paired.after, paired.masks)
+    nothing = np.full(len(paired.runs), np.nan)
     return nothing, nothing
 
 
 def _by_run(
-    twins: Twins,
+    paired: PairedRuns,
     before: NDArray[np.float32],
     after: NDArray[np.float32],
     inside: NDArray[np.float64],
@@ -354,15 +354,15 @@ def _by_run(
     """What happened to each flagged run."""
     return [
         {
-            "run": int(twins.runs[i]),
-            "score": _finite(twins.scores[i]),
-            "mask_area": float(twins.masks[i].mean()),
+            "run": int(paired.runs[i]),
+            "score": _finite(paired.scores[i]),
+            "mask_area": float(paired.masks[i].mean()),
             "inside_mask": _finite(inside[i]),
             "outside_mask": _finite(outside[i]),
             "local_realism_before": float(before[i].mean()),
             "local_realism_after": float(after[i].mean()),
         }
-        for i in range(len(twins.runs))
+        for i in range(len(paired.runs))
     ]
 
 

@@ -71,7 +71,7 @@ class Judge(Protocol):
         """What it compares with."""
 
     def look(
-        self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, twins: bool
+        self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, paired: bool
     ) -> Seen:
         """See runs of a store.
 
@@ -81,20 +81,20 @@ class Judge(Protocol):
         positions : int array, shape (n,)
             Along its run dimension.
         which : {"before", "after"}
-        twins : bool
+        paired : bool
             Whether run numbers mean the same in this store as in the recorded one.
         """
 
 
 @dataclass(frozen=True)
 class RealismJudge:
-    """Looks at pictures, never comparing one with itself or its twin.
+    """Looks at pictures, never comparing one with itself or with its paired run.
 
     Attributes
     ----------
     model : RealismModel
     recorded : xarray.Dataset, optional
-        The recorded runs: runs that are no twins of them take their places (`membership.seats`).
+        The recorded runs: runs not paired with them take their places (`membership.seats`).
     """
 
     model: RealismModel
@@ -111,11 +111,11 @@ class RealismJudge:
         return self.model.reference
 
     def look(
-        self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, twins: bool
+        self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, paired: bool
     ) -> Seen:
         """See runs of a store, a few at a time (see `Judge`)."""
         numbers = np.asarray(dataset["run"].values, np.int64)[positions]
-        if not twins:
+        if not paired:
             numbers = self._seats(dataset, positions)
         parts = [
             self.see(
@@ -174,7 +174,7 @@ class GivenJudge:
         return replace(self.before.reference, source=self.name)
 
     def look(
-        self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, twins: bool
+        self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, paired: bool
     ) -> Seen:
         """Scores or masks of runs of a store (see `Judge`)."""
         given = self.before if which == BEFORE else self.after

@@ -198,7 +198,7 @@ def tune(
         for parameters in _variations(strategy, strengths, places)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        twin = branch(
+        branched = branch(
             recording.store,
             Path(folder) / "branches.zarr",
             branches,
@@ -208,7 +208,7 @@ def tune(
             call_options=call_options,
             progress=progress,
         )
-        ds = open_runs(twin.path)
+        ds = open_runs(branched.path)
         numbers = np.asarray(ds["run"].values, np.int64)
         place = {int(run): i for i, run in enumerate(recording.dataset["run"].values)}
         at = np.array([place[int(run)] for run in numbers], np.intp)

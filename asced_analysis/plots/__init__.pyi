@@ -13,7 +13,7 @@ from .images import film_strip as film_strip
 from .images import pixel_map as pixel_map
 from .judgements import effects as effects
 from .judgements import scores as scores
-from .pairs import twins as twins
+from .pairs import paired_runs as paired_runs
 from .remedies import remedies as remedies
 from .results import comparison as comparison
 from .results import comparison_map as comparison_map

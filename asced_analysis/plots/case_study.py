@@ -26,7 +26,7 @@ def story(
     signal: str = "innovation",
     steps: Sequence[int] | None = None,
 ) -> Figure:
-    """A run that breaks: its steps, its dynamics, the flagged region and the corrected twin.
+    """A run that breaks: its steps, its dynamics, the flagged region and the corrected version.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def story(
         run = int(corrected["score"].sel(run=flagged).idxmax())
     if run not in ds["run"].values or run not in corrected["run"].values:
         raise InputError(f"run {run} is not in both stores; choose one that is")
-    one, twin = ds.sel(run=run), corrected.sel(run=run)
-    mask = np.asarray(twin["mask"].values, np.bool_)
+    one, repaired = ds.sel(run=run), corrected.sel(run=run)
+    mask = np.asarray(repaired["mask"].values, np.bool_)
     change = abs(fields.dynamics(ds.sel(run=[run]), signal).isel(run=0)).compute()
     others = [dim for dim in change.dims if dim not in ("step", "y", "x")]
     sizes = change.max(others)
@@ -95,8 +95,8 @@ def story(
         curve, *ends = lower.subplots(1, 4, width_ratios=[2.2, 1, 1, 1])
         place = outlined_place(corrected.attrs)
         _region_and_rest(curve, sizes, mask, end, place)
-        titles = ("as sampled", place, "corrected twin")
-        image, other = end_pictures(one, twin)
+        titles = ("as sampled", place, "corrected version")
+        image, other = end_pictures(one, repaired)
         pictures = (image, image, other)
         for axis, picture, title in zip(ends, pictures, titles, strict=True):
             axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray")

@@ -221,8 +221,8 @@ def end_pictures(*runs: xr.Dataset) -> list[npt.NDArray[np.uint8]]:
     Parameters
     ----------
     *runs : xarray.Dataset
-        One run each, for example a run and its corrected twin; latents share the first one's false
-        colours.
+        One run each, for example a run and its corrected version; latents share the first one's
+        false colours.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Runs beside their corrected twins."""
+"""Runs beside their corrected versions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def twins(ds: xr.Dataset, corrected: xr.Dataset, *, runs: Sequence[int] | None = None) -> Figure:
-    """Runs as sampled, with the flagged region outlined, above their corrected twins.
+def paired_runs(
+    ds: xr.Dataset, corrected: xr.Dataset, *, runs: Sequence[int] | None = None
+) -> Figure:
+    """Runs as sampled, with the flagged region outlined, above their corrected versions.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ def twins(ds: xr.Dataset, corrected: xr.Dataset, *, runs: Sequence[int] | None =
     >>> import asced_analysis as aa
     >>> from asced_analysis import plots
     >>> ds = aa.open_runs("runs.zarr")
-    >>> figure = plots.twins(ds, aa.open_runs("corrected.zarr"), runs=[0, 1])
+    >>> figure = plots.paired_runs(ds, aa.open_runs("corrected.zarr"), runs=[0, 1])
     """
     if runs is None:
         flagged = corrected["run"].values[corrected["flagged"].values]
@@ -69,5 +71,5 @@ def twins(ds: xr.Dataset, corrected: xr.Dataset, *, runs: Sequence[int] | None =
                 grid[0, column].contour(large, levels=[0.5], colors=[style.ORANGE], linewidths=1.2)
             grid[0, column].set_title(f"run {run}", fontsize="small")
         grid[0, 0].set_ylabel(f"as sampled,\n{outlined_place(corrected.attrs)}", fontsize="small")
-        grid[1, 0].set_ylabel("corrected\ntwin", fontsize="small")
+        grid[1, 0].set_ylabel("corrected", fontsize="small")
     return figure

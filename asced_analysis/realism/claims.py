@@ -104,7 +104,7 @@ _CLAIMS: dict[str, Claims] = {
         "the least typical quarter of the recorded runs",
         *("least typical", *_QUARTER),
         "Local distance is how far small regions of an image lie from the nearest ones of other "
-        "runs of the same population (never of the image itself or its twin), in the judge's "
+        "runs of the same population (never of the image itself or its paired run), in the judge's "
         "features: lower is more typical of this population. There are no real images behind it, "
         "so it does not say what is realistic.",
         False,

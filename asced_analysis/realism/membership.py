@@ -1,8 +1,8 @@
 """Which image each reference patch comes from, so that no image is judged against itself.
 
 An image that is in the reference has distance zero to it, and any other image then looks harmed. So
-its own patches are left out of the search, and those of its twin (the same run, corrected or not:
-outside the mask the two are one picture). An image that is not in the reference leaves one of it
+its own patches are left out of the search, and those of its paired run (corrected or not: outside
+the mask the two are one picture). An image that is not in the reference leaves one of it
 out all the same: with 49 references against 50, runs that end alike are told apart by that alone
 (15 % of fresh runs lay beyond a bar where 25 % is right). This is the one place that decides what
 is left out, for every judge, teacher, threshold and bar.
@@ -60,7 +60,7 @@ class Membership:
     def toss(
         self, images: NDArray[np.float32], runs: NDArray[np.integer[Any]] | None
     ) -> NDArray[np.bool_]:
-        """A coin for each image, the same for a run and its twin."""
+        """A coin for each image, the same for a run and its paired run."""
         numbers = [-1] * len(images) if runs is None else [int(run) for run in runs]
         keys = [
             hashlib.blake2b(str(run).encode()).digest()[0] if run >= 0 else digest(image)[-1]

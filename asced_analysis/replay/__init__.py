@@ -1,4 +1,4 @@
-"""Replay: the recorded runs once more, with a correction, each beside its twin."""
+"""Replay: the recorded runs once more, with a correction, each paired with its original."""
 
 import lazy_loader as lazy
 

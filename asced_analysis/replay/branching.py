@@ -29,7 +29,7 @@ from asced_analysis.replay.planning import (
     given_plan,
 )
 from asced_analysis.replay.recording import Batch, Call, Recording
-from asced_analysis.replay.resuming import plan_fingerprint, twin_store
+from asced_analysis.replay.resuming import plan_fingerprint, replay_store
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
 from asced_analysis.thresholds.document import Thresholds
 from asced_recorders.pipelines.provenance import execution_device
@@ -158,7 +158,7 @@ def branch(
         runs = np.array(sorted({run for plan in plans for run in plan.masks}), np.int64)
         if not len(runs):
             raise InputError(f"no run of {recording.store.path} is flagged: nothing to branch off")
-        twin = twin_store(
+        branched = replay_store(
             out,
             _spec(recording, branches, thresholds, plans),
             recording,
@@ -167,7 +167,7 @@ def branch(
             overwrite=overwrite,
             resume=resume,
         )
-        with twin.writer(rank=0, world_size=1) as writer:
+        with branched.writer(rank=0, world_size=1) as writer:
             total = -(-len(runs) // AT_ONCE)
             for number in writer.pending_batches():
                 batch = recording.select(runs[number * AT_ONCE : (number + 1) * AT_ONCE])
@@ -175,7 +175,7 @@ def branch(
                 writer.write_batch(number, arrays, runs=batch.runs, scalars=batch.scalars)
                 if progress is not None:
                     progress(number + 1, total)
-    return twin
+    return branched
 
 
 def _check(branches: Sequence[Branch], table: StepTable, *, whole: bool) -> None:

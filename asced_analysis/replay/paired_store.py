@@ -1,4 +1,4 @@
-"""The store of a replay, run by run beside its twin: its layout, and how batches come into it."""
+"""The store of a replay, run by run beside the recording: its layout and how it is filled."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from asced_analysis.replay.resuming import plan_fingerprint
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
 
 
-def twin_spec(
+def replay_spec(
     job: Job,
     control: str | None,
     start: int | str,
     conditions: list[str],
     only_flagged: bool,
 ) -> TrajectorySpec:
-    """Layout of the twin store."""
+    """Layout of the replayed store."""
     recording = job.recording
     spec = recording.spec
     attributes = {
@@ -68,18 +68,18 @@ def twin_spec(
     )
 
 
-def write_twins(
-    twin: TrajectoryStore,
+def write_runs(
+    replayed: TrajectoryStore,
     job: Job,
     *,
     copy_rest: bool,
     together: Together | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Sample batch by batch, and write each beside its twin."""
+    """Sample batch by batch, and write each beside its recorded run."""
     recording = job.recording
     batches = {batch.number: batch for batch in recording.batches()}
-    with twin.writer(rank=0, world_size=1) as writer:
+    with replayed.writer(rank=0, world_size=1) as writer:
         pending = list(writer.pending_batches(batches))
         for done, number in enumerate(pending, start=len(batches) - len(pending)):
             batch = batches[number]
@@ -155,7 +155,7 @@ def _commit(
     samples: NDArray[np.float32],
     facts: Facts,
 ) -> None:
-    """Write one batch with its comparison to the twin."""
+    """Write one batch with its comparison to the recording."""
     away = np.abs(samples - recorded)
     pixels = away.max(axis=tuple(range(1, away.ndim - 2)))
     arrays: Facts = {"sample": samples, "mask": facts["mask"]}

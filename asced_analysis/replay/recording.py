@@ -41,7 +41,7 @@ class Batch:
     positions : int array, shape (n,)
         Where they lie in the dataset.
     scalars : dict
-        What is passed on to a twin store.
+        What is passed on to a replayed store.
     """
 
     number: int

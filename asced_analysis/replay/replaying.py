@@ -15,7 +15,7 @@ from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.agreement import check_came_back
 from asced_analysis.replay.calls import likely_missing, repeat_calls
 from asced_analysis.replay.jobs import Job
-from asced_analysis.replay.paired_store import Together, twin_spec, write_twins
+from asced_analysis.replay.paired_store import Together, replay_spec, write_runs
 from asced_analysis.replay.planning import (
     Plan,
     asked_network,
@@ -24,7 +24,7 @@ from asced_analysis.replay.planning import (
     given_plan,
 )
 from asced_analysis.replay.recording import Call, Recording
-from asced_analysis.replay.resuming import twin_store
+from asced_analysis.replay.resuming import replay_store
 from asced_analysis.replay.sampling import check_start, schedule_of
 from asced_analysis.thresholds.document import Thresholds, fingerprint_of
 from asced_stores import TrajectoryStore
@@ -72,7 +72,7 @@ def replay(
     store : TrajectoryStore or path
         The recording; it must hold x_init and sample.
     out : path
-        Of the new store, with the same batches and slots, run by run beside its twin.
+        Of the new store, with the same batches and slots, run by run beside the recording.
     thresholds : Thresholds or path, optional
         Whom, where and when to correct. Not needed with `masks` or with strategy ``none``.
     strategy : str or Strategy, optional
@@ -139,8 +139,8 @@ def replay(
     -------
     TrajectoryStore
         With `sample` and `image`, and by run `mask`, `flagged`, `score`, `changed` (share of
-        pixels that differ visibly from the twin's), `difference` (largest difference from it) and
-        `evaluations` (of the denoiser, paid for by this run). Attributes: `replay_of`,
+        pixels that differ visibly from the recorded run's), `difference` (largest difference from
+        it) and `evaluations` (of the denoiser, paid for by this run). Attributes: `replay_of`,
         `thresholds`, `strategy`, `control`, `start`, `replay_conditions`.
 
     Raises
@@ -155,8 +155,8 @@ def replay(
     Examples
     --------
     >>> from asced_analysis.replay import exactness, replay
-    >>> twin = replay("runs.zarr", "again.zarr", thresholds="thresholds.json", start=5)
-    >>> exactness(twin).bit_exact
+    >>> replayed = replay("runs.zarr", "again.zarr", thresholds="thresholds.json", start=5)
+    >>> exactness(replayed).bit_exact
     True
     """
     recording = Recording(store)
@@ -210,9 +210,9 @@ def replay(
             teacher=_teacher(teacher, chosen, recording),
         )
         conditions = differences(recording.attributes, pipe, batch_size=batch_size)
-        twin = twin_store(
+        replayed = replay_store(
             out,
-            twin_spec(job, control, start, conditions, only_flagged),
+            replay_spec(job, control, start, conditions, only_flagged),
             recording,
             runs=recording.store.planned_runs,
             batch_size=recording.store.batch_size,
@@ -227,11 +227,11 @@ def replay(
             together = Together(job, flagged, batch_size or TOGETHER)
         elif batch_size is not None:
             together = Together(job, recording.dataset["run"].values.tolist(), batch_size)
-        write_twins(twin, job, copy_rest=not conditions, together=together, progress=progress)
+        write_runs(replayed, job, copy_rest=not conditions, together=together, progress=progress)
     given = tuple(call_options or ())
     likely = likely_missing(recording, pipe, called=call is not None, given=given)
-    check_came_back(twin, likely)
-    return twin
+    check_came_back(replayed, likely)
+    return replayed
 
 
 def _plan(

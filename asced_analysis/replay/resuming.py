@@ -15,7 +15,7 @@ from asced_stores import TrajectorySpec, TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
 
-def twin_store(
+def replay_store(
     out: str | Path,
     spec: TrajectorySpec,
     recording: Recording,
@@ -25,12 +25,12 @@ def twin_store(
     overwrite: bool = False,
     resume: bool = False,
 ) -> TrajectoryStore:
-    """Make a store for twins, or open the one that is to go on.
+    """Make a store for replayed runs, or open the one that is to go on.
 
     Raises
     ------
     InputError
-        Where the store that lies there holds twins of other runs, or made in another way.
+        Where the store that lies there holds replays of other runs, or made in another way.
     """
     if resume and overwrite:
         raise InputError("resume and overwrite exclude each other: choose one")

@@ -136,23 +136,23 @@ def write_report(
     if remedies is not None and not isinstance(remedies, Remedies):
         remedies = Remedies.load(str(remedies))
     others = [one if isinstance(one, Evaluation) else Evaluation.load(one) for one in compare]
-    twins = None
+    corrected = None
     if replay is not None:
         recording = Recording(str(runs))
-        twins = replayed_runs(recording, TrajectoryStore.open(str(replay)))
+        corrected = replayed_runs(recording, TrajectoryStore.open(str(replay)))
         if evaluation is None:
             evaluation = evaluate(str(runs), str(replay), judge=judge, real=real, pipeline=pipeline)
         else:
-            _check_evaluation(evaluation, recording, twins)
+            _check_evaluation(evaluation, recording, corrected)
         for one in others:
-            _check_evaluation(one, recording, twins)
+            _check_evaluation(one, recording, corrected)
     page = build_page(
         ds,
         name=Path(str(runs)).name,
         phases=phases or _if_enough_steps(segment_phases, ds),
         statistics=_if_enough_steps(step_statistics, ds) if statistics is None else statistics,
         thresholds=limits,
-        twins=twins,
+        corrected=corrected,
         evaluation=evaluation,
         compare=others,
         remedies=remedies,
@@ -170,7 +170,7 @@ def build_page(
     phases: Phases | None,
     statistics: xr.Dataset | None,
     thresholds: Thresholds | None = None,
-    twins: xr.Dataset | None = None,
+    corrected: xr.Dataset | None = None,
     evaluation: Evaluation | None = None,
     compare: Sequence[Evaluation] = (),
     remedies: Remedies | None = None,
@@ -189,7 +189,7 @@ def build_page(
         Results of this package; without phases or statistics, their sections are left out.
     compare : sequence of Evaluation
         Of other corrections of the same runs.
-    twins : xarray.Dataset, optional
+    corrected : xarray.Dataset, optional
         The replay's runs, with ``mask``, ``flagged`` and ``score``.
     gallery : int
         Largest number of flagged runs shown.
@@ -211,8 +211,8 @@ def build_page(
     ['Phases', 'Score dynamics', 'Method and provenance']
     """
     flagged = None
-    if twins is not None:
-        flagged = twins
+    if corrected is not None:
+        flagged = corrected
     elif thresholds is not None:
         from asced_analysis.detection.apply import detect
 
@@ -223,10 +223,10 @@ def build_page(
     count = 0
     first = None
     if flagged is not None:
-        cases, count, first = _cases(ds, flagged, twins, evaluation, gallery)
+        cases, count, first = _cases(ds, flagged, corrected, evaluation, gallery)
     sections: list[Section] = []
-    if twins is not None and first is not None:
-        sections.append(story_section(ds, twins, first))
+    if corrected is not None and first is not None:
+        sections.append(story_section(ds, corrected, first))
     if phases is not None:
         sections.append(phases_section(phases))
     if statistics is not None:
@@ -237,7 +237,7 @@ def build_page(
         sections.append(evaluation_section(evaluation, compare))
     if remedies is not None:
         sections.append(remedies_section(remedies))
-    attributes = None if twins is None else twins.attrs
+    attributes = None if corrected is None else corrected.attrs
     if flagged is not None:
         sections.append(gallery_section(cases, count, outlined_place(attributes)))
     sections.append(provenance_section(ds.attrs, thresholds, attributes, evaluation))
@@ -274,13 +274,13 @@ def _check_thresholds(ds: xr.Dataset, thresholds: Thresholds) -> None:
     thresholds.check_fingerprint(here if shape else here | {"sample_shape": None})
 
 
-def _check_evaluation(evaluation: Evaluation, recording: Recording, twins: xr.Dataset) -> None:
+def _check_evaluation(evaluation: Evaluation, recording: Recording, corrected: xr.Dataset) -> None:
     """Refuse an evaluation of another replay, as far as its figures tell."""
     data = evaluation.data
     expected = {
         "replay_of": recording.store.fingerprint,
-        "runs": int(twins.sizes["run"]),
-        "flagged": int(twins["flagged"].sum()),
+        "runs": int(corrected.sizes["run"]),
+        "flagged": int(corrected["flagged"].sum()),
     }
     for name, value in expected.items():
         if data.get(name) != value:
@@ -293,7 +293,7 @@ def _check_evaluation(evaluation: Evaluation, recording: Recording, twins: xr.Da
 def _cases(
     ds: xr.Dataset,
     flagged: xr.Dataset,
-    twins: xr.Dataset | None,
+    corrected: xr.Dataset | None,
     evaluation: Evaluation | None,
     gallery: int,
 ) -> tuple[list[Case], int, int | None]:
@@ -304,7 +304,7 @@ def _cases(
     first = int(flagged["run"].values[order[0]]) if len(order) else None
     order = order[:gallery]
     masks = np.asarray(flagged["mask"].isel(run=order).values, np.bool_)
-    outlined = outlined_place(None if twins is None else twins.attrs)
+    outlined = outlined_place(None if corrected is None else corrected.attrs)
     by_run: dict[int, Mapping[str, Any]] = {}
     if evaluation is not None:
         by_run = {int(entry["run"]): entry for entry in evaluation.data["by_run"]}
@@ -325,8 +325,8 @@ def _cases(
                 f"{entry['local_realism_before']:.3g} before, "
                 f"{entry['local_realism_after']:.3g} after"
             )
-        pair = [source] if twins is None else [source, twins.sel(run=run)]
+        pair = [source] if corrected is None else [source, corrected.sel(run=run)]
         image, *others = end_pictures(*pair)
-        twin = others[0] if others else None
-        cases.append(case(image, mask, twin, run=run, details=details, outlined=outlined))
+        repaired = others[0] if others else None
+        cases.append(case(image, mask, repaired, run=run, details=details, outlined=outlined))
     return cases, len(chosen), first

@@ -144,7 +144,7 @@ def compared(*evaluations: Evaluation) -> Table:
 def gallery_section(
     cases: Sequence[Case], flagged: int, outlined: str = "flagged region"
 ) -> Section:
-    """Flagged runs with their masks, each beside its corrected twin."""
+    """Flagged runs with their masks, each beside its corrected version."""
     what = (
         "mask that the detector drew before the image was finished"
         if outlined == "flagged region"

@@ -168,20 +168,20 @@ def thresholds_section(thresholds: Thresholds, detected: xr.Dataset | None = Non
     )
 
 
-def story_section(ds: xr.Dataset, twins: xr.Dataset, run: int) -> Section:
-    """One run from noise to its corrected twin."""
+def story_section(ds: xr.Dataset, corrected: xr.Dataset, run: int) -> Section:
+    """One run from noise to its corrected version."""
     from asced_analysis import plots
 
-    place = outlined_place(twins.attrs)
+    place = outlined_place(corrected.attrs)
     return Section(
-        "One run, from noise to its twin",
+        "One run, from noise to its corrected version",
         (),
         (
             Picture(
-                figure_uri(plots.story(ds, twins, run=run)),
+                figure_uri(plots.story(ds, corrected, run=run)),
                 f"Run {run}: what the model expects and what it revises at six steps; the change "
                 f"inside and outside the {place} by step; the image as sampled, the {place}, the "
-                "corrected twin.",
+                "corrected version.",
                 f"Run {run}, the most abnormal one. Above, the image that the model expects at a "
                 "step and what it revised there; below, the revisions inside and outside the "
                 f"{place}, and the end with and without the correction.",
@@ -204,7 +204,7 @@ def place_in_words(mask: NDArray[np.bool_]) -> str:
 def case(
     image: NDArray[np.uint8],
     mask: NDArray[np.bool_],
-    twin: NDArray[np.uint8] | None,
+    corrected: NDArray[np.uint8] | None,
     *,
     run: int,
     details: Mapping[str, Any],
@@ -219,8 +219,8 @@ def case(
             outlined,
         ),
     ]
-    if twin is not None:
-        pictures.append(Picture(_plain(twin), f"run {run} corrected", "corrected twin"))
+    if corrected is not None:
+        pictures.append(Picture(_plain(corrected), f"run {run} corrected", "corrected version"))
     words = "; ".join(
         f"{name} {value}" for name, value in details.items() if value not in ("", None)
     )
@@ -273,7 +273,7 @@ RECORDED = (
 def provenance_section(
     attributes: Mapping[str, Any],
     thresholds: Thresholds | None = None,
-    twins: Mapping[str, Any] | None = None,
+    corrected: Mapping[str, Any] | None = None,
     evaluation: Evaluation | None = None,
 ) -> Section:
     """What the words mean, and what runs, thresholds and replay were made with."""
@@ -290,13 +290,13 @@ def provenance_section(
     if thresholds is not None:
         parameters = ", ".join(f"{k} {v}" for k, v in thresholds.parameters.items())
         made.append(("detector", f"{thresholds.variant}: {parameters}"))
-    if twins is not None:
+    if corrected is not None:
         made += [
-            (name.replace("_", " "), str(twins[name]))
+            (name.replace("_", " "), str(corrected[name]))
             for name in ("strategy", "strategy_parameters", "correction_step", "start", "control")
-            if twins.get(name) is not None
+            if corrected.get(name) is not None
         ]
-        differs = twins.get("replay_conditions")
+        differs = corrected.get("replay_conditions")
         made.append(("replay differs from the recording in", "; ".join(differs or ()) or "nothing"))
     if evaluation is not None:
         judge = evaluation.data["judge"]

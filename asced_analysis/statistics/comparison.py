@@ -56,7 +56,7 @@ def compare(
     levels : sequence of float or int, optional
         Grid of log-SNR, or how many points over the range that both stores share.
     paired : bool, optional
-        Whether runs with the same seed are twins (Wilcoxon's test instead of Mann and Whitney's);
+        Whether runs with the same seed are pairs (Wilcoxon's test instead of Mann and Whitney's);
         where seeds repeat, those with the same seed, prompt and label.
     false_discovery_rate : float, optional
         Expected share of false findings among those called different.
@@ -70,8 +70,8 @@ def compare(
         ``ratio`` (median rate of the second by the first), ``delta`` (Cliff's: -1 to 1, positive
         where the second moves more), ``p_value``, ``q_value``, ``different``. ``attrs`` say of
         the first and the second how many ``runs`` were compared, how many ``not_finite_runs``
-        (with a rate that is not finite) and ``unpaired_runs`` (without a twin) were left out, and,
-        in ``dropped_steps`` and ``note``, which steps with a singular noise level.
+        (with a rate that is not finite) and ``unpaired_runs`` (no partner) were left out, and, in
+        ``dropped_steps`` and ``note``, which steps with a singular noise level.
 
     Raises
     ------
@@ -85,13 +85,13 @@ def compare(
     stores = first, second
     tiles = _checked_tiles(tiles, stores)
     grid = _grid(first, second, levels)
-    twins = _twins(stores) if paired else None
+    pairs = _pairs(stores) if paired else None
     rates = [_run_rates(ds, signal, tiles, grid, progress=progress) for ds in stores]
     finite = [np.asarray(np.isfinite(rate).all(axis=(1, 2))) for rate in rates]
     kept = [np.flatnonzero(good) for good in finite]
-    if twins is not None:
-        both = finite[0][twins[0]] & finite[1][twins[1]]
-        kept = [twin[both] for twin in twins]
+    if pairs is not None:
+        both = finite[0][pairs[0]] & finite[1][pairs[1]]
+        kept = [rows[both] for rows in pairs]
     rates = [rate[places] for rate, places in zip(rates, kept, strict=True)]
     if min(len(rate) for rate in rates) < 5:
         raise InputError(
@@ -119,7 +119,7 @@ def compare(
         "false_discovery_rate": false_discovery_rate,
         "tiles": tiles,
         "not_finite_runs": [int((~good).sum()) for good in finite],
-        "unpaired_runs": [ds.sizes["run"] - len(twins[0]) if twins else 0 for ds in stores],
+        "unpaired_runs": [ds.sizes["run"] - len(pairs[0]) if pairs else 0 for ds in stores],
         **_left_out(stores, signal),
     }
     return table
@@ -249,7 +249,7 @@ def _interpolate(values: Floats, at: Floats, grid: Floats) -> Floats:
     return result
 
 
-def _twins(stores: Sequence[xr.Dataset]) -> list[npt.NDArray[np.intp]]:
+def _pairs(stores: Sequence[xr.Dataset]) -> list[npt.NDArray[np.intp]]:
     """Positions of the runs of both stores that are pairs, in the same order."""
     places = _places(stores, ("seed",))
     if places is None:

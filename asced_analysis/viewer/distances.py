@@ -1,4 +1,4 @@
-"""How far each run's picture, and its corrected twin's, lie from real images or from other runs."""
+"""How far pictures of runs, recorded and corrected, lie from real images or from other runs."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ class Distances:
     ds : xarray.Dataset
         Runs as `open_runs` returns them.
     judge : RealismModel
-        Never compares a run with itself or its twin.
-    twins : xarray.Dataset, optional
+        Never compares a run with itself or its paired run.
+    corrected : xarray.Dataset, optional
         A replay's runs.
 
     Attributes
     ----------
-    values, of_twins : float32 arrays, shape (run,) and (twin,)
+    values, of_corrected : float32 arrays, shape (run,) and (corrected,)
         Mean local distance, lower is better; NaN where it is not measured yet.
     done, size : int
         Pictures that were looked at, and all.
     """
 
-    def __init__(self, ds: xr.Dataset, judge: RealismModel, twins: xr.Dataset | None) -> None:
+    def __init__(self, ds: xr.Dataset, judge: RealismModel, corrected: xr.Dataset | None) -> None:
         self._judge = judge
-        self._sets = [ds] if twins is None else [ds, twins]
-        if twins is not None and picture_shape(twins) != picture_shape(ds):
+        self._sets = [ds] if corrected is None else [ds, corrected]
+        if corrected is not None and picture_shape(corrected) != picture_shape(ds):
             raise InputError(
                 f"images of the runs have shape {picture_shape(ds)}, those of the replay "
-                f"{picture_shape(twins)}"
+                f"{picture_shape(corrected)}"
             )
         found = [np.full(one.sizes["run"], np.nan, np.float32) for one in self._sets]
         self.values = found[0]
-        self.of_twins = found[1] if twins is not None else np.empty(0, np.float32)
+        self.of_corrected = found[1] if corrected is not None else np.empty(0, np.float32)
         self._found = found
         self.done, self.size = 0, sum(map(len, found))
 
@@ -73,9 +73,9 @@ class Distances:
                 self.done += len(part)
                 yield
 
-    def of_run(self, row: int, twin: int | None) -> list[tuple[str, str]]:
+    def of_run(self, row: int, corrected: int | None) -> list[tuple[str, str]]:
         """Rows for the page about one run."""
         told: list[tuple[str, Any]] = [(self.words, self.values[row])]
-        if twin is not None and len(self.of_twins):
-            told.append(("of its twin", self.of_twins[twin]))
+        if corrected is not None and len(self.of_corrected):
+            told.append(("of its corrected version", self.of_corrected[corrected]))
         return [(name, f"{value:.4g}") for name, value in told if np.isfinite(value)]

@@ -57,8 +57,8 @@ class Exporter:
             steps, values = on.region_curve(given)
             name = str(given.get("name", "region"))
             content = figures.dynamics(on.population, signal, steps, values, name, form)
-        elif what == "twins" and on.twins is not None:
-            content = figures.twins(on.ds, on.twins, [run], form)
+        elif what == "paired_runs" and on.corrected is not None:
+            content = figures.paired_runs(on.ds, on.corrected, [run], form)
         else:
             raise InputError(f"no export {what!r}")
         return file_answer(f"{stem}-run{run}-{what}.{form}", figures.MEDIA[form], content)

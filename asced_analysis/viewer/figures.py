@@ -24,10 +24,10 @@ def film_strip(ds: Any, run: int, signal: str, mask: Any, form: str) -> bytes:
         return _rendered(plots.film_strip(ds, run, signal=signal, mask=mask), form)
 
 
-def twins(ds: Any, corrected: Any, runs: list[int], form: str) -> bytes:
-    """Runs above their corrected twins."""
+def paired_runs(ds: Any, corrected: Any, runs: list[int], form: str) -> bytes:
+    """Runs above their corrected versions."""
     with _ONE_AT_A_TIME:
-        return _rendered(plots.twins(ds, corrected, runs=runs), form)
+        return _rendered(plots.paired_runs(ds, corrected, runs=runs), form)
 
 
 def dynamics(

@@ -59,12 +59,12 @@ def open_session(
     if isinstance(thresholds, (str, PathLike)):
         thresholds = Thresholds.load(thresholds)
     if replay is not None and not isinstance(replay, xr.Dataset):
-        replay = _twins(source, fspath(replay))
+        replay = _corrected(source, fspath(replay))
     return Session(
         ds,
         name=Path(source).name or "runs",
         thresholds=thresholds,
-        twins=replay,
+        corrected=replay,
         override=override,
         pipeline=pipeline,
         keep_scores=keep_scores,
@@ -72,7 +72,7 @@ def open_session(
     )
 
 
-def _twins(source: str, replay: str) -> xr.Dataset:
+def _corrected(source: str, replay: str) -> xr.Dataset:
     """A replay, if it is one of this recording."""
     from asced_analysis.evaluation.matching import replayed_runs
     from asced_analysis.replay.recording import Recording

@@ -28,7 +28,7 @@ class Suspects:
     ----------
     runs : Trajectories
     thresholds : Thresholds, optional
-    twins : xarray.Dataset, optional
+    corrected : xarray.Dataset, optional
         A replay's runs.
     override : bool
         Use thresholds that were calibrated on something else.
@@ -40,12 +40,12 @@ class Suspects:
         self,
         runs: Trajectories,
         thresholds: Thresholds | None,
-        twins: xr.Dataset | None,
+        corrected: xr.Dataset | None,
         *,
         override: bool = False,
         pipeline: Any = None,
     ) -> None:
-        self._runs, self._thresholds, self._twins = runs, thresholds, twins
+        self._runs, self._thresholds, self._corrected = runs, thresholds, corrected
         self._states = Kept(64 * 2**20)
         self._detector = None
         count = len(runs.runs)
@@ -58,7 +58,7 @@ class Suspects:
             if levels is not None:
                 self._above = levels - self._detector.level
             self.scores = Scores(count, "thresholds")
-        elif twins is not None and "score" in twins:
+        elif corrected is not None and "score" in corrected:
             self.scores = Scores(count, "replay")
         else:
             self.scores = Scores(count, "features")
@@ -94,7 +94,7 @@ class Suspects:
     def score(self, *, keep: bool) -> Iterator[None]:
         """Score all runs, piece by piece; kept scores are taken at once."""
         if self.scores.source == "replay":
-            self.scores.take(self._scores_of_twins())
+            self.scores.take(self._scores_of_replay())
             return
         of = {} if self._thresholds is None else self._thresholds.to_dict()
         kept = ScoreFile(self._runs.ds, of)
@@ -195,11 +195,13 @@ class Suspects:
         }
         return watch(detector, inputs), 16 * self._runs.height * self._runs.width
 
-    def _scores_of_twins(self) -> npt.NDArray[np.float32]:
+    def _scores_of_replay(self) -> npt.NDArray[np.float32]:
         """Scores that the replay kept, run by run."""
-        assert self._twins is not None
+        assert self._corrected is not None
         known = dict(
-            zip(self._twins["run"].values.tolist(), self._twins["score"].values, strict=True)
+            zip(
+                self._corrected["run"].values.tolist(), self._corrected["score"].values, strict=True
+            )
         )
         return np.array([known.get(int(run), np.nan) for run in self._runs.runs], np.float32)
 

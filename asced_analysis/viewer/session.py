@@ -46,7 +46,7 @@ class Session:
         What they are called on the page.
     thresholds : Thresholds, optional
         Score runs and draw their masks.
-    twins : xarray.Dataset, optional
+    corrected : xarray.Dataset, optional
         A replay's runs, with ``mask``, ``flagged`` and ``score``.
     override : bool
         Use thresholds that were calibrated on something else.
@@ -64,21 +64,25 @@ class Session:
         *,
         name: str = "runs",
         thresholds: Thresholds | None = None,
-        twins: xr.Dataset | None = None,
+        corrected: xr.Dataset | None = None,
         override: bool = False,
         pipeline: Any = None,
         keep_scores: bool = True,
         judge: RealismModel | None = None,
     ) -> None:
-        self.ds, self.name, self.twins = ds, name, twins
+        self.ds, self.name, self.corrected = ds, name, corrected
         self.runs = Trajectories(ds)
         self.background = Background()
         self.hand = HandLabels()
         self.population = Population(ds)
-        self.suspects = Suspects(self.runs, thresholds, twins, override=override, pipeline=pipeline)
-        self.distances = None if judge is None else Distances(ds, judge, twins)
-        self._twin_row = (
-            {} if twins is None else {int(run): i for i, run in enumerate(twins["run"].values)}
+        self.suspects = Suspects(
+            self.runs, thresholds, corrected, override=override, pipeline=pipeline
+        )
+        self.distances = None if judge is None else Distances(ds, judge, corrected)
+        self._corrected_row = (
+            {}
+            if corrected is None
+            else {int(run): i for i, run in enumerate(corrected["run"].values)}
         )
         self.signals = frames.signals_of(self.runs)
         self._counted: set[str] = set()
@@ -153,7 +157,7 @@ class Session:
                 "signal": self.suspects.signal(self.signals),
                 "window": self.suspects.window,
                 "page_size": PAGE_SIZE,
-                "replay": self.twins is not None,
+                "replay": self.corrected is not None,
                 "thresholds": self.suspects.promise(),
                 "source": self.suspects.scores.source,
                 "masks": self.suspects.has_masks,
@@ -169,20 +173,20 @@ class Session:
             known = name in self.ds.coords and self.ds[name].dtype.kind in "iuf"
             values = self.ds[name].values if known else np.full(count, np.nan)
             columns[name] = np.asarray(values, np.float64)
-        if self.twins is not None:
-            columns["change"] = self._of_twins("difference")
+        if self.corrected is not None:
+            columns["change"] = self._of_corrected("difference")
         if self.distances is not None:
             columns["distance"] = self.distances.values.astype(np.float64)
         return Answer({}, columns)
 
-    def _of_twins(self, name: str) -> npt.NDArray[np.float64]:
-        """A number by run of the replay, NaN where a run has no twin."""
+    def _of_corrected(self, name: str) -> npt.NDArray[np.float64]:
+        """A number by run of the replay, NaN where a run was not replayed."""
         found = np.full(len(self.runs.runs), np.nan)
-        if self.twins is None or name not in self.twins:
+        if self.corrected is None or name not in self.corrected:
             return found
-        values = np.asarray(self.twins[name].values, np.float64)
+        values = np.asarray(self.corrected[name].values, np.float64)
         for row, run in enumerate(self.runs.runs):
-            if (place := self._twin_row.get(int(run))) is not None:
+            if (place := self._corrected_row.get(int(run))) is not None:
                 found[row] = values[place]
         return found
 
@@ -230,17 +234,19 @@ class Session:
         if row < len(reasons):
             details.append(("most unusual", reasons[row]))
         arrays = {"image": self.runs.large(self.runs.image(row), LARGEST)}
-        place = self._twin_row.get(run)
+        place = self._corrected_row.get(run)
         if self.distances is not None:
             details += self.distances.of_run(row, place)
-        if self.twins is not None and place is not None:
-            twin = self.twins.isel(run=place)
-            flagged = bool(twin["flagged"]) if "flagged" in twin else True
-            if "image" in twin and flagged:
-                arrays["twin"] = self.runs.large(np.asarray(twin["image"].values), LARGEST)
-            if "mask" in twin:
-                arrays["twin_mask"] = np.asarray(twin["mask"].values).astype(np.uint8)
-            done = correction_in_words(self.twins.attrs)
+        if self.corrected is not None and place is not None:
+            corrected = self.corrected.isel(run=place)
+            flagged = bool(corrected["flagged"]) if "flagged" in corrected else True
+            if "image" in corrected and flagged:
+                arrays["corrected"] = self.runs.large(
+                    np.asarray(corrected["image"].values), LARGEST
+                )
+            if "mask" in corrected:
+                arrays["corrected_mask"] = np.asarray(corrected["mask"].values).astype(np.uint8)
+            done = correction_in_words(self.corrected.attrs)
             details.append(("replay", done if flagged else "not flagged, left alone"))
         details += self.suspects.why(row)
         hand = self.hand.masks.get(run)

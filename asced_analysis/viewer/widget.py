@@ -80,7 +80,7 @@ def explore(
     thresholds : Thresholds or path, optional
         Score the runs and draw their masks under a slider.
     replay : path or xarray.Dataset, optional
-        Corrected twins, beside the runs.
+        Corrected versions, beside the runs.
     override : bool
         Use thresholds that were calibrated on something else.
     pipeline : DiffusionPipeline, str or Path, optional

@@ -24,7 +24,7 @@ COMMANDS = {
     "audit": "Check whether trajectories obey their own schedule.",
     "calibrate": "Calibrate thresholds with a stated false-alarm rate.",
     "detect": "Flag runs and regions by calibrated thresholds.",
-    "replay": "Re-run recorded runs with a correction beside their twins.",
+    "replay": "Re-run recorded runs with a correction and compare.",
     "tune": "Choose step and strength of the correction on counterfactuals.",
     "evaluate": "Judge a replay: realism, distances, harm, controls.",
     "report": "Write one self-contained HTML page about runs, thresholds and replay.",

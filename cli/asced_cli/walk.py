@@ -233,7 +233,7 @@ class Walk:
             return found
         with self.stage("compare", f"the same runs by {' and '.join(others)}"):
             for name, options in others.items():
-                twin = replay(
+                replayed = replay(
                     self.file("runs.zarr"),
                     self.file(f"{name}.zarr"),
                     thresholds=thresholds,
@@ -245,7 +245,7 @@ class Walk:
                 found.append(
                     evaluate(
                         self.file("runs.zarr"),
-                        twin,
+                        replayed,
                         pipeline=pipe,
                         real=self.real,
                         controls=name == "ttc" and self.embedded,

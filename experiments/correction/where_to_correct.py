@@ -136,7 +136,7 @@ def natural(bench: Any) -> dict[str, Any]:
 
 
 def planted(bench: Any, path: Path) -> dict[str, Any]:
-    """Planted faults: whatever is changed and less real than in the undisturbed twin."""
+    """Planted faults: whatever is changed and less real than in the undisturbed run."""
     report, detectors = bench.sets["report"], bench.detectors()
     faulted = open_runs(path)
     window = (0.16, PLANTED_STEP / STEPS)

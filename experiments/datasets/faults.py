@@ -1,7 +1,7 @@
 """Faults planted while recorded runs are sampled again, with their pixel masks.
 
 Change is not damage: a fault that the model works into a coherent picture is no artifact. So the
-masks of change (against the undisturbed twin) and of damage (less realistic than the twin) are both
+masks of change (against the undisturbed run) and of damage (less realistic than it) are both
 kept, and results are reported for both.
 """
 
@@ -144,10 +144,10 @@ class Capture(TapListener):
 
 
 def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) -> TrajectoryStore:
-    """Write faulted twins of recorded runs, with masks of the fault, of change and of damage.
+    """Write recorded runs with faults, with masks of the fault, of change and of damage.
 
     Scalars say what was done: kind, strength, onset (step), size (side of the region in pixels) and
-    contrast (mean difference from the twin where the fault is, in the end).
+    contrast (mean difference from the undisturbed run where the fault is, in the end).
     """
     recording = Recording(store)
     pipe = matching_pipeline(recording.attributes, pipeline)
@@ -161,7 +161,7 @@ def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) 
         for name, value in spec.attributes.items()
         if name not in ("format", "format_version")
     }
-    twin = TrajectoryStore.create(
+    faulty = TrajectoryStore.create(
         out,
         TrajectorySpec(
             sample_shape=spec.sample_shape,
@@ -184,31 +184,31 @@ def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) 
         batch_size=recording.store.batch_size,
         overwrite=True,
     )
-    with recorded_threads(recording.attributes), twin.writer(rank=0, world_size=1) as writer:
+    with recorded_threads(recording.attributes), faulty.writer(rank=0, world_size=1) as writer:
         for batch in recording.batches():
             arrays, scalars = _faulted(recording, batch, pipe, judge, shape)
             writer.write_batch(
                 batch.number, arrays, runs=batch.runs, scalars={**batch.scalars, **scalars}
             )
-    return twin
+    return faulty
 
 
 def damage_of(
     samples: NDArray[np.float32],
-    twins: NDArray[np.float32],
+    intact: NDArray[np.float32],
     after: NDArray[np.float32],
     before: NDArray[np.float32],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Pixels changed against the undisturbed twins, and those of them that are less real as well.
+    """Pixels changed against the undisturbed intact, and those of them that are less real as well.
 
     Parameters
     ----------
-    samples, twins : float32 arrays, shape (n, channel, y, x)
+    samples, intact : float32 arrays, shape (n, channel, y, x)
         Ends of one batch: its spread of local distance says what is less real.
     after, before : float32 arrays, shape (n, rows, columns)
         Their local distances.
     """
-    change = np.abs(samples - twins).max(1) > CHANGED
+    change = np.abs(samples - intact).max(1) > CHANGED
     worse = upsample(after - before > WORSE * before.std(), change.shape[1:])
     return change, change & worse
 
@@ -237,13 +237,13 @@ def clipped(
 def _faulted(
     recording: Recording, batch: Batch, pipe: Any, judge: RealismModel, shape: tuple[int, int]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """Sample one batch with its faults, and compare with the undisturbed twins."""
+    """Sample one batch with its faults, and compare with the undisturbed run."""
     faults = [draw_fault(int(run), shape, recording.steps) for run in batch.runs]
     capture = Capture()
     chain = ListenerChain(Plant(faults, batch.runs), capture)
     samples = resample(recording, batch, pipe, listener=chain)
-    twins = recording.read(batch, "sample")
-    pair = pictures(samples), pictures(twins)
+    intact = recording.read(batch, "sample")
+    pair = pictures(samples), pictures(intact)
     change, damage = damage_of(*pair, *(local_realism(one, judge) for one in pair))
     arrays = {
         "eps": np.stack(capture.eps, 1),
@@ -262,8 +262,10 @@ def _faulted(
         "size": np.array([round(fault.mask.sum() ** 0.5) for fault in faults]),
         "contrast": np.array(
             [
-                float(np.abs(one - twin).mean(0)[fault.mask].mean())
-                for one, twin, fault in zip(pictures(samples), pictures(twins), faults, strict=True)
+                float(np.abs(one - whole).mean(0)[fault.mask].mean())
+                for one, whole, fault in zip(
+                    pictures(samples), pictures(intact), faults, strict=True
+                )
             ]
         ),
     }

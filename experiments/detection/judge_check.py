@@ -78,7 +78,7 @@ def check_judge(report: Split) -> dict[str, Any]:
             differ = np.abs(broken - real).max((1, 2, 3)) > 0.5
             row[kind] = {
                 "images": int(differ.sum()),
-                "worse_than_twin": float(
+                "worse_than_intact": float(
                     (mean_distance(after) > mean_distance(before))[differ].mean()
                 ),
                 "image_auroc": image_auroc(

@@ -196,7 +196,7 @@ def planted(
             "image_auroc": auroc(np.arange(count)),
             "image_auroc_interval": interval(auroc, count),
             "accuracy": balanced_accuracy(values, labels),
-            "above_twin": float((pair[broken, 1] > pair[broken, 0]).mean()),
+            "above_intact": float((pair[broken, 1] > pair[broken, 0]).mean()),
             "risk_coverage": risks,
             "risk_coverage_area": area,
             "milliseconds": spent,

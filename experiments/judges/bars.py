@@ -69,8 +69,8 @@ def shares(dataset: Any, recorded: int) -> float:
         dataset.isel(run=slice(recorded, None)),
     )
     sees = RealismJudge(choose_judge("patches", before), before)
-    was = sees.look(before, np.arange(before.sizes["run"]), BEFORE, twins=True).distance
-    now = sees.look(after, np.arange(after.sizes["run"]), AFTER, twins=False).distance
+    was = sees.look(before, np.arange(before.sizes["run"]), BEFORE, paired=True).distance
+    now = sees.look(after, np.arange(after.sizes["run"]), AFTER, paired=False).distance
     return float(np.mean(now > worst_bar(was)))
 
 
@@ -157,7 +157,7 @@ def _renoised(path: Path, pipe: Any, folder: str) -> dict[str, Any]:
     runs = open_runs(path)["run"].values
     side = open_runs(path).sizes["y"]
     masks = {int(run): np.ones((side, side), bool) for run in runs}
-    twin = replay(
+    replayed = replay(
         path,
         Path(folder) / "again.zarr",
         masks=masks,
@@ -166,7 +166,7 @@ def _renoised(path: Path, pipe: Any, folder: str) -> dict[str, Any]:
         step=1,
         pipeline=pipe,
     )
-    flagged = evaluate(path, twin, controls=False).data["flagged_runs"]
+    flagged = evaluate(path, replayed, controls=False).data["flagged_runs"]
     return {
         "change": flagged["effect"]["all"],
         "harmed_of_good": flagged["endings"]["harmed_of_flagged_good"],

@@ -4,9 +4,9 @@
     python -m experiments.paper --store runs.zarr --runs 2048 --out build/paper/results.json
     python -m experiments.paper --pipeline FOLDER --real IMAGES --features imagenet
 
-Twins are kept in the cache, so that an interrupted command goes on; results are added to those in
-``--out``. ``--labels`` takes what people said (columns ``run`` and ``broken``); without it the
-judge calls the worst tenth broken and the better half whole.
+Corrected stores are kept in the cache, so that an interrupted command goes on; results are added
+to those in ``--out``. ``--labels`` takes what people said (columns ``run`` and ``broken``);
+without it the judge calls the worst tenth broken and the better half whole.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def setting_of(arguments: argparse.Namespace, features: str | None) -> Setting:
     )
     model = judge_of(features, arguments.real, store)
     pipeline = None if arguments.pipeline == "fashion" else arguments.pipeline
-    twins = arguments.cache / key_of(store)
-    twins.mkdir(exist_ok=True)
-    return Setting(store, pipeline, model, twins)
+    stores = arguments.cache / key_of(store)
+    stores.mkdir(exist_ok=True)
+    return Setting(store, pipeline, model, stores)
 
 
 def main() -> None:

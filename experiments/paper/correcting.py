@@ -75,7 +75,7 @@ def corrected(
     control: Any = None,
     at: float | None = None,
 ) -> Path:
-    """Store of corrected twins, from the cache or made now; interrupted ones go on."""
+    """Store of corrected versions, from the cache or made now; interrupted ones go on."""
     name = "-".join(
         [variant, method, *([control] if control else []), *([f"{at:g}"] if at else [])]
     )

@@ -41,7 +41,7 @@ class Setting:
     model : RealismModel
         Features of every figure; its name stands in the results.
     cache : Path
-        Where corrected twins lie, by `key_of` these runs.
+        Where corrected versions lie, by `key_of` these runs.
     """
 
     store: Path

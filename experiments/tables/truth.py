@@ -57,13 +57,13 @@ def judge(results: Results) -> str:
         rows += [
             [
                 f"{name}: real images with a square of {kind}",
-                share(one[kind]["worse_than_twin"]),
+                share(one[kind]["worse_than_intact"]),
                 number(one[kind]["image_auroc"]),
                 number(one[kind]["place_auroc"]),
             ]
             for kind in ("noise", "upside down", "hole", "piece of another")
         ]
-    return table(["", "worse than its intact twin", "image AUROC", "place AUROC"], rows)
+    return table(["", "worse than the intact run", "image AUROC", "place AUROC"], rows)
 
 
 def ranking(found: Results, *, pixels: str, extra: Sequence[str] = ()) -> str:

@@ -58,14 +58,14 @@ def test_repeated_seeds_are_paired_by_prompt_and_label(pair):
     table = compare(first, second.isel(run=order), tiles=0, levels=3, paired=True)
     assert table.attrs["runs"] == [10, 10]
     assert table.attrs["unpaired_runs"] == [2, 0]
-    assert (table["delta"] == 1).all()  # of every pair the second moves more: pairs are the twins
+    assert (table["delta"] == 1).all()  # of every pair the second moves more: pairs are by seed
     np.testing.assert_allclose(table["ratio"], 1.1, rtol=1e-3)
     same = second.assign_coords(prompt=("run", np.full(12, "a cat")))
     with pytest.raises(InputError, match="the same seed, prompt and label"):
         compare(first, same, tiles=0, levels=3, paired=True)
     with pytest.raises(InputError, match="the same seed, prompt and label"):
         compare(first.drop_vars("prompt"), second, tiles=0, levels=3, paired=True)
-    # other prompts with the same seeds are still twins where the seeds alone tell runs apart
+    # other prompts with the same seeds are still pairs where the seeds alone tell runs apart
     other = pair[1].assign_coords(prompt=("run", prompts))
     assert compare(pair[0], other, tiles=0, levels=3, paired=True).attrs["runs"] == [12, 12]
 

@@ -50,8 +50,8 @@ def test_two_steps_are_looked_at_and_not_corrected(distilled: Any, tmp_path: Pat
         aa.calibrate(path, false_alarm_rate=0.2, strategy="renoise")
     thresholds = aa.calibrate(path, false_alarm_rate=0.2)
     assert (thresholds.window.steps, thresholds.correction.strategy) == ((0, 1), "none")
-    twins = replay(path, tmp_path / "twins.zarr", thresholds=thresholds, pipeline=pipe)
-    assert float(aa.open_runs(twins.path)["difference"].max()) == 0
+    replayed = replay(path, tmp_path / "replayed.zarr", thresholds=thresholds, pipeline=pipe)
+    assert float(aa.open_runs(replayed.path)["difference"].max()) == 0
     with pytest.raises(TooFewStepsError, match="dynamics need two steps"):
         replay(path, tmp_path / "no.zarr", thresholds=thresholds, strategy="ttc", pipeline=pipe)
 
@@ -60,6 +60,6 @@ def test_three_steps_are_corrected(distilled: Any, tmp_path: Path) -> None:
     pipe, folder = distilled
     thresholds = aa.calibrate(folder / "3.zarr", false_alarm_rate=0.2)
     assert thresholds.window.steps == (0, 1)
-    twins = replay(folder / "3.zarr", tmp_path / "t.zarr", thresholds=thresholds, pipeline=pipe)
-    ds = aa.open_runs(twins.path)
+    replayed = replay(folder / "3.zarr", tmp_path / "t.zarr", thresholds=thresholds, pipeline=pipe)
+    ds = aa.open_runs(replayed.path)
     assert ds["changed"].values[ds["flagged"].values].all()

@@ -80,7 +80,7 @@ def test_a_story_shows_the_flagged_run_of_the_highest_score(tmp_path: Path) -> N
     )
     drawn = plots.story(ds, corrected.assign_attrs(correction_step=4), steps=[3, 5])
     titles = [axis.get_title() for axis in drawn.axes]
-    assert titles.count("corrected twin") == 1
+    assert titles.count("corrected version") == 1
     assert {"step 3", "step 5", "as sampled", "flagged region"} <= set(titles)
     curve = next(axis for axis in drawn.axes if axis.get_legend() is not None)
     assert (curve.get_xlabel(), curve.get_ylabel()) == ("step (0 = noise)", "|change| (data units)")

@@ -33,8 +33,8 @@ def test_edits_are_those_of_branches(tiny_runs: Path, tiny_pipeline: Any, tmp_pa
         Branch(step=6, strategy="renoise", parameters={"where": "foreground"}),
     ]
     given = dict(zip(RUNS.tolist(), MASKS, strict=True))
-    twin = branch(tiny_runs, tmp_path / "b.zarr", branches, masks=given, pipeline=tiny_pipeline)
-    expected = open_runs(twin)["branch_sample"].values
+    replayed = branch(tiny_runs, tmp_path / "b.zarr", branches, masks=given, pipeline=tiny_pipeline)
+    expected = open_runs(replayed)["branch_sample"].values
     for number, (strategy, step, masks, seed) in enumerate(
         [
             (TargetedCorrection(), 6, MASKS, 0),

@@ -101,8 +101,8 @@ def test_table_one_holds_the_figures_of_the_stores(
     assert list(rows) == ["state_replacement", "score_clipping", "ttc"]
     before = open_runs(runs)["sample"].values
     for name, row in rows.items():
-        (twin,) = (folder / "cache").glob(f"*/paper-{name}.zarr")
-        ds = open_runs(twin)
+        (replayed,) = (folder / "cache").glob(f"*/paper-{name}.zarr")
+        ds = open_runs(replayed)
         assert row["flagged"] == int(ds["flagged"].values.sum())
         for when, images in (("before", before), ("after", ds["sample"].values)):
             vectors = features(images, model)
@@ -124,8 +124,8 @@ def test_correction_changes_flagged_runs_alone(
         ("paper", RUNS),
         ("released", 0),
     ):  # sizes for 16x16: no region is left
-        (twin,) = (folder / "cache").glob(f"*/{variant}-ttc.zarr")
-        ds = open_runs(twin)
+        (replayed,) = (folder / "cache").glob(f"*/{variant}-ttc.zarr")
+        ds = open_runs(replayed)
         changed = (ds["sample"].values != before).any((1, 2, 3))
         assert results["table1"][variant]["ttc"]["flagged"] == flagged
         np.testing.assert_array_equal(changed, ds["flagged"].values.astype(bool))

@@ -19,7 +19,7 @@ from asced_cli.main import cli, run
 def main(pipeline: str, folder: Path) -> dict[str, object]:
     """Say what came out at each station."""
     runs, thresholds = str(folder / "runs.zarr"), str(folder / "t.json")
-    twin, judged, page = (str(folder / name) for name in ("c.zarr", "e.json", "report.html"))
+    replayed, judged, page = (str(folder / name) for name in ("c.zarr", "e.json", "report.html"))
     engine = ShellComplete(cli, {}, "asced", "_ASCED_COMPLETE")
     found: dict[str, object] = {}
 
@@ -35,7 +35,7 @@ def main(pipeline: str, folder: Path) -> dict[str, object]:
 
     found["variants"] = offered("calibrate", runs, "--variant")
     found["strategies"] = offered("replay", runs, "--strategy")
-    found["features"] = offered("evaluate", runs, twin, "--judge")
+    found["features"] = offered("evaluate", runs, replayed, "--judge")
     found["help"] = "".join(asced(name, "--help") for name in ("calibrate", "replay", "evaluate"))
     more = ("--runs", "60", "--steps", "8", "--batch-size", "20", "--seed", "0")
     asced("record", "--pipeline", pipeline, *more, "--out", runs)
@@ -44,11 +44,11 @@ def main(pipeline: str, folder: Path) -> dict[str, object]:
     asced("detect", runs, "--thresholds", thresholds, "--out", str(folder / "d.npz"))
     asced(
         "replay", runs, "--thresholds", thresholds, "--pipeline", pipeline,
-        "--set", "scale=0.25", "--out", twin,
+        "--set", "scale=0.25", "--out", replayed,
     )  # fmt: skip
-    asced("evaluate", runs, twin, "--pipeline", pipeline, "--judge", "edges", "--out", judged)
+    asced("evaluate", runs, replayed, "--pipeline", pipeline, "--judge", "edges", "--out", judged)
     asced(
-        "report", runs, "--thresholds", thresholds, "--replay", twin, "--evaluation", judged,
+        "report", runs, "--thresholds", thresholds, "--replay", replayed, "--evaluation", judged,
         "--pipeline", pipeline, "--out", page,
     )  # fmt: skip
 
@@ -63,7 +63,7 @@ def main(pipeline: str, folder: Path) -> dict[str, object]:
     corrector = Corrector(Thresholds.load(thresholds))
     with corrector.attach(pipe):
         pipe(batch_size=4, num_inference_steps=8, output_type="np")
-    attributes = TrajectoryStore.open(twin).attributes
+    attributes = TrajectoryStore.open(replayed).attributes
     session = open_session(runs, thresholds=thresholds)
     return found | {
         "schema": schema()["properties"]["variant"]["enum"],

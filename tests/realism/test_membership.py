@@ -1,4 +1,4 @@
-"""No image is judged against itself, nor against its corrected or uncorrected twin."""
+"""No image is judged against itself, nor against its corrected or uncorrected version."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_an_image_of_the_reference_is_as_far_as_it_is_from_the_others() -> None:
     assert found[0].ravel() == pytest.approx(nearest_distances(flat, others), abs=1e-5)
 
 
-def test_a_twin_is_not_judged_against_its_run() -> None:
+def test_a_paired_run_is_not_judged_against_its_run() -> None:
     images = smooth(60, seed=1)
     model = patch_model(images, patches=10**6, of=Reference(), runs=np.arange(100, 160))
-    twin = images[:1].copy()
-    twin[..., :8] = images[1:2, ..., :8]  # half of the picture is still the run's
-    as_itself = local_realism(twin, model, runs=np.array([100]))
-    as_nobody = local_realism(twin, model, runs=np.array([7]))  # leaves out another image
+    paired = images[:1].copy()
+    paired[..., :8] = images[1:2, ..., :8]  # half of the picture is still the run's
+    as_itself = local_realism(paired, model, runs=np.array([100]))
+    as_nobody = local_realism(paired, model, runs=np.array([7]))  # leaves out another image
     assert as_nobody[0, :, 7:].max() < 1e-2
     assert as_itself[0, :, 7:].mean() > 0.1
     copy = np.concatenate([images, images[:1]])
@@ -90,8 +90,10 @@ def test_everybody_meets_as_many_references() -> None:
         left = model.members.left_out(images, runs)
         sizes = [sum(part.stop - part.start for part in one) for one in left]
         assert len(set(sizes)) == 1
-    twins = model.members.left_out(-images[40:], np.arange(40, 60))
-    assert twins == model.members.left_out(images[40:], np.arange(40, 60)), "a run and its twin"
+    paired = model.members.left_out(-images[40:], np.arange(40, 60))
+    assert paired == model.members.left_out(images[40:], np.arange(40, 60)), (
+        "a run and its paired run"
+    )
 
 
 @pytest.mark.parametrize("kind", ["smooth", "noise"])
@@ -136,8 +138,8 @@ def test_fresh_runs_of_few_prompts_meet_as_many_of_their_own_as_recorded_ones() 
         recorded, fresh = prompted(seed)
         sees = RealismJudge(choose_judge("patches", recorded), recorded)
         every = np.arange(recorded.sizes["run"])
-        was = sees.look(recorded, every, BEFORE, twins=True).distance
-        now = sees.look(fresh, every, AFTER, twins=False).distance
+        was = sees.look(recorded, every, BEFORE, paired=True).distance
+        now = sees.look(fresh, every, AFTER, paired=False).distance
         shares.append(np.mean(now > worst_bar(was)))
     assert 0.22 < np.mean(shares) < 0.29
 

@@ -73,20 +73,20 @@ def test_a_call_after_interrupted_and_refused_ones_is_recorded(
 def test_copies_made_inside_are_plain_objects(build: Build, tmp_path: Path) -> None:
     pipe = build("sd")
     with Recorder(pipe, tmp_path / "runs.zarr"):
-        twin = copy.deepcopy(pipe)
+        copied = copy.deepcopy(pipe)
         scheduler = copy.deepcopy(pipe.scheduler)
         anew = type(pipe.scheduler).from_config(pipe.scheduler.config)
         pickled = pickle.loads(pickle.dumps(pipe.scheduler))
-        twin(["b"], **QUIET)
+        copied(["b"], **QUIET)
         pipe(["a"], **QUIET)
-    assert type(twin) is diffusers.StableDiffusionPipeline
-    for each in (scheduler, anew, pickled, twin.scheduler):
+    assert type(copied) is diffusers.StableDiffusionPipeline
+    for each in (scheduler, anew, pickled, copied.scheduler):
         assert type(each) is diffusers.DDIMScheduler
-    twin(["b"], **QUIET)
-    with Recorder(twin, tmp_path / "twin.zarr"):
-        twin(["b"], **QUIET)
+    copied(["b"], **QUIET)
+    with Recorder(copied, tmp_path / "copied.zarr"):
+        copied(["b"], **QUIET)
     assert open_runs(tmp_path / "runs.zarr")["prompt"].values.tolist() == ["a"]
-    assert open_runs(tmp_path / "twin.zarr")["prompt"].values.tolist() == ["b"]
+    assert open_runs(tmp_path / "copied.zarr")["prompt"].values.tolist() == ["b"]
 
 
 def test_a_scheduler_replaced_inside_is_followed_or_refused(build: Build, tmp_path: Path) -> None:
@@ -317,7 +317,9 @@ def test_a_batch_script_of_slurm_is_one_process(monkeypatch: pytest.MonkeyPatch)
     assert placement() == (0, 4)
 
 
-def test_a_modular_pipeline_is_recorded_as_its_classic_twin(build: Build, tmp_path: Path) -> None:
+def test_a_modular_pipeline_is_recorded_as_its_classic_version(
+    build: Build, tmp_path: Path
+) -> None:
     from diffusers.modular_pipelines import FluxAutoBlocks
 
     classic = build("flux")

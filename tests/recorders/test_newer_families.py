@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from newer_families import FAMILIES, SQUARE, Family, modular_twin, picture, wan
+from newer_families import FAMILIES, SQUARE, Family, modular_version, picture, wan
 
 from asced_analysis.replay import replay
 from asced_recorders import Recorder
@@ -59,8 +59,10 @@ def test_a_family_of_2026_is_recorded_and_not_changed(name: str, tmp_path: Path)
     again = to_image(pipe, torch.from_numpy(end)).astype(int)
     np.testing.assert_allclose(again, ds["image"].values.astype(int), atol=1)
     if "image" not in ds.attrs["call_missing"]:
-        twins = replay(tmp_path / "runs.zarr", tmp_path / "t.zarr", strategy="none", pipeline=pipe)
-        assert float(open_runs(twins.path)["difference"].max()) == 0
+        replayed = replay(
+            tmp_path / "runs.zarr", tmp_path / "t.zarr", strategy="none", pipeline=pipe
+        )
+        assert float(open_runs(replayed.path)["difference"].max()) == 0
 
 
 def test_a_change_of_experts_is_a_fact(tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_a_frame_that_is_put_back_beside_the_scheduler_is_refused(tmp_path: Path
         pipe(image=picture(), prompt="a", num_frames=5, **SQUARE)
 
 
-TWINS: dict[str, tuple[str, float | None, dict[str, Any]]] = {
+MODULAR: dict[str, tuple[str, float | None, dict[str, Any]]] = {
     # the modular blocks, their guiders' scale, and what the classic call is told for the same
     "flux2": ("Flux2AutoBlocks", None, {}),
     "ernie": ("ErnieImageAutoBlocks", 5.0, {"guidance_scale": 5.0}),
@@ -91,15 +93,15 @@ TWINS: dict[str, tuple[str, float | None, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", TWINS)
-def test_a_modular_pipeline_has_the_facts_of_its_classic_twin(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", MODULAR)
+def test_a_modular_pipeline_has_the_facts_of_its_classic_version(name: str, tmp_path: Path) -> None:
     family = FAMILIES[name]
-    blocks, scale, told = TWINS[name]
+    blocks, scale, told = MODULAR[name]
     classic = family.make()
     found = []
     for kind, pipe, more in (
         ("classic", classic, told),
-        ("modular", modular_twin(classic, blocks, scale), {}),
+        ("modular", modular_version(classic, blocks, scale), {}),
     ):
         with Recorder(pipe, tmp_path / kind, dtype="float32"):
             pipe(

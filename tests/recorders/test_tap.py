@@ -150,17 +150,17 @@ def test_a_copy_tells_the_same_listener_and_falls_silent_with_it() -> None:
     watch = Watch()
     with Tap(scheduler, watch):
         scheduler.set_timesteps(3)
-        twin = copy.deepcopy(scheduler)
+        copied = copy.deepcopy(scheduler)
         x = torch.randn(1, 1, 4, 4)
-        for t in twin.timesteps:
-            x = twin.step(torch.zeros_like(x), t, x).prev_sample
+        for t in copied.timesteps:
+            x = copied.step(torch.zeros_like(x), t, x).prev_sample
         assert watch.steps == [0, 1, 2]
         scheduler.set_timesteps(3)
         scheduler.step(x, scheduler.timesteps[0], x)
         with pytest.raises(InputError, match="two copies"):
-            twin.step(x, twin.timesteps[1], x)
-    twin.set_timesteps(3)
-    twin.step(x, twin.timesteps[0], x)
+            copied.step(x, copied.timesteps[1], x)
+    copied.set_timesteps(3)
+    copied.step(x, copied.timesteps[0], x)
     assert len(watch.steps) == 4
 
 

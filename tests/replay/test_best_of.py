@@ -52,7 +52,7 @@ def test_the_best_draw_goes_on(
     hook = options["pipeline"].unet.register_forward_pre_hook(
         lambda _, inputs: calls.append(len(inputs[0]))
     )
-    twin = replay(
+    replayed = replay(
         tiny_runs, tmp_path / "best.zarr", strategy="best_of", draws=3, choose=CHOOSE, **options
     )
     hook.remove()
@@ -72,20 +72,20 @@ def test_the_best_draw_goes_on(
     ]
     recording = Recording(tiny_runs)
     teacher = choose_judge(None, recording.dataset, role="teacher")
-    assert twin.attributes["teacher"] == teacher.name
+    assert replayed.attributes["teacher"] == teacher.name
     x0 = [predicted(recording, end_seed, options) for end_seed in range(3)]
     runs = np.array(list(MASKS))
     scores = np.stack([local_realism(one, teacher, runs=runs).mean((1, 2)) for one in x0])
     best = scores.argmin(0)
     for row, draw in enumerate(best):
         bound = rounding(tiny_runs)
-        np.testing.assert_allclose(samples(twin)[row], ends[draw][row], rtol=0, atol=bound)
+        np.testing.assert_allclose(samples(replayed)[row], ends[draw][row], rtol=0, atol=bound)
         others = [d for d in range(3) if d != draw]
-        assert min(np.abs(samples(twin)[row] - ends[d][row]).max() for d in others) > 10 * bound
-    paid = np.asarray(open_runs(twin.path)["evaluations"].sel(run=[3, 12]).values)
+        assert min(np.abs(samples(replayed)[row] - ends[d][row]).max() for d in others) > 10 * bound
+    paid = np.asarray(open_runs(replayed.path)["evaluations"].sel(run=[3, 12]).values)
     assert (paid == STEP + 3 * (CHOOSE - STEP) + 10 - CHOOSE).all()
     assert sum(calls) == paid.sum()
-    assert (edited(twin) == expected_places(tiny_runs)).all()
+    assert (edited(replayed) == expected_places(tiny_runs)).all()
 
 
 def predicted(recording: Recording, seed: int, options: dict[str, Any]) -> np.ndarray:
@@ -136,8 +136,8 @@ def test_best_of_where_nothing_can_begin_in_the_middle(
         tiny_pipeline, tmp_path / "r.zarr", runs=8, steps=8, batch_size=4, scheduler=scheduler
     )
     given: dict[str, Any] = {"masks": {1: SQUARE}, "step": 4, "pipeline": tiny_pipeline}
-    twin = replay(store, tmp_path / "best.zarr", strategy="best_of", choose=6, **given)
-    ds = open_runs(twin.path)
+    replayed = replay(store, tmp_path / "best.zarr", strategy="best_of", choose=6, **given)
+    ds = open_runs(replayed.path)
     assert ds["evaluations"].values.tolist() == [0, 16, *[0] * 6]
     ends = [
         open_runs(
@@ -183,8 +183,8 @@ def test_an_interrupted_best_of_goes_on(
 def test_the_evaluation_has_its_controls_and_says_who_chose(
     tiny_runs: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    twin = replay(tiny_runs, tmp_path / "a.zarr", strategy="best_of", choose=CHOOSE, **options)
-    result = evaluate(tiny_runs, twin, pipeline=options["pipeline"])
+    replayed = replay(tiny_runs, tmp_path / "a.zarr", strategy="best_of", choose=CHOOSE, **options)
+    result = evaluate(tiny_runs, replayed, pipeline=options["pipeline"])
     data = result.to_dict()
     assert set(data["controls"]) == {"shuffled", "everywhere"}
     assert data["controls"]["everywhere"]["mask_area"] == 1
@@ -195,9 +195,9 @@ def test_the_evaluation_has_its_controls_and_says_who_chose(
     assert ends["broken"] + ends["good"] == 2
     assert data["flagged_runs"]["evaluations"] == STEP + 2 * 2 + 2
     mine = patch_model(open_runs(tiny_runs)["sample"].values, name="mine")
-    twin = replay(
+    replayed = replay(
         tiny_runs, tmp_path / "b.zarr", strategy="best_of", choose=CHOOSE, teacher=mine, **options
     )
     with pytest.raises(InputError, match="chosen by mine, which is not at hand"):
-        evaluate(tiny_runs, twin, pipeline=options["pipeline"])
-    assert not evaluate(tiny_runs, twin, controls=False).data["judge"]["chose"]
+        evaluate(tiny_runs, replayed, pipeline=options["pipeline"])
+    assert not evaluate(tiny_runs, replayed, controls=False).data["judge"]["chose"]

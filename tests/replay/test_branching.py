@@ -53,7 +53,7 @@ def test_branches_are_what_replays_give(
     assert ds["branch_sample"].dims == ("run", "branch", "channel", "y", "x")
     assert ds["run"].values.tolist() == [3, 12]
     for i, step in enumerate((4, 6)):
-        twin = replay(
+        replayed = replay(
             tiny_runs,
             tmp_path / f"{step}.zarr",
             masks=MASKS,
@@ -61,7 +61,7 @@ def test_branches_are_what_replays_give(
             pipeline=tiny_pipeline,
             only_flagged=True,
         )
-        alone = open_runs(twin.path)["sample"].sel(run=[3, 12]).values
+        alone = open_runs(replayed.path)["sample"].sel(run=[3, 12]).values
         bound = rounding(tiny_runs)
         np.testing.assert_allclose(ds["branch_sample"].values[:, i], alone, rtol=0, atol=bound)
     assert (ds["branch_sample"].values[:, 2] == ds["branch_sample"].values[:, 3]).all()
@@ -96,7 +96,7 @@ def test_restart_draws_anew_and_counts_what_it_pays(
     hook = tiny_pipeline.unet.register_forward_pre_hook(
         lambda _, inputs: sampled.append(len(inputs[0]))
     )
-    twin = replay(
+    replayed = replay(
         runs,
         tmp_path / "c.zarr",
         thresholds=thresholds,
@@ -105,13 +105,13 @@ def test_restart_draws_anew_and_counts_what_it_pays(
         pipeline=tiny_pipeline,
     )
     hook.remove()
-    ds = open_runs(twin.path)
+    ds = open_runs(replayed.path)
     flagged = ds["flagged"].values
     plan = detect_recorded(Recording(runs), thresholds)
     assert sorted(ds["run"].values[flagged]) == sorted(plan.masks)
     same = (ds["sample"].values == open_runs(runs)["sample"].values).all((1, 2, 3))
     assert (same == ~flagged).all()
-    target = twin.attributes["correction_step"]
+    target = replayed.attributes["correction_step"]
     paid = ds["evaluations"].values[flagged]
     assert set(paid) <= {target * (1 + tries) + 10 - target for tries in (1, 2)}
     # the first run, abandoned at T_c, was paid for when it was recorded

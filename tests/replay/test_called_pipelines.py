@@ -49,12 +49,12 @@ def test_latent_pipelines_come_back_and_are_corrected(
 ) -> None:
     pipe = quiet(getattr(builders, name)())
     store = record(pipe, tmp_path / "r.zarr", runs=4, steps=6, batch_size=2, prompts=["a b", "c d"])
-    twin = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
-    assert exactness(twin).bit_exact
+    replayed = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
+    assert exactness(replayed).bit_exact
     mask = np.zeros(store.spec.sample_shape[-2:], bool)
     mask[1:4, 1:4] = True
-    twin = replay(store, tmp_path / "c.zarr", masks={1: mask}, step=3, pipeline=pipe)
-    same = open_runs(twin.path)["difference"].values == 0
+    replayed = replay(store, tmp_path / "c.zarr", masks={1: mask}, step=3, pipeline=pipe)
+    same = open_runs(replayed.path)["difference"].values == 0
     assert same.tolist() == [True, False, True, True]
 
 
@@ -147,8 +147,10 @@ def test_every_family_comes_back_and_is_corrected(
     rows, columns = recording.spec.sample_shape[-2:]
     mask = np.zeros((rows, columns), bool)
     mask[: rows // 2, : columns // 2] = True
-    twin = replay(tmp_path / "r.zarr", tmp_path / "c.zarr", masks={1: mask}, step=TARGET, **options)
-    ds = open_runs(twin.path)
+    replayed = replay(
+        tmp_path / "r.zarr", tmp_path / "c.zarr", masks={1: mask}, step=TARGET, **options
+    )
+    ds = open_runs(replayed.path)
     assert (ds["difference"].values > 0).tolist() == [False, True]
     assert (ds["mask"].values[1] > 0).tolist() == mask.tolist()
 
@@ -236,8 +238,8 @@ def test_called_pipelines_branch_and_noise_what_is_finished(
     mask = np.zeros((8, 8), bool)
     mask[1:5, 1:5] = True
     options: dict[str, Any] = {"masks": {1: mask, 2: mask}, "pipeline": pipe}
-    twin = branch(path, tmp_path / "b.zarr", [Branch(step=2), Branch(step=4)], **options)
-    ds = open_runs(twin.path)
+    replayed = branch(path, tmp_path / "b.zarr", [Branch(step=2), Branch(step=4)], **options)
+    ds = open_runs(replayed.path)
     for i, step in enumerate((2, 4)):
         alone = replay(path, tmp_path / f"{step}.zarr", step=step, **options)
         expected = open_runs(alone.path)["sample"].sel(run=[1, 2]).values

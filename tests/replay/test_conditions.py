@@ -30,12 +30,12 @@ def test_what_batches_and_threads_change_is_measured(
 ) -> None:
     options: dict[str, Any] = {"strategy": "none", "pipeline": tiny_pipeline}
     recorded = np.asarray(open_runs(tiny_runs)["sample"].values)
-    twin = replay(tiny_runs, tmp_path / "five.zarr", batch_size=5, **options)
-    found = exactness(twin)
+    replayed = replay(tiny_runs, tmp_path / "five.zarr", batch_size=5, **options)
+    found = exactness(replayed)
     assert found.runs == 20
     assert found.conditions == ["5 runs together instead of the recorded batches"]
-    assert found.largest_difference == np.abs(samples(twin) - recorded).max() < 1e-3
-    assert set(open_runs(twin.path)["evaluations"].values) == {10}
+    assert found.largest_difference == np.abs(samples(replayed) - recorded).max() < 1e-3
+    assert set(open_runs(replayed.path)["evaluations"].values) == {10}
     few = record(tiny_pipeline, tmp_path / "few.zarr", runs=1, steps=2, batch_size=1)
     recorded = np.asarray(open_runs(few.path)["sample"].values)
     here = replay(few, tmp_path / "threads.zarr", threads=2, **options)
@@ -58,15 +58,15 @@ def test_another_version_is_named_beside_what_it_changes(
     store = record(tiny_pipeline, tmp_path / "r.zarr", runs=2, steps=3, batch_size=2)
     monkeypatch.setattr(environment, "version", lambda name: "0.1.2")
     monkeypatch.setattr(torch, "__version__", "9.9.9")
-    twin = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=tiny_pipeline)
-    found = exactness(twin)
+    replayed = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=tiny_pipeline)
+    found = exactness(replayed)
     assert [text.split(" instead")[0] for text in found.conditions] == [
         "torch 9.9.9",
         "diffusers 0.1.2",
     ]
     assert found.runs == 2  # sampled, compared and not merely copied
     recorded = np.asarray(open_runs(store.path)["sample"].values)
-    assert found.largest_difference == np.abs(samples(twin) - recorded).max()
+    assert found.largest_difference == np.abs(samples(replayed) - recorded).max()
 
 
 def test_another_device_is_named() -> None:

@@ -174,14 +174,16 @@ def test_a_strategy_of_one_s_own_is_known_by_its_name(
     from asced_analysis.correction import STRATEGIES
 
     options: dict[str, Any] = {"masks": {3: SQUARE, 30: SQUARE}, "step": 5}
-    twin = replay(runs, tmp_path / "a.zarr", strategy=Dim(0.4), pipeline=tiny_pipeline, **options)
-    assert twin.attributes["strategy"] == "dim"
-    assert twin.attributes["strategy_parameters"] == {"share": 0.4}
-    data = evaluate(runs, twin, pipeline=tiny_pipeline).to_dict()
+    replayed = replay(
+        runs, tmp_path / "a.zarr", strategy=Dim(0.4), pipeline=tiny_pipeline, **options
+    )
+    assert replayed.attributes["strategy"] == "dim"
+    assert replayed.attributes["strategy_parameters"] == {"share": 0.4}
+    data = evaluate(runs, replayed, pipeline=tiny_pipeline).to_dict()
     assert data["strategy"] == "dim"
     assert set(data["controls"]) == {"shuffled", "foreground", "everywhere"}
     monkeypatch.setattr(STRATEGIES, "_registered", {})  # as another process has it
-    data = evaluate(runs, twin, pipeline=tiny_pipeline).to_dict()
+    data = evaluate(runs, replayed, pipeline=tiny_pipeline).to_dict()
     assert data["correction"] == "dim"
     assert data["controls"] == {}
 

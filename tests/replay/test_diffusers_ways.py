@@ -184,7 +184,7 @@ def test_a_pipeline_without_callbacks_is_refused(tiny_pipeline: Any) -> None:
 
 
 def modular(name: str, classic: Any, corrector: Corrector | None) -> Any:
-    """The modular twin of a pipeline, whose prompts are embedded."""
+    """The modular version of a pipeline, whose prompts are embedded."""
     from diffusers.modular_pipelines import FluxAutoBlocks, StableDiffusionXLAutoBlocks
 
     blocks = FluxAutoBlocks() if name == "flux" else StableDiffusionXLAutoBlocks()

@@ -80,8 +80,10 @@ def test_all_three_controls_and_the_worth_of_the_mask(evaluation: Evaluation) ->
 def test_an_uncorrected_replay_changes_nothing(
     tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
-    twin = replay(tiny_runs, tmp_path / "n.zarr", strategy="none", start=6, pipeline=tiny_pipeline)
-    result = evaluate(tiny_runs, twin)
+    replayed = replay(
+        tiny_runs, tmp_path / "n.zarr", strategy="none", start=6, pipeline=tiny_pipeline
+    )
+    result = evaluate(tiny_runs, replayed)
     data = result.to_dict()
     assert data["flagged"] == 0
     assert data["controls"] == {}

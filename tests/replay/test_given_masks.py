@@ -35,8 +35,8 @@ def thresholds(runs: Path) -> Thresholds:
     return changed(found, correction=changed(found.correction, grow=0.1))
 
 
-def samples(twin: Any) -> Any:
-    return open_runs(twin.path)["sample"].values
+def samples(replayed: Any) -> Any:
+    return open_runs(replayed.path)["sample"].values
 
 
 @pytest.mark.parametrize("strategy", ["ttc", "state_replacement"])
@@ -54,14 +54,14 @@ def test_a_start_at_a_checkpoint_gives_what_the_loop_gives(
     assert open_runs(whole.path)["flagged"].values.any()
     assert (samples(whole) == samples(part)).all()
     assert (open_runs(whole.path)["mask"].values == open_runs(part.path)["mask"].values).all()
-    twin = branch(
+    replayed = branch(
         runs,
         tmp_path / "c.zarr",
         [Branch(step=STEP, strategy=strategy)],
         thresholds=thresholds,
         pipeline=tiny_pipeline,
     )
-    ds = open_runs(twin.path)
+    ds = open_runs(replayed.path)
     alone = open_runs(whole.path)["sample"].sel(run=ds["run"].values).values
     found = ds["branch_sample"].values[:, 0]
     np.testing.assert_allclose(found, alone, rtol=0, atol=rounding(runs))
@@ -104,12 +104,12 @@ def test_a_control_with_the_right_masks_is_the_correction(
 ) -> None:
     """Controls act at the steps at which the correction itself acts."""
     options: dict[str, Any] = {"thresholds": thresholds, "pipeline": tiny_pipeline, "step": step}
-    twin = replay(runs, tmp_path / "a.zarr", strategy=strategy, grow=0, **options)
+    replayed = replay(runs, tmp_path / "a.zarr", strategy=strategy, grow=0, **options)
     monkeypatch.setattr(
         "asced_analysis.replay.planning.control_plan", lambda plan, *rest, **named: plan
     )
     result = evaluate(
-        runs, twin, controls=["shuffled"], judge="patches", pipeline=tiny_pipeline
+        runs, replayed, controls=["shuffled"], judge="patches", pipeline=tiny_pipeline
     ).to_dict()
     effect = result["flagged_runs"]["effect"]["all"]["value"]
     control = result["controls"]["shuffled"]["effect"]["all"]["value"]

@@ -84,8 +84,8 @@ def test_runs_that_began_with_a_picture_are_corrected(
     mask = np.zeros((8, 8), bool)
     mask[2:5, 2:5] = True
     given: dict[str, Any] = {"masks": {1: mask}, "step": 4, **options}
-    twin = replay(tmp_path / "r.zarr", tmp_path / "c.zarr", **given)
-    ds, plain = open_runs(twin.path), open_runs(tmp_path / "r.zarr")
+    replayed = replay(tmp_path / "r.zarr", tmp_path / "c.zarr", **given)
+    ds, plain = open_runs(replayed.path), open_runs(tmp_path / "r.zarr")
     assert (ds["difference"].values > 0).tolist() == [False, True]
     away = np.abs(ds["sample"].values - plain["sample"].values)[1].max(0)
     assert away[mask].mean() > 2 * away[~mask].mean()
@@ -126,14 +126,14 @@ def test_evaluation_and_branches_are_given_what_the_store_does_not_hold(
         "call_options": {"image": lambda batch: pictures[batch.runs]},
     }
     masks = dict.fromkeys((1, 3, 7, 8), mask)
-    twin = replay(path, tmp_path / "c.zarr", masks=masks, step=2, **given)
-    assert exactness(twin).bit_exact
-    data = evaluate(path, twin, judge="patches", **given).to_dict()
+    replayed = replay(path, tmp_path / "c.zarr", masks=masks, step=2, **given)
+    assert exactness(replayed).bit_exact
+    data = evaluate(path, replayed, judge="patches", **given).to_dict()
     assert set(data["controls"]) == {"shuffled", "foreground", "everywhere"}
     with pytest.raises(InputError, match="the store does not hold image"):
-        evaluate(path, twin, judge="patches", pipeline=pipe)
+        evaluate(path, replayed, judge="patches", pipeline=pipe)
     branched = open_runs(
         branch(path, tmp_path / "b.zarr", [Branch(step=2)], masks=masks, **given).path
     )
-    alone = open_runs(twin.path)["sample"].sel(run=[1, 3, 7, 8]).values
+    alone = open_runs(replayed.path)["sample"].sel(run=[1, 3, 7, 8]).values
     np.testing.assert_allclose(branched["branch_sample"].values[:, 0], alone, atol=1e-3)

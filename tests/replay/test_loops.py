@@ -103,9 +103,9 @@ def check(path: Path, loop: Callable[[Any, Any], Any], starts: list[Any], tmp_pa
     thresholds = few(path)
     flagged = detect(open_runs(path), thresholds)["flagged"].values
     assert 0 < flagged.sum() < RUNS
-    twin = open_runs(replay(path, tmp_path / "ttc.zarr", loop=loop, thresholds=thresholds).path)
-    assert (twin["flagged"].values == flagged).all()
-    assert ((twin["difference"].values > 0) == flagged).all()
+    replayed = open_runs(replay(path, tmp_path / "ttc.zarr", loop=loop, thresholds=thresholds).path)
+    assert (replayed["flagged"].values == flagged).all()
+    assert ((replayed["difference"].values > 0) == flagged).all()
     corrector = Corrector(thresholds)
     ends = []
     for x in starts:
@@ -116,7 +116,7 @@ def check(path: Path, loop: Callable[[Any, Any], Any], starts: list[Any], tmp_pa
     # The same edit in deployment, whatever the batch: the noise belongs to the run.
     deployed = np.concatenate(ends).reshape(len(flagged), -1)
     assert ((deployed != recorded).any(1) == flagged).all()
-    np.testing.assert_array_equal(deployed, twin["sample"].values.reshape(len(flagged), -1))
+    np.testing.assert_array_equal(deployed, replayed["sample"].values.reshape(len(flagged), -1))
 
 
 @pytest.fixture(scope="module")
@@ -290,9 +290,9 @@ def test_groups_full_precision_and_levels_of_another_rounding(
     flagged = found["flagged"].values
     pooled = detect(open_runs(path), dataclasses.replace(thresholds, groups={}))["flagged"].values
     assert (flagged != pooled).any()
-    twin = open_runs(replay(path, tmp_path / "c.zarr", loop=ddim, thresholds=thresholds).path)
-    assert (twin["flagged"].values == flagged).all()
-    np.testing.assert_allclose(twin["score"].values, found["score"].values, rtol=1e-6)
+    replayed = open_runs(replay(path, tmp_path / "c.zarr", loop=ddim, thresholds=thresholds).path)
+    assert (replayed["flagged"].values == flagged).all()
+    np.testing.assert_allclose(replayed["score"].values, found["score"].values, rtol=1e-6)
     corrector = Corrector(thresholds)
 
     def rounded(**given: Any) -> Any:
@@ -327,13 +327,13 @@ def test_data_outside_the_usual_range_are_compared_in_their_own(tmp_path: Path) 
     record(path, far, [start(0, shape, 500.0)], STEPS, dtype="float32", value_range=(0, 1000))
     mask = np.zeros((8, 8), bool)
     mask[2:5, 2:5] = True
-    twin = replay(path, tmp_path / "c.zarr", loop=far, masks={3: mask}, step=4, noise_scale=0.0)
-    ds, plain = open_runs(twin.path), open_runs(path)
+    replayed = replay(path, tmp_path / "c.zarr", loop=far, masks={3: mask}, step=4, noise_scale=0.0)
+    ds, plain = open_runs(replayed.path), open_runs(path)
     away = np.abs(ds["sample"].values - plain["sample"].values)[3].max(0)
     assert ds["changed"].values[3] == pytest.approx((away > 1000 / 255).mean())
     assert 0 < ds["changed"].values[3] < 1
     assert np.abs(plain["image"].values[0].astype(int) - ds["image"].values[0]).max() == 0
-    one = exactness(twin)
+    one = exactness(replayed)
     assert one.value_range == (0, 1000)
     assert "in 0..1000" in dataclasses.replace(one, identical=0).sentence()
 
@@ -341,9 +341,9 @@ def test_data_outside_the_usual_range_are_compared_in_their_own(tmp_path: Path) 
 def test_branches_tuning_and_evaluation_take_a_loop(store: Path, tmp_path: Path) -> None:
     thresholds = few(store)
     masks = {3: np.ones((8, 8), bool), 25: np.ones((8, 8), bool)}
-    twin = branch(store, tmp_path / "b.zarr", [Branch(step=5)], masks=masks, loop=ddim)
+    replayed = branch(store, tmp_path / "b.zarr", [Branch(step=5)], masks=masks, loop=ddim)
     alone = replay(store, tmp_path / "a.zarr", masks=masks, step=5, grow=0, loop=ddim)
-    found = open_runs(twin.path)["branch_sample"].values[:, 0]
+    found = open_runs(replayed.path)["branch_sample"].values[:, 0]
     expected = open_runs(alone.path)["sample"].sel(run=[3, 25]).values
     np.testing.assert_allclose(found, expected, atol=5e-3)
     tuned = tune(store, thresholds, steps=[5], strategies=["ttc"], share=0.5, loop=ddim)

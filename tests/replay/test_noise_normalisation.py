@@ -66,7 +66,7 @@ def test_in_a_replay_the_flagged_runs_enter_the_step_normalised(
 ) -> None:
     masks = {3: np.zeros((16, 16), np.bool_)}
     masks[3][4:6, 4:6] = True
-    twin = replay(
+    replayed = replay(
         tiny_runs,
         tmp_path / "normalised.zarr",
         strategy="noise_normalisation",
@@ -74,7 +74,7 @@ def test_in_a_replay_the_flagged_runs_enter_the_step_normalised(
         step=6,
         pipeline=tiny_pipeline,
     )
-    before, after = open_runs(tiny_runs), open_runs(twin.path)
+    before, after = open_runs(tiny_runs), open_runs(replayed.path)
     change = np.abs(after["sample"].values - before["sample"].values).max((1, 2, 3))
     flagged = after["flagged"].values
     assert flagged.sum() == 1

@@ -66,10 +66,10 @@ def test_as_many_others_are_corrected(
         "pipeline": tiny_pipeline,
         **WHOLE[strategy],
     }
-    twin = replay(runs, tmp_path / "a.zarr", **options)
+    replayed = replay(runs, tmp_path / "a.zarr", **options)
     wrong = replay(runs, tmp_path / "b.zarr", control="shuffled", **options)
-    assert len(flagged(wrong)) == len(flagged(twin)) > 2
-    assert not flagged(wrong) & flagged(twin)
+    assert len(flagged(wrong)) == len(flagged(replayed)) > 2
+    assert not flagged(wrong) & flagged(replayed)
     ds = open_runs(wrong)
     assert (ds["mask"].values.any((1, 2)) == ds["flagged"].values).all()
     same = (ds["sample"].values == open_runs(runs)["sample"].values).all((1, 2, 3))
@@ -91,15 +91,15 @@ def test_the_flag_has_its_worth(
         "only_flagged": True,
         "pipeline": tiny_pipeline,
     }
-    twin = replay(runs, tmp_path / "a.zarr", **options)
+    replayed = replay(runs, tmp_path / "a.zarr", **options)
     wrong = replay(runs, tmp_path / "b.zarr", control="shuffled", **options)
-    result = evaluate(runs, twin, pipeline=tiny_pipeline)
+    result = evaluate(runs, replayed, pipeline=tiny_pipeline)
     data = result.to_dict()
     assert set(data["controls"]) == {"shuffled"}
     assert data["worth_of_mask"] is None
     others = evaluate(runs, wrong, controls=False).to_dict()
     control = data["controls"]["shuffled"]
-    assert control["runs"] == len(flagged(twin))
+    assert control["runs"] == len(flagged(replayed))
     expected = others["flagged_runs"]["effect"]["all"]["value"]
     assert control["effect"]["all"]["value"] == pytest.approx(expected, abs=1e-5)
     ends = others["flagged_runs"]["endings"]
@@ -128,10 +128,10 @@ def test_branches_of_other_runs(
         Branch(STEP, "renoise"),
         Branch(STEP, "renoise", control="shuffled"),
     ]
-    twin = branch(
+    replayed = branch(
         runs, tmp_path / "b.zarr", branches, thresholds=thresholds, pipeline=tiny_pipeline
     )
-    edited = open_runs(twin)["branch_mask"].values.any((2, 3))
+    edited = open_runs(replayed)["branch_mask"].values.any((2, 3))
     assert (edited.sum(1) == 1).all()  # each run in one branch alone
     assert edited[:, 0].sum() == edited[:, 1].sum() > 2
 
@@ -145,8 +145,8 @@ def test_where_everybody_is_corrected_nobody_is_left(
         "step": 6,
         "pipeline": str(tiny_folder),
     }
-    twin = replay(tiny_runs, tmp_path / "a.zarr", masks=masks, **given)
-    data = evaluate(tiny_runs, twin, pipeline=str(tiny_folder)).to_dict()
+    replayed = replay(tiny_runs, tmp_path / "a.zarr", masks=masks, **given)
+    data = evaluate(tiny_runs, replayed, pipeline=str(tiny_folder)).to_dict()
     assert data["controls"] == {}
     assert data["worth_of_flag"] is None
     np.savez(tmp_path / "m.npz", run=np.arange(20), mask=masks)

@@ -43,10 +43,10 @@ def test_replay_flags_what_deployment_flags(
     runs: Path, thresholds: Thresholds, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
     assert thresholds.parameters["probe"] is not None
-    twin = replay(runs, tmp_path / "a.zarr", thresholds=thresholds, pipeline=tiny_pipeline)
-    assert twin.attributes["strategy"] == "renoise"
-    assert twin.attributes["strategy_parameters"]["where"] == "foreground"
-    ds = open_runs(twin.path)
+    replayed = replay(runs, tmp_path / "a.zarr", thresholds=thresholds, pipeline=tiny_pipeline)
+    assert replayed.attributes["strategy"] == "renoise"
+    assert replayed.attributes["strategy_parameters"]["where"] == "foreground"
+    ds = open_runs(replayed.path)
     corrector = Corrector(thresholds)
     with corrector.attach(tiny_pipeline):
         from asced_recorders.pipelines.sampling import run_generators
@@ -79,13 +79,13 @@ def test_a_network_of_one_s_own_and_other_strategies(
         return real(sample, table, step)
 
     options: dict[str, Any] = {"thresholds": thresholds, "pipeline": tiny_pipeline}
-    twin = replay(
+    replayed = replay(
         runs, tmp_path / "a.zarr", strategy="restart", tries=1, network=network, **options
     )
-    ds = open_runs(twin.path)
+    ds = open_runs(replayed.path)
     flagged = ds["flagged"].values
     assert sum(asked) == 128 + flagged.sum()  # every run, and every new draw
-    target = twin.attributes["correction_step"]
+    target = replayed.attributes["correction_step"]
     assert set(ds["evaluations"].values[flagged]) == {1 + target + target + 1 + 10 - target}
     streamed = replay(
         runs, tmp_path / "b.zarr", strategy="score_clipping", only_flagged=False, **options

@@ -59,29 +59,29 @@ def test_the_foreground_of_predicted_x0_is_renewed(
 ) -> None:
     whole = replay(tiny_runs, tmp_path / "a.zarr", strategy="renoise", **options)
     named: dict[str, Any] = {"strategy": "renoise", "where": "foreground"}
-    twin = replay(tiny_runs, tmp_path / "b.zarr", **named, **options)
+    replayed = replay(tiny_runs, tmp_path / "b.zarr", **named, **options)
     places = expected_places(tiny_runs)
-    assert (edited(twin) == places).all()
+    assert (edited(replayed) == places).all()
     assert 0.01 < places.mean() < 1
-    assert (samples(twin) != samples(whole)).any()
+    assert (samples(replayed) != samples(whole)).any()
     part = replay(tiny_runs, tmp_path / "c.zarr", start=STEP, **named, **options)
-    assert (samples(part) == samples(twin)).all()
+    assert (samples(part) == samples(replayed)).all()
     assert (edited(part) == places).all()
     by_hand = replay(
         tiny_runs,
         tmp_path / "d.zarr",
         **{**options, "masks": dict(zip((3, 12), places, strict=True))},
     )
-    assert (samples(by_hand) == samples(twin)).all()  # ttc in that mask
-    untouched = np.asarray(open_runs(twin.path)["difference"].values)
+    assert (samples(by_hand) == samples(replayed)).all()  # ttc in that mask
+    untouched = np.asarray(open_runs(replayed.path)["difference"].values)
     assert (np.flatnonzero(untouched) == [3, 12]).all()
 
 
 def test_a_place_of_one_s_own(tiny_runs: Path, options: dict[str, Any], tmp_path: Path) -> None:
-    twin = replay(tiny_runs, tmp_path / "a.zarr", strategy="renoise", where=top, **options)
-    assert (edited(twin) == top(np.zeros((1, 16, 16)))).all()
-    assert twin.attributes["strategy_parameters"]["where"] == "top"
-    data = evaluate(tiny_runs, twin, pipeline=options["pipeline"]).to_dict()
+    replayed = replay(tiny_runs, tmp_path / "a.zarr", strategy="renoise", where=top, **options)
+    assert (edited(replayed) == top(np.zeros((1, 16, 16)))).all()
+    assert replayed.attributes["strategy_parameters"]["where"] == "top"
+    data = evaluate(tiny_runs, replayed, pipeline=options["pipeline"]).to_dict()
     assert set(data["controls"]) == {"shuffled", "everywhere"}
     with pytest.raises(InputError, match="gave a mask of shape"):
         replay(
@@ -160,8 +160,8 @@ def test_controls_of_what_finds_its_own_place(
 ) -> None:
     named: dict[str, Any] = {"strategy": "renoise", "where": "foreground", **options}
     places = expected_places(tiny_runs)
-    twin = replay(tiny_runs, tmp_path / "a.zarr", control="shuffled", **named)
-    assert (edited(twin) == places[::-1]).all()
+    replayed = replay(tiny_runs, tmp_path / "a.zarr", control="shuffled", **named)
+    assert (edited(replayed) == places[::-1]).all()
     everywhere = replay(tiny_runs, tmp_path / "b.zarr", control="everywhere", **named)
     whole = replay(tiny_runs, tmp_path / "c.zarr", strategy="renoise", **options)
     assert (samples(everywhere) == samples(whole)).all()
@@ -176,7 +176,7 @@ def test_branches_renew_the_foreground(
 ) -> None:
     parameters = {"where": "foreground", "again": (LATER,)}
     given = {name: options[name] for name in ("masks", "pipeline")}
-    twin = branch(
+    replayed = branch(
         tiny_runs,
         tmp_path / "b.zarr",
         [
@@ -193,13 +193,13 @@ def test_branches_renew_the_foreground(
         **parameters,
         **options,
     )
-    ds = open_runs(twin.path)
+    ds = open_runs(replayed.path)
     bound = rounding(tiny_runs)
     found = ds["branch_sample"].values
     np.testing.assert_allclose(found[:, 0], samples(alone), rtol=0, atol=bound)
     assert (np.abs(found[:, 0] - found[:, 1]).max((1, 2, 3)) > 10 * bound).all()
     assert (ds["branch_mask"].values[:, 0] == expected_places(tiny_runs)).all()
-    assert twin.attributes["branches"][1]["parameters"] == {"where": "top"}
+    assert replayed.attributes["branches"][1]["parameters"] == {"where": "top"}
     with pytest.raises(InputError, match="in one pass"):
         branch(tiny_runs, tmp_path / "c.zarr", [Branch(step=STEP, strategy="best_of")], **given)
 
@@ -278,8 +278,8 @@ def test_a_step_inside_a_group_is_refused_before_anything_is_written(
 def test_stored_parameters_are_json(
     tiny_runs: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    twin = replay(
+    replayed = replay(
         tiny_runs, tmp_path / "a.zarr", strategy="renoise", again=(LATER,), where=top, **options
     )
-    stored = TrajectoryStore.open(twin.path).attributes["strategy_parameters"]
+    stored = TrajectoryStore.open(replayed.path).attributes["strategy_parameters"]
     assert json.loads(json.dumps(stored))["again"] == [LATER]

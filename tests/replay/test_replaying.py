@@ -42,11 +42,11 @@ def test_without_a_correction_every_bit_comes_back(
     tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
     before = tiny_pipeline.scheduler
-    twin = replay(tiny_runs, tmp_path / "none.zarr", strategy="none", pipeline=tiny_pipeline)
-    agreement = exactness(twin)
+    replayed = replay(tiny_runs, tmp_path / "none.zarr", strategy="none", pipeline=tiny_pipeline)
+    agreement = exactness(replayed)
     assert agreement.bit_exact
     assert agreement.runs == 20
-    assert (samples(twin) == np.asarray(open_runs(tiny_runs)["sample"].values)).all()
+    assert (samples(replayed) == np.asarray(open_runs(tiny_runs)["sample"].values)).all()
     assert tiny_pipeline.scheduler is before
     assert type(before).__name__ == "DDIMScheduler"
 
@@ -61,8 +61,8 @@ def test_every_scheduler_family_comes_back(
         pipe.scheduler = getattr(diffusers, SHORT_NAMES[scheduler])()
     name = None if kin else scheduler
     store = record(pipe, tmp_path / "r.zarr", runs=4, steps=6, batch_size=4, scheduler=name)
-    twin = replay(store, tmp_path / "none.zarr", strategy="none", pipeline=pipe)
-    assert exactness(twin).bit_exact
+    replayed = replay(store, tmp_path / "none.zarr", strategy="none", pipeline=pipe)
+    assert exactness(replayed).bit_exact
 
 
 def test_a_corrected_replay_in_other_batches_is_close(
@@ -79,11 +79,11 @@ def test_a_corrected_replay_in_other_batches_is_close(
 def test_a_checkpoint_gives_the_same_bits(
     start: int, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
-    twin = replay(
+    replayed = replay(
         tiny_runs, tmp_path / "none.zarr", strategy="none", start=start, pipeline=tiny_pipeline
     )
-    assert exactness(twin).bit_exact
-    assert set(open_runs(twin.path)["evaluations"].values) == {10 - start}
+    assert exactness(replayed).bit_exact
+    assert set(open_runs(replayed.path)["evaluations"].values) == {10 - start}
 
 
 def test_an_offloaded_model_goes_on_from_a_checkpoint_where_it_computes(
@@ -94,17 +94,17 @@ def test_an_offloaded_model_goes_on_from_a_checkpoint_where_it_computes(
     assert pipe.device.type == "meta"
     options: dict[str, Any] = {"masks": MASKS, "step": TARGET, "start": 3}
     plain = replay(tiny_runs, tmp_path / "plain.zarr", pipeline=tiny_pipeline, **options)
-    twin = replay(tiny_runs, tmp_path / "offloaded.zarr", pipeline=pipe, **options)
-    assert exactness(twin).bit_exact
-    assert exactness(twin).conditions == []
-    assert (samples(twin) == samples(plain)).all()
+    replayed = replay(tiny_runs, tmp_path / "offloaded.zarr", pipeline=pipe, **options)
+    assert exactness(replayed).bit_exact
+    assert exactness(replayed).conditions == []
+    assert (samples(replayed) == samples(plain)).all()
 
 
 @pytest.mark.parametrize("strategy", IN_LOOP)
 def test_only_flagged_runs_differ(
     strategy: str, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
-    twin = replay(
+    replayed = replay(
         tiny_runs,
         tmp_path / "c.zarr",
         strategy=strategy,
@@ -112,7 +112,7 @@ def test_only_flagged_runs_differ(
         step=TARGET,
         pipeline=tiny_pipeline,
     )
-    ds = open_runs(twin.path)
+    ds = open_runs(replayed.path)
     same = (ds["sample"].values == open_runs(tiny_runs)["sample"].values).all((1, 2, 3))
     flagged = ds["flagged"].values
     assert sorted(ds["run"].values[flagged]) == [3, 12]
@@ -153,7 +153,7 @@ def test_flagged_runs_alone_differ_in_last_bits_only(
 def test_noise_and_denoise_stays_inside_the_mask(
     tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
-    twin = replay(
+    replayed = replay(
         tiny_runs,
         tmp_path / "c.zarr",
         strategy="noise_denoise",
@@ -161,7 +161,7 @@ def test_noise_and_denoise_stays_inside_the_mask(
         step=TARGET,
         pipeline=tiny_pipeline,
     )
-    ds = open_runs(twin.path)
+    ds = open_runs(replayed.path)
     away = np.abs(ds["sample"].values - open_runs(tiny_runs)["sample"].values).max(1)
     assert (away[ds["mask"].values == 0] == 0).all()
     assert (away[3][MASKS[3]] > 0).mean() > 0.9
@@ -173,7 +173,7 @@ def test_controls_correct_the_same_runs_elsewhere(
     control: Any, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
     masks = {3: square(), 12: square(8, 2), 7: square(0, 0, 4)}
-    twin = replay(
+    replayed = replay(
         tiny_runs,
         tmp_path / "c.zarr",
         masks=masks,
@@ -182,7 +182,7 @@ def test_controls_correct_the_same_runs_elsewhere(
         pipeline=tiny_pipeline,
         only_flagged=True,
     )
-    ds = open_runs(twin.path)
+    ds = open_runs(replayed.path)
     used = {
         int(r): m.astype(bool) for r, m in zip(ds["run"].values, ds["mask"].values, strict=True)
     }
@@ -194,7 +194,7 @@ def test_controls_correct_the_same_runs_elsewhere(
         assert sum(used[run].sum() for run in masks) == sum(m.sum() for m in masks.values())
     else:
         assert all(used[run].sum() == masks[run].sum() for run in masks)
-    assert twin.attributes["control"] == control
+    assert replayed.attributes["control"] == control
 
 
 def test_common_random_numbers(tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
@@ -207,18 +207,20 @@ def test_common_random_numbers(tiny_runs: Path, tiny_pipeline: Any, tmp_path: Pa
     assert (other[3] != two[3]).any()
 
 
-def test_the_twin_store_says_what_it_is(
+def test_the_replayed_store_says_what_it_is(
     tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
-    twin = replay(tiny_runs, tmp_path / "c.zarr", masks=MASKS, step=TARGET, pipeline=tiny_pipeline)
+    replayed = replay(
+        tiny_runs, tmp_path / "c.zarr", masks=MASKS, step=TARGET, pipeline=tiny_pipeline
+    )
     recording = TrajectoryStore.open(tiny_runs)
-    reopened = TrajectoryStore.open(twin.path)
+    reopened = TrajectoryStore.open(replayed.path)
     assert reopened.attributes["replay_of"] == recording.fingerprint
     assert reopened.attributes["strategy"] == "ttc"
     assert reopened.attributes["correction_step"] == TARGET
     assert reopened.committed_batches() == recording.committed_batches()
     assert reopened.verify().ok
-    ds, original = open_runs(twin.path), open_runs(tiny_runs)
+    ds, original = open_runs(replayed.path), open_runs(tiny_runs)
     for name in ("run", "seed", "batch"):
         assert (ds[name].values == original[name].values).all()
     assert ds["image"].shape == original["image"].shape
@@ -327,7 +329,7 @@ def test_the_recording_is_never_replaced(
     record(tiny_pipeline, path, runs=4, steps=6, batch_size=4)
     (tmp_path / "link.zarr").symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    for out in (path, f"{path}/", "r.zarr", "link.zarr", path / "twin.zarr"):
+    for out in (path, f"{path}/", "r.zarr", "link.zarr", path / "replayed.zarr"):
         with pytest.raises(InputError, match="the store that is read"):
             replay(path, out, strategy="none", pipeline=tiny_pipeline, overwrite=True)
         with pytest.raises(InputError, match="the store that is read"):
@@ -341,6 +343,8 @@ def test_the_recording_is_never_replaced(
             )
     assert TrajectoryStore.open(path).verify().ok
     assert open_runs(path).sizes["run"] == 4
-    replay("r.zarr", "twin.zarr", strategy="none", pipeline=tiny_pipeline)
-    again = replay("r.zarr", "twin.zarr", strategy="none", pipeline=tiny_pipeline, overwrite=True)
+    replay("r.zarr", "replayed.zarr", strategy="none", pipeline=tiny_pipeline)
+    again = replay(
+        "r.zarr", "replayed.zarr", strategy="none", pipeline=tiny_pipeline, overwrite=True
+    )
     assert exactness(again).bit_exact

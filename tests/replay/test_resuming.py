@@ -60,13 +60,13 @@ def test_it_ends_as_if_nothing_had_happened(
     kept = markers(out)
     assert sorted(kept) == ["0.json", "1.json"]
     told: list[tuple[int, int]] = []
-    twin = replay(
+    replayed = replay(
         tiny_runs, out, resume=True, progress=lambda *where: told.append(where), **options
     )
     assert told == [(3, 3)]
     assert kept.items() <= markers(out).items()
-    assert twin.verify().ok
-    ours, theirs = open_runs(twin.path), open_runs(whole.path)
+    assert replayed.verify().ok
+    ours, theirs = open_runs(replayed.path), open_runs(whole.path)
     for name in ("sample", "image", "mask", "flagged", "changed", "difference", "evaluations"):
         assert (ours[name].values == theirs[name].values).all()
 
@@ -148,7 +148,7 @@ def test_killed_it_goes_on_from_the_command_line(
     assert "exists" in capsys.readouterr().err
     assert run([*command, "--resume"]) == 0
     assert kept.items() <= markers(out).items()
-    twin = TrajectoryStore.open(out)
-    assert len(twin.committed_batches()) == 60
-    assert twin.verify().ok
-    assert exactness(twin).bit_exact
+    replayed = TrajectoryStore.open(out)
+    assert len(replayed.committed_batches()) == 60
+    assert replayed.verify().ok
+    assert exactness(replayed).bit_exact

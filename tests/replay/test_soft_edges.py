@@ -133,15 +133,15 @@ def test_controls_have_the_edges_of_the_correction(
     command = ["replay", str(tiny_runs), "--masks", str(tmp_path / "masks.npz"), "--step", "6"]
     command += ["--pipeline", str(tiny_folder), "--soft", "2", "--grow", "1"]
     assert run([*command, "--out", str(tmp_path / "soft.zarr"), "--only-flagged"]) == 0
-    twin = TrajectoryStore.open(tmp_path / "soft.zarr")
-    assert (twin.attributes["soft"], twin.attributes["grow"]) == (2, 1)
+    replayed = TrajectoryStore.open(tmp_path / "soft.zarr")
+    assert (replayed.attributes["soft"], replayed.attributes["grow"]) == (2, 1)
     edges = np.stack([binary_dilation(one, np.ones((7, 7))) for one in MASKS])
-    assert (open_runs(twin)["mask"].sel(run=RUNS).values == edges).all()
+    assert (open_runs(replayed)["mask"].sel(run=RUNS).values == edges).all()
     monkeypatch.setattr(populations, "RESAMPLES", 20)
     monkeypatch.setattr(
         "asced_analysis.replay.planning.control_plan", lambda plan, *rest, **named: plan
     )
-    data = evaluate(tiny_runs, twin, controls=["shuffled"], pipeline=str(tiny_folder)).to_dict()
+    data = evaluate(tiny_runs, replayed, controls=["shuffled"], pipeline=str(tiny_folder)).to_dict()
     control = data["controls"]["shuffled"]
     effect = data["flagged_runs"]["effect"]["all"]["value"]
     assert control["mask_area"] == data["flagged_runs"]["mask_area"]

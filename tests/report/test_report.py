@@ -68,7 +68,7 @@ def test_report_is_one_page_without_network(runs: Path, tmp_path: Path) -> None:
 
 
 def test_runs_without_images_are_shown_by_their_samples(tmp_path: Path) -> None:
-    """Latents of a loop that nobody decodes: in false colours, the same for a run and its twin."""
+    """Latents of a loop that nobody decodes: false colours alike for a run and its correction."""
     rng = np.random.default_rng(0)
     path, x = tmp_path / "runs.zarr", rng.standard_normal((96, 4, 8, 8)).astype("f4")
     with CustomRecorder(path, (4, 8, 8), 8) as recorder:

@@ -69,8 +69,8 @@ def test_an_evaluation_of_another_replay_is_refused(
 def test_the_story_names_what_was_edited(
     tiny_runs: Path, corrected: Path, where: str, place: str
 ) -> None:
-    twins = open_runs(corrected).assign_attrs(strategy_parameters={"where": where})
-    caption = story_section(open_runs(tiny_runs), twins, 3).figures[0].caption
+    corrected = open_runs(corrected).assign_attrs(strategy_parameters={"where": where})
+    caption = story_section(open_runs(tiny_runs), corrected, 3).figures[0].caption
     assert f"inside and outside the {place} region" in caption
 
 

@@ -535,7 +535,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def modular_twin(classic: Any, blocks: str, guidance_scale: float | None = None) -> Any:
+def modular_version(classic: Any, blocks: str, guidance_scale: float | None = None) -> Any:
     """The same components in a modular pipeline that is given embeddings of text."""
     import diffusers.modular_pipelines as modular
     from diffusers.guiders import ClassifierFreeGuidance

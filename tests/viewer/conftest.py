@@ -48,17 +48,17 @@ def runs(looked_at: Path) -> xr.Dataset:
 
 
 @pytest.fixture(scope="session")
-def twins(runs: xr.Dataset) -> xr.Dataset:
+def corrected(runs: xr.Dataset) -> xr.Dataset:
     """A replay's runs in memory: every third run flagged, its upper left quarter inverted."""
     ds = runs
-    twins = ds[["image", "sample"]].compute()
+    corrected = ds[["image", "sample"]].compute()
     flagged = ds["run"].values % 3 == 0
-    image = twins["image"].values.copy()
+    image = corrected["image"].values.copy()
     image[flagged, : SIDE // 2, : SIDE // 2] = 255 - image[flagged, : SIDE // 2, : SIDE // 2]
     mask = np.zeros((ds.sizes["run"], SIDE, SIDE), np.uint8)
     mask[flagged, : SIDE // 2, : SIDE // 2] = 1
-    return twins.assign(
-        image=(twins["image"].dims, image),
+    return corrected.assign(
+        image=(corrected["image"].dims, image),
         mask=(("run", "y", "x"), mask),
         flagged=("run", flagged),
         score=("run", np.linspace(0, 1, ds.sizes["run"])),

@@ -53,9 +53,11 @@ def browser(downloads: Path) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def server(runs: xr.Dataset, thresholds: Thresholds, twins: xr.Dataset) -> Iterator[ViewerServer]:
-    """96 runs with thresholds and twins, scored."""
-    session = open_session(runs, thresholds=thresholds, replay=twins, keep_scores=False)
+def server(
+    runs: xr.Dataset, thresholds: Thresholds, corrected: xr.Dataset
+) -> Iterator[ViewerServer]:
+    """96 runs with thresholds and corrected, scored."""
+    session = open_session(runs, thresholds=thresholds, replay=corrected, keep_scores=False)
     assert session.background.wait()
     with ViewerServer(session, port=0) as serving:
         yield serving
@@ -183,12 +185,12 @@ def test_legends_keep_their_room_while_loading(
         until(lambda: said(browser, ".asced-run", "painted"))
         assert browser.execute_script(legends) == before
         assert [shown for _, shown in before[:4]] == ["hidden", "hidden", "visible", "visible"]
-        assert all(height > 10 for height, _ in before[:5])  # the last is of no twin
+        assert all(height > 10 for height, _ in before[:5])  # the last was not corrected
         leave(browser)
 
 
 def test_two_stores_side_by_side(
-    browser: Any, runs: xr.Dataset, thresholds: Thresholds, twins: xr.Dataset
+    browser: Any, runs: xr.Dataset, thresholds: Thresholds, corrected: xr.Dataset
 ) -> None:
     first = open_session(runs, thresholds=thresholds, keep_scores=False)
     later = runs.isel(run=slice(20, None), step=slice(None, None, 2))
@@ -308,14 +310,14 @@ def test_a_mask_painted_by_hand_arrives_as_files(
     assert film.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_twin_is_shown_swiped_and_subtracted(page: tuple[Any, Session]) -> None:
+def test_a_corrected_version_is_shown_swiped_and_subtracted(page: tuple[Any, Session]) -> None:
     browser, session = page
     give(browser, "input[aria-label=find]", "30")
     until(lambda: find(browser, ".asced-heading").text == "Run 30")
     answer = session.answer("run", {"row": 30}).arrays
-    first, second = (answer[name][..., 0].ravel() for name in ("image", "twin"))
+    first, second = (answer[name][..., 0].ravel() for name in ("image", "corrected"))
     np.testing.assert_array_equal(pixels(browser, "Final image")[:, 0], first)
-    np.testing.assert_array_equal(pixels(browser, "Corrected twin")[:, 0], second)
+    np.testing.assert_array_equal(pixels(browser, "Corrected version")[:, 0], second)
     give(browser, "select[aria-label=compare]", "swipe")
     give(browser, "input[aria-label=swipe]", 25)
     half = pixels(browser, "Swipe: as sampled | corrected")[:, 0].reshape(16, 16)

@@ -43,8 +43,8 @@ def saved(answer: Any) -> bytes:
 
 
 @pytest.fixture
-def session(runs: xr.Dataset, thresholds: Thresholds, twins: xr.Dataset) -> Iterator[Session]:
-    opened = open_session(runs, thresholds=thresholds, replay=twins, keep_scores=False)
+def session(runs: xr.Dataset, thresholds: Thresholds, corrected: xr.Dataset) -> Iterator[Session]:
+    opened = open_session(runs, thresholds=thresholds, replay=corrected, keep_scores=False)
     yield opened
     opened.close()
 
@@ -202,7 +202,7 @@ def test_the_selection_is_a_table_and_a_list_for_select(session: Session) -> Non
 
 @pytest.mark.parametrize(
     ("what", "form", "magic"),
-    [("film", "png", b"\x89PNG"), ("dynamics", "svg", b"<?xml"), ("twins", "pdf", b"%PDF")],
+    [("film", "png", b"\x89PNG"), ("dynamics", "svg", b"<?xml"), ("paired_runs", "pdf", b"%PDF")],
 )
 def test_figures_are_files_of_their_form(
     session: Session, what: str, form: str, magic: bytes
@@ -216,18 +216,18 @@ def test_figures_are_files_of_their_form(
     assert saved(answer).startswith(magic)
 
 
-def test_twins_come_with_mask_and_change(session: Session) -> None:
+def test_corrected_versions_come_with_mask_and_change(session: Session) -> None:
     answer = session.answer("run", {"row": 3})
-    assert (answer.arrays["image"] != answer.arrays["twin"]).any()
-    assert answer.arrays["twin_mask"].sum() == SIDE**2 // 4
+    assert (answer.arrays["image"] != answer.arrays["corrected"]).any()
+    assert answer.arrays["corrected_mask"].sum() == SIDE**2 // 4
     assert ("replay", "corrected") in answer.header["details"]
     change = session.answer("table", {}).arrays["change"]
     assert change[3] == 0.03
     assert change[4] == 0
 
 
-def test_a_replay_alone_brings_its_scores(runs: xr.Dataset, twins: xr.Dataset) -> None:
-    session = Session(runs, twins=twins, keep_scores=False)
+def test_a_replay_alone_brings_its_scores(runs: xr.Dataset, corrected: xr.Dataset) -> None:
+    session = Session(runs, corrected=corrected, keep_scores=False)
     assert session.background.wait()
     answer = session.answer("scores", {"done": -1})
     np.testing.assert_allclose(answer.arrays["score"], np.linspace(0, 1, RUNS), rtol=1e-6)
@@ -394,12 +394,12 @@ def test_runs_without_phases_are_still_shown(runs: xr.Dataset) -> None:
 
 
 def test_distance_to_real_images_is_the_judges(
-    runs: xr.Dataset, twins: xr.Dataset, tmp_path: Path
+    runs: xr.Dataset, corrected: xr.Dataset, tmp_path: Path
 ) -> None:
     real = np.random.default_rng(0).uniform(-1, 1, (20, SIDE, SIDE)).astype(np.float32)
     with pytest.raises(InputError, match="no image in"):
         open_session(runs, real=tmp_path, keep_scores=False)
-    session = open_session(runs, replay=twins, real=real, keep_scores=False)
+    session = open_session(runs, replay=corrected, real=real, keep_scores=False)
     try:
         assert session.background.wait()
         about = session.answer("about", {}).header
@@ -415,7 +415,9 @@ def test_distance_to_real_images_is_the_judges(
         np.testing.assert_allclose(found.arrays["distance"][:5], expected, rtol=1e-5)
         told = dict(session.answer("run", {"row": 3}).header["details"])
         assert told["local distance to real images"] == f"{found.arrays['distance'][3]:.4g}"
-        assert told["of its twin"] == told["local distance to real images"], "their samples agree"
+        assert told["of its corrected version"] == told["local distance to real images"], (
+            "their samples agree"
+        )
     finally:
         session.close()
     population = open_session(runs, judge="patches", keep_scores=False)

@@ -104,11 +104,15 @@ def test_with_a_real_replay(
     mask = np.zeros((16, 16), bool)
     mask[2:9, 2:9] = True
     replay(
-        tiny_runs, tmp_path / "twins.zarr", pipeline=tiny_pipeline, masks={3: mask}, strategy="ttc"
+        tiny_runs,
+        tmp_path / "corrected.zarr",
+        pipeline=tiny_pipeline,
+        masks={3: mask},
+        strategy="ttc",
     )
-    session = open_session(tiny_runs, replay=tmp_path / "twins.zarr", keep_scores=False)
+    session = open_session(tiny_runs, replay=tmp_path / "corrected.zarr", keep_scores=False)
     answer = session.answer("run", {"row": 3})
-    assert answer.arrays["twin_mask"].sum() >= mask.sum()
+    assert answer.arrays["corrected_mask"].sum() >= mask.sum()
     assert ("replay", "corrected: ttc, step 5") in answer.header["details"]
     change = session.answer("table", {}).arrays["change"]
     assert change[3] > 0

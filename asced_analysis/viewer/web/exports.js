@@ -12,7 +12,7 @@ class Exports {
     this.one = button("This mask (PNG)", "mask", "For a folder of masks");
     const forms = [["png", "PNG"], ["svg", "SVG"], ["pdf", "PDF"]];
     this.figures = [button("Film strip", "film", "Predicted x0 and dynamics over the steps"), button("Dynamics", "dynamics", "The region under the chart against the bands")];
-    if (viewer.about.replay) this.figures.push(button("Twins", "twins", "The run above its corrected twin"));
+    if (viewer.about.replay) this.figures.push(button("Corrected", "paired_runs", "The run above its corrected version"));
     this.element = el(
       "section",
       { className: "asced-exports", ariaLabel: "export" },

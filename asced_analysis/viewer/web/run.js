@@ -1,4 +1,4 @@
-// One run: steps under a slider, its pictures, its twin, labels and a mask by hand.
+// One run: steps under a slider, its pictures, its corrected version, labels and a mask by hand.
 
 const TITLES = {
   sample: ["Sample", "The sample entering the step"],
@@ -8,7 +8,7 @@ const TITLES = {
 };
 const LEGENDS = { weighted_score: "diverging", dynamics: "sequential" };
 const SIGNAL_NAMES = { weighted_score: "weighted score", predicted_x0: "predicted x0", innovation: "innovation" };
-const TWIN_MODES = [["twin", "corrected twin"], ["swipe", "swipe"], ["difference", "difference"]];
+const CORRECTED_MODES = [["corrected", "corrected version"], ["swipe", "swipe"], ["difference", "difference"]];
 
 class Run {
   constructor(viewer) {
@@ -22,7 +22,7 @@ class Run {
     this.radius = Math.max(1, about.width / 20);
     this.overlays = true;
     this.outlines = { flagged: null, hand: null, region: null };
-    this.mode = "twin";
+    this.mode = "corrected";
     this.swipe = 0.5;
     this.show = latest(() => this.showStep());
     this.askMask = latest(() => this.showMask());
@@ -46,12 +46,12 @@ class Run {
     this.frameSlider = el("input", { type: "range", min: 0, max: about.frames - 1, value: 0, ariaLabel: "frame", oninput: () => this.setFrame(Number(this.frameSlider.value)) });
     this.stages = Object.fromEntries(about.kinds.map((kind) => [kind, new Stage(this, ...TITLES[kind], LEGENDS[kind])]));
     this.final = new Stage(this, "Final image", "What the run ended with");
-    this.twin = new Stage(this, "Corrected twin", "The same run, corrected");
-    this.swiper = el("input", { type: "range", min: 0, max: 100, value: 50, ariaLabel: "swipe", hidden: true, oninput: () => { this.swipe = this.swiper.value / 100; this.drawTwin(); } });
-    this.moder = choice("compare", TWIN_MODES, this.mode, (mode) => { this.mode = mode; this.drawTwin(); });
-    this.twin.element.append(el("div", { className: "asced-bar" }, this.moder, this.swiper));
-    this.twin.element.hidden = !about.replay;
-    this.twin.element.classList.add("asced-uncorrected");
+    this.corrected = new Stage(this, "Corrected version", "The same run, corrected");
+    this.swiper = el("input", { type: "range", min: 0, max: 100, value: 50, ariaLabel: "swipe", hidden: true, oninput: () => { this.swipe = this.swiper.value / 100; this.drawCorrected(); } });
+    this.moder = choice("compare", CORRECTED_MODES, this.mode, (mode) => { this.mode = mode; this.drawCorrected(); });
+    this.corrected.element.append(el("div", { className: "asced-bar" }, this.moder, this.swiper));
+    this.corrected.element.hidden = !about.replay;
+    this.corrected.element.classList.add("asced-uncorrected");
     this.chart = new Chart(this.viewer);
     this.chartText = el("figcaption", {}, "Dynamics: click a pixel or draw a region in a picture");
     const legend = el("div", { className: "asced-keys" }, key(BY_HAND, "all runs: median, 5 to 95 %, 1 to 99 %"), key(FLAGGED, "this pixel or region"), key("#595959", "phase boundaries, 95 %"), ...(about.window ? [key("#222", "where the thresholds look", "asced-window")] : []));
@@ -63,7 +63,7 @@ class Run {
       el("div", { className: "asced-bar" }, this.heading, turn(-1, "Previous", "previous run"), turn(1, "Next", "next run"), el("span", { className: "asced-group", role: "group", ariaLabel: "label" }, ...this.labels.values()), this.details),
       el("div", { className: "asced-bar asced-steps-bar" }, field("Step", this.slider), this.stepText, ...(about.frames > 1 ? [field("Frame", this.frameSlider)] : [])),
       this.tools(),
-      el("div", { className: "asced-stages" }, ...about.kinds.map((kind) => this.stages[kind].element), this.final.element, this.twin.element, chartFigure),
+      el("div", { className: "asced-stages" }, ...about.kinds.map((kind) => this.stages[kind].element), this.final.element, this.corrected.element, chartFigure),
     );
   }
 
@@ -104,7 +104,7 @@ class Run {
     this.details.replaceChildren(...answer.details.flatMap(([name, value]) => [el("dt", {}, name), el("dd", { title: value }, value)]));
     this.final.show(answer.image);
     if (answer.hand) this.setHand(answer.hand);
-    this.drawTwin();
+    this.drawCorrected();
     this.drawLabel();
     this.askMask();
     if (this.outlines.region) this.askCurve();
@@ -139,7 +139,7 @@ class Run {
     const { level } = this.viewer.levels;
     let mask = null;
     if (this.viewer.about.masks && level !== null) mask = (await this.viewer.ask("mask", { row, level, frame: this.frame })).mask;
-    else if (this.answer?.twin_mask) mask = this.answer.twin_mask;
+    else if (this.answer?.corrected_mask) mask = this.answer.corrected_mask;
     if (row !== this.viewer.row) return;
     this.outlines.flagged = anyPixel(mask) ? { mask, path: border(mask) } : null;
     this.fromFlagged.disabled = !this.outlines.flagged;
@@ -175,31 +175,31 @@ class Run {
     this.chart.draw();
   }
 
-  drawTwin() {
-    const { image, twin } = this.answer;
-    this.swiper.hidden = !twin || this.mode !== "swipe";
-    this.twin.box.classList.toggle("asced-missing", !twin);
-    this.moder.hidden = !twin;
-    if (!twin) {
-      this.twin.name("Not corrected");
-      this.twin.split = null;
-      this.twin.clear();
+  drawCorrected() {
+    const { image, corrected } = this.answer;
+    this.swiper.hidden = !corrected || this.mode !== "swipe";
+    this.corrected.box.classList.toggle("asced-missing", !corrected);
+    this.moder.hidden = !corrected;
+    if (!corrected) {
+      this.corrected.name("Not corrected");
+      this.corrected.split = null;
+      this.corrected.clear();
       return;
     }
-    const names = { twin: "Corrected twin", swipe: "Swipe: as sampled | corrected", difference: "Difference of the two images" };
-    this.twin.name(names[this.mode]);
+    const names = { corrected: "Corrected version", swipe: "Swipe: as sampled | corrected", difference: "Difference of the two images" };
+    this.corrected.name(names[this.mode]);
     if (this.mode === "difference") {
-      const { image: shown, largest } = difference(image, twin);
+      const { image: shown, largest } = difference(image, corrected);
       const stretched = { shape: shown.shape, data: shown.data.map((value) => (255 * value) / Math.max(1, largest)) };
-      this.twin.show(stretched, "sequential", 0, largest);
-    } else if (this.mode === "swipe") this.twin.show(joined(image, twin, this.swipe));
-    else this.twin.show(twin);
-    this.twin.split = this.mode === "swipe" ? this.swipe : null;
-    this.twin.outline();
+      this.corrected.show(stretched, "sequential", 0, largest);
+    } else if (this.mode === "swipe") this.corrected.show(joined(image, corrected, this.swipe));
+    else this.corrected.show(corrected);
+    this.corrected.split = this.mode === "swipe" ? this.swipe : null;
+    this.corrected.outline();
   }
 
   outlineAll() {
-    for (const stage of [...Object.values(this.stages), this.final, this.twin]) stage.outline();
+    for (const stage of [...Object.values(this.stages), this.final, this.corrected]) stage.outline();
   }
 
   brush([x, y]) {

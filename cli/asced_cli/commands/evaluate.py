@@ -27,7 +27,7 @@ from asced_cli.options import (
     cls=Command,
     epilog=examples(
         (
-            "Runs against their corrected twins, with three controls",
+            "Runs against their corrected versions, with three controls",
             "asced evaluate runs.zarr corrected.zarr --out evaluation.json",
         ),
         ("How realistic recorded runs are, alone", "asced evaluate runs.zarr --out quality.json"),

@@ -199,7 +199,7 @@ def command(
 
         given = read_masks(masks)
     with progress_callback("replay") as tell:
-        twin = replay(
+        replayed = replay(
             store,
             out,
             thresholds=thresholds,
@@ -227,9 +227,9 @@ def command(
         )
     from asced_analysis.evaluation.control_runs import recorded_strategy
 
-    agreement = exactness(twin)
-    done = recorded_strategy(twin.attributes)
-    flagged = int(open_runs(twin.path)["flagged"].sum())
+    agreement = exactness(replayed)
+    done = recorded_strategy(replayed.attributes)
+    flagged = int(open_runs(replayed.path)["flagged"].sum())
     runs = agreement.runs + agreement.copied + flagged
     emit(
         {
@@ -237,7 +237,7 @@ def command(
             "runs": runs,
             "flagged": flagged,
             "strategy": done.name,
-            "parameters": twin.attributes["strategy_parameters"],
+            "parameters": replayed.attributes["strategy_parameters"],
             "control": control,
             "start": start,
             "exactness": agreement.to_dict(),

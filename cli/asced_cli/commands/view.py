@@ -23,7 +23,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
             "asced view runs.zarr",
         ),
         (
-            "With thresholds under a slider, and corrected twins",
+            "With thresholds under a slider, and corrected versions",
             "asced view runs.zarr --thresholds thresholds.json --replay corrected.zarr",
         ),
         ("Two stores side by side, run by run", "asced view before.zarr --beside after.zarr"),
@@ -50,7 +50,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
     "--replay",
     metavar="STORE",
     shell_complete=completion.stores,
-    help="Of `asced replay`: corrected twins.",
+    help="Of `asced replay`: corrected versions.",
 )
 @judge_option
 @real_option

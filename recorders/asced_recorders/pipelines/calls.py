@@ -76,10 +76,10 @@ class CallWatch:
             return output
 
         def deep_copy(pipe: Any, memo: dict[int, Any]) -> Any:
-            twin: Any = object.__new__(plain)
-            memo[id(pipe)] = twin
-            twin.__dict__.update(copy.deepcopy(pipe.__dict__, memo))
-            return twin
+            copied: Any = object.__new__(plain)
+            memo[id(pipe)] = copied
+            copied.__dict__.update(copy.deepcopy(pipe.__dict__, memo))
+            return copied
 
         def reduce(pipe: Any, protocol: Any) -> Any:
             return object.__new__, (plain,), pipe.__dict__.copy()

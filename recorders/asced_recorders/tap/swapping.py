@@ -49,12 +49,12 @@ def tapped_class(plain: type, stream: Stream) -> type:
     def deep_copy(self: Any, memo: dict[int, Any]) -> Any:
         # A copy made in a call keeps telling the same stream: some pipelines sample with a copy.
         told = stream.active and stream.tap.within()
-        twin: Any = object.__new__(type(self) if told else plain)
+        copied: Any = object.__new__(type(self) if told else plain)
         if told:
-            stream.copies.append(weakref.ref(twin))
-        memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return twin
+            stream.copies.append(weakref.ref(copied))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def new(cls: type, *args: Any, **kwargs: Any) -> Any:
         # What is made anew, by from_config, is a plain scheduler.
