@@ -20,7 +20,7 @@ test: lint
 # Numbers once more as a processor with AVX2 alone gives them, in one thread: no tolerance may
 # depend on the last bits of this one.
 PORTABLE := tests/detection/test_streaming.py tests/detection/test_primitives.py \
-	tests/replay/test_best_of.py tests/replay/test_probing.py tests/replay/test_renewing.py
+	tests/replay/test_best_of.py tests/replay/test_lookahead.py tests/replay/test_renewing.py
 test-portable: $(STAMP)
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
 		-q -n 2 --dist loadgroup -m "not slow and not stress and not gpu" $(PORTABLE)

@@ -29,7 +29,7 @@ SAME_NOISE = 0.999  # correlation of a start with the noise of its seed
 PAIRS = ("x0 x0", "eps eps", "x0 eps")
 """Mean products over pixels at a step."""
 
-AHEAD = ("x x0", "x eps", "x change", "x0 change", "eps change", "change change")
+FOLLOWING = ("x x0", "x eps", "x change", "x0 change", "eps change", "change change")
 """Mean products with the sample that enters the next step; change: of predicted x0, from the step
 before."""
 
@@ -80,8 +80,8 @@ class Moments:
         Of their ends.
     pairs : array, shape (group, step, 3)
         See `PAIRS`.
-    ahead : array, shape (group, step - 1, 6)
-        See `AHEAD`.
+    following : array, shape (group, step - 1, 6)
+        See `FOLLOWING`.
     outside : array, shape (step,)
         Values of predicted x0 beyond the ends' range by more than half of it.
     values : int
@@ -99,7 +99,7 @@ class Moments:
     runs: Counts
     energy: Floats
     pairs: Floats
-    ahead: Floats
+    following: Floats
     outside: Counts
     values: int
     low: Floats
@@ -189,7 +189,7 @@ def step_moments(
             finite = _whole((x0 + eps).reshape(len(x0), -1)) & _whole(end)
         group = block["number"].astype(np.int64)[finite] % GROUPS
         first = np.where(broken.any(1), broken.argmax(1), steps)
-        pairs, ahead = _products(x0[finite], eps[finite], alpha, sigma)
+        pairs, following = _products(x0[finite], eps[finite], alpha, sigma)
         inside = np.where(np.isnan(x0), 0, x0)
         equal = np.zeros(steps, np.int64)
         if same:
@@ -200,7 +200,7 @@ def step_moments(
                 runs=np.bincount(group, minlength=GROUPS),
                 energy=_by_group(group, _mean_square(end[finite])),
                 pairs=_by_group(group, pairs),
-                ahead=_by_group(group, ahead),
+                following=_by_group(group, following),
                 outside=((inside < low) | (inside > high)).sum((0, 2)),
                 values=x0.shape[0] * x0.shape[2],
                 low=inside.min((0, 2)).astype(np.float64),
@@ -241,7 +241,10 @@ def _products(
 ) -> tuple[Floats, Floats]:
     """Mean products over pixels, shapes (run, step, 3) and (run, step - 1, 6)."""
     runs, steps = x0.shape[:2]
-    pairs, ahead = np.zeros((runs, steps, len(PAIRS))), np.zeros((runs, steps - 1, len(AHEAD)))
+    pairs, following = (
+        np.zeros((runs, steps, len(PAIRS))),
+        np.zeros((runs, steps - 1, len(FOLLOWING))),
+    )
     for k in range(steps):
         clean, noise = x0[:, k], eps[:, k]
         pairs[:, k] = np.stack([_mean(clean, clean), _mean(noise, noise), _mean(clean, noise)], 1)
@@ -249,7 +252,7 @@ def _products(
             break
         x = np.float32(alpha[k + 1]) * x0[:, k + 1] + np.float32(sigma[k + 1]) * eps[:, k + 1]
         change = clean - x0[:, k - 1] if k else np.zeros_like(clean)
-        ahead[:, k] = np.stack(
+        following[:, k] = np.stack(
             [
                 _mean(x, clean),
                 _mean(x, noise),
@@ -260,7 +263,7 @@ def _products(
             ],
             1,
         )
-    return pairs, ahead
+    return pairs, following
 
 
 def _against_seeds(

@@ -114,7 +114,7 @@ def quantities(moments: Moments, alpha: Floats, sigma: Floats, *, confidence: fl
 
 
 def sums(moments: Moments) -> tuple[float, float, Floats, Floats]:
-    """Means over all runs: their number, the ends' energy, pairs and ahead."""
+    """Means over all runs: their number, the ends' energy, pairs and following."""
     return _leave_one_out(moments)[0]
 
 
@@ -135,7 +135,7 @@ def _leave_one_out(
         moments.runs.sum(),
         moments.energy.sum(),
         moments.pairs.sum(0),
-        moments.ahead.sum(0),
+        moments.following.sum(0),
     )
 
     def mean(runs: float, *values: npt.ArrayLike) -> tuple[float, float, Floats, Floats]:
@@ -148,7 +148,7 @@ def _leave_one_out(
             totals[0] - moments.runs[g],
             totals[1] - moments.energy[g],
             totals[2] - moments.pairs[g],
-            totals[3] - moments.ahead[g],
+            totals[3] - moments.following[g],
         )
         for g in (held if len(held) > 1 else ())
     ]
@@ -156,14 +156,16 @@ def _leave_one_out(
 
 
 def _derive(
-    runs: float, end: float, pairs: Floats, ahead: Floats, alpha: Floats, sigma: Floats
+    runs: float, end: float, pairs: Floats, following: Floats, alpha: Floats, sigma: Floats
 ) -> dict[str, Floats]:
     """Every quantity of `Quantities`, as plain numbers by step."""
     clean, noise, both = pairs[:, 0], pairs[:, 1], pairs[:, 2]
     energy = alpha**2 * clean + sigma**2 * noise + 2 * alpha * sigma * both
     with np.errstate(divide="ignore", invalid="ignore"):
         left = 1 - (alpha / sigma) ** 2 * (end - clean)
-        signal, amount, rest, own = _ahead(pairs[:-1], ahead, energy[1:], alpha[1:], sigma[1:])
+        signal, amount, rest, own = _following(
+            pairs[:-1], following, energy[1:], alpha[1:], sigma[1:]
+        )
         turned = np.arctan2(amount, signal) - np.arctan2(sigma[1:], alpha[1:])
         found = {
             "energy": energy / (alpha**2 * end + sigma**2),
@@ -180,8 +182,8 @@ def _derive(
     return found
 
 
-def _ahead(
-    pairs: Floats, ahead: Floats, energy: Floats, alpha: Floats, sigma: Floats
+def _following(
+    pairs: Floats, following: Floats, energy: Floats, alpha: Floats, sigma: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Amounts of predicted x0 and of noise in the next sample, by least squares.
 
@@ -191,8 +193,8 @@ def _ahead(
     left over counts as noise, since stochastic samplers add theirs afresh. A change that the other
     two explain (as of Gaussian data) is left out.
     """
-    (clean, noise, both), (x_clean, x_noise, x_change) = pairs.T, ahead.T[:3]
-    clean_change, noise_change, change = ahead.T[3:]
+    (clean, noise, both), (x_clean, x_noise, x_change) = pairs.T, following.T[:3]
+    clean_change, noise_change, change = following.T[3:]
     matrix = np.stack(
         [
             np.stack([clean, both, clean_change], -1),

@@ -104,8 +104,8 @@ def calibrate(
     costs : (float, float)
         For `labels`: of a false alarm and of a miss.
     outcome : mapping, optional
-        For `outcome`: options of `asced_analysis.calibration.outcome.fit_outcome`; `probe`, the
-        share of sampling by which the model is asked to look ahead, once, at the window's end
+        For `outcome`: options of `asced_analysis.calibration.outcome.fit_outcome`; `lookahead`, the
+        share of sampling by which the model is evaluated once more beyond the window's end
         (0.24 is a good one); `draws` of noise, for self-consistency; `content`, features by name
         whose nearest runs count as like content.
     teacher : str, RealismModel or Teacher, optional
@@ -115,7 +115,7 @@ def calibrate(
     real : path, array or RealImages, optional
         Real images for the teacher, who takes one half of them.
     network : callable, optional
-        ``network(sample, alpha, sigma)`` to predicted x0, asked by self-consistency, teacher or
+        ``network(sample, alpha, sigma)`` to predicted x0, for self-consistency, teacher or
         variant: of loops that no pipeline describes.
     outcomes : path or mapping of run to number or mask, optional
         Scores from elsewhere (CSV or Parquet with columns run and score): they teach instead.
@@ -124,7 +124,7 @@ def calibrate(
     better : {"lower", "higher"}
         Which of these scores are good.
     pipeline : DiffusionPipeline, str or Path, optional
-        To ask, by default the one that the store names.
+        By default the one that the store names.
     call_options : mapping, optional
         Arguments of its calls that the store does not hold, as in `asced_analysis.replay.replay`.
 
@@ -149,12 +149,14 @@ def calibrate(
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; expected one of {METHODS}")
     kind, method = _paired(VARIANTS.get(variant), method)
-    asks = not kind.learnt and kind.asked({**kind.parameters(), **(parameters or {})}) > 0
+    evaluates = (
+        not kind.learnt and kind.extra_evaluations({**kind.parameters(), **(parameters or {})}) > 0
+    )
     if not kind.learnt:
         for name, value in (
             ("teacher", teacher),
             ("real", real),
-            ("network", None if asks else network),
+            ("network", None if evaluates else network),
             ("outcomes", outcomes),
             ("masks", masks),
         ):
@@ -213,15 +215,15 @@ def calibrate(
     if kind.learnt:
         import xarray as xr
 
-        from asced_analysis.calibration.outcome import fit_outcome, looking_ahead
+        from asced_analysis.calibration.outcome import fit_outcome, lookahead_source
         from asced_analysis.calibration.teachers import choose_teacher
         from asced_analysis.realism.judges import choose_judge
         from asced_analysis.realism.self_consistency import DRAWS
 
         options, given = dict(outcome or {}), dict(parameters or {})
-        ahead = options.pop("probe", None)
+        ahead = options.pop("lookahead", None)
         if ahead is not None:
-            source, given["probe"] = looking_ahead(source, steps, ahead, pipeline)
+            source, given["lookahead"] = lookahead_source(source, steps, ahead, pipeline)
         says = choose_teacher(
             source,
             split.fit,
@@ -250,7 +252,7 @@ def calibrate(
             **options,
         )
     else:
-        if asks:
+        if evaluates:
             source = with_model(source, pipeline, network)
         thresholds, run_means = fit_variant(
             source,

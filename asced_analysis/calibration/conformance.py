@@ -52,13 +52,13 @@ def run_vector(thresholds: Thresholds, vector: Any) -> tuple[npt.NDArray[np.bool
 
 def _fed(thresholds: Thresholds, vector: Any) -> tuple[Detector, DetectorState]:
     """A detector that has seen all steps of a vector."""
-    probed = vector.get("probed")
+    lookahead_x0 = vector.get("lookahead_x0")
     detector = make_detector(
         thresholds,
         alpha=vector["alpha"],
         sigma=vector["sigma"],
         log_snr=vector["log_snr"],
-        probe=None if probed is None else lambda sample, step: _half(probed)[None],
+        lookahead=None if lookahead_x0 is None else lambda sample, step: _half(lookahead_x0)[None],
     )
     values = _half(vector["values"])
     state = detector.start((1, *values.shape[1:]))
@@ -115,9 +115,9 @@ def _search(thresholds: Thresholds, want: bool) -> ConformanceVector | None:
         else:
             detector = make_detector(thresholds, alpha=alpha, sigma=sigma, log_snr=log_snr)
             vector["signal"] = detector.needs()[0]
-        if variant.asked(thresholds.parameters):
+        if variant.extra_evaluations(thresholds.parameters):
             spread = 1 / 8 if variant.learnt else 2.0 ** (attempt % 10 - 7)
-            free["probed"] = _exact(values[-1] + rng.normal(size=shape) * spread)
+            free["lookahead_x0"] = _exact(values[-1] + rng.normal(size=shape) * spread)
         for name, made in free.items():
             kept = made if varied is None else _varied(rng, varied[name], attempt)
             vector[name] = kept.tolist()

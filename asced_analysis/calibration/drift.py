@@ -21,7 +21,7 @@ from asced_analysis.compute.source import open_source
 from asced_analysis.detection import change_maps
 from asced_analysis.detection.log_snr_grid import GridSignal
 from asced_analysis.detection.population import fit_population
-from asced_analysis.detection.scoring import asking, scores_of
+from asced_analysis.detection.scoring import scores_of, with_lookahead
 from asced_analysis.thresholds.document import Thresholds, fingerprint_of
 from asced_analysis.thresholds.parts import DriftCounts, SparseCounts
 from asced_stores.errors import InputError
@@ -199,7 +199,7 @@ def check(
     significance : float
         Chance of a false alarm over all comparisons together (Holm).
     pipeline : DiffusionPipeline, str or Path, optional
-        For thresholds that ask the model once more; by default the one that the store names.
+        For thresholds with a lookahead; by default the one that the store names.
 
     Raises
     ------
@@ -226,7 +226,7 @@ def check(
     )
     width = float(shipped["bin_width"])
     everything = np.ones(source.runs, dtype=bool)
-    source = asking(source, thresholds, pipeline)
+    source = with_lookahead(source, thresholds, pipeline)
     scores = scores_of(source, thresholds, everything)[1]
     comparisons = [("score", *two_sample(shipped["score"], scores[np.isfinite(scores)], width))]
     weights = [1.0]

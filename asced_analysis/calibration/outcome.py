@@ -167,14 +167,14 @@ def untrained_stream(
         signal,
         np.round(population.location, 5).astype(np.float32),
         np.round(population.scale, 5).astype(np.float32),
-        ask=source.probe,
+        lookahead=source.lookahead,
     )
 
 
-def looking_ahead(
+def lookahead_source(
     source: Source, window: tuple[int, int], ahead: float, pipeline: Any = None
 ) -> tuple[Source, float]:
-    """A source that can ask the model, and the log-SNR at which it is asked.
+    """A source with a lookahead, and the log-SNR that it looks at.
 
     Parameters
     ----------
@@ -186,10 +186,12 @@ def looking_ahead(
     pipeline : DiffusionPipeline, str or Path, optional
         By default the one that the store names.
     """
-    from asced_analysis.correction.lookahead import recorded_probe
+    from asced_analysis.correction.lookahead import recorded_lookahead
 
     step = min(window[1] + round(ahead * source.steps), source.steps - 1)
     if not window[1] <= step:
-        raise InputError(f"probe is {ahead}; expected the share of sampling to look ahead, 0 to 1")
-    asking = replace(source, probe=recorded_probe(source, pipeline))
-    return asking, float(source.log_snr[step])
+        raise InputError(
+            f"lookahead is {ahead}; expected the share of sampling to look ahead, 0 to 1"
+        )
+    found = replace(source, lookahead=recorded_lookahead(source, pipeline))
+    return found, float(source.log_snr[step])

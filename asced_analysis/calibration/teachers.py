@@ -19,12 +19,12 @@ from asced_analysis.realism.outcomes import Outcomes
 from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.realism.self_consistency import (
     DRAWS,
-    asked,
     content_energy,
     content_slope,
     level_for,
     level_step,
     mean_residual,
+    network_at,
     self_consistency,
 )
 from asced_stores.errors import InputError
@@ -38,7 +38,7 @@ Network = Callable[[Any, float, float], Any]
 """``network(sample, alpha, sigma)`` to predicted x0; torch tensors."""
 
 AT_ONCE = 64
-SAMPLING = "asced_analysis.replay.asking"
+SAMPLING = "asced_analysis.replay.recorded_network"
 """Asks a recorded pipeline; by name, since this room samples nothing."""
 
 
@@ -284,7 +284,7 @@ def _self_consistency(
     step = level_step(source.log_snr, level_for(int(np.prod(source.sample_shape))))
     alpha, sigma = source.alpha[step], source.sigma[step]
     if network is not None:
-        own = asked(network, alpha, sigma)
+        own = network_at(network, alpha, sigma)
 
         def ask(noised: Floats, runs: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
             return np.asarray(own(noised))

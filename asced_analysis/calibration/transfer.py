@@ -9,7 +9,7 @@ import numpy as np
 
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection.apply import levels_of
-from asced_analysis.detection.scoring import asking, scores_of
+from asced_analysis.detection.scoring import scores_of, with_lookahead
 from asced_analysis.thresholds import conformal
 from asced_analysis.thresholds.document import (
     TOLERATED_FACTOR,
@@ -30,7 +30,7 @@ def recheck(thresholds: Thresholds, runs: Any, *, pipeline: Any = None) -> Thres
     runs : path, TrajectoryStore or xarray.Dataset
         Runs of the same model with the other sampler; 200 are enough for 5 %.
     pipeline : DiffusionPipeline, str or Path, optional
-        For thresholds that ask the model once more; by default the one that the store names.
+        For thresholds with a lookahead; by default the one that the store names.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def recheck(thresholds: Thresholds, runs: Any, *, pipeline: Any = None) -> Thres
     if here["scheduler_class"] is None:
         raise FingerprintMismatchError("the runs don't say which scheduler drew them")
     promised = thresholds.guarantee.promised
-    source = asking(source, thresholds, pipeline)
+    source = with_lookahead(source, thresholds, pipeline)
     rows, scores = scores_of(source, thresholds, np.ones(source.runs, dtype=bool))
     levels = levels_of(source.dataset, thresholds, override=True)
     if levels is not None:  # of groups: they keep their distances to the level for all

@@ -50,7 +50,7 @@ class Source:
         As `open_runs` gives it.
     alpha, sigma, log_snr : tuple of float
         By step.
-    probe : callable, optional
+    lookahead : callable, optional
         Asks the model, for thresholds that look ahead (see `asced_analysis.correction.lookahead`).
     """
 
@@ -58,7 +58,7 @@ class Source:
     alpha: tuple[float, ...]
     sigma: tuple[float, ...]
     log_snr: tuple[float, ...]
-    probe: Callable[[Any, int], Any] | None = None
+    lookahead: Callable[[Any, int], Any] | None = None
 
     @property
     def runs(self) -> int:

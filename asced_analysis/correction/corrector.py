@@ -14,7 +14,7 @@ from torch import Tensor
 from asced_analysis.correction.edited_call import EditedCall, Told
 from asced_analysis.correction.handed_steps import HandedStep, SeenTable, loop_table
 from asced_analysis.correction.layout_adapter import arranged_tap
-from asced_analysis.correction.lookahead import Network, pipeline_network, wants_network
+from asced_analysis.correction.lookahead import Network, pipeline_network
 from asced_analysis.correction.loop_steps import LoopSteps, OpenSteps
 from asced_analysis.correction.registry import parameters_of
 from asced_analysis.correction.settings import (
@@ -28,6 +28,7 @@ from asced_analysis.correction.settings import (
 )
 from asced_analysis.correction.step_callback import StepCallback
 from asced_analysis.correction.strategy import Strategy
+from asced_analysis.detection.registry import needs_network
 from asced_recorders.tap.tap import TapListener
 from asced_stores.errors import InputError
 
@@ -72,8 +73,8 @@ class Corrector(TapListener):
     schedule : (alphas, sigmas), optional
         Noise levels of a loop of one's own that hands its steps to `step`, noisy end first.
     network : callable, optional
-        For learnt thresholds that ask the model once more: ``network(sample, table, step)`` gives
-        predicted x0. `attach` takes the pipeline's own where none is given.
+        For thresholds with a lookahead: ``network(sample, table, step)`` gives predicted x0.
+        `attach` takes the pipeline's own where none is given.
     monitor : asced_analysis.monitoring.Monitor, optional
         Told of every step, and of the report. With strategy ``none`` it makes the corrector look
         without editing.
@@ -163,7 +164,7 @@ class Corrector(TapListener):
             Of a call that goes on already, by name: this one alone is corrected then.
         """
         before = self.network
-        if before is None and wants_network(self.thresholds):
+        if before is None and needs_network(self.thresholds):
             self.network = pipeline_network(pipeline)
         try:
             grouped = self.thresholds is not None and bool(self.thresholds.groups)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
 from asced_analysis.correction.handed_steps import SeenTable
+from asced_analysis.correction.lookahead import predict
 from asced_analysis.correction.strategy import RECORDED
 from asced_analysis.detection.log_snr_grid import TOLERANCE
 from asced_analysis.thresholds.registries import VARIANTS
@@ -49,7 +50,7 @@ class Watch:
     table : StepTable
         Of the sampler.
     network : callable, optional
-        For thresholds that ask the model once more.
+        For thresholds with a lookahead.
     dtype : torch.dtype
         Precision in which runs are recorded.
     """
@@ -71,7 +72,7 @@ class Watch:
             sigma=table.sigma,
             log_snr=table.log_snr,
             level=thresholds.level_for(*self._sampler),
-            probe=None if network is None else partial(_ask, network, table),
+            lookahead=None if network is None else partial(predict, network, table),
         )
         self.first_flagged: Tensor | None = None
         self._seen: Found | None = None
@@ -164,11 +165,6 @@ class Watch:
             )
         self._seen = Found(found.masks & found.flagged[:, None, None], found.flagged, found.scores)
         return found
-
-
-def _ask(network: Network, table: StepTable, sample: Tensor, step: int) -> Any:
-    """Ask a network with the sampler's table."""
-    return network(sample, table, step)
 
 
 def _to_numpy(array: Any) -> NDArray[Any]:

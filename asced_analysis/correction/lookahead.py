@@ -1,4 +1,4 @@
-"""Asking the model once more: what it predicts of a sample that its own predictions give later on.
+"""Lookahead: what the model predicts of the sample that its own predictions give at a later level.
 
 A deterministic sampler's end is settled early, but a small network can't compute it. One evaluation
 at a later noise level of the jump ``alpha * x0 + sigma * eps`` is a coarse look ahead.
@@ -8,37 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 from asced_stores.format.noise_levels import eps_and_x0
 
 if TYPE_CHECKING:
     from asced_analysis.compute.source import Source
-    from asced_analysis.thresholds.document import Thresholds
+    from asced_analysis.detection.variant import Lookahead
 
-Probe = Callable[[Any, int], Any]
 Network = Callable[[Any, Any, int], Any]
 """``network(sample, table, step)`` to predicted x0; the table names each step's noise level."""
 
 KNOWN = ("epsilon", "sample", "v_prediction")
 
 
-def wants_network(thresholds: Thresholds | None) -> bool:
-    """Whether thresholds ask the model once more."""
-    return evaluations_asked(thresholds) > 0
-
-
-def evaluations_asked(thresholds: Thresholds | None) -> int:
-    """How often they ask it, for every run."""
-    if thresholds is None:
-        return 0
-    return VARIANTS.get(thresholds.variant).asked(thresholds.parameters)
+def predict(network: Network, table: Any, sample: Any, step: int) -> Any:
+    """Predicted x0 by a network; bound to network and table (`functools.partial`), a lookahead."""
+    return network(sample, table, step)
 
 
 def pipeline_network(pipeline: Any) -> Network:
@@ -68,7 +60,7 @@ def pipeline_network(pipeline: Any) -> Network:
         or (config.get("num_class_embeds"))
     ):
         raise InputError(
-            f"{type(pipeline).__name__} wants more than a sample and a timestep, which a probe "
+            f"{type(pipeline).__name__} wants more than a sample and a timestep, which a lookahead "
             "can't know; give a network of your own: network(sample, table, step) -> predicted x0"
         )
 
@@ -76,8 +68,8 @@ def pipeline_network(pipeline: Any) -> Network:
     def ask(sample: Any, table: Any, step: int) -> Any:
         if table.prediction_type not in KNOWN:
             raise InputError(
-                f"there is no probe for prediction type {table.prediction_type!r}; expected one "
-                f"of {KNOWN}, or a network of your own"
+                f"no lookahead for prediction type {table.prediction_type!r}; expected one of "
+                f"{KNOWN}, or a network of your own"
             )
         given = sample if isinstance(sample, Tensor) else torch.from_numpy(np.asarray(sample))
         entering = given.to(device=unet.device, dtype=unet.dtype)
@@ -116,8 +108,8 @@ class RecordedTable:
     prediction_type: str
 
 
-def recorded_probe(source: Source, pipeline: Any = None) -> Probe:
-    """Make a probe for recorded runs.
+def recorded_lookahead(source: Source, pipeline: Any = None) -> Lookahead:
+    """Make a lookahead for recorded runs.
 
     Parameters
     ----------
@@ -135,7 +127,7 @@ def recorded_probe(source: Source, pipeline: Any = None) -> Probe:
         str(attributes.get("prediction_type")),
     )
     network = pipeline_network(matching_pipeline(attributes, pipeline))
-    return lambda sample, step: network(sample, table, step)
+    return partial(predict, network, table)
 
 
-LOOKAHEAD = recorded_probe
+LOOKAHEAD = recorded_lookahead

@@ -17,7 +17,8 @@ from torch import Tensor
 from asced_analysis.correction.detecting import Watch
 from asced_analysis.correction.halting import GoingOn, Halt, HaltedError, Halting, counting
 from asced_analysis.correction.layout_adapter import arranged_tap
-from asced_analysis.correction.lookahead import Network, pipeline_network, wants_network
+from asced_analysis.correction.lookahead import Network, pipeline_network
+from asced_analysis.detection.registry import needs_network
 from asced_recorders.pipelines.sampling import (
     initial_noise,
     is_unconditional,
@@ -88,7 +89,7 @@ class Pruner:
     draw, finish : int
         Of each prompt, class or group.
     network : callable, optional
-        For thresholds that ask the model once more; the pipeline's own by default.
+        For thresholds with a lookahead; the pipeline's own by default.
 
     Examples
     --------
@@ -203,7 +204,7 @@ class Pruner:
         return output, going_on.end, evaluated[0]
 
     def _network(self, pipe: Any) -> Network | None:
-        if not wants_network(self.thresholds):
+        if not needs_network(self.thresholds):
             return None
         return pipeline_network(pipe) if self.network is None else self.network
 

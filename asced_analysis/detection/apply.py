@@ -34,7 +34,7 @@ def detect(
     override : bool
         Use thresholds that were calibrated on something else.
     pipeline : DiffusionPipeline, str or Path, optional
-        For thresholds that ask the model once more; by default the one that the store names.
+        For thresholds with a lookahead; by default the one that the store names.
     network : callable, optional
         ``network(sample, alpha, sigma)`` to predicted x0, asked instead of a pipeline.
 
@@ -106,14 +106,15 @@ def bind(
         here = fingerprint_of(runs.attrs, shape, steps=int(runs.sizes["step"]))
         thresholds.check_fingerprint(here)
         level = thresholds.level_for(here["scheduler_class"], here["steps"])
-    probe = None
-    from asced_analysis.detection.scoring import asking, asks
+    lookahead = None
+    from asced_analysis.detection.registry import needs_network
+    from asced_analysis.detection.scoring import with_lookahead
 
-    if asks(thresholds):
+    if needs_network(thresholds):
         from asced_analysis.compute.source import open_source
 
-        probe = asking(open_source(runs), thresholds, pipeline, network).probe
-    return make_detector(thresholds, **numbers, level=level, probe=probe)
+        lookahead = with_lookahead(open_source(runs), thresholds, pipeline, network).lookahead
+    return make_detector(thresholds, **numbers, level=level, lookahead=lookahead)
 
 
 def levels_of(

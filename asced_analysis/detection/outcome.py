@@ -8,7 +8,7 @@ network runs as array products, so loop and store share this one kernel, with or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 LIMIT = 3.0
 
-Probe = Callable[[Any, int], Any]
-"""Asks the model once more: sample (batch, channel, y, x) and step, to predicted x0."""
-
 
 @dataclass(frozen=True)
 class Parameters:
@@ -58,9 +55,9 @@ class Parameters:
     coefficients : tuple of float
         Of the run score: intercept first, then one a statistic (see `run_statistics`), then three
         for the predicted map (see `map_summary`).
-    probe : float or None
-        Log-SNR at which the model is asked once more, at the window's end: the sample that its own
-        predicted x0 and eps give there is predicted again. None: no further evaluation.
+    lookahead : float or None
+        Log-SNR at which the model is evaluated once more, at the window's end: the sample that its
+        own predicted x0 and eps give there is predicted again. None: no further evaluation.
     """
 
     resolution: Annotated[int, Meta(ge=4, le=1024)] = 16
@@ -68,7 +65,7 @@ class Parameters:
     inputs: Literal["dynamics", "snapshot", "both"] = "both"
     share: Annotated[float, Meta(gt=0, le=1)] = 0.12
     coefficients: Annotated[tuple[float, ...], Meta(max_length=100_000)] = ()
-    probe: float | None = None
+    lookahead: float | None = None
 
     def __post_init__(self) -> None:
         """Check names and sizes."""
@@ -80,13 +77,13 @@ class Parameters:
 
 @dataclass(frozen=True)
 class State:
-    """What is kept between steps: maps of the grid's cells, the last eps, what a probe gave."""
+    """What is kept between steps: maps of the grid's cells, the last eps, what a lookahead gave."""
 
     grid: GridState
     shape: tuple[int, int]
     cells: tuple[Any, ...] = ()
     eps: Any = None
-    probed: Any = None
+    lookahead_x0: Any = None
 
 
 @dataclass(frozen=True)
@@ -102,8 +99,8 @@ class Stream:
         The population's, of the log change.
     layers : tuple of (weight (out, in, k, k), bias (out,))
         Of the network; see `run_network`.
-    ask : callable, optional
-        The model, for the probe.
+    lookahead : callable, optional
+        The model, for the lookahead.
     """
 
     parameters: Parameters
@@ -111,7 +108,7 @@ class Stream:
     location: npt.NDArray[np.float32]
     scale: npt.NDArray[np.float32]
     layers: Layers = ()
-    ask: Probe | None = None
+    lookahead: Lookahead | None = None
 
     @property
     def first_step(self) -> int:
@@ -144,21 +141,23 @@ class Stream:
         state = replace(state, grid=grid, cells=tuple(cells))
         if step != self.last_step:
             return state
-        return replace(state, eps=eps, probed=self._probe(x0, eps))
+        return replace(state, eps=eps, lookahead_x0=self._look_ahead(x0, eps))
 
-    def _probe(self, x0: Any, eps: Any) -> Any:
+    def _look_ahead(self, x0: Any, eps: Any) -> Any:
         """Predicted x0 of the sample that this step's predictions give at a later noise level."""
-        if self.parameters.probe is None:
+        if self.parameters.lookahead is None:
             return None
-        if self.ask is None:
+        if self.lookahead is None:
             raise InputError(
-                "these thresholds ask the model once more (a probe): give a pipeline, or a probe "
-                "of your own"
+                "these thresholds need a lookahead, one more evaluation of the model: give a "
+                "pipeline, or a network of your own"
             )
-        step = probe_step(self.signal.log_snr, self.parameters.probe)
+        step = lookahead_step(self.signal.log_snr, self.parameters.lookahead)
         xp = array_api_compat.array_namespace(x0)
         clean, noise = xp.astype(x0, xp.float32), xp.astype(eps, xp.float32)
-        return self.ask(clean * self.signal.alpha[step] + noise * self.signal.sigma[step], step)
+        return self.lookahead(
+            clean * self.signal.alpha[step] + noise * self.signal.sigma[step], step
+        )
 
     def inputs(self, state: State) -> tuple[Any, Any]:
         """Channels for the network, shape (batch, channel, y, x), and run statistics."""
@@ -179,8 +178,10 @@ class Stream:
             "snapshot": [snapshot],
             "both": [dynamics, snapshot],
         }[self.parameters.inputs]
-        if self.parameters.probe is not None:
-            chosen.append(probe_channels(state.probed, state.grid.at_grid, self.parameters))
+        if self.parameters.lookahead is not None:
+            chosen.append(
+                lookahead_channels(state.lookahead_x0, state.grid.at_grid, self.parameters)
+            )
         channels = chosen[0] if len(chosen) == 1 else xp.concat(chosen, axis=1)
         return channels, run_statistics(channels)
 
@@ -244,15 +245,15 @@ def worst_places(predicted: Any, share: float) -> Any:
     return predicted >= limit[:, None, None]
 
 
-def probe_step(log_snr: Sequence[float], target: float) -> int:
+def lookahead_step(log_snr: Sequence[float], target: float) -> int:
     """The sampler's step of nearest log-SNR."""
     return min(range(len(log_snr)), key=lambda step: abs(log_snr[step] - target))
 
 
-def probe_channels(probed: Any, x0: Any, parameters: Parameters) -> Any:
-    """What a probe says: its predicted x0, what that changed, and the change's logarithm."""
+def lookahead_channels(lookahead_x0: Any, x0: Any, parameters: Parameters) -> Any:
+    """What a lookahead says: its predicted x0, what that changed, and the change's logarithm."""
     xp = array_api_compat.array_namespace(x0)
-    known = xp.clip(xp.astype(probed, xp.float32), -LIMIT, LIMIT)
+    known = xp.clip(xp.astype(lookahead_x0, xp.float32), -LIMIT, LIMIT)
     change = known - xp.clip(x0, -LIMIT, LIMIT)
     maps = change_maps.Parameters(
         resolution=parameters.resolution, floor=parameters.floor, blur=0.0
@@ -304,9 +305,9 @@ class _Outcome(Variant):
         layers = layers_from_bytes(thresholds.weights_bytes())
         return Stream(Parameters(**given), grid, location, scale, layers, lookahead)
 
-    def asked(self, parameters: Mapping[str, Any]) -> int:
-        """One, where there is a probe."""
-        return int(parameters.get("probe") is not None)
+    def extra_evaluations(self, parameters: Mapping[str, Any]) -> int:
+        """One, where there is a lookahead."""
+        return int(parameters.get("lookahead") is not None)
 
     def is_clear(self, thresholds: Thresholds, stream: Any, state: Any, margin: float) -> bool:
         """Whether the worst places stand clear of the others."""

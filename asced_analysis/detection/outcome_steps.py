@@ -23,11 +23,11 @@ steps of the sampler come noisy end first.
    channels, the mean over the block and the channels, and the standard deviation.
 4. **Inputs**, in this order: the dynamics unless `parameters.inputs` is `snapshot`; unless it is
    `dynamics`, the pictures of x0 at the last grid point, clipped to -3..3, and of eps; where
-   `parameters.probe` is a number, the pictures of the probe (clipped likewise) and of its
+   `parameters.lookahead` is a number, the pictures of the lookahead (clipped likewise) and of its
    difference from the clipped x0, and `log(sqrt(mean) + parameters.floor)` of that difference,
-   pooled as in 2. The probe is the model's predicted x0 of the sample `alpha * x0 + sigma * eps`
-   at the sampler's step whose log-SNR is nearest to `parameters.probe`, x0 and eps those of the
-   window's end.
+   pooled as in 2. The lookahead is the model's predicted x0 of the sample
+   `alpha * x0 + sigma * eps` at the sampler's step whose log-SNR is nearest to
+   `parameters.lookahead`, x0 and eps those of the window's end.
 5. **Network.** Where the last layer has four outputs: repeat the last row or column where a side
    is odd, and make every 2 x 2 places channels (channel first, then row, then column). Run the
    layers: convolution with zero padding of `(k - 1) / 2`, ReLU after each but the last. Where

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.compute.source import Batch, Source
-from asced_analysis.detection.registry import LOOKAHEADS
+from asced_analysis.detection.registry import LOOKAHEADS, needs_network
 from asced_analysis.detection.streaming import Detection, Detector, make_detector
-from asced_analysis.realism.self_consistency import asked
+from asced_analysis.realism.self_consistency import network_at
 from asced_analysis.thresholds.document import Thresholds
 from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
@@ -23,53 +23,48 @@ Floats = npt.NDArray[np.float64]
 def detector_for(source: Source, thresholds: Thresholds, *, level: float | None = None) -> Detector:
     """The detector bound to the recorded runs' sampler.
 
-    Thresholds that ask the model once more get the pipeline that the store names, unless the
-    source brings a probe.
+    Thresholds with a lookahead get the pipeline that the store names, unless the
+    source brings a lookahead.
     """
-    source = asking(source, thresholds)
+    source = with_lookahead(source, thresholds)
     return make_detector(
         thresholds,
         alpha=source.alpha,
         sigma=source.sigma,
         log_snr=source.log_snr,
         level=level,
-        probe=source.probe,
+        lookahead=source.lookahead,
     )
 
 
-def asking(
+def with_lookahead(
     source: Source, thresholds: Thresholds, pipeline: Any = None, network: Any = None
 ) -> Source:
-    """The source with a probe, where the thresholds ask the model once more.
+    """The source with a lookahead, where the thresholds evaluate the model once more.
 
     Parameters
     ----------
     source : Source
     thresholds : Thresholds
     pipeline : DiffusionPipeline, str or Path, optional
-        By default the one that the store names; a source that brings a probe keeps it.
+        By default the one that the store names; a source that brings a lookahead keeps it.
     network : callable, optional
         ``network(sample, alpha, sigma)`` to predicted x0, of loops that no pipeline describes.
     """
-    if source.probe is not None or not asks(thresholds):
+    if source.lookahead is not None or not needs_network(thresholds):
         return source
     return with_model(source, pipeline, network)
 
 
 def with_model(source: Source, pipeline: Any = None, network: Any = None) -> Source:
-    """The source with a probe: a network of one's own, or the pipeline's."""
+    """The source with a lookahead: a network of one's own, or the pipeline's."""
     if network is None:
-        return replace(source, probe=LOOKAHEADS.get("lookahead")(source, pipeline))
+        return replace(source, lookahead=LOOKAHEADS.get("lookahead")(source, pipeline))
 
     def ask(sample: Any, step: int) -> Any:
-        return asked(network, source.alpha[step], source.sigma[step])(sample)
+        return network_at(network, source.alpha[step], source.sigma[step])(sample)
 
-    return replace(source, probe=ask)
-
-
-def asks(thresholds: Thresholds) -> bool:
-    """Whether thresholds ask the model once more."""
-    return VARIANTS.get(thresholds.variant).asked(thresholds.parameters) > 0
+    return replace(source, lookahead=ask)
 
 
 def detections(

@@ -1,6 +1,6 @@
 """Self-consistency while sampling: what the model would redraw of what it predicts by now.
 
-The window's last predicted x0 is re-noised a few times to one level, the model is asked for x0 once
+The window's last predicted x0 is re-noised a few times to one level, the model predicts x0 once
 each, and the mean answer is compared with it, less one slope on content
 (`asced_analysis.realism.self_consistency`, which has it of finished samples as the teacher). Needs
 no labels and learns nothing but the slope and the population's spread; it costs its draws in
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
-from asced_analysis.detection.outcome import probe_step, worst_places
+from asced_analysis.detection.outcome import lookahead_step, worst_places
 from asced_analysis.detection.variant import Lookahead, Sampler, Variant, raw_numbers, table
 from asced_analysis.realism.self_consistency import (
     DRAWS,
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parameters:
-    """How the model is asked, and how much of a flagged run is marked.
+    """How the model is evaluated, and how much of a flagged run is marked.
 
     Attributes
     ----------
-    probe : float
+    log_snr : float
         Log-SNR that is re-noised to; samples of a few numbers get a finer one when fitted.
     draws : int
         Of noise, each one evaluation.
@@ -54,7 +54,7 @@ class Parameters:
         Share of the image that the mask of a flagged run covers.
     """
 
-    probe: float = LOG_SNR
+    log_snr: float = LOG_SNR
     draws: Annotated[int, Meta(ge=1, le=64)] = DRAWS
     slope: Annotated[float, Meta(ge=0, le=2)] = 0.0
     share: Annotated[float, Meta(gt=0, le=1)] = 0.12
@@ -86,7 +86,7 @@ class Stream:
         The population's, of the run score.
     first_step, last_step : int
         The window, both included.
-    ask : callable, optional
+    lookahead : callable, optional
         The model.
     """
 
@@ -96,7 +96,7 @@ class Stream:
     scale: float
     first_step: int
     last_step: int
-    ask: Lookahead | None = None
+    lookahead: Lookahead | None = None
 
     def needs(self) -> tuple[str, ...]:
         """Which of ``eps`` and ``x0`` `update` looks at."""
@@ -117,17 +117,19 @@ class Stream:
 
     def _redrawn(self, xp: Any, clean: Any) -> Any:
         """Mean prediction from the re-noised samples; every run meets the same noise."""
-        if self.ask is None:
+        if self.lookahead is None:
             raise InputError(
-                "self_consistency asks the model itself: give a pipeline, or a network of your own"
+                "self_consistency evaluates the model: give a pipeline, or a network of your own"
             )
-        step = probe_step(self.sampler.log_snr, self.parameters.probe)
+        step = lookahead_step(self.sampler.log_snr, self.parameters.log_snr)
         alpha, sigma = self.sampler.alpha[step], self.sampler.sigma[step]
         total = 0.0 * clean
         for draw in range(self.parameters.draws):
             noise = noise_of((0, draw), tuple(clean.shape[1:]))
             noise = xp.asarray(noise, device=array_api_compat.device(clean))
-            total = total + xp.astype(self.ask(clean * alpha + noise * sigma, step), xp.float32)
+            total = total + xp.astype(
+                self.lookahead(clean * alpha + noise * sigma, step), xp.float32
+            )
         return total / self.parameters.draws
 
     def measure(self, state: State) -> tuple[Any, Any]:
@@ -191,7 +193,7 @@ class _SelfConsistency(Variant):
         del defaults["slope"]
         return defaults
 
-    def asked(self, parameters: Mapping[str, Any]) -> int:
+    def extra_evaluations(self, parameters: Mapping[str, Any]) -> int:
         """One evaluation a draw."""
         return int(parameters["draws"])
 
@@ -220,10 +222,10 @@ class _SelfConsistency(Variant):
     ) -> tuple[Thresholds, None]:
         """The slope on content, then median and 1.4826 MAD of the population's scores."""
         given = dict(thresholds.parameters)
-        if given["probe"] == LOG_SNR:  # points of a few numbers are told apart by finer noise
-            given["probe"] = level_for(prod(source.sample_shape))
+        if given["log_snr"] == LOG_SNR:  # points of a few numbers are told apart by finer noise
+            given["log_snr"] = level_for(prod(source.sample_shape))
         sampler = Sampler(source.alpha, source.sigma, source.log_snr)
-        stream = self.stream(replace(thresholds, parameters=given), (), sampler, source.probe)
+        stream = self.stream(replace(thresholds, parameters=given), (), sampler, source.lookahead)
         residual, energy = raw_numbers(stream, source, fit).T
         slope = given["slope"] = content_slope(residual, energy)
         _, scores = self_consistency(residual[:, None, None], energy, slope)

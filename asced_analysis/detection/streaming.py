@@ -66,8 +66,8 @@ class Detector:
         The sampler's steps, noisy end first.
     level : float
         Above which a run is flagged.
-    probe : callable, optional
-        ``probe(sample, step)`` asks the model for predicted x0, where the thresholds want that.
+    lookahead : callable, optional
+        ``lookahead(sample, step)`` asks the model for predicted x0, where the thresholds want that.
     """
 
     thresholds: Thresholds
@@ -75,7 +75,7 @@ class Detector:
     sigma: tuple[float, ...]
     log_snr: tuple[float, ...]
     level: float
-    probe: Callable[[Any, int], Any] | None = None
+    lookahead: Callable[[Any, int], Any] | None = None
 
     def __post_init__(self) -> None:
         """Build the stream once, so that thresholds that make no detector fail early."""
@@ -164,7 +164,7 @@ class Detector:
         """The variant's stream for samples of one shape."""
         variant = VARIANTS.get(self.thresholds.variant)
         sampler = Sampler(self.alpha, self.sigma, self.log_snr)
-        return variant.stream(self.thresholds, shape, sampler, self.probe)
+        return variant.stream(self.thresholds, shape, sampler, self.lookahead)
 
 
 def make_detector(
@@ -174,7 +174,7 @@ def make_detector(
     sigma: Iterable[float],
     log_snr: Iterable[float],
     level: float | None = None,
-    probe: Callable[[Any, int], Any] | None = None,
+    lookahead: Callable[[Any, int], Any] | None = None,
 ) -> Detector:
     """Bind thresholds to a sampler, from numbers alone.
 
@@ -184,9 +184,9 @@ def make_detector(
     alpha, sigma, log_snr : sequence of float, one entry a step
     level : float, optional
         Instead of the thresholds' own (see `Thresholds.level_for`).
-    probe : callable, optional
-        ``probe(sample, step)`` gives the model's predicted x0 of a sample at a step's noise level,
-        for learnt thresholds that look ahead (see `asced_analysis.correction.lookahead`).
+    lookahead : callable, optional
+        ``lookahead(sample, step)`` gives the model's predicted x0 of a sample at a step's
+        noise level, for thresholds that need it (see `asced_analysis.correction.lookahead`).
 
     Raises
     ------
@@ -199,5 +199,5 @@ def make_detector(
         tuple(float(value) for value in sigma),
         tuple(float(value) for value in log_snr),
         thresholds.levels.level if level is None else float(level),
-        probe,
+        lookahead,
     )

@@ -196,7 +196,7 @@ class Variant:
         ends = (grid[0], grid[-1])
         self.stream(thresholds, (1, 1, 32, 32), Sampler((1.0, 1.0), (1.0, 1.0), ends))
 
-    def asked(self, parameters: Mapping[str, Any]) -> int:
+    def extra_evaluations(self, parameters: Mapping[str, Any]) -> int:
         """Evaluations of the model beyond sampling's own, for every run, at the window's end."""
         return 0
 

@@ -151,7 +151,7 @@ class ControlSampler:
         """The control's runs beside the recorded ones, with the masks used."""
         from asced_analysis.correction.environment import recorded_threads
         from asced_analysis.replay.jobs import Job
-        from asced_analysis.replay.planning import asked_network, at_mask
+        from asced_analysis.replay.planning import at_mask, lookahead_network
 
         attributes = self.attributes
         seed, soft = int(attributes["correction_seed"]), int(attributes.get("soft") or 0)
@@ -169,7 +169,7 @@ class ControlSampler:
             seed=seed,
             plan=plan,
             thresholds=thresholds,
-            network=asked_network(thresholds, self.pipe, self.network),
+            network=lookahead_network(thresholds, self.pipe, self.network),
             grow=0,
             soft=soft,
             teacher=self.teacher,
@@ -211,7 +211,7 @@ class ControlSampler:
 
     def _find(self) -> Plan:
         """When each run was first flagged, for strategies that go by it: a control must as well."""
-        from asced_analysis.replay.planning import Plan, asked_network, detect_recorded
+        from asced_analysis.replay.planning import Plan, detect_recorded, lookahead_network
 
         settings = self.attributes.get("thresholds")
         if settings is None or not self.strategy.streams_masks:
@@ -225,7 +225,7 @@ class ControlSampler:
             thresholds,
             last_step=last,
             streamed=True,
-            network=asked_network(thresholds, self.pipe, self.network),
+            network=lookahead_network(thresholds, self.pipe, self.network),
         )
 
     def _teacher(self) -> RealismModel | None:

@@ -23,7 +23,7 @@ from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.realism.real_images import Real, RealImages
 from asced_analysis.replay.branching import Branch, branch
 from asced_analysis.replay.decoding import pictures_of
-from asced_analysis.replay.planning import asked_network, detect_recorded
+from asced_analysis.replay.planning import detect_recorded, lookahead_network
 from asced_analysis.replay.recording import Call, Recording
 from asced_analysis.replay.sampling import schedule_of
 from asced_analysis.thresholds.document import Thresholds
@@ -175,7 +175,7 @@ def tune(
     if steps is None:
         last = max(own, int(0.8 * table.steps))
         steps = sorted({int(step) for step in np.linspace(own, last, 6).round()})
-    network = asked_network(thresholds, pipe, network)
+    network = lookahead_network(thresholds, pipe, network)
     first = detect_recorded(recording, thresholds, last_step=min(steps) - 1, network=network)
     scores = np.array(list(first.scores.values()))
     level = float(np.quantile(scores, 1 - share))

@@ -93,5 +93,6 @@ Calibrated on: {json.dumps(dict(thresholds.fingerprint))}
 Every vector of `conformance.json` has `alpha`, `sigma` and `log_snr` (one entry a step, noisy end
 first), `signal` (`x0` or `eps`: what `values` holds), `values` (step, channel, y, x; exact in half
 precision), and what must come out: `mask` (rows of 0 and 1), `score`, `flagged`. Vectors of learnt
-detectors also have the window's last `eps` and, where there is a probe, what it gave (`probed`).
+detectors also have the window's last `eps` and, where there is a lookahead, its predicted x0
+(`lookahead_x0`).
 """

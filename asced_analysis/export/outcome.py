@@ -14,7 +14,7 @@ from asced_analysis.thresholds.document import Thresholds
 
 
 class OutcomeDetector(torch.nn.Module):
-    """Predicted x0 and eps of all steps, and what a probe gave, to mask, score and flag.
+    """Predicted x0 and eps of all steps, and what a lookahead gave, to mask, score and flag.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class OutcomeDetector(torch.nn.Module):
         x0: torch.Tensor,
         eps: torch.Tensor,
         log_snr: torch.Tensor,
-        probed: torch.Tensor | None = None,
+        lookahead_x0: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Mask (batch, y, x), score (batch) and flag (batch)."""
         last = log_snr.shape[0] - 1
@@ -70,7 +70,7 @@ class OutcomeDetector(torch.nn.Module):
         gap = (log_snr[above] - log_snr[below]).clamp(min=1e-12)
         part = ((self.grid - log_snr[below]) / gap).clamp(0, 1)[None, :, None, None, None]
         at_grid = x0[:, below] + (x0[:, above] - x0[:, below]) * part
-        channels = self.inputs(at_grid, eps[:, above[-1:]][:, 0], probed)
+        channels = self.inputs(at_grid, eps[:, above[-1:]][:, 0], lookahead_x0)
         predicted = self.network(channels)
         flat = predicted.flatten(1)
         ordered = flat.sort(dim=1).values
@@ -94,7 +94,7 @@ class OutcomeDetector(torch.nn.Module):
         return big[:, : self.height, : self.width], score, flagged
 
     def inputs(
-        self, at_grid: torch.Tensor, eps: torch.Tensor, probed: torch.Tensor | None
+        self, at_grid: torch.Tensor, eps: torch.Tensor, lookahead_x0: torch.Tensor | None
     ) -> torch.Tensor:
         """Channels of the network."""
         change = at_grid[:, 1:] - at_grid[:, :-1]
@@ -107,8 +107,8 @@ class OutcomeDetector(torch.nn.Module):
             parts.append(dynamics)
         if self.given.inputs != "dynamics":
             parts += [self.picture(snapshot), self.picture(eps)]
-        if probed is not None:
-            known = probed.clamp(-limit, limit)
+        if lookahead_x0 is not None:
+            known = lookahead_x0.clamp(-limit, limit)
             moved = known - snapshot
             parts += [self.picture(known), self.picture(moved), self.log_size(moved[:, None])]
         return torch.cat(parts, dim=1)
@@ -156,7 +156,7 @@ def example_inputs(module: Any, grid: tuple[float, ...]) -> tuple[torch.Tensor, 
     shape = (module.channels, module.height, module.width)
     steps = torch.zeros((2, 5, *shape))
     some = (steps, steps.clone(), torch.linspace(grid[0], grid[-1], 5))
-    return (*some, torch.zeros((2, *shape))) if module.given.probe is not None else some
+    return (*some, torch.zeros((2, *shape))) if module.given.lookahead is not None else some
 
 
 def program(thresholds: Thresholds, shape: tuple[int, ...]) -> Program:

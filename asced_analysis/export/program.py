@@ -23,9 +23,9 @@ def export_program(
     For `calibrated`, its inputs are `values` (batch, step, channel, y, x) float32, all steps of
     the sampler, noisy end first: predicted x0 for the signal `predicted_x0`, eps otherwise;
     `kappa` (step), ``sigma / alpha``; and `log_snr` (step). For `outcome`: `x0` and `eps`
-    (batch, step, channel, y, x), `log_snr` (step), and `probed` (batch, channel, y, x) where the
-    thresholds want a probe. Batch and step are free. Its outputs are mask (batch, y, x) bool,
-    score (batch) float32 and flagged (batch) bool.
+    (batch, step, channel, y, x), `log_snr` (step), and `lookahead_x0` (batch, channel, y, x) where
+    the thresholds need a lookahead. Batch and step are free. Its outputs are mask (batch, y, x)
+    bool, score (batch) float32 and flagged (batch) bool.
 
     Parameters
     ----------

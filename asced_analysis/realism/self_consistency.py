@@ -119,7 +119,7 @@ def mean_residual(
     return np.asarray(redrawn_residual(samples, total / draws), np.float32)
 
 
-def asked(network: Any, alpha: float, sigma: float) -> Callable[[Any], Any]:
+def network_at(network: Any, alpha: float, sigma: float) -> Callable[[Any], Any]:
     """A network of one's own at one level, given tensors for arrays and asked without gradients."""
 
     def ask(noised: Any) -> Any:

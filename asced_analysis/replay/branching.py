@@ -23,10 +23,10 @@ from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import repeat_calls
 from asced_analysis.replay.planning import (
     Plan,
-    asked_network,
     controlled,
     detect_recorded,
     given_plan,
+    lookahead_network,
 )
 from asced_analysis.replay.recording import Batch, Call, Recording
 from asced_analysis.replay.resuming import plan_fingerprint, replay_store
@@ -115,7 +115,7 @@ def branch(
     call, call_options : callable, mapping, optional
         As in `replay`.
     network : callable, optional
-        For thresholds that ask the model once more, as in `replay`.
+        For thresholds with a lookahead, as in `replay`.
     overwrite, resume : bool
         Replace `out`, or go on with it where it was interrupted.
     progress : callable, optional
@@ -153,8 +153,8 @@ def branch(
     with recorded_threads(recording.attributes):
         table = schedule_of(pipe, recording)
         _check(branches, table, whole=isinstance(pipe, LoopSampler))
-        asked = asked_network(thresholds if masks is None else None, pipe, network)
-        plans, strategies = _plans(branches, recording, thresholds, masks, asked)
+        lookahead = lookahead_network(thresholds if masks is None else None, pipe, network)
+        plans, strategies = _plans(branches, recording, thresholds, masks, lookahead)
         runs = np.array(sorted({run for plan in plans for run in plan.masks}), np.int64)
         if not len(runs):
             raise InputError(f"no run of {recording.store.path} is flagged: nothing to branch off")

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.corrector import Corrector
-from asced_analysis.correction.lookahead import Network, evaluations_asked
+from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.strategy import Strategy
+from asced_analysis.detection.registry import extra_evaluations
 from asced_analysis.replay import draws, multi_pass  # noqa: F401  they register second passes
 from asced_analysis.replay.passes import second_pass
 from asced_analysis.replay.planning import Plan
@@ -47,7 +48,7 @@ class Job:
     grow : int or None
     soft : int
     network : callable or None
-        That the thresholds' detector asks once more, of every run.
+        For the lookahead of the thresholds, of every run.
     teacher : RealismModel or None
         Chooses among several draws.
     """
@@ -66,9 +67,9 @@ class Job:
     teacher: RealismModel | None = None
 
     @property
-    def asked(self) -> int:
-        """Evaluations that the detector asks for, of every run."""
-        return 0 if self.network is None else evaluations_asked(self.thresholds)
+    def extra_evaluations(self) -> int:
+        """Evaluations that the detector needs beyond sampling, of every run."""
+        return 0 if self.network is None else extra_evaluations(self.thresholds)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,7 +89,9 @@ class Job:
             "mask": np.zeros((count, *self.shape), np.uint8),
             "flagged": np.zeros(count, np.bool_),
             "score": np.full(count, np.nan),
-            "evaluations": np.full(count, float(steps - self.begin + self.extra + self.asked)),
+            "evaluations": np.full(
+                count, float(steps - self.begin + self.extra + self.extra_evaluations)
+            ),
         }
         if not self.strategy.edits:
             if self.recording.attributes.get("correction"):  # these runs come back without it
@@ -136,7 +139,7 @@ class Job:
         if self.strategy.region == "everywhere":
             masks = masks | flagged[:, None, None]
         facts |= {"mask": masks.astype(np.uint8), "flagged": flagged, "score": scores}
-        facts["evaluations"] = np.full(len(batch.runs), float(self.asked))
+        facts["evaluations"] = np.full(len(batch.runs), float(self.extra_evaluations))
         samples = self.recording.read(batch, "sample").copy()
         if flagged.any():
             chosen = self.recording.select(batch.runs[flagged])

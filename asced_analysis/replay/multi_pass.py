@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asced_analysis.correction.lookahead import predict
 from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
 from asced_analysis.correction.noise import noise_seed
 from asced_analysis.correction.noise_denoise import NoiseDenoise
@@ -32,7 +33,6 @@ from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_analysis.correction.lookahead import Network
     from asced_analysis.replay.jobs import Job
     from asced_recorders.tap.schedulers import StepTable
 
@@ -108,7 +108,7 @@ def draw_anew(strategy: Restart, job: Job, batch: Batch, masks: NDArray[np.bool_
         part = None if labels is None else labels[torch.from_numpy(pending)]
         own = None if groups is None else groups[pending]
         judged = _judge_start(job, new, table, part, own)
-        evaluations[pending] += judged.steps + job.asked
+        evaluations[pending] += judged.steps + job.extra_evaluations
         for place, i in enumerate(pending):
             if judged.scores[place] < best[i] or attempt == 0:
                 best[i], seeds[i] = judged.scores[place], new[place]
@@ -195,7 +195,7 @@ def _judge_start(
         sigma=tuple(map(float, table.sigma)),
         log_snr=tuple(map(float, table.log_snr)),
         level=job.thresholds.level_for(table.scheduler_class, table.steps),
-        probe=None if job.network is None else partial(_ask, job.network, table),
+        lookahead=None if job.network is None else partial(predict, job.network, table),
     )
     dtype = recorded_precision(None, job.recording.spec.dtype)
     watch = _Watch(detector, min(detector.last_step, job.target - 1), dtype)
@@ -211,10 +211,6 @@ def _judge_start(
         watch.entering,
         watch.last + 1,
     )
-
-
-def _ask(network: Network, table: StepTable, sample: Any, step: int) -> Any:
-    return network(sample, table, step)
 
 
 def _sample_seeds(

@@ -105,7 +105,7 @@ def _copied(
         "mask": np.zeros((count, *job.shape), np.uint8),
         "flagged": np.zeros(count, np.bool_),
         "score": np.full(count, np.nan) if job.plan is None else job.plan.of(batch, job.shape)[2],
-        "evaluations": np.full(count, float(job.asked)),
+        "evaluations": np.full(count, float(job.extra_evaluations)),
     }
     samples = recorded.copy()
     for index, run in enumerate(batch.runs):

@@ -18,11 +18,12 @@ from asced_analysis.correction.lookahead import (
     RecordedTable,
     of_levels,
     pipeline_network,
-    wants_network,
+    predict,
 )
 from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.regions import find_regions, is_found
 from asced_analysis.correction.strategy import Strategy
+from asced_analysis.detection.registry import needs_network
 from asced_analysis.replay.recording import Batch, Recording
 from asced_stores.errors import InputError, TooFewStepsError
 
@@ -74,26 +75,26 @@ class Plan:
         return masks, flagged, scores
 
 
-def asked_network(
+def lookahead_network(
     thresholds: Thresholds | None, pipe: Any, network: Network | None = None
 ) -> Network | None:
-    """The network that thresholds with a probe ask; None where they ask none.
+    """The network that thresholds need for a lookahead; None where they need none.
 
     Parameters
     ----------
     thresholds : Thresholds or None
     pipe : DiffusionPipeline
-        Whose network is asked.
+        Whose network is evaluated.
     network : callable, optional
         One of your own: ``network(sample, table, step)`` gives predicted x0; beside a loop of your
         own ``network(sample, alpha, sigma)``.
     """
-    if not wants_network(thresholds):
+    if not needs_network(thresholds):
         return None
     if isinstance(pipe, LoopSampler):
         if network is None:
             raise InputError(
-                "these thresholds ask the model once more, which a loop alone does not let them: "
+                "these thresholds need a lookahead, which a loop alone cannot give: "
                 "give network=f, with f(sample, alpha, sigma) -> predicted x0"
             )
         return of_levels(network)
@@ -120,7 +121,7 @@ def detect_recorded(
         Look after every step, as a strategy does in the loop that acts on what is known so far:
         masks are united over the steps, and the first flagged step is found.
     network : callable, optional
-        For thresholds that ask the model once more: ``network(sample, table, step)``.
+        For thresholds with a lookahead: ``network(sample, table, step)``.
     """
     from asced_analysis.detection.apply import levels_of
     from asced_analysis.detection.streaming import make_detector
@@ -128,15 +129,15 @@ def detect_recorded(
     spec = recording.spec
     alpha, sigma = np.asarray(spec.alpha), np.asarray(spec.sigma)
     level = thresholds.level_for(recording.attributes.get("scheduler_class"), recording.steps)
-    probe = None
+    lookahead = None
     if network is not None:
         prediction = str(recording.attributes.get("prediction_type"))
         table = RecordedTable(
             tuple(spec.timestep), tuple(spec.alpha), tuple(spec.sigma), prediction
         )
-        probe = partial(_ask, network, table)
+        lookahead = partial(predict, network, table)
     detector = make_detector(
-        thresholds, alpha=alpha, sigma=sigma, log_snr=spec.log_snr, level=level, probe=probe
+        thresholds, alpha=alpha, sigma=sigma, log_snr=spec.log_snr, level=level, lookahead=lookahead
     )
     end = detector.last_step if last_step is None else min(detector.last_step, last_step)
     if end < detector.first_step:
@@ -177,10 +178,6 @@ def detect_recorded(
         scores |= {int(run): float(s) for run, s in zip(batch.runs, values, strict=True)}
     seen = (int(detector.first_step), int(end))
     return Plan(masks, scores, first if streamed else {}, seen)
-
-
-def _ask(network: Network, table: RecordedTable, sample: Any, step: int) -> Any:
-    return network(sample, table, step)
 
 
 def _unite(

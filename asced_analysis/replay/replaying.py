@@ -18,10 +18,10 @@ from asced_analysis.replay.jobs import Job
 from asced_analysis.replay.paired_store import Together, replay_spec, write_runs
 from asced_analysis.replay.planning import (
     Plan,
-    asked_network,
     controlled,
     detect_recorded,
     given_plan,
+    lookahead_network,
 )
 from asced_analysis.replay.recording import Call, Recording
 from asced_analysis.replay.resuming import replay_store
@@ -99,8 +99,8 @@ def replay(
         Arguments that the store does not hold (images, ...), added to the recorded call. A function
         is called with each batch: ``lambda batch: [images[run] for run in batch.runs]``.
     network : callable, optional
-        For thresholds that ask the model once more (a probe): ``network(sample, table, step)``
-        gives predicted x0. By default that of an unconditional pipeline.
+        For thresholds with a lookahead: ``network(sample, table, step)`` gives predicted x0.
+        By default that of an unconditional pipeline.
     teacher : {"teacher", "patches"} or RealismModel, optional
         Who chooses among several draws (``best_of``): by default the embedded teacher for the
         embedded `fashion`, else patches of the recorded population's own samples. It looks at
@@ -187,9 +187,9 @@ def replay(
             target = correction_step(thresholds, table) if step is None else step
         begin = check_start(recording, table, start, target, chosen)
         chosen.check(table, target)
-        asked = asked_network(thresholds if masks is None else None, pipe, network)
+        lookahead = lookahead_network(thresholds if masks is None else None, pipe, network)
         plan = _plan(
-            recording, thresholds, masks, control, target, chosen, begin or only_flagged, asked
+            recording, thresholds, masks, control, target, chosen, begin or only_flagged, lookahead
         )
         if control is not None:
             assert plan is not None
@@ -206,7 +206,7 @@ def replay(
             seed=_seed(thresholds, seed),
             grow=grow,
             soft=soft,
-            network=asked,
+            network=lookahead,
             teacher=_teacher(teacher, chosen, recording),
         )
         conditions = differences(recording.attributes, pipe, batch_size=batch_size)

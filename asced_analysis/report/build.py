@@ -194,7 +194,7 @@ def build_page(
     gallery : int
         Largest number of flagged runs shown.
     pipeline : DiffusionPipeline, str or Path, optional
-        For thresholds that ask the model once more; by default the one that the store names.
+        For thresholds with a lookahead; by default the one that the store names.
 
     Returns
     -------

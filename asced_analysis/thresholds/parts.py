@@ -266,7 +266,7 @@ class ConformanceVector(TypedDict):
     """A small input and what a correct port makes of it.
 
     `values` are all steps of `signal`; learnt detectors also have the window's last `eps`, and what
-    the model said where they ask it once more (`probed`).
+    the model said of a lookahead (`lookahead_x0`).
     """
 
     alpha: Row
@@ -280,7 +280,7 @@ class ConformanceVector(TypedDict):
     score: float
     flagged: bool
     eps: NotRequired[Picture]
-    probed: NotRequired[Picture]
+    lookahead_x0: NotRequired[Picture]
 
 
 class WeightsFile(TypedDict):

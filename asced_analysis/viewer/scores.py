@@ -33,7 +33,7 @@ class Suspects:
     override : bool
         Use thresholds that were calibrated on something else.
     pipeline : DiffusionPipeline, str or Path, optional
-        For thresholds that ask the model once more; by default the one that the store names.
+        For thresholds with a lookahead; by default the one that the store names.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class Session:
     override : bool
         Use thresholds that were calibrated on something else.
     pipeline : DiffusionPipeline, str or Path, optional
-        For thresholds that ask the model once more; by default the one that the store names.
+        For thresholds with a lookahead; by default the one that the store names.
     keep_scores : bool
         Keep scores beside the store for the next time.
     judge : RealismModel, optional

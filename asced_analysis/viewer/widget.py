@@ -84,7 +84,7 @@ def explore(
     override : bool
         Use thresholds that were calibrated on something else.
     pipeline : DiffusionPipeline, str or Path, optional
-        For thresholds that ask the model once more; by default the one that the store names.
+        For thresholds with a lookahead; by default the one that the store names.
     judge, real
         Who measures each run's local distance, and real images to compare with, as in
         `asced_analysis.evaluate`.

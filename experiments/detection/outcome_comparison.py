@@ -1,4 +1,4 @@
-"""What dynamics, a snapshot, both, and a probe know of a run's end, on held-out runs."""
+"""What dynamics, a snapshot, both, and a lookahead know of a run's end, on held-out runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.calibration.examples import final_distances, gather
-from asced_analysis.calibration.outcome import looking_ahead, untrained_stream
+from asced_analysis.calibration.outcome import lookahead_source, untrained_stream
 from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS, Examples, learn
 from asced_analysis.calibration.teachers import choose_teacher
 from asced_analysis.compute.source import Source, open_source
@@ -27,7 +27,7 @@ def compare_inputs(
     *,
     window: tuple[float, float] = (0.12, 0.48),
     train_runs: Sequence[int] | None = None,
-    probe: float | None = None,
+    lookahead: float | None = None,
     pipeline: Any = None,
     teacher: Any = None,
     judge: Any = None,
@@ -45,7 +45,7 @@ def compare_inputs(
         Shares of sampling: first step, and the step before which all must be known.
     train_runs : sequence of int, optional
         Numbers of runs to learn from; by default all but the held-out fifth (at most 2,048).
-    probe : float, optional
+    lookahead : float, optional
         Share of sampling to look ahead by one more evaluation, as a further kind of input.
     pipeline
         To ask; by default the one that the store names.
@@ -57,22 +57,23 @@ def compare_inputs(
     Returns
     -------
     list of dict
-        One for each number of runs, each of `dynamics`, `snapshot`, `both` and `both and probe`,
-        and each `truth` (the name of its realism model): ``run_auroc`` (worst quarter of the
-        runs), ``run_auroc_matched`` (worst quarter within strata of brightness and busyness of the
-        final image, so that "bright, busy images break" earns nothing), ``place_correlation``
-        (Spearman, over places of the foreground), ``place_correlation_within`` (the mean over
-        images of the same within an image), ``border`` and ``truth_border`` (`border_share` of the
-        predicted maps and of the truth), and the number of held-out ``runs``. Inputs
-        `the final image` are the teacher's own map of it, as a yardstick.
+        One for each number of runs, each of `dynamics`, `snapshot`, `both` and
+        `both and lookahead`, and each `truth` (the name of its realism model): ``run_auroc`` (worst
+        quarter of the runs), ``run_auroc_matched`` (worst quarter within strata of brightness and
+        busyness of the final image, so that "bright, busy images break" earns nothing),
+        ``place_correlation`` (Spearman, over places of the foreground),
+        ``place_correlation_within`` (the mean over images of the same within an image), ``border``
+        and ``truth_border`` (`border_share` of the predicted maps and of the truth), and the number
+        of held-out ``runs``. Inputs `the final image` are the teacher's own map of it, as a
+        yardstick.
     """
     from asced_analysis.calibration.calibrate_runs import window_and_correction
 
     source = open_source(runs)
     steps, _ = window_and_correction(source, window, "ttc")
     parameters: dict[str, Any] = {}
-    if probe is not None:
-        source, parameters["probe"] = looking_ahead(source, steps, probe, pipeline)
+    if lookahead is not None:
+        source, parameters["lookahead"] = lookahead_source(source, steps, lookahead, pipeline)
     order = np.random.default_rng(seed).permutation(source.runs)
     held = _chosen(source, order[: min(MOST_HELD_OUT, max(1, round(0.2 * source.runs)))])
     sizes = sorted(train_runs or [int((~held).sum())])
@@ -91,7 +92,7 @@ def compare_inputs(
         rows.append({"inputs": "the final image", "train_runs": 0, "truth": judge.name, **found})
     for size in sizes:
         some = np.isin(known.rows, free[:size])
-        for name, columns in _kinds(len(stream.location), known.channels.shape[1], probe):
+        for name, columns in _kinds(len(stream.location), known.channels.shape[1], lookahead):
             learner = _columns(known, columns, some)
             learnt = learn(stream, learner, epochs=epochs, seed=seed, hidden=hidden, depth=depth)
             predicted, score = _predict(_columns(test, columns, slice(None)), learnt)
@@ -108,18 +109,18 @@ def _chosen(source: Source, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]
     return mask
 
 
-def _kinds(cells: int, channels: int, probe: float | None) -> Iterator[tuple[str, list[int]]]:
-    """Names of the kinds of input and their channels; cells come first, a probe last."""
-    last = channels if probe is None else channels - _probe_channels(channels - cells)
+def _kinds(cells: int, channels: int, lookahead: float | None) -> Iterator[tuple[str, list[int]]]:
+    """Names of the kinds of input and their channels; cells come first, a lookahead last."""
+    last = channels if lookahead is None else channels - _lookahead_channels(channels - cells)
     yield "dynamics", [*range(cells)]
     yield "snapshot", [*range(cells, last)]
     yield "both", [*range(last)]
-    if probe is not None:
-        yield "both and probe", [*range(channels)]
+    if lookahead is not None:
+        yield "both and lookahead", [*range(channels)]
 
 
-def _probe_channels(others: int) -> int:
-    """Channels of a probe: beside two pictures of the snapshot, two of its own and one more."""
+def _lookahead_channels(others: int) -> int:
+    """Channels of a lookahead: beside two pictures of the snapshot, two of its own and one more."""
     return (others - 1) // 2 + 1
 
 

@@ -1,4 +1,4 @@
-"""What dynamics, a snapshot, both, and a probe know of a run's end (table in docs/thresholds.md).
+"""What dynamics, a snapshot, both and a lookahead know of runs' ends (table in docs/thresholds.md).
 
     python -m experiments.detection.outcome_inputs RUNS --train 768 2000 6000 --known 0.48
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("store")
     parser.add_argument("--train", type=int, nargs="*", help="Numbers of runs to learn from.")
     parser.add_argument("--known", type=float, default=0.48, help="Share of sampling known.")
-    parser.add_argument("--probe", type=float, help="Share of sampling to look ahead.")
+    parser.add_argument("--lookahead", type=float, help="Share of sampling to look ahead.")
     parser.add_argument("--teacher", choices=["committee", "teacher"], default="committee")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

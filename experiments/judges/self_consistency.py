@@ -239,7 +239,7 @@ def on_emoji(
     from pathlib import Path
 
     from asced_analysis import open_runs
-    from asced_analysis.replay.asking import recorded_network
+    from asced_analysis.replay.recorded_network import recorded_network
     from asced_recorders import load_pipeline
 
     dataset = open_runs(store).isel(run=slice(0, runs))

@@ -141,17 +141,17 @@ def test_a_promise_names_the_labels_and_not_where_they_lie(
     assert content["guarantee"]["population"] == "runs called normal by mine"
 
 
-def test_a_probe_from_the_command_line(
+def test_a_lookahead_from_the_command_line(
     tiny_pipeline: Any, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store, out = str(tmp_path / "runs.zarr"), str(tmp_path / "ahead.json")
+    store, out = str(tmp_path / "runs.zarr"), str(tmp_path / "lookahead.json")
     record(tiny_pipeline, store, runs=128, steps=10, batch_size=64, seed=3)
     command = ["calibrate", store, "--method", "outcome", "--false-alarm-rate", "0.2"]
-    assert run([*command, "--probe", "0.3", "--out", out]) == 2  # the store knows no path
+    assert run([*command, "--lookahead", "0.3", "--out", out]) == 2  # the store knows no path
     assert "--pipeline" in capsys.readouterr().err
     asked = ["--pipeline", str(tiny_folder)]
-    assert run([*command, "--probe", "0.3", *asked, "--out", out]) == 0
-    assert Thresholds.load(out).parameters["probe"] is not None
+    assert run([*command, "--lookahead", "0.3", *asked, "--out", out]) == 0
+    assert Thresholds.load(out).parameters["lookahead"] is not None
     detect = ["detect", store, "--thresholds", out, "--json"]
     assert run(detect) == 2
     capsys.readouterr()
@@ -166,7 +166,7 @@ def test_a_probe_from_the_command_line(
     assert run(["calibrate", out, "--check", store, *asked]) == 0
     assert run(["calibrate", out, "--recheck", store, *asked]) == 0
     assert run(["calibrate", store, *asked]) == 2
-    assert run(["calibrate", store, "--probe", "0.3"]) == 2
+    assert run(["calibrate", store, "--lookahead", "0.3"]) == 2
     assert "--method outcome" in capsys.readouterr().err
 
 

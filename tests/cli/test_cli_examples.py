@@ -17,7 +17,13 @@ from asced_stores.testing import synthetic_store
 
 SAMPLES = ("record", "replay", "tune", "demo", "view", "push", "pull")
 """Commands that sample, serve until they are stopped, or ask a server; their own tests run them."""
-NEEDS_MODEL = ("ahead.json", "--probe", "corrected.zarr", "--format torch", "--method outcome")
+NEEDS_MODEL = (
+    "lookahead.json",
+    "--lookahead",
+    "corrected.zarr",
+    "--format torch",
+    "--method outcome",
+)
 """What these examples speak of comes from a model."""
 STATUS = {
     "asced doctor ./my-model --folder /scratch": 1,

@@ -17,7 +17,7 @@ from asced_analysis.calibration.splits import ExchangeableUnitWarning, split_run
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection import VARIANTS
 from asced_analysis.detection.population import location_and_scale
-from asced_analysis.detection.scoring import asking, scores_of
+from asced_analysis.detection.scoring import scores_of, with_lookahead
 from asced_analysis.thresholds.conformal import TooFewRunsError, expected_band
 from asced_analysis.thresholds.document import (
     FingerprintMismatchError,
@@ -51,12 +51,12 @@ def shrinking(sample: Any, alpha: float, sigma: float) -> Any:
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if not VARIANTS.get(name).learnt])
 def test_new_runs_lie_in_the_beta_binomial_band(variant: str, store: Path, others: Path) -> None:
     kind = VARIANTS.get(variant)
-    network = shrinking if kind.asked(kind.parameters()) else None
+    network = shrinking if kind.extra_evaluations(kind.parameters()) else None
     thresholds = calibrate(store, variant, false_alarm_rate=0.1, network=network)
     guarantee = thresholds.guarantee
     source = open_source(others)
     if network is not None:
-        source = asking(source, thresholds, network=network)
+        source = with_lookahead(source, thresholds, network=network)
     _, scores = scores_of(source, thresholds, np.ones(source.runs, dtype=bool))
     assert guarantee.order_statistic is not None
     low, high = expected_band(guarantee.calibrate, guarantee.order_statistic, source.runs)

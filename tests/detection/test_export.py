@@ -112,20 +112,20 @@ sys.exit(any(name.startswith("asced") for name in sys.modules))
 
 
 def give_back(sample: Any, step: int) -> Any:
-    """A probe that predicts a fixed part of what it is asked about."""
+    """A lookahead that predicts a fixed part of what it is asked about."""
     return sample * 0.75
 
 
 @pytest.fixture(scope="module", params=["wide", "looking ahead", "odd"])
 def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Learnt thresholds: pictures by mean and deviation, a probe, and a map of odd sides."""
+    """Learnt thresholds: pictures by mean and deviation, a lookahead, and a map of odd sides."""
     shape = {"wide": (2, 20, 44), "looking ahead": (1, 16, 16), "odd": (1, 18, 22)}[request.param]
     path = tmp_path_factory.mktemp("learnt") / "runs.zarr"
     synthetic_store(path, runs=120, steps=12, shape=shape, batch_size=40)
     source, parameters = open_source(path), {}
     if request.param == "looking ahead":
-        source = replace(source, probe=give_back)
-        parameters = {"probe": source.log_snr[8]}
+        source = replace(source, lookahead=give_back)
+        parameters = {"lookahead": source.log_snr[8]}
     thresholds = calibrate(
         source,
         method="outcome",
@@ -159,13 +159,13 @@ def test_the_learnt_torch_program_passes_the_vectors(learnt: Any, tmp_path: Path
     for vector in thresholds.conformance:
         values = torch.tensor(vector["values"])[None]
         eps = torch.tensor(vector["eps"]).expand_as(values[0])[None]
-        more = [torch.tensor(vector["probed"])[None]] if "probed" in vector else []
+        more = [torch.tensor(vector["lookahead_x0"])[None]] if "lookahead_x0" in vector else []
         mask, score, flagged = program(values, eps, torch.tensor(vector["log_snr"]), *more)
         assert float(score[0]) == pytest.approx(vector["score"], abs=1e-3)
         assert bool(flagged[0]) is vector["flagged"]
         rows = ["".join("1" if cell else "0" for cell in row) for row in mask[0].tolist()]
         assert rows == list(vector["mask"])
-    if source.probe is None:
+    if source.lookahead is None:
         runs = source.dataset.load()
         arrays = [torch.from_numpy(runs[name].values.astype(np.float32)) for name in ("x0", "eps")]
         log_snr = torch.tensor(source.log_snr, dtype=torch.float32)

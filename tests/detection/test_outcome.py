@@ -154,11 +154,11 @@ def test_a_look_ahead_is_the_same_in_the_loop_and_offline(
         path,
         method="outcome",
         false_alarm_rate=0.2,
-        outcome={"epochs": 2, "probe": 0.3, "draws": 1},
+        outcome={"epochs": 2, "lookahead": 0.3, "draws": 1},
         pipeline=tiny_pipeline,
     )
     runs = open_runs(path)
-    ahead = thresholds.parameters["probe"]
+    ahead = thresholds.parameters["lookahead"]
     assert ahead == pytest.approx(float(runs["log_snr"][thresholds.window.steps[1] + 3]))
     offline = detect(runs, thresholds, pipeline=tiny_pipeline)
     corrector = Corrector(thresholds, network=pipeline_network(tiny_pipeline))

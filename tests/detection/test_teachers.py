@@ -108,7 +108,7 @@ def test_the_variant_sees_it_while_sampling(as_array: Any) -> None:
         redrawn = smoother(torch.as_tensor(sample), sampler.alpha[step], sampler.sigma[step])
         return redrawn if as_array is torch.from_numpy else redrawn.numpy()
 
-    given = variant.Parameters(probe=0.5, share=0.1)
+    given = variant.Parameters(log_snr=0.5, share=0.1)
     stream = variant.Stream(given, sampler, 0.0, 1.0, 0, 1, ask)
     state = stream.update(stream.start(images.shape), 0, x0=as_array(-images))
     state = stream.update(state, 1, x0=as_array(images))
@@ -219,7 +219,7 @@ def test_a_model_is_asked_whatever_its_sampler_remembers(
     """Asked about a recorded sample, it says what was recorded."""
     import diffusers
 
-    from asced_analysis.replay.asking import recorded_network
+    from asced_analysis.replay.recorded_network import recorded_network
     from asced_recorders import record
 
     pipe = make_tiny("DDIM", 3)

@@ -18,9 +18,10 @@ import torch
 from asced_analysis.calibration import calibrate
 from asced_analysis.correction import Corrector, make_strategy
 from asced_analysis.correction.controls import control_masks, foreground
-from asced_analysis.correction.lookahead import pipeline_network, wants_network
+from asced_analysis.correction.lookahead import pipeline_network
 from asced_analysis.correction.masks import grow, resize, soften
 from asced_analysis.detection import VARIANTS
+from asced_analysis.detection.registry import needs_network
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds
@@ -78,7 +79,7 @@ def test_masks_of_every_variant_are_those_of_the_store(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # few runs
-        one = {"draws": 1} if VARIANTS.get(variant).asked({"draws": 1}) else None
+        one = {"draws": 1} if VARIANTS.get(variant).extra_evaluations({"draws": 1}) else None
         found = calibrate(
             runs,
             variant,
@@ -87,7 +88,7 @@ def test_masks_of_every_variant_are_those_of_the_store(
             parameters=one,
             pipeline=tiny_pipeline,
         )
-    asked = pipeline_network(tiny_pipeline) if wants_network(found) else None
+    asked = pipeline_network(tiny_pipeline) if needs_network(found) else None
     offline = detect_recorded(Recording(runs), found, network=asked)
     corrector = Corrector(found, strategy="ttc", step=6, grow=0, network=asked)
     edited = draw(tiny_pipeline, corrector)
@@ -165,11 +166,11 @@ def test_an_edit_holds_for_every_scheduler_family(scheduler: str, tiny_pipeline:
                 return next_sample + 50 * event.next_sigma * self._call.state.mask
             return None
 
-    probe = Corrector(None, strategy="ttc")
+    corrector = Corrector(None, strategy="ttc")
     pipe.scheduler.set_timesteps(8)
     from asced_recorders.tap.schedulers import step_table
 
-    target = probe.target(step_table(pipe.scheduler))
+    target = corrector.target(step_table(pipe.scheduler))
     corrector = Last(None, strategy="ttc", step=target)
     corrector.assign([0, 1], masks=masks)
     plain = draw(pipe, None, range(2), 8)

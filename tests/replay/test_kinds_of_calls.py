@@ -17,7 +17,7 @@ import torch
 from newer_families import FAMILIES
 from PIL import Image
 
-from asced_analysis.replay.asking import recorded_network
+from asced_analysis.replay.recorded_network import recorded_network
 from asced_cli.call_arguments import call_arguments
 from asced_cli.main import run
 from asced_recorders import Recorder, load_pipeline, record

@@ -35,7 +35,7 @@ from asced_analysis.realism.local import RealismModel, local_realism
 from asced_analysis.replay.calls import repeat_calls
 from asced_analysis.replay.decoding import pictures_of
 from asced_analysis.replay.drawing import Drawn
-from asced_analysis.replay.planning import asked_network
+from asced_analysis.replay.planning import lookahead_network
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore
@@ -89,7 +89,7 @@ def try_remedies(
     call_options : mapping, optional
         Arguments that the store does not hold, as in `asced_analysis.replay.replay`.
     network : callable, optional
-        For thresholds that ask the model once more.
+        For thresholds with a lookahead.
     progress : callable, optional
         Called with remedies done and remedies in all.
 
@@ -179,8 +179,8 @@ def _bench(
             f"a budget of {budget} evaluations is below the {steps} steps of the recorded runs: "
             "give more, or record runs of fewer steps"
         )
-    asked = asked_network(thresholds, pipe, network)
-    return Bench(recording, pipe, budget, thresholds, asked, options or {})
+    lookahead = lookahead_network(thresholds, pipe, network)
+    return Bench(recording, pipe, budget, thresholds, lookahead, options or {})
 
 
 def _seeds(recorded: NDArray[np.int64], runs: int) -> tuple[Runs, Runs]:

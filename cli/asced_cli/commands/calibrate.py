@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     cls=Command,
     sections={
         "How the level is found": "confidence groups labels normal parameters window phases seed",
-        "Learning from outcomes": "teacher real network outcomes better masks within_content probe "
-        "pipeline call_options",
+        "Learning from outcomes": "teacher real network outcomes better masks within_content "
+        "lookahead pipeline call_options",
         "Other samplers and drift": "recheck check significance",
         "The file": "overwrite endpoint",
     },
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
             "asced calibrate runs.zarr --method outcome --outcomes scores.csv --better higher",
         ),
         (
-            "The same, asking the model once more by a quarter of sampling ahead",
-            "asced calibrate runs.zarr --method outcome --probe 0.24 --out ahead.json",
+            "The same, with a lookahead by a quarter of sampling",
+            "asced calibrate runs.zarr --method outcome --lookahead 0.24 --out lookahead.json",
         ),
         (
             "Add a level for another sampler",
@@ -124,9 +124,9 @@ if TYPE_CHECKING:
     help="Default correction.  [default: renoise of the foreground for outcome, else ttc]",
 )
 @click.option(
-    "--probe",
+    "--lookahead",
     type=float,
-    help="Method outcome: ask the model once more, by so large a share of sampling ahead.",
+    help="Method outcome: evaluate the model once more, this share of sampling ahead.",
 )
 @teacher_options
 @pipeline_option
@@ -203,20 +203,23 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     labels, normal = options.pop("labels"), options.pop("normal")
     if options.pop("phases"):
         options["window"] = "phases"
-    probe, pipeline = options.pop("probe"), options.pop("pipeline")
+    lookahead, pipeline = options.pop("lookahead"), options.pop("pipeline")
     variant, method = options.pop("variant"), options["method"]
     learning = method == LEARNING or VARIANTS.get(variant).learnt
-    asking = VARIANTS.get(variant).asked(VARIANTS.get(variant).parameters()) > 0
-    if pipeline is not None and not learning and not asking:
+    samples = VARIANTS.get(variant).extra_evaluations(VARIANTS.get(variant).parameters()) > 0
+    if pipeline is not None and not learning and not samples:
         raise InputError(
-            f"--pipeline is only asked by --method {LEARNING} and by variants that ask the model; "
+            f"--pipeline is for --method {LEARNING} and by variants that evaluate the model; "
             "choose one, or leave --pipeline out"
         )
     network = options.pop("network")
-    asked = {"probe": probe, **{name: options.pop(name) for name in ("within_content", "content")}}
+    asked = {
+        "lookahead": lookahead,
+        **{name: options.pop(name) for name in ("within_content", "content")},
+    }
     extra = {name: value for name, value in asked.items() if value is not None}
-    if probe is not None and not learning:
-        raise InputError(f"--probe belongs to --method {LEARNING}, not to {method}")
+    if lookahead is not None and not learning:
+        raise InputError(f"--lookahead belongs to --method {LEARNING}, not to {method}")
     thresholds: Thresholds = calibrate(
         source,
         variant,

@@ -22,7 +22,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
         ),
         (
             "With thresholds that ask a pipeline of one's own once more",
-            "asced detect runs.zarr --thresholds ahead.json --pipeline path/to/pipeline",
+            "asced detect runs.zarr --thresholds lookahead.json --pipeline path/to/pipeline",
         ),
     ),
 )
@@ -61,7 +61,7 @@ def command(
 ) -> None:
     """Flag the runs of STORE whose score lies above the thresholds' level.
 
-    Thresholds with a probe ask the model: the one that the store names, or --pipeline.
+    Thresholds with a lookahead ask the model: the one that the store names, or --pipeline.
     """
     from asced_analysis.detection.apply import detect
     from asced_analysis.detection.external import write_detections

@@ -165,10 +165,10 @@ def correcting(
         Before anything is sampled, where a correction would not last or comes too late.
     """
     from asced_analysis.correction import Corrector
-    from asced_analysis.correction.lookahead import wants_network
+    from asced_analysis.detection.registry import needs_network
 
     chosen = None if strategy == AS_CALIBRATED else strategy
-    network = sampling.ask if wants_network(thresholds) else None
+    network = sampling.ask if needs_network(thresholds) else None
     corrector = Corrector(thresholds, strategy=chosen, network=network)
     if thresholds.groups and not group:
         raise InputError(

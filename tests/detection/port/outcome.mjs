@@ -85,10 +85,10 @@ function inputs(vector) {
   const channels = [];
   if (parameters.inputs !== "snapshot") channels.push(...dynamics);
   if (parameters.inputs !== "dynamics") channels.push(...picture(x0), ...picture(vector.eps));
-  if (parameters.probe !== null) {
-    const probed = clip(vector.probed);
-    const change = map3(probed, (v, c, y, x) => v - x0[c][y][x]);
-    channels.push(...picture(probed), ...picture(change), logSize(change));
+  if (parameters.lookahead !== null) {
+    const lookahead_x0 = clip(vector.lookahead_x0);
+    const change = map3(lookahead_x0, (v, c, y, x) => v - x0[c][y][x]);
+    channels.push(...picture(lookahead_x0), ...picture(change), logSize(change));
   }
   return channels;
 }

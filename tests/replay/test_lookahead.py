@@ -1,4 +1,4 @@
-"""Replay of thresholds that ask the model once more: flags, costs, and what they need."""
+"""Replay of thresholds with a lookahead: flags, costs, and what they need."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from asced_stores.errors import InputError
 
 @pytest.fixture(scope="module")
 def runs(tiny_pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("probing") / "runs.zarr"
+    path = tmp_path_factory.mktemp("lookahead") / "runs.zarr"
     record(tiny_pipeline, path, runs=128, steps=10, batch_size=32, seed=3, checkpoints=(5,))
     return path
 
@@ -34,7 +34,7 @@ def thresholds(runs: Path, tiny_pipeline: Any) -> Thresholds:
         runs,
         method="outcome",
         false_alarm_rate=0.2,
-        outcome={"epochs": 2, "probe": 0.3, "draws": 1},
+        outcome={"epochs": 2, "lookahead": 0.3, "draws": 1},
         pipeline=tiny_pipeline,
     )
 
@@ -42,7 +42,7 @@ def thresholds(runs: Path, tiny_pipeline: Any) -> Thresholds:
 def test_replay_flags_what_deployment_flags(
     runs: Path, thresholds: Thresholds, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
-    assert thresholds.parameters["probe"] is not None
+    assert thresholds.parameters["lookahead"] is not None
     replayed = replay(runs, tmp_path / "a.zarr", thresholds=thresholds, pipeline=tiny_pipeline)
     assert replayed.attributes["strategy"] == "renoise"
     assert replayed.attributes["strategy_parameters"]["where"] == "foreground"
