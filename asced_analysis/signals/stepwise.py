@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, TypeAlias, cast
 
 import dask.array
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.signals.means import mean_over_runs
 from asced_stores.format.memory import empty
+from asced_stores.reading.selectable import SelectableArray
 
 Factors: TypeAlias = npt.NDArray[np.float64]
+Formula: TypeAlias = tuple[Factors, Factors, int, int, bool]
 
 BLOCK_BYTES = 16 * 2**20
-"""Steps that share a block of a result: a mean or a window then works on it in the cache."""
+"""Runs that share a block of a result: a window over runs then works on it in the cache."""
 
 
 def combine(
@@ -48,79 +50,60 @@ def combine(
     """
     if not isinstance(data, dask.array.Array):
         return _block(np.asarray(data), before, after, lag, axis, magnitudes)
-    steps = data.shape[axis] - lag
+    formula = (before, after, lag, axis, magnitudes)
+    make: Any = _block
     dtype = np.dtype(np.float64 if data.dtype == np.float64 else np.float32)
-    recorded = _merged(data, dtype.itemsize, axis)
-    runs = [size for place, size in enumerate(recorded.chunksize) if place != axis]
-    most = max(1, int(BLOCK_BYTES // max(1, dtype.itemsize * math.prod(runs))))
-    cut = np.cumsum((0, *data.chunks[axis]))[1:-1]  # where the recorded array is cut already
-    edges = sorted({0, steps, *range(0, steps, most), *(int(at) for at in cut if at < steps)})
-    parts = []
-    for first, last in itertools.pairwise(edges):
-        own = slice(first, last + lag)
-        part = recorded[(slice(None),) * axis + (own,)].rechunk({axis: -1})
-        chunks = (*part.chunks[:axis], (last - first,), *part.chunks[axis + 1 :])
-        parts.append(
-            part.map_blocks(
-                _block,
-                before[own],
-                after[own],
-                lag,
-                axis,
-                magnitudes,
-                dtype=dtype,
-                chunks=chunks,
-                meta=np.empty((0,) * data.ndim, dtype),
-            )
+    blocks = [
+        part.map_blocks(
+            make,
+            *own,
+            dtype=dtype,
+            chunks=(*part.chunks[:axis], (part.shape[axis] - lag,), *part.chunks[axis + 1 :]),
+            meta=np.empty((0,) * data.ndim, dtype),
         )
-    joined = dask.array.concatenate(parts, axis=axis)  # type: ignore[no-untyped-call]
-    result = Stepwise(joined.dask, joined.name, joined.chunks, meta=joined._meta)  # type: ignore[no-untyped-call]
-    result.formula = (data, before, after, lag, axis, magnitudes)
+        for part, own in _parts(_in_blocks(data, dtype.itemsize, axis), *formula)
+    ]
+    joined = dask.array.concatenate(blocks, axis=axis)  # type: ignore[no-untyped-call]
+
+    def part(chosen: tuple[Any, ...]) -> dask.array.Array:
+        own = slice(chosen[axis].start, chosen[axis].stop + lag)
+        recorded = data[(*chosen[:axis], own, *chosen[axis + 1 :])]
+        return cast(
+            "dask.array.Array",
+            combine(recorded, before[own], after[own], lag, axis, magnitudes=magnitudes),
+        )
+
+    result = Stepwise.of(joined, part)
+    result.recorded, result.formula = data, formula
     return result
 
 
-def _merged(data: dask.array.Array, itemsize: int, axis: int) -> dask.array.Array:
-    """Neighbouring runs in one block, where a few steps of many runs are looked at."""
-    if axis == 0 or len(data.chunks[0]) < 2:
+def _parts(
+    data: dask.array.Array, before: Factors, after: Factors, lag: int, axis: int, magnitudes: bool
+) -> Iterator[tuple[dask.array.Array, Formula]]:
+    """Ranges of steps as they are cut already, with those that their differences need."""
+    steps = data.shape[axis] - lag
+    cut = np.cumsum(data.chunks[axis][:-1])
+    for first, last in itertools.pairwise((0, *(int(at) for at in cut if at < steps), steps)):
+        own = slice(first, last + lag)
+        part = data[(slice(None),) * axis + (own,)].rechunk({axis: -1})
+        yield part, (before[own], after[own], lag, axis, magnitudes)
+
+
+def _in_blocks(data: dask.array.Array, itemsize: int, axis: int) -> dask.array.Array:
+    """As many neighbouring runs in one block as fit, where runs are not cut."""
+    if axis == 0:
         return data
-    one = max(1, itemsize * math.prod(data.chunksize[1:]))
-    groups: list[int] = []
-    for size in data.chunks[0]:
-        if groups and one * (groups[-1] + size) <= BLOCK_BYTES:
-            groups[-1] += size
-        else:
-            groups.append(size)
-    merge: Any = data.rechunk
-    merged: dask.array.Array = merge({0: tuple(groups)})
-    return merged
+    each = max(1, int(BLOCK_BYTES // max(1, itemsize * math.prod(data.chunksize[1:]))))
+    blocks: dask.array.Array = data.rechunk({0: each})  # type: ignore[no-untyped-call]
+    return blocks
 
 
-class Stepwise(dask.array.Array):
-    """What `combine` makes of a Dask array: selections are taken of that array first.
+class Stepwise(SelectableArray):
+    """What `combine` makes of a Dask array: selections are taken of that array first."""
 
-    Whatever else is done with it gives a plain Dask array.
-    """
-
-    formula: tuple[dask.array.Array, Factors, Factors, int, int, bool]
-
-    def __getitem__(self, index: Any) -> dask.array.Array:
-        """A selection; slices are taken of what is recorded, all else of what follows from it."""
-        data, before, after, lag, axis, magnitudes = self.formula
-        keys = index if isinstance(index, tuple) else (index,)
-        if any(key is None or key is Ellipsis or isinstance(key, str) for key in keys):
-            return _select(self, index)
-        keys += (slice(None),) * (self.ndim - len(keys))
-        chosen, rest = zip(*map(_split, keys, self.shape), strict=True)
-        steps = chosen[axis]
-        whole = [slice(0, size) for size in self.shape]
-        if list(chosen) == whole or any(one.stop <= one.start for one in chosen):
-            return _select(self, index)
-        own = slice(steps.start, steps.stop + lag)
-        recorded = data[(*chosen[:axis], own, *chosen[axis + 1 :])]
-        result = combine(recorded, before[own], after[own], lag, axis, magnitudes=magnitudes)
-        if all(isinstance(one, slice) and one == slice(None) for one in rest):
-            return cast("dask.array.Array", result)
-        return _select(result, rest)
+    recorded: dask.array.Array
+    formula: Formula
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """NumPy's functions as Dask has them, but a mean over runs in one pass."""
@@ -128,27 +111,80 @@ class Stepwise(dask.array.Array):
             axis = kwargs.get("axis")
             axes = tuple(np.sort(np.atleast_1d(np.arange(self.ndim) if axis is None else axis)))
             if len(args) == 1 and kwargs.get("dtype") is None and axes[:1] == (0,):
-                return mean_over_runs(self, tuple(int(one) for one in axes))
-        plain: Any = super().__array_function__
-        return plain(func, types, args, kwargs)
+                return self._mean(tuple(int(one) for one in axes))
+        return super().__array_function__(func, types, args, kwargs)
+
+    def _mean(self, axes: tuple[int, ...]) -> Any:
+        """Mean over runs and other axes, leaving NaN out, where Dask's takes five passes."""
+        _, _, lag, axis, _ = self.formula
+        sums = []
+        add: Any = _sums
+        for part, own in _parts(self.recorded, *self.formula):
+            sizes = [(1,) * part.numblocks[0], *part.chunks[1:]]
+            sizes[axis] = (part.shape[axis] - lag,)
+            sums.append(part.map_blocks(add, *own, chunks=sizes, meta=self._meta))
+        return dask.array.reduction(  # type: ignore[no-untyped-call]
+            dask.array.concatenate(sums, axis=axis),  # type: ignore[no-untyped-call]
+            _over_others,
+            _mean,
+            axis=axes,
+            combine=_joined,
+            concatenate=False,
+            dtype=np.float32,
+            meta=np.empty((0,) * (self.ndim - len(axes)), np.float32),
+        )
 
 
-def _select(array: Any, index: Any) -> dask.array.Array:
-    """A selection as Dask makes it."""
-    select: Any = dask.array.Array.__getitem__
-    selected: dask.array.Array = select(array, index)
-    return selected
+Sums: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
-def _split(key: Any, size: int) -> tuple[slice, Any]:
-    """A range that holds what is asked for, and the rest of the selection."""
-    if isinstance(key, slice) and key.step in (None, 1):
-        start, stop, _ = key.indices(size)
-        return slice(start, stop), slice(None)
-    if isinstance(key, (int, np.integer)) and -size <= key < size:
-        place = int(key) % size
-        return slice(place, place + 1), 0
-    return slice(0, size), key
+def _sums(values: npt.NDArray[Any], *formula: Any) -> Sums:
+    """Sums over the runs of a block, leaving NaN out, and of how many runs.
+
+    The result is linear in what is recorded, so that its sum follows from the sum of that.
+    """
+    from asced_analysis.signals.loops import sum_runs
+
+    *_, magnitudes = formula
+    if not magnitudes:
+        total = np.zeros((1, *values.shape[1:]), np.float32)
+        if values.dtype == np.float16:
+            halves = np.ascontiguousarray(values).view(np.int16)
+            sum_runs(halves.reshape(len(values), -1), total.reshape(-1))
+        else:
+            values.sum(0, out=total[0])
+        total = _block(total, *formula)
+        if not np.isnan(total).any():
+            return total, np.broadcast_to(float(len(values)), total.shape)
+    every = _block(values, *formula)
+    return np.nansum(every, 0, keepdims=True), (~np.isnan(every)).sum(0, float, keepdims=True)
+
+
+def _over_others(sums: Sums, axis: tuple[int, ...], keepdims: bool) -> Sums:
+    """Sums over runs summed along the other axes too."""
+    total, count = sums
+    if others := axis[1:]:
+        return total.sum(others, float, keepdims=True), count.sum(others, keepdims=True)
+    return total, count
+
+
+def _joined(parts: Any, axis: tuple[int, ...], keepdims: bool) -> Sums:
+    """Sums of several blocks, of which Dask hands over lists of lists."""
+    if isinstance(parts, tuple):
+        return parts
+    total, count = map(np.array, _joined(parts[0], axis, keepdims))
+    for part in parts[1:]:
+        more, of_how_many = _joined(part, axis, keepdims)
+        total += more
+        count += of_how_many
+    return total, count
+
+
+def _mean(parts: Any, axis: tuple[int, ...], keepdims: bool) -> npt.NDArray[np.float32]:
+    """Sum by count; NaN where there is none."""
+    total, count = _joined(parts, axis, keepdims)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (total / count).astype(np.float32).squeeze(axis)
 
 
 def _block(

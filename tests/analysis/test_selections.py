@@ -101,3 +101,17 @@ def test_recorded_and_computed_arrays_mix(tiny_runs: Path) -> None:
     louder = ds["eps"] * 2
     mixed = xr.apply_ufunc(np.add, ds["eps"], louder, dask="parallelized", output_dtypes=["f4"])
     np.testing.assert_allclose(mixed.values, 3 * ds["eps"].values.astype(np.float32), rtol=1e-2)
+    change, plain = ds.asced.dynamics(), louder.isel(step=slice(1, None))
+    for other in (plain, ds["eps"].isel(step=slice(1, None))):
+        kept = xr.where(change > 0, change, other)
+        expected = np.where(change.values > 0, change.values, other.values)
+        np.testing.assert_array_equal(kept.values, expected)
+        mixed = xr.apply_ufunc(np.add, change, other, dask="parallelized", output_dtypes=["f4"])
+        np.testing.assert_array_equal(mixed.values, change.values + other.values)
+
+
+def test_chosen_runs_of_what_follows_are_read_alone(tiny_runs: Path) -> None:
+    change = aa.open_runs(tiny_runs).asced.dynamics()
+    few = change.isel(run=[2, 9, 17])
+    assert few.chunksizes["run"] == (3,)
+    np.testing.assert_array_equal(few.values, change.values[[2, 9, 17]])

@@ -1,7 +1,4 @@
-"""A recorded variable as a Dask array that reads what is asked of it, however often it is cut.
-
-Dask merges one selection into the reading of a file; of a selection of a selection it reads all.
-"""
+"""A recorded variable as a Dask array that reads what is asked of it, however often it is cut."""
 
 from __future__ import annotations
 
@@ -18,13 +15,14 @@ from asced_stores.backends.opening import open_backend
 from asced_stores.format.batches import read_rows
 from asced_stores.format.index import RunIndex
 from asced_stores.format.layout import ArrayLayout
+from asced_stores.reading.selectable import SelectableArray, select
 from asced_stores.store import TrajectoryStore
 
 SHARD_BYTES, BLOCK_BYTES = 1 << 27, 1 << 25
 """A batch of a variable that is larger than the first is read in blocks of about the second."""
 
 
-def recorded_array(store: TrajectoryStore, layout: ArrayLayout, index: RunIndex) -> RecordedArray:
+def recorded_array(store: TrajectoryStore, layout: ArrayLayout, index: RunIndex) -> SelectableArray:
     """One variable of the runs of an index, lazily; one chunk a batch.
 
     Parameters
@@ -113,74 +111,7 @@ def _bounds(steps: Any, length: int) -> tuple[slice, Any]:
     return slice(first, last), wanted - first
 
 
-class _OneOfDask(type):
-    """Makes a class equal to Dask's own, since xarray refuses to mix arrays of unequal classes."""
-
-    def __eq__(cls, other: object) -> bool:
-        return other is dask.array.Array or other is cls
-
-    def __hash__(cls) -> int:
-        return hash(dask.array.Array)
-
-
-class RecordedArray(dask.array.Array, metaclass=_OneOfDask):
-    """A Dask array of a recorded variable; selections of runs and steps are selections of it.
-
-    Whatever else is done with it gives a plain Dask array, and it mixes with those.
-    """
-
-    source: LazyVariable
-    origin: tuple[Any, ...]
-
-    def __getitem__(self, index: Any) -> dask.array.Array:
-        """A selection; rising runs and neighbouring steps are read alone."""
-        keys = index if isinstance(index, tuple) else (index,)
-        if any(key is None or key is Ellipsis or isinstance(key, str) for key in keys):
-            return _select(self, index)
-        keys = (*keys, *(slice(None),) * (self.ndim - len(keys)))
-        rows, run = _rows(keys[0], self.shape[0])
-        steps, step = _steps(keys[1], self.shape[1])
-        if not len(rows) or steps.stop <= steps.start:
-            return _select(self, index)
-        part = _array(self.source.cut(rows, steps), self.origin)
-        return _select(part, (run, step, *keys[2:]))
-
-
-def _select(array: Any, index: Any) -> dask.array.Array:
-    """A selection as Dask makes it."""
-    select: Any = dask.array.Array.__getitem__
-    selected: dask.array.Array = select(array, index)
-    return selected
-
-
-def _rows(key: Any, size: int) -> tuple[NDArray[np.intp], Any]:
-    """Rows that hold what is asked for, and what to take of them."""
-    every: NDArray[np.intp] = np.arange(size)
-    if isinstance(key, slice):
-        rows = every[key]
-    elif isinstance(key, (int, np.integer)) and -size <= key < size:
-        return every[key : key + 1] if key >= 0 else every[size + key : size + key + 1], 0
-    elif isinstance(key, (list, np.ndarray)) and np.ndim(key) == 1 and len(key):
-        rows = every[np.asarray(key)]
-    else:
-        return every, key
-    if (np.diff(rows) > 0).all():
-        return rows, slice(None)
-    return every, key
-
-
-def _steps(key: Any, size: int) -> tuple[slice, Any]:
-    """A range of steps that holds what is asked for, and what to take of it."""
-    if isinstance(key, slice) and key.step in (None, 1):
-        start, stop, _ = key.indices(size)
-        return slice(start, stop), slice(None)
-    if isinstance(key, (int, np.integer)) and -size <= key < size:
-        place = int(key) % size
-        return slice(place, place + 1), 0
-    return slice(0, size), key
-
-
-def _array(source: LazyVariable, origin: tuple[Any, ...]) -> RecordedArray:
+def _array(source: LazyVariable, origin: tuple[Any, ...]) -> SelectableArray:
     """An array of a source: one chunk a batch, cut along the steps where a batch is large."""
     from dask.base import tokenize
 
@@ -198,6 +129,11 @@ def _array(source: LazyVariable, origin: tuple[Any, ...]) -> RecordedArray:
         name=f"{source.layout.variable.name}-{tokenize(origin, source.token())}",
         meta=np.empty((0,) * source.ndim, source.dtype),
     )  # type: ignore[no-untyped-call]
-    result = RecordedArray(lazy.dask, lazy.name, lazy.chunks, meta=lazy._meta)  # type: ignore[no-untyped-call]
-    result.source, result.origin = source, origin
-    return result
+
+    def part(chosen: tuple[Any, ...]) -> dask.array.Array:
+        rows, steps, *others = chosen
+        cut = _array(source.cut(rows, steps), origin)
+        whole = all(one == slice(0, size) for one, size in zip(others, rest, strict=True))
+        return cut if whole else select(cut, (slice(None), slice(None), *others))
+
+    return SelectableArray.of(lazy, part)
