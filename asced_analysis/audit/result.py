@@ -47,7 +47,7 @@ class Audit:
     findings : tuple of Finding
         What is wrong; empty where all is well.
     notes : tuple of str
-        What is worth knowing and no fault, and what could not be checked.
+        Observations that are no fault, and what could not be checked.
     steps : xarray.Dataset
         Every quantity by ``step``, as ratios to what the level asks for, with ``_low`` and
         ``_high``; the tolerance; and numbers of NaN and infinities.

@@ -1,3 +1,3 @@
 from .calibrate_runs import calibrate as calibrate
 from .drift import check as check
-from .transfer import recheck as recheck
+from .transfer import calibrate_transfer as calibrate_transfer

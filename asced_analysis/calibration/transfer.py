@@ -15,13 +15,13 @@ from asced_analysis.thresholds.document import (
     TOLERATED_FACTOR,
     FingerprintMismatchError,
     PortabilityWarning,
-    Recheck,
     Thresholds,
+    Transfer,
     fingerprint_of,
 )
 
 
-def recheck(thresholds: Thresholds, runs: Any, *, pipeline: Any = None) -> Thresholds:
+def calibrate_transfer(thresholds: Thresholds, runs: Any, *, pipeline: Any = None) -> Thresholds:
     """Measure another sampler and give it a level of its own.
 
     Parameters
@@ -35,7 +35,7 @@ def recheck(thresholds: Thresholds, runs: Any, *, pipeline: Any = None) -> Thres
     Returns
     -------
     Thresholds
-        With a `Recheck` for the runs' scheduler and step count, which `Thresholds.level_for` uses.
+        With a `Transfer` for the runs' scheduler and step count, which `Thresholds.level_for` uses.
 
     Raises
     ------
@@ -48,11 +48,11 @@ def recheck(thresholds: Thresholds, runs: Any, *, pipeline: Any = None) -> Thres
     --------
     >>> import warnings
     >>> from asced_analysis import Thresholds
-    >>> from asced_analysis.calibration import recheck
+    >>> from asced_analysis.calibration import calibrate_transfer
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")  # few runs
-    ...     everywhere = recheck(Thresholds.load("thresholds.json"), "runs.zarr")
-    >>> everywhere.rechecks[-1].scheduler_class
+    ...     everywhere = calibrate_transfer(Thresholds.load("thresholds.json"), "runs.zarr")
+    >>> everywhere.transfers[-1].scheduler_class
     'DDIMScheduler'
     """
     source = open_source(runs)
@@ -73,8 +73,8 @@ def recheck(thresholds: Thresholds, runs: Any, *, pipeline: Any = None) -> Thres
         scores = scores - (levels - thresholds.levels.level)[rows]
     level, _ = conformal.conformal_level(scores, promised)
     realised = float((scores > thresholds.levels.level).mean())
-    return thresholds.with_recheck(
-        Recheck(
+    return thresholds.with_transfer(
+        Transfer(
             str(here["scheduler_class"]),
             source.steps,
             int(rows.size),
@@ -85,6 +85,6 @@ def recheck(thresholds: Thresholds, runs: Any, *, pipeline: Any = None) -> Thres
     )
 
 
-def holds(entry: Recheck) -> bool:
+def holds(entry: Transfer) -> bool:
     """Whether the original level kept its promise there within the tolerated factor."""
     return 1 / TOLERATED_FACTOR <= entry.factor <= TOLERATED_FACTOR

@@ -58,7 +58,7 @@ class Corrector(TapListener):
     strategy : str or Strategy, optional
         Overrides the thresholds' own; ``ttc`` where neither says.
     control : {"shuffled", "foreground", "everywhere"}, optional
-        Correct at the wrong place, to learn what the mask is worth.
+        Correct at the wrong place, for comparison with the mask.
     seed : int
         Of the correction's noise, which is independent of the sampler's.
     step : int, optional

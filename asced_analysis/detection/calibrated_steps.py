@@ -33,7 +33,7 @@ shape (channel, y, x); steps of the sampler come noisy end first.
    every w x w square wholly inside the map take its smallest value; a place gets the largest value
    of the squares that hold it.
 8. **Decide**: the run's score is the largest value of the opened map; it is flagged where the score
-   is above `levels.level` (or the level of its group or sampler in `groups` and `rechecks`). The
+   is above `levels.level` (or the level of its group or sampler in `groups` and `transfers`). The
    mask holds the places above that level, each map place repeated to f x f pixels and cut to the
    image.
 """

@@ -38,7 +38,7 @@ steps of the sampler come noisy end first.
    one, the largest value of every one; of the map: its mean, the value at place `floor(0.9 * n)`
    of its n sorted values (from 0), and the logarithm of the mean of its exponential.
 7. **Decide**: the run is flagged where the score is above `levels.level` (or the level of its
-   group or sampler in `groups` and `rechecks`). The mask of a flagged run holds the `max(1,
+   group or sampler in `groups` and `transfers`). The mask of a flagged run holds the `max(1,
    round(parameters.share * n))` places of the largest map values, each repeated to f x f pixels
    and cut to the image; that of another run is empty.
 """

@@ -1,4 +1,4 @@
-"""Effect of a correction on local realism, and what its mask was worth against controls."""
+"""Effect of a correction on local realism, and how it compares with controls."""
 
 from __future__ import annotations
 
@@ -118,15 +118,15 @@ def unpaired_effect(
     return {"all": change, **dict.fromkeys((*WHERE[1:], "improved"), nothing)}
 
 
-def worth(correction: Effect, controls: Mapping[str, Effect]) -> dict[str, Any]:
-    """Worth of the mask: effect minus that of the best control, paired by run.
+def against_controls(correction: Effect, controls: Mapping[str, Effect]) -> dict[str, Any]:
+    """Effect minus that of the best control, paired by run.
 
     Returns
     -------
     dict
         By place: ``best_control``, the best one of equal area, and ``value``, ``low``, ``high`` of
         the difference; negative means that the mask repairs more. The best control is chosen on the
-        same runs, which makes the worth look smaller, never larger. ``against`` holds the
+        same runs, which makes the difference look smaller, never larger. ``against`` holds the
         difference to every control, ``everywhere`` among them, which is not of equal area.
     """
     result: dict[str, Any] = {}
@@ -149,8 +149,8 @@ def worth(correction: Effect, controls: Mapping[str, Effect]) -> dict[str, Any]:
     return result
 
 
-def worth_of_flag(correction: Effect, others: Effect) -> dict[str, Any]:
-    """Worth of the choice of runs: effect on the flagged runs minus that on as many others.
+def against_other_runs(correction: Effect, others: Effect) -> dict[str, Any]:
+    """Effect on the flagged runs minus that on as many others.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Judge what a correction did: what changed, for better or worse, and what the mask was worth."""
+"""Judge what a correction did: what changed, for better or worse, and what controls did."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from asced_analysis.evaluation.control_runs import (
 )
 from asced_analysis.evaluation.effects import (
     Effect,
+    against_controls,
+    against_other_runs,
     damaged_locations,
     effect_of,
     pixel_change,
     unpaired_effect,
-    worth,
-    worth_of_flag,
 )
 from asced_analysis.evaluation.intervals import NOTHING, mean_estimate
 from asced_analysis.evaluation.looking import (
@@ -202,9 +202,9 @@ def evaluate(
         name: {"effect": control.to_dict(), **more[name]} for name, control in of_controls.items()
     }
     if of_controls and of_others:
-        data["worth_of_flag"] = worth_of_flag(effect, of_controls["shuffled"])
+        data["against_other_runs"] = against_other_runs(effect, of_controls["shuffled"])
     elif of_controls:
-        data["worth_of_mask"] = worth(effect, of_controls)
+        data["against_best_control"] = against_controls(effect, of_controls)
     if is_replay:
         data["by_run"] = _by_run(paired, was, now, inside, outside)
     return Evaluation(data)
@@ -279,8 +279,8 @@ def _controls(
     """Controls to run; none by default where there is no pipeline to sample them with."""
     if controls is True and pipeline is None and not store.attributes.get("pipeline"):
         compared.notes.append(
-            "no controls: the recording names no pipeline to sample them with, so what the mask "
-            "was worth is not measured"
+            "no controls: the recording names no pipeline to sample them with, so the "
+            "effect is not compared with theirs"
         )
         return []
     return controls_of(controls, store, everybody=bool(compared.flagged.all()))
@@ -330,8 +330,8 @@ def _frame(compared: Comparison, sees: Judge, attributes: Any) -> dict[str, Any]
         "flagged_runs": {},
         "other_runs": {"runs": 0, "changed": 0, "worse": 0, "largest_difference": None},
         "controls": {},
-        "worth_of_mask": None,
-        "worth_of_flag": None,
+        "against_best_control": None,
+        "against_other_runs": None,
         "by_run": [],
     }
 

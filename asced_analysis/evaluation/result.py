@@ -67,15 +67,15 @@ class Evaluation:
         data = self.data
         change = figure_text(data["flagged_runs"]["effect"]["all"])
         whose = "flagged runs'" if data["paired"] else "the second store's"
-        worth, of = data["worth_of_mask"], "mask"
-        if data.get("worth_of_flag"):
-            worth, of = data["worth_of_flag"], "flag"
-        value = figure_text(worth["all"]) if worth else "not measured"
+        against, of = data["against_best_control"], "the best control"
+        if data.get("against_other_runs"):
+            against, of = data["against_other_runs"], "other runs"
+        value = figure_text(against["all"]) if against else "not measured"
         ends = data["flagged_runs"].get("endings")
         repaired, claims = "", claims_of(data["judge"])
         if ends and ends["repaired"]["value"] is not None:
             repaired = f"{claims.left} {share_text(ends['repaired'])}; "
-        return f"{whose} {claims.distance} {change}; {repaired}worth of the {of} {value}"
+        return f"{whose} {claims.distance} {change}; {repaired}effect against {of} {value}"
 
     def __repr__(self) -> str:
         return f"<Evaluation: {self.summary()}>"

@@ -29,7 +29,7 @@ class Group:
 
 
 def groups_of(data: Mapping[str, Any]) -> list[Group]:
-    """How it was judged, what changed, who was repaired and harmed, what the mask was worth.
+    """How it was judged, what changed, who was repaired and harmed, what the controls did.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def groups_of(data: Mapping[str, Any]) -> list[Group]:
         Without those that have no figures.
     """
     claims = claims_of(data["judge"])
-    made = (_judged, _changed, _ended, _worth)
+    made = (_judged, _changed, _ended, _controls)
     return [group for make in made if (group := make(data, claims)).rows]
 
 
@@ -109,29 +109,34 @@ def _ended(data: Mapping[str, Any], claims: Claims) -> Group:
     return Group(title, line, tuple(_ending_rows(data["flagged_runs"], claims)))
 
 
-def _worth(data: Mapping[str, Any], claims: Claims) -> Group:
+def _controls(data: Mapping[str, Any], claims: Claims) -> Group:
     rows, line = [], "no control was sampled"
     for name, control in (data["controls"] or {}).items():
         repaired = (
             f", {claims.left} {share_text(control['repaired'])}" if "repaired" in control else ""
         )
-        label = "other runs" if data.get("worth_of_flag") else name
+        label = "other runs" if data.get("against_other_runs") else name
         rows.append((f"control {label}", figure_text(control["effect"]["all"]) + repaired))
-    for where, figure in (data["worth_of_mask"] or {}).items():
+    for where, figure in (data["against_best_control"] or {}).items():
         against = f" (against {figure['best_control']})" if figure["best_control"] else ""
         rows.append(
-            (f"worth of the mask, {where.replace('_', ' ')}", figure_text(figure) + against)
+            (
+                f"effect against the best control, {where.replace('_', ' ')}",
+                figure_text(figure) + against,
+            )
         )
         if where == "all":
             line = f"{figure_text(figure)}{against}"
         if "everywhere" in figure["against"] and figure["best_control"] != "everywhere":
             rows.append(("  against everywhere", figure_text(figure["against"]["everywhere"])))
-    for where, figure in (data.get("worth_of_flag") or {}).items():
-        rows.append((f"worth of the flag, {where.replace('_', ' ')}", figure_text(figure)))
+    for where, figure in (data.get("against_other_runs") or {}).items():
+        rows.append((f"effect against other runs, {where.replace('_', ' ')}", figure_text(figure)))
         if where == "all":
             line = f"{figure_text(figure)} (against other runs)"
     return Group(
-        f"Worth of the {'flag' if data.get('worth_of_flag') else 'mask'}", line, tuple(rows)
+        f"Effect against {'other runs' if data.get('against_other_runs') else 'the best control'}",
+        line,
+        tuple(rows),
     )
 
 

@@ -111,7 +111,7 @@ def effects(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
     if effect["value"] is None:
         raise InputError("no run was flagged: there is no effect to draw")
     name = data.get("correction") or data["strategy"] or "second store"
-    places = PLACES | ({"shuffled": "as many other runs"} if data.get("worth_of_flag") else {})
+    places = PLACES | ({"shuffled": "as many other runs"} if data.get("against_other_runs") else {})
     own = f"{name} in the mask" if name == data["strategy"] else name
     rows = [(own, effect, style.VERMILION)]
     rows += [

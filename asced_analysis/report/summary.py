@@ -171,8 +171,8 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
         )
     if data["judge"].get("chose"):
         said.append("The judge also chose among the draws, so that its figures are too kind.")
-    worth = data["worth_of_mask"]
-    figure = worth["all"] if worth else None
+    against = data["against_best_control"]
+    figure = against["all"] if against else None
     if figure and figure["value"] is not None:
         if figure["low"] is None or figure["low"] <= 0 <= figure["high"]:
             said.append(
@@ -197,8 +197,8 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
 
 
 def _flag_sentence(data: Mapping[str, Any]) -> list[str]:
-    """What the choice of runs was worth, where a correction takes whole runs."""
-    figure = (data.get("worth_of_flag") or {}).get("all")
+    """How the flagged runs did against other runs, where a correction takes whole runs."""
+    figure = (data.get("against_other_runs") or {}).get("all")
     if not figure or figure["low"] is None:
         return []
     if figure["low"] <= 0 <= figure["high"]:

@@ -9,6 +9,6 @@ from .parts import Cleanup as Cleanup
 from .parts import Correction as Correction
 from .parts import Guarantee as Guarantee
 from .parts import Levels as Levels
-from .parts import Recheck as Recheck
+from .parts import Transfer as Transfer
 from .parts import Window as Window
 from .schema import schema as schema

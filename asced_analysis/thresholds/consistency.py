@@ -44,7 +44,7 @@ def _levels(thresholds: Thresholds) -> Iterator[str]:
         yield "levels.scale must be positive everywhere"
     named = {"levels.level": levels.level}
     named |= {f"groups.{name}": level for name, level in thresholds.groups.items()}
-    named |= {f"rechecks.{n}.level": one.level for n, one in enumerate(thresholds.rechecks)}
+    named |= {f"transfers.{n}.level": one.level for n, one in enumerate(thresholds.transfers)}
     for name, level in named.items():
         if isinstance(level, (int, float)) and abs(level) > LARGEST_LEVEL:
             yield f"{name} is {level:g}, and no score is that large"

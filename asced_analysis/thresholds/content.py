@@ -17,8 +17,8 @@ from asced_analysis.thresholds.parts import (
     Guarantee,
     Levels,
     Name,
-    Recheck,
     Teaching,
+    Transfer,
     WeightsFile,
     Window,
 )
@@ -40,6 +40,6 @@ class Content:
     conformance: Annotated[tuple[ConformanceVector, ...], Meta(max_length=16)] = ()
     groups: Annotated[Mapping[str, float], Meta(max_length=10_000)] = field(default_factory=dict)
     grouped_by: Name | None = None
-    rechecks: Annotated[tuple[Recheck, ...], Meta(max_length=1000)] = ()
+    transfers: Annotated[tuple[Transfer, ...], Meta(max_length=1000)] = ()
     weights: WeightsFile | None = None
     teacher: Teaching | None = None

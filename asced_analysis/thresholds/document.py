@@ -42,7 +42,7 @@ from asced_analysis.thresholds.parts import (
     Correction,
     Guarantee,
     Levels,
-    Recheck,
+    Transfer,
     Window,
 )
 from asced_analysis.thresholds.registries import STRATEGIES, VARIANTS
@@ -61,9 +61,9 @@ __all__ = [
     "Guarantee",
     "Levels",
     "PortabilityWarning",
-    "Recheck",
     "Thresholds",
     "ThresholdsError",
+    "Transfer",
     "Window",
     "fingerprint_of",
     "parse_json",
@@ -95,7 +95,7 @@ class Thresholds(Content):
         Levels of groups that have their own.
     grouped_by : str or None
         Coordinate of the runs that says which group each is of: `label`, `prompt`, ...
-    rechecks : tuple of Recheck
+    transfers : tuple of Transfer
         Other samplers that were looked at.
     weights : mapping or None
         Name and SHA-256 of the safetensors file beside this one (variant `outcome`).
@@ -310,10 +310,10 @@ class Thresholds(Content):
         )
         if here == (self.fingerprint.get("scheduler_class"), self.fingerprint.get("steps")):
             return own
-        for recheck in self.rechecks:
-            if (recheck.scheduler_class, recheck.steps) == here:
-                return recheck.level + (own - pooled)
-        nearest = max(self.rechecks, key=lambda recheck: recheck.factor, default=None)
+        for transfer in self.transfers:
+            if (transfer.scheduler_class, transfer.steps) == here:
+                return transfer.level + (own - pooled)
+        nearest = max(self.transfers, key=lambda transfer: transfer.factor, default=None)
         measured = (
             "no factor was measured there"
             if nearest is None
@@ -324,7 +324,7 @@ class Thresholds(Content):
             f"these thresholds were calibrated with {self.fingerprint.get('scheduler_class')} at "
             f"{self.fingerprint.get('steps')} steps, not {here[0]} at {here[1]} steps: the "
             f"false-alarm rate there is not promised ({measured}). Run `asced calibrate "
-            "--recheck STORE` on 200 runs of this sampler.",
+            "--transfer STORE` on 200 runs of this sampler.",
             PortabilityWarning,
             stacklevel=2,
         )
@@ -361,11 +361,11 @@ class Thresholds(Content):
         own = [self.groups.get(str(group), self.levels.level) for group in groups]
         return np.asarray(own, np.float64) + (level - self.levels.level)
 
-    def with_recheck(self, recheck: Recheck) -> Self:
+    def with_transfer(self, transfer: Transfer) -> Self:
         """Replace or add what is known about another sampler."""
-        key = (recheck.scheduler_class, recheck.steps)
-        others = tuple(r for r in self.rechecks if (r.scheduler_class, r.steps) != key)
-        return replace(self, rechecks=(*others, recheck))
+        key = (transfer.scheduler_class, transfer.steps)
+        others = tuple(r for r in self.transfers if (r.scheduler_class, r.steps) != key)
+        return replace(self, transfers=(*others, transfer))
 
     def with_levels(self, **changes: Any) -> Self:
         """Replace some of the levels."""

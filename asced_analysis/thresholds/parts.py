@@ -203,7 +203,7 @@ class Guarantee:
 
 
 @dataclass(frozen=True)
-class Recheck:
+class Transfer:
     """The level for another sampler, from runs of that sampler.
 
     Attributes

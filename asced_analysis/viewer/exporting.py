@@ -80,7 +80,7 @@ class Exporter:
         """One run of the selection as CSV; numbers and our own words only."""
         run, score = (
             int(self._session.runs.runs[row]),
-            float(self._session.suspects.scores.values[row]),
+            float(self._session.scores.known.values[row]),
         )
         told = [
             str(self._session.ds[name].values[row])

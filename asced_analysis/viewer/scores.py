@@ -21,7 +21,7 @@ USUAL_SHARE = 0.05
 """Share of the runs above the first level where no thresholds give one."""
 
 
-class Suspects:
+class RunScores:
     """Scores and masks of runs, from thresholds, else a replay, else features of the runs.
 
     Parameters
@@ -57,11 +57,11 @@ class Suspects:
             levels = levels_of(runs.ds, thresholds, override=override)
             if levels is not None:
                 self._above = levels - self._detector.level
-            self.scores = Scores(count, "thresholds")
+            self.known = Scores(count, "thresholds")
         elif corrected is not None and "score" in corrected:
-            self.scores = Scores(count, "replay")
+            self.known = Scores(count, "replay")
         else:
-            self.scores = Scores(count, "features")
+            self.known = Scores(count, "features")
 
     @property
     def has_masks(self) -> bool:
@@ -86,34 +86,34 @@ class Suspects:
 
     def why(self, row: int) -> list[tuple[str, str]]:
         """What made a run's score, in words; nothing without thresholds."""
-        score, window = float(self.scores.values[row]), self.window
+        score, window = float(self.known.values[row]), self.window
         if window is None or np.isnan(score):
             return []
         return [("score", f"{score:.3g}, of steps {window[0]} to {window[1]}")]
 
     def score(self, *, keep: bool) -> Iterator[None]:
         """Score all runs, piece by piece; kept scores are taken at once."""
-        if self.scores.source == "replay":
-            self.scores.take(self._scores_of_replay())
+        if self.known.source == "replay":
+            self.known.take(self._scores_of_replay())
             return
         of = {} if self._thresholds is None else self._thresholds.to_dict()
         kept = ScoreFile(self._runs.ds, of)
         if keep and (found := kept.load()) is not None:
-            self.scores.take(found[0])
-            self.scores.reasons = found[1]
+            self.known.take(found[0])
+            self.known.reasons = found[1]
             return
         if self._detector is not None:
-            yield from by_thresholds(self._runs.ds, self._detector, self.scores, self._above)
+            yield from by_thresholds(self._runs.ds, self._detector, self.known, self._above)
         else:
-            yield from by_features(self._runs.ds, self.scores)
+            yield from by_features(self._runs.ds, self.known)
         if keep:
-            kept.save(self.scores)
+            kept.save(self.known)
 
     def level(self) -> float | None:
         """The level to begin with."""
         if self._detector is not None:
             return float(self._detector.level)
-        known = self.scores.values[np.isfinite(self.scores.values)]
+        known = self.known.values[np.isfinite(self.known.values)]
         return float(np.quantile(known, 1 - USUAL_SHARE)) if known.size else None
 
     def promise(self) -> dict[str, Any] | None:
@@ -150,7 +150,7 @@ class Suspects:
             ``normal``; where nobody labelled runs, every run counts as normal, as in calibration
             on all runs.
         """
-        scores = self.scores.values
+        scores = self.known.values
         known = ~np.isnan(scores)
         flagged = np.zeros(scores.size, bool)
         flagged[known] = scores[known] > level

@@ -20,7 +20,7 @@ from asced_analysis.viewer.labelling import HandLabels
 from asced_analysis.viewer.population import Population
 from asced_analysis.viewer.reading import Trajectories
 from asced_analysis.viewer.replays import correction_in_words
-from asced_analysis.viewer.scores import Suspects
+from asced_analysis.viewer.scores import RunScores
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Session:
         self.background = Background()
         self.hand = HandLabels()
         self.population = Population(ds)
-        self.suspects = Suspects(
+        self.scores = RunScores(
             self.runs, thresholds, corrected, override=override, pipeline=pipeline
         )
         self.distances = None if judge is None else Distances(ds, judge, corrected)
@@ -105,7 +105,7 @@ class Session:
         }
         self._count(self.signals[0])
         self.background.add("phases", self.population.find_phases(), rank=1)
-        self.background.add("scores", self.suspects.score(keep=keep_scores), rank=2)
+        self.background.add("scores", self.scores.score(keep=keep_scores), rank=2)
         if self.distances is not None:
             self.background.add("distances", self.distances.measure(), rank=2)
 
@@ -154,13 +154,13 @@ class Session:
                 "steps_at_once": self.runs.steps_at_once,
                 "kinds": frames.kinds_of(self.runs),
                 "signals": self.signals,
-                "signal": self.suspects.signal(self.signals),
-                "window": self.suspects.window,
+                "signal": self.scores.signal(self.signals),
+                "window": self.scores.window,
                 "page_size": PAGE_SIZE,
                 "replay": self.corrected is not None,
-                "thresholds": self.suspects.promise(),
-                "source": self.suspects.scores.source,
-                "masks": self.suspects.has_masks,
+                "thresholds": self.scores.promise(),
+                "source": self.scores.known.source,
+                "masks": self.scores.has_masks,
                 "distance": None if self.distances is None else self.distances.words,
                 "judge": None if self.distances is None else self.distances.reference,
             }
@@ -191,7 +191,7 @@ class Session:
         return found
 
     def _scores(self, given: Mapping[str, Any]) -> Answer:
-        scores, judged = self.suspects.scores, self.distances
+        scores, judged = self.scores.known, self.distances
         done = scores.done + (0 if judged is None else judged.done)
         progress = {
             "done": done,
@@ -199,7 +199,7 @@ class Session:
             "pending": self.background.pending(),
             "errors": list(self.background.errors.values()),
             "phases": self.population.boundaries(),
-            "level": self.suspects.level(),
+            "level": self.scores.level(),
         }
         if int(given.get("done", -1)) == done:
             return Answer(progress)
@@ -230,7 +230,7 @@ class Session:
             for name in DETAILS
             if name in self.ds.coords and str(self.ds[name].values[row]) not in ("", "nan", "-1")
         ]
-        reasons = self.suspects.scores.reasons
+        reasons = self.scores.known.reasons
         if row < len(reasons):
             details.append(("most unusual", reasons[row]))
         arrays = {"image": self.runs.large(self.runs.image(row), LARGEST)}
@@ -248,7 +248,7 @@ class Session:
                 arrays["corrected_mask"] = np.asarray(corrected["mask"].values).astype(np.uint8)
             done = correction_in_words(self.corrected.attrs)
             details.append(("replay", done if flagged else "not flagged, left alone"))
-        details += self.suspects.why(row)
+        details += self.scores.why(row)
         hand = self.hand.masks.get(run)
         if hand is not None:
             arrays["hand"] = hand.astype(np.uint8)
@@ -270,14 +270,14 @@ class Session:
 
     def _mask(self, given: Mapping[str, Any]) -> Answer:
         row, level = self.row(given["row"]), float(given["level"])
-        mask = self.suspects.mask(row, level, self._frame(given))
+        mask = self.scores.mask(row, level, self._frame(given))
         if mask is None:
             return Answer({"row": row})
         share = float(mask.mean())
         return Answer({"row": row, "share": share}, {"mask": mask.astype(np.uint8)})
 
     def _rate(self, given: Mapping[str, Any]) -> Answer:
-        return Answer(self.suspects.rates(float(given["level"]), self.hand.labels))
+        return Answer(self.scores.rates(float(given["level"]), self.hand.labels))
 
     def _curve(self, given: Mapping[str, Any]) -> Answer:
         steps, values = self.region_curve(given)

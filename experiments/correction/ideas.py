@@ -34,15 +34,15 @@ def measure_ideas(bench: Any) -> None:
         change = found[name]["change"]["value"]
         bench.say(f"{name}: {change:+.3f}, good {found[name]['good']['value']:.3f}")
         note_changes(found)
-        worth = differences(found, WORTH)
-        bench.keep("ideas", {"set": "tune", "rows": found, "worth": worth})
+        against = differences(found, AGAINST)
+        bench.keep("ideas", {"set": "tune", "rows": found, "against_controls": against})
 
     places(stage, note)
     again(stage, note)
     best_of(stage, note, pool_of(bench))
 
 
-WORTH = {
+AGAINST = {
     f"{kind} minus {control}, step {step}": (f"{kind}, step {step}", f"{control}, step {step}")
     for step in (12, 14, 16)
     for kind, control in (

@@ -45,11 +45,13 @@ def measure_uplift(bench: Any) -> None:
     rows["random foreground, 12% of the area, step 12"] = figures(report, ends, STEPS - 12)
     note_changes(rows)
     one, other, third = rows
-    worth = {
+    against = {
         f"{name} minus {control}": (name, control)
         for name, control in ((one, other), (one, third), (other, third))
     }
-    bench.keep("uplift", {"set": "report", "rows": rows, "worth": differences(rows, worth)})
+    bench.keep(
+        "uplift", {"set": "report", "rows": rows, "against_controls": differences(rows, against)}
+    )
 
 
 def measure_policies(bench: Any) -> None:

@@ -223,7 +223,7 @@ def _compared(case: Case, images: NDArray[np.float32], mask: Masks, seen: Seen) 
 
 
 def by_mask(case: Case, found: Mapping[str, Mapping[str, Correction]]) -> dict[str, Any]:
-    """Effects by strategy and mask on the chosen runs, with worth against the controls."""
+    """Effects by strategy and mask on the chosen runs, with and against the controls."""
     rows: dict[str, dict[str, Any]] = {}
     tests: list[tuple[dict[str, Any], str, float]] = []
     was, chosen = case.before.broken, case.chosen
@@ -246,9 +246,9 @@ def by_mask(case: Case, found: Mapping[str, Mapping[str, Correction]]) -> dict[s
                 row["effect"] = part_of(correction.effect, chosen).to_dict()
             tests.append((row, "p", paired_p(change[name])))
             if name not in (*CONTROLS, EVERYWHERE):
-                worth = change[name] - change[best]
-                row["worth"] = {"against": best, **mean_estimate(worth).to_dict()}
-                tests.append((row, "p_worth", paired_p(worth)))
+                difference = change[name] - change[best]
+                row["against_controls"] = {"against": best, **mean_estimate(difference).to_dict()}
+                tests.append((row, "p_against", paired_p(difference)))
             rows.setdefault(strategy, {})[name] = row
     note_adjusted(tests)
     return {"rows": rows, "tests": len(tests)}

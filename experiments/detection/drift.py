@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from asced_analysis.calibration import calibrate, check, recheck
+from asced_analysis.calibration import calibrate, calibrate_transfer, check
 from asced_analysis.thresholds.document import PortabilityWarning
 from asced_stores import open_runs
 
@@ -57,7 +57,7 @@ def main() -> None:
         ]
         print(json.dumps({"amplitude": size, "blocks": len(found), "drifted": sum(found)}))
     for name in arguments.others:
-        entry = recheck(thresholds, name).rechecks[-1]
+        entry = calibrate_transfer(thresholds, name).transfers[-1]
         print(
             json.dumps(
                 {"store": Path(name).name, **told(check(name, thresholds)), "factor": entry.factor}

@@ -90,7 +90,7 @@ def natural(
 
 
 def image_figures(scores: NDArray[Any], broken: NDArray[np.bool_]) -> dict[str, Any]:
-    """What a run score is worth."""
+    """How well a run score ranks."""
     risks, area = risk_coverage(scores, broken)
     return {
         "image_auroc": image_auroc(scores, broken),
@@ -102,7 +102,7 @@ def image_figures(scores: NDArray[Any], broken: NDArray[np.bool_]) -> dict[str, 
 
 
 def pixel_figures(ranked: Ranked, truth: NDArray[np.bool_]) -> dict[str, Any]:
-    """What a map is worth."""
+    """How well a map ranks places."""
     counts = count_pixels(ranked.maps, truth)
     runs = len(truth)
     return {

@@ -9,7 +9,7 @@
 Truths: points of the grid over 5 standard deviations from every mode (exact; dials .02 and .05);
 rules that shapes break (counted); planted pieces of other patterns (latents under guidance) and of
 other pictures (emoji, pretrained); the worst quarter by the embedded judge (`fashion`). The last
-line of each says what a level that was chosen on one half of the runs is worth on the other half.
+line of each says what a level that was chosen on one half of the runs gives on the other half.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def figures(residual: NDArray[Any], ends: NDArray[Any], broken: NDArray[np.bool_
 
 
 def with_choice(rows: Iterable[Row], numbers: int) -> Iterator[Row]:
-    """The rows, and at the end what a level chosen on one half of the runs is worth on the other.
+    """The rows, and at the end what a level chosen on one half of the runs gives on the other.
 
     Parameters
     ----------

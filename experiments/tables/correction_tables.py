@@ -97,11 +97,11 @@ def ideas(name: str) -> Callable[[Results], str]:
     return write
 
 
-def worth(name: str) -> Callable[[Results], str]:
+def against_controls(name: str) -> Callable[[Results], str]:
     """Ideas against their controls, paired by run."""
 
     def write(results: Results) -> str:
-        found = results[name]["worth"]
+        found = results[name]["against_controls"]
         rows = [[label, estimate(row), likely(row.get("p"))] for label, row in found.items() if row]
         return table(["", "difference of the change of local distance", "p (Holm)"], rows)
 

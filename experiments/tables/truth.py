@@ -27,12 +27,12 @@ from experiments.tables.causes import (
 )
 from experiments.tables.cells import Results, number, share, span, table
 from experiments.tables.correction_tables import (
+    against_controls,
     equal,
     grid_repair,
     grid_repair_dials,
     ideas,
     populations,
-    worth,
 )
 from experiments.tables.files import RESULTS, write_tables
 
@@ -270,9 +270,9 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "normalised-starts": normalised_starts,
     "samplers": samplers,
     "ideas": ideas("ideas"),
-    "worth": worth("ideas"),
+    "against-controls": against_controls("ideas"),
     "uplift": ideas("uplift"),
-    "uplift-worth": worth("uplift"),
+    "uplift-against-controls": against_controls("uplift"),
     "policies": ideas("policies"),
     "populations": populations,
     "equal": equal,

@@ -23,7 +23,7 @@ def masks(name: str) -> Callable[[Results], str]:
     def write(results: Results) -> str:
         found = SETS[name](results)["rows"]
         places = any("effect" in row for one in found.values() for row in one.values())
-        head = ["strategy", "mask", CHANGES[name], "worth of the mask", "p (Holm)"]
+        head = ["strategy", "mask", CHANGES[name], "effect against the best control", "p (Holm)"]
         if places:
             head += ["local distance in the damaged tenth" if name == "natural" else DAMAGED]
             head += ["elsewhere", "per changed pixel", "improved"]
@@ -33,8 +33,8 @@ def masks(name: str) -> Callable[[Results], str]:
         for strategy, by_mask in found.items():
             for mask, row in by_mask.items():
                 cells = [strategy, mask, cell(row["change"])]
-                cells += [cell(row["worth"]) if "worth" in row else ""]
-                cells += [likely(row.get("p_worth", row["p"]))]
+                cells += [cell(row["against_controls"]) if "against_controls" in row else ""]
+                cells += [likely(row.get("p_against", row["p"]))]
                 if places:
                     where = ("damaged", "undamaged", "per_changed_pixel")
                     cells += [number(row["effect"][one]["value"]) for one in where]
@@ -82,18 +82,19 @@ def flags(name: str) -> Callable[[Results], str]:
 
 
 def digest(results: Results) -> str:
-    """TTC's effect by mask on the three sets, and the worth of each mask."""
+    """TTC's effect by mask on the three sets, and the difference from controls."""
     head = ["mask"]
-    head += [f"{name}: {what}" for name in SETS for what in (CHANGES[name], "worth", "p (Holm)")]
+    for name in SETS:
+        head += [f"{name}: {what}" for what in (CHANGES[name], "against controls", "p (Holm)")]
     rows: dict[str, list[str]] = {}
     for place, (name, of) in enumerate(SETS.items()):
         cell = estimate if name == "natural" else (lambda one: percent(one, signed=True))
         for mask, row in of(results)["rows"]["ttc, additive"].items():
             cells = rows.setdefault(mask, [mask])
             cells += [""] * (1 + 3 * place - len(cells))
-            worth = row.get("worth")
-            cells += [cell(row["change"]), cell(worth) if worth else ""]
-            cells += [likely(row["p_worth"]) if worth else ""]
+            against = row.get("against_controls")
+            cells += [cell(row["change"]), cell(against) if against else ""]
+            cells += [likely(row["p_against"]) if against else ""]
     width = len(head)
     return table(head, [[*cells, *[""] * (width - len(cells))] for cells in rows.values()])
 

@@ -73,18 +73,18 @@ def test_bad_input_ends_with_status_two_and_writes_nothing(
     assert "exists" in capsys.readouterr().err
     assert run(["calibrate", str(tmp_path / "none.zarr"), "--out", out]) == 2
     assert run(["calibrate", store, "--variant", "magic", "--out", out]) == 2
-    assert run(["calibrate", store, "--recheck", store, "--check", store]) == 2
+    assert run(["calibrate", store, "--transfer", store, "--check", store]) == 2
     assert list(tmp_path.iterdir()) == []
 
 
-def test_recheck_and_check(
+def test_transfer_and_check(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     thresholds, finer = str(folder / "thresholds.json"), str(folder / "finer.zarr")
     out = tmp_path / "known.json"
-    assert run(["calibrate", thresholds, "--recheck", finer, "--out", str(out), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["recheck"]["steps"] == 24
-    assert len(Thresholds.load(out).rechecks) == 1
+    assert run(["calibrate", thresholds, "--transfer", finer, "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["transfer"]["steps"] == 24
+    assert len(Thresholds.load(out).transfers) == 1
     assert run(["calibrate", thresholds, "--check", str(folder / "runs.zarr")]) == 0
     assert "none found" in capsys.readouterr().out
 
@@ -164,7 +164,7 @@ def test_a_lookahead_from_the_command_line(
         assert run([*view, *asked, "--port", str(taken.getsockname()[1])]) == 2
     assert "--port 0" in capsys.readouterr().err
     assert run(["calibrate", out, "--check", store, *asked]) == 0
-    assert run(["calibrate", out, "--recheck", store, *asked]) == 0
+    assert run(["calibrate", out, "--transfer", store, *asked]) == 0
     assert run(["calibrate", store, *asked]) == 2
     assert run(["calibrate", store, "--lookahead", "0.3"]) == 2
     assert "--method outcome" in capsys.readouterr().err

@@ -34,7 +34,7 @@ def test_the_path(folder: Path, tiny_folder: Path, capsys: pytest.CaptureFixture
     result = folder / "evaluation.json"
     assert run(["evaluate", runs, out, "--out", str(result), *pipe]) == 0
     table = capsys.readouterr().out
-    assert "worth of the mask, all" in table
+    assert "effect against the best control, all" in table
     assert json.loads(result.read_text())["flagged"] == replayed["flagged"]
 
 

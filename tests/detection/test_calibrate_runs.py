@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from asced_analysis.calibration import calibrate, check, recheck
+from asced_analysis.calibration import calibrate, calibrate_transfer, check
 from asced_analysis.calibration.choose_level import Request, choose_level
 from asced_analysis.calibration.drift import COUNT_WIDTH, common_shift, holm, run_counts
 from asced_analysis.calibration.splits import ExchangeableUnitWarning, split_runs
@@ -155,14 +155,14 @@ def test_levels_by_group(store: Path) -> None:
     assert thresholds.level_for(group="unknown") == thresholds.levels.level
 
 
-def test_another_sampler_warns_until_it_is_rechecked(store: Path, tmp_path: Path) -> None:
+def test_another_sampler_warns_until_its_transfer_is_known(store: Path, tmp_path: Path) -> None:
     thresholds = calibrate(store, false_alarm_rate=0.1)
     finer = tmp_path / "finer.zarr"
     synthetic_store(finer, runs=100, steps=24, shape=(1, 16, 16), batch_size=25, seed=7000)
     with pytest.warns(PortabilityWarning, match="not DDIMScheduler at 24 steps"):
         thresholds.level_for("DDIMScheduler", 24)
-    known = recheck(thresholds, finer)
-    entry = known.rechecks[0]
+    known = calibrate_transfer(thresholds, finer)
+    entry = known.transfers[0]
     assert known.level_for("DDIMScheduler", 24) == entry.level
     source = open_source(finer)
     _, scores = scores_of(source, known, np.ones(100, dtype=bool))
@@ -177,7 +177,10 @@ def test_another_sampler_warns_until_it_is_rechecked(store: Path, tmp_path: Path
 def test_another_model_is_refused_by_name(store: Path) -> None:
     thresholds = calibrate(store, false_alarm_rate=0.1)
     foreign = open_runs(store).assign_attrs(model_fingerprint="another")
-    for use in (lambda: recheck(thresholds, foreign), lambda: check(foreign, thresholds)):
+    for use in (
+        lambda: calibrate_transfer(thresholds, foreign),
+        lambda: check(foreign, thresholds),
+    ):
         with pytest.raises(FingerprintMismatchError, match="model_fingerprint is 'another'"):
             use()
 

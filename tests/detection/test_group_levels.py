@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from asced_analysis.calibration import calibrate, recheck
+from asced_analysis.calibration import calibrate, calibrate_transfer
 from asced_analysis.correction.detecting import Watch
 from asced_analysis.detection.apply import detect
 from asced_analysis.replay.planning import detect_recorded
@@ -19,7 +19,7 @@ from asced_analysis.replay.sampling import recorded_event
 from asced_analysis.thresholds.conformal import conformal_level
 from asced_analysis.thresholds.document import Thresholds
 from asced_analysis.viewer.reading import Trajectories
-from asced_analysis.viewer.scores import Suspects
+from asced_analysis.viewer.scores import RunScores
 from asced_recorders.tap.schedulers import StepTable
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
@@ -69,7 +69,7 @@ def test_each_run_is_held_against_the_level_of_its_group(
         assert 0 < expected[labels == label].mean() < 0.2
     plan = detect_recorded(Recording(store), thresholds)
     assert sorted(plan.masks) == np.flatnonzero(expected).tolist()
-    viewer = Suspects(Trajectories(open_runs(store)), thresholds, None)
+    viewer = RunScores(Trajectories(open_runs(store)), thresholds, None)
     list(viewer.score(keep=False))
     level = viewer.level()
     assert level is not None
@@ -109,7 +109,7 @@ def test_another_sampler_keeps_the_distances_of_the_groups(
     store: Path, thresholds: Thresholds
 ) -> None:
     moved = replace(thresholds, fingerprint={**thresholds.fingerprint, "scheduler_class": "Other"})
-    again = recheck(moved, store)
+    again = calibrate_transfer(moved, store)
     flagged = detect(open_runs(store), again)["flagged"].values
     labels = np.arange(RUNS) % 2
     assert flagged.mean() == pytest.approx(0.1, abs=0.01)

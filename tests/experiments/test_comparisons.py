@@ -31,9 +31,9 @@ def test_a_paired_test_knows_a_shift_from_noise() -> None:
 
 def test_adjusted_values_stand_in_their_rows() -> None:
     rows = [{}, {}]
-    tests = [(rows[0], "p", 0.01), (rows[1], "p", 0.9), (rows[0], "p_worth", float("nan"))]
+    tests = [(rows[0], "p", 0.01), (rows[1], "p", 0.9), (rows[0], "p_against", float("nan"))]
     assert note_adjusted(tests) == 3
-    assert rows == [{"p": pytest.approx(0.03), "p_worth": 1.0}, {"p": 1.0}]
+    assert rows == [{"p": pytest.approx(0.03), "p_against": 1.0}, {"p": 1.0}]
 
 
 def test_an_interval_stands_for_a_p() -> None:

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from asced_analysis.evaluation import Evaluation, evaluate, quality
-from asced_analysis.evaluation.effects import damaged_locations, effect_of, pixel_change, worth
+from asced_analysis.evaluation.effects import (
+    against_controls,
+    damaged_locations,
+    effect_of,
+    pixel_change,
+)
 from asced_analysis.evaluation.intervals import bootstrap
 from asced_analysis.realism import patch_model
 from asced_analysis.replay import replay
@@ -66,7 +71,7 @@ def test_all_three_controls_and_the_worth_of_the_mask(evaluation: Evaluation) ->
     areas = {name: control["mask_area"] for name, control in data["controls"].items()}
     assert areas["everywhere"] == 1
     assert areas["shuffled"] == areas["foreground"] == data["flagged_runs"]["mask_area"]
-    for where, figure in data["worth_of_mask"].items():
+    for where, figure in data["against_best_control"].items():
         effect = data["flagged_runs"]["effect"][where]["value"]
         best = data["controls"][figure["best_control"]]["effect"][where]["value"]
         assert figure["value"] == pytest.approx(effect - best)
@@ -87,7 +92,7 @@ def test_an_uncorrected_replay_changes_nothing(
     data = result.to_dict()
     assert data["flagged"] == 0
     assert data["controls"] == {}
-    assert data["worth_of_mask"] is None
+    assert data["against_best_control"] is None
     assert all(figure["change"]["value"] == 0 for figure in data["quality"].values())
     assert result.table()
 
@@ -179,7 +184,7 @@ def test_effects_by_hand() -> None:
     assert effect.estimate("per_changed_pixel").value == pytest.approx(-4 * 4 / 4)
     assert effect.improved().value == 0.5
     nothing = effect_of(before, before, images, images, damaged)
-    assert worth(effect, {"shuffled": nothing})["all"]["value"] == pytest.approx(-0.5)
+    assert against_controls(effect, {"shuffled": nothing})["all"]["value"] == pytest.approx(-0.5)
     masks = np.zeros((2, 4, 4), bool)
     masks[0, 2:, 2:] = True
     inside, outside = pixel_change(images, changed, masks)

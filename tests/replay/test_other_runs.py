@@ -11,7 +11,7 @@ import pytest
 from asced_analysis.calibration import calibrate
 from asced_analysis.correction.controls import other_runs
 from asced_analysis.evaluation import Evaluation, evaluate, populations
-from asced_analysis.evaluation.effects import Effect, worth_of_flag
+from asced_analysis.evaluation.effects import Effect, against_other_runs
 from asced_analysis.phases.segmentation import segment_phases
 from asced_analysis.plots import effects
 from asced_analysis.replay import Branch, branch, replay
@@ -96,7 +96,7 @@ def test_the_flag_has_its_worth(
     result = evaluate(runs, replayed, pipeline=tiny_pipeline)
     data = result.to_dict()
     assert set(data["controls"]) == {"shuffled"}
-    assert data["worth_of_mask"] is None
+    assert data["against_best_control"] is None
     others = evaluate(runs, wrong, controls=False).to_dict()
     control = data["controls"]["shuffled"]
     assert control["runs"] == len(flagged(replayed))
@@ -104,19 +104,19 @@ def test_the_flag_has_its_worth(
     assert control["effect"]["all"]["value"] == pytest.approx(expected, abs=1e-5)
     ends = others["flagged_runs"]["endings"]
     assert control["repaired"] == ends["repaired"]
-    for where, figure in data["worth_of_flag"].items():
+    for where, figure in data["against_other_runs"].items():
         own = data["flagged_runs"]["effect"][where]["value"]
         assert figure["value"] == pytest.approx(own - control["effect"][where]["value"])
         assert figure["low"] < figure["value"] < figure["high"]
     names = [name for name, _ in result.table()]
-    assert {"control other runs", "worth of the flag, all"} <= set(names)
-    assert "worth of the flag" in result.summary()
+    assert {"control other runs", "effect against other runs, all"} <= set(names)
+    assert "effect against other runs" in result.summary()
     labels = [text.get_text() for text in effects(result).get_yticklabels()]
     assert labels[1] == "as many other runs"
     ds = open_runs(runs)
     for low, high, words in ((-1.0, 1.0, "no clear difference"), (-2.0, -1.0, "gained more")):
         figure = {"value": (low + high) / 2, "low": low, "high": high}
-        given = Evaluation({**data, "worth_of_flag": {"all": figure}})
+        given = Evaluation({**data, "against_other_runs": {"all": figure}})
         said = in_plain_words(ds, segment_phases(ds), thresholds, 3, given)[1]
         assert any(words in sentence for sentence in said)
 
@@ -148,7 +148,7 @@ def test_where_everybody_is_corrected_nobody_is_left(
     replayed = replay(tiny_runs, tmp_path / "a.zarr", masks=masks, **given)
     data = evaluate(tiny_runs, replayed, pipeline=str(tiny_folder)).to_dict()
     assert data["controls"] == {}
-    assert data["worth_of_flag"] is None
+    assert data["against_other_runs"] is None
     np.savez(tmp_path / "m.npz", run=np.arange(20), mask=masks)
     command = ["replay", str(tiny_runs), "--masks", str(tmp_path / "m.npz"), "--step", "6"]
     command += ["--strategy", "noise_normalisation", "--control", "shuffled"]
@@ -177,9 +177,9 @@ def test_the_worth_of_the_flag_by_hand() -> None:
         return Effect(dict.fromkeys(names, values), dict.fromkeys(names, np.ones(count)))
 
     first, second = effect(-1.0, 400), effect(-0.2, 100)
-    found = worth_of_flag(first, second)["all"]
+    found = against_other_runs(first, second)["all"]
     assert found["value"] == pytest.approx(first.sums["all"].mean() - second.sums["all"].mean())
     spread = 1.96 * (1 / 400 + 1 / 100) ** 0.5
     assert found["high"] - found["low"] == pytest.approx(2 * spread, rel=0.25)
-    alone = worth_of_flag(first, effect(0.0, 1))["all"]
+    alone = against_other_runs(first, effect(0.0, 1))["all"]
     assert alone["low"] is None

@@ -108,7 +108,7 @@ def count(browser: Any) -> int:
 
 
 def flagged(session: Session, level: float) -> int:
-    return int((session.suspects.scores.values > np.float32(level)).sum())
+    return int((session.scores.known.values > np.float32(level)).sum())
 
 
 def give(browser: Any, selector: str, value: object) -> None:
@@ -159,10 +159,10 @@ def test_it_opens_on_the_most_suspicious_run_as_the_detector_sees_it(
     page: tuple[Any, Session],
 ) -> None:
     browser, session = page
-    worst = int(np.argmax(session.suspects.scores.values))
+    worst = int(np.argmax(session.scores.known.values))
     until(lambda: find(browser, ".asced-heading").text == f"Run {worst}")
     assert find(browser, "select[aria-label=signal]").get_attribute("value") == "predicted_x0"
-    window = session.suspects.window
+    window = session.scores.window
     assert window is not None
     assert said(browser, ".asced-run", "painted") == f"{worst}:{window[1]}"
     details = find(browser, ".asced-details").text
@@ -228,7 +228,7 @@ def test_the_threshold_changes_the_count_the_marks_and_the_mask(
     until(lambda: "100.0 %" in find(browser, ".asced-rate").text)
     until(lambda: "No promise" in find(browser, ".asced-note").text)
     assert len(browser.find_elements("css selector", ".asced-flagged")) == 48
-    give(browser, "input[aria-label=level]", np.sort(session.suspects.scores.values)[-5])
+    give(browser, "input[aria-label=level]", np.sort(session.scores.known.values)[-5])
     until(lambda: count(browser) == 4)
     assert len(browser.find_elements("css selector", ".asced-flagged")) == 4
     until(lambda: "95 %: " in find(browser, ".asced-rate").text)
@@ -240,7 +240,7 @@ def test_the_gallery_is_sorted_filtered_and_turned(page: tuple[Any, Session]) ->
     def order() -> list[int]:
         return [int(row) for row in (said(browser, ".asced-grid", "painted") or "").split(",")]
 
-    worst = np.argsort(-session.suspects.scores.values, kind="stable")
+    worst = np.argsort(-session.scores.known.values, kind="stable")
     give(browser, "select[aria-label='sort by']", "anomaly")
     until(lambda: order() == worst[:48].tolist())
     give(browser, "select[aria-label='sort by']", "change")

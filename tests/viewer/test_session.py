@@ -146,7 +146,7 @@ def test_a_region_is_followed_over_the_steps(session: Session, runs: xr.Dataset)
 
 def test_rates_of_runs_labelled_by_hand(session: Session) -> None:
     assert session.background.wait()
-    score = session.suspects.scores.values
+    score = session.scores.known.values
     order = np.argsort(-score)
     for row in order[:4]:
         session.answer("label", {"row": int(row), "broken": bool(row != order[0])})
@@ -271,7 +271,7 @@ def test_scores_are_kept_beside_the_store_and_taken_again(
     reads = spied(monkeypatch)
     second = Session(runs, thresholds=thresholds)
     assert second.background.wait()
-    np.testing.assert_array_equal(second.suspects.scores.values, first.suspects.scores.values)
+    np.testing.assert_array_equal(second.scores.known.values, first.scores.known.values)
     assert not [name for name, _ in reads if name == "x0"]
     second.close()
     with np.load(kept[0]) as content:
@@ -279,7 +279,7 @@ def test_scores_are_kept_beside_the_store_and_taken_again(
     np.savez(kept[0], **other)  # of other runs: not believed
     third = Session(runs, thresholds=thresholds)
     assert third.background.wait()
-    np.testing.assert_array_equal(third.suspects.scores.values, first.suspects.scores.values)
+    np.testing.assert_array_equal(third.scores.known.values, first.scores.known.values)
     third.close()
 
 

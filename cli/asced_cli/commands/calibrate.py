@@ -1,4 +1,4 @@
-"""``asced calibrate``: thresholds with a stated false-alarm rate; recheck and drift check."""
+"""``asced calibrate``: thresholds with a stated false-alarm rate, their transfer, and drift."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         "How the level is found": "confidence groups labels normal parameters window phases seed",
         "Learning from outcomes": "teacher real network outcomes better masks within_content "
         "lookahead pipeline call_options",
-        "Other samplers and drift": "recheck check significance",
+        "Other samplers and drift": "transfer check significance",
         "The file": "overwrite endpoint",
     },
     epilog=examples(
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         ),
         (
             "Add a level for another sampler",
-            "asced calibrate --recheck euler.zarr thresholds.json --out everywhere.json",
+            "asced calibrate --transfer euler.zarr thresholds.json --out everywhere.json",
         ),
         (
             "Have new runs drifted from those of the calibration? Status 1 if so",
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 )
 @click.argument("source", shell_complete=completion.stores)
 @click.option(
-    "--recheck",
+    "--transfer",
     shell_complete=completion.stores,
     metavar="STORE",
     help="Add a level for this store's sampler to the thresholds.",
@@ -145,7 +145,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     source: str,
-    recheck: str | None,
+    transfer: str | None,
     check: str | None,
     out: str | None,
     overwrite: bool,
@@ -155,22 +155,22 @@ def command(
 ) -> int:
     """Calibrate thresholds on the recorded runs of SOURCE.
 
-    With --recheck or --check, a store and a thresholds file are given, in either order.
+    With --transfer or --check, a store and a thresholds file are given, in either order.
     """
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores.errors import InputError
 
-    if recheck and check:
-        raise InputError("give --recheck or --check, not both")
+    if transfer and check:
+        raise InputError("give --transfer or --check, not both")
     if check:
         if out:
-            raise InputError("--check writes nothing: give --out with --recheck, or leave it out")
+            raise InputError("--check writes nothing: give --out with --transfer, or leave it out")
         file, store = _file_first(source, check)
         return _check(Thresholds.load(file), store, significance, options["pipeline"], as_json)
     note_unkept(out, as_json=as_json)
-    if recheck:
-        file, store = _file_first(source, recheck)
-        thresholds = _recheck(Thresholds.load(file), store, out, options["pipeline"], as_json)
+    if transfer:
+        file, store = _file_first(source, transfer)
+        thresholds = _transfer(Thresholds.load(file), store, out, options["pipeline"], as_json)
     else:
         thresholds = _calibrate(source, out, as_json, options)
     if out:
@@ -274,18 +274,18 @@ def _expected(guarantee: Guarantee, band: tuple[int, int]) -> str:
     return f"{band[0]} to {band[1]} of {guarantee.report} flagged; {found} were"
 
 
-def _recheck(
+def _transfer(
     thresholds: Thresholds, store: str, out: str | None, pipeline: str | None, as_json: bool
 ) -> Thresholds:
     """Measure another sampler."""
     from dataclasses import asdict
 
-    from asced_analysis.calibration import recheck
+    from asced_analysis.calibration import calibrate_transfer
 
-    known: Thresholds = recheck(thresholds, store, pipeline=pipeline)
-    entry = known.rechecks[-1]
+    known: Thresholds = calibrate_transfer(thresholds, store, pipeline=pipeline)
+    entry = known.transfers[-1]
     emit(
-        {"recheck": asdict(entry), "out": out},
+        {"transfer": asdict(entry), "out": out},
         as_json=as_json,
         table=[
             ("sampler", f"{entry.scheduler_class} at {entry.steps} steps, {entry.runs} runs"),

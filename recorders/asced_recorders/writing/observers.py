@@ -60,4 +60,4 @@ class RunObserver(Protocol):
     """Is shown each batch, in the writer's thread: sampling goes on meanwhile."""
 
     def observe(self, batch: ObservedBatch) -> Observation:
-        """Conclude what is worth keeping of a batch."""
+        """Conclude what to keep of a batch."""
