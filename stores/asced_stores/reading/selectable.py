@@ -59,7 +59,8 @@ class SelectableArray(dask.array.Array, metaclass=_OneOfDask):
         if 0 in sizes:
             return select(self, index)
         part = self if sizes == list(self.shape) else self.part(chosen)
-        return part if rest == (slice(None),) * self.ndim else select(part, rest)
+        whole = all(isinstance(one, slice) and one == slice(None) for one in rest)
+        return part if whole else select(part, rest)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """NumPy's functions as Dask has them."""
