@@ -13,7 +13,7 @@ from torch import Tensor
 
 from asced_analysis.correction.edited_call import EditedCall, Told
 from asced_analysis.correction.handed_steps import HandedStep, SeenTable, loop_table
-from asced_analysis.correction.layout_adapter import arranged_tap
+from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network
 from asced_analysis.correction.loop_steps import LoopSteps, OpenSteps
 from asced_analysis.correction.registry import parameters_of
@@ -168,7 +168,7 @@ class Corrector(TapListener):
             self.network = pipeline_network(pipeline)
         try:
             grouped = self.thresholds is not None and bool(self.thresholds.groups)
-            with arranged_tap(pipeline, self, self._called if grouped else None, arguments):
+            with adapted_tap(pipeline, self, self._called if grouped else None, arguments):
                 yield self
         finally:
             self.network = before

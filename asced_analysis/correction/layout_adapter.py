@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asced_recorders.tap.schedulers import StepTable
 
 
-class Arranged(TapListener):
+class LayoutAdapter(TapListener):
     """Shows a listener samples in the recorded order, and brings back what it changes.
 
     Parameters
@@ -66,7 +66,7 @@ class Arranged(TapListener):
 
 
 @contextmanager
-def arranged_tap(
+def adapted_tap(
     pipeline: Any,
     listener: TapListener,
     called: Callable[[dict[str, Any]], None] | None = None,
@@ -82,12 +82,12 @@ def arranged_tap(
         with Tap(pipeline, listener):
             yield
         return
-    arranged = Arranged(listener, layout_of(pipeline, {}))
-    tap = Tap(pipeline, arranged)
+    adapter = LayoutAdapter(listener, layout_of(pipeline, {}))
+    tap = Tap(pipeline, adapter)
 
     def before(arguments: dict[str, Any]) -> None:
         tap.follow()
-        arranged.layout = layout_of(pipeline, arguments)
+        adapter.layout = layout_of(pipeline, arguments)
         if called is not None:
             called(arguments)
 

@@ -1,4 +1,4 @@
-"""Post hoc noise and denoise (as SDEdit does, arXiv 2108.01073): a second pass after sampling."""
+"""Post hoc noise and denoise (as SDEdit does, arXiv 2108.01073): one more pass after sampling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asced_analysis.correction.strategy import Strategy
 class NoiseDenoise(Strategy):
     """The finished image of a flagged run is noised to ``T_c`` and denoised again.
 
-    Inside the mask the second pass's result is taken, outside the finished image stays. Costs the
+    Inside the mask the further pass's result is taken, outside the finished image stays. Costs the
     steps from ``T_c`` on once more; only replay can do it.
     """
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from asced_analysis.correction.detecting import Watch
 from asced_analysis.correction.halting import GoingOn, Halt, HaltedError, Halting, counting
-from asced_analysis.correction.layout_adapter import arranged_tap
+from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network
 from asced_analysis.detection.registry import needs_network
 from asced_recorders.pipelines.sampling import (
@@ -259,7 +259,7 @@ def _run(
         takes = inspect.signature(type(pipe).__call__).parameters
         if "batch_size" in takes:
             call = {**call, "batch_size": len(generators)}
-        with arranged_tap(pipe, listener):
+        with adapted_tap(pipe, listener):
             return pipe(generator=list(generators), **call)
     steps = int(call.get("num_inference_steps", 25))
     pipe.scheduler.set_timesteps(steps)

@@ -67,7 +67,7 @@ class Strategy:
         False for what leaves every run as it is.
     in_loop : bool
         False for what needs more than one pass of sampling: only replay can do it, by what is
-        registered with `asced_analysis.replay.passes.second_pass`.
+        registered with `asced_analysis.replay.further_passes.further_passes`.
     streams_masks : bool
         Asks for the mask after every step of the window, not only at ``T_c``.
     from_checkpoint : bool

@@ -14,7 +14,7 @@ from asced_analysis.evaluation.intervals import (
     mean_estimate,
     unpaired_estimate,
 )
-from asced_analysis.evaluation.looking import AT_ONCE, Judge, RealismJudge, Seen
+from asced_analysis.evaluation.judges import AT_ONCE, Assessment, Judge, RealismJudge
 from asced_analysis.evaluation.matching import pair_runs, replayed_runs
 from asced_analysis.evaluation.populations import compare, quality_of
 from asced_analysis.realism.distances import neighbour_radii
@@ -237,12 +237,16 @@ def _changed(
 
 
 def quality_change(
-    compared: Comparison, before: Seen, after: Seen, sees: Judge, neighbours: int
+    compared: Comparison, before: Assessment, after: Assessment, assessor: Judge, neighbours: int
 ) -> dict[str, Any]:
     """Quality of all runs before and after: distances of sets only where there are real images."""
-    if isinstance(sees, RealismJudge) and before.vectors is not None and after.vectors is not None:
-        radii = neighbour_radii(sees.model.vectors, neighbours)
-        model = sees.model
+    if (
+        isinstance(assessor, RealismJudge)
+        and before.vectors is not None
+        and after.vectors is not None
+    ):
+        radii = neighbour_radii(assessor.model.vectors, neighbours)
+        model = assessor.model
         return compare(
             quality_of(before.vectors, before.distance, model, radii, neighbours),
             quality_of(after.vectors, after.distance, model, radii, neighbours),

@@ -28,15 +28,15 @@ from asced_analysis.evaluation.effects import (
     unpaired_effect,
 )
 from asced_analysis.evaluation.intervals import NOTHING, mean_estimate
-from asced_analysis.evaluation.looking import (
+from asced_analysis.evaluation.judges import (
     AFTER,
     BEFORE,
+    Assessment,
     Judge,
     RealismJudge,
-    Seen,
     given_judge,
 )
-from asced_analysis.evaluation.outcome_rates import endings, unpaired_endings, worst_bar
+from asced_analysis.evaluation.outcome_rates import outcome_rates, unpaired_outcome_rates, worst_bar
 from asced_analysis.evaluation.populations import estimates, quality_of
 from asced_analysis.evaluation.result import FORMAT, FORMAT_VERSION, Evaluation
 from asced_analysis.realism.claims import claims_of
@@ -125,32 +125,32 @@ def evaluate(
     _enough(compared)
     if first.backend.position == second.backend.position:
         raise InputError(f"{first.path} and {second.path} are the same store: give two")
-    sees: Judge
+    assessor: Judge
     if better != "lower" and outcomes is None:
         raise InputError(f"better={better!r} says which outcomes are good: give outcomes as well")
     if outcomes is not None:
         if judge is not None or real is not None:
             raise InputError("outcomes judge by themselves: give no judge and no real images")
-        sees = given_judge(outcomes, better)
+        assessor = given_judge(outcomes, better)
     else:
-        sees = RealismJudge(choose_judge(judge, compared.first, real=real), compared.first)
+        assessor = RealismJudge(choose_judge(judge, compared.first, real=real), compared.first)
     names = []
-    if is_replay and isinstance(sees, RealismJudge):
+    if is_replay and isinstance(assessor, RealismJudge):
         names = _controls(controls, second, compared, pipeline)
     parts = len(names) + 2
     tell = progress or (lambda done, total: None)
-    before, after = _both(compared, sees)
+    before, after = _both(compared, assessor)
     bar = worst_bar(before.distance)
     tell(1, parts)
-    data = _frame(compared, sees, second.attributes)
-    data["quality"] = quality_change(compared, before, after, sees, NEIGHBOURS)
+    data = _frame(compared, assessor, second.attributes)
+    data["quality"] = quality_change(compared, before, after, assessor, NEIGHBOURS)
     if not compared.paired:
         data["flagged_runs"] = {
             "effect": unpaired_effect(before.distance, after.distance),
             "inside_mask": NOTHING.to_dict(),
             "outside_mask": NOTHING.to_dict(),
             "mask_area": None,
-            "endings": unpaired_endings(before.distance, after.distance, bar),
+            "endings": unpaired_outcome_rates(before.distance, after.distance, bar),
             "evaluations": None,
         }
         tell(2, parts)
@@ -166,7 +166,7 @@ def evaluate(
     of_others = False
     if names and len(paired.runs):
         assert compared.recording is not None
-        assert isinstance(sees, RealismJudge)
+        assert isinstance(assessor, RealismJudge)
         from asced_analysis.correction.loops import in_place_of
 
         sampler = ControlSampler(
@@ -180,8 +180,8 @@ def evaluate(
         of_others = sampler.of_others
         for done, name in enumerate(names):
             wrong = sampler.sample(name, paired)
-            there = sees.see(wrong.before, wrong.runs).maps if of_others else was
-            then = sees.see(wrong.after, wrong.runs).maps
+            there = assessor.see(wrong.before, wrong.runs).maps if of_others else was
+            then = assessor.see(wrong.after, wrong.runs).maps
             of_controls[name] = effect_of(
                 there, then, wrong.before, wrong.after, damaged_locations(there, was)
             )
@@ -194,7 +194,7 @@ def evaluate(
         "mask_area": float(paired.masks.mean())
         if len(paired.runs) and compared.masks is not None
         else None,
-        "endings": endings(before.distance, after.distance, compared.flagged, bar),
+        "endings": outcome_rates(before.distance, after.distance, compared.flagged, bar),
         "evaluations": compared.evaluations(),
     }
     data["other_runs"] = compared.others(before.distance, after.distance)
@@ -245,16 +245,16 @@ def quality(
             f"{store.path} holds {dataset.sizes['run']} complete runs; their quality needs more "
             f"than {NEIGHBOURS}"
         )
-    sees = RealismJudge(choose_judge(judge, dataset, real=real))
-    seen = sees.look(dataset, np.arange(dataset.sizes["run"]), BEFORE, paired=True)
+    assessor = RealismJudge(choose_judge(judge, dataset, real=real))
+    seen = assessor.assess(dataset, np.arange(dataset.sizes["run"]), BEFORE, paired=True)
     result: dict[str, Any] = {
-        "judge": sees.name,
-        "reference": sees.reference.to_dict(),
+        "judge": assessor.name,
+        "reference": assessor.reference.to_dict(),
         "runs": int(dataset.sizes["run"]),
     }
     if seen.vectors is None:
         return result | {"local_realism": mean_estimate(seen.distance).to_dict()}
-    model = sees.model
+    model = assessor.model
     radii = neighbour_radii(model.vectors, NEIGHBOURS)
     found = quality_of(seen.vectors, seen.distance, model, radii, NEIGHBOURS)
     return result | estimates(found, model)
@@ -286,32 +286,32 @@ def _controls(
     return controls_of(controls, store, everybody=bool(compared.flagged.all()))
 
 
-def _both(compared: Comparison, sees: Judge) -> tuple[Seen, Seen]:
+def _both(compared: Comparison, assessor: Judge) -> tuple[Assessment, Assessment]:
     """What the judge sees before and after; runs that are bit for bit the same are seen once."""
-    before = sees.look(compared.first, compared.at, BEFORE, paired=True)
+    before = assessor.assess(compared.first, compared.at, BEFORE, paired=True)
     if not compared.paired:
-        return before, sees.look(compared.second, compared.there, AFTER, paired=False)
-    if not isinstance(sees, RealismJudge):
-        return before, sees.look(compared.second, compared.there, AFTER, paired=True)
+        return before, assessor.assess(compared.second, compared.there, AFTER, paired=False)
+    if not isinstance(assessor, RealismJudge):
+        return before, assessor.assess(compared.second, compared.there, AFTER, paired=True)
     changed = np.flatnonzero(compared.changed)
-    new = sees.look(compared.second, compared.there[changed], AFTER, paired=True)
+    new = assessor.assess(compared.second, compared.there[changed], AFTER, paired=True)
     return before, before.replaced(changed, new) if len(changed) else before
 
 
-def _frame(compared: Comparison, sees: Judge, attributes: Any) -> dict[str, Any]:
+def _frame(compared: Comparison, assessor: Judge, attributes: Any) -> dict[str, Any]:
     """Everything that says what was judged by whom; results are put in by and by."""
     strategy = attributes.get("strategy")
-    card = sees.model.card if isinstance(sees, RealismJudge) else {}
+    card = assessor.model.card if isinstance(assessor, RealismJudge) else {}
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "judge": {
-            "name": sees.name,
-            "reference": sees.reference.to_dict(),
-            "distance": claims_of(sees.reference).distance,
+            "name": assessor.name,
+            "reference": assessor.reference.to_dict(),
+            "distance": claims_of(assessor.reference).distance,
             "neighbours": NEIGHBOURS,
             "card": card,
-            "chose": attributes.get("teacher") == sees.name,
+            "chose": attributes.get("teacher") == assessor.name,
         },
         "paired": compared.paired,
         "pairs": compared.why,

@@ -21,7 +21,7 @@ def worst_bar(before: NDArray[np.float64]) -> float:
     return worst_level(before, WORST)
 
 
-def endings(
+def outcome_rates(
     before: NDArray[np.float64],
     after: NDArray[np.float64],
     flagged: NDArray[np.bool_],
@@ -59,7 +59,7 @@ def endings(
     }
 
 
-def unpaired_endings(
+def unpaired_outcome_rates(
     before: NDArray[np.float64], after: NDArray[np.float64], bar: float
 ) -> dict[str, Any]:
     """The same of different runs: nobody leaves or falls, but shares can be compared.

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
-from asced_analysis.evaluation.telling import Group, figure_text, groups_of, share_text
+from asced_analysis.evaluation.result_groups import Group, figure_text, groups_of, share_text
 from asced_analysis.realism.claims import claims_of
 from asced_stores.errors import InputError
 from asced_stores.files import write_json

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.layout_adapter import arranged_tap
+from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.replay.from_checkpoint import FromCheckpoint, idle_denoisers
 from asced_analysis.replay.recording import Batch, Call, Recording
@@ -232,7 +232,7 @@ def call_again(
 
     with (
         idle,
-        arranged_tap(pipe, chain),
+        adapted_tap(pipe, chain),
         CallWatch(pipe, blends, lambda *_: None, lambda: None),
     ):
         if recording.call is not None:

@@ -44,20 +44,20 @@ class FromCheckpoint(TapListener):
         self.start = start
         self.x_start = x_start
         self.edit = edit
-        self.skipping = True
+        self.waiting = True
         self.table: StepTable | None = None
 
     def begin(self, table: StepTable) -> None:
         """Wait for the checkpoint."""
-        self.table, self.skipping = table, True
+        self.table, self.waiting = table, True
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Show steps from the checkpoint on."""
-        return None if self.skipping else self.listener.before_step(event)
+        return None if self.waiting else self.listener.before_step(event)
 
     def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
         """Put the recorded sample in place; from then on, listen."""
-        if not self.skipping:
+        if not self.waiting:
             return self.listener.after_step(event, next_sample)
         if event.step + 1 < self.start:
             return None
@@ -70,27 +70,27 @@ class FromCheckpoint(TapListener):
             )
         if self.edit is not None:
             sample = self.edit(self.table, sample)
-        self.skipping = False
+        self.waiting = False
         self.listener.begin(self.table)
         return sample
 
 
 @contextmanager
-def idle_denoisers(pipe: Any, skipping: FromCheckpoint) -> Iterator[None]:
+def idle_denoisers(pipe: Any, checkpoint: FromCheckpoint) -> Iterator[None]:
     """Let every network of a pipeline repeat its first answer while steps are skipped."""
     with ExitStack() as stack:
         for network in denoisers(pipe):
-            stack.enter_context(standing_in(network, _idle(network, skipping)))
+            stack.enter_context(standing_in(network, _idle(network, checkpoint)))
         yield
 
 
-def _idle(network: torch.nn.Module, skipping: FromCheckpoint) -> Callable[..., Any]:
+def _idle(network: torch.nn.Module, checkpoint: FromCheckpoint) -> Callable[..., Any]:
     """What one network answers."""
     real = network.forward
     first: list[Any] = []
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        if not skipping.skipping:
+        if not checkpoint.waiting:
             return real(*args, **kwargs)
         if not first:
             first.append(real(*args, **kwargs))

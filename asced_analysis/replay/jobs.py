@@ -12,8 +12,8 @@ from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.detection.registry import extra_evaluations
-from asced_analysis.replay import draws, multi_pass  # noqa: F401  they register second passes
-from asced_analysis.replay.passes import second_pass
+from asced_analysis.replay import best_of_draws, multi_pass  # noqa: F401  register passes
+from asced_analysis.replay.further_passes import further_passes
 from asced_analysis.replay.planning import Plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import earlier_x0, resample
@@ -99,7 +99,7 @@ class Job:
                     facts[name] = self.recording.read(batch, name)
             return resample(self.recording, batch, self.pipe, start=self.begin), facts
         if not self.strategy.in_loop:
-            return self._second_pass(batch, facts)
+            return self._further_pass(batch, facts)
         corrector = self.corrector()
         given: dict[str, Any] = {}
         if self.plan is not None:
@@ -132,7 +132,7 @@ class Job:
             dtype=self.recording.spec.dtype,
         )
 
-    def _second_pass(self, batch: Batch, facts: Facts) -> tuple[NDArray[np.float32], Facts]:
+    def _further_pass(self, batch: Batch, facts: Facts) -> tuple[NDArray[np.float32], Facts]:
         """Strategies that sample a flagged run more than once."""
         assert self.plan is not None
         masks, flagged, scores = self.plan.of(batch, self.shape)
@@ -143,7 +143,7 @@ class Job:
         samples = self.recording.read(batch, "sample").copy()
         if flagged.any():
             chosen = self.recording.select(batch.runs[flagged])
-            new, facts["mask"][flagged], paid = second_pass(
+            new, facts["mask"][flagged], paid = further_passes(
                 self.strategy, self, chosen, masks[flagged]
             )
             samples[flagged] = new

@@ -19,8 +19,8 @@ from asced_analysis.correction.noise_denoise import NoiseDenoise
 from asced_analysis.correction.restart import Restart
 from asced_analysis.correction.settings import growth_of, recorded_precision
 from asced_analysis.correction.strategy import blend
-from asced_analysis.replay.draws import SeenEnoughError
-from asced_analysis.replay.passes import Passes, second_pass
+from asced_analysis.replay.best_of_draws import SeenEnoughError
+from asced_analysis.replay.further_passes import Passes, further_passes
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import class_labels, resample_from, schedule_of, table_of
 from asced_recorders.pipelines.provenance import execution_device
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Samples = NDArray[np.float32]
 
 
-@second_pass.register(NoiseDenoise)
+@further_passes.register(NoiseDenoise)
 def noise_and_denoise(
     strategy: NoiseDenoise, job: Job, batch: Batch, masks: NDArray[np.bool_]
 ) -> Passes:
@@ -71,7 +71,7 @@ def noise_and_denoise(
     return samples, (weight > 0).numpy(), paid
 
 
-@second_pass.register(Restart)
+@further_passes.register(Restart)
 def draw_anew(strategy: Restart, job: Job, batch: Batch, masks: NDArray[np.bool_]) -> Passes:
     """Draw flagged runs anew until one is not flagged, or the tries are used up.
 

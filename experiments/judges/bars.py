@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from asced_analysis import open_runs
-from asced_analysis.evaluation.looking import AFTER, BEFORE, RealismJudge
+from asced_analysis.evaluation.judges import AFTER, BEFORE, RealismJudge
 from asced_analysis.evaluation.outcome_rates import worst_bar
 from asced_analysis.realism.judges import choose_judge
 from experiments.judges.writing import tell
@@ -68,9 +68,9 @@ def shares(dataset: Any, recorded: int) -> float:
         dataset.isel(run=slice(0, recorded)),
         dataset.isel(run=slice(recorded, None)),
     )
-    sees = RealismJudge(choose_judge("patches", before), before)
-    was = sees.look(before, np.arange(before.sizes["run"]), BEFORE, paired=True).distance
-    now = sees.look(after, np.arange(after.sizes["run"]), AFTER, paired=False).distance
+    assessor = RealismJudge(choose_judge("patches", before), before)
+    was = assessor.assess(before, np.arange(before.sizes["run"]), BEFORE, paired=True).distance
+    now = assessor.assess(after, np.arange(after.sizes["run"]), AFTER, paired=False).distance
     return float(np.mean(now > worst_bar(was)))
 
 

@@ -116,7 +116,7 @@ def test_the_variant_sees_it_while_sampling(as_array: Any) -> None:
     assert auroc(score, broken) > 0.95
     assert (mask.any((1, 2)) == flagged).all()
     assert mask[flagged].mean() == pytest.approx(0.1, abs=0.02)
-    with pytest.raises(InputError, match="asks the model itself"):
+    with pytest.raises(InputError, match="evaluates the model"):
         variant.Stream(given, sampler, 0.0, 1.0, 0, 1).update(state, 1, x0=as_array(images))
 
 

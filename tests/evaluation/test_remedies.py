@@ -12,7 +12,7 @@ import pytest
 import asced_analysis as aa
 from asced_analysis import plots
 from asced_analysis.evaluation import Remedies, try_remedies
-from asced_analysis.replay.drawing import draw_runs
+from asced_analysis.replay.other_settings import draw_runs
 from asced_analysis.replay.recording import Recording
 from asced_analysis.report import build_page
 from asced_recorders import record

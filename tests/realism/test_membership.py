@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from asced_analysis import open_runs
-from asced_analysis.evaluation.looking import AFTER, BEFORE, RealismJudge
+from asced_analysis.evaluation.judges import AFTER, BEFORE, RealismJudge
 from asced_analysis.evaluation.outcome_rates import worst_bar
 from asced_analysis.realism import local_realism, patch_model
 from asced_analysis.realism.claims import Reference
@@ -136,10 +136,10 @@ def test_fresh_runs_of_few_prompts_meet_as_many_of_their_own_as_recorded_ones() 
     shares = []
     for seed in range(16):
         recorded, fresh = prompted(seed)
-        sees = RealismJudge(choose_judge("patches", recorded), recorded)
+        assessor = RealismJudge(choose_judge("patches", recorded), recorded)
         every = np.arange(recorded.sizes["run"])
-        was = sees.look(recorded, every, BEFORE, paired=True).distance
-        now = sees.look(fresh, every, AFTER, paired=False).distance
+        was = assessor.assess(recorded, every, BEFORE, paired=True).distance
+        now = assessor.assess(fresh, every, AFTER, paired=False).distance
         shares.append(np.mean(now > worst_bar(was)))
     assert 0.22 < np.mean(shares) < 0.29
 

@@ -14,7 +14,7 @@ import torch
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.correction import Corrector
-from asced_analysis.correction.layout_adapter import arranged_tap
+from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.replay import Branch, branch, exactness, replay
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
@@ -159,7 +159,7 @@ def test_every_family_comes_back_and_is_corrected(
     corrector.assign(
         batch.runs, masks=np.stack([mask & False, mask]), flagged=np.array([False, True])
     )
-    with arranged_tap(pipe, ListenerChain(corrector, seen)):
+    with adapted_tap(pipe, ListenerChain(corrector, seen)):
         call(pipe, batch)
     made, taken = seen.found
     plain = torch.from_numpy(recording.checkpoint(batch, TARGET))

@@ -20,7 +20,7 @@ from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.noise_normalisation import normalised_noise
 from asced_analysis.correction.pruner import Pruner
 from asced_analysis.correction.registry import STRATEGIES
-from asced_analysis.replay.drawing import (
+from asced_analysis.replay.other_settings import (
     AT_ONCE,
     Drawn,
     call_arguments,

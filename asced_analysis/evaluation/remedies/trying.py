@@ -34,7 +34,7 @@ from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.local import RealismModel, local_realism
 from asced_analysis.replay.calls import repeat_calls
 from asced_analysis.replay.decoding import pictures_of
-from asced_analysis.replay.drawing import Drawn
+from asced_analysis.replay.other_settings import Drawn
 from asced_analysis.replay.planning import lookahead_network
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds

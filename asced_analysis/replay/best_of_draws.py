@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.best_of import BestOf
-from asced_analysis.replay.passes import Passes, second_pass
+from asced_analysis.replay.further_passes import Passes, further_passes
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
 from asced_recorders.pipelines.provenance import execution_device
@@ -54,7 +54,7 @@ class Look(TapListener):
         return None
 
 
-@second_pass.register(BestOf)
+@further_passes.register(BestOf)
 def best_of_draws(strategy: BestOf, job: Job, batch: Batch, masks: NDArray[np.bool_]) -> Passes:
     """Renew flagged runs several times at ``T_c``, and go on with the most realistic draw of each.
 

@@ -26,7 +26,7 @@ GROUPS = ("prompt", "label")
 
 
 @dataclass(frozen=True)
-class Seen:
+class Assessment:
     """What a judge sees of some runs.
 
     Attributes
@@ -45,18 +45,18 @@ class Seen:
         """Mean over each map."""
         return np.asarray(self.maps.mean((1, 2), dtype=np.float64))
 
-    def at(self, index: NDArray[Any]) -> Seen:
+    def at(self, index: NDArray[Any]) -> Assessment:
         """Of some of these runs."""
-        return Seen(self.maps[index], None if self.vectors is None else self.vectors[index])
+        return Assessment(self.maps[index], None if self.vectors is None else self.vectors[index])
 
-    def replaced(self, index: NDArray[np.intp], by: Seen) -> Seen:
+    def replaced(self, index: NDArray[np.intp], by: Assessment) -> Assessment:
         """With some runs seen anew."""
         maps = self.maps.copy()
         maps[index] = by.maps
         vectors = None if self.vectors is None else self.vectors.copy()
         if vectors is not None and by.vectors is not None:
             vectors[index] = by.vectors
-        return Seen(maps, vectors)
+        return Assessment(maps, vectors)
 
 
 class Judge(Protocol):
@@ -70,9 +70,9 @@ class Judge(Protocol):
     def reference(self) -> Reference:
         """What it compares with."""
 
-    def look(
+    def assess(
         self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, paired: bool
-    ) -> Seen:
+    ) -> Assessment:
         """See runs of a store.
 
         Parameters
@@ -110,9 +110,9 @@ class RealismJudge:
         """What pictures are compared with."""
         return self.model.reference
 
-    def look(
+    def assess(
         self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, paired: bool
-    ) -> Seen:
+    ) -> Assessment:
         """See runs of a store, a few at a time (see `Judge`)."""
         numbers = np.asarray(dataset["run"].values, np.int64)[positions]
         if not paired:
@@ -125,7 +125,7 @@ class RealismJudge:
         ]
         maps = [part.maps for part in parts]
         vectors = [part.vectors for part in parts if part.vectors is not None]
-        return Seen(
+        return Assessment(
             np.concatenate(maps) if maps else np.empty((0, 1, 1), np.float32),
             np.concatenate(vectors) if vectors else None,
         )
@@ -149,11 +149,11 @@ class RealismJudge:
             np.asarray(self.recorded["run"].values, np.int64),
         )
 
-    def see(self, pictures: NDArray[np.float32], runs: NDArray[np.int64]) -> Seen:
+    def see(self, pictures: NDArray[np.float32], runs: NDArray[np.int64]) -> Assessment:
         """See pictures of runs."""
         maps = local_realism(pictures, self.model, runs=runs)
         of_sets = self.model.reference.kind == "real"
-        return Seen(maps, features(pictures, self.model) if of_sets else None)
+        return Assessment(maps, features(pictures, self.model) if of_sets else None)
 
 
 @dataclass(frozen=True)
@@ -173,16 +173,16 @@ class GivenJudge:
         """Scores or masks from elsewhere."""
         return replace(self.before.reference, source=self.name)
 
-    def look(
+    def assess(
         self, dataset: xr.Dataset, positions: NDArray[np.intp], which: str, *, paired: bool
-    ) -> Seen:
+    ) -> Assessment:
         """Scores or masks of runs of a store (see `Judge`)."""
         given = self.before if which == BEFORE else self.after
         given.check(dataset, varied=which == BEFORE)
         runs = np.asarray(dataset["run"].values, np.int64)[positions]
         if given.of_masks:
-            return Seen(given.masks_of(runs), None)
-        return Seen(given.of(runs).astype(np.float32)[:, None, None], None)
+            return Assessment(given.masks_of(runs), None)
+        return Assessment(given.of(runs).astype(np.float32)[:, None, None], None)
 
 
 def given_judge(outcomes: Any, better: Any) -> GivenJudge:

@@ -106,7 +106,7 @@ def _ended(data: Mapping[str, Any], claims: Claims) -> Group:
         f"{claims.left} {share_text(ends['repaired'])} of {ends['broken']}; {claims.fell} "
         f"{share_text(ends['harmed_of_all_good'])}"
     )
-    return Group(title, line, tuple(_ending_rows(data["flagged_runs"], claims)))
+    return Group(title, line, tuple(_outcome_rows(data["flagged_runs"], claims)))
 
 
 def _controls(data: Mapping[str, Any], claims: Claims) -> Group:
@@ -150,7 +150,7 @@ def _words(name: str) -> str:
     return name.replace("_", " ").replace("frechet", "Frechet")
 
 
-def _ending_rows(flagged: Mapping[str, Any], claims: Claims) -> list[tuple[str, str]]:
+def _outcome_rows(flagged: Mapping[str, Any], claims: Claims) -> list[tuple[str, str]]:
     """Who left the worst quarter of the recorded runs, who fell into it, and what it cost."""
     ends = flagged.get("endings")
     if not ends:

@@ -2,7 +2,7 @@
 
 A strategy of one's own with ``in_loop = False`` registers how it is done::
 
-    @second_pass.register(MyStrategy)
+    @further_passes.register(MyStrategy)
     def sample_again(strategy, job, batch, masks): ...
 """
 
@@ -26,7 +26,7 @@ Passes: TypeAlias = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.flo
 
 
 @singledispatch
-def second_pass(strategy: Strategy, job: Job, batch: Batch, masks: NDArray[np.bool_]) -> Passes:
+def further_passes(strategy: Strategy, job: Job, batch: Batch, masks: NDArray[np.bool_]) -> Passes:
     """Sample flagged runs again.
 
     Parameters
@@ -51,5 +51,5 @@ def second_pass(strategy: Strategy, job: Job, batch: Batch, masks: NDArray[np.bo
     """
     raise InputError(
         f"strategy {strategy.name} samples a run more than once, and nothing says how: register a "
-        "function with asced_analysis.replay.passes.second_pass, or set in_loop = True"
+        "function with asced_analysis.replay.further_passes.further_passes, or set in_loop = True"
     )
