@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,13 +75,6 @@ def gather(
     return Examples(
         rows, channels, statistics, target, final, goal.astype(np.float32), varying(content)
     )
-
-
-def final_distances(
-    source: Source, rows: npt.NDArray[np.intp], model: RealismModel, shape: tuple[int, ...]
-) -> Floats:
-    """Log local distance of some runs' final images, shape (run, *shape)."""
-    return RealismTeacher(replace(model, runs=None)).outcomes(source, rows, shape)[0]
 
 
 def _inputs(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,6 @@ from asced_analysis.counts.bit_patterns import SPAN, Kind, values_of
 from asced_analysis.counts.medians import line_of, median_distances, weighted_median
 from asced_stores.errors import InputError
 from asced_stores.format.memory import empty
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -236,28 +233,6 @@ class Counts:
         with np.errstate(invalid="ignore"):
             average: Floats = sums.reshape(self.groups) / self.finite
         return average
-
-    def to_frame(self, names: tuple[str, ...] = ()) -> pd.DataFrame:
-        """Non-zero counts as a long frame: group columns, lower, upper, count.
-
-        Parameters
-        ----------
-        names : tuple of str, optional
-            Names of the group axes.
-
-        Returns
-        -------
-        pandas.DataFrame
-        """
-        import pandas as pd
-
-        names = names or tuple(f"group_{axis}" for axis in range(len(self.groups)))
-        lower, upper = self.bounds()
-        *groups, column = np.nonzero(self.table)
-        frame = pd.DataFrame(dict(zip(names, groups, strict=True)))
-        frame["lower"], frame["upper"] = lower[column], upper[column]
-        frame["count"] = self.table[*groups, column].astype(np.int64)
-        return frame
 
     def _order_statistics(self, counts: Integers, cumulative: Integers, ranks: Floats) -> Floats:
         """Values of these ranks (from 0), interpolated inside a bin."""

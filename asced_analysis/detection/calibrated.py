@@ -31,7 +31,7 @@ from asced_analysis.detection.log_snr_grid import (
 )
 from asced_analysis.detection.opening import grey_opening
 from asced_analysis.detection.population import fit_population
-from asced_analysis.detection.variant import Lookahead, Sampler, Variant, nested, table
+from asced_analysis.detection.variant import Sampler, Variant, nested, table
 from asced_analysis.thresholds.parts import Cleanup
 from asced_stores.errors import InputError
 
@@ -219,13 +219,7 @@ class _Calibrated(Variant):
     cleanup = Cleanup("opening", min_width=0.12)
     algorithm = ALGORITHM
 
-    def stream(
-        self,
-        thresholds: Thresholds,
-        shape: Sequence[int],
-        sampler: Sampler,
-        lookahead: Lookahead | None = None,
-    ) -> Stream:
+    def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the grid; see `Variant.stream`."""
         given, levels = thresholds.parameters, thresholds.levels
         rows, columns = map_shape(int(shape[-2]), int(shape[-1]), given["resolution"])

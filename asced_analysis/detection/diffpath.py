@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.detection.run_scores import mask_of_runs, wide
-from asced_analysis.detection.variant import Lookahead, Sampler, Variant, nested, raw_numbers, table
+from asced_analysis.detection.variant import Sampler, Variant, nested, raw_numbers, table
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -151,13 +151,7 @@ class _DiffPath(Variant):
     summary = "DiffPath: six numbers of eps and its rate of change, by their distance (whole runs)."
     points = False
 
-    def stream(
-        self,
-        thresholds: Thresholds,
-        shape: Sequence[int],
-        sampler: Sampler,
-        lookahead: Lookahead | None = None,
-    ) -> Stream:
+    def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the window; see `Variant.stream`."""
         levels = thresholds.levels
         if levels.whitening is None:

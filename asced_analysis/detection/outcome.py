@@ -285,13 +285,7 @@ class _Outcome(Variant):
         del defaults["coefficients"]
         return defaults
 
-    def stream(
-        self,
-        thresholds: Thresholds,
-        shape: Sequence[int],
-        sampler: Sampler,
-        lookahead: Lookahead | None = None,
-    ) -> Stream:
+    def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the grid and the learnt weights; see `Variant.stream`."""
         given = dict(thresholds.parameters)
         given["coefficients"] = tuple(given["coefficients"])
@@ -303,7 +297,7 @@ class _Outcome(Variant):
         if location.shape != (len(levels.log_snr) - 1,) or scale.shape != location.shape:
             raise InputError("outcome needs one location and scale a grid cell")
         layers = layers_from_bytes(thresholds.weights_bytes())
-        return Stream(Parameters(**given), grid, location, scale, layers, lookahead)
+        return Stream(Parameters(**given), grid, location, scale, layers, sampler.lookahead)
 
     def extra_evaluations(self, parameters: Mapping[str, Any]) -> int:
         """One, where there is a lookahead."""

@@ -15,7 +15,7 @@ import array_api_compat
 from asced_analysis.detection.components import keep_components
 from asced_analysis.detection.medians import nonnegative_median
 from asced_analysis.detection.released import components_above
-from asced_analysis.detection.variant import Lookahead, Sampler, Variant
+from asced_analysis.detection.variant import Sampler, Variant
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -219,13 +219,7 @@ class _Paper(Variant):
     parameters_type = Settings
     summary = "Eq. 4 of the paper: dynamics of the weighted score beyond its MAD and score bank."
 
-    def stream(
-        self,
-        thresholds: Thresholds,
-        shape: Sequence[int],
-        sampler: Sampler,
-        lookahead: Lookahead | None = None,
-    ) -> Stream:
+    def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the window; see `Variant.stream`."""
         area, side = thresholds.cleanup.pixels(int(shape[-2]), int(shape[-1]))
         parameters = Parameters(**thresholds.parameters, min_area=area, min_width=side)

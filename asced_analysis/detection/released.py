@@ -19,7 +19,7 @@ from msgspec import Meta
 from asced_analysis.detection.blur import gaussian_blur
 from asced_analysis.detection.components import grow, keep_components, nested_score
 from asced_analysis.detection.medians import median_and_mad
-from asced_analysis.detection.variant import COMPONENTS, Lookahead, Sampler, Variant
+from asced_analysis.detection.variant import COMPONENTS, Sampler, Variant
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -310,13 +310,7 @@ class _Released(Variant):
     parameters_type = Settings
     cleanup = COMPONENTS
 
-    def stream(
-        self,
-        thresholds: Thresholds,
-        shape: Sequence[int],
-        sampler: Sampler,
-        lookahead: Lookahead | None = None,
-    ) -> Stream:
+    def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the window; see `Variant.stream`."""
         height, width = int(shape[-2]), int(shape[-1])
         area, side = thresholds.cleanup.pixels(height, width)

@@ -10,7 +10,7 @@ import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.detection.variant import Lookahead, Sampler, Variant, raw_numbers, table
+from asced_analysis.detection.variant import Sampler, Variant, raw_numbers, table
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -138,13 +138,7 @@ class RunVariant(Variant):
         """Make the stream; a variant that reads noise levels overrides it."""
         return self.stream_type(parameters, location, scale, *window)
 
-    def stream(
-        self,
-        thresholds: Thresholds,
-        shape: Sequence[int],
-        sampler: Sampler,
-        lookahead: Lookahead | None = None,
-    ) -> RunStream:
+    def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> RunStream:
         """Bind the window; see `Variant.stream`."""
         location, scale = table(thresholds.levels.location), table(thresholds.levels.scale)
         if location.shape != (1,) or scale.shape != (1,):

@@ -197,13 +197,7 @@ class _SelfConsistency(Variant):
         """One evaluation a draw."""
         return int(parameters["draws"])
 
-    def stream(
-        self,
-        thresholds: Thresholds,
-        shape: Sequence[int],
-        sampler: Sampler,
-        lookahead: Lookahead | None = None,
-    ) -> Stream:
+    def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the window; see `Variant.stream`."""
         location, scale = table(thresholds.levels.location), table(thresholds.levels.scale)
         if location.shape != (1,) or scale.shape != (1,):
@@ -214,7 +208,7 @@ class _SelfConsistency(Variant):
             float(location[0]),
             float(scale[0]),
             *sampler.window(thresholds),
-            lookahead,
+            sampler.lookahead,
         )
 
     def fit(
@@ -224,8 +218,8 @@ class _SelfConsistency(Variant):
         given = dict(thresholds.parameters)
         if given["log_snr"] == LOG_SNR:  # points of a few numbers are told apart by finer noise
             given["log_snr"] = level_for(prod(source.sample_shape))
-        sampler = Sampler(source.alpha, source.sigma, source.log_snr)
-        stream = self.stream(replace(thresholds, parameters=given), (), sampler, source.lookahead)
+        sampler = Sampler(source.alpha, source.sigma, source.log_snr, source.lookahead)
+        stream = self.stream(replace(thresholds, parameters=given), (), sampler)
         residual, energy = raw_numbers(stream, source, fit).T
         slope = given["slope"] = content_slope(residual, energy)
         _, scores = self_consistency(residual[:, None, None], energy, slope)

@@ -163,8 +163,8 @@ class Detector:
     def _stream(self, shape: Sequence[int]) -> Stream:
         """The variant's stream for samples of one shape."""
         variant = VARIANTS.get(self.thresholds.variant)
-        sampler = Sampler(self.alpha, self.sigma, self.log_snr)
-        return variant.stream(self.thresholds, shape, sampler, self.lookahead)
+        sampler = Sampler(self.alpha, self.sigma, self.log_snr, self.lookahead)
+        return variant.stream(self.thresholds, shape, sampler)
 
 
 def make_detector(

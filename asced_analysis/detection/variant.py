@@ -34,19 +34,19 @@ Lookahead = Callable[[Any, int], Any]
 
 @dataclass(frozen=True)
 class Sampler:
-    """A sampler's noise levels, one entry a step, noisy end first."""
+    """A sampler's noise levels, one entry a step, noisy end first, and its network, if known."""
 
     alpha: tuple[float, ...]
     sigma: tuple[float, ...]
     log_snr: tuple[float, ...]
+    lookahead: Lookahead | None = None
 
     @classmethod
     def of(
         cls, alpha: Iterable[float], sigma: Iterable[float], log_snr: Iterable[float]
     ) -> Sampler:
         """Take any sequences of numbers."""
-        read = [tuple(float(value) for value in values) for values in (alpha, sigma, log_snr)]
-        return cls(*read)
+        return cls(tuple(map(float, alpha)), tuple(map(float, sigma)), tuple(map(float, log_snr)))
 
     @property
     def kappa(self) -> tuple[float, ...]:
@@ -147,13 +147,7 @@ class Variant:
         """Parameters and their defaults as thresholds hold them: sizes are fractions."""
         return asdict(self.parameters_type())
 
-    def stream(
-        self,
-        thresholds: Thresholds,
-        shape: Sequence[int],
-        sampler: Sampler,
-        lookahead: Lookahead | None = None,
-    ) -> Stream:
+    def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind thresholds to a sampler, for samples of shape ``(batch, channel, y, x)``.
 
         Raises

@@ -9,17 +9,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration.examples import final_distances, gather
+from asced_analysis.calibration.examples import gather
 from asced_analysis.calibration.outcome import lookahead_source, untrained_stream
 from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS, Examples, learn
-from asced_analysis.calibration.teachers import choose_teacher
+from asced_analysis.calibration.teachers import RealismTeacher, choose_teacher
 from asced_analysis.compute.source import Source, open_source
 from asced_analysis.detection import outcome
 from asced_analysis.detection.outcome_network import map_summary, run_network, run_statistics
+from asced_analysis.realism.local import RealismModel
 
 Floats = npt.NDArray[np.float32]
 
 MOST_HELD_OUT = 2048
+
+
+def final_distances(
+    source: Source, rows: npt.NDArray[np.intp], model: RealismModel, shape: tuple[int, ...]
+) -> Floats:
+    """Log local distance of some runs' final images, shape (run, *shape)."""
+    return RealismTeacher(replace(model, runs=None)).outcomes(source, rows, shape)[0]
 
 
 def compare_inputs(

@@ -16,11 +16,10 @@ import json
 import numpy as np
 import torch
 
-from asced_analysis.calibration.examples import final_distances
 from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS
 from asced_analysis.compute.source import open_source
 from asced_analysis.realism import load_embedded
-from experiments.detection.outcome_comparison import border_share, compare_inputs
+from experiments.detection.outcome_comparison import border_share, compare_inputs, final_distances
 
 BORDER_RUNS = 1024
 

@@ -276,11 +276,6 @@ class TrajectoryStore:
         standard = {k: v for k, v in RUN_SCALARS.items() if k not in ("rank", "batch")}
         return standard | {v.name: v.dtype for v in self.spec.scalars}
 
-    @property
-    def batch_nbytes(self) -> int:
-        """Bytes of a whole batch: a writer holds one, and a recorder one more."""
-        return self.batch_size * self.spec.run_nbytes
-
     def status_key(self, batch: int) -> str:
         """Key of the status chunk of a batch."""
         return f"status/c/{batch}"

@@ -75,9 +75,7 @@ def test_weighted_score_is_x0_minus_x_over_alpha(alpha: float, sigma: float, kin
     w = nl.weighted_score(eps, alpha, sigma)
     scale = np.abs(x).max() / alpha + np.abs(x0).max()
     np.testing.assert_allclose(w, x0 - x / alpha, rtol=0, atol=1e-9 * scale)
-    np.testing.assert_allclose(
-        w, nl.temporal_weight(alpha, sigma) * nl.score(eps, sigma), rtol=1e-9
-    )
+    np.testing.assert_allclose(w, sigma**2 / alpha * nl.score(eps, sigma), rtol=1e-9)
 
 
 def test_singular_levels_are_dropped_and_never_filled() -> None:

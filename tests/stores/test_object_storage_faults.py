@@ -6,15 +6,17 @@ import random
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import crash_trials
 import numpy as np
 import pytest
+from faulty_proxy import Fault, FaultyProxy
 
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.backends.opening import open_backend
 from asced_stores.errors import BackendError, InputError
 from asced_stores.testing import synthetic_batch, synthetic_store
-from asced_stores.testing.faulty_proxy import Fault, FaultyProxy
 
 PATIENT = {"timeout": 1, "max_retries": 12, "retry_timeout": 60}
 
@@ -86,22 +88,25 @@ def test_unknown_options_and_other_schemes_are_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["shard x0", "status", "marker"])
 def test_a_killed_writer_is_resumed(s3_endpoint: str, s3_path: str, point: str) -> None:
-    from asced_stores.testing import crashes
-
     options = {"endpoint": s3_endpoint}
-    spec = crashes.synthetic_spec(steps=crashes.STEPS, shape=crashes.SHAPE)
+    spec = crash_trials.synthetic_spec(steps=crash_trials.STEPS, shape=crash_trials.SHAPE)
     store = TrajectoryStore.create(
-        s3_path, spec, runs=crashes.RUNS, batch_size=crashes.BATCH, storage_options=options
+        s3_path,
+        spec,
+        runs=crash_trials.RUNS,
+        batch_size=crash_trials.BATCH,
+        storage_options=options,
     )
     code = (
         "from asced_stores import TrajectoryStore\n"
-        "from asced_stores.testing.crashes import write_pending\n"
+        f"import sys; sys.path.insert(0, {str(Path(crash_trials.__file__).parent)!r})\n"
+        "from crash_trials import write_pending\n"
         f"store = TrajectoryStore.open({s3_path!r}, storage_options={options!r})\n"
         f"write_pending(store, 0, 1, (2, {point!r}))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     committed = [0, 1, 2] if point == "marker" else [0, 1]
     assert store.committed_batches() == committed
-    crashes.check_intact(store, complete=False)
-    crashes.write_pending(store, 0, 1)
-    crashes.check_intact(store, complete=True)
+    crash_trials.check_intact(store, complete=False)
+    crash_trials.write_pending(store, 0, 1)
+    crash_trials.check_intact(store, complete=True)

@@ -18,6 +18,7 @@ import pytest
 from asced_cli.main import run
 from asced_stores import TrajectoryStore, open_runs
 
+TRIALS = Path(__file__).parents[1] / "support" / "crash_trials.py"
 RECORD = ["record", "--pipeline", "fashion", "--runs", "12", "--steps", "3", "--batch-size", "2"]
 PRELOADED = ["torch", "diffusers.models.unets.unet_2d", "diffusers.pipelines.ddim.pipeline_ddim"]
 PRELOADED += [
@@ -31,7 +32,7 @@ pytestmark = [pytest.mark.stress, pytest.mark.timeout(1800)]
 
 
 def trial(kind: str, count: int, folder: Path, *prefix: str) -> dict[str, Any]:
-    command = [*prefix, sys.executable, "-m", "asced_stores.testing.crashes", kind]
+    command = [*prefix, sys.executable, str(TRIALS), kind]
     command += ["--count", str(count), "--folder", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1700, check=False)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -8,7 +8,6 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from asced_recorders.pipelines.call_facts import COPIES
@@ -94,12 +93,7 @@ class CallWatch:
         self.pipe.__class__ = type(plain.__name__, (plain,), own)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.pipe.__class__ = self.plain
 
 

@@ -9,7 +9,6 @@ step. The swap leaves outputs bit-identical.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, Self
 
 from asced_recorders.tap.events import ListenerChain, StepEvent, TapListener
@@ -113,12 +112,7 @@ class Tap:
         stream.join(self)  # a recorder and a corrector of one call
         return stream
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for stream in self._streams:
             stream.leave(self)
         self._streams = []

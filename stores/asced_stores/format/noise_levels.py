@@ -23,7 +23,6 @@ __all__ = [
     "log_snr",
     "model_output_from_eps",
     "score",
-    "temporal_weight",
     "weighted_score",
 ]
 
@@ -54,24 +53,6 @@ def log_snr(alpha: Any, sigma: Any, /) -> Any:
         return 2.0 * (left - right)
 
 
-def temporal_weight(alpha: Any, sigma: Any, /) -> Any:
-    """Coefficient of the score in Tweedie's formula, ``sigma**2 / alpha``.
-
-    For a variance-preserving sampler this is ``(1 - abar) / sqrt(abar)`` of arXiv:2503.16218.
-    NaN where ``alpha`` is 0: there it is not defined.
-
-    Parameters
-    ----------
-    alpha, sigma : float or array
-        Noise level.
-
-    Returns
-    -------
-    float or array
-    """
-    return over(_arrays(sigma) ** 2, _arrays(alpha))
-
-
 def score(eps: Any, sigma: Any, /) -> Any:
     """Score of the noisy density, ``-eps / sigma``.
 
@@ -93,8 +74,8 @@ def score(eps: Any, sigma: Any, /) -> Any:
 def weighted_score(eps: Any, alpha: Any, sigma: Any, /) -> Any:
     """Weighted score ``W = -(sigma / alpha) * eps``, the quantity of Eq. 4 of arXiv:2503.16218.
 
-    It equals ``temporal_weight * score`` and ``x0 - x / alpha`` in every parametrisation. NaN where
-    ``alpha`` is 0 (first step of flow matching and of zero-terminal-SNR schedules): ``W`` is
+    It equals ``sigma**2 / alpha * score`` and ``x0 - x / alpha`` in every parametrisation. NaN
+    where ``alpha`` is 0 (first step of flow matching and of zero-terminal-SNR schedules): ``W`` is
     infinite there and is to be dropped, never filled with a number.
 
     Parameters

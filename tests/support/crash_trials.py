@@ -1,7 +1,7 @@
 """Trials of survival: killed writers, full disks, flipped bits, crowds.
 
 Each function returns counts and raises `AssertionError` at the first loss. They need no torch, and
-run as ``python -m asced_stores.testing.crashes kills --count 200``, which prints one JSON object:
+run as ``python tests/support/crash_trials.py kills --count 200``, which prints one JSON object:
 a process of its own, with one thread, so that it may fork.
 """
 
