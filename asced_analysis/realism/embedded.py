@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import Array, Encoder, RealismModel
 from asced_analysis.realism.patches import multi_scale_patches
+from asced_analysis.realism.registry import FeatureKind
 from asced_stores.errors import InputError
 
 FOLDER = Path(__file__).parent / "fashion"
@@ -135,7 +135,7 @@ def _load_committee() -> RealismModel:
     )
 
 
-class EmbeddedKind:
+class EmbeddedKind(FeatureKind):
     """The classifiers of `fashion` with real images of their own; teacher's and judge's differ."""
 
     name = "judge, teacher or committee"
@@ -161,13 +161,7 @@ class EmbeddedKind:
                 f"{given} is for reporting, so it cannot teach: choose another teacher"
             )
 
-    def build(
-        self,
-        given: str,
-        images: NDArray[np.float32] | None,
-        of: Reference | None,
-        runs: NDArray[np.integer[Any]] | None,
-    ) -> RealismModel:
+    def build(self, given: str, images: Any, of: Reference | None, runs: Any) -> RealismModel:
         """Load it (see `registry.FeatureKind`)."""
         return load_embedded(given)
 

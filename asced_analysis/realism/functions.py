@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import Array, Encoder, RealismModel
 from asced_analysis.realism.modules import referred
+from asced_analysis.realism.registry import FeatureKind
 from asced_stores.errors import InputError
 
 
-class FunctionKind:
+class FunctionKind(FeatureKind):
     """A function from images (n, channel, y, x) in -1..1 to local features (n, rows, columns, c).
 
     It may return a pair instead: local features, and one vector an image (n, d).
@@ -26,29 +26,14 @@ class FunctionKind:
 
     name = "FILE.py:FUNCTION"
     summary = "your own: images (n, channel, y, x) in -1..1 to features (n, rows, columns, c)"
-    brings_reference = False
 
     def takes(self, given: str) -> bool:
         """A file or module and the name of a function in it."""
         place, _, name = given.rpartition(":")
         return bool(place) and name.isidentifier()
 
-    def made_for(self, attributes: Mapping[str, Any], role: str) -> str | None:
-        """For no model."""
-        return None
-
-    def check_role(self, given: str, role: str) -> None:
-        """It may teach and judge."""
-
-    def build(
-        self,
-        given: str,
-        images: NDArray[np.float32] | None,
-        of: Reference | None,
-        runs: NDArray[np.integer[Any]] | None,
-    ) -> RealismModel:
+    def build(self, given: str, images: Any, of: Reference | None, runs: Any) -> RealismModel:
         """Import it and look at the reference (see `registry.FeatureKind`)."""
-        assert images is not None
         function, version = load_function(given)
         place, _, name = given.rpartition(":")
         called = f"{Path(place).name}:{name}"

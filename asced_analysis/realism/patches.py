@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import Array, RealismModel, crossed
 from asced_analysis.realism.modules import PATCHES, model_from_references
+from asced_analysis.realism.registry import FeatureKind
 from asced_stores.errors import InputError
 
 SIZE = 5  # pixels a side, at full and at half resolution
@@ -166,33 +166,14 @@ def whitening_of(reference: Array, *, seed: int = 0) -> tuple[Array, Array]:
     return centre, (basis[:, keep] / np.sqrt(values[keep] + floor)).astype(np.float32)
 
 
-class PatchKind:
+class PatchKind(FeatureKind):
     """Whitened patches of the reference itself: no network, pictures of any kind."""
 
     name = "patches"
     summary = "whitened patches at several scales: no network, pictures and latents of any kind"
-    brings_reference = False
 
-    def takes(self, given: str) -> bool:
-        """By its name."""
-        return given == self.name
-
-    def made_for(self, attributes: Mapping[str, Any], role: str) -> str | None:
-        """For no model."""
-        return None
-
-    def check_role(self, given: str, role: str) -> None:
-        """It may teach and judge."""
-
-    def build(
-        self,
-        given: str,
-        images: NDArray[np.float32] | None,
-        of: Reference | None,
-        runs: NDArray[np.integer[Any]] | None,
-    ) -> RealismModel:
+    def build(self, given: str, images: Any, of: Reference | None, runs: Any) -> RealismModel:
         """Look at the reference (see `registry.FeatureKind`)."""
-        assert images is not None
         return patch_model(images, of=of, runs=runs)
 
 

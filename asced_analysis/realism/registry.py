@@ -6,7 +6,7 @@ An entry point of the group ``asced.judges`` names an object like the ``KIND`` o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from asced_stores.errors import InputError
 from asced_stores.registry import Registry
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from asced_analysis.realism.local import RealismModel
 
 
-class FeatureKind(Protocol):
-    """All there is to know of one kind of features.
+class FeatureKind:
+    """All there is to know of one kind of features; the defaults are those of most kinds.
 
     Attributes
     ----------
@@ -34,13 +34,15 @@ class FeatureKind(Protocol):
 
     name: str
     summary: str
-    brings_reference: bool
+    brings_reference: bool = False
 
     def takes(self, given: str) -> bool:
         """Whether this kind is meant."""
+        return given == self.name
 
     def made_for(self, attributes: Mapping[str, Any], role: str) -> str | None:
         """Its features that were made for the model of these runs, as ``judge`` or ``teacher``."""
+        return None
 
     def check_role(self, given: str, role: str) -> None:
         """Refuse features that must not teach, or not judge."""
@@ -65,6 +67,7 @@ class FeatureKind(Protocol):
         runs : int array, shape (n,), or None
             The runs they are of, where they are recorded ones.
         """
+        raise NotImplementedError
 
 
 BUILT_IN = ("patches", "imagenet", "vision_models", "functions", "embedded")

@@ -4,48 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import Array, Encoder, RealismModel
 from asced_analysis.realism.modules import referred
+from asced_analysis.realism.registry import FeatureKind
 from asced_stores.errors import InputError
 
 AT_ONCE = 16
 
 
-class VisionModelKind:
+class VisionModelKind(FeatureKind):
     """A model of transformers: its last hidden state is local, its mean over places the vector."""
 
     name = "HUB/NAME or FOLDER"
     summary = "any vision model that transformers loads (DINOv2, CLIP, ViT, ConvNeXt, ...)"
-    brings_reference = False
 
     def takes(self, given: str) -> bool:
         """A name with a slash, or a folder with a configuration."""
         return "/" in given or (Path(given) / "config.json").is_file()
 
-    def made_for(self, attributes: Mapping[str, Any], role: str) -> str | None:
-        """For no model."""
-        return None
-
-    def check_role(self, given: str, role: str) -> None:
-        """It may teach and judge."""
-
-    def build(
-        self,
-        given: str,
-        images: NDArray[np.float32] | None,
-        of: Reference | None,
-        runs: NDArray[np.integer[Any]] | None,
-    ) -> RealismModel:
+    def build(self, given: str, images: Any, of: Reference | None, runs: Any) -> RealismModel:
         """Load it and look at the reference (see `registry.FeatureKind`)."""
-        assert images is not None
         network, mean, std = _load(given)
         encode = _encoder(network, mean, std, given)
         name = Path(given).name if Path(given).is_dir() else given

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from asced_analysis.realism.modules import model_from_references
+from asced_analysis.realism.registry import FeatureKind
 
 BLOCK = 4
 
@@ -21,23 +22,11 @@ def encode(images: Any) -> tuple[Any, Any]:
     return local, local.mean((1, 2))
 
 
-class Edges:
+class Edges(FeatureKind):
     """See `asced_analysis.realism.registry.FeatureKind`."""
 
     name = "edges"
     summary = "Differences of neighbouring pixels (an example)."
-    brings_reference = False
-
-    def takes(self, given: str) -> bool:
-        """By its name."""
-        return given == self.name
-
-    def made_for(self, attributes: Any, role: str) -> str | None:
-        """For no model."""
-        return None
-
-    def check_role(self, given: str, role: str) -> None:
-        """It may teach and judge."""
 
     def build(self, given: str, images: Any, of: Any, runs: Any) -> Any:
         """Look at the reference."""
