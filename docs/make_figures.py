@@ -31,13 +31,13 @@ def main() -> None:
     args = parser.parse_args()
     runs = open_runs(args.demo / "runs.zarr")
     corrected = open_runs(args.demo / "corrected.zarr")
-    judged = Evaluation.load(args.demo / "evaluation.json").data["by_run"]
+    judged = Evaluation.load(args.demo / "evaluation.json").by_run
     change = (corrected["sample"] - runs["sample"]).mean(("channel", "y", "x"))
     kept = set(runs["run"].values[abs(change.values) < AS_BRIGHT].tolist())
-    same = [r for r in judged if r["outside_mask"] < SAME and r["run"] in kept] or judged
-    most = min(same, key=lambda r: r["local_realism_after"] - r["local_realism_before"])
+    same = [r for r in judged if (r.outside_mask or 0) < SAME and r.run in kept] or judged
+    most = min(same, key=lambda r: r.local_realism_after - r.local_realism_before)
     args.out.mkdir(parents=True, exist_ok=True)
-    plots.save_figure(plots.story(runs, corrected, run=int(most["run"])), args.out / "path.png")
+    plots.save_figure(plots.story(runs, corrected, run=most.run), args.out / "path.png")
     plots.save_figure(plots.paired_runs(runs, corrected), args.out / "paired-runs.png")
     phases = load(args.demo / "phases.json")
     plots.save_figure(plots.phase_curve(phases).get_figure(), args.out / "phases.png")
@@ -47,7 +47,7 @@ def main() -> None:
     screens.viewer(args.demo, args.out / "viewer.webp")
     screens.report(args.demo, args.out / "report.webp")
     demo = (args.demo / "runs.zarr", args.demo / "thresholds.json")
-    animation.draw(*demo, int(most["run"]), args.out / "run.webp")
+    animation.draw(*demo, most.run, args.out / "run.webp")
 
 
 if __name__ == "__main__":

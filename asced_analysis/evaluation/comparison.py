@@ -16,6 +16,7 @@ from asced_analysis.evaluation.intervals import (
 )
 from asced_analysis.evaluation.judges import AT_ONCE, Assessment, Judge, RealismJudge
 from asced_analysis.evaluation.matching import pair_runs, replayed_runs
+from asced_analysis.evaluation.parts import Change, OtherRuns
 from asced_analysis.evaluation.populations import compare, quality_of
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.pictures import judged_variable, picture_shape, read_pictures
@@ -98,7 +99,7 @@ class Comparison:
         paid = np.asarray(self.second["evaluations"].values)[self.there][self.flagged]
         return mean_estimate(paid).value
 
-    def others(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> dict[str, Any]:
+    def others(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> OtherRuns:
         """What happened to runs that were not flagged."""
         rest = ~self.flagged
         changed = rest & self.changed
@@ -107,12 +108,12 @@ class Comparison:
             differences = np.asarray(self.second["difference"].values)[self.there][rest]
             found = float(differences.max(initial=0.0))
             largest = found if np.isfinite(found) else None
-        return {
-            "runs": int(rest.sum()),
-            "changed": int(changed.sum()),
-            "worse": int((after[changed] > before[changed]).sum()),
-            "largest_difference": largest,
-        }
+        return OtherRuns(
+            runs=int(rest.sum()),
+            changed=int(changed.sum()),
+            worse=int((after[changed] > before[changed]).sum()),
+            largest_difference=largest,
+        )
 
 
 def replayed(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
@@ -238,7 +239,7 @@ def _changed(
 
 def quality_change(
     compared: Comparison, before: Assessment, after: Assessment, assessor: Judge, neighbours: int
-) -> dict[str, Any]:
+) -> dict[str, Change]:
     """Quality of all runs before and after: distances of sets only where there are real images."""
     if (
         isinstance(assessor, RealismJudge)
@@ -255,10 +256,4 @@ def quality_change(
         )
     old, new = before.distance, after.distance
     change = change_estimate(new - old) if compared.paired else unpaired_estimate(new, old)
-    return {
-        "local_realism": {
-            "before": mean_estimate(old).to_dict(),
-            "after": mean_estimate(new).to_dict(),
-            "change": change.to_dict(),
-        }
-    }
+    return {"local_realism": Change(mean_estimate(old), mean_estimate(new), change)}

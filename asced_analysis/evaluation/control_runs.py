@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from asced_analysis.correction.controls import CONTROLS, Control
 from asced_analysis.correction.regions import PLACES, is_found
 from asced_analysis.evaluation.intervals import share_estimate
+from asced_analysis.evaluation.parts import ControlFigures, EffectFigures
 from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.replay.decoding import pictures_of
@@ -94,12 +95,17 @@ def controls_of(
 
 
 def control_figures(
-    paired: PairedRuns, before: NDArray[np.float32], after: NDArray[np.float32], bar: float
-) -> dict[str, Any]:
+    effect: EffectFigures,
+    paired: PairedRuns,
+    before: NDArray[np.float32],
+    after: NDArray[np.float32],
+    bar: float,
+) -> ControlFigures:
     """Area, repair and harm of a control's runs.
 
     Parameters
     ----------
+    effect : EffectFigures
     paired : PairedRuns
     before, after : float32 arrays, shape (n, rows, columns)
         Local distances.
@@ -107,12 +113,13 @@ def control_figures(
         Mean local distance above which a run is broken.
     """
     was, now = (maps.mean((1, 2)) > bar for maps in (before, after))
-    return {
-        "runs": len(paired.runs),
-        "mask_area": float(paired.masks.mean()),
-        "repaired": share_estimate(~now[was]).to_dict(),
-        "harmed_of_flagged_good": share_estimate(now[~was]).to_dict(),
-    }
+    return ControlFigures(
+        effect=effect,
+        runs=len(paired.runs),
+        mask_area=float(paired.masks.mean()),
+        repaired=share_estimate(~now[was]),
+        harmed_of_flagged_good=share_estimate(now[~was]),
+    )
 
 
 class ControlSampler:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,12 @@ from asced_analysis.evaluation.intervals import (
     ratio_parts,
     unpaired_estimate,
 )
+from asced_analysis.evaluation.parts import AgainstControls, ByLocation, EffectFigures
 from asced_analysis.realism.local import upsample
 
 DAMAGED = 0.1
 CHANGED = 2 / 255
-WHERE = ("all", "damaged", "undamaged", "per_changed_pixel")
+WHERE = tuple(one.name for one in fields(ByLocation))
 Maps = NDArray[np.float32]
 
 
@@ -56,14 +57,12 @@ class Effect:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(counts > 0, self.sums[where] / counts, 0.0)
 
-    def improved(self) -> Estimate:
-        """Share of runs whose mean distance fell."""
-        return mean_estimate(self.sums["all"] < 0)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Estimates at every place."""
-        result: dict[str, Any] = {where: self.estimate(where).to_dict() for where in WHERE}
-        return result | {"improved": self.improved().to_dict()}
+    def figures(self) -> EffectFigures:
+        """Estimates at every place, and the share of runs whose mean distance fell."""
+        return EffectFigures(
+            **{where: self.estimate(where) for where in WHERE},
+            improved=mean_estimate(self.sums["all"] < 0),
+        )
 
 
 def damaged_locations(before: Maps, among: Maps | None = None) -> NDArray[np.bool_]:
@@ -109,59 +108,45 @@ def effect_of(
     return Effect(sums, counts)
 
 
-def unpaired_effect(
-    before: NDArray[np.float64], after: NDArray[np.float64]
-) -> dict[str, dict[str, float | None]]:
-    """The keys of `Effect.to_dict` for different runs: only the change of the mean is known."""
-    nothing = NOTHING.to_dict()
-    change = unpaired_estimate(after, before).to_dict()
-    return {"all": change, **dict.fromkeys((*WHERE[1:], "improved"), nothing)}
+def unpaired_effect(before: NDArray[np.float64], after: NDArray[np.float64]) -> EffectFigures:
+    """The effect of different runs: only the change of the mean is known."""
+    return EffectFigures(unpaired_estimate(after, before), NOTHING, NOTHING, NOTHING, NOTHING)
 
 
-def against_controls(correction: Effect, controls: Mapping[str, Effect]) -> dict[str, Any]:
-    """Effect minus that of the best control, paired by run.
-
-    Returns
-    -------
-    dict
-        By place: ``best_control``, the best one of equal area, and ``value``, ``low``, ``high`` of
-        the difference; negative means that the mask repairs more. The best control is chosen on the
-        same runs, which makes the difference look smaller, never larger. ``against`` holds the
-        difference to every control, ``everywhere`` among them, which is not of equal area.
-    """
-    result: dict[str, Any] = {}
-    for where in WHERE:
-        means = {
-            name: value
-            for name, effect in controls.items()
-            if (value := effect.estimate(where).value) is not None
-        }
-        equal = [name for name in means if name != "everywhere"] or list(means)
-        if not means:
-            result[where] = {"best_control": None, **NOTHING.to_dict(), "against": {}}
-            continue
-        best = min(equal, key=lambda name: means[name])
-        own = correction.parts(where)
-        against = {
-            name: paired_estimate(own, controls[name].parts(where)).to_dict() for name in means
-        }
-        result[where] = {"best_control": best, **against[best], "against": against}
-    return result
+def against_controls(
+    correction: Effect, controls: Mapping[str, Effect]
+) -> ByLocation[AgainstControls]:
+    """Effect minus that of the best control, paired by run."""
+    return ByLocation(**{where: _against(correction, controls, where) for where in WHERE})
 
 
-def against_other_runs(correction: Effect, others: Effect) -> dict[str, Any]:
+def _against(correction: Effect, controls: Mapping[str, Effect], where: str) -> AgainstControls:
+    means = {
+        name: value
+        for name, effect in controls.items()
+        if (value := effect.estimate(where).value) is not None
+    }
+    if not means:
+        return AgainstControls(None, None, None, None, {})
+    equal = [name for name in means if name != "everywhere"] or list(means)
+    best = min(equal, key=lambda name: means[name])
+    own = correction.parts(where)
+    against = {name: paired_estimate(own, controls[name].parts(where)) for name in means}
+    return AgainstControls(**vars(against[best]), best_control=best, against=against)
+
+
+def against_other_runs(correction: Effect, others: Effect) -> ByLocation[Estimate]:
     """Effect on the flagged runs minus that on as many others.
 
-    Returns
-    -------
-    dict
-        By place: ``value``, ``low`` and ``high``; negative means that flagged runs gain more. The
-        runs are not the same: each group has its own error.
+    Negative means that flagged runs gain more. The runs are not the same: each group has its own
+    error.
     """
-    return {
-        where: unpaired_estimate(correction.parts(where), others.parts(where)).to_dict()
-        for where in WHERE
-    }
+    return ByLocation(
+        **{
+            where: unpaired_estimate(correction.parts(where), others.parts(where))
+            for where in WHERE
+        }
+    )
 
 
 def pixel_change(

@@ -33,6 +33,13 @@ class Estimate:
         """Plain values."""
         return asdict(self)
 
+    @property
+    def sign(self) -> int:
+        """Of a difference: -1 or 1 where the interval is free of 0, else 0."""
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return 0
+        return -1 if self.high < 0 else 1
+
     def __str__(self) -> str:
         """Value and interval."""
         if self.value is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from asced_analysis.evaluation.effects import (
     pixel_change,
     unpaired_effect,
 )
-from asced_analysis.evaluation.intervals import NOTHING, mean_estimate
+from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.judges import (
     AFTER,
     BEFORE,
@@ -37,8 +38,15 @@ from asced_analysis.evaluation.judges import (
     given_judge,
 )
 from asced_analysis.evaluation.outcome_rates import outcome_rates, unpaired_outcome_rates, worst_bar
+from asced_analysis.evaluation.parts import (
+    Change,
+    ControlFigures,
+    FlaggedRuns,
+    JudgeFacts,
+    RunChange,
+)
 from asced_analysis.evaluation.populations import estimates, quality_of
-from asced_analysis.evaluation.result import FORMAT, FORMAT_VERSION, Evaluation
+from asced_analysis.evaluation.result import Evaluation
 from asced_analysis.realism.claims import claims_of
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.judges import choose_judge
@@ -116,7 +124,7 @@ def evaluate(
     --------
     >>> from asced_analysis import evaluate
     >>> evaluation = evaluate("runs.zarr", "corrected.zarr", controls=False)
-    >>> evaluation.data["judge"]["name"], evaluation.data["runs"]
+    >>> evaluation.judge.name, evaluation.runs
     ('fashion-judge', 48)
     """
     first, second = _store(recorded), _store(corrected)
@@ -142,27 +150,31 @@ def evaluate(
     before, after = _both(compared, assessor)
     bar = worst_bar(before.distance)
     tell(1, parts)
-    data = _frame(compared, assessor, second.attributes)
-    data["quality"] = quality_change(compared, before, after, assessor, NEIGHBOURS)
+    changes = quality_change(compared, before, after, assessor, NEIGHBOURS)
     if not compared.paired:
-        data["flagged_runs"] = {
-            "effect": unpaired_effect(before.distance, after.distance),
-            "inside_mask": NOTHING.to_dict(),
-            "outside_mask": NOTHING.to_dict(),
-            "mask_area": None,
-            "endings": unpaired_outcome_rates(before.distance, after.distance, bar),
-            "evaluations": None,
-        }
+        differ = FlaggedRuns(
+            effect=unpaired_effect(before.distance, after.distance),
+            endings=unpaired_outcome_rates(before.distance, after.distance, bar),
+        )
         tell(2, parts)
-        return Evaluation(data)
+        return _facts(compared, assessor, second.attributes, changes, differ)
     paired = compared.paired_runs()
     index = np.flatnonzero(compared.flagged)
     was, now = before.at(index).maps, after.at(index).maps
     effect = effect_of(was, now, paired.before, paired.after, damaged_locations(was))
     inside, outside = _inside(paired, compared.masks is not None)
+    masked = len(paired.runs) and compared.masks is not None
+    flagged_runs = FlaggedRuns(
+        effect=effect.figures(),
+        endings=outcome_rates(before.distance, after.distance, compared.flagged, bar),
+        inside_mask=mean_estimate(inside[np.isfinite(inside)]),
+        outside_mask=mean_estimate(outside[np.isfinite(outside)]),
+        mask_area=float(paired.masks.mean()) if masked else None,
+        evaluations=compared.evaluations(),
+    )
     tell(2, parts)
     of_controls: dict[str, Effect] = {}
-    more: dict[str, dict[str, Any]] = {}
+    figures: dict[str, ControlFigures] = {}
     of_others = False
     if names and len(paired.runs):
         assert compared.recording is not None
@@ -185,29 +197,20 @@ def evaluate(
             of_controls[name] = effect_of(
                 there, then, wrong.before, wrong.after, damaged_locations(there, was)
             )
-            more[name] = control_figures(wrong, there, then, bar)
+            figures[name] = control_figures(of_controls[name].figures(), wrong, there, then, bar)
             tell(3 + done, parts)
-    data["flagged_runs"] = {
-        "effect": effect.to_dict(),
-        "inside_mask": mean_estimate(inside[np.isfinite(inside)]).to_dict(),
-        "outside_mask": mean_estimate(outside[np.isfinite(outside)]).to_dict(),
-        "mask_area": float(paired.masks.mean())
-        if len(paired.runs) and compared.masks is not None
+    return replace(
+        _facts(compared, assessor, second.attributes, changes, flagged_runs),
+        other_runs=compared.others(before.distance, after.distance),
+        controls=figures,
+        against_best_control=against_controls(effect, of_controls)
+        if of_controls and not of_others
         else None,
-        "endings": outcome_rates(before.distance, after.distance, compared.flagged, bar),
-        "evaluations": compared.evaluations(),
-    }
-    data["other_runs"] = compared.others(before.distance, after.distance)
-    data["controls"] = {
-        name: {"effect": control.to_dict(), **more[name]} for name, control in of_controls.items()
-    }
-    if of_controls and of_others:
-        data["against_other_runs"] = against_other_runs(effect, of_controls["shuffled"])
-    elif of_controls:
-        data["against_best_control"] = against_controls(effect, of_controls)
-    if is_replay:
-        data["by_run"] = _by_run(paired, was, now, inside, outside)
-    return Evaluation(data)
+        against_other_runs=against_other_runs(effect, of_controls["shuffled"])
+        if of_controls and of_others
+        else None,
+        by_run=_by_run(paired, was, now, inside, outside) if is_replay else (),
+    )
 
 
 def quality(
@@ -247,17 +250,18 @@ def quality(
         )
     assessor = RealismJudge(choose_judge(judge, dataset, real=real))
     seen = assessor.assess(dataset, np.arange(dataset.sizes["run"]), BEFORE, paired=True)
-    result: dict[str, Any] = {
+    if seen.vectors is None:
+        figures = {"local_realism": mean_estimate(seen.distance)}
+    else:
+        radii = neighbour_radii(assessor.model.vectors, NEIGHBOURS)
+        found = quality_of(seen.vectors, seen.distance, assessor.model, radii, NEIGHBOURS)
+        figures = estimates(found, assessor.model)
+    return {
         "judge": assessor.name,
         "reference": assessor.reference.to_dict(),
         "runs": int(dataset.sizes["run"]),
+        **{name: figure.to_dict() for name, figure in figures.items()},
     }
-    if seen.vectors is None:
-        return result | {"local_realism": mean_estimate(seen.distance).to_dict()}
-    model = assessor.model
-    radii = neighbour_radii(model.vectors, NEIGHBOURS)
-    found = quality_of(seen.vectors, seen.distance, model, radii, NEIGHBOURS)
-    return result | estimates(found, model)
 
 
 def _store(given: TrajectoryStore | str | Path) -> TrajectoryStore:
@@ -298,42 +302,40 @@ def _both(compared: Comparison, assessor: Judge) -> tuple[Assessment, Assessment
     return before, before.replaced(changed, new) if len(changed) else before
 
 
-def _frame(compared: Comparison, assessor: Judge, attributes: Any) -> dict[str, Any]:
-    """Everything that says what was judged by whom; results are put in by and by."""
+def _facts(
+    compared: Comparison,
+    assessor: Judge,
+    attributes: Mapping[str, Any],
+    quality: Mapping[str, Change],
+    flagged_runs: FlaggedRuns,
+) -> Evaluation:
+    """What was judged by whom, and what is known of any two stores."""
     strategy = attributes.get("strategy")
-    card = assessor.model.card if isinstance(assessor, RealismJudge) else {}
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "judge": {
-            "name": assessor.name,
-            "reference": assessor.reference.to_dict(),
-            "distance": claims_of(assessor.reference).distance,
-            "neighbours": NEIGHBOURS,
-            "card": card,
-            "chose": attributes.get("teacher") == assessor.name,
-        },
-        "paired": compared.paired,
-        "pairs": compared.why,
-        "notes": compared.notes,
-        "replay_of": attributes.get("replay_of"),
-        "pipeline": compared.first.attrs.get("pipeline"),
-        "strategy": strategy,
-        "correction": None if strategy is None else recorded_strategy(attributes).title,
-        "teacher": attributes.get("teacher"),
-        "correction_step": attributes.get("correction_step"),
-        "steps": int(compared.first.sizes["step"]) if "step" in compared.first.sizes else None,
-        "control": attributes.get("control"),
-        "runs": len(compared.there),
-        "flagged": int(compared.flagged.sum()),
-        "quality": {},
-        "flagged_runs": {},
-        "other_runs": {"runs": 0, "changed": 0, "worse": 0, "largest_difference": None},
-        "controls": {},
-        "against_best_control": None,
-        "against_other_runs": None,
-        "by_run": [],
-    }
+    return Evaluation(
+        judge=JudgeFacts(
+            name=assessor.name,
+            reference=assessor.reference,
+            distance=claims_of(assessor.reference).distance,
+            neighbours=NEIGHBOURS,
+            card=assessor.model.card if isinstance(assessor, RealismJudge) else {},
+            chose=attributes.get("teacher") == assessor.name,
+        ),
+        paired=compared.paired,
+        pairs=compared.why,
+        notes=tuple(compared.notes),
+        replay_of=attributes.get("replay_of"),
+        pipeline=compared.first.attrs.get("pipeline"),
+        strategy=strategy,
+        correction=None if strategy is None else recorded_strategy(attributes).title,
+        teacher=attributes.get("teacher"),
+        correction_step=attributes.get("correction_step"),
+        steps=int(compared.first.sizes["step"]) if "step" in compared.first.sizes else None,
+        control=attributes.get("control"),
+        runs=len(compared.there),
+        flagged=int(compared.flagged.sum()),
+        quality=quality,
+        flagged_runs=flagged_runs,
+    )
 
 
 def _inside(paired: PairedRuns, masked: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -350,20 +352,20 @@ def _by_run(
     after: NDArray[np.float32],
     inside: NDArray[np.float64],
     outside: NDArray[np.float64],
-) -> list[dict[str, Any]]:
+) -> tuple[RunChange, ...]:
     """What happened to each flagged run."""
-    return [
-        {
-            "run": int(paired.runs[i]),
-            "score": _finite(paired.scores[i]),
-            "mask_area": float(paired.masks[i].mean()),
-            "inside_mask": _finite(inside[i]),
-            "outside_mask": _finite(outside[i]),
-            "local_realism_before": float(before[i].mean()),
-            "local_realism_after": float(after[i].mean()),
-        }
+    return tuple(
+        RunChange(
+            run=int(paired.runs[i]),
+            score=_finite(paired.scores[i]),
+            mask_area=float(paired.masks[i].mean()),
+            inside_mask=_finite(inside[i]),
+            outside_mask=_finite(outside[i]),
+            local_realism_before=float(before[i].mean()),
+            local_realism_after=float(after[i].mean()),
+        )
         for i in range(len(paired.runs))
-    ]
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from asced_analysis.evaluation.intervals import (
     share_estimate,
     unpaired_estimate,
 )
+from asced_analysis.evaluation.parts import Change
 from asced_analysis.realism.distances import (
     inside_manifold,
     neighbour_radii,
@@ -106,25 +106,25 @@ OF_SETS: dict[str, Statistic] = {"frechet_distance": _frechet, "recall": _recall
 BOUNDS = {"frechet_distance": (0.0, np.inf), "recall": (0.0, 1.0)}
 
 
-def estimates(quality: Quality, model: RealismModel) -> dict[str, Any]:
+def estimates(quality: Quality, model: RealismModel) -> dict[str, Estimate]:
     """Figures of one population, with bootstrap intervals over runs."""
     runs = len(quality.vectors)
-    figures: dict[str, Any] = {
+    figures = {
         name: bootstrap(
             partial(statistic, quality, model), runs, resamples=RESAMPLES, bounds=BOUNDS[name]
-        ).to_dict()
+        )
         for name, statistic in OF_SETS.items()
     }
-    if figures["recall"]["low"] == figures["recall"]["high"]:  # no draw of the runs moves it
-        figures["recall"] = share_estimate(quality.found).to_dict()
-    figures["precision"] = share_estimate(quality.realistic).to_dict()
-    figures["local_realism"] = mean_estimate(quality.realism).to_dict()
+    if figures["recall"].low == figures["recall"].high:  # no draw of the runs moves it
+        figures["recall"] = share_estimate(quality.found)
+    figures["precision"] = share_estimate(quality.realistic)
+    figures["local_realism"] = mean_estimate(quality.realism)
     return figures
 
 
 def compare(
     before: Quality, after: Quality, model: RealismModel, *, paired: bool = True
-) -> dict[str, Any]:
+) -> dict[str, Change]:
     """Figures before and after, and their change with its interval.
 
     Parameters
@@ -142,31 +142,30 @@ def compare(
                 partial(_change, statistic, before, after, model),
                 runs,
                 resamples=RESAMPLES,
-            ).to_dict()
+            )
             for name, statistic in OF_SETS.items()
         }
-        if change["recall"]["low"] == change["recall"]["high"]:
-            change["recall"] = change_of_share(before.found, after.found).to_dict()
-        change["precision"] = change_of_share(before.realistic, after.realistic).to_dict()
-        change["local_realism"] = mean_estimate(after.realism - before.realism).to_dict()
+        if change["recall"].low == change["recall"].high:
+            change["recall"] = change_of_share(before.found, after.found)
+        change["precision"] = change_of_share(before.realistic, after.realistic)
+        change["local_realism"] = mean_estimate(after.realism - before.realism)
     else:
         change = {name: _apart(first[name], second[name]) for name in OF_SETS}
-        change["precision"] = unpaired_estimate(after.realistic, before.realistic).to_dict()
-        change["local_realism"] = unpaired_estimate(after.realism, before.realism).to_dict()
-    return {
-        name: {"before": first[name], "after": second[name], "change": change[name]}
-        for name in first
-    }
+        change["precision"] = unpaired_estimate(after.realistic, before.realistic)
+        change["local_realism"] = unpaired_estimate(after.realism, before.realism)
+    return {name: Change(first[name], second[name], change[name]) for name in first}
 
 
-def _apart(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+def _apart(first: Estimate, second: Estimate) -> Estimate:
     """Difference of two independent estimates, from their intervals.
 
     (MOVER: Zou and Donner, Statistics in Medicine 27, 2008.)
     """
-    value = second["value"] - first["value"]
-    if first["low"] is None or second["low"] is None:
-        return Estimate(value, None, None).to_dict()
-    down = np.hypot(second["value"] - second["low"], first["high"] - first["value"])
-    up = np.hypot(second["high"] - second["value"], first["value"] - first["low"])
-    return Estimate(value, float(value - down), float(value + up)).to_dict()
+    assert first.value is not None
+    assert second.value is not None
+    value = second.value - first.value
+    if first.low is None or second.low is None or first.high is None or second.high is None:
+        return Estimate(value, None, None)
+    down = np.hypot(second.value - second.low, first.high - first.value)
+    up = np.hypot(second.high - second.value, first.value - first.low)
+    return Estimate(value, float(value - down), float(value + up))

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from asced_analysis.evaluation.result_groups import Group, figure_text, groups_of, share_text
-from asced_analysis.realism.claims import claims_of
+from asced_analysis.evaluation.intervals import Estimate
+from asced_analysis.evaluation.parts import (
+    AgainstControls,
+    ByLocation,
+    Change,
+    ControlFigures,
+    FlaggedRuns,
+    JudgeFacts,
+    OtherRuns,
+    RunChange,
+)
+from asced_analysis.evaluation.result_groups import Group, groups_of, share_text
+from asced_analysis.realism.claims import Claims, claims_of
+from asced_analysis.thresholds.typed_json import MismatchError, json_schema, read_as
 from asced_stores.errors import InputError
 from asced_stores.files import write_json
 
@@ -18,63 +30,141 @@ FORMAT = "asced-evaluation"
 FORMAT_VERSION = "2.0"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class Evaluation:
-    """What a correction did; `docs/replay.md` describes every key of `data`.
+    """What a correction did. The classes of the fields say their JSON form.
+
+    Attributes
+    ----------
+    judge : JudgeFacts
+    paired : bool
+        Whether entry i of both stores is one run.
+    pairs : str
+        How runs were paired, in words.
+    notes : tuple of str
+        What a reader must know.
+    replay_of : str or None
+        Fingerprint of the recording.
+    pipeline, strategy, correction, teacher, control : str or None
+        What was judged; `correction` is the strategy in words.
+    correction_step, steps : int or None
+    runs, flagged : int
+    quality : mapping of str to Change
+        Of all runs: ``local_realism``, and against real images ``frechet_distance``, ``precision``
+        and ``recall``.
+    flagged_runs : FlaggedRuns
+    other_runs : OtherRuns
+    controls : mapping of str to ControlFigures
+    against_best_control : ByLocation of AgainstControls, or None
+        Effect minus that of the best control; None without controls, and where whole runs are
+        corrected.
+    against_other_runs : ByLocation of Estimate, or None
+        Effect minus that on as many other runs; None where masks are judged, and without controls.
+    by_run : tuple of RunChange
+        Of a replay, the flagged runs.
 
     Examples
     --------
     >>> from asced_analysis.evaluation import Evaluation
     >>> evaluation = Evaluation.load("evaluation.json")
-    >>> evaluation.table()[0]
-    ('judge', 'fashion-judge')
+    >>> evaluation.judge.name, evaluation.flagged_runs.endings.repaired.value
+    ('fashion-judge', ...)
     >>> print(evaluation.summary())
     flagged runs' local distance ...
     """
 
-    data: Mapping[str, Any]
+    format: Literal["asced-evaluation"] = "asced-evaluation"
+    format_version: Literal["2.0"] = "2.0"
+    judge: JudgeFacts
+    paired: bool
+    pairs: str
+    notes: tuple[str, ...] = ()
+    replay_of: str | None = None
+    pipeline: str | None = None
+    strategy: str | None = None
+    correction: str | None = None
+    teacher: str | None = None
+    correction_step: int | None = None
+    steps: int | None = None
+    control: str | None = None
+    runs: int
+    flagged: int
+    quality: Mapping[str, Change]
+    flagged_runs: FlaggedRuns
+    other_runs: OtherRuns = field(default_factory=OtherRuns)
+    controls: Mapping[str, ControlFigures] = field(default_factory=dict)
+    against_best_control: ByLocation[AgainstControls] | None = None
+    against_other_runs: ByLocation[Estimate] | None = None
+    by_run: tuple[RunChange, ...] = ()
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The JSON form."""
+        return self.to_dict()
+
+    @property
+    def claims(self) -> Claims:
+        """What may be said of results by this judge."""
+        return claims_of(self.judge.reference)
 
     def to_dict(self) -> dict[str, Any]:
         """Strictly JSON."""
-        return dict(json.loads(json.dumps(self.data, allow_nan=False)))
+        return dict(json.loads(json.dumps(asdict(self), allow_nan=False)))
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the JSON file, whole or not at all."""
         return write_json(path, self.to_dict(), overwrite=overwrite)
 
     @classmethod
+    def from_dict(cls, content: Any) -> Self:
+        """Check a JSON form and build the evaluation.
+
+        Raises
+        ------
+        InputError
+            Naming the place, what was found and what was expected.
+        """
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(f"this is no evaluation: expected format {FORMAT!r}")
+        if content.get("format_version") != FORMAT_VERSION:
+            raise InputError(
+                f"this is an evaluation of format version {content.get('format_version')}, and "
+                f"this toolkit reads {FORMAT_VERSION}; make it again with `asced evaluate`"
+            )
+        try:
+            return read_as(content, cls)
+        except MismatchError as error:
+            raise InputError(f"this is no evaluation: {error}") from None
+
+    @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
         """Read a file that `save` wrote."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise InputError(
                 f"there is no evaluation at {path}; make one with `asced evaluate`"
             ) from error
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is no evaluation: {error}") from error
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise InputError(f"{path} is no evaluation: expected format {FORMAT!r}")
-        if data.get("format_version") != FORMAT_VERSION:
-            raise InputError(
-                f"{path} is an evaluation of format version {data.get('format_version')}, and this "
-                f"toolkit reads {FORMAT_VERSION}; make it again with `asced evaluate`"
-            )
-        return cls(data)
+
+    @classmethod
+    def schema(cls) -> dict[str, Any]:
+        """JSON Schema (draft 2020-12) of the file."""
+        return json_schema(cls)
 
     def summary(self) -> str:
         """One line."""
-        data = self.data
-        change = figure_text(data["flagged_runs"]["effect"]["all"])
-        whose = "flagged runs'" if data["paired"] else "the second store's"
-        against, of = data["against_best_control"], "the best control"
-        if data.get("against_other_runs"):
-            against, of = data["against_other_runs"], "other runs"
-        value = figure_text(against["all"]) if against else "not measured"
-        ends = data["flagged_runs"].get("endings")
-        repaired, claims = "", claims_of(data["judge"])
-        if ends and ends["repaired"]["value"] is not None:
-            repaired = f"{claims.left} {share_text(ends['repaired'])}; "
+        whose = "flagged runs'" if self.paired else "the second store's"
+        of = "other runs" if self.against_other_runs else "the best control"
+        against = self.against_other_runs or self.against_best_control
+        value = against.all if against else "not measured"
+        ends, claims, repaired = self.flagged_runs.endings, self.claims, ""
+        if ends.repaired.value is not None:
+            repaired = f"{claims.left} {share_text(ends.repaired)}; "
+        change = self.flagged_runs.effect.all
         return f"{whose} {claims.distance} {change}; {repaired}effect against {of} {value}"
 
     def __repr__(self) -> str:
@@ -88,7 +178,7 @@ class Evaluation:
 
     def groups(self) -> list[Group]:
         """The figures in four groups, each with one line that says the most of it."""
-        return groups_of(self.data)
+        return groups_of(self)
 
     def table(self) -> list[tuple[str, str]]:
         """Rows for people: name, and figures with their 95 % intervals."""

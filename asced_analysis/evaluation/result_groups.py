@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from asced_analysis.realism.claims import Claims, Reference, claims_of
+from asced_analysis.evaluation.intervals import Estimate
+from asced_analysis.evaluation.parts import FlaggedRuns
+from asced_analysis.realism.claims import Claims
+
+if TYPE_CHECKING:
+    from asced_analysis.evaluation.result import Evaluation
 
 
 @dataclass(frozen=True)
@@ -28,162 +32,136 @@ class Group:
     rows: tuple[tuple[str, str], ...]
 
 
-def groups_of(data: Mapping[str, Any]) -> list[Group]:
+def groups_of(evaluation: Evaluation) -> list[Group]:
     """How it was judged, what changed, who was repaired and harmed, what the controls did.
-
-    Parameters
-    ----------
-    data : mapping
-        Of an `Evaluation`.
 
     Returns
     -------
     list of Group
         Without those that have no figures.
     """
-    claims = claims_of(data["judge"])
     made = (_judged, _changed, _ended, _controls)
-    return [group for make in made if (group := make(data, claims)).rows]
+    return [group for make in made if (group := make(evaluation, evaluation.claims)).rows]
 
 
-def _judged(data: Mapping[str, Any], claims: Claims) -> Group:
-    chose = ", who also chose among the draws: too kind" if data["judge"].get("chose") else ""
-    reference = str(Reference(**data["judge"]["reference"]))
+def _judged(found: Evaluation, claims: Claims) -> Group:
+    judge, flagged = found.judge, f"{found.flagged} of {found.runs} runs"
+    chose = ", who also chose among the draws: too kind" if judge.chose else ""
     rows = (
-        ("judge", data["judge"]["name"] + chose),
-        ("compared with", reference),
+        ("judge", judge.name + chose),
+        ("compared with", str(judge.reference)),
         ("measured", f"{claims.distance}; lower is {claims.better}"),
-        *([("correction", _how(data))] if data.get("correction") else []),
-        *([] if data["replay_of"] else [("runs", data["pairs"])]),
-        *([("flagged", f"{data['flagged']} of {data['runs']} runs")] if data["paired"] else []),
-        *(("note", note) for note in data["notes"]),
+        *([("correction", _how(found))] if found.correction else []),
+        *([] if found.replay_of else [("runs", found.pairs)]),
+        *([("flagged", flagged)] if found.paired else []),
+        *(("note", note) for note in found.notes),
     )
-    what = f"{data['flagged']} of {data['runs']} runs flagged" if data["paired"] else data["pairs"]
-    return Group("How it was judged", f"{data['judge']['name']}, with {reference}; {what}", rows)
+    what = f"{flagged} flagged" if found.paired else found.pairs
+    return Group("How it was judged", f"{judge.name}, with {judge.reference}; {what}", rows)
 
 
-def _changed(data: Mapping[str, Any], claims: Claims) -> Group:
+def _changed(found: Evaluation, claims: Claims) -> Group:
     rows = [
         (
             claims.distance if name == "local_realism" else _words(name),
-            f"{_number(figure['before'])} before, {_number(figure['after'])} after, "
-            f"change {figure_text(figure['change'])}",
+            f"{_number(figure.before)} before, {_number(figure.after)} after, "
+            f"change {figure.change}",
         )
-        for name, figure in data["quality"].items()
+        for name, figure in found.quality.items()
     ]
-    if data["paired"] and data["flagged"]:
-        effect = data["flagged_runs"]["effect"]
+    flagged = found.flagged_runs
+    effect = flagged.effect
+    if found.paired and found.flagged:
         rows += [
-            (f"flagged, change of {claims.distance}", figure_text(effect["all"])),
-            ("  in the damaged tenth", figure_text(effect["damaged"])),
-            ("  elsewhere", figure_text(effect["undamaged"])),
-            ("  per changed pixel", figure_text(effect["per_changed_pixel"])),
-            ("flagged, share improved", figure_text(effect["improved"])),
-            ("pixel change inside the mask", figure_text(data["flagged_runs"]["inside_mask"])),
-            ("pixel change outside the mask", figure_text(data["flagged_runs"]["outside_mask"])),
+            (f"flagged, change of {claims.distance}", str(effect.all)),
+            ("  in the damaged tenth", str(effect.damaged)),
+            ("  elsewhere", str(effect.undamaged)),
+            ("  per changed pixel", str(effect.per_changed_pixel)),
+            ("flagged, share improved", str(effect.improved)),
+            ("pixel change inside the mask", str(flagged.inside_mask)),
+            ("pixel change outside the mask", str(flagged.outside_mask)),
         ]
-    if data["paired"]:
-        rows.append(("other runs that changed", str(data["other_runs"]["changed"])))
-    change = figure_text(data["flagged_runs"]["effect"]["all"])
-    whose = "of flagged runs" if data["paired"] else "between the stores"
-    return Group("What changed", f"{claims.distance} {whose} by {change}", tuple(rows))
+    if found.paired:
+        rows.append(("other runs that changed", str(found.other_runs.changed)))
+    whose = "of flagged runs" if found.paired else "between the stores"
+    return Group("What changed", f"{claims.distance} {whose} by {effect.all}", tuple(rows))
 
 
-def _ended(data: Mapping[str, Any], claims: Claims) -> Group:
-    title = claims.ended
-    if not data["paired"]:
-        beyond = data["flagged_runs"]["endings"]["beyond_bar"]
-        shares = ", ".join(f"{share_text(beyond[name])} {name}" for name in ("before", "after"))
+def _ended(found: Evaluation, claims: Claims) -> Group:
+    title, ends = claims.ended, found.flagged_runs.endings
+    if ends.beyond_bar is not None:
+        beyond = ends.beyond_bar
+        shares = f"{share_text(beyond.before)} before, {share_text(beyond.after)} after"
         rows = (
             (f"in or beyond {claims.worst}", shares),
-            ("  change", share_text(beyond["change"])),
+            ("  change", share_text(beyond.change)),
         )
         return Group(title, f"in or beyond {claims.worst}: {shares}", rows)
-    ends = data["flagged_runs"].get("endings")
-    if not data["flagged"] or not ends:
+    if not found.flagged:
         return Group(title, "", ())
     line = (
-        f"{claims.left} {share_text(ends['repaired'])} of {ends['broken']}; {claims.fell} "
-        f"{share_text(ends['harmed_of_all_good'])}"
+        f"{claims.left} {share_text(ends.repaired)} of {ends.broken}; {claims.fell} "
+        f"{share_text(ends.harmed_of_all_good)}"
     )
-    return Group(title, line, tuple(_outcome_rows(data["flagged_runs"], claims)))
+    return Group(title, line, tuple(_ending_rows(found.flagged_runs, claims)))
 
 
-def _controls(data: Mapping[str, Any], claims: Claims) -> Group:
+def _controls(found: Evaluation, claims: Claims) -> Group:
     rows, line = [], "no control was sampled"
-    for name, control in (data["controls"] or {}).items():
-        repaired = (
-            f", {claims.left} {share_text(control['repaired'])}" if "repaired" in control else ""
-        )
-        label = "other runs" if data.get("against_other_runs") else name
-        rows.append((f"control {label}", figure_text(control["effect"]["all"]) + repaired))
-    for where, figure in (data["against_best_control"] or {}).items():
-        against = f" (against {figure['best_control']})" if figure["best_control"] else ""
-        rows.append(
-            (
-                f"effect against the best control, {where.replace('_', ' ')}",
-                figure_text(figure) + against,
+    for name, control in found.controls.items():
+        label = "other runs" if found.against_other_runs else name
+        figures = f"{control.effect.all}, {claims.left} {share_text(control.repaired)}"
+        rows.append((f"control {label}", figures))
+    if found.against_best_control:
+        for where, figure in found.against_best_control.items():
+            against = f" (against {figure.best_control})" if figure.best_control else ""
+            rows.append(
+                (
+                    f"effect against the best control, {where.replace('_', ' ')}",
+                    f"{figure}{against}",
+                )
             )
-        )
-        if where == "all":
-            line = f"{figure_text(figure)}{against}"
-        if "everywhere" in figure["against"] and figure["best_control"] != "everywhere":
-            rows.append(("  against everywhere", figure_text(figure["against"]["everywhere"])))
-    for where, figure in (data.get("against_other_runs") or {}).items():
-        rows.append((f"effect against other runs, {where.replace('_', ' ')}", figure_text(figure)))
-        if where == "all":
-            line = f"{figure_text(figure)} (against other runs)"
-    return Group(
-        f"Effect against {'other runs' if data.get('against_other_runs') else 'the best control'}",
-        line,
-        tuple(rows),
-    )
+            if "everywhere" in figure.against and figure.best_control != "everywhere":
+                rows.append(("  against everywhere", str(figure.against["everywhere"])))
+        best = found.against_best_control.all
+        line = f"{best}" + (f" (against {best.best_control})" if best.best_control else "")
+    if found.against_other_runs:
+        for where, difference in found.against_other_runs.items():
+            rows.append((f"effect against other runs, {where.replace('_', ' ')}", str(difference)))
+        line = f"{found.against_other_runs.all} (against other runs)"
+    of = "other runs" if found.against_other_runs else "the best control"
+    return Group(f"Effect against {of}", line, tuple(rows))
 
 
-def _how(data: Mapping[str, Any]) -> str:
+def _how(found: Evaluation) -> str:
     """What was done, and who chose."""
-    chosen = f", chosen by {data['teacher']}" if data.get("teacher") else ""
-    return f"{data['correction']}, at step {data['correction_step']} of {data['steps']}{chosen}"
+    chosen = f", chosen by {found.teacher}" if found.teacher else ""
+    return f"{found.correction}, at step {found.correction_step} of {found.steps}{chosen}"
 
 
 def _words(name: str) -> str:
     return name.replace("_", " ").replace("frechet", "Frechet")
 
 
-def _outcome_rows(flagged: Mapping[str, Any], claims: Claims) -> list[tuple[str, str]]:
+def _ending_rows(flagged: FlaggedRuns, claims: Claims) -> list[tuple[str, str]]:
     """Who left the worst quarter of the recorded runs, who fell into it, and what it cost."""
-    ends = flagged.get("endings")
-    if not ends:
-        return []
-    paid = flagged.get("evaluations")
+    ends, paid = flagged.endings, flagged.evaluations
     return [
-        (f"flagged runs in {claims.worst}", str(ends["broken"])),
-        (f"  {claims.left}", share_text(ends["repaired"])),
-        (
-            f"{claims.fell}, of flagged {claims.good} ones",
-            share_text(ends["harmed_of_flagged_good"]),
-        ),
-        (f"{claims.fell}, of all {claims.good} runs", share_text(ends["harmed_of_all_good"])),
+        (f"flagged runs in {claims.worst}", str(ends.broken)),
+        (f"  {claims.left}", share_text(ends.repaired)),
+        (f"{claims.fell}, of flagged {claims.good} ones", share_text(ends.harmed_of_flagged_good)),
+        (f"{claims.fell}, of all {claims.good} runs", share_text(ends.harmed_of_all_good)),
         *([] if paid is None else [("evaluations a flagged run", f"{paid:.1f}")]),
     ]
 
 
-def share_text(estimate: Mapping[str, Any]) -> str:
+def share_text(estimate: Estimate) -> str:
     """A share and its 95 % interval, in per cent; a dash where there is none."""
-    if estimate["value"] is None:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
         return "-"
-    value, low, high = (100 * estimate[name] for name in ("value", "low", "high"))
+    value, low, high = (100 * one for one in (estimate.value, estimate.low, estimate.high))
     return f"{value:.1f} % ({low:.1f} to {high:.1f} %)"
 
 
-def _number(estimate: Mapping[str, Any]) -> str:
-    return "-" if estimate["value"] is None else f"{estimate['value']:.4g}"
-
-
-def figure_text(estimate: Mapping[str, Any]) -> str:
-    """Value and 95 % interval of an estimate; a dash where there is none."""
-    if estimate["value"] is None:
-        return "-"
-    if estimate["low"] is None:
-        return f"{estimate['value']:.3g}"
-    return f"{estimate['value']:.3g} ({estimate['low']:.3g} to {estimate['high']:.3g})"
+def _number(estimate: Estimate) -> str:
+    return "-" if estimate.value is None else f"{estimate.value:.4g}"

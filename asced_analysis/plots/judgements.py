@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asced_analysis.plots import style
-from asced_analysis.realism.claims import claims_of
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,29 +105,29 @@ def effects(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
     >>> from asced_analysis.evaluation import Evaluation
     >>> ax = plots.effects(Evaluation.load("evaluation.json"))
     """
-    data = evaluation.data
-    effect = data["flagged_runs"]["effect"]["all"]
-    if effect["value"] is None:
+    effect = evaluation.flagged_runs.effect.all
+    if effect.value is None:
         raise InputError("no run was flagged: there is no effect to draw")
-    name = data.get("correction") or data["strategy"] or "second store"
-    places = PLACES | ({"shuffled": "as many other runs"} if data.get("against_other_runs") else {})
-    own = f"{name} in the mask" if name == data["strategy"] else name
+    name = evaluation.correction or "second store"
+    places = PLACES | ({"shuffled": "as many other runs"} if evaluation.against_other_runs else {})
+    own = f"{name} in the mask" if name == evaluation.strategy else name
     rows = [(own, effect, style.VERMILION)]
     rows += [
-        (places.get(name, f"control: {name}"), control["effect"]["all"], style.BLUE)
-        for name, control in (data["controls"] or {}).items()
-        if control["effect"]["all"]["value"] is not None
+        (places.get(name, f"control: {name}"), control.effect.all, style.BLUE)
+        for name, control in evaluation.controls.items()
+        if control.effect.all.value is not None
     ]
     with style.look():
         ax = style.axes(ax, height=1.1 + 0.45 * len(rows))
         for place, (_, figure, colour) in enumerate(rows):
-            ax.plot(figure["value"], place, "o", color=colour)
-            if figure["low"] is not None:
-                ax.plot([figure["low"], figure["high"]], [place, place], color=colour, lw=2)
+            ends = [one for one in (figure.low, figure.value, figure.high) if one is not None]
+            ax.plot(ends[len(ends) // 2], place, "o", color=colour)
+            ax.plot(ends, [place] * len(ends), color=colour, lw=2)
         ax.axvline(0, color=style.GREY, lw=1)
         ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xlabel(claims_of(data["judge"]).axis)
-        compared = f"{data['flagged']} flagged runs" if data["strategy"] else data["pairs"]
+        ax.set_xlabel(evaluation.claims.axis)
+        flagged = f"{evaluation.flagged} flagged runs"
+        compared = flagged if evaluation.strategy else evaluation.pairs
         ax.set_title(f"{compared}; 95 % intervals over runs")
     return ax

@@ -144,13 +144,8 @@ _CLAIMS: dict[str, Claims] = {
 }
 
 
-def claims_of(judge: Mapping[str, Any] | Reference) -> Claims:
-    """What may be said of results by this judge.
-
-    Parameters
-    ----------
-    judge : Reference or mapping
-        A reference, or the entry ``judge`` of an evaluation.
+def claims_of(reference: Reference) -> Claims:
+    """What may be said of results by a judge that compares with this.
 
     Examples
     --------
@@ -158,8 +153,7 @@ def claims_of(judge: Mapping[str, Any] | Reference) -> Claims:
     >>> claims_of(Reference("population", "the recorded runs", 512)).better
     'more typical of this population'
     """
-    kind = judge.kind if isinstance(judge, Reference) else judge["reference"]["kind"]
-    return _CLAIMS[kind]
+    return _CLAIMS[reference.kind]
 
 
 def taught_rows(teacher: Mapping[str, Any]) -> list[tuple[str, str]]:

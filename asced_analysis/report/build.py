@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -12,7 +12,6 @@ import numpy as np
 
 from asced_analysis.plots.images import end_pictures
 from asced_analysis.plots.outlines import outlined_place
-from asced_analysis.realism.claims import claims_of
 from asced_analysis.report.corrections import (
     evaluation_section,
     gallery_section,
@@ -118,9 +117,7 @@ def write_report(
     target = check_out(out, overwrite=overwrite)
     if evaluation is not None and not isinstance(evaluation, Evaluation):
         evaluation = Evaluation.load(evaluation)
-    of_replay = bool(compare) or (
-        evaluation is not None and evaluation.data["replay_of"] is not None
-    )
+    of_replay = bool(compare) or (evaluation is not None and evaluation.replay_of is not None)
     if of_replay and replay is None:
         raise InputError("an evaluation belongs to a replay: give the replay as well (--replay)")
     if (judge is not None or real is not None) and (evaluation is not None or replay is None):
@@ -276,16 +273,15 @@ def _check_thresholds(ds: xr.Dataset, thresholds: Thresholds) -> None:
 
 def _check_evaluation(evaluation: Evaluation, recording: Recording, corrected: xr.Dataset) -> None:
     """Refuse an evaluation of another replay, as far as its figures tell."""
-    data = evaluation.data
     expected = {
         "replay_of": recording.store.fingerprint,
         "runs": int(corrected.sizes["run"]),
         "flagged": int(corrected["flagged"].sum()),
     }
     for name, value in expected.items():
-        if data.get(name) != value:
+        if (found := getattr(evaluation, name)) != value:
             raise InputError(
-                f"the evaluation is one of another replay: its {name} is {data.get(name)} where "
+                f"the evaluation is one of another replay: its {name} is {found} where "
                 f"this replay has {value}; make one with `asced evaluate`, or leave it out"
             )
 
@@ -305,9 +301,7 @@ def _cases(
     order = order[:gallery]
     masks = np.asarray(flagged["mask"].isel(run=order).values, np.bool_)
     outlined = outlined_place(None if corrected is None else corrected.attrs)
-    by_run: dict[int, Mapping[str, Any]] = {}
-    if evaluation is not None:
-        by_run = {int(entry["run"]): entry for entry in evaluation.data["by_run"]}
+    by_run = {} if evaluation is None else {one.run: one for one in evaluation.by_run}
     cases = []
     for index, mask in zip(order, masks, strict=True):
         row = flagged.isel(run=int(index))
@@ -321,9 +315,8 @@ def _cases(
         details[outlined] = percent(float(mask.mean()))
         if evaluation is not None and run in by_run:
             entry = by_run[run]
-            details[claims_of(evaluation.data["judge"]).distance] = (
-                f"{entry['local_realism_before']:.3g} before, "
-                f"{entry['local_realism_after']:.3g} after"
+            details[evaluation.claims.distance] = (
+                f"{entry.local_realism_before:.3g} before, {entry.local_realism_after:.3g} after"
             )
         pair = [source] if corrected is None else [source, corrected.sel(run=run)]
         image, *others = end_pictures(*pair)

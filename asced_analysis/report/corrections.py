@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from asced_analysis.realism.claims import Reference, claims_of
 from asced_analysis.report.page import Case, Group, Picture, Section, Table
 from asced_analysis.report.pictures import figure_uri
 from asced_analysis.report.sections import figure_of
@@ -31,21 +30,19 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
     from asced_analysis import plots
 
     figures = []
-    data = evaluation.data
-    claims = claims_of(data["judge"])
-    effect = data["flagged_runs"]["effect"]["all"]
-    of_replay = data["replay_of"] is not None
+    claims, effect = evaluation.claims, evaluation.flagged_runs.effect.all
+    of_replay = evaluation.replay_of is not None
     what = ("with the correction", "The correction") if of_replay else ("", "The second store")
-    if effect["value"] is not None:
+    if effect.value is not None:
         controls = ", ".join(
-            f"{name} {control['effect']['all']['value']:.3g}"
-            for name, control in (evaluation.data["controls"] or {}).items()
-            if control["effect"]["all"]["value"] is not None
+            f"{name} {control.effect.all.value:.3g}"
+            for name, control in evaluation.controls.items()
+            if control.effect.all.value is not None
         )
         figures.append(
             Picture(
                 figure_uri(figure_of(plots.effects(evaluation))),
-                f"Change of {_whose(data)} {claims.distance}: {effect['value']:.3g} {what[0]}"
+                f"Change of {_whose(evaluation)} {claims.distance}: {effect.value:.3g} {what[0]}"
                 + (f"; controls: {controls}" if controls else ""),
                 f"{what[1]}{', and the same correction elsewhere' if controls else ''}. Left "
                 f"of zero is {claims.better}"
@@ -59,10 +56,10 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
     return Section(
         "Before and after" if of_replay else "Beside a second store",
         (
-            f"{claims.meaning} The judge is {data['judge']['name']} "
-            f"({Reference(**data['judge']['reference'])}). Intervals are over runs.",
-            *((CONTROLS if data["controls"] else NO_CONTROLS,) if of_replay else ()),
-            *data["notes"],
+            f"{claims.meaning} The judge is {evaluation.judge.name} "
+            f"({evaluation.judge.reference}). Intervals are over runs.",
+            *((CONTROLS if evaluation.controls else NO_CONTROLS,) if of_replay else ()),
+            *evaluation.notes,
         ),
         tuple(figures),
         (compared(evaluation, *others),) if others else (),
@@ -99,9 +96,9 @@ def remedies_section(found: Remedies) -> Section:
     )
 
 
-def _whose(data: Mapping[str, Any]) -> str:
+def _whose(evaluation: Evaluation) -> str:
     """Whose change it is."""
-    return "the flagged runs'" if data["paired"] and data["strategy"] else "the runs'"
+    return "the flagged runs'" if evaluation.paired and evaluation.strategy else "the runs'"
 
 
 def _full_names(rows: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -119,24 +116,22 @@ def compared(*evaluations: Evaluation) -> Table:
     """Corrections of the same runs, one a row: whom they repair, whom they harm, what they cost."""
     rows = []
     for evaluation in evaluations:
-        data = evaluation.data
-        flagged = data["flagged_runs"]
-        ends = flagged.get("endings")
-        claims = claims_of(data["judge"])
-        said = [f"{claims.distance} {flagged['effect']['all']['value'] or 0:+.3f}"]
-        if ends and ends["repaired"]["value"] is not None:
-            share = percent(ends["repaired"]["value"], 0)
-            said.append(f"{share} of {ends['broken']} {claims.bad} runs {claims.left}")
-        if ends and ends["harmed_of_all_good"]["value"] is not None:
-            share = percent(ends["harmed_of_all_good"]["value"])
+        flagged, claims = evaluation.flagged_runs, evaluation.claims
+        ends = flagged.endings
+        said = [f"{claims.distance} {flagged.effect.all.value or 0:+.3f}"]
+        if ends.repaired.value is not None:
+            share = percent(ends.repaired.value, 0)
+            said.append(f"{share} of {ends.broken} {claims.bad} runs {claims.left}")
+        if ends.harmed_of_all_good.value is not None:
+            share = percent(ends.harmed_of_all_good.value)
             said.append(f"{share} of {claims.good} runs {claims.fell}")
-        if "recall" in data["quality"]:
-            said.append(f"recall {data['quality']['recall']['change']['value']:+.3f}")
-        if flagged.get("evaluations") is not None:
-            said.append(f"{flagged['evaluations']:.0f} evaluations a flagged run")
-        name = data.get("correction") or "the second store"
-        if data["correction_step"] is not None:
-            name += f", step {data['correction_step']}"
+        if "recall" in evaluation.quality:
+            said.append(f"recall {evaluation.quality['recall'].change.value:+.3f}")
+        if flagged.evaluations is not None:
+            said.append(f"{flagged.evaluations:.0f} evaluations a flagged run")
+        name = evaluation.correction or "the second store"
+        if evaluation.correction_step is not None:
+            name += f", step {evaluation.correction_step}"
         rows.append((name, "; ".join(said)))
     return Table("Corrections of the same runs", tuple(rows), ("correction", "what it did"))
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.plots.outlines import outlined_place
-from asced_analysis.realism.claims import Reference, claims_of, taught_rows
+from asced_analysis.realism.claims import taught_rows
 from asced_analysis.report.page import Case, Picture, Section, Table
 from asced_analysis.report.pictures import as_rgb, figure_uri, png_uri, upscaled, with_outline
 from asced_analysis.thresholds.wording import guarantee_in_words, percent
@@ -283,7 +283,7 @@ def provenance_section(
         rows.append(("versions", ", ".join(f"{name} {value}" for name, value in versions.items())))
     words: tuple[tuple[str, str], ...] = DEFINITIONS
     if evaluation is not None:
-        claims = claims_of(evaluation.data["judge"])
+        claims = evaluation.claims
         words = (*words, (claims.distance, f"{claims.meaning}"))
     tables = [Table("What the words mean", words), Table("Recorded with", tuple(rows))]
     made = []
@@ -299,8 +299,8 @@ def provenance_section(
         differs = corrected.get("replay_conditions")
         made.append(("replay differs from the recording in", "; ".join(differs or ()) or "nothing"))
     if evaluation is not None:
-        judge = evaluation.data["judge"]
-        made.append(("judge", f"{judge['name']}: {Reference(**judge['reference'])}"))
+        judge = evaluation.judge
+        made.append(("judge", f"{judge.name}: {judge.reference}"))
     if made:
         tables.append(Table("Detected, corrected and judged with", tuple(made)))
     return Section("Method and provenance", (), tables=tuple(tables))

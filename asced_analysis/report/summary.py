@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from asced_analysis.realism.claims import claims_of
+from asced_analysis.evaluation.intervals import NOTHING, Estimate
 from asced_analysis.report.page import Key
 from asced_analysis.thresholds.wording import percent
 
@@ -60,14 +59,13 @@ def in_plain_words(
             else "None of these runs was flagged."
         )
     if evaluation is not None:
-        if evaluation.data["replay_of"] is None:
+        if evaluation.replay_of is None:
             said += stores_in_words(evaluation)
             return tuple(keys), tuple(said)
-        ends = evaluation.data["flagged_runs"]["endings"]
-        claims = claims_of(evaluation.data["judge"])
+        ends, claims = evaluation.flagged_runs.endings, evaluation.claims
         for share, words in (
-            (ends["repaired"]["value"], f"of the flagged {claims.bad} runs {claims.left}"),
-            (ends["harmed_of_all_good"]["value"], f"of all {claims.good} runs {claims.fell}"),
+            (ends.repaired.value, f"of the flagged {claims.bad} runs {claims.left}"),
+            (ends.harmed_of_all_good.value, f"of all {claims.good} runs {claims.fell}"),
         ):
             keys.append(Key("-" if share is None else percent(share), words))
         said += effect_in_words(evaluation)
@@ -116,98 +114,82 @@ def _promise(thresholds: Thresholds) -> str:
 
 def stores_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     """How the runs of a second store compare with these."""
-    data = evaluation.data
-    claims = claims_of(data["judge"])
-    effect = data["flagged_runs"]["effect"]["all"]
-    low, high = effect["low"], effect["high"]
+    claims, effect = evaluation.claims, evaluation.flagged_runs.effect.all
     verdict = "do not clearly differ from these runs"
-    if low is not None and not low <= 0 <= high:
-        verdict = f"are {claims.better if effect['value'] < 0 else claims.worse}"
-    interval = "" if low is None else f" ({low:.3g} to {high:.3g})"
+    if effect.sign:
+        verdict = f"are {claims.better if effect.sign < 0 else claims.worse}"
     said = [
-        f"{data['runs']:,} runs of a second store, beside these ({data['pairs']}), {verdict}, as "
-        f"{data['judge']['name']} sees it: {claims.distance} differs by "
-        f"{effect['value']:.3g}{interval}; negative is {claims.better}."
+        f"{evaluation.runs:,} runs of a second store, beside these ({evaluation.pairs}), "
+        f"{verdict}, as {evaluation.judge.name} sees it: {claims.distance} differs by "
+        f"{effect}; negative is {claims.better}."
     ]
-    beyond = data["flagged_runs"]["endings"].get("beyond_bar")
+    beyond = evaluation.flagged_runs.endings.beyond_bar
     if beyond is not None:
-        share, before = beyond["after"], percent(beyond["before"]["value"])
+        share, before = (percent(one.value or 0) for one in (beyond.after, beyond.before))
+        low, high = (percent(one or 0) for one in (beyond.after.low, beyond.after.high))
         said.append(
-            f"{percent(share['value'])} ({percent(share['low'])} to {percent(share['high'])}) of "
-            f"them lie beyond the bar of {claims.worst}, where {before} of these do."
+            f"{share} ({low} to {high}) of them lie beyond the bar of {claims.worst}, where "
+            f"{before} of these do."
         )
     return tuple(said)
 
 
 def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     """What the correction did to the flagged runs, and whether the place of the mask mattered."""
-    data = evaluation.data
-    claims = claims_of(data["judge"])
-    effect = data["flagged_runs"]["effect"]["all"]
-    if effect["value"] is None:
+    claims, effect = evaluation.claims, evaluation.flagged_runs.effect.all
+    if effect.value is None:
         return ("No run was flagged, so nothing was corrected.",)
-    low, high = effect["low"], effect["high"]
-    change = f"by {effect['value']:.3g}"
-    if low is not None:
-        change += f" ({low:.3g} to {high:.3g})"
-    if low is None or low <= 0 <= high:
-        verdict = f"made no clear difference to the flagged runs' {claims.distance}"
-    elif effect["value"] < 0:
-        verdict = f"made the flagged runs {claims.better}"
-    else:
-        verdict = f"made the flagged runs {claims.worse}"
+    verdict = f"made no clear difference to the flagged runs' {claims.distance}"
+    if effect.sign:
+        verdict = f"made the flagged runs {claims.better if effect.sign < 0 else claims.worse}"
     said = [
-        f"Correcting them ({data.get('correction', data['strategy'])}, at step "
-        f"{data['correction_step']}) {verdict}, as {data['judge']['name']} sees it: "
-        f"{claims.distance} changed {change}; negative is {claims.better}."
+        f"Correcting them ({evaluation.correction}, at step {evaluation.correction_step}) "
+        f"{verdict}, as {evaluation.judge.name} sees it: {claims.distance} changed by {effect}; "
+        f"negative is {claims.better}."
     ]
-    ends = data["flagged_runs"].get("endings")
-    if ends and ends["repaired"]["value"] is not None:
-        low, high = (percent(ends["repaired"][name], 0) for name in ("low", "high"))
+    ends = evaluation.flagged_runs.endings
+    if ends.repaired.value is not None:
+        low, high = (percent(one or 0, 0) for one in (ends.repaired.low, ends.repaired.high))
         said.append(
-            f"{percent(ends['repaired']['value'], 0)} ({low} to {high}) of the {ends['broken']} "
+            f"{percent(ends.repaired.value, 0)} ({low} to {high}) of the {ends.broken} "
             f"flagged runs that were in {claims.worst} left it; of the runs that were not, "
-            f"{percent(ends['harmed_of_all_good']['value'] or 0)} fell into it."
+            f"{percent(ends.harmed_of_all_good.value or 0)} fell into it."
         )
-    if data["judge"].get("chose"):
+    if evaluation.judge.chose:
         said.append("The judge also chose among the draws, so that its figures are too kind.")
-    against = data["against_best_control"]
-    figure = against["all"] if against else None
-    if figure and figure["value"] is not None:
-        if figure["low"] is None or figure["low"] <= 0 <= figure["high"]:
+    figure = evaluation.against_best_control.all if evaluation.against_best_control else NOTHING
+    if figure.value is not None:
+        if not figure.sign:
             said.append(
                 "Against the best control the place of the correction made no clear difference: "
                 "the same correction at a wrong place of equal area did about as well. Whom to "
                 "correct may have been right; where is not shown."
             )
-        elif figure["value"] < 0:
+        elif figure.sign < 0:
             said.append(
-                f"The place of the mask made a difference of {figure['value']:.3g} beyond the best "
+                f"The place of the mask made a difference of {figure.value:.3g} beyond the best "
                 f"control (negative: {claims.better})."
             )
         else:
             said.append(
-                f"The best control did better by {figure['value']:.3g}: the place of the "
+                f"The best control did better by {figure.value:.3g}: the place of the "
                 "correction was worse than a wrong one of equal area."
             )
-    said += _flag_sentence(data)
-    others = data["other_runs"]
-    said.append(f"{others['changed']:,} of {others['runs']:,} other runs changed.")
+    if evaluation.against_other_runs:
+        said += _flag_sentence(evaluation.against_other_runs.all)
+    others = evaluation.other_runs
+    said.append(f"{others.changed:,} of {others.runs:,} other runs changed.")
     return tuple(said)
 
 
-def _flag_sentence(data: Mapping[str, Any]) -> list[str]:
-    """How the flagged runs did against other runs, where a correction takes whole runs."""
-    figure = (data.get("against_other_runs") or {}).get("all")
-    if not figure or figure["low"] is None:
+def _flag_sentence(worth: Estimate) -> list[str]:
+    """What the choice of runs was worth, where a correction takes whole runs."""
+    if worth.low is None:
         return []
-    if figure["low"] <= 0 <= figure["high"]:
+    if not worth.sign:
         return [
             "The choice of runs made no clear difference: as many other runs, corrected alike, "
             "gained about as much."
         ]
-    more = "more" if figure["value"] < 0 else "less"
-    return [
-        f"Flagged runs gained {more} than as many others, corrected alike: "
-        f"{figure['value']:.3g} ({figure['low']:.3g} to {figure['high']:.3g})."
-    ]
+    more = "more" if worth.sign < 0 else "less"
+    return [f"Flagged runs gained {more} than as many others, corrected alike: {worth}."]

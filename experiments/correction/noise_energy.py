@@ -8,6 +8,7 @@ giving every start the same energy does to the population, sampled anew with pai
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -246,7 +247,9 @@ def populations(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[
                 for one, (seen, limit) in views.items()
             },
             "detail": detail(images),
-            "compared": compare(first[0], quality, model) if images is not report.samples else None,
+            "compared": None
+            if images is report.samples
+            else {k: asdict(v) for k, v in compare(first[0], quality, model).items()},
         }
         bench.say(f"{name}: {rows[name]['beyond_real']}")
     note_intervals(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,8 @@ def population(stage: Stage, ends: NDArray[np.float32]) -> dict[str, Any]:
     before = stage.split.samples
     after = before.copy()
     after[stage.chosen] = ends
-    return compare(placed(before), placed(after), judge_of())
+    changes = compare(placed(before), placed(after), judge_of())
+    return {name: asdict(one) for name, one in changes.items()}
 
 
 def measure_equal(bench: Any) -> None:

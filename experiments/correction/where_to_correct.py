@@ -9,7 +9,7 @@ area; p-values of the paired t test are corrected by Holm's method over the whol
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +243,7 @@ def by_mask(case: Case, found: Mapping[str, Mapping[str, Correction]]) -> dict[s
                 "outside": mean_estimate(outside).to_dict(),
             }
             if correction.effect is not None:
-                row["effect"] = part_of(correction.effect, chosen).to_dict()
+                row["effect"] = asdict(part_of(correction.effect, chosen).figures())
             tests.append((row, "p", paired_p(change[name])))
             if name not in (*CONTROLS, EVERYWHERE):
                 difference = change[name] - change[best]

@@ -166,10 +166,10 @@ def _renoised(path: Path, pipe: Any, folder: str) -> dict[str, Any]:
         step=1,
         pipeline=pipe,
     )
-    flagged = evaluate(path, replayed, controls=False).data["flagged_runs"]
+    flagged = evaluate(path, replayed, controls=False).flagged_runs
     return {
-        "change": flagged["effect"]["all"],
-        "harmed_of_good": flagged["endings"]["harmed_of_flagged_good"],
+        "change": flagged.effect.all.to_dict(),
+        "harmed_of_good": flagged.endings.harmed_of_flagged_good.to_dict(),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def compared(setting: Setting, store: Path) -> dict[str, Any]:
     flagged = np.asarray(made["flagged"].values, np.bool_)
     mask = np.asarray(made["mask"].values, np.bool_)
     return {
-        "quality": compare(before, after, setting.model),
+        "quality": {k: asdict(v) for k, v in compare(before, after, setting.model).items()},
         "flagged": int(flagged.sum()),
         "runs": len(flagged),
         "mask_area": float(mask[flagged].mean()) if flagged.any() else None,

@@ -11,6 +11,15 @@ import pytest
 from asced_analysis import calibrate, plots
 from asced_analysis.detection.apply import detect
 from asced_analysis.evaluation import Evaluation
+from asced_analysis.evaluation.intervals import NOTHING, Estimate
+from asced_analysis.evaluation.parts import (
+    ControlFigures,
+    EffectFigures,
+    FlaggedRuns,
+    JudgeFacts,
+    OutcomeRates,
+)
+from asced_analysis.realism.claims import Kind, Reference
 from asced_analysis.statistics.by_step import step_statistics
 from asced_stores import open_runs
 from asced_stores.errors import InputError
@@ -33,33 +42,43 @@ def test_scores_are_split_at_the_level(tmp_path: Path) -> None:
         plots.scores(found.assign(score=found["score"] * np.nan), thresholds)
 
 
-def figure(value: float | None) -> dict[str, dict[str, dict[str, float | None]]]:
-    low, high = (None, None) if value is None else (value - 0.1, value + 0.1)
-    return {"effect": {"all": {"value": value, "low": low, "high": high}}}
+def judged(change: float | None, kind: Kind = "real", **controls: float) -> Evaluation:
+    def effect(value: float | None) -> EffectFigures:
+        figure = NOTHING if value is None else Estimate(value, value - 0.1, value + 0.1)
+        return EffectFigures(figure, NOTHING, NOTHING, NOTHING, NOTHING)
+
+    return Evaluation(
+        judge=JudgeFacts("mine", Reference(kind, "x", 9), "distance", 3, {}, chose=False),
+        paired=True,
+        pairs="",
+        strategy="ttc",
+        correction="ttc",
+        runs=9,
+        flagged=7,
+        quality={},
+        flagged_runs=FlaggedRuns(
+            effect(change), OutcomeRates(0.5, 3, 4, NOTHING, NOTHING, NOTHING, NOTHING)
+        ),
+        controls={
+            name: ControlFigures(effect(value), 7, 0.1, NOTHING, NOTHING)
+            for name, value in controls.items()
+        },
+    )
 
 
 def test_effects_stand_beside_every_control() -> None:
-    data = {
-        "strategy": "ttc",
-        "judge": {"name": "mine", "reference": {"kind": "real", "source": "x", "images": 9}},
-        "paired": True,
-        "flagged": 7,
-        "flagged_runs": figure(-0.3),
-        "controls": {"shuffled": figure(-0.2), "everywhere": figure(0.1)},
-    }
-    ax = plots.effects(Evaluation(data))
+    ax = plots.effects(judged(-0.3, shuffled=-0.2, everywhere=0.1))
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names[0] == "ttc in the mask"
     assert "another run's mask" in names[1]
     assert len(names) == 3
     assert "distance to real images" in ax.get_xlabel()
     assert "negative: more realistic" in ax.get_xlabel()
-    data["judge"]["reference"]["kind"] = "population"
-    label = plots.effects(Evaluation(data)).get_xlabel()
+    label = plots.effects(judged(-0.3, "population")).get_xlabel()
     assert "more typical" in label
     assert "real" not in label
     with pytest.raises(InputError, match="no run was flagged"):
-        plots.effects(Evaluation({**data, "flagged_runs": figure(None)}))
+        plots.effects(judged(None))
 
 
 def test_tiny_quantiles_do_not_take_the_colour_scale(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -59,7 +60,11 @@ def test_it_counts_and_compares(evaluation: Evaluation, tmp_path: Path) -> None:
     assert flagged["inside_mask"]["value"] > 3 * flagged["outside_mask"]["value"]
     assert [row["run"] for row in data["by_run"]] == [3, 8, 12]
     path = evaluation.save(tmp_path / "evaluation.json")
-    assert Evaluation.load(path).to_dict() == data
+    assert Evaluation.load(path) == evaluation
+    jsonschema.validate(data, Evaluation.schema())
+    del data["flagged_runs"]["endings"]["broken"]
+    with pytest.raises(InputError, match=r"endings: the required property 'broken' is missing"):
+        Evaluation.from_dict(data)
     json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
     with pytest.raises(InputError, match="exists"):
         evaluation.save(path)
@@ -182,9 +187,9 @@ def test_effects_by_hand() -> None:
     assert effect.estimate("damaged").value == pytest.approx(-4)
     assert effect.estimate("undamaged").value == 0
     assert effect.estimate("per_changed_pixel").value == pytest.approx(-4 * 4 / 4)
-    assert effect.improved().value == 0.5
+    assert effect.figures().improved.value == 0.5
     nothing = effect_of(before, before, images, images, damaged)
-    assert against_controls(effect, {"shuffled": nothing})["all"]["value"] == pytest.approx(-0.5)
+    assert against_controls(effect, {"shuffled": nothing}).all.value == pytest.approx(-0.5)
     masks = np.zeros((2, 4, 4), bool)
     masks[0, 2:, 2:] = True
     inside, outside = pixel_change(images, changed, masks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.correction.controls import other_runs
-from asced_analysis.evaluation import Evaluation, evaluate, populations
+from asced_analysis.evaluation import evaluate, populations
 from asced_analysis.evaluation.effects import Effect, against_other_runs
+from asced_analysis.evaluation.intervals import Estimate
 from asced_analysis.phases.segmentation import segment_phases
 from asced_analysis.plots import effects
 from asced_analysis.replay import Branch, branch, replay
@@ -115,8 +117,9 @@ def test_the_flag_has_its_worth(
     assert labels[1] == "as many other runs"
     ds = open_runs(runs)
     for low, high, words in ((-1.0, 1.0, "no clear difference"), (-2.0, -1.0, "gained more")):
-        figure = {"value": (low + high) / 2, "low": low, "high": high}
-        given = Evaluation({**data, "against_other_runs": {"all": figure}})
+        figure = Estimate((low + high) / 2, low, high)
+        assert result.against_other_runs is not None
+        given = replace(result, against_other_runs=replace(result.against_other_runs, all=figure))
         said = in_plain_words(ds, segment_phases(ds), thresholds, 3, given)[1]
         assert any(words in sentence for sentence in said)
 
@@ -177,9 +180,9 @@ def test_the_worth_of_the_flag_by_hand() -> None:
         return Effect(dict.fromkeys(names, values), dict.fromkeys(names, np.ones(count)))
 
     first, second = effect(-1.0, 400), effect(-0.2, 100)
-    found = against_other_runs(first, second)["all"]
-    assert found["value"] == pytest.approx(first.sums["all"].mean() - second.sums["all"].mean())
+    found = against_other_runs(first, second).all
+    assert found.value == pytest.approx(first.sums["all"].mean() - second.sums["all"].mean())
     spread = 1.96 * (1 / 400 + 1 / 100) ** 0.5
-    assert found["high"] - found["low"] == pytest.approx(2 * spread, rel=0.25)
-    alone = against_other_runs(first, effect(0.0, 1))["all"]
-    assert alone["low"] is None
+    assert found.high - found.low == pytest.approx(2 * spread, rel=0.25)
+    alone = against_other_runs(first, effect(0.0, 1)).all
+    assert alone.low is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from asced_analysis import calibrate
-from asced_analysis.evaluation import Evaluation, evaluate
+from asced_analysis.evaluation import evaluate
 from asced_analysis.replay import replay
 from asced_analysis.report import write_report
 from asced_analysis.report.corrections import evaluation_section
@@ -57,7 +58,7 @@ def test_an_evaluation_of_another_replay_is_refused(
     own = evaluate(tiny_runs, corrected, controls=False)
     out = tmp_path / "report.html"
     for name, value in (("replay_of", "0" * 32), ("runs", 19), ("flagged", 1)):
-        other = Evaluation({**own.data, name: value})
+        other = replace(own, **{name: value})
         with pytest.raises(InputError, match=f"another replay: its {name} is {value}"):
             write_report(tiny_runs, out, replay=corrected, evaluation=other)
     assert not out.exists()

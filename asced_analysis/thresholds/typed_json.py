@@ -1,0 +1,101 @@
+"""JSON that follows from dataclasses: its schema, and reading by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class MismatchError(ValueError):
+    """A value does not fit its class; the message names the place in the file."""
+
+
+def json_schema(kind: type, partial: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The schema of a class: objects closed to other keys, every field of a dataclass required.
+
+    Parameters
+    ----------
+    kind : type
+    partial : frozenset of str
+        Names of typed dicts, which say themselves what may be absent.
+    """
+    rules: dict[str, Any] = _rules(kind, partial)
+    definitions = {name: rule for name, rule in rules["$defs"].items() if name != kind.__name__}
+    return {"$schema": DRAFT, **rules["$defs"][kind.__name__], "$defs": definitions}
+
+
+def read_as(
+    value: Any, kind: type[T], place: str = "", *, partial: frozenset[str] = frozenset()
+) -> T:
+    """Read parsed JSON as a class, and refuse missing keys and those that it does not have.
+
+    Parameters
+    ----------
+    value : parsed JSON
+    kind : type
+    place : str
+        Of the value in the file, for messages.
+    partial
+        As for `json_schema`.
+
+    Raises
+    ------
+    MismatchError
+        Naming the place, what was found and what was expected.
+    """
+    rules: dict[str, Any] = _rules(kind, partial)  # type: ignore[arg-type]  # classes are hashable
+    try:
+        _check_keys(value, rules, rules["$defs"], place)
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        found = str(error).replace("`$", f"`${place.replace('/', '.')}")
+        raise MismatchError(found[:400]) from None
+
+
+@cache
+def _rules(kind: type, partial: frozenset[str]) -> dict[str, Any]:
+    made: dict[str, Any] = _closed(msgspec.json.schema(kind), partial)
+    return made
+
+
+def _closed(rule: Any, partial: frozenset[str]) -> Any:
+    """The schema with objects closed to other keys, and every field of a dataclass required."""
+    if isinstance(rule, list):
+        return [_closed(one, partial) for one in rule]
+    if not isinstance(rule, dict):
+        return rule
+    closed = {key: _closed(value, partial) for key, value in rule.items()}
+    if closed.get("type") == "object" and "properties" in closed:
+        closed["additionalProperties"] = False
+        if closed.get("title") not in partial:
+            closed["required"] = list(closed["properties"])
+        closed.setdefault("required", [])
+    return closed
+
+
+def _check_keys(value: Any, rule: Any, definitions: Mapping[str, Any], place: str) -> None:
+    """Refuse missing and unknown keys; types and bounds are msgspec's to check."""
+    for one in rule.get("anyOf", [rule]):
+        while "$ref" in one:
+            one = definitions[one["$ref"].rpartition("/")[2]]
+        if isinstance(value, Mapping) and one.get("type") == "object":
+            known, here = one.get("properties", {}), place or "the top level"
+            missing = [key for key in one.get("required", ()) if key not in value]
+            if missing:
+                raise MismatchError(f"at {here}: the required property {missing[0]!r} is missing")
+            for key, inner in value.items():
+                if key in known:
+                    _check_keys(inner, known[key], definitions, f"{place}/{key}")
+                elif one.get("additionalProperties") is False:
+                    raise MismatchError(
+                        f"at {here}: unknown key {key!r}; expected {', '.join(known) or 'none'}"
+                    )
+        elif isinstance(value, list | tuple) and "$ref" in (one.get("items") or {}):
+            for index, inner in enumerate(value):
+                _check_keys(inner, one["items"], definitions, f"{place}/{index}")
