@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hub_server import TOKEN, Hub, serving
 from asced_analysis.calibration import calibrate
 from asced_analysis.thresholds import Thresholds
 from asced_cli.main import run
+from asced_recorders.comfyui.correcting import LoadThresholds
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 from asced_stores.hub import HubReference
@@ -107,6 +109,10 @@ def test_thresholds_go_and_are_loaded_by_their_name(
     loaded = Thresholds.load("hf://me/broken")
     assert loaded == before
     assert loaded.weights_bytes() == before.weights_bytes()
+    assert LoadThresholds().load(" hf://me/broken") == (before,)
+    assert LoadThresholds.VALIDATE_INPUTS("hf://me/broken") is True
+    assert "no such repository" in str(LoadThresholds.VALIDATE_INPUTS("hf://me/none"))
+    assert LoadThresholds.IS_CHANGED("hf://me/broken") == LoadThresholds.IS_CHANGED(str(learnt))
     assert run(["pull", "me/broken", str(tmp_path / "own.json")]) == 0
     assert Thresholds.load(tmp_path / "own.json").weights_bytes() == before.weights_bytes()
     assert run(["pull", "me/broken", str(tmp_path / "own.json")]) == 2
@@ -165,6 +171,26 @@ def test_a_store_goes_resumes_and_comes_back(
     assert run(["pull", "me/runs", str(out), "--overwrite"]) == 0
     assert TrajectoryStore.open(out).verify().ok
     assert len(TrajectoryStore.open(out).index) == 4
+
+
+def test_a_pull_that_is_cut_short_goes_on(
+    hub: Hub, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # the client tries five times, a second each
+    assert run(["push", str(store), "me/runs", "--no-card"]) == 0
+    out = tmp_path / "back.zarr"
+    hub.downloads_until_failure = 5
+    assert run(["pull", "me/runs", str(out)]) == 3
+    assert "the same command again goes on" in capsys.readouterr().err
+    assert not out.exists()
+    first = set(hub.fetched)
+    hub.fetched.clear()
+    hub.downloads_until_failure = None
+    assert run(["pull", "me/runs", str(out)]) == 0
+    assert not first & set(hub.fetched), "nothing is fetched twice"
+    assert first | set(hub.fetched) == set(hub.files("dataset", "me/runs"))
+    assert TrajectoryStore.open(out).verify().ok
+    assert {path.name for path in tmp_path.iterdir()} <= {"back.zarr", "cache"}
 
 
 def test_what_is_not_there_is_said_in_one_line(

@@ -27,7 +27,8 @@ from asced_stores.errors import InputError
 
 STEPS, BATCH = 12, 10
 LASTS = ("euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_2m_sde", "er_sde", "sa_solver_pece")
-LOSES = ("lms", "ipndm", "deis", "gradient_estimation", "sa_solver", "unipc")
+AGAIN = ("lms", "ipndm", "deis", "gradient_estimation", "uni_pc", "uni_pc_bh2")
+LOSES = ("sa_solver", "ipndm_v", "gradient_estimation_cfg_pp")
 
 
 def sample(model: Any, seed: int, sampler: str, cfg: float, steps: int = STEPS, **more: Any) -> Any:
@@ -92,11 +93,12 @@ def test_a_kind_without_noise_is_refused_by_name(tiny: Callable[..., Any]) -> No
 @pytest.mark.parametrize(
     ("kind", "sampler", "cfg"),
     [
-        *[("EPS", name, 1.0) for name in LASTS],
+        *[("EPS", name, 1.0) for name in (*LASTS, *AGAIN)],
         ("EPS", "heun", 4.0),
         ("EPS", "euler_cfg_pp", 2.0),
         ("FLOW", "euler", 4.0),
         ("FLOW", "dpmpp_2m", 1.0),
+        ("FLOW", "deis", 4.0),
     ],
 )
 def test_flags_are_those_of_the_store(
@@ -155,25 +157,42 @@ class Edit(TapListener):
         return event.next_alpha * event.x0 + event.next_sigma * self.noise
 
 
+def edited(model: Any, edit: Edit, sampler: str, **more: Any) -> Any:
+    """Sample with a listener that edits, in the way that the sampler needs."""
+
+    def attach(sampling: Sampling) -> Any:
+        sampling.check_edits([edit.step])
+        assert sampling.again == (sampler in AGAIN)
+        return nullcontext(edit)
+
+    return sample(listen(model, attach), 1, sampler, 1.0, **more)
+
+
 @pytest.mark.parametrize("kind", ["EPS", "FLOW"])
-@pytest.mark.parametrize("sampler", LASTS)
+@pytest.mark.parametrize("sampler", LASTS + AGAIN)
 def test_an_edit_lasts(sampler: str, kind: str, tiny: Callable[..., Any]) -> None:
     """With a model that knows x0, what later steps find is noise of their level, and none old."""
     x0, noise = torch.randn((2, BATCH, 4, 8, 8), generator=torch.Generator().manual_seed(5))
     edit = Edit(6, noise)
     model = tiny(kind)
     model.set_model_unet_function_wrapper(lambda apply, given: x0.to(given["input"]))
-    sample(listen(model, lambda sampling: nullcontext(edit)), 1, sampler, 1.0)
+    edited(model, edit, sampler)
     assert torch.allclose(edit.eps[6], noise, atol=1e-4)
     for eps in edit.eps[7:]:
         assert float(eps.square().mean().sqrt()) == pytest.approx(1, abs=0.1)
         assert abs(float((eps * edit.eps[5]).mean())) < 0.1
+    if sampler in AGAIN:  # no noise comes on the way: it is the edit's own to the end
+        assert float((edit.eps[-1] - noise).square().mean().sqrt()) < 0.02
 
 
-def test_a_sampler_forgets_what_was_before_an_edit(tiny: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "lms", "deis", "gradient_estimation"])
+def test_a_sampler_forgets_what_was_before_an_edit(sampler: str, tiny: Callable[..., Any]) -> None:
     """A multistep sampler's step after an edit is the one of first order, as after a start."""
     edit = Edit(6, torch.randn((BATCH, 4, 8, 8), generator=torch.Generator().manual_seed(5)))
-    sample(listen(tiny("EPS"), lambda sampling: nullcontext(edit)), 1, "dpmpp_2m", 1.0)
+    steps: list[int] = []
+    edited(tiny("EPS"), edit, sampler, callback=lambda step, *_: steps.append(step))
+    assert steps == list(range(STEPS))  # each once, though a sampler may be run again
+    assert len(edit.events) == STEPS
     before, here, after = edit.events[5:8]
     share = here.next_sigma / here.sigma
     expected = share * here.sample + (1 - share) * here.x0
@@ -189,10 +208,40 @@ def test_samplers_in_which_no_edit_lasts_are_refused_before_they_begin(
     asked: list[int] = []
     model.model.diffusion_model.register_forward_hook(lambda *_: asked.append(1))
     corrected = Correct().correct(model, thresholds)[0]
-    name = {"unipc": "uni_pc"}.get(sampler, sampler)
     with pytest.raises(InputError, match=f"{sampler}.* would last"):
-        sample(corrected, 1, name, 1.0)
+        sample(corrected, 1, sampler, 1.0)
     assert not asked
+
+
+def test_a_sampler_that_is_run_again_asks_the_model_no_more(
+    tiny: Callable[..., Any],
+) -> None:
+    """Twice edited, one image of ten: the others are what they were, to the bit."""
+    model = tiny("EPS")
+    plain = sample(model, 1, "lms", 1.0)
+    asked: list[int] = []
+    model.model.diffusion_model.register_forward_hook(lambda *_: asked.append(1))
+
+    class Twice(Edit):
+        def after_step(self, event: StepEvent, next_sample: Any) -> Any:
+            changed = next_sample.clone()
+            if event.step + 1 in (self.step, self.step + 2):
+                changed[3] = event.next_alpha * event.x0[3] + event.next_sigma * self.noise[3]
+            self.entered = changed
+            return changed
+
+        def before_step(self, event: StepEvent) -> None:
+            super().before_step(event)
+            assert event.step == 0 or torch.allclose(event.sample, self.entered, atol=1e-4)
+
+    edit = Twice(4, torch.randn((BATCH, 4, 8, 8), generator=torch.Generator().manual_seed(5)))
+    end = edited(model, edit, "lms")
+    assert len(asked) == STEPS
+    assert ((end != plain).flatten(1).any(1).numpy() == (np.arange(BATCH) == 3)).all()
+    here, after = edit.events[6:8]
+    share = here.next_sigma / here.sigma  # nothing of what was before either edit
+    expected = share * here.sample[3] + (1 - share) * here.x0[3]
+    assert torch.allclose(after.sample[3], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_what_has_no_schedule_or_no_end_is_refused(

@@ -30,7 +30,9 @@ class Hub:
         self.repositories: dict[tuple[str, str], list[tuple[str, dict[str, bytes]]]] = {}
         self.private: dict[tuple[str, str], bool] = {}
         self.commits_until_failure: int | None = None
+        self.downloads_until_failure: int | None = None
         self.sent: list[str] = []
+        self.fetched: list[str] = []
         self.endpoint = ""
 
     def files(self, kind: str, name: str) -> dict[str, bytes]:
@@ -65,6 +67,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def break_off(self, content: bytes, **headers: str) -> None:
+        """Send half of a file, and hang up."""
+        self.send_response(200)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2])
+        self.close_connection = True
 
     def refuse(self, status: int, code: str) -> None:
         self.answer(status, {"error": code}, X_Error_Code=code)
@@ -142,6 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif rest not in files:
             self.refuse(404, "EntryNotFound")
         else:
+            if self.command == "GET":
+                if hub.downloads_until_failure == len(hub.fetched):
+                    self.break_off(files[rest], ETag=f'"{git_oid(files[rest])}"', X_Repo_Commit=oid)
+                    return
+                hub.fetched.append(rest)
             self.answer(200, files[rest], ETag=f'"{git_oid(files[rest])}"', X_Repo_Commit=oid)
 
     do_HEAD = do_GET  # noqa: N815  (the name that http.server looks for)

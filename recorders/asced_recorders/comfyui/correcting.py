@@ -48,7 +48,7 @@ class LoadThresholds:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
         """What the node is given."""
-        tip = "A path, or the name of a file in ComfyUI's input folder"
+        tip = "A path, the name of a file in ComfyUI's input folder, or hf://owner/name"
         return {"required": {"file": ("STRING", {"default": "thresholds.json", "tooltip": tip})}}
 
     @classmethod
@@ -63,7 +63,7 @@ class LoadThresholds:
     @classmethod
     def IS_CHANGED(cls, file: str) -> str:  # noqa: N802
         """By the file's content, so that a new calibration is read."""
-        return hashlib.sha256(thresholds_path(file).read_bytes()).hexdigest()
+        return hashlib.sha256(thresholds_file(file).read_bytes()).hexdigest()
 
     def load(self, file: str) -> tuple[Thresholds]:
         """Read them."""
@@ -214,22 +214,34 @@ def lines(images: list[ImageReport]) -> list[str]:
     ]
 
 
-def thresholds_path(file: str) -> Path:
-    """A path, or the name of a file in ComfyUI's input folder."""
-    import folder_paths  # ComfyUI's own
+def thresholds_file(file: str) -> Path:
+    """A path, a file in ComfyUI's input folder, or one that came from the Hub.
 
-    path = Path(file.strip()).expanduser()
-    return path if path.is_absolute() else Path(folder_paths.get_input_directory()) / path
+    Raises
+    ------
+    InputError
+        Where there is no such file.
+    HubError
+        Where the Hub refuses, or does not answer and the cache does not hold it.
+    """
+    from asced_analysis.thresholds.from_hub import local_file
+
+    path = local_file(file.strip())
+    if not path.is_absolute():
+        import folder_paths  # ComfyUI's own
+
+        path = Path(folder_paths.get_input_directory()) / path.expanduser()
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist: write thresholds there (`asced calibrate runs.zarr --out "
+            f"{path.name}`), or give hf://owner/name"
+        )
+    return path
 
 
 def read_thresholds(file: str) -> Thresholds:
     """Read thresholds of a path or a name."""
     from asced_analysis.thresholds.document import Thresholds
 
-    path = thresholds_path(file)
-    if not path.is_file():
-        raise InputError(
-            f"{path} does not exist: write thresholds there (`asced calibrate runs.zarr --out "
-            f"{path.name}`)"
-        )
-    return Thresholds.load(path)
+    name = file.strip()
+    return Thresholds.load(name if name.startswith("hf://") else thresholds_file(name))

@@ -4,6 +4,13 @@ Nothing of ComfyUI is imported: a MODEL takes wrappers around its sampler and ar
 What is told is what the sampler is handed, after guidance and every post-CFG function. Such a
 function of our own would not do: guiders of several prompts add to the prediction after these have
 run, and a sample can't be edited there before the model is asked about it.
+
+Two ways lead a sampler through an edit. Most let the sample that they hold be written over, and
+what the model said before is renewed where they remember it. Solvers that remember something made
+of it (LMS, IPNDM, DEIS, UniPC) are stopped and run once more: up to the edit the model is not
+asked, they get what it said before, and in edited places what it says now, from a start on the
+straight path to it. So they arrive at the edited sample by their own steps, and all that they
+remember fits it; elsewhere they repeat themselves to the bit.
 """
 
 from __future__ import annotations
@@ -17,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asced_recorders.comfyui.levels import noise_level
-from asced_recorders.comfyui.rehearsal import Rehearsal, lasting, name_of, rehearse
+from asced_recorders.comfyui.rehearsal import Rehearsal, lasting, name_of, rehearse, straight
 from asced_recorders.tap.events import ListenerChain, StepEvent, TapListener
 from asced_recorders.tap.schedulers import StepTable
 from asced_stores.errors import InputError
@@ -31,7 +38,7 @@ KEY = "asced"
 LISTENERS, RUN = "asced_listeners", "asced_run"  # in transformer_options
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sampling:
     """One call of a sampler, before it begins.
 
@@ -54,6 +61,8 @@ class Sampling:
         Whether a mask is put over the sample at every call.
     listeners : list of TapListener
         Attached so far; each sees what the ones before it changed.
+    again : bool
+        Whether the sampler is run again from its start at each edit.
     """
 
     sampler: Any
@@ -65,6 +74,7 @@ class Sampling:
     plan: Rehearsal
     inpaints: bool
     listeners: list[TapListener] = field(default_factory=list)
+    again: bool = False
 
     @property
     def seed(self) -> int:
@@ -103,16 +113,15 @@ class Sampling:
                 "an inpainting mask is put over the sample at every step, so that no edit would "
                 "last: sample without the latent's noise mask, or leave the correction out"
             )
-        found = lasting(
-            self.sampler, self.guider, self.sigmas, self.extra, self.plan, steps, self.level
-        )
-        lost = [step for step, lasts in found.items() if not lasts]
-        if lost:
+        facts = self.sampler, self.guider, self.sigmas, self.extra, self.plan
+        lost = [step for step, lasts in lasting(*facts, steps, self.level).items() if not lasts]
+        if lost and not straight(*facts, self.level):
             raise InputError(
-                f"the sampler {self.name} mixes in what the model said before step {lost[0]}, so "
-                "that no edit of its sample would last: choose another, such as euler, dpmpp_2m or "
-                "euler_ancestral"
+                f"the sampler {self.name} mixes in what the model said before step {lost[0]}, and "
+                "leaves the straight path to what it says, so that no edit of its sample would "
+                "last: choose another, such as euler, dpmpp_2m or euler_ancestral"
             )
+        self.again |= bool(lost)
 
     def ask(self, sample: Tensor, table: Any, step: int) -> Tensor:
         """Predicted x0 of a sample at a step's level, guidance included (`Corrector`'s network)."""
@@ -168,10 +177,19 @@ def _sample(
         for attach in options[LISTENERS]:
             sampling.listeners.append(stack.enter_context(attach(sampling)))
         run = options[RUN] = _Run(sampling, ListenerChain(*sampling.listeners))
-        end = executor(
-            guider, sigmas, extra, callback, noise, latent_image, denoise_mask, disable_pbar
-        )
-        return run.leave(end)
+
+        def told(*facts: Any) -> Any:
+            return callback(*facts) if callback and run.calls >= run.known else None
+
+        while True:
+            try:  # copies, since some samplers write into what they are given
+                end = executor(
+                    guider, sigmas.clone(), dict(extra), told, noise, latent_image, denoise_mask,
+                    disable_pbar,
+                )  # fmt: skip
+                return run.leave(end)
+            except _Again as again:
+                noise = noise + again.shift
 
 
 def _predict(
@@ -186,12 +204,22 @@ def _predict(
     return run.predict(executor, x, timestep, options, seed)
 
 
+class _Again(Exception):  # noqa: N818 (no error)
+    """The sampler is to begin again, from noise that is shifted."""
+
+    def __init__(self, shift: Tensor) -> None:
+        super().__init__("a sampler is run again after an edit")
+        self.shift = shift
+
+
 class _Run:
     """The steps of one call of a sampler."""
 
     def __init__(self, sampling: Sampling, listener: TapListener) -> None:
         self.sampling, self.listener = sampling, listener
-        self.calls = 0
+        self.calls = self.known = 0  # calls of this pass; and those that it repeats
+        self.outputs: list[Tensor] = []  # of every call, where a sampler may be run again
+        self.start: Tensor | None = None
         self.event: StepEvent | None = None
         self.said: list[weakref.ref[Tensor]] = []  # what a sampler may still remember
         listener.begin(sampling.table)
@@ -209,13 +237,21 @@ class _Run:
                 f"sigma {told:.5g}), so that it has no schedule: it is not recorded or corrected. "
                 "Choose a sampler of fixed steps, such as dpmpp_2m"
             )
+        if call < self.known:
+            return self.outputs[call].clone()
+        if self.start is None:
+            self.start = x.clone()
         step = plan.steps.get(call)
         if step is None:
             denoised: Tensor = executor(x, timestep, options, seed)
+            self._keep(denoised)
             return denoised
-        edited = self._enter(x)
+        entering = self._enter(x)
+        edited = None if entering is None else entering != x
+        if entering is not None:
+            x.copy_(entering)
         denoised = executor(x, timestep, options, seed)
-        if edited is not None:
+        if edited is not None and not self.sampling.again:
             self._renew(x, edited, denoised)
         event = StepEvent(
             self.sampling.table,
@@ -231,6 +267,12 @@ class _Run:
             denoised = _restore(changed).to(denoised)
         self.event = event
         self.said = [one for one in self.said if one() is not None] + [weakref.ref(denoised)]
+        if edited is not None and self.sampling.again:
+            shift = self._past(x, edited, denoised, step)
+            self._keep(denoised)
+            self.calls, self.known = 0, len(self.outputs)
+            raise _Again(shift)
+        self._keep(denoised)
         return denoised
 
     def leave(self, end: Tensor) -> Tensor:
@@ -248,16 +290,28 @@ class _Run:
         return end if changed is None else _restore(changed).to(end)
 
     def _enter(self, x: Tensor) -> Tensor | None:
-        """Show the sample that enters a step; an edit is written where the sampler holds it."""
+        """Show the sample that enters a step, and give what it is changed to."""
         if self.event is None:
             return None
         changed = self.listener.after_step(self.event, _arrange(x))
-        if changed is None:
-            return None
-        changed = _restore(changed).to(x)
-        edited = changed != x
-        x.copy_(changed)
-        return edited
+        return None if changed is None else _restore(changed).to(x)
+
+    def _keep(self, denoised: Tensor) -> None:
+        """Keep what the model said, where the sampler may be run again."""
+        if self.sampling.again:
+            self.outputs.append(denoised.clone())
+
+    def _past(self, x: Tensor, edited: Tensor, denoised: Tensor, step: int) -> Tensor:
+        """Give edited places a past on the straight path, and say how its noise differs."""
+        table = self.sampling.table
+        eps = (x - float(table.alpha[step]) * denoised) / float(table.sigma[step])
+        start = float(table.alpha[0]) * denoised + float(table.sigma[0]) * eps
+        assert self.start is not None
+        for past in self.outputs:
+            past.copy_(denoised.where(edited, past))
+        shift = (start - self.start) * edited
+        self.start += shift
+        return shift / self.sampling.plan.gain
 
     def _renew(self, x: Tensor, edited: Tensor, denoised: Tensor) -> None:
         """Let the sampler remember, in edited places, what the model says of the edited sample."""

@@ -2,10 +2,12 @@
 
 Samplers of ComfyUI are functions that call the model as they like. Which of these calls begin a
 step, at what level, and whether a sample that is replaced there stays replaced, is not written
-anywhere. So the sampler is run first with a model that knows the answer, zero everywhere: its calls
-are counted, some of the samples it holds are replaced by fresh noise, and the noise that the later
-calls find must be that noise, at its level, with nothing left of the old. Nothing depends on the
-sampler's name, so that those of other node packs are treated alike.
+anywhere. So the sampler is run first with a model that knows the answer, the same everywhere: its
+calls are counted, some of the samples it holds are replaced by fresh noise, and the noise that the
+later calls find must be that noise, at its level, with nothing left of the old. Where that fails, a
+sampler that keeps to the straight path between its noise and the answer can be led through an edit
+by running it again from another start (`straight`). Nothing depends on the sampler's name, so that
+those of other node packs are treated alike.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 SIDE = 128  # of a sample: 16,384 numbers, so that a correlation by chance is below 0.04
 LASTING = 0.05  # of the noise's size, and of the correlation with the old noise
+STRAIGHT = 0.02  # of the noise's size; DEIS integrates its coefficients to 0.012 on flow's levels
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,13 @@ class Rehearsal:
         What each call of the model was told, in ComfyUI's sigma.
     steps : dict of int to int
         Step that each call begins; calls within a step are left out.
+    gain : float
+        By what the noise that a sampler is given is multiplied in the first call's sample.
     """
 
     levels: tuple[float, ...]
     steps: dict[int, int]
+    gain: float
 
     @property
     def schedule(self) -> list[float]:
@@ -52,8 +58,8 @@ class Rehearsal:
         return [after - call == 1 for call, after in pairwise(calls)]
 
 
-class KnowsZero:
-    """Stands where ComfyUI's guider stands, and predicts zero.
+class Knows:
+    """Stands where ComfyUI's guider stands, and predicts one value everywhere.
 
     Parameters
     ----------
@@ -63,6 +69,7 @@ class KnowsZero:
         Functions after guidance that were there before the sampler came.
     seen : callable
         ``seen(call, x, level)`` is told each call.
+    answer : float
     """
 
     def __init__(
@@ -70,9 +77,11 @@ class KnowsZero:
         guider: Any,
         own: Sequence[Callable[..., Any]],
         seen: Callable[[int, Tensor, float], None],
+        answer: float,
     ) -> None:
-        self._guider, self._own, self._seen = guider, list(own), seen
+        self._guider, self._own, self._seen, self._answer = guider, list(own), seen, answer
         self._calls = 0
+        self.learns = False  # whether a function of the sampler's own was there
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._guider, name)
@@ -80,13 +89,14 @@ class KnowsZero:
     def __call__(
         self, x: Tensor, timestep: Tensor, model_options: Any = None, seed: Any = None
     ) -> Tensor:
-        """Predict zero."""
+        """Predict the answer."""
         options = model_options or {}
         self._seen(self._calls, x, float(timestep.reshape(-1)[0]))
         self._calls += 1
-        denoised = x * 0
+        denoised = x * 0 + self._answer
         for function in options.get("sampler_post_cfg_function", []):
             if function not in self._own:  # the sampler's own, by which it learns of guidance
+                self.learns = True
                 denoised = function(
                     {
                         "denoised": denoised,
@@ -125,14 +135,18 @@ def rehearse(sampler: Any, guider: Any, sigmas: Tensor, extra: dict[str, Any]) -
 
     levels: list[float] = []
     marks: list[int] = []
+    gain = 0.0
     noise = torch.randn((1, 1, 8, 8), generator=_seeded(0))
 
     def seen(call: int, x: Tensor, level: float) -> None:
+        nonlocal gain
         if x.shape != noise.shape:
             raise InputError(
                 f"the sampler {name_of(sampler)} changes the sample's size on its way: its runs "
                 "are not recorded or corrected"
             )
+        if call == 0:
+            gain = float((x * noise).sum() / noise.square().sum())
         levels.append(level)
 
     def taken(*facts: Any) -> None:
@@ -149,7 +163,7 @@ def rehearse(sampler: Any, guider: Any, sigmas: Tensor, extra: dict[str, Any]) -
     for mark, following in zip(marks, [*marks[1:], len(levels)], strict=True):
         same = [call for call in range(mark, following) if levels[call] == levels[mark]]
         begins.append(same[-1])  # a corrector that asks again at a level samples on from there
-    return Rehearsal(tuple(levels), {call: step for step, call in enumerate(begins)})
+    return Rehearsal(tuple(levels), {call: step for step, call in enumerate(begins)}, gain)
 
 
 def lasting(
@@ -204,6 +218,41 @@ def lasting(
     return found
 
 
+def straight(
+    sampler: Any,
+    guider: Any,
+    sigmas: Tensor,
+    extra: dict[str, Any],
+    plan: Rehearsal,
+    level: Callable[[float], tuple[float, float]],
+) -> bool:
+    """Whether a sampler keeps to ``alpha * x0 + sigma * eps`` where the model always says x0.
+
+    Then a past can be made for a sample that is edited: the same sampler, run again from the start
+    of the straight path through it, arrives there by itself, with a history that fits, whatever it
+    remembers. Samplers that draw noise on their way don't, nor those that learn of guidance, nor
+    those whose coefficients don't add up (IPNDM with variable steps).
+
+    Parameters
+    ----------
+    sampler, guider, sigmas, extra, plan, level
+        As in `lasting`.
+    """
+    import torch
+
+    noise = torch.randn((1, 1, 8, 8), generator=_seeded(0))
+    fits = 0 in plan.steps
+
+    def seen(call: int, x: Tensor, told: float) -> None:
+        nonlocal fits
+        alpha, sigma = level(told)
+        eps = plan.gain / level(plan.levels[0])[1] * noise
+        fits = fits and _size((x - alpha) / sigma - eps) <= STRAIGHT
+
+    model = _run(sampler, guider, sigmas, extra, noise, seen, lambda *facts: None, answer=1.0)
+    return fits and not model.learns
+
+
 def name_of(sampler: Any) -> str:
     """The sampler's name, as people choose it."""
     function = getattr(sampler, "sampler_function", None)
@@ -231,20 +280,22 @@ def _run(
     noise: Tensor,
     seen: Callable[[int, Tensor, float], None],
     taken: Callable[..., None],
-) -> None:
-    """Sample zeros, on the host, without touching torch's generators."""
+    answer: float = 0.0,
+) -> Knows:
+    """Sample where the answer is known, on the host, without touching torch's generators."""
     import torch
 
     own = extra.get("model_options", {}).get("sampler_post_cfg_function", [])
+    model = Knows(guider, own, seen, answer)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             sampler.sample(
-                KnowsZero(guider, own, seen),
+                model,
                 sigmas.detach().cpu().clone(),
                 dict(extra),
                 taken,
                 noise,
-                torch.zeros_like(noise),
+                torch.full_like(noise, answer),
                 None,
                 True,
             )
@@ -252,6 +303,7 @@ def _run(
         raise
     except Exception as error:
         raise InputError(
-            f"the sampler {name_of(sampler)} failed on a model that predicts zero ({error}), so "
-            "that its steps are not known: it is not recorded or corrected"
+            f"the sampler {name_of(sampler)} failed on a model that predicts {answer:g} ({error}), "
+            "so that its steps are not known: it is not recorded or corrected"
         ) from error
+    return model
