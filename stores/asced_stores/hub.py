@@ -225,7 +225,7 @@ def _said(reference: HubReference) -> Iterator[None]:
         raise HubError(f"{reference} holds no {_missing(error, reference)}") from error
     except (errors.LocalEntryNotFoundError, httpx.TransportError) as error:
         raise HubError(
-            f"{reference}: the Hub does not answer, or broke off, and the local cache does not hold "
+            f"{reference}: the Hub does not answer or broke off, and the local cache does not hold "
             "it; the same command again goes on"
         ) from error
     except errors.LocalTokenNotFoundError as error:
