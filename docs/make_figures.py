@@ -37,7 +37,7 @@ def main() -> None:
     same = [r for r in judged if (r.outside_mask or 0) < SAME and r.run in kept] or judged
     most = min(same, key=lambda r: r.local_realism_after - r.local_realism_before)
     args.out.mkdir(parents=True, exist_ok=True)
-    plots.save_figure(plots.story(runs, corrected, run=most.run), args.out / "path.png")
+    plots.save_figure(plots.case_study(runs, corrected, run=most.run), args.out / "path.png")
     plots.save_figure(plots.paired_runs(runs, corrected), args.out / "paired-runs.png")
     phases = load(args.demo / "phases.json")
     plots.save_figure(plots.phase_curve(phases).get_figure(), args.out / "phases.png")

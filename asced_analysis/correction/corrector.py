@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asced_analysis.correction.edit_settings import EditSettings
 from asced_analysis.correction.edited_call import EditedCall, Told
 from asced_analysis.correction.handed_steps import HandedStep, SeenTable, loop_table
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network
 from asced_analysis.correction.loop_steps import LoopSteps, OpenSteps
-from asced_analysis.correction.registry import parameters_of
 from asced_analysis.correction.settings import (
     GivenMasks,
     ImageReport,
-    correction_settings,
     correction_step,
-    growth_of,
-    recorded_precision,
     strategy_of,
 )
 from asced_analysis.correction.step_callback import StepCallback
@@ -34,21 +31,16 @@ from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.correction.controls import Control
+    from asced_analysis.correction.edit_settings import Monitor
     from asced_analysis.thresholds.document import Thresholds
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
-
-    class Monitor(Protocol):
-        """What a corrector tells of its steps."""
-
-        def after_step(self, event: StepEvent, sample: Tensor, corrector: Corrector) -> None:
-            """See a step that was taken, and the sample that goes on."""
 
 
 __all__ = ["Corrector", "ImageReport"]
 
 
-class Corrector(TapListener):
+class Corrector(EditSettings, TapListener):
     """Detect artifacts while sampling and correct them, on any pipeline the recorder supports.
 
     Parameters
@@ -110,26 +102,18 @@ class Corrector(TapListener):
         monitor: Monitor | None = None,
         **parameters: Any,
     ) -> None:
-        own = correction_settings(thresholds)
-        self.thresholds = thresholds
-        self.strategy = strategy_of(thresholds, strategy, parameters)
-        if not self.strategy.in_loop:
-            raise InputError(
-                f"{self.strategy.name} samples a run more than once, which a corrector in the loop "
-                "cannot do: use `asced replay`, or a strategy of one pass, such as renoise"
-            )
-        if control is not None and self.strategy.region != "mask":
-            raise InputError(
-                f"{self.strategy.title} does not edit the detector's mask, so that there is "
-                "nothing to control in the loop: `asced evaluate` has the controls"
-            )
-        self.control = control
-        self.seed = int(own.get("seed", 0)) if seed is None else seed
-        self.step_given = step
-        self.grow, self.soft = grow, soft
+        super().__init__(
+            thresholds,
+            strategy=strategy_of(thresholds, strategy, parameters),
+            control=control,
+            seed=seed,
+            step=step,
+            grow=grow,
+            soft=soft,
+            dtype=dtype,
+            monitor=monitor,
+        )
         self.network = network
-        self.monitor = monitor
-        self.recorded = recorded_precision(thresholds, dtype)
         self.arguments: dict[str, Any] = {}
         self._told = Told()
         self._images = 0
@@ -327,17 +311,6 @@ class Corrector(TapListener):
 
     # ---- what a call asks
 
-    @property
-    def looks(self) -> bool:
-        """Whether anything is to be found: to be edited, or to be told to a monitor."""
-        return self.strategy.edits or self.monitor is not None
-
-    @property
-    def known_sampler(self) -> str:
-        """The sampler that thresholds were calibrated with."""
-        known = None if self.thresholds is None else self.thresholds.fingerprint["scheduler_class"]
-        return "custom" if known is None else str(known)
-
     def target(self, table: StepTable) -> int:
         """``T_c`` on the steps of a sampler."""
         if isinstance(table, SeenTable):
@@ -347,10 +320,6 @@ class Corrector(TapListener):
         return (
             correction_step(self.thresholds, table) if self.step_given is None else self.step_given
         )
-
-    def growth(self, shape: tuple[int, ...]) -> int:
-        """Pixels by which a mask of this shape is grown."""
-        return growth_of(self.thresholds, self.grow, shape)
 
     def number(self, runs: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
         """Numbers of the runs of a call: as assigned, else counted on over the calls."""
@@ -406,21 +375,6 @@ class Corrector(TapListener):
         return sample if edited is None else edited
 
     # ---- beside a recorder
-
-    def correction(self) -> dict[str, Any] | None:
-        """How runs are corrected, as a store says it; None where they are only sampled."""
-        if not self.looks:
-            return None
-        return {
-            "strategy": self.strategy.name,
-            "strategy_parameters": parameters_of(self.strategy),
-            "step": self.step_given,
-            "seed": self.seed,
-            "control": self.control,
-            "grow": self.grow,
-            "soft": self.soft,
-            "thresholds": None if self.thresholds is None else self.thresholds.to_dict(),
-        }
 
     def corrected(self) -> dict[str, NDArray[Any]]:
         """What was found in each run of the last call, and edited."""

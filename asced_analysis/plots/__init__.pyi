@@ -1,11 +1,8 @@
 from .audits import audit_curves as audit_curves
-from .case_study import story as story
 from .curves import against_population as against_population
 from .curves import dynamics_curves as dynamics_curves
 from .curves import phase_curve as phase_curve
 from .curves import quantile_heatmap as quantile_heatmap
-from .curves import region_acceleration as region_acceleration
-from .curves import region_frequency as region_frequency
 from .derived import level_curve as level_curve
 from .derived import run_curves as run_curves
 from .derived import run_images as run_images
@@ -13,7 +10,10 @@ from .images import film_strip as film_strip
 from .images import pixel_map as pixel_map
 from .judgements import effects as effects
 from .judgements import scores as scores
+from .pairs import case_study as case_study
 from .pairs import paired_runs as paired_runs
+from .regions import region_acceleration as region_acceleration
+from .regions import region_frequency as region_frequency
 from .remedies import remedies as remedies
 from .results import comparison as comparison
 from .results import comparison_map as comparison_map

@@ -20,10 +20,10 @@ from asced_analysis.report.corrections import (
 from asced_analysis.report.page import Case, Page, Section, render_html, render_markdown
 from asced_analysis.report.sections import (
     case,
+    case_study_section,
     dynamics_section,
     phases_section,
     provenance_section,
-    story_section,
     thresholds_section,
 )
 from asced_analysis.report.summary import in_plain_words
@@ -223,7 +223,7 @@ def build_page(
         cases, count, first = _cases(ds, flagged, corrected, evaluation, gallery)
     sections: list[Section] = []
     if corrected is not None and first is not None:
-        sections.append(story_section(ds, corrected, first))
+        sections.append(case_study_section(ds, corrected, first))
     if phases is not None:
         sections.append(phases_section(phases))
     if statistics is not None:

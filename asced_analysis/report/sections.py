@@ -168,7 +168,7 @@ def thresholds_section(thresholds: Thresholds, detected: xr.Dataset | None = Non
     )
 
 
-def story_section(ds: xr.Dataset, corrected: xr.Dataset, run: int) -> Section:
+def case_study_section(ds: xr.Dataset, corrected: xr.Dataset, run: int) -> Section:
     """One run from noise to its corrected version."""
     from asced_analysis import plots
 
@@ -178,7 +178,7 @@ def story_section(ds: xr.Dataset, corrected: xr.Dataset, run: int) -> Section:
         (),
         (
             Picture(
-                figure_uri(plots.story(ds, corrected, run=run)),
+                figure_uri(plots.case_study(ds, corrected, run=run)),
                 f"Run {run}: what the model expects and what it revises at six steps; the change "
                 f"inside and outside the {place} by step; the image as sampled, the {place}, the "
                 "corrected version.",

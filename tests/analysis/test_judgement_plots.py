@@ -89,7 +89,7 @@ def test_tiny_quantiles_do_not_take_the_colour_scale(tmp_path: Path) -> None:
     assert norm.vmax / norm.vmin <= 1.01e6
 
 
-def test_a_story_shows_the_flagged_run_of_the_highest_score(tmp_path: Path) -> None:
+def test_a_case_study_shows_the_flagged_run_of_the_highest_score(tmp_path: Path) -> None:
     ds = open_runs(synthetic_store(tmp_path / "runs.zarr", runs=8).path)
     masks = np.zeros((8, ds.sizes["y"], ds.sizes["x"]), bool)
     masks[:, 2:6, 3:7] = True
@@ -97,7 +97,7 @@ def test_a_story_shows_the_flagged_run_of_the_highest_score(tmp_path: Path) -> N
     corrected = ds[["image"]].assign(
         mask=(("run", "y", "x"), masks), flagged=("run", flagged), score=("run", np.arange(8.0))
     )
-    drawn = plots.story(ds, corrected.assign_attrs(correction_step=4), steps=[3, 5])
+    drawn = plots.case_study(ds, corrected.assign_attrs(correction_step=4), steps=[3, 5])
     titles = [axis.get_title() for axis in drawn.axes]
     assert titles.count("corrected version") == 1
     assert {"step 3", "step 5", "as sampled", "flagged region"} <= set(titles)
@@ -105,9 +105,9 @@ def test_a_story_shows_the_flagged_run_of_the_highest_score(tmp_path: Path) -> N
     assert (curve.get_xlabel(), curve.get_ylabel()) == ("step (0 = noise)", "|change| (data units)")
     assert len(curve.lines) == 3, "region, rest, and where the correction falls"
     with pytest.raises(InputError, match="no run is flagged"):
-        plots.story(ds, corrected.assign(flagged=("run", ~flagged & flagged)))
+        plots.case_study(ds, corrected.assign(flagged=("run", ~flagged & flagged)))
     with pytest.raises(InputError, match="not in both stores"):
-        plots.story(ds, corrected, run=99)
+        plots.case_study(ds, corrected, run=99)
 
 
 @pytest.mark.parametrize("name", plots.__all__)

@@ -15,7 +15,7 @@ from asced_analysis.evaluation import evaluate
 from asced_analysis.replay import replay
 from asced_analysis.report import write_report
 from asced_analysis.report.corrections import evaluation_section
-from asced_analysis.report.sections import story_section
+from asced_analysis.report.sections import case_study_section
 from asced_cli.main import run
 from asced_stores import open_runs
 from asced_stores.errors import InputError
@@ -67,11 +67,11 @@ def test_an_evaluation_of_another_replay_is_refused(
 
 
 @pytest.mark.parametrize(("where", "place"), [("mask", "flagged"), ("foreground", "renewed")])
-def test_the_story_names_what_was_edited(
+def test_the_case_study_names_what_was_edited(
     tiny_runs: Path, corrected: Path, where: str, place: str
 ) -> None:
     corrected = open_runs(corrected).assign_attrs(strategy_parameters={"where": where})
-    caption = story_section(open_runs(tiny_runs), corrected, 3).figures[0].caption
+    caption = case_study_section(open_runs(tiny_runs), corrected, 3).figures[0].caption
     assert f"inside and outside the {place} region" in caption
 
 

@@ -1,0 +1,90 @@
+"""What a corrector was told to do, whichever call it is in: whom to edit, how, and from when on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from asced_analysis.correction.registry import parameters_of
+from asced_analysis.correction.settings import correction_settings, growth_of, recorded_precision
+from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from asced_analysis.correction.controls import Control
+    from asced_analysis.correction.corrector import Corrector
+    from asced_analysis.correction.strategy import Strategy
+    from asced_analysis.thresholds.document import Thresholds
+    from asced_recorders.tap.tap import StepEvent
+
+
+class Monitor(Protocol):
+    """What a corrector tells of its steps."""
+
+    def after_step(self, event: StepEvent, sample: Tensor, corrector: Corrector) -> None:
+        """See a step that was taken, and the sample that goes on."""
+
+
+class EditSettings:
+    """Detector, strategy and edit of a corrector; parameters as for `Corrector`."""
+
+    def __init__(
+        self,
+        thresholds: Thresholds | None,
+        *,
+        strategy: Strategy,
+        control: Control | None,
+        seed: int | None,
+        step: int | None,
+        grow: int | None,
+        soft: int,
+        dtype: str | None,
+        monitor: Monitor | None,
+    ) -> None:
+        if not strategy.in_loop:
+            raise InputError(
+                f"{strategy.name} samples a run more than once, which a corrector in the loop "
+                "cannot do: use `asced replay`, or a strategy of one pass, such as renoise"
+            )
+        if control is not None and strategy.region != "mask":
+            raise InputError(
+                f"{strategy.title} does not edit the detector's mask, so that there is "
+                "nothing to control in the loop: `asced evaluate` has the controls"
+            )
+        self.thresholds, self.strategy, self.control = thresholds, strategy, control
+        own = correction_settings(thresholds)
+        self.seed = int(own.get("seed", 0)) if seed is None else seed
+        self.step_given = step
+        self.grow, self.soft = grow, soft
+        self.monitor = monitor
+        self.recorded = recorded_precision(thresholds, dtype)
+
+    @property
+    def looks(self) -> bool:
+        """Whether anything is to be found: to be edited, or to be told to a monitor."""
+        return self.strategy.edits or self.monitor is not None
+
+    @property
+    def known_sampler(self) -> str:
+        """The sampler that thresholds were calibrated with."""
+        known = None if self.thresholds is None else self.thresholds.fingerprint["scheduler_class"]
+        return "custom" if known is None else str(known)
+
+    def growth(self, shape: tuple[int, ...]) -> int:
+        """Pixels by which a mask of this shape is grown."""
+        return growth_of(self.thresholds, self.grow, shape)
+
+    def correction(self) -> dict[str, Any] | None:
+        """How runs are corrected, as a store says it; None where they are only sampled."""
+        if not self.looks:
+            return None
+        return {
+            "strategy": self.strategy.name,
+            "strategy_parameters": parameters_of(self.strategy),
+            "step": self.step_given,
+            "seed": self.seed,
+            "control": self.control,
+            "grow": self.grow,
+            "soft": self.soft,
+            "thresholds": None if self.thresholds is None else self.thresholds.to_dict(),
+        }
