@@ -248,7 +248,7 @@ class Walk:
                         replayed,
                         pipeline=pipe,
                         real=self.real,
-                        controls=name == "ttc" and self.embedded,
+                        controls=self.embedded,
                     )
                 )
                 found[-1].save(self.file(f"{name}.json"), overwrite=self.overwrite)

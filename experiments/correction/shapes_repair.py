@@ -16,6 +16,7 @@ from asced_analysis.realism import RealismModel, features
 from asced_analysis.realism.pictures import as_pictures as pictures
 from asced_analysis.replay import replay
 from asced_analysis.thresholds.document import Thresholds
+from asced_analysis.thresholds.registries import STRATEGIES
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.copying.selecting import select_runs
 from experiments.correction.comparisons import note_adjusted, paired_p
@@ -114,7 +115,7 @@ def whole_runs(
     tests: list[tuple[dict[str, Any], str, float]] = []
     for name, (strategy, parameters) in WHOLE.items():
         for label, chosen in (("flagged", flagged), ("random", chance)):
-            if label == "random" and strategy == "restart":
+            if label == "random" and STRATEGIES.get(strategy).judges_draws:
                 continue  # judged by the detector, which random flags do without
             everything = np.ones(given.samples.shape[-2:], np.bool_)
             masks = {int(run): everything for run in runs[chosen]}

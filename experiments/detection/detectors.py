@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.calibration import calibrate
+from asced_analysis.calibration.choose_level import LEARNING
 from asced_analysis.realism import load_embedded
 from asced_analysis.thresholds.document import Thresholds
+from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 from experiments.datasets.committee import committee
 from experiments.detection.ranking import Ranked, image_auroc, rank
@@ -121,7 +123,8 @@ class Detectors:
 
     def _learn(self, one: Candidate, parameters: Any, window: tuple[float, float]) -> Thresholds:
         variant, options = one.variant, {"parameters": parameters or None}
-        if variant == "outcome":
+        learnt = VARIANTS.get(variant).learnt
+        if learnt:
             teaching = {"epochs": EPOCHS, "teacher": load_embedded("teacher")}
             teaching |= self.options.get("outcome", {})
             teaching |= {"teacher": committee()} if one.committee else {}
@@ -133,7 +136,7 @@ class Detectors:
             return calibrate(
                 self.fit,
                 variant,
-                method="outcome" if variant == "outcome" else "conformal",
+                method=LEARNING if learnt else "conformal",
                 false_alarm_rate=0.05,
                 window=window,
                 **options,

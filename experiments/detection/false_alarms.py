@@ -23,6 +23,7 @@ from asced_analysis.calibration.splits import split_runs
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection.scoring import scores_of
 from asced_analysis.thresholds.conformal import conformal_level, expected_band
+from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores import open_runs
 
 FRESH = 2048
@@ -40,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = open_runs(arguments.runs)
     options = {"variant": arguments.variant, "false_alarm_rate": arguments.rate}
-    if arguments.variant == "outcome":  # the rate holds whoever teaches; this one asks no model
+    if VARIANTS.get(arguments.variant).learnt:  # the rate holds whoever teaches
         options["teacher"] = "committee"
     if arguments.splits:
         print(json.dumps(split_again(runs, arguments.splits, options)))

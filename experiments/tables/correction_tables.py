@@ -130,10 +130,9 @@ def equal(results: Results) -> str:
     rows = []
     for name, one in found.items():
         images = [*map(str, one["images"]), ""]
+        start = [name, number(one["evaluations_per_run"], 1)]
         for which, count in zip(("restart", "plain", "difference"), images, strict=True):
             label = {"plain": "plain sampling of more images"}.get(which, which)
-            start = (
-                [name, number(one["evaluations_per_run"], 1)] if which == "restart" else ["", ""]
-            )
             rows.append([*start, label, count, *(tested(figure) for figure in one[which].values())])
+            start = ["", ""]
     return table(head, rows)
