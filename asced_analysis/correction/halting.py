@@ -132,9 +132,9 @@ class GoingOn(TapListener):
 
     def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
         """Put the samples back after the last idle step; keep the end."""
-        if event.step + 1 == event.steps:
-            self.end = next_sample
         if event.step + 1 != self.halt.step:
+            if event.step + 1 == event.steps:
+                self.end = next_sample
             return None
         if next_sample.shape != self.halt.sample.shape:
             raise InputError(
@@ -144,7 +144,8 @@ class GoingOn(TapListener):
         self.idle = False
         for generator, state in zip(self.generators, self.halt.generators, strict=True):
             generator.set_state(state)
-        return self.halt.sample.to(next_sample)
+        self.end = self.halt.sample.to(next_sample)
+        return self.end
 
 
 @contextmanager

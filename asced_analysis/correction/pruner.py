@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.detecting import Watch
-from asced_analysis.correction.halting import GoingOn, Halt, HaltedError, Halting, counting
+from asced_analysis.correction.halting import GoingOn, HaltedError, Halting, counting
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network
 from asced_analysis.detection.registry import needs_network
+from asced_recorders.pipelines.model_facts import skips_work
 from asced_recorders.pipelines.sampling import (
     initial_noise,
     is_unconditional,
@@ -154,31 +157,70 @@ class Pruner:
                     f"{name} is the pruner's own: give groups=, seed= and draw= instead"
                 )
         content, groups = _conditions(call, groups)
-        count = groups * self.draw
-        seeds = np.arange(seed, seed + count)
+        group = np.arange(groups * self.draw) // self.draw
+
+        def sample(rows: NDArray[np.int64], generators: list[torch.Generator]) -> Any:
+            return _run(pipe, generators, _for_rows(call, content, group[rows]))
+
+        seeds = range(seed, seed + len(group))
+        return self.prune(pipe, sample, seeds, group if content else None)
+
+    def prune(
+        self,
+        pipe: Any,
+        call: Callable[[NDArray[np.int64], list[torch.Generator]], Any],
+        seeds: Sequence[int],
+        group: NDArray[np.int64] | None = None,
+    ) -> Pruned:
+        """Do the same with a call of one's own, as `asced_recorders.record` does.
+
+        Parameters
+        ----------
+        pipe : DiffusionPipeline
+        call : callable
+            ``call(rows, generators)`` samples draws of these numbers.
+        seeds : sequence of int
+            Of all draws; a multiple of `draw`.
+        group : int array, shape (drawn,), optional
+            Which prompt or class each belongs to; None: draws of equal content compete.
+
+        Returns
+        -------
+        Pruned
+        """
+        if skips_work(pipe):
+            raise InputError(
+                "a network of this pipeline has a cache or a patched method, which remembers runs "
+                "that pruning leaves: take it off"
+            )
+        count = len(seeds)
         look = _Look(self.thresholds, self._network(pipe))
-        generators = run_generators(seeds.tolist())
+        generators = run_generators(seeds)
         halting = _HaltingAtLook(look, generators)
-        with counting(pipe) as evaluated, suppress(HaltedError):
-            _run(pipe, halting, generators, _for_rows(call, content, np.arange(count) // self.draw))
+        with counting(pipe) as evaluated, suppress(HaltedError), adapted_tap(pipe, halting):
+            call(np.arange(count), generators)
         if halting.halt is None or look.scores is None:
             raise InputError(
                 "the pipeline ended before the thresholds had seen enough: they look up to step "
                 f"{look.last}; give more steps"
             )
-        rows = np.arange(count) // self.draw if content else _by_content(look.content, self.draw)
+        rows = _by_content(look.content, self.draw) if group is None else group
         chosen = _best(look.scores, rows, self.finish)
-        output, samples, later = self._finish(
-            pipe, halting.halt, chosen, seeds, _for_rows(call, content, rows[chosen])
-        )
+        generators = run_generators([seeds[row] for row in chosen])
+        going_on = GoingOn(halting.halt.only(chosen.tolist()), generators)
+        with counting(pipe, going_on) as evaluated_later, adapted_tap(pipe, going_on):
+            output = call(chosen, generators)
+        if going_on.end is None:
+            raise InputError("the pipeline's second call did not come to its end")
+        later = evaluated_later[0]
         steps, asked = halting.halt.table.steps, count * int(look.network is not None)
         doubled = max(1.0, evaluated[0] / (count * halting.halt.step))
         if later:
             doubled = later / (len(chosen) * (steps - halting.halt.step))
         return Pruned(
             output,
-            samples,
-            seeds[chosen],
+            going_on.end,
+            np.asarray(seeds)[chosen],
             rows[chosen],
             look.scores,
             chosen,
@@ -186,22 +228,11 @@ class Pruner:
             (evaluated[0] + later) / doubled / len(chosen) + asked / len(chosen),
         )
 
-    def _finish(
-        self,
-        pipe: Any,
-        halt: Halt,
-        chosen: NDArray[np.int64],
-        seeds: NDArray[np.int64],
-        call: dict[str, Any],
-    ) -> tuple[Any, Tensor, int]:
-        """Go on with the chosen runs: the output, the ends, and evaluations."""
-        generators = run_generators(seeds[chosen].tolist())
-        going_on = GoingOn(halt.only(chosen.tolist()), generators)
-        with counting(pipe, going_on) as evaluated:
-            output = _run(pipe, going_on, generators, call)
-        if going_on.end is None:
-            raise InputError("the pipeline's second call did not come to its end")
-        return output, going_on.end, evaluated[0]
+    def facts(self) -> dict[str, Any]:
+        """Say who chooses, for the store of what is recorded."""
+        text = json.dumps(self.thresholds.to_dict(), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return {"variant": self.thresholds.variant, "thresholds_sha256": digest}
 
     def _network(self, pipe: Any) -> Network | None:
         if not needs_network(self.thresholds):
@@ -251,16 +282,13 @@ class _HaltingAtLook(Halting):
         self.after = self.listener.last
 
 
-def _run(
-    pipe: Any, listener: TapListener, generators: Sequence[torch.Generator], call: dict[str, Any]
-) -> Any:
+def _run(pipe: Any, generators: Sequence[torch.Generator], call: dict[str, Any]) -> Any:
     """Call a pipeline, or run our own loop where it fits."""
     if not is_unconditional(pipe):
         takes = inspect.signature(type(pipe).__call__).parameters
         if "batch_size" in takes:
             call = {**call, "batch_size": len(generators)}
-        with adapted_tap(pipe, listener):
-            return pipe(generator=list(generators), **call)
+        return pipe(generator=list(generators), **call)
     steps = int(call.get("num_inference_steps", 25))
     pipe.scheduler.set_timesteps(steps)
     labels = call.get("class_labels")
@@ -269,7 +297,6 @@ def _run(
         x_init=initial_noise(pipe, list(generators)),
         steps=steps,
         generators=list(generators),
-        listener=listener,
         labels=None if labels is None else torch.as_tensor(labels),
     )
     return None

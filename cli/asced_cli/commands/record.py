@@ -18,8 +18,8 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
     sections={
         "Sampling": "scheduler scheduler_option negative_prompt guidance_scale call_option "
         "classes device precision threads",
-        "What is stored": "fields dtype every window checkpoints keep thresholds no_prompts "
-        "value_range",
+        "What is stored": "fields dtype every window checkpoints keep prune thresholds "
+        "no_prompts value_range",
         "Loading the model": "weights_variant revision offline allow_pickle trust_remote_code",
         "The store and its disk": "overwrite no_fsync ignore_disk endpoint",
         "Several processes": "rank world_size",
@@ -48,6 +48,11 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
             "Every run counted, only flagged ones kept",
             "asced record --pipeline fashion --runs 100000 --keep flagged "
             "--thresholds thresholds.json --out runs.zarr",
+        ),
+        (
+            "The best of four draws, as foreseen early",
+            "asced record --pipeline fashion --runs 64 --steps 12 --prune 4:1 "
+            "--thresholds thresholds.json --out pruned.zarr",
         ),
     ),
 )
@@ -123,10 +128,15 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
     help="Which runs are kept in full: all, those flagged, or a random share P.",
 )
 @click.option(
+    "--prune",
+    metavar="DRAW:FINISH",
+    help="Draw several runs for each prompt, look early, finish the most promising: 4:1.",
+)
+@click.option(
     "--thresholds",
     shell_complete=completion.files(".json"),
     metavar="FILE",
-    help="What --keep flagged goes by.",
+    help="What --keep flagged and --prune go by.",
 )
 @click.option(
     "--classes", default="", metavar="NUMBERS", help="Of a class-conditional model, such as 3,7."
@@ -162,6 +172,7 @@ def command(**options: Any) -> int | None:
     """
     from asced_cli.call_arguments import call_arguments
     from asced_recorders import record
+    from asced_stores.errors import InputError
     from asced_stores.writing.placement import placement
 
     as_json = options.pop("as_json")
@@ -191,7 +202,11 @@ def command(**options: Any) -> int | None:
     fields = [name.strip() for name in options.pop("fields").split(",") if name.strip()]
     if fields:
         arguments["fields"] = fields
-    arguments["observers"] = _observers(options["keep"], options.pop("thresholds"))
+    thresholds, pruned = options.pop("thresholds"), options.pop("prune")
+    if thresholds and options["keep"] == "all" and pruned is None:
+        raise InputError("--thresholds goes with --keep flagged or --prune")
+    arguments["observers"] = _observers(options["keep"], thresholds)
+    arguments["pruning"] = _pruning(pruned, thresholds)
     with reporter:
         store = record(progress=reporter.tell, **options, **arguments, **loading)
     facts = reporter.facts
@@ -220,8 +235,6 @@ def _observers(keep: str, thresholds: str | None) -> list[Any]:
     from asced_stores.errors import InputError
 
     if keep == "all":
-        if thresholds:
-            raise InputError("--thresholds goes with --keep flagged")
         return []
     from asced_analysis.statistics.observing import FlagObserver, StatisticsObserver
 
@@ -233,6 +246,25 @@ def _observers(keep: str, thresholds: str | None) -> list[Any]:
     elif keep == "flagged":
         raise InputError("--keep flagged needs --thresholds, which say what is flagged")
     return found
+
+
+def _pruning(text: str | None, thresholds: str | None) -> Any:
+    """The pruner of ``4:1``."""
+    from asced_stores.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        draw, finish = (int(part) for part in text.split(":"))
+    except ValueError as error:
+        raise InputError(
+            f"--prune is {text!r}: give how many to draw and to finish, for example 4:1"
+        ) from error
+    if not thresholds:
+        raise InputError("--prune needs --thresholds, which say what is promising")
+    from asced_analysis.correction import Pruner
+
+    return Pruner.from_file(thresholds, draw=draw, finish=finish)
 
 
 class _JsonEvents:

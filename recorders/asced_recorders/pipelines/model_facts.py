@@ -45,8 +45,10 @@ def functional_facts(module: nn.Module, /) -> dict[str, Any]:
         hooks = [_settings(hook) for hook in diffusers_hooks(part) if not _moves(hook)]
         if hooks:
             note("hooks", path, hooks)
-        if "forward" in own and not {"_old_forward", "_diffusers_hook"} & set(own):
-            note("patched", path, _name(own["forward"]))
+        patch = own.get("forward")
+        patch = getattr(patch, "stands_for", patch)  # ours answers for another, or for none
+        if patch is not None and not {"_old_forward", "_diffusers_hook"} & set(own):
+            note("patched", path, _name(patch))
         if isinstance(own.get("scaling"), dict) and hasattr(part, "active_adapters"):
             note("adapters", path, _adapter(part))
         if any(isinstance(own.get(name), (int, float)) for name in FREEU):

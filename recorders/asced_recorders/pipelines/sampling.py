@@ -176,7 +176,9 @@ def sample_unconditional(
         extra["generator"] = list(generators)
     scale = getattr(scheduler, "scale_model_input", lambda x, _: x)  # flow matching has none
     condition = {} if labels is None else {"class_labels": labels.to(device)}
-    tap = nullcontext() if listener is None else Tap(scheduler, listener, whole_schedule=True)
+    tap = (
+        nullcontext() if listener is None else Tap(scheduler, listener, whole_schedule=bool(start))
+    )
     with torch.no_grad(), tap:
         for timestep in timesteps:
             entering = scale(sample, timestep)

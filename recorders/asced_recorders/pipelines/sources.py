@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.call_facts import CallFacts, own_arguments, read_call
 from asced_recorders.pipelines.calls import (
@@ -36,6 +36,7 @@ from asced_stores.format.calls import hidden_prompt
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -44,36 +45,6 @@ if TYPE_CHECKING:
 
 LOOP = "asced_recorders.pipelines.sampling"
 """What a store says of itself whose runs our own loop sampled."""
-
-
-class RunSource(Protocol):
-    """Draws batches of runs while a capture listens."""
-
-    settings: Settings
-    facts: dict[str, Any]
-
-    def known_spec(self) -> TrajectorySpec | None:
-        """What a run consists of, if that is known before the first one is drawn."""
-
-    def asked(self) -> dict[str, Any]:
-        """What is known of the attributes before anything is sampled."""
-
-    def spec(
-        self, table: StepTable, shape: Sequence[int], image_shape: Sequence[int] | None
-    ) -> TrajectorySpec:
-        """What a run consists of."""
-
-    def expected_image(self, shape: Sequence[int]) -> tuple[int, int, int] | None:
-        """Shape of the image of a run, as far as it can be predicted."""
-
-    def sample(self, runs: Sequence[int], capture: Capture) -> tuple[dict[str, Any], Any]:
-        """Draw a batch; return numbers by run, and what came out."""
-
-    def is_pixels(self, ends: Tensor) -> bool:
-        """Whether ends of runs are images themselves, whose range is to be known."""
-
-    def images(self, output: Any, ends: Tensor, value_range: Range) -> NDArray[np.uint8] | None:
-        """Images of a batch, of what `sample` returned and the ends of its runs."""
 
 
 class UnconditionalSource:
@@ -117,6 +88,15 @@ class UnconditionalSource:
         self.table: StepTable = step_table(pipe.scheduler)
         settings.check_steps(self.table.steps)
 
+    @property
+    def conditioned(self) -> bool:
+        """Whether the model has classes."""
+        return bool(self.labels)
+
+    def seeds(self, runs: Sequence[int], draws: int = 1) -> list[int]:
+        """The first seed and the number of the draw."""
+        return [self.seed + run * draws + draw for run in runs for draw in range(draws)]
+
     def known_spec(self) -> TrajectorySpec:
         """Everything is known beforehand."""
         shape = sample_shape(self.pipe)
@@ -154,21 +134,26 @@ class UnconditionalSource:
         channel, y, x = shape
         return (y, x, channel) if has_image(self.pipe, (channel, y, x)) else None
 
-    def sample(self, runs: Sequence[int], capture: Capture) -> tuple[dict[str, Any], Any]:
+    def sample(
+        self,
+        runs: Sequence[int],
+        capture: Capture,
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> tuple[dict[str, Any], Any]:
         """Draw a batch."""
         import torch
 
         self.model.check()
 
         pipe = self.pipe
-        seeds = [self.seed + run for run in runs]
+        seeds = self.seeds(runs)
         scalars: dict[str, Any] = {"seed": seeds}
         classes = None
         if self.labels:
             chosen = [int(self.labels[run % len(self.labels)]) for run in runs]
             scalars["label"] = chosen
             classes = torch.tensor(chosen)
-        generators = run_generators(seeds)
+        generators = generators or run_generators(seeds)
         pipe.scheduler.set_timesteps(self.steps)
         x_init = initial_noise(pipe, generators)
         with self.evaluations as watch:
@@ -264,6 +249,11 @@ class PipelineSource:
             if given and name not in takes:
                 raise InputError(f"{kind} takes no {name}")
 
+    @property
+    def conditioned(self) -> bool:
+        """Whether runs have prompts, classes or arguments of their own."""
+        return bool(self.prompts) or any(callable(value) for value in self.options.values())
+
     def known_spec(self) -> None:
         """Shape and schedule show at the first step."""
         return
@@ -301,13 +291,18 @@ class PipelineSource:
         colours = 3 if vae is not None else shape[-3]
         return shape[-2] * factor, shape[-1] * factor, colours
 
-    def sample(self, runs: Sequence[int], capture: Capture) -> tuple[dict[str, Any], Any]:
+    def sample(
+        self,
+        runs: Sequence[int],
+        capture: Capture,
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> tuple[dict[str, Any], Any]:
         """Draw a batch."""
         self.model.check()
-        chosen = [self.prompts[run % len(self.prompts)] for run in runs] if self.prompts else []
-        seeds = self._seeds(runs, chosen)
+        chosen = self._prompts_of(runs)
+        seeds = self.seeds(runs)
         arguments = self._arguments(runs, chosen)
-        arguments["generator"] = run_generators(seeds)
+        arguments["generator"] = list(generators or run_generators(seeds))
         bound = self.defaults | arguments
         capture.layout = layout_of(self.pipe, bound)
         capture.expected_runs = len(runs)
@@ -341,15 +336,16 @@ class PipelineSource:
             bound["negative_prompt"] = self.negative_prompt
         return read_call(bound, prompts=self.keep_prompts, defaults=self.defaults)
 
-    def _seeds(self, runs: Sequence[int], chosen: Sequence[Prompt]) -> list[int]:
-        """Seed of each run; a prompt's own seed rises by one each time the prompt comes again."""
-        if not chosen:
-            return [self.seed + run for run in runs]
-        again = [run // len(self.prompts) for run in runs]
-        return [
-            self.seed + run if prompt.seed is None else prompt.seed + count
-            for run, prompt, count in zip(runs, chosen, again, strict=True)
-        ]
+    def _prompts_of(self, runs: Sequence[int]) -> list[Prompt]:
+        return [self.prompts[run % len(self.prompts)] for run in runs] if self.prompts else []
+
+    def seeds(self, runs: Sequence[int], draws: int = 1) -> list[int]:
+        """Seed of each draw; a prompt's own rises by one with each draw and each time it comes."""
+        first = [self.seed + run * draws for run in runs]
+        for place, (run, prompt) in enumerate(zip(runs, self._prompts_of(runs), strict=False)):
+            if prompt.seed is not None:
+                first[place] = prompt.seed + run // len(self.prompts) * draws
+        return [seed + draw for seed in first for draw in range(draws)]
 
     def _arguments(self, runs: Sequence[int], chosen: Sequence[Prompt]) -> dict[str, Any]:
         takes = self.parameters

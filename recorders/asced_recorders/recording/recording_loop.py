@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.data_range import DIFFUSERS, DataRange
 from asced_recorders.pipelines.loading import load_pipeline, pipeline_name
 from asced_recorders.pipelines.prompts import Prompt, read_prompts
+from asced_recorders.pipelines.pruned import Pruning, check_pruning, pruning_facts, sample_pruned
+from asced_recorders.pipelines.run_source import RunSource
 from asced_recorders.pipelines.sampling import is_unconditional
 from asced_recorders.pipelines.scheduler_names import make_scheduler
-from asced_recorders.pipelines.sources import PipelineSource, RunSource, UnconditionalSource
+from asced_recorders.pipelines.sources import PipelineSource, UnconditionalSource
 from asced_recorders.recording.cost import check_disk, recording_cost
 from asced_recorders.recording.interruption import FinishBatch
 from asced_recorders.recording.progress import Event, ProgressReport
@@ -59,6 +62,7 @@ def record(
     value_range: Sequence[float] | None = None,
     keep: str = "all",
     observers: Sequence[RunObserver] = (),
+    pruning: Pruning | None = None,
     rank: int | None = None,
     world_size: int | None = None,
     ignore_disk: bool = False,
@@ -124,6 +128,10 @@ def record(
         runs are kept in full, and of all runs what the observers saw.
     observers : sequence of RunObserver
         Who is shown each batch, for example those of `asced_analysis.statistics.observing`.
+    pruning : Pruning, optional
+        Several runs are drawn for each that is recorded, and the most promising finished
+        (`asced_analysis.correction.Pruner`): the store holds those alone, from their first step.
+        Batches and numbers of runs count what is finished.
     rank, world_size : int, optional
         Which process this is, of how many; by default as torchrun or SLURM say.
     ignore_disk : bool
@@ -160,7 +168,7 @@ def record(
     settings = Settings(tuple(fields), tuple(checkpoints), dtype, every, window)
     chosen = read_prompts(prompts) if prompts is not None else ()
     if runs is None and chosen:
-        runs = len(chosen)
+        runs = len(chosen) * (1 if pruning is None else pruning.finish)
     total = _check_counts(runs, steps, batch_size, settings)
     rule = KeepRule.parse(keep)
     data_range = DataRange(value_range)
@@ -188,7 +196,11 @@ def record(
         }
         source = _source(pipe, name, settings, steps, seed, labels, chosen, options)
         source.facts = {"keep": OBSERVED if flight is None and observers else keep}
-        _RecordingLoop(session, source, total, batch_size, ignore_disk, progress, data_range).walk()
+        if pruning is not None:
+            check_pruning(pruning, total, batch_size)
+            source.facts["pruning"] = pruning_facts(source, pruning, batch_size)
+        loop = _RecordingLoop(session, source, total, batch_size, ignore_disk, progress, data_range)
+        loop.walk(source.sample if pruning is None else partial(sample_pruned, source, pruning))
         failed = False
     finally:
         session.close(quietly=failed)
@@ -247,8 +259,8 @@ class _RecordingLoop:
         groups = 1 if self.rule is None else max(1, GROUP_RUNS // batch_size)
         self.store_batch = min(batch_size * groups, max(runs, batch_size))
 
-    def walk(self) -> None:
-        """Record what falls to this process."""
+    def walk(self, sample: Callable[[range, Capture], tuple[dict[str, Any], Any]]) -> None:
+        """Record what falls to this process, as `sample` draws it."""
         session, source, report = self.session, self.source, self.report
         spec = source.known_spec()
         if session.store is not None:
@@ -272,7 +284,7 @@ class _RecordingLoop:
                     break
                 if session.is_committed(batch):
                     continue
-                scalars, output = source.sample(numbers, capture)
+                scalars, output = sample(numbers, capture)
                 images = self._images(output, capture)
                 if not session.ensured:
                     if spec is None:

@@ -243,6 +243,8 @@ class Capture(TapListener):
         Says at each step whether the network computed since the last one (`EvaluationWatch`).
     evaluated : list of bool
         What it said of each step of the batch.
+    known : dict of int to StepEvent
+        Steps that were sampled before, and are shown in the place of idle ones (pruning).
     scheduler : SchedulerMixin
         The one that steps.
     """
@@ -266,6 +268,7 @@ class Capture(TapListener):
         self.most_runs: int | None = None
         self.ran: Callable[[], bool] | None = None
         self.evaluated: list[bool] = []
+        self.known: dict[int, StepEvent] = {}
         self.raw_shape: tuple[int, ...] = ()
         self.scheduler: Any = None
         self.table: StepTable | None = None
@@ -303,6 +306,7 @@ class Capture(TapListener):
         if self.check is not None:
             self.check()
         rearrange = self.layout.rearrange
+        event = self.known.pop(event.step, event)
         if event.step == 0 or self.buffer is None:
             sample = rearrange(event.sample)
             self._check_rows(event, sample.shape[0])

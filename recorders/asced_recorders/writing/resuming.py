@@ -15,7 +15,7 @@ from asced_stores.format.calls import call_differences
 # What has to agree for a recording to go on: as written in the attributes by `record`.
 RESUMED = (
     *("steps", "seed", "keep", "guidance_scale", "prompts_sha256", "labels_sha256"),
-    *("pipeline_class", "call_missing"),
+    *("pipeline_class", "call_missing", "pruning"),
 )
 
 
