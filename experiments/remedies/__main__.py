@@ -1,0 +1,248 @@
+"""Fewer broken images for the same evaluations: every remedy, at 25, 50 and 100 a delivered image.
+
+    python -m experiments.remedies.drawing shapes   # ways to sample; may run beside
+    python -m experiments.remedies shapes           # pruning, best of N, and the tables
+    python -m experiments.remedies grid
+
+Plain runs of 25 steps are recorded once. On their first half predictors learn from self-consistency
+alone, and the step to look at and the number of draws are chosen by the same teacher; figures come
+from the second half. Ways to sample have seeds of their own, and what was not drawn yet is left
+out. Results and tables go to ``docs/results/remedies``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from asced_analysis.evaluation.intervals import Estimate, share_estimate
+from asced_analysis.realism import features
+from asced_analysis.realism.content import auroc, content_of, shown
+from asced_analysis.realism.self_consistency import DRAWS
+from experiments.correction.comparisons import note_adjusted
+from experiments.remedies import grid
+from experiments.remedies.choosing import (
+    LOOKS,
+    PARTITIONS,
+    Plan,
+    brightness,
+    chosen_plan,
+    finished,
+    forest,
+    generic,
+    partitions,
+)
+from experiments.remedies.drawing import WAYS, drawn
+from experiments.remedies.learnt import network_scores
+from experiments.remedies.measuring import Images, Real, content_kept
+from experiments.remedies.pool import STEPS, Floats, Pool, recorded_pool
+from experiments.remedies.subjects import SUBJECTS, Subject
+from experiments.remedies.tables import looks_table, remedies_table
+from experiments.tables.files import RESULTS, write_tables
+
+BUDGETS = (25, 50, 100)
+ARMS = 128
+MEASURED = 8  # partitions of which Frechet distance, precision and recall are averaged
+Draws = Callable[[str, int], Images | None]
+
+
+class Bench:
+    """One model: its plain runs, its real images, and what was drawn otherwise."""
+
+    def __init__(
+        self, pool: Pool, plain: Images, real: Real, draws: Draws, pipe: Any = None
+    ) -> None:
+        self.pool, self.plain, self.real, self.draws, self.pipe = pool, plain, real, draws, pipe
+        self.report = np.flatnonzero(~pool.first)
+        self.views = {
+            look: forest(generic(pool.x0(look)), pool.taught, pool.first) for look in LOOKS
+        }
+
+    def chosen(
+        self, scores: Floats, content: Floats | None, plan: Plan, evaluations: float
+    ) -> dict[str, Any]:
+        """A row of runs finished among recorded ones."""
+        plain, broken = self.plain, self.pool.broken
+        each = partitions(content, self.report, plan, count=PARTITIONS)
+        sets = [finished(scores, groups, plan) for groups in each]
+        shares = [float(broken[one].mean()) for one in sets]
+        size = min(len(sets[0]), ARMS)
+        measured = [self.real.at_size(plain.only(one), size, 1) for one in sets[:MEASURED]]
+        kept = [content_kept(plain.only(self.report), plain.only(one)) for one in sets[:MEASURED]]
+        value = float(np.mean(shares))
+        row: dict[str, Any] = {
+            name: float(np.mean([one[name] for one in measured])) for name in measured[0]
+        }
+        return row | {
+            "evaluations": evaluations,
+            "broken": self._interval(scores, content, plan, value).to_dict(),
+            "content": float(np.median(kept)),
+            "size": size,
+        }
+
+    def _interval(
+        self, scores: Floats, content: Floats | None, plan: Plan, value: float
+    ) -> Estimate:
+        """Of the mean over partitions, by runs drawn with replacement; one partition of each."""
+        rng = np.random.default_rng(3)
+        broken, found = self.pool.broken, []
+        for seed in range(400):
+            runs = rng.choice(self.report, len(self.report))
+            groups = next(partitions(content, runs, plan, count=1, seed=seed))
+            found.append(broken[finished(scores, groups, plan)].mean())
+        low, middle, high = np.quantile(found, [0.025, 0.5, 0.975])
+        return Estimate(value, max(0.0, float(low + value - middle)), float(high + value - middle))
+
+    def sampled(self, images: Images, steps: int, size: int) -> dict[str, Any]:
+        """A row of images that were drawn on their own."""
+        return self.real.at_size(images, min(size, len(images)), 2) | {
+            "evaluations": float(steps),
+            "broken": share_estimate(images.broken).to_dict(),
+            "content": content_kept(self.plain.only(self.report), images),
+            "size": min(size, len(images)),
+        }
+
+
+def rows_of(bench: Bench, budget: int) -> dict[str, dict[str, Any]]:
+    """All remedies at one budget; plain sampling at equal evaluations first."""
+    rows: dict[str, dict[str, Any]] = {}
+    own = bench.plain.only(bench.report)
+    equal = own if budget == STEPS else bench.draws("plain", budget)
+    if equal is not None:
+        rows[f"plain, {budget} steps"] = bench.sampled(equal, budget, ARMS)
+    if budget > STEPS:
+        rows[f"plain, {STEPS} steps"] = bench.sampled(own, STEPS, ARMS)
+    for way, one in WAYS.items():
+        images = None if way == "plain" else bench.draws(way, budget)
+        if images is not None:
+            rows[f"{one.title}, {budget} steps"] = bench.sampled(images, budget, ARMS)
+    if budget > STEPS:
+        rows |= _chosen_rows(bench, budget)
+    compare(rows)
+    return rows
+
+
+def _chosen_rows(bench: Bench, budget: int) -> dict[str, dict[str, Any]]:
+    """Best of N, and pruning by each predictor."""
+    pool, views = bench.pool, bench.views
+    best = budget // (STEPS + DRAWS)
+    rows = {}
+    if best > 1:
+        rows[f"best of {best} at the end, by self-consistency"] = bench.chosen(
+            pool.taught,
+            brightness(pool, STEPS - 1),
+            Plan(STEPS - 1, best),
+            best * float(STEPS + DRAWS),
+        )
+    plan = chosen_plan(pool, views, budget)
+    content = brightness(pool, plan.look)
+    for name, scores, within in (
+        ("forest", views[plan.look], content),
+        ("forest, draws of any content", views[plan.look], None),
+        ("`outcome`'s network", network_scores(pool, plan.look, bench.pipe), content),
+        (
+            "forest taught by the truth",
+            forest(generic(pool.x0(plan.look)), pool.broken.astype(float), pool.first),
+            content,
+        ),
+        ("chance", np.random.default_rng(5).random(len(content)), content),
+    ):
+        if scores is not None:
+            rows[f"pruning, {plan.title}, {name}"] = bench.chosen(
+                scores, within, plan, float(plan.evaluations)
+            )
+    return rows
+
+
+def compare(rows: dict[str, dict[str, Any]]) -> None:
+    """Ratio and p of each row against the first, adjusted for all of them."""
+    names = list(rows)
+    if not names:
+        return
+    base = rows[names[0]]["broken"]
+    tests = []
+    for name in names[1:]:
+        one = rows[name]["broken"]
+        error = np.hypot(*((b["high"] - b["low"]) / 2 / norm.ppf(0.975) for b in (one, base)))
+        p = float(2 * norm.sf(abs(one["value"] - base["value"]) / max(error, 1e-9)))
+        rows[name]["ratio"] = one["value"] / base["value"] if base["value"] else None
+        tests.append((rows[name], "p", p))
+    note_adjusted(tests)
+
+
+def looks_of(bench: Bench) -> dict[str, dict[str, float | None]]:
+    """AUROC on the truth, second half, by the step that is looked at."""
+    pool, report = bench.pool, bench.report
+    found = {}
+    for look, scores in bench.views.items():
+        truth = forest(generic(pool.x0(look)), pool.broken.astype(float), pool.first)
+        found[str(look)] = {
+            "forest, taught by self-consistency": auroc(scores[report], pool.broken[report]),
+            "the same, taught by the truth": auroc(truth[report], pool.broken[report]),
+            "brightness alone": auroc(brightness(pool, look)[report], pool.broken[report]),
+        }
+    return found
+
+
+def bench_of(name: str, runs: int) -> tuple[Bench, dict[str, Any]]:
+    """A model by its name, and what is said of it."""
+    if name == "grid":
+        pool, plain, real, draws = grid.parts()
+        return Bench(pool, plain, real, draws), {"truth": "exact", "runs": len(plain)}
+    subject = SUBJECTS[name]()
+    pool = recorded_pool(subject, runs)
+    plain = _seen(subject, pool.ends, pool.broken)
+
+    def draws(way: str, steps: int) -> Images | None:
+        ends = drawn(subject, way, steps, ARMS)
+        return None if ends is None else _seen(subject, ends, _broken(subject, pool, ends))
+
+    facts = {"truth": subject.truth, "judge": subject.model.name, "runs": len(plain)}
+    return Bench(pool, plain, Real(subject.model.vectors), draws, subject.pipe), facts
+
+
+def _seen(subject: Subject, ends: NDArray[np.float32], broken: NDArray[np.bool_]) -> Images:
+    return Images(features(ends, subject.model), shown(content_of(ends)), broken)
+
+
+def _broken(subject: Subject, pool: Pool, ends: NDArray[np.float32]) -> NDArray[np.bool_]:
+    if subject.counted is not None:
+        return subject.counted(ends)
+    assert pool.bar is not None
+    return subject.distances(ends) > pool.bar
+
+
+def main() -> None:
+    """Measure one model, and write its results and tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("subject", choices=(*SUBJECTS, "grid"))
+    parser.add_argument("--runs", type=int, default=1024, help="plain runs to record")
+    parser.add_argument("--out", type=Path, default=RESULTS / "remedies")
+    arguments = parser.parse_args()
+    name, out = arguments.subject, arguments.out
+    bench, facts = bench_of(name, arguments.runs)
+    found: dict[str, Any] = {
+        **facts,
+        "broken": share_estimate(bench.pool.broken[bench.report]).to_dict(),
+        "teacher_auroc": auroc(bench.pool.taught, bench.pool.broken),
+        "looks": looks_of(bench),
+        "budgets": {},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for budget in BUDGETS:
+        found["budgets"][str(budget)] = rows_of(bench, budget)
+        (out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+        print(remedies_table(found, str(budget)), flush=True)
+    tables = {f"{name}-{budget}": remedies_table(found, str(budget)) for budget in BUDGETS}
+    write_tables(out, tables | {f"{name}-looks": looks_table(found)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The network of `outcome`, on the same input and from the same teacher as the forest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from asced_analysis.calibration.outcome import fit_outcome
+from asced_analysis.calibration.teachers import choose_teacher
+from asced_analysis.compute.source import open_source
+from asced_analysis.detection.scoring import scores_of
+from asced_analysis.thresholds.document import Correction
+from experiments.remedies.pool import Floats, Pool, RecordedPool
+
+EPOCHS = 20
+
+
+def network_scores(pool: Pool, look: int, pipe: Any = None) -> Floats | None:
+    """Scores of all runs by predicted x0 and eps at a step; None where there are no pictures."""
+    if not isinstance(pool, RecordedPool):
+        return None
+    path = pool.store.parent / f"network-{look}.npy"
+    if not path.exists():
+        source = open_source(pool.dataset)
+        teacher = choose_teacher(source, pool.first, store=pool.store, pipeline=pipe)
+        thresholds = fit_outcome(
+            source,
+            pool.first,
+            window=(look - 1, look),
+            correction=Correction("none"),
+            parameters={"inputs": "snapshot"},
+            teacher=teacher,
+            within_content=False,
+            epochs=EPOCHS,
+        )
+        rows, scores = scores_of(source, thresholds, np.ones(len(pool.ends), np.bool_))
+        found = np.empty(len(pool.ends))
+        found[rows] = scores
+        np.save(path, found)
+    return np.asarray(np.load(path), np.float64)

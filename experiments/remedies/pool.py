@@ -1,0 +1,136 @@
+"""Recorded plain runs, among which pruning chooses: who looks finished, predicted x0, teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.calibration.teachers import choose_teacher
+from asced_analysis.compute.source import open_source
+from asced_analysis.realism.content import worst_level
+from asced_recorders import record
+from asced_stores import open_runs
+from experiments.datasets.gaussian_grid import away_from_modes, predicted_noise, sample, schedule
+from experiments.remedies.subjects import Images, Subject
+
+STEPS = 25
+WORST = 0.25
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Finished plain runs.
+
+    Attributes
+    ----------
+    ends : float32 array, shape (n, channel, y, x)
+    taught : float64 array, shape (n,)
+        Self-consistency of the ends, less content's share; lower is better.
+    broken : bool array, shape (n,)
+        The truth.
+    bar : float or None
+        Beyond which the judge's distance is broken; None where it is counted.
+    """
+
+    ends: Images
+    taught: Floats
+    broken: NDArray[np.bool_]
+    bar: float | None
+
+    @property
+    def first(self) -> NDArray[np.bool_]:
+        """The half on which everything is learnt and chosen."""
+        return np.arange(len(self.ends)) < len(self.ends) // 2
+
+    def x0(self, step: int) -> Images:
+        """Predicted x0 at a step, shape of `ends`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class RecordedPool(Pool):
+    """Of a store."""
+
+    store: Any = None
+
+    @cached_property
+    def dataset(self) -> Any:
+        """Opened runs."""
+        return open_runs(self.store)
+
+    def x0(self, step: int) -> Images:
+        """Read it."""
+        return np.asarray(self.dataset["x0"].isel(step=step).values, np.float32)
+
+
+@dataclass(frozen=True)
+class PointPool(Pool):
+    """Of the Gaussian grid."""
+
+    path: Any = None
+
+    def x0(self, step: int) -> Images:
+        """Points as pictures of one place."""
+        return np.asarray(self.path[:, step, :, None, None], np.float32)
+
+
+def recorded_pool(subject: Subject, runs: int) -> RecordedPool:
+    """Record what is missing, ask the model about the ends, and the truth."""
+    store = subject.cache / "pool.zarr"
+    if not store.exists():
+        how: dict[str, Any] = {"fields": ("eps", "x0", "x_init", "sample"), "seed": subject.seed}
+        if subject.name == "emoji":
+            how["labels"] = subject.labels(range(runs))
+            how["call_options"] = {"guidance_scale": subject.guidance, "output_type": "latent"}
+        part = store.with_name("pool.part.zarr")
+        record(
+            subject.pipe, part, runs=runs, steps=STEPS, batch_size=32, resume=part.exists(), **how
+        )
+        part.rename(store)
+    dataset = open_runs(store)
+    ends = np.asarray(dataset["sample"].values, np.float32)
+    taught = _kept(subject, "taught", lambda: _ask(subject, store, ends))
+    if subject.counted is not None:
+        return RecordedPool(ends, taught, subject.counted(ends), None, store)
+    distance = _kept(subject, "distance", lambda: subject.distances(ends))
+    bar = worst_level(distance[: len(ends) // 2], WORST)
+    return RecordedPool(ends, taught, distance > bar, bar, store)
+
+
+def point_pool(points: int, smoothing: float, seed: int = 0) -> PointPool:
+    """Points of the grid, whose truth is exact, asked about by the score that made them."""
+    ends, _, path = sample(points, smoothing, seed, neighbours=True, steps=STEPS)
+    alpha, sigma = schedule(1000)
+    level = int(np.argmin(np.abs(2 * np.log(alpha / sigma) - 5.3)))
+    rng = np.random.default_rng(seed + 77)
+    mean = np.zeros_like(ends)
+    for _ in range(4):
+        noised = alpha[level] * ends + sigma[level] * rng.standard_normal(ends.shape)
+        eps = predicted_noise(noised, alpha[level], sigma[level], smoothing, rng=rng)
+        mean += (noised - sigma[level] * eps) / alpha[level] / 4
+    taught = np.log(((mean - ends) ** 2).mean(1) + 1e-8)
+    pictures = ends[:, :, None, None].astype(np.float32)
+    return PointPool(pictures, taught, away_from_modes(ends), None, path)
+
+
+def _ask(subject: Subject, store: Any, ends: Images) -> Floats:
+    """Self-consistency of all ends; the slope on content is that of the first half."""
+    source = open_source(open_runs(store))
+    first = np.arange(len(ends)) < len(ends) // 2
+    teacher = choose_teacher(source, first, store=store, pipeline=subject.pipe)
+    rows = np.arange(len(ends))
+    parts = [teacher.outcomes(source, rows[part], ends.shape[-2:])[1] for part in (first, ~first)]
+    return np.asarray(np.concatenate(parts), np.float64)
+
+
+def _kept(subject: Subject, name: str, make: Any) -> Floats:
+    """A number by run, made once."""
+    path = subject.cache / f"{name}.npy"
+    if not path.exists():
+        np.save(path, make())
+    return np.asarray(np.load(path), np.float64)
