@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction import normalised_noise
-from asced_analysis.replay.drawing import is_called, with_sampler
+from asced_analysis.replay.other_settings import is_called, with_sampler
 from asced_recorders.pipelines.sampling import (
     initial_noise,
     run_generators,

@@ -28,7 +28,7 @@ def network_scores(pool: Pool, look: int, pipe: Any = None) -> Floats | None:
             source,
             pool.first,
             window=(look - 1, look),
-            correction=Correction("none"),
+            correction=Correction("none", 0.0, 0.5),
             parameters={"inputs": "snapshot"},
             teacher=teacher,
             within_content=False,
