@@ -67,7 +67,8 @@ def generic(x0: Images) -> Floats:
         edges = np.linspace(0, 0.5, BANDS + 1)
         for low, high in itertools.pairwise(edges):
             inside = (radius > low) & (radius <= high)
-            by_channel.append(np.log(spectrum[..., inside].mean(-1) + 1e-12))
+            if inside.any():
+                by_channel.append(np.log(spectrum[..., inside].mean(-1) + 1e-12))
     if channels > 4:
         by_channel = [one.mean(1, keepdims=True) for one in by_channel]
     return np.concatenate([*by_channel, coarse(values)], axis=1)

@@ -1,0 +1,62 @@
+"""Remedies at equal evaluations: what is chosen, at which price, and that content is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from experiments.remedies import choosing, grid
+from experiments.remedies.__main__ import Bench, rows_of
+from experiments.remedies.choosing import Plan, coarse, finished, generic, partitions, plans
+
+
+def test_every_plan_keeps_to_its_budget_and_spends_what_it_can() -> None:
+    for budget in (50, 100):
+        for plan in plans(budget):
+            assert plan.draws >= 2
+            assert plan.evaluations <= budget < plan.evaluations + plan.look + 1
+    assert plans(25) == []
+    assert Plan(look=8, draws=3).evaluations == 3 * 9 + 16
+
+
+def test_draws_of_equal_content_deliver_the_content_that_was_drawn() -> None:
+    rng = np.random.default_rng(0)
+    size = rng.random(1200)
+    scores = size + rng.random(1200)  # small objects look most promising
+    plan = Plan(8, 3, 4)
+    for content, kept in ((size, True), (None, False)):
+        groups = next(partitions(content, np.arange(1200), plan, count=1))
+        chosen = finished(scores, groups, plan)
+        assert len(set(chosen.tolist())) == len(chosen) == 400
+        assert scores[chosen].mean() < scores.mean()
+        assert (ks_2samp(size[chosen], size).pvalue > 0.05) == kept
+
+
+def test_features_know_place_and_need_no_picture() -> None:
+    pictures = np.zeros((2, 1, 8, 8), np.float32)
+    pictures[0, 0, :2, :2] = 1
+    pictures[1, 0, 6:, 6:] = 1
+    first, second = coarse(np.asarray(pictures, np.float64))
+    assert first.argmax() == 0
+    assert second.argmax() == 15
+    assert generic(pictures).shape[0] == 2
+    assert generic(np.ones((3, 2, 1, 1), np.float32)).shape == (3, 9)
+
+
+def test_pruning_halves_what_breaks_on_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "POINTS", 800)
+    monkeypatch.setattr(grid, "DRAWN", 300)
+    monkeypatch.setattr(choosing, "LOOKS", (22,))
+    monkeypatch.setattr("experiments.remedies.__main__.LOOKS", (22,))
+    monkeypatch.setattr("experiments.remedies.__main__.PARTITIONS", 10)
+    pool, plain, real, draws = grid.parts()
+    rows = rows_of(Bench(pool, plain, real, draws), 50)
+    by_name = {name.rsplit(", ", 1)[1]: row for name, row in rows.items() if "pruning" in name}
+    chance, learnt = by_name["chance"], by_name["forest"]
+    assert learnt["broken"]["value"] < chance["broken"]["value"] / 2
+    assert learnt["content"] > 0.05
+    assert learnt["evaluations"] <= 50
+    assert chance["broken"]["value"] == pytest.approx(
+        rows["plain, 25 steps"]["broken"]["value"], abs=0.04
+    )
