@@ -1,4 +1,4 @@
-"""What is held against the schedule, and from when on it is a finding.
+"""What is compared with the schedule, and from when on it is a finding.
 
 A finding is beyond its tolerance with its whole interval. The tolerances were set on sound
 settings (docs/audit.md): what solvers do of themselves grows with the square of their longest step
@@ -248,7 +248,7 @@ def check_told(seen: Seen) -> Iterator[Finding | str]:
     told = told_level(levels)
     if told is None:
         if levels.kind != "variance preserving":
-            yield "timesteps were not held against levels: what they mean is not recorded"
+            yield "timesteps were not compared with levels: what they mean is not recorded"
         return
     apart = np.abs(told - levels.timestep)
     wrong = np.flatnonzero(apart > told_slack(levels))

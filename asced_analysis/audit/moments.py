@@ -51,7 +51,7 @@ class Ends:
     seeded, scale, scale_squares : int, float, float
         Starts that are the noise of their seed, and their factors to it.
     compared : int
-        Starts that were held against the noise of their seed.
+        Starts that were compared with the noise of their seed.
     """
 
     runs: Counts

@@ -1,6 +1,6 @@
 """The standard normal numbers that torch draws on the host for a seed, without torch.
 
-A recorded start can so be held against the noise of its own seed: the factor between the two is
+A recorded start can so be compared with the noise of its own seed: the factor between the two is
 exact, where the energy of 64 starts of 32 x 32 pixels is known to half a percent.
 """
 

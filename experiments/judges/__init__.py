@@ -1,1 +1,1 @@
-"""Judges and teachers held against truths that do not depend on them."""
+"""Judges and teachers compared with truths that do not depend on them."""
