@@ -13,8 +13,8 @@ from asced_analysis.calibration.choose_level import LEARNING, METHODS, Request, 
 from asced_analysis.calibration.conformance import conformance_vectors
 from asced_analysis.calibration.drift import run_counts
 from asced_analysis.calibration.energies import run_energies
-from asced_analysis.calibration.enough import check_enough
 from asced_analysis.calibration.fitting import fit_variant
+from asced_analysis.calibration.minimum_runs import check_minimum_runs
 from asced_analysis.calibration.splits import FRACTIONS, split_runs
 from asced_analysis.compute.source import Source, open_source
 from asced_analysis.detection.scoring import with_model
@@ -208,7 +208,7 @@ def calibrate(
         costs,
         "all runs" if normal is None else f"runs called normal by {normal_name}",
     )
-    check_enough(
+    check_minimum_runs(
         source, split, method, false_alarm_rate, confidence=confidence, labels=request.labels
     )
     run_means = None

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from asced_analysis.calibration.examples import MOST_RUNS, gather
 from asced_analysis.calibration.fitting import UNCALIBRATED
-from asced_analysis.calibration.like_content import doubts, measured_on, within_like_content
+from asced_analysis.calibration.matched_content import doubts, measured_on, within_matched_content
 from asced_analysis.calibration.outcome_training import learn
 from asced_analysis.calibration.splits import in_all
 from asced_analysis.calibration.teachers import RealismTeacher, Teacher
@@ -105,7 +105,7 @@ def fit_outcome(
         )
     if np.ptp(examples.goal) == 0:
         raise InputError(f"{says.name} gives all runs the same outcome: there is nothing to learn")
-    learnable, taught = within_like_content(examples, says, within_content)
+    learnable, taught = within_matched_content(examples, says, within_content)
     stream = learn(stream, learnable, epochs=epochs, seed=seed)
     if report is not None and report.any():
         taught["measured"] = measured_on(source, stream, report, says, content)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.edit_settings import EditSettings
-from asced_analysis.correction.edited_call import EditedCall, Told
+from asced_analysis.correction.edited_call import Assigned, EditedCall
 from asced_analysis.correction.handed_steps import HandedStep, SeenTable, loop_table
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network
@@ -115,7 +115,7 @@ class Corrector(EditSettings, TapListener):
         )
         self.network = network
         self.arguments: dict[str, Any] = {}
-        self._told = Told()
+        self._assigned = Assigned()
         self._images = 0
         self._call: EditedCall | None = None
         self._continuing = False
@@ -220,7 +220,7 @@ class Corrector(EditSettings, TapListener):
             known = np.asarray(masks.any((1, 2)) if flagged is None else flagged, np.bool_)
             values = np.full(count, np.nan) if scores is None else np.asarray(scores, np.float64)
             given = GivenMasks(np.asarray(masks, np.bool_), known, values, first_flagged, window)
-        self._told = Told(np.asarray(runs, np.int64), given, dict(x0 or {}), groups)
+        self._assigned = Assigned(np.asarray(runs, np.int64), given, dict(x0 or {}), groups)
 
     def step(
         self,
@@ -323,7 +323,7 @@ class Corrector(EditSettings, TapListener):
 
     def number(self, runs: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
         """Numbers of the runs of a call: as assigned, else counted on over the calls."""
-        self._told = Told()
+        self._assigned = Assigned()
         if runs is not None and len(runs) != count:
             raise InputError(f"{len(runs)} runs were assigned to a batch of {count} images")
         first, self._images = self._images, self._images + count
@@ -337,7 +337,7 @@ class Corrector(EditSettings, TapListener):
             self._continuing = False
             return
         self._call = None  # the report is of one call
-        self._call = EditedCall(self, table, self._told)
+        self._call = EditedCall(self, table, self._assigned)
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Look at a step; clip its score where the strategy does so."""

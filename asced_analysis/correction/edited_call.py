@@ -28,7 +28,7 @@ LOOKED_AT = 0.24  # of the steps: where abnormal dynamics begin in the paper
 
 
 @dataclass(frozen=True)
-class Told:
+class Assigned:
     """What is said of a call beforehand (`Corrector.assign`).
 
     Attributes
@@ -56,7 +56,7 @@ class EditedCall:
         Its settings hold for the call.
     table : StepTable
         The schedule.
-    told : Told
+    assigned : Assigned
 
     Raises
     ------
@@ -64,16 +64,16 @@ class EditedCall:
         Where the detector or the strategy cannot do its work on these steps.
     """
 
-    def __init__(self, corrector: Corrector, table: StepTable, told: Told) -> None:
-        self.corrector, self.told = corrector, told
+    def __init__(self, corrector: Corrector, table: StepTable, assigned: Assigned) -> None:
+        self.corrector, self.assigned = corrector, assigned
         self.report: list[ImageReport] = []
         self.watch = self._make_watch(table)
         target = corrector.target(table)
         window = (min(round(LOOKED_AT * table.steps), target - 1), target - 1)
         if self.watch is not None:
             window = self.watch.window
-        elif told.given is not None and told.given.window is not None:
-            window = told.given.window
+        elif assigned.given is not None and assigned.given.window is not None:
+            window = assigned.given.window
         if not 1 <= target < table.steps:
             raise InputError(
                 f"T_c is step {target}: the sample entering it can only be edited for steps 1 to "
@@ -122,14 +122,14 @@ class EditedCall:
         return strategy.after_step(event, next_sample, self.state)
 
     def meet(self, event: StepEvent) -> None:
-        """Learn the batch's size at its first step, and take up what was told of it."""
-        count, told = len(event.sample), self.told
-        self._runs = self.corrector.number(told.runs, count)
+        """Learn the batch's size at its first step, and take up what was assigned to it."""
+        count, assigned = len(event.sample), self.assigned
+        self._runs = self.corrector.number(assigned.runs, count)
         groups = self._groups(count)
-        self.state.x0.update(told.x0)
+        self.state.x0.update(assigned.x0)
         if self.watch is not None:
             self.watch.start(event.sample, groups)
-        elif (given := told.given) is not None:
+        elif (given := assigned.given) is not None:
             if len(given.masks) != count:
                 raise InputError(f"{len(given.masks)} masks were given for {count} images")
             self._apply(event, given.masks, given.flagged, given.scores)
@@ -140,15 +140,15 @@ class EditedCall:
     def _make_watch(self, table: StepTable) -> Watch | None:
         """Make the detector of the thresholds, unless masks are given."""
         corrector = self.corrector
-        if self.told.given is not None or not corrector.looks:
+        if self.assigned.given is not None or not corrector.looks:
             return None
         if corrector.thresholds is None:
             raise InputError("a corrector without thresholds needs masks: call assign() first")
         return Watch(corrector.thresholds, table, corrector.network, corrector.recorded)
 
     def _groups(self, count: int) -> Sequence[Any] | NDArray[Any] | None:
-        """Group of each run, as told or as the pipeline was called."""
-        groups, thresholds = self.told.groups, self.corrector.thresholds
+        """Group of each run, as assigned or as the pipeline was called."""
+        groups, thresholds = self.assigned.groups, self.corrector.thresholds
         if groups is not None:
             if len(groups) != count:
                 raise InputError(f"{len(groups)} groups were given for a batch of {count} images")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from asced_analysis.correction.standing_in import denoisers, standing_in
+from asced_analysis.correction.replaced_networks import denoisers, replaced_forward
 from asced_recorders.tap.tap import TapListener, forget_edit
 from asced_stores.errors import InputError
 
@@ -183,7 +183,7 @@ def _watched(
         return answer
 
     try:
-        with standing_in(network, forward):
+        with replaced_forward(network, forward):
             yield
     finally:
         if listener is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Samples = NDArray[np.float32]
 
 
-class SeenEnoughError(Exception):
+class StopSamplingError(Exception):
     """Enough was seen of a batch: it is abandoned."""
 
 
@@ -50,7 +50,7 @@ class Look(TapListener):
         if event.step + 1 == self.step:
             self.x0, self.entering = event.x0.float().cpu(), next_sample.float().clone()
             if self.stop:
-                raise SeenEnoughError
+                raise StopSamplingError
         return None
 
 
@@ -108,7 +108,7 @@ def _entering(job: Job, batch: Batch) -> Tensor:
             execution_device(job.pipe)
         )
     look = Look(job.target, stop=True)
-    with suppress(SeenEnoughError):
+    with suppress(StopSamplingError):
         resample(job.recording, batch, job.pipe, start=job.begin, listener=look)
     return _kept(look)
 
@@ -124,7 +124,7 @@ def _draw(
         batch.runs, x0=earlier_x0(job.recording, batch, begin, execution_device(job.pipe)), **given
     )
     chain = ListenerChain(corrector, look)
-    with suppress(SeenEnoughError):
+    with suppress(StopSamplingError):
         if entering is None:
             return resample(
                 job.recording,

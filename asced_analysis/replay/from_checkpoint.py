@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asced_analysis.correction.standing_in import denoisers, standing_in
+from asced_analysis.correction.replaced_networks import denoisers, replaced_forward
 from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
@@ -80,7 +80,7 @@ def idle_denoisers(pipe: Any, checkpoint: FromCheckpoint) -> Iterator[None]:
     """Let every network of a pipeline repeat its first answer while steps are skipped."""
     with ExitStack() as stack:
         for network in denoisers(pipe):
-            stack.enter_context(standing_in(network, _idle(network, checkpoint)))
+            stack.enter_context(replaced_forward(network, _idle(network, checkpoint)))
         yield
 
 

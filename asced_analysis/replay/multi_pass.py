@@ -19,7 +19,7 @@ from asced_analysis.correction.noise_denoise import NoiseDenoise
 from asced_analysis.correction.restart import Restart
 from asced_analysis.correction.settings import growth_of, recorded_precision
 from asced_analysis.correction.strategy import blend
-from asced_analysis.replay.best_of_draws import SeenEnoughError
+from asced_analysis.replay.best_of_draws import StopSamplingError
 from asced_analysis.replay.further_passes import Passes, further_passes
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import class_labels, resample_from, schedule_of, table_of
@@ -174,7 +174,7 @@ class _Watch(TapListener):
         """Keep what enters the next step, and abandon the batch, after the last of interest."""
         if event.step >= self.last:
             self.entering = next_sample.float()
-            raise SeenEnoughError
+            raise StopSamplingError
         return None
 
 
@@ -199,7 +199,7 @@ def _judge_start(
     )
     dtype = recorded_precision(None, job.recording.spec.dtype)
     watch = _Watch(detector, min(detector.last_step, job.target - 1), dtype)
-    with suppress(SeenEnoughError):
+    with suppress(StopSamplingError):
         _sample_seeds(job, seeds, labels, watch)
     found = detector.result(
         watch.state, job.thresholds.levels_for(groups, table.scheduler_class, table.steps)

@@ -73,7 +73,7 @@ def write_runs(
     job: Job,
     *,
     copy_rest: bool,
-    together: Together | None,
+    together: Regrouped | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Sample batch by batch, and write each beside its recorded run."""
@@ -97,7 +97,7 @@ def write_runs(
 
 
 def _copied(
-    job: Job, batch: Batch, recorded: NDArray[np.float32], together: Together | None
+    job: Job, batch: Batch, recorded: NDArray[np.float32], together: Regrouped | None
 ) -> tuple[NDArray[np.float32], Facts]:
     """Runs from the recording, except those that are sampled with others."""
     count = len(batch.runs)
@@ -116,7 +116,7 @@ def _copied(
     return samples, facts
 
 
-class Together:
+class Regrouped:
     """Chosen runs, sampled in groups of their own when the first of each is asked for.
 
     Who is sampled with whom does not depend on what is asked for: a resumed replay gives the same

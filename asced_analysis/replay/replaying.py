@@ -15,7 +15,7 @@ from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.agreement import check_came_back
 from asced_analysis.replay.calls import likely_missing, repeat_calls
 from asced_analysis.replay.jobs import Job
-from asced_analysis.replay.paired_store import Together, replay_spec, write_runs
+from asced_analysis.replay.paired_store import Regrouped, replay_spec, write_runs
 from asced_analysis.replay.planning import (
     Plan,
     controlled,
@@ -34,7 +34,7 @@ from asced_stores.errors import InputError
 if TYPE_CHECKING:
     from asced_analysis.realism import RealismModel
 
-TOGETHER = 64  # runs
+REGROUPED = 64  # runs
 
 
 def replay(
@@ -224,9 +224,9 @@ def replay(
             if plan is None and chosen.edits:
                 raise InputError("only_flagged needs masks known beforehand: record eps and x0")
             flagged = [] if plan is None else sorted(plan.masks)
-            together = Together(job, flagged, batch_size or TOGETHER)
+            together = Regrouped(job, flagged, batch_size or REGROUPED)
         elif batch_size is not None:
-            together = Together(job, recording.dataset["run"].values.tolist(), batch_size)
+            together = Regrouped(job, recording.dataset["run"].values.tolist(), batch_size)
         write_runs(replayed, job, copy_rest=not conditions, together=together, progress=progress)
     given = tuple(call_options or ())
     likely = likely_missing(recording, pipe, called=call is not None, given=given)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from asced_analysis import calibrate, open_runs
-from asced_analysis.calibration.like_content import doubts, within_like_content
+from asced_analysis.calibration.matched_content import doubts, within_matched_content
 from asced_analysis.calibration.outcome_training import Examples
 from asced_analysis.calibration.teachers import GivenTeacher, choose_teacher
 from asced_analysis.compute.source import open_source
@@ -268,7 +268,7 @@ def test_the_energy_of_the_start_is_measured_and_stays() -> None:
     goal = (energy + 2 * area).astype(np.float32)
     maps = np.zeros((200, 1, 1), np.float32)
     examples = Examples(np.arange(200), maps[None], maps[:, 0], maps, maps, goal, content)
-    learnable, said = within_like_content(examples, GivenTeacher(Outcomes({})), None)
+    learnable, said = within_matched_content(examples, GivenTeacher(Outcomes({})), None)
     assert said["content"]["taken_off"]
     assert abs(said["content"]["learnt_from"]["area"]) < 0.2
     assert said["content"]["learnt_from"]["starting energy"] > 0.9

@@ -46,7 +46,7 @@ def markers(store: Path) -> dict[str, int]:
 def test_it_ends_as_if_nothing_had_happened(
     only_flagged: bool, tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("asced_analysis.replay.replaying.TOGETHER", 2)
+    monkeypatch.setattr("asced_analysis.replay.replaying.REGROUPED", 2)
     options: dict[str, Any] = {
         "masks": MASKS,
         "step": 6,

@@ -16,7 +16,7 @@ from asced_stores.backends.backend import TEMPORARY
 from asced_stores.backends.local import LocalBackend
 from asced_stores.errors import DamagedStoreError, DiskFullError, InputError
 from asced_stores.testing import synthetic_batch, synthetic_spec, synthetic_store
-from asced_stores.writing.faults import all_finite
+from asced_stores.writing.not_finite import all_finite
 
 SCORE = VariableSpec("score", (), (), "float64")
 

@@ -35,14 +35,14 @@ def command(
     PIPELINE is an embedded model, a local folder or a hub name. It is tried: three runs of a few
     steps are recorded in memory. Ends with status 1 if there is a problem.
     """
-    from asced_analysis.replay.prospects import prospects
+    from asced_analysis.replay.capabilities import capabilities
     from asced_recorders.recording.checks import examine
     from asced_stores.errors import InputError
 
     if name is not None and pipeline is not None:
         raise InputError("the pipeline is given twice: leave --pipeline out")
     checks = list(
-        examine(folder, name or pipeline, steps=steps, more=prospects, local_files_only=offline)
+        examine(folder, name or pipeline, steps=steps, more=capabilities, local_files_only=offline)
     )
     problems = sum(check.state == "problem" for check in checks)
     result = {

@@ -11,7 +11,7 @@ import numpy as np
 from asced_recorders.writing.observers import ObservedBatch, RunObserver
 from asced_stores.errors import InputError
 from asced_stores.format.observations import Observations
-from asced_stores.writing.faults import all_finite
+from asced_stores.writing.not_finite import all_finite
 from asced_stores.writing.writer import MUST_BE_FINITE
 
 if TYPE_CHECKING:

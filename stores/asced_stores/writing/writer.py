@@ -25,7 +25,7 @@ from asced_stores.format.compaction import PACK_EVERY, compact, forget_packs
 from asced_stores.format.markers import Marker, ShardRecord
 from asced_stores.format.shards import ShardEncoder
 from asced_stores.format.steps_on_disk import StepsOnDisk
-from asced_stores.writing.faults import Faults, finite_runs
+from asced_stores.writing.not_finite import Faults, finite_runs
 from asced_stores.writing.scalars import cast_scalar
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ def denoisers(pipe: Any) -> Iterator[torch.nn.Module]:
 
 
 @contextmanager
-def standing_in(network: torch.nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def replaced_forward(network: torch.nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Let a function answer for a network; the network is left as it was."""
     real, own = network.forward, "forward" in vars(network)
     forward.stands_for = real if own else None  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from asced_analysis.compute.source import Source
 from asced_analysis.thresholds.conformal import TooFewRunsError, check_rate, runs_needed
 
 
-def check_enough(
+def check_minimum_runs(
     source: Source,
     split: Split,
     method: str,

@@ -21,7 +21,7 @@ FEW = 8
 """Below so many steps thresholds look at one change alone."""
 
 
-def prospects(pipe: Any, count: int) -> Iterator[Check]:
+def capabilities(pipe: Any, count: int) -> Iterator[Check]:
     """Say which corrections last on this sampler, and where replays may begin.
 
     Parameters

@@ -31,7 +31,7 @@ WORST = 0.25
 FEWEST = 12
 
 
-def within_like_content(
+def within_matched_content(
     examples: Examples, teacher: Teacher, wanted: bool | None
 ) -> tuple[Examples, Teaching]:
     """Take what content explains off the outcomes, where it explains enough.
