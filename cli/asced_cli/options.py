@@ -71,7 +71,7 @@ loop_option = click.option(
 network_option = click.option(
     "--network",
     metavar="MODULE:FUNCTION",
-    help="Beside --loop, for thresholds that ask the model: f(sample, alpha, sigma) -> x0.",
+    help="Beside --loop, for thresholds with a lookahead: f(sample, alpha, sigma) -> x0.",
 )
 
 

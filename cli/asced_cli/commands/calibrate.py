@@ -103,14 +103,15 @@ if TYPE_CHECKING:
 @click.option(
     "--confidence",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Hold the rate for this very calibration with this probability, not on average.",
+    help="Keep the rate of this calibration with this probability, not only on average.",
 )
 @click.option("--groups", help="Coordinate whose values get levels of their own (label, prompt).")
 @click.option(
     "--labels", help="CSV with columns run and label, or masks: broken runs (method labels)."
 )
 @click.option(
-    "--normal", help="CSV with columns run and label, or masks: promise for runs called normal."
+    "--normal",
+    help="CSV with columns run and label, or masks: the promised rate is that of normal runs.",
 )
 @settings_option(
     "--set", "parameters", help="A parameter of the variant, as docs/thresholds.md lists them."
@@ -131,13 +132,13 @@ if TYPE_CHECKING:
 @teacher_options
 @pipeline_option
 @call_option
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the split of runs.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split of runs.")
 @click.option(
     "--significance",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.01,
     show_default=True,
-    help="Of --check.",
+    help="Significance level of --check.",
 )
 @click.option("--out", type=OutFile(".json"), help="Thresholds file to write (*.json).")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")

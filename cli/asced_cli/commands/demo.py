@@ -47,7 +47,7 @@ from asced_cli.options import emit, examples, json_option
     help="One a line. [default: plain scenes, one a run, all different]",
 )
 @click.option("--classes", default="", metavar="NUMBERS", help="Such as 3,7. [default: all]")
-@click.option("--real", help="Real images: a folder, .npz or Zarr. They teach, and judge.")
+@click.option("--real", help="Real images: a folder, .npz or Zarr. Half of them teach, half judge.")
 @json_option
 def command(out: Path, overwrite: bool, as_json: bool, classes: str, **asked: Any) -> None:
     """Record, analyse, calibrate, replay, evaluate and report on a model, by default `fashion`.

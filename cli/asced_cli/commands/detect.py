@@ -21,7 +21,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
             "asced detect runs.zarr --thresholds thresholds.json --out flags.npz",
         ),
         (
-            "With thresholds that ask a pipeline of one's own once more",
+            "With thresholds with a lookahead, on a pipeline of your own",
             "asced detect runs.zarr --thresholds lookahead.json --pipeline path/to/pipeline",
         ),
     ),
@@ -40,12 +40,12 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
     help="Write run, score and flag (*.csv), or the masks too (*.npz).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-@click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
+@click.option("--override", is_flag=True, help="Use thresholds of another model anyway.")
 @pipeline_option
 @click.option(
     "--network",
     metavar="FILE.py:FUNCTION",
-    help="f(sample, alpha, sigma) to predicted x0, asked instead of a pipeline.",
+    help="f(sample, alpha, sigma) -> predicted x0, instead of a pipeline.",
 )
 @endpoint_option
 @json_option
@@ -61,7 +61,7 @@ def command(
 ) -> None:
     """Flag the runs of STORE whose score lies above the thresholds' level.
 
-    Thresholds with a lookahead ask the model: the one that the store names, or --pipeline.
+    Thresholds with a lookahead evaluate the model: the one that the store names, or --pipeline.
     """
     from asced_analysis.detection.apply import detect
     from asced_analysis.detection.external import write_detections

@@ -18,9 +18,11 @@ from asced_cli.options import emit, examples, json_option
 )
 @click.argument("name", required=False, shell_complete=completion.pipelines, metavar="[PIPELINE]")
 @click.option("--pipeline", shell_complete=completion.pipelines, help="The same as PIPELINE.")
-@click.option("--steps", type=click.IntRange(min=2), help="Of a run. [default: the pipeline's]")
+@click.option(
+    "--steps", type=click.IntRange(min=2), help="Steps of a run. [default: the pipeline's]"
+)
 @click.option("--folder", default=".", show_default=True, help="Where stores will lie.")
-@click.option("--offline", is_flag=True, help="Ask the hub for nothing.")
+@click.option("--offline", is_flag=True, help="Never contact the hub.")
 @json_option
 def command(
     name: str | None,

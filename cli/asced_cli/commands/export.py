@@ -59,7 +59,7 @@ OF_NOTHING = ("schema", "grafana")
 )
 @click.option("--masks", help="Masks from outside: a folder of PNGs, COCO (.json), or .npz.")
 @click.option("--only-flagged", is_flag=True, help="Leave out runs whose mask is empty.")
-@click.option("--pipeline", help="Of thresholds that look ahead, if the store does not name it.")
+@click.option("--pipeline", help="For thresholds with a lookahead, if the store names no pipeline.")
 @endpoint_option
 @json_option
 def command(

@@ -18,7 +18,7 @@ from asced_cli.options import emit, examples, json_option
 )
 @click.argument("path", shell_complete=completion.stores_and_thresholds, metavar="PATH")
 @click.argument("repository", metavar="OWNER/NAME")
-@click.option("--public", is_flag=True, help="Let everybody see a repository that is made.")
+@click.option("--public", is_flag=True, help="Make a new repository public.")
 @click.option("--no-card", is_flag=True, help="Leave the README of the repository as it is.")
 @json_option
 def command(path: str, repository: str, public: bool, no_card: bool, as_json: bool) -> None:

@@ -26,7 +26,7 @@ from asced_cli.options import (
     ),
 )
 @click.argument("store", shell_complete=completion.stores, metavar="STORE")
-@click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Of eps and x0.")
+@click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Precision of eps and x0.")
 @click.option("--batch-size", type=click.IntRange(1), help="Runs in a shard.")
 @click.option("--chunk-bytes", type=click.IntRange(1), help="Limit of the inner chunks.")
 @click.option("--out", required=True, type=OutStore(), metavar="STORE", help="The new store.")

@@ -1,4 +1,4 @@
-"""``asced tune``: choose step and strength of a correction, or what helps most at one price."""
+"""``asced tune``: choose step and strength of a correction, or what helps most at equal cost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from asced_cli.options import (
             "asced tune runs.zarr --thresholds thresholds.json --out tuned.json",
         ),
         (
-            "Which sampler, steps, guidance, correction or pruning helps at this price",
+            "Which sampler, steps, guidance, correction or pruning helps at this cost",
             "asced tune runs.zarr --remedies --budget 14 --runs 8 --out remedies.json",
         ),
     ),
@@ -58,7 +58,9 @@ from asced_cli.options import (
     help="Try all that is known to help, and confirm the best on fresh seeds.",
 )
 @click.option("--budget", type=int, help="Evaluations an image.  [default: twice the steps]")
-@click.option("--runs", type=int, default=64, show_default=True, help="To draw with each remedy.")
+@click.option(
+    "--runs", type=int, default=64, show_default=True, help="Runs to draw with each remedy."
+)
 @click.option("--steps", help="Candidates for T_c, separated by commas.")
 @click.option("--strengths", default="0", show_default=True, help="Noise scales, by commas.")
 @click.option("--strategies", default="ttc,renoise", show_default=True)
@@ -66,9 +68,11 @@ from asced_cli.options import (
     "--places",
     default="everywhere,foreground",
     show_default=True,
-    help="Places that renoise is tried at, by commas.",
+    help="Regions that renoise is tried in, by commas.",
 )
-@click.option("--share", type=float, default=0.25, show_default=True, help="Of the runs, to try.")
+@click.option(
+    "--share", type=float, default=0.25, show_default=True, help="Share of the runs to try."
+)
 @judge_option
 @real_option
 @pipeline_option

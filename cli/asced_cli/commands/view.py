@@ -58,7 +58,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
     "--beside",
     metavar="STORE",
     shell_complete=completion.stores,
-    help="A second store, at the first one's side: the same run, the same moment.",
+    help="A second store, beside the first: the same run, the same moment.",
 )
 @click.option(
     "--host",
@@ -75,7 +75,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
 @click.option("--no-cache", is_flag=True, help="Keep no scores beside the store.")
-@click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
+@click.option("--override", is_flag=True, help="Use thresholds of another model anyway.")
 @pipeline_option
 @endpoint_option
 @json_option
