@@ -266,7 +266,7 @@ def choose_teacher(
         return _self_consistency(source, network, store, pipeline, call_options, draws)
     if network is not None:
         raise InputError(
-            f"a network is asked by self-consistency, not by {teacher or 'real images'}"
+            f"a network is for the teacher self-consistency, not for {teacher or 'real images'}"
         )
     known = source.dataset.isel(run=np.flatnonzero(fit))
     return RealismTeacher(choose_judge(teacher, known, real=real, role="teacher"))
@@ -293,14 +293,16 @@ def _self_consistency(
         place = store if store is not None else source.dataset.encoding.get("source")
         if place is None:
             raise InputError(
-                "the default teacher asks the model, and this dataset does not say which store it "
+                "the default teacher evaluates the model, and this dataset does not say which "
+                "store it "
                 "is of: give the store's path, a network, real images, or another teacher"
             )
         try:
             ask = import_module(SAMPLING).NETWORK(place, pipeline, step, call_options)
         except InputError as error:
             error.add_note(
-                "The default teacher of outcome learning asks the model itself. Give the pipeline "
+                "The default teacher of outcome learning evaluates the model itself. Give the "
+                "pipeline "
                 "(its folder), a network of your own f(sample, alpha, sigma) -> predicted x0, real "
                 "images, outcomes from elsewhere, or a teacher that compares with the population "
                 "(patches)."

@@ -67,7 +67,8 @@ def choose_judge(
     given = judge or default_features(dataset.attrs, role, real is not None)
     if given == SELF:
         raise InputError(
-            "self-consistency asks the model itself, so it cannot report on corrections by the "
+            "self-consistency evaluates the model itself, so it cannot report on corrections by "
+            "the "
             "same model: it teaches; choose another judge, such as patches with real images"
         )
     kind = kind_of(given)

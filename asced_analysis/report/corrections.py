@@ -68,13 +68,13 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
 
 
 def remedies_section(found: Remedies) -> Section:
-    """What was tried on the pipeline at one price, and what to write to get the best."""
+    """What was tried on the pipeline at equal cost, and what to write to get the best."""
     from asced_analysis import plots
 
     head, *rows = found.table()
     judged = f"{found.judge} ({found.reference})"
     return Section(
-        "What helps at this price",
+        "What helps at this cost",
         (
             found.verdict(),
             f"Every remedy drew {found.runs} runs at no more than {found.budget} evaluations an "

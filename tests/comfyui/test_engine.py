@@ -396,7 +396,7 @@ def test_a_guider_past_the_wrappers_is_an_error(tiny: Callable[..., Any], tmp_pa
             return self.predict_noise(*args, **kwargs)
 
     model = recorded(tiny("EPS"), tmp_path / "runs.zarr")
-    with pytest.raises(InputError, match=r"0 of 12 steps .* Direct asks the model"):
+    with pytest.raises(InputError, match=r"0 of 12 steps .* Direct calls the model"):
         custom(model, sample_euler, Direct(model))
 
 

@@ -95,7 +95,7 @@ def test_a_file_of_it_is_drawn_and_reported(
     phases = aa.segment_phases(ds, replicates=99, run_replicates=0)
     statistics = aa.step_statistics(ds)
     page = build_page(ds, name="r", phases=phases, statistics=statistics, remedies=again)
-    (section,) = (one for one in page.sections if one.title == "What helps at this price")
+    (section,) = (one for one in page.sections if one.title == "What helps at this cost")
     assert section.paragraphs[0] == found.verdict()
     with pytest.raises(InputError, match="is no table of remedies"):
         Remedies.load(write_json(tmp_path / "other.json", {"format": "other"}))

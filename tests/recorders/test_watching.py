@@ -112,7 +112,7 @@ def test_what_is_no_trajectory_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="walks back"):
             walk([10.0, 5.0, 3.0, 1.0, 4.0])
         network(noise(10), torch.tensor(5.0))
-        with pytest.raises(InputError, match="asked twice about one sample"):
+        with pytest.raises(InputError, match="called twice with one sample"):
             network(noise(10), torch.tensor(5.0))
         walk([10.0, 5.0, 3.0])
         recorder.end(noise())

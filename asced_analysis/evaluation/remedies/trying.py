@@ -63,7 +63,7 @@ def try_remedies(
     network: Network | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Remedies:
-    """Try samplers, steps, guidance, noise normalisation, corrections and pruning at one price.
+    """Try samplers, steps, guidance, noise normalisation, corrections and pruning at equal cost.
 
     Every remedy draws as many runs, under the prompts and options of recorded ones. The best by
     the chooser within the budget is drawn once more on fresh seeds, beside plain sampling at its

@@ -210,7 +210,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     samples = VARIANTS.get(variant).extra_evaluations(VARIANTS.get(variant).parameters()) > 0
     if pipeline is not None and not learning and not samples:
         raise InputError(
-            f"--pipeline is for --method {LEARNING} and by variants that evaluate the model; "
+            f"--pipeline is for --method {LEARNING} and for variants that evaluate the model; "
             "choose one, or leave --pipeline out"
         )
     network = options.pop("network")

@@ -281,7 +281,8 @@ class _Run:
         if self.event is None or taken < self.sampling.table.steps:
             raise InputError(
                 f"{taken} of {self.sampling.table.steps} steps of {self.sampling.name} were seen: "
-                f"{type(self.sampling.guider).__name__} asks the model in a way of its own, or the "
+                f"{type(self.sampling.guider).__name__} calls the model in a way of its own, or "
+                "the "
                 "sampler ended early; it is not recorded or corrected"
             )
         if not self.sampling.whole:

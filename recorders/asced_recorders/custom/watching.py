@@ -164,7 +164,7 @@ class NetworkRecorder:
             ):
                 self.discard()
                 raise InputError(
-                    "the network was asked twice about one sample: guidance is made of several "
+                    "the network was called twice with one sample: guidance is made of several "
                     "calls. Watch what the sampler calls, with the guidance inside, or hand over "
                     "the guided output with Recorder.custom"
                 )
