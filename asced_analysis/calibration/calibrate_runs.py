@@ -266,7 +266,9 @@ def calibrate(
     thresholds = replace(
         thresholds,
         levels=replace(thresholds.levels, level=chosen.level),
-        guarantee=chosen.guarantee,
+        guarantee=replace(
+            chosen.guarantee, notes=(*thresholds.guarantee.notes, *chosen.guarantee.notes)
+        ),
         groups=chosen.groups,
         grouped_by=groups if chosen.groups else None,
         fingerprint={**thresholds.fingerprint, "dtype": source.dtype},

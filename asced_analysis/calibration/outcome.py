@@ -16,7 +16,7 @@ import numpy.typing as npt
 from asced_analysis.calibration.examples import MOST_RUNS, gather
 from asced_analysis.calibration.fitting import UNCALIBRATED
 from asced_analysis.calibration.matched_content import doubts, measured_on, within_matched_content
-from asced_analysis.calibration.outcome_training import learn
+from asced_analysis.calibration.outcome_training import learn, parts_of
 from asced_analysis.calibration.splits import in_all
 from asced_analysis.calibration.teachers import RealismTeacher, Teacher
 from asced_analysis.compute.source import Source
@@ -25,6 +25,7 @@ from asced_analysis.detection.log_snr_grid import GridSignal, make_grid
 from asced_analysis.detection.outcome_network import layers_to_bytes
 from asced_analysis.detection.population import fit_population
 from asced_analysis.realism.local import RealismModel
+from asced_analysis.realism.pictures import undecoded
 from asced_analysis.thresholds.document import (
     Cleanup,
     Correction,
@@ -109,7 +110,15 @@ def fit_outcome(
     stream = learn(stream, learnable, epochs=epochs, seed=seed)
     if report is not None and report.any():
         taught["measured"] = measured_on(source, stream, report, says, content)
-    notes = (f"learnt from {says.name}: {says.reference}", *doubts(taught["measured"]))
+    notes = doubts(taught["measured"])
+    held, _ = parts_of(len(examples.rows), seed)
+    if np.ptp(examples.goal[held]) == 0:
+        notes += (
+            f"the score of runs was fitted on {len(held)} that all ended alike: it does not know "
+            "a bad end; give outcomes, or record runs, with more of the rarer kind",
+        )
+    if (seen := undecoded(source.dataset)) is not None:
+        notes += (f"content was measured on {seen}",)
     blob = layers_to_bytes(stream.layers)
     digest = hashlib.sha256(blob).hexdigest()
     given = asdict(stream.parameters)

@@ -65,9 +65,7 @@ def learn(
 
     The run model sees the map's summary, so it must be fitted where the map was not trained.
     """
-    count = len(examples.rows)
-    order = np.random.default_rng(seed).permutation(count)
-    held, used = order[: count // 4], order[count // 4 :]
+    held, used = parts_of(len(examples.rows), seed)
     layers = train_map(
         examples.channels[used],
         examples.target[used],
@@ -84,6 +82,12 @@ def learn(
         layers=layers,
         parameters=replace(stream.parameters, coefficients=tuple(coefficients)),
     )
+
+
+def parts_of(count: int, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Places of the quarter that the run model is fitted on, and of the rest, for the map."""
+    order = np.random.default_rng(seed).permutation(count)
+    return order[: count // 4], order[count // 4 :]
 
 
 def fit_run_model(summary: Floats, goal: npt.NDArray[Any]) -> list[float]:

@@ -147,21 +147,30 @@ def replayed(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
 
 
 def _came_back(store: TrajectoryStore) -> list[str]:
-    """Refuse a replay of which unedited runs are other ones; a note where conditions differ."""
+    """Refuse a replay of which unedited runs are other ones; a note where that is not known."""
     exact = exactness(store)
-    if exact.runs and exact.largest_difference > visible_difference(store.attributes):
-        if not exact.conditions:
-            raise InputError(
-                f"the replay {store.path} does not reproduce its recording: {exact.sentence()}, "
-                "and nothing that is known of the two differs. No effect can be told from a broken "
-                "replay: find out what the recording was made with, and replay again with "
-                "strategy none until its runs come back"
-            )
-        return [
-            f"unedited runs did not come back ({exact.sentence()}): a part of every change may be "
-            "due to that"
-        ]
-    return []
+    if not exact.runs:
+        return [f"whether unedited runs come back was not seen: {exact.sentence()}"]
+    if exact.largest_difference <= visible_difference(store.attributes):
+        return []
+    if not exact.conditions:
+        raise InputError(
+            f"the replay {store.path} does not reproduce its recording: {exact.sentence()}, and "
+            "nothing that is known of the two differs. No effect can be told from a broken "
+            "replay: find out what the recording was made with, and replay again with strategy "
+            "none until its runs come back"
+        )
+    if exact.of_corrected and exact.typical_difference > exact.of_corrected / 2:
+        raise InputError(
+            f"the replay {store.path} does not reproduce its recording: {exact.sentence()}. "
+            f"Unedited runs differ by {exact.typical_difference:.2g} (median), corrected ones by "
+            f"{exact.of_corrected:.2g}: no effect can be told from that. Replay under the "
+            "recording's own conditions, or record again here"
+        )
+    return [
+        f"unedited runs did not come back ({exact.sentence()}): a part of every change may be "
+        "due to that"
+    ]
 
 
 def stores(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:

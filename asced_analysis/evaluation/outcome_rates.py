@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.evaluation.intervals import NOTHING, share_estimate, unpaired_estimate
+from asced_analysis.evaluation.intervals import (
+    NOTHING,
+    change_of_share,
+    share_estimate,
+    unpaired_estimate,
+)
 from asced_analysis.evaluation.parts import Change, OutcomeRates
 from asced_analysis.realism.content import worst_level
 
@@ -47,6 +52,12 @@ def outcome_rates(
         good_after=share_estimate(~now[flagged]),
         harmed_of_flagged_good=share_estimate(harmed[good]),
         harmed_of_all_good=share_estimate(harmed[~was]),
+        beyond_bar=Change(
+            share_estimate(was[flagged]),
+            share_estimate(now[flagged]),
+            change_of_share(was[flagged], now[flagged]),
+        ),
+        drawn_anew=float(was.mean()),
     )
 
 
@@ -65,4 +76,5 @@ def unpaired_outcome_rates(
         harmed_of_flagged_good=NOTHING,
         harmed_of_all_good=NOTHING,
         beyond_bar=shares,
+        drawn_anew=float(was.mean()),
     )

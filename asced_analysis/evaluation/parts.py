@@ -95,8 +95,12 @@ class OutcomeRates:
         Of all flagged runs.
     harmed_of_flagged_good, harmed_of_all_good : Estimate
         The runs that break, as shares of those that were good.
-    beyond_bar : Change or None
-        Shares of broken runs; of different runs alone, where nobody can be repaired or harmed.
+    beyond_bar : Change
+        Shares of broken ones among the flagged runs, of different runs among all; the change holds
+        0 where as many break as are repaired.
+    drawn_anew : float
+        What chance alone would break: of fresh draws as many lie beyond the bar as of the recorded
+        runs.
     """
 
     bar: float
@@ -106,7 +110,8 @@ class OutcomeRates:
     good_after: Estimate
     harmed_of_flagged_good: Estimate
     harmed_of_all_good: Estimate
-    beyond_bar: Change | None = None
+    beyond_bar: Change
+    drawn_anew: float
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asced_analysis.evaluation.intervals import Estimate
-from asced_analysis.evaluation.parts import FlaggedRuns
+from asced_analysis.evaluation.parts import FlaggedRuns, OutcomeRates
 from asced_analysis.realism.claims import Claims
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _changed(found: Evaluation, claims: Claims) -> Group:
 
 def _ended(found: Evaluation, claims: Claims) -> Group:
     title, ends = claims.ended, found.flagged_runs.endings
-    if ends.beyond_bar is not None:
+    if not found.paired:
         beyond = ends.beyond_bar
         shares = f"{share_text(beyond.before)} before, {share_text(beyond.after)} after"
         rows = (
@@ -101,7 +101,7 @@ def _ended(found: Evaluation, claims: Claims) -> Group:
         return Group(title, "", ())
     line = (
         f"{claims.left} {share_text(ends.repaired)} of {ends.broken}; {claims.fell} "
-        f"{share_text(ends.harmed_of_all_good)}"
+        f"{share_text(ends.harmed_of_all_good)}; {_anew(ends)}"
     )
     return Group(title, line, tuple(_ending_rows(found.flagged_runs, claims)))
 
@@ -110,7 +110,10 @@ def _controls(found: Evaluation, claims: Claims) -> Group:
     rows, line = [], "no control was sampled"
     for name, control in found.controls.items():
         label = "other runs" if found.against_other_runs else name
-        figures = f"{control.effect.all}, {claims.left} {share_text(control.repaired)}"
+        figures = (
+            f"{control.effect.all}, {claims.left} {share_text(control.repaired)}, {claims.fell} "
+            f"{share_text(control.harmed_of_flagged_good)}"
+        )
         rows.append((f"control {label}", figures))
     if found.against_best_control:
         for where, figure in found.against_best_control.items():
@@ -151,8 +154,15 @@ def _ending_rows(flagged: FlaggedRuns, claims: Claims) -> list[tuple[str, str]]:
         (f"  {claims.left}", share_text(ends.repaired)),
         (f"{claims.fell}, of flagged {claims.good} ones", share_text(ends.harmed_of_flagged_good)),
         (f"{claims.fell}, of all {claims.good} runs", share_text(ends.harmed_of_all_good)),
+        ("  by chance", _anew(ends)),
+        (f"flagged runs in {claims.worst}, change", share_text(ends.beyond_bar.change)),
         *([] if paid is None else [("evaluations a flagged run", f"{paid:.1f}")]),
     ]
+
+
+def _anew(ends: OutcomeRates) -> str:
+    """What would become of runs that are drawn anew, which no correction is needed for."""
+    return f"of runs drawn anew, {100 * ends.drawn_anew:.0f} % would be in that quarter"
 
 
 def share_text(estimate: Estimate) -> str:

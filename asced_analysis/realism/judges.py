@@ -10,7 +10,7 @@ import numpy as np
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import RealismModel, crossed
 from asced_analysis.realism.membership import halves
-from asced_analysis.realism.pictures import picture_shape, read_pictures
+from asced_analysis.realism.pictures import picture_shape, read_pictures, undecoded
 from asced_analysis.realism.real_images import Real, RealImages, Role, read_real
 from asced_analysis.realism.registry import kind_of, kinds
 from asced_stores.errors import InputError
@@ -80,7 +80,13 @@ def choose_judge(
                 "imagenet, ...) for yours"
             )
         return kind.build(given, None, None, None)
+    seen = undecoded(dataset)
     if real is not None:
+        if seen is not None:
+            raise InputError(
+                f"the store holds {seen}, which real images cannot be compared with: record `image`"
+                " as well, or judge without real images"
+            )
         images, of = read_real(real, picture_shape(dataset)).half(role)
         return kind.build(given, images, of, None)
     numbers = np.asarray(dataset["run"].values, np.int64)
@@ -100,7 +106,8 @@ def choose_judge(
             f"most of these {len(some)} runs ended in one and the same image: there is nothing to "
             "compare them with"
         )
-    of = Reference("population", f"the {role}'s half of the recorded runs", len(own))
+    source = f"the {role}'s half of the recorded runs"
+    of = Reference("population", source if seen is None else f"{source} ({seen})", len(own))
     return crossed(
         lambda images, runs: kind.build(given, images, of, runs), pictures[own], numbers[some][own]
     )

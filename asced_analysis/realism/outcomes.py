@@ -73,7 +73,7 @@ class Outcomes:
         return values
 
     def check(self, dataset: xr.Dataset, *, varied: bool = True) -> None:
-        """Refuse outcomes of runs that do not exist, that are all the same, masks of other shapes.
+        """Refuse outcomes of runs that are not complete, that are all alike, and masks that misfit.
 
         Parameters
         ----------
@@ -91,9 +91,10 @@ class Outcomes:
         unknown = sorted(set(self.scores) - {int(run) for run in runs})
         if unknown:
             raise InputError(
-                f"{self.source} has outcomes of runs that do not exist here, such as run "
-                f"{unknown[0]} ({len(unknown)} of {len(self.scores)}); the store's runs go from "
-                f"{int(np.min(runs))} to {int(np.max(runs))}"
+                f"{self.source} has outcomes of runs that are not among the complete ones here, "
+                f"such as run {unknown[0]} ({len(unknown)} of {len(self.scores)}): they failed, are"
+                f" unfinished or were never recorded. The store's {len(runs)} complete runs lie "
+                f"between {int(np.min(runs))} and {int(np.max(runs))}; leave the others out"
             )
         if varied and len(set(self.scores.values())) < 2:
             raise InputError(

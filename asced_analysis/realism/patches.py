@@ -161,6 +161,11 @@ def whitening_of(reference: Array, *, seed: int = 0) -> tuple[Array, Array]:
     flat = flat[rng.permutation(len(flat))[:50_000]]
     centre = flat.mean(0)
     values, basis = np.linalg.eigh(np.cov(flat - centre, rowvar=False))
+    if values.max() <= 1e-12:
+        raise InputError(
+            f"the {len(reference)} reference images are all one flat colour: there is nothing to "
+            "compare with; give, or record, different images"
+        )
     keep = np.argsort(values)[::-1][:COMPONENTS]
     floor = 1e-3 * values.max()  # rarely used directions are not blown up to noise
     return centre, (basis[:, keep] / np.sqrt(values[keep] + floor)).astype(np.float32)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Pictures = NDArray[np.float32]
+DECODERS = {"vae", "vqvae", "movq"}
 
 
 def judged_variable(dataset: xr.Dataset) -> str:
@@ -29,6 +30,20 @@ def judged_variable(dataset: xr.Dataset) -> str:
         return "sample"
     same = (image["row"], image["column"]) == (sample["y"], sample["x"])
     return "sample" if same and sample["channel"] == image["colour"] else "image"
+
+
+def undecoded(dataset: xr.Dataset) -> str | None:
+    """What is judged where it is no picture: samples of a latent model without decoded images.
+
+    Three channels may be latents too, where the recording names an autoencoder among its parts.
+    """
+    if judged_variable(dataset) == "image":
+        return None
+    channels = int(dataset["sample"].sizes["channel"])
+    parts = (dataset.attrs.get("compute") or {}).get("precision", {})
+    if channels in (1, 3) and not DECODERS & set(parts):
+        return None
+    return f"samples of {channels} channels, not decoded images"
 
 
 def picture_shape(dataset: xr.Dataset) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.realism.claims import Reference
-from asced_analysis.realism.membership import halves
+from asced_analysis.realism.membership import digest, halves
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,11 +48,6 @@ class RealImages:
     def half(self, role: Role) -> tuple[Pictures, Reference]:
         """The teacher's or the judge's half, and how it is named."""
         chosen = self.images[halves(self.images)[role == "judge"]]
-        if len(chosen) < 2:
-            raise InputError(
-                f"{self.source} holds {len(self.images)} real images, of which {len(chosen)} are "
-                f"left for the {role}: many are one picture; give at least {FEWEST} different ones"
-            )
         source = f"the {role}'s half of the real images in {self.source}"
         return chosen, Reference("real", source, len(chosen))
 
@@ -95,10 +90,13 @@ def read_real(real: Real | RealImages, shape: Sequence[int], *, seed: int = 0) -
 
 
 def _checked(images: Pictures, source: str) -> RealImages:
-    if len(images) < FEWEST:
+    different = len({digest(image) for image in images})
+    if different < FEWEST:
         raise InputError(
-            f"{source} holds {len(images)} image{'s' * (len(images) != 1)}; real images are split "
-            f"between teacher and judge, so at least {FEWEST} are needed"
+            f"{source} holds {len(images)} image{'s' * (len(images) != 1)}"
+            + (f", of which {different} differ" if different < len(images) else "")
+            + f"; real images are split between teacher and judge, so at least {FEWEST} different "
+            "ones are needed"
         )
     return RealImages(images, source)
 

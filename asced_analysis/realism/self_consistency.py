@@ -13,6 +13,7 @@ construction.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -120,7 +121,23 @@ def mean_residual(
 
 
 def network_at(network: Any, alpha: float, sigma: float) -> Callable[[Any], Any]:
-    """A network of one's own at one level, given tensors for arrays and asked without gradients."""
+    """A network of one's own at one level, given tensors for arrays and asked without gradients.
+
+    Raises
+    ------
+    InputError
+        Where it does not take a sample, alpha and sigma.
+    """
+    try:
+        inspect.signature(network).bind(None, alpha, sigma)
+    except TypeError as error:
+        name = getattr(network, "__name__", type(network).__name__)
+        raise InputError(
+            f"the network {name} cannot be asked with a sample, alpha and sigma ({error}); "
+            "expected network(sample, alpha, sigma) -> predicted x0"
+        ) from error
+    except ValueError:  # written in C: it says nothing of what it takes
+        pass
 
     def ask(noised: Any) -> Any:
         import torch

@@ -33,8 +33,8 @@ class Exactness:
     Attributes
     ----------
     runs : int
-        Runs compared. Under the recording's own conditions copied runs count: sampled again they
-        would be the same. Under others they do not.
+        Runs compared. Under the recording's own conditions copied runs count where others came
+        back: sampled again they would be the same. Under other conditions they do not.
     identical : int
         Of these, bit for bit the same.
     largest_difference : float
@@ -42,7 +42,9 @@ class Exactness:
     conditions : list of str
         What differs between recording and replay: version, device, batch.
     copied : int
-        Runs that were copied under other conditions, so that they say nothing.
+        Runs that were copied and say nothing: under other conditions, or where none was sampled.
+    typical_difference, of_corrected : float
+        Median over the compared runs, and over the corrected ones, of their largest difference.
     value_range : (float, float)
         Between which the data lie.
 
@@ -58,6 +60,8 @@ class Exactness:
     largest_difference: float
     conditions: list[str]
     copied: int = 0
+    typical_difference: float = 0.0
+    of_corrected: float = 0.0
     value_range: tuple[float, float] = (-1.0, 1.0)
 
     @property
@@ -132,17 +136,20 @@ def exactness(replayed: TrajectoryStore | str | Path) -> Exactness:
     ds = open_runs(store.path)
     conditions = list(store.attributes.get("replay_conditions", []))
     plain = ~np.asarray(ds["flagged"].values, np.bool_)
-    copied = np.zeros_like(plain)
-    if conditions:
-        start = store.attributes.get("start")
-        remaining = len(store.spec.alpha) - (start if isinstance(start, int) else 0)
-        copied = plain & (np.asarray(ds["evaluations"].values) < remaining)
-    difference = np.asarray(ds["difference"].values)[plain & ~copied]
+    start = store.attributes.get("start")
+    remaining = len(store.spec.alpha) - (start if isinstance(start, int) else 0)
+    copied = plain & (np.asarray(ds["evaluations"].values) < remaining)
+    if not conditions and (plain & ~copied).any():
+        copied = np.zeros_like(plain)
+    every = np.asarray(ds["difference"].values)
+    difference = every[plain & ~copied]
     return Exactness(
         runs=len(difference),
         identical=int((difference == 0).sum()),
         largest_difference=float(difference.max(initial=0.0)),
         conditions=conditions,
         copied=int(copied.sum()),
+        typical_difference=float(np.median(difference)) if len(difference) else 0.0,
+        of_corrected=float(np.median(every[~plain])) if (~plain).any() else 0.0,
         value_range=range_of(store.attributes),
     )

@@ -123,8 +123,8 @@ def stores_in_words(evaluation: Evaluation) -> tuple[str, ...]:
         f"{verdict}, as {evaluation.judge.name} sees it: {claims.distance} differs by "
         f"{effect}; negative is {claims.better}."
     ]
-    beyond = evaluation.flagged_runs.endings.beyond_bar
-    if beyond is not None:
+    if not evaluation.paired:
+        beyond = evaluation.flagged_runs.endings.beyond_bar
         share, before = (percent(one.value or 0) for one in (beyond.after, beyond.before))
         low, high = (percent(one or 0) for one in (beyond.after.low, beyond.after.high))
         said.append(
@@ -153,7 +153,8 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
         said.append(
             f"{percent(ends.repaired.value, 0)} ({low} to {high}) of the {ends.broken} "
             f"flagged runs that were in {claims.worst} left it; of the runs that were not, "
-            f"{percent(ends.harmed_of_all_good.value or 0)} fell into it."
+            f"{percent(ends.harmed_of_all_good.value or 0)} fell into it. Of runs that are "
+            f"drawn anew, {percent(ends.drawn_anew, 0)} lie there."
         )
     if evaluation.judge.chose:
         said.append("The judge also chose among the draws, so that its figures are too kind.")

@@ -13,6 +13,7 @@ from asced_analysis.detection.apply import detect
 from asced_analysis.evaluation import Evaluation
 from asced_analysis.evaluation.intervals import NOTHING, Estimate
 from asced_analysis.evaluation.parts import (
+    Change,
     ControlFigures,
     EffectFigures,
     FlaggedRuns,
@@ -57,7 +58,7 @@ def judged(change: float | None, kind: Kind = "real", **controls: float) -> Eval
         flagged=7,
         quality={},
         flagged_runs=FlaggedRuns(
-            effect(change), OutcomeRates(0.5, 3, 4, NOTHING, NOTHING, NOTHING, NOTHING)
+            effect(change), OutcomeRates(0.5, 3, 4, *[NOTHING] * 4, Change(*[NOTHING] * 3), 0.25)
         ),
         controls={
             name: ControlFigures(effect(value), 7, 0.1, NOTHING, NOTHING)

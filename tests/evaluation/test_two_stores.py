@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from asced_analysis import open_runs
-from asced_analysis.evaluation import Evaluation, evaluate, quality
+from asced_analysis.evaluation import evaluate, quality
 from asced_analysis.evaluation.matching import pair_runs
 from asced_analysis.realism import load_embedded
 from asced_analysis.realism.real_images import read_real
-from asced_analysis.replay import exactness, replay
+from asced_analysis.replay import replay
 from asced_recorders import Recorder, record
+from asced_recorders.pipelines.sampling import run_generators
 from asced_stores.errors import InputError
 
 
@@ -182,24 +184,72 @@ def test_masks_from_elsewhere_judge(
         evaluate(tiny_runs, others["again"], outcomes=(folders[0], small))
 
 
-def test_a_replay_that_did_not_come_back_is_refused(
-    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Unedited runs that differ, under conditions that are called identical."""
-    path = tmp_path / "replay.zarr"
-    mask = np.ones((16, 16), bool)
-    replay(tiny_runs, path, masks={3: mask}, step=6, pipeline=tiny_pipeline)
-    assert isinstance(evaluate(tiny_runs, path, controls=False), Evaluation)
-    told = exactness(path)
-    for conditions, refused in (([], True), (["device cuda instead of cpu"], False)):
-        broken = replace(told, identical=0, largest_difference=0.5, conditions=conditions)
-        monkeypatch.setattr("asced_analysis.evaluation.comparison.exactness", lambda _, b=broken: b)
-        if refused:
-            with pytest.raises(InputError, match="does not reproduce its recording"):
-                evaluate(tiny_runs, path, controls=False)
-        else:
-            notes = evaluate(tiny_runs, path, controls=False).data["notes"]
-            assert "did not come back" in notes[0]
+def elsewhere(path: Path) -> None:
+    """Make a recording one of another torch: a replay here is one under other conditions."""
+    content = json.loads((path / "zarr.json").read_text())
+    content["attributes"]["versions"]["torch"] = "1.0.0"
+    (path / "zarr.json").write_text(json.dumps(content))
+
+
+HALF = {3: np.ones((8, 8), bool), 5: np.ones((8, 8), bool)}
+WHOLE: dict[str, Any] = {"strategy": "renoise", "step": 2, "where": "everywhere", "masks": HALF}
+
+
+@pytest.mark.parametrize("kind", ["latents", "loop"])
+def test_a_replay_that_did_not_come_back_is_refused(kind: str, tmp_path: Path) -> None:
+    """Under the recording's conditions at once; under others where no effect can be told."""
+    runs, loudness, only = tmp_path / "runs.zarr", [1.0], {"only_flagged": True}
+    options: dict[str, Any] = {}
+    if kind == "latents":
+        from tests.recorders.conftest import stable_diffusion
+
+        pipe = stable_diffusion()
+        record(pipe, runs, runs=8, steps=4, batch_size=8, prompts=[f"a {i}" for i in "abcdefgh"])
+
+        def call(pipe: Any, batch: Any) -> Any:
+            return pipe(
+                batch.scalars["prompt"].tolist(),
+                num_inference_steps=4,
+                guidance_scale=7.5 * loudness[0],
+                generator=run_generators(batch.seeds.tolist()),
+                output_type="np",
+            )
+
+        options |= {"pipeline": pipe, "call": call}
+    else:
+
+        def loop(x: Any, step: Any) -> Any:
+            for sigma, following in ((0.9, 0.6), (0.6, 0.3), (0.3, 0.1), (0.1, 0.0)):
+                x0 = torch.tanh(loudness[0] * x)
+                eps = (x - (1 - sigma) * x0) / sigma
+                levels = {"alpha": 1 - sigma, "sigma": sigma}
+                level = {"next_alpha": 1 - following, "next_sigma": following}
+                then = (1 - following) * x0 + following * eps
+                x = step(sample=x, model_output=eps, next_sample=then, **levels, **level)
+            return x
+
+        with Recorder.custom(runs, (1, 8, 8), 4, batch_size=8) as recorder:
+            loop(torch.randn((8, 1, 8, 8), generator=torch.manual_seed(1)), recorder.step)
+        options["loop"] = loop
+    replay(runs, tmp_path / "good.zarr", **WHOLE, **options)
+    assert evaluate(runs, tmp_path / "good.zarr", controls=False).data["notes"] == []
+    replay(runs, tmp_path / "only.zarr", **WHOLE, **options, **only)
+    notes = evaluate(runs, tmp_path / "only.zarr", controls=False).data["notes"]
+    assert "6 uncorrected runs were copied, not sampled" in notes[0]
+    loudness[0] = 3.0
+    with pytest.raises(InputError, match="does not reproduce"):
+        replay(runs, tmp_path / "broken.zarr", **WHOLE, **options)
+    with pytest.raises(InputError, match="nothing that is known of the two differs"):
+        evaluate(runs, tmp_path / "broken.zarr", controls=False)
+    elsewhere(runs)
+    replay(runs, tmp_path / "elsewhere.zarr", **WHOLE, **options)
+    with pytest.raises(InputError, match="no effect can be told") as caught:
+        evaluate(runs, tmp_path / "elsewhere.zarr", controls=False)
+    assert "instead of 1.0.0" in str(caught.value)
+    loudness[0] = 1.0 if kind == "latents" else 1.05  # a little away, as another device is
+    replay(runs, tmp_path / "near.zarr", **WHOLE, **options)
+    notes = evaluate(runs, tmp_path / "near.zarr", controls=False).data["notes"]
+    assert len(notes) == (kind == "loop")
 
 
 def test_stores_that_cannot_be_compared(
@@ -216,8 +266,6 @@ def test_stores_that_cannot_be_compared(
 
 
 def test_custom_loops_are_compared(tmp_path: Path) -> None:
-    import torch
-
     paths = []
     for name, shrink in (("plain", 0.0), ("smoother", 0.2)):
         paths.append(tmp_path / f"{name}.zarr")

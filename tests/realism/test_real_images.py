@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 
+from asced_analysis.realism import patch_model
+from asced_analysis.realism.claims import Reference
+from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.real_images import read_real
 from asced_stores.errors import InputError
 
@@ -81,7 +86,7 @@ def test_what_is_no_set_of_real_images(tmp_path: Path, folder: Path) -> None:
         read_real(tmp_path / "empty", (1, 16, 16))
     with pytest.raises(InputError, match="no real images at"):
         read_real(tmp_path / "nowhere", (1, 16, 16))
-    with pytest.raises(InputError, match=r"holds 1 image;.*at least 8"):
+    with pytest.raises(InputError, match=r"holds 1 image;.*at least 8 different"):
         read_real(np.zeros((1, 16, 16), np.uint8), (1, 16, 16))
     with pytest.raises(InputError, match="4 channels"):
         read_real(folder, (4, 16, 16))
@@ -93,8 +98,28 @@ def test_what_is_no_set_of_real_images(tmp_path: Path, folder: Path) -> None:
         read_real(bad, (1, 16, 16))
     with pytest.raises(InputError, match="has shape"):
         read_real(np.zeros((9, 5, 16, 16)), (3, 16, 16))
-    with pytest.raises(InputError, match="many are one picture"):
-        read_real(np.zeros((9, 16, 16), np.uint8), (1, 16, 16)).half("judge")
+    copies = np.repeat(np.arange(2, dtype=np.uint8), [9, 1])[:, None, None] * np.eye(16, dtype=int)
+    with pytest.raises(InputError, match=r"holds 10 images, of which 2 differ.*at least 8 differ"):
+        read_real(copies.astype(np.uint8), (1, 16, 16))
+    with pytest.raises(InputError, match="one flat colour"):
+        patch_model(np.full((9, 1, 16, 16), -1, np.float32), of=Reference())
     (folder / "broken.png").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"broken\.png is no image"):
         read_real(folder, (1, 16, 16))
+
+
+def test_latents_without_decoded_images_are_said_to_be_latents() -> None:
+    rng = np.random.default_rng(0)
+
+    def runs(channels: int, **attributes: Any) -> xr.Dataset:
+        sample = rng.standard_normal((20, channels, 8, 8)).astype(np.float32)
+        data = {"sample": (("run", "channel", "y", "x"), sample)}
+        return xr.Dataset(data, {"run": np.arange(20)}, attributes)
+
+    decoder = {"precision": {"unet": "float32", "vqvae": "float32"}}
+    for latents in (runs(4), runs(3, compute=decoder)):
+        source = choose_judge("patches", latents).reference.source
+        assert f"(samples of {latents.sizes['channel']} channels, not decoded images)" in source
+        with pytest.raises(InputError, match="record `image` as well"):
+            choose_judge("patches", latents, real=np.zeros((9, 8, 8), np.uint8))
+    assert choose_judge("patches", runs(3)).reference.source.endswith("recorded runs")
