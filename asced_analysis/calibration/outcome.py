@@ -105,7 +105,10 @@ def fit_outcome(
             + f"record some {in_all(source.runs, len(examples.rows), FEWEST_RUNS)} runs in all"
         )
     if np.ptp(examples.goal) == 0:
-        raise InputError(f"{says.name} gives all runs the same outcome: there is nothing to learn")
+        raise InputError(
+            f"by {says.name}, all {len(examples.rows)} runs that are learnt from ended alike: there "
+            "is nothing to learn; give outcomes, or record runs, of another kind as well"
+        )
     learnable, taught = within_matched_content(examples, says, within_content)
     stream = learn(stream, learnable, epochs=epochs, seed=seed)
     if report is not None and report.any():
