@@ -106,8 +106,8 @@ def fit_outcome(
         )
     if np.ptp(examples.goal) == 0:
         raise InputError(
-            f"by {says.name}, all {len(examples.rows)} runs that are learnt from ended alike: there "
-            "is nothing to learn; give outcomes, or record runs, of another kind as well"
+            f"by {says.name}, all {len(examples.rows)} runs that are learnt from ended alike: "
+            "there is nothing to learn; give outcomes, or record runs, of another kind as well"
         )
     learnable, taught = within_matched_content(examples, says, within_content)
     stream = learn(stream, learnable, epochs=epochs, seed=seed)
