@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,13 @@ class Trajectories:
         self.ds = ds
         self.fields = [name for name in ("eps", "x0") if name in ds]
         if "step" not in ds.dims or not self.fields:
+            name = Path(str(ds.encoding.get("source", ""))).name or "this dataset"
             raise InputError(
-                "these runs hold neither eps nor x0 by step, so there is nothing to step through; "
-                "record them with `asced record`"
+                f"{name} is a replay, which keeps the ends of its runs and no steps: open the runs "
+                f"that it was made of, with {name} as their replay"
+                if "replay_of" in ds.attrs
+                else f"{name} holds neither eps nor x0 by step, so there is nothing to step "
+                "through; record runs with `asced record`"
             )
         if not ds.sizes.get("run"):
             raise InputError("the store holds no complete run; record some with `asced record`")

@@ -6,6 +6,7 @@ import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,15 @@ def leave(browser: Any) -> None:
     assert not wrong
 
 
-def until(true: Callable[[], Any], seconds: float = 20) -> None:
-    """Wait until something is so."""
+def until(true: Callable[[], Any], seconds: float = 120) -> None:
+    """Wait until something is so, on a busy machine too; what is not there yet is not so."""
+    from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+
     end = time.monotonic() + seconds
-    while not true():
+    while True:
+        with suppress(NoSuchElementException, StaleElementReferenceException):
+            if true():
+                return
         assert time.monotonic() < end, "this did not come true in time"
         time.sleep(0.02)
 

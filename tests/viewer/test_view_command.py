@@ -122,4 +122,17 @@ def test_with_a_real_replay(
     arguments = ["view", str(tiny_runs), "--replay", str(tmp_path / "no.zarr"), "--port", "0"]
     assert run(arguments) == 2
     assert "is no replay" in capsys.readouterr().err
+    corrected = str(tmp_path / "corrected.zarr")
+    for wrong in ([corrected], [str(tiny_runs), "--replay", corrected, "--beside", corrected]):
+        assert run(["view", *wrong, "--port", "0"]) == 2
+        assert "corrected.zarr is a replay" in capsys.readouterr().err
+    process = view(tiny_runs, "--beside", corrected, "--no-cache", "--port", 0, "--json")
+    assert process.stdout is not None
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    told = json.loads(process.stdout.readline())
+    opener.open(told["url"], timeout=30).close()
+    with opener.open(told["url"].partition("?")[0] + "api/about", timeout=30) as answer:
+        assert b'"replay": true' in answer.read()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 0
     assert open_runs(tiny_runs).sizes["run"] == 20

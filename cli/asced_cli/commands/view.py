@@ -58,7 +58,8 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
     "--beside",
     metavar="STORE",
     shell_complete=completion.stores,
-    help="A second store, beside the first: the same run, the same moment.",
+    help="A second store, beside the first: the same run, the same moment. Of a replay, the ends, "
+    "as --replay shows them.",
 )
 @click.option(
     "--host",
@@ -104,6 +105,9 @@ def command(
     from asced_analysis.viewer.server import ViewerServer
 
     runs = open_runs(store)
+    second = None if beside is None else open_runs(beside)
+    if second is not None and replay is None and "replay_of" in second.attrs:
+        replay, second = beside, None  # it has no steps: its ends stand at each run's own
     session = open_session(
         runs,
         thresholds=thresholds,
@@ -115,9 +119,9 @@ def command(
         real=real,
     )
     other = None
-    if beside is not None:
+    if second is not None:
         other = open_session(
-            open_runs(beside),
+            second,
             thresholds=thresholds,
             override=override,
             pipeline=pipeline,
