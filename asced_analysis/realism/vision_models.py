@@ -13,7 +13,7 @@ from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import Array, Encoder, RealismModel
 from asced_analysis.realism.modules import referred
 from asced_analysis.realism.registry import FeatureKind
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, install_hint
 
 AT_ONCE = 16
 
@@ -46,8 +46,7 @@ def _load(given: str) -> tuple[Any, list[float], list[float]]:
         from transformers.utils.hub import cached_file
     except ModuleNotFoundError as error:
         raise InputError(
-            f"{given} is loaded by transformers, which is not installed: "
-            "pip install 'asced-analysis[record]'"
+            f"{given} is loaded by transformers, which is not installed: {install_hint('record')}"
         ) from error
     try:
         model = AutoModel.from_pretrained(given)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asced_analysis.phases.segmentation import Phases
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, install_hint
 from asced_stores.files import aside, check_out, whole
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ def _parquet_explained() -> Iterator[None]:
         yield
     except ImportError as error:
         raise InputError(
-            "Parquet files need pyarrow: pip install 'asced-analysis[tables]', or write the table "
-            "with to_csv"
+            f"Parquet files need pyarrow: {install_hint('tables')}, or write the table with to_csv"
         ) from error
 
 

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from asced_analysis.viewer import page
-from asced_stores.errors import AscedError, InputError
+from asced_stores.errors import AscedError, InputError, install_hint
 
 try:
     import tornado.httpserver
     import tornado.web
 except ModuleNotFoundError as error:
     raise InputError(
-        f"the viewer needs {(error.name or '').split('.')[0]}: pip install 'asced-analysis[viewer]'"
+        f"the viewer needs {(error.name or '').split('.')[0]}: {install_hint('viewer')}"
     ) from error
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from asced_analysis.viewer import page
 from asced_analysis.viewer.opening import open_session
 from asced_analysis.viewer.session import Session
-from asced_stores.errors import AscedError, InputError
+from asced_stores.errors import AscedError, InputError, install_hint
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,7 +22,7 @@ try:
     import traitlets
 except ModuleNotFoundError as error:
     raise InputError(
-        f"the viewer in a notebook needs {error.name}: pip install 'asced-analysis[viewer]'"
+        f"the viewer in a notebook needs {error.name}: {install_hint('viewer')}"
     ) from error
 
 

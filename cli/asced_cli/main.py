@@ -104,7 +104,7 @@ def cli() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status, with one clear line for an error."""
-    from asced_stores.errors import AscedError
+    from asced_stores.errors import AscedError, install_hint
 
     try:
         status = cli.main(args=arguments, prog_name="asced", standalone_mode=False)
@@ -123,9 +123,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in RECORDING_PACKAGES:
             raise
-        click.echo(
-            f"asced: error: this needs {error.name}: pip install 'asced-analysis[record]'", err=True
-        )
+        click.echo(f"asced: error: this needs {error.name}: {install_hint('record')}", err=True)
         return 2
     except _ClosedPipe:
         return _closed_pipe()

@@ -7,6 +7,11 @@ ends with (1 found something, 2 wrong usage or input, 3 failed while running).
 from __future__ import annotations
 
 
+def install_hint(extra: str) -> str:
+    """How to get what an extra of this distribution brings, for messages."""
+    return f"pip install 'asced-analysis[{extra}]'"
+
+
 class AscedError(Exception):
     """Base of every error of the toolkit."""
 

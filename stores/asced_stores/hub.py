@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from asced_stores.errors import AscedError, InputError
+from asced_stores.errors import AscedError, InputError, install_hint
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -209,9 +209,7 @@ def _said(reference: HubReference) -> Iterator[None]:
         import httpx2 as httpx
         from huggingface_hub import errors
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"{reference} needs {error.name}: pip install 'asced-analysis[hub]'"
-        ) from error
+        raise InputError(f"{reference} needs {error.name}: {install_hint('hub')}") from error
     try:
         yield
     except errors.GatedRepoError as error:

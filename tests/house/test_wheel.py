@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -56,6 +57,22 @@ def test_it_is_small_and_holds_what_is_used(wheel: Path) -> None:
     assert tops == {"asced_analysis", "asced_cli", "asced_recorders", "asced_stores"} | {
         top for top in tops if top.endswith(".dist-info")
     }
+
+
+def test_messages_name_extras_that_there_are(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as content:
+        (metadata,) = (name for name in content.namelist() if name.endswith("/METADATA"))
+        extras = re.findall(r"^Provides-Extra: (.+)$", content.read(metadata).decode(), re.M)
+        code = {
+            name: content.read(name).decode() for name in content.namelist() if name.endswith(".py")
+        }
+    hint = re.compile(r"install_hint\(['\"](\w+)")
+    named = {extra for text in code.values() for extra in hint.findall(text)}
+    assert named <= set(extras)
+    assert {"record", "viewer", "hub", "monitor"} <= named
+    assert [name for name, text in code.items() if "pip install 'asced" in text] == [
+        "asced_stores/errors.py"
+    ]
 
 
 def test_it_works_without_a_clone_and_loads_numba_only_to_count(

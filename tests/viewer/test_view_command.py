@@ -131,8 +131,12 @@ def test_with_a_real_replay(
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     told = json.loads(process.stdout.readline())
     opener.open(told["url"], timeout=30).close()
-    with opener.open(told["url"].partition("?")[0] + "api/about", timeout=30) as answer:
+    asked = urllib.request.Request(
+        told["url"].partition("?")[0] + "api/about", b"{}", {"Content-Type": "application/json"}
+    )
+    with opener.open(asked, timeout=30) as answer:
         assert b'"replay": true' in answer.read()
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0
+    process.communicate(timeout=60)
+    assert process.returncode == 0
     assert open_runs(tiny_runs).sizes["run"] == 20

@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
 from asced_recorders.recording.cost import MARGIN, SPARE, disk_free, human
+from asced_stores.errors import install_hint
 
 if TYPE_CHECKING:
     from asced_recorders.pipelines.kinds import Kind
@@ -91,7 +92,7 @@ def _version(package: str, tested: str) -> Check:
     try:
         found = metadata.version(package)
     except metadata.PackageNotFoundError:
-        return Check(package, "problem", "not installed: pip install 'asced-analysis[record]'")
+        return Check(package, "problem", f"not installed: {install_hint('record')}")
     if found.startswith(tested):
         return Check(package, "ok", found)
     return Check(package, "warning", f"{found}; tested with {tested}")
