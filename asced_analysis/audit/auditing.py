@@ -20,6 +20,7 @@ from asced_analysis.audit.moments import (
 from asced_analysis.audit.quantities import Estimate, quantities
 from asced_analysis.audit.result import Audit, Finding
 from asced_analysis.compute import streaming
+from asced_analysis.compute.stepped import memory_note
 from asced_stores.errors import InputError
 
 ROOTS = (
@@ -169,6 +170,7 @@ def _moments(
                 ds,
                 list(NEEDED),
                 step_moments,
+                stepwise=True,
                 per_run={"number": ds["run"].values},
                 alpha=levels.alpha,
                 sigma=levels.sigma,
@@ -180,7 +182,7 @@ def _moments(
             merge_moments,
         ),
         progress=progress,
-        label=f"Auditing {ds.sizes['run']} runs",
+        label=f"Auditing {ds.sizes['run']} runs{memory_note(ds, ['eps', 'x0'])}",
     )
     return moments
 

@@ -19,6 +19,7 @@ from asced_analysis.audit.starting_noise import seeded_noise
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+Step = npt.NDArray[np.float32]
 Block = Mapping[str, npt.NDArray[np.floating]]
 
 GROUPS = 20
@@ -180,35 +181,57 @@ def step_moments(
     steps = len(alpha)
     parts = []
     for block in blocks:
-        x0, eps, end = _flat(block["x0"], 2), _flat(block["eps"], 2), _flat(block["sample"], 1)
-        broken = np.asarray(~(np.isfinite(x0) & np.isfinite(eps)).all(2), np.bool_)
-        infinite = np.isinf(x0).sum((0, 2)) + np.isinf(eps).sum((0, 2))
-        finite = ~broken.any(1) & _whole(end)
+        end = _flat(np.asarray(block["sample"]), 1)
+        runs, pixels = end.shape
+        broken, missing = np.zeros((2, runs, steps), np.bool_)
+        pairs, following = _empty_products(runs, steps)
+        low_at, high_at = np.zeros((2, steps))
+        outside, nan, infinite, repeated = np.zeros((4, steps), np.int64)
+        before: tuple[Step, Step, Step] | None = None
+        last: Step | None = None
+        with np.errstate(invalid="ignore", over="ignore"):  # runs that are left out then
+            for k in range(steps):
+                x0, eps = (_flat(block[name][:, k], 1) for name in ("x0", "eps"))
+                broken[:, k] = ~(_whole(x0) & _whole(eps))
+                infinite[k] = np.isinf(x0).sum() + np.isinf(eps).sum()
+                if same and last is not None:
+                    repeated[k] = (eps == last).all(1).sum()
+                last = eps
+                if saturate:
+                    x0, eps = (np.clip(one, -GREATEST, GREATEST) for one in (x0, eps))
+                missing[:, k] = ~(_whole(x0) & _whole(eps))
+                inside = np.where(np.isnan(x0), 0, x0)
+                outside[k] = ((inside < low) | (inside > high)).sum()
+                low_at[k], high_at[k] = inside.min(), inside.max()
+                nan[k] = np.isnan(x0).sum() + np.isnan(eps).sum()
+                pairs[:, k] = _products((x0, x0), (eps, eps), (x0, eps))
+                if before is not None:
+                    clean, noise, change = before
+                    x = np.float32(alpha[k]) * x0 + np.float32(sigma[k]) * eps
+                    following[:, k - 1] = _products(
+                        *((x, clean), (x, noise), (x, change)),
+                        *((clean, change), (noise, change), (change, change)),
+                    )
+                before = x0, eps, np.zeros_like(x0) if before is None else x0 - before[0]
         if saturate:
-            x0, eps, end = (np.clip(one, -GREATEST, GREATEST) for one in (x0, eps, end))
-            finite = _whole((x0 + eps).reshape(len(x0), -1)) & _whole(end)
+            end = np.clip(end, -GREATEST, GREATEST)
+        finite = ~missing.any(1) & _whole(end)
         group = block["number"].astype(np.int64)[finite] % GROUPS
         first = np.where(broken.any(1), broken.argmax(1), steps)
-        pairs, following = _products(x0[finite], eps[finite], alpha, sigma)
-        inside = np.where(np.isnan(x0), 0, x0)
-        equal = np.zeros(steps, np.int64)
-        if same:
-            raw = block["eps"].reshape(*block["eps"].shape[:2], -1)
-            equal[1:] = (raw[:, 1:] == raw[:, :-1]).all(2).sum(0)
         parts.append(
             Moments(
                 runs=np.bincount(group, minlength=GROUPS),
                 energy=_by_group(group, _mean_square(end[finite])),
-                pairs=_by_group(group, pairs),
-                following=_by_group(group, following),
-                outside=((inside < low) | (inside > high)).sum((0, 2)),
-                values=x0.shape[0] * x0.shape[2],
-                low=inside.min((0, 2)).astype(np.float64),
-                high=inside.max((0, 2)).astype(np.float64),
-                nan=np.isnan(x0).sum((0, 2)) + np.isnan(eps).sum((0, 2)),
+                pairs=_by_group(group, pairs[finite]),
+                following=_by_group(group, following[finite]),
+                outside=outside,
+                values=runs * pixels,
+                low=low_at,
+                high=high_at,
+                nan=nan,
                 infinite=infinite,
                 first_bad=np.bincount(first, minlength=steps + 1)[:steps],
-                repeated=equal,
+                repeated=repeated,
             )
         )
     return merge_moments(parts)
@@ -233,37 +256,14 @@ def _merged(parts: Sequence[Ends] | Sequence[Moments]) -> dict[str, Any]:
     }
 
 
-def _products(
-    x0: npt.NDArray[np.float32],
-    eps: npt.NDArray[np.float32],
-    alpha: Floats,
-    sigma: Floats,
-) -> tuple[Floats, Floats]:
-    """Mean products over pixels, shapes (run, step, 3) and (run, step - 1, 6)."""
-    runs, steps = x0.shape[:2]
-    pairs, following = (
-        np.zeros((runs, steps, len(PAIRS))),
-        np.zeros((runs, steps - 1, len(FOLLOWING))),
-    )
-    for k in range(steps):
-        clean, noise = x0[:, k], eps[:, k]
-        pairs[:, k] = np.stack([_mean(clean, clean), _mean(noise, noise), _mean(clean, noise)], 1)
-        if k + 1 == steps:
-            break
-        x = np.float32(alpha[k + 1]) * x0[:, k + 1] + np.float32(sigma[k + 1]) * eps[:, k + 1]
-        change = clean - x0[:, k - 1] if k else np.zeros_like(clean)
-        following[:, k] = np.stack(
-            [
-                _mean(x, clean),
-                _mean(x, noise),
-                _mean(x, change),
-                _mean(clean, change),
-                _mean(noise, change),
-                _mean(change, change),
-            ],
-            1,
-        )
-    return pairs, following
+def _empty_products(runs: int, steps: int) -> tuple[Floats, Floats]:
+    """Of shapes (run, step, 3) and (run, step - 1, 6)."""
+    return np.zeros((runs, steps, len(PAIRS))), np.zeros((runs, steps - 1, len(FOLLOWING)))
+
+
+def _products(*pairs: tuple[Step, Step]) -> Floats:
+    """Mean products over pixels, shape (run, pair)."""
+    return np.stack([_mean(one, other) for one, other in pairs], 1)
 
 
 def _against_seeds(

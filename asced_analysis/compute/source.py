@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.compute.stepped import Stepped, SteppedFrames, is_large
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Batch:
     first_step : int
         Step at which the arrays begin.
     arrays : dict of str to array, shape (run, step, channel, y, x)
-        For video ``(run * frame, step, channel, y, x)``, runs outermost.
+        For video ``(run * frame, step, channel, y, x)``, runs outermost. Of large runs `Stepped`,
+        one run a batch: take ``values[:, k]`` of them.
     frames : int
         Frames a run; 1 for images.
     """
@@ -104,6 +106,8 @@ class Source:
         first, last = steps if steps is not None else (0, self.steps - 1)
         wanted = np.ones(self.runs, dtype=bool) if only is None else only
         chunks = self.dataset.chunksizes.get("run", (self.runs,)) if self.runs else ()
+        if is_large(self.dataset, names):
+            chunks = (1,) * self.runs
         edges = np.concatenate([[0], np.cumsum(chunks)]).astype(int)
         pieces = [
             rows
@@ -125,15 +129,17 @@ class Source:
         """One batch."""
         whole = slice(int(rows[0]), int(rows[-1]) + 1)
         inside = rows - rows[0]
-        arrays: dict[str, npt.NDArray[Any]] = {}
+        large = is_large(self.dataset, names)
+        arrays: dict[str, Any] = {}
         frames = 1
         for name in names:
             part = self.dataset[name].isel(run=whole, step=slice(first, last + 1))
-            if "frame" in part.dims:
-                frames = int(part.sizes["frame"])
-                part = part.transpose("run", "frame", "step", "channel", "y", "x")
-            else:
-                part = part.transpose("run", "step", "channel", "y", "x")
+            frames = int(part.sizes.get("frame", 1))
+            if large and part.chunks is not None:
+                ordered = part.transpose("run", "step", ...).data
+                arrays[name] = (SteppedFrames if "frame" in part.dims else Stepped)(ordered)
+                continue
+            part = part.transpose("run", ..., "step", "channel", "y", "x")
             values = np.asarray(
                 part.data.compute(scheduler="synchronous") if part.chunks is not None else part.data
             )

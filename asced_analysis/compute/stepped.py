@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,51 @@ class SteppedReading:
         yield {name: Stepped(array) for name, array in self.arrays.items()}
 
 
+class SteppedFrames(Stepped):
+    """The same of video, of which every frame is a row of its own, runs outermost.
+
+    Parameters
+    ----------
+    array : dask.array.Array, shape (run, step, frame, ...)
+    """
+
+    def __init__(self, array: Any) -> None:
+        super().__init__(array)
+        runs, steps, frames, *rest = array.shape
+        self.shape, self.ndim = (runs * frames, steps, *rest), array.ndim - 1
+
+    def __getitem__(self, key: Any) -> Any:
+        values = _read(self.array[key])
+        return values.reshape(-1, *values.shape[2:])
+
+
+def run_bytes(ds: Any, variables: Iterable[str]) -> int:
+    """Bytes of what is read of one run.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them.
+    variables : iterable of str
+    """
+    sizes = [(ds[name].dtype.itemsize, *ds[name].sizes.items()) for name in variables]
+    return sum(
+        itemsize * math.prod(size for dim, size in dims if dim != "run")
+        for itemsize, *dims in sizes
+    )
+
+
+def is_large(ds: Any, variables: Iterable[str]) -> bool:
+    """Whether runs are read step by step.
+
+    Parameters
+    ----------
+    ds, variables
+        As in `run_bytes`.
+    """
+    return run_bytes(ds, variables) > LARGE_RUN_BYTES
+
+
 def memory_note(ds: Any, variables: list[str]) -> str:
     """What large runs will take, to be said before the work; nothing where runs are small.
 
@@ -82,13 +127,14 @@ def memory_note(ds: Any, variables: list[str]) -> str:
     variables : list of str
         What is read.
     """
-    runs = {name: ds[name].dtype.itemsize * math.prod(ds[name].shape[1:]) for name in variables}
-    total = sum(runs.values())
-    if total <= LARGE_RUN_BYTES:
+    if not is_large(ds, variables):
         return ""
+    total = run_bytes(ds, variables)
     steps = max(1, ds.sizes.get("step", 1))
     from dask.system import CPU_COUNT
 
-    one = max(runs.values()) / steps  # widened to float32, some eight of them lie in memory
+    one = (
+        max(run_bytes(ds, [name]) for name in variables) / steps
+    )  # widened to float32, some eight of them lie in memory
     need = 300e6 + CPU_COUNT * 16 * one
     return f" of {total / 1e6:,.0f} MB each, step by step in about {need / 1e6:,.0f} MB of memory"

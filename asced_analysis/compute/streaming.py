@@ -18,7 +18,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from asced_analysis.compute.shard_graphs import Shards, Work, call_work, held, untyped_dask
-from asced_analysis.compute.stepped import LARGE_RUN_BYTES, SteppedReading
+from asced_analysis.compute.stepped import SteppedReading, is_large
 from asced_stores.errors import InputError
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ def shard_tasks(
     call = dask.delayed(call_work, pure=False, traverse=False)
     tasks = []
     run_bytes = max(1, run_bytes)
-    if stepwise and run_bytes > LARGE_RUN_BYTES:
+    if stepwise and is_large(ds, variables):
         # step by step from the store; what lies in memory, here or on a cluster, is there anyway
         whole = {name: _ordered(ds[name]) for name in variables}
         if all(array.chunks is not None for array in whole.values()) and not held(whole):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.compute.stepped import Stepped, is_large
 from asced_analysis.detection.scoring import failed_flagged
 from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
 
@@ -61,18 +64,53 @@ def detect(
         inputs.append(xr.DataArray(levels, dims="run"))
     frame = ["frame"] if "frame" in inputs[0].dims else []
     core = ["step", *frame, "channel", "y", "x"]
-    mask, score, flagged = xr.apply_ufunc(
-        _detect_block,
-        *inputs,
-        kwargs={"detector": detector, "names": names},
-        input_core_dims=[core] * len(names) + [[]] * (len(inputs) - len(names)),
-        output_core_dims=[[*frame, "y", "x"], [], []],
-        dask="parallelized",
-        output_dtypes=[bool, np.float64, bool],
-    )
+    work = partial(_detect_block, detector=detector, names=names)
+    if is_large(runs, names) and inputs[0].chunks is not None:
+        mask, score, flagged = _run_by_run(work, inputs, ("run", *frame, "y", "x"))
+    else:
+        mask, score, flagged = xr.apply_ufunc(
+            work,
+            *inputs,
+            input_core_dims=[core] * len(names) + [[]] * (len(inputs) - len(names)),
+            output_core_dims=[[*frame, "y", "x"], [], []],
+            dask="parallelized",
+            dask_gufunc_kwargs={"allow_rechunk": True},  # large batches are cut along the steps
+            output_dtypes=[bool, np.float64, bool],
+        )
     found = xr.Dataset({"mask": mask, "score": score, "flagged": flagged})
     found.attrs["level"] = detector.level
     return found
+
+
+def _run_by_run(
+    work: Any, inputs: list[xr.DataArray], dims: tuple[str, ...]
+) -> tuple[xr.DataArray, ...]:
+    """Mask, score and flag of each run, lazily; steps are read one after another."""
+    import dask.array as lazy
+    import xarray as xr
+
+    from asced_analysis.compute.shard_graphs import untyped_dask
+
+    delayed: Any = untyped_dask().delayed
+    from_delayed: Any = lazy.from_delayed
+    join: Any = lazy.concatenate
+    first = inputs[0]
+    sizes = dict(zip(first.dims, first.shape, strict=True))
+    found: list[list[Any]] = [[], [], []]
+    for run in range(sizes["run"]):
+        each = [one.isel(run=slice(run, run + 1)) for one in inputs]
+        given = [
+            Stepped(one.transpose("run", "step", ...).data) if one.ndim > 1 else one.values
+            for one in each
+        ]
+        parts = delayed(work, nout=3, pure=False)(*given)
+        shapes = [(1, *(sizes[dim] for dim in dims[1:])), (1,), (1,)]
+        for list_, part, shape, dtype in zip(
+            found, parts, shapes, (bool, float, bool), strict=True
+        ):
+            list_.append(from_delayed(part, shape, dtype))
+    coordinates = {name: one for name, one in first.coords.items() if one.dims == ("run",)}
+    return tuple(xr.DataArray(join(parts), coordinates, dims[: parts[0].ndim]) for parts in found)
 
 
 def bind(
@@ -147,7 +185,7 @@ def watch(detector: Detector, inputs: dict[str, npt.NDArray[Any]]) -> DetectorSt
     Parameters
     ----------
     detector : Detector
-    inputs : dict of str to array, shape (run, step, channel, y, x)
+    inputs : dict of str to array, shape (run, step, [frame,] channel, y, x)
         What the detector needs, from its first step to its last; a video's frames are runs.
 
     Returns
@@ -156,9 +194,12 @@ def watch(detector: Detector, inputs: dict[str, npt.NDArray[Any]]) -> DetectorSt
         From which masks at any level follow without reading again.
     """
     first = next(iter(inputs.values()))
-    state = detector.start((first.shape[0], *first.shape[2:]))
+    rows = first.shape[0] * math.prod(first.shape[2:-3])
+    state = detector.start((rows, *first.shape[-3:]))
     for offset in range(first.shape[1]):
-        given = {name: array[:, offset] for name, array in inputs.items()}
+        given = {
+            n: array[:, offset].reshape(rows, *first.shape[-3:]) for n, array in inputs.items()
+        }
         state = detector.update(state, detector.first_step + offset, **given)
     return state
 
@@ -170,15 +211,9 @@ def _detect_block(
     first = arrays[0]
     levels = arrays[len(names)] if len(arrays) > len(names) else None
     frames = first.shape[2] if first.ndim == 6 else 1
-    flat = [
-        array.swapaxes(1, 2).reshape(-1, array.shape[1], *array.shape[3:])
-        if array.ndim == 6
-        else array
-        for array in arrays[: len(names)]
-    ]
     if levels is not None:
         levels = np.repeat(levels, frames)
-    state = watch(detector, dict(zip(names, flat, strict=True)))
+    state = watch(detector, dict(zip(names, arrays[: len(names)], strict=True)))
     found = failed_flagged(detector.result(state, levels))
     mask: npt.NDArray[Any] = np.asarray(found.mask)
     score: npt.NDArray[Any] = np.asarray(found.score)

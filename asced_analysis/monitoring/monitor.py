@@ -182,13 +182,13 @@ class Monitor:
     def observe(self, batch: Any) -> Any:
         """Look at a recorded batch (`asced_recorders.writing.observers.RunObserver`)."""
         from asced_analysis.statistics.observing import FlagObserver
+        from asced_stores.writing.not_finite import finite_runs
 
         seen = FlagObserver(self.thresholds, override=self.override).observe(batch)
         failed = np.zeros(len(batch.runs), bool)
         for name in ("eps", "x0", "sample"):
             if name in batch.arrays:
-                array = batch.arrays[name]
-                failed |= ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+                failed |= ~finite_runs(batch.arrays[name])
         self.count(seen.features["score"], seen.features["flagged"], failed)
         return seen
 

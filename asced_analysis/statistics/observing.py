@@ -95,11 +95,15 @@ def batch_dataset(batch: Any) -> xr.Dataset:
     import xarray as xr
 
     spec = batch.spec
-    variables = {
-        v.name: (("run", *v.dims), da.from_array(batch.arrays[v.name], chunks=-1))  # type: ignore[no-untyped-call]
-        for v in spec.variables
-        if v.name in ("eps", "x0", "sample")
-    }
+    variables = {}
+    for v in spec.variables:
+        if v.name in ("eps", "x0", "sample"):
+            array = batch.arrays[v.name]
+            held = isinstance(array, np.ndarray)  # or in a file: a step of a run at a time
+            chunks = -1 if held else (1, 1, *array.shape[2:])
+            meta = np.empty((0,) * array.ndim, array.dtype)
+            lazy = da.from_array(array, chunks, name=False, meta=meta)  # type: ignore[no-untyped-call]
+            variables[v.name] = (("run", *v.dims), lazy)
     coordinates = {
         "run": np.asarray(batch.runs),
         "step": np.arange(spec.steps),

@@ -17,6 +17,7 @@ import xarray as xr
 
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
+from asced_analysis.compute.stepped import memory_note
 from asced_analysis.counts.counting import Plan, plan_counts
 from asced_analysis.counts.histograms import Counts, merge_counts
 from asced_analysis.counts.tally import Tally
@@ -123,6 +124,7 @@ def artifact_regions(
         ds,
         [plan.variable],
         _region_block,
+        stepwise=True,
         per_run={"run": ds["run"].values},
         plan=plan,
         levels=limits,
@@ -131,7 +133,7 @@ def artifact_regions(
         smallest=smallest,
         steps=steps,
     )
-    label = f"Regions of {ds.sizes['run']} runs"
+    label = f"Regions of {ds.sizes['run']} runs{memory_note(ds, [plan.variable])}"
     rows, broken = streaming.compute(
         streaming.tree_merge(tasks, _join), progress=progress, label=label
     )
@@ -166,9 +168,9 @@ def abnormal_levels(
     """
     plan = plan_counts(ds, signal, "dynamics")
     tasks = streaming.shard_tasks(
-        ds, [plan.variable], _level_block, merged=True, plan=plan, smooth=smooth
+        ds, [plan.variable], _level_block, merged=True, stepwise=True, plan=plan, smooth=smooth
     )
-    label = f"Levels of {ds.sizes['run']} runs"
+    label = f"Levels of {ds.sizes['run']} runs{memory_note(ds, [plan.variable])}"
     counts: Counts = streaming.compute(
         streaming.tree_merge(tasks, merge_counts), progress=progress, label=label
     )
@@ -282,8 +284,8 @@ def _region_block(
     rows: list[tuple[Any, ...]] = []
     broken = 0
     for block in blocks:
-        for run, data in zip(block["run"], block[plan.variable], strict=True):
-            size = _smoothed(data[np.newaxis], plan, smooth)[0]
+        for place, run in enumerate(block["run"]):
+            size = _smoothed(block[plan.variable][place : place + 1], plan, smooth)[0]
             broken += not np.isfinite(size).all()
             with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
                 limits = _own_levels(size, cutoff) if levels is None else levels

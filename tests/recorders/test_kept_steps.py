@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from asced_analysis.compute import stepped
 from asced_analysis.replay import replay
 from asced_analysis.statistics.by_step import step_statistics
+from asced_analysis.statistics.observing import StatisticsObserver, observed_features
 from asced_cli.main import run
-from asced_recorders import Recorder
+from asced_recorders import Recorder, record
+from asced_recorders.recording import recording_loop
 from asced_recorders.writing import capture
+from asced_recorders.writing.observers import Observation
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 from asced_stores.format.steps_on_disk import StepsOnDisk
@@ -99,3 +103,24 @@ def test_large_runs_go_through_a_file(tmp_path, monkeypatch, broken):
     for name in ("eps", "x0", "x_init", "status", "overflows", "first_bad_step"):
         np.testing.assert_array_equal(other[name][:3], one[name])
     assert one["first_bad_step"].values.tolist() == ([-1, 6, -1] if broken else [-1] * 3)
+
+
+@pytest.mark.parametrize("keep", ["sample:0.4", "flagged"])
+def test_large_runs_are_watched_and_chosen_step_by_step(tmp_path, tiny_pipeline, monkeypatch, keep):
+    class EveryThird:
+        def observe(self, batch):
+            return Observation(keep=np.asarray(batch.runs) % 3 == 1)
+
+    given = {"runs": 10, "steps": 5, "batch_size": 2, "keep": keep}
+    monkeypatch.setattr(recording_loop, "GROUP_RUNS", 4)
+    for name in ("memory.zarr", "file.zarr"):
+        observers = [StatisticsObserver(), EveryThird()]
+        record(tiny_pipeline, tmp_path / name, observers=observers, **given)
+        monkeypatch.setattr(capture, "LARGE_RUN_BYTES", 0)
+        monkeypatch.setattr(stepped, "LARGE_RUN_BYTES", 0)
+        monkeypatch.setattr(StepsOnDisk, "__array__", None)  # never whole in memory
+    one, other = (open_runs(tmp_path / name) for name in ("memory.zarr", "file.zarr"))
+    assert 0 < one.sizes["run"] < 10
+    assert other.equals(one)
+    found = [observed_features(tmp_path / name) for name in ("memory.zarr", "file.zarr")]
+    assert found[0].equals(found[1])

@@ -11,7 +11,8 @@ import numpy as np
 from asced_recorders.writing.observers import ObservedBatch, RunObserver
 from asced_stores.errors import InputError
 from asced_stores.format.observations import Observations
-from asced_stores.writing.not_finite import all_finite
+from asced_stores.format.steps_on_disk import StepsOnDisk
+from asced_stores.writing.not_finite import finite_runs
 from asced_stores.writing.writer import MUST_BE_FINITE
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class FlightRecorder:
         assert self._first is not None
         assert self._seen is not None
         kept = self._kept or [self._first]
-        arrays = {n: np.concatenate([part[0][n] for part in kept]) for n in kept[0][0]}
+        arrays = {n: _joined([part[0][n] for part in kept]) for n in kept[0][0]}
         runs = np.concatenate([part[1] for part in kept])
         scalars = {n: np.concatenate([part[2][n] for part in kept]) for n in kept[0][2]}
         seen = self._seen
@@ -154,8 +155,27 @@ def _finite(arrays: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.bool_]
     finite = np.ones(count, dtype=np.bool_)
     for name in MUST_BE_FINITE:
         if name in arrays:
-            finite &= [all_finite(run) for run in arrays[name]]
+            finite &= finite_runs(arrays[name])
     return finite
+
+
+def _chosen(array: Any, keep: NDArray[np.bool_]) -> Any:
+    """Some runs of a variable; of large runs in a file again."""
+    if not isinstance(array, StepsOnDisk):
+        return array[keep]
+    chosen = StepsOnDisk((0, *array.shape[1:]), array.dtype.name)
+    chosen.add(array, np.flatnonzero(keep).tolist())
+    return chosen
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Runs of several batches."""
+    first, *others = parts
+    if not isinstance(first, StepsOnDisk):
+        return np.concatenate(parts)
+    for other in others:
+        first.add(other, range(len(other)))
+    return first
 
 
 def _rows(
@@ -170,7 +190,7 @@ def _rows(
         for name, value in scalars.items()
     }
     return (
-        {name: array[keep] for name, array in arrays.items()},
+        {name: _chosen(array, keep) for name, array in arrays.items()},
         runs[keep],
         {name: value[keep] for name, value in spread.items()},
     )

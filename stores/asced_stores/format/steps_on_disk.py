@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -55,12 +55,16 @@ class StepsOnDisk:
         values : ndarray, shape (run, ...)
             Of this dtype, C-contiguous.
         """
+        for run, value in enumerate(values):
+            self._write(run, step, value)
+
+    def _write(self, run: int, step: int, value: NDArray[Any]) -> None:
+        """A step of one run."""
+        place, data = self._place(run, step), value.data.cast("B")
         try:
-            for run, value in enumerate(values):
-                place, data = self._place(run, step), memoryview(value).cast("B")
-                while data:
-                    done = os.pwrite(self._file.fileno(), data, place)
-                    place, data = place + done, data[done:]
+            while data:
+                done = os.pwrite(self._file.fileno(), data, place)
+                place, data = place + done, data[done:]
         except OSError as error:
             error.add_note(
                 f"runs of this size go through a file of {self.nbytes / 1e6:,.0f} MB in "
@@ -85,6 +89,27 @@ class StepsOnDisk:
                 break
             rest, place = rest[done:], place + done
         return values
+
+    def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
+        """Neighbouring runs and steps of them, as Dask asks for its chunks."""
+        runs, steps, *rest = key
+        wanted = slice(*steps.indices(self.shape[1])[:2])
+        found = np.stack([self.read(run, wanted) for run in range(*runs.indices(len(self)))])
+        return found[(slice(None), slice(None), *rest)]
+
+    def add(self, other: StepsOnDisk, runs: Iterable[int]) -> None:
+        """Append some runs of another such array.
+
+        Parameters
+        ----------
+        other : StepsOnDisk
+            With the same steps of the same shape.
+        runs : iterable of int
+        """
+        for run in runs:
+            place, self.shape = self.shape[0], (self.shape[0] + 1, *self.shape[1:])
+            for step in range(self.shape[1]):
+                self._write(place, step, other.read(run, slice(step, step + 1)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         whole = np.stack([self.read(run, slice(0, self.shape[1])) for run in range(len(self))])
