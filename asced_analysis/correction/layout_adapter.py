@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.calls import CallWatch
-from asced_recorders.tap.layouts import Layout, layout_of
+from asced_recorders.tap.layouts import Layout, as_stepped, layout_of
 from asced_recorders.tap.tap import StepEvent, Tap, TapListener
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class LayoutAdapter(TapListener):
         self.listener = listener
         self.layout = layout
         self.event: StepEvent | None = None
+        self.shape: Sequence[int] = ()
 
     def begin(self, table: StepTable) -> None:
         """Pass it on."""
@@ -38,6 +39,7 @@ class LayoutAdapter(TapListener):
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Show the step; a changed model output is brought back to the pipeline's order."""
+        self.shape = event.sample.shape
         shown = StepEvent(
             event.table,
             event.step,
@@ -56,6 +58,11 @@ class LayoutAdapter(TapListener):
         changed = self.listener.after_step(self.event, self.layout.rearrange(next_sample))
         return None if changed is None else self.layout.restore(changed, next_sample)
 
+    def rearranged(self, sample: Tensor) -> Tensor | None:
+        """What a loop goes on with, in the recorded order; None where it is another thing."""
+        found = as_stepped(sample, self.shape)
+        return None if found is None else self.layout.rearrange(found)
+
     def correction(self) -> dict[str, Any] | None:
         """Pass it on."""
         return self.listener.correction()
@@ -71,7 +78,7 @@ def adapted_tap(
     listener: TapListener,
     called: Callable[[dict[str, Any]], None] | None = None,
     arguments: dict[str, Any] | None = None,
-) -> Iterator[None]:
+) -> Iterator[Arranged]:
     """Attach a listener to a pipeline, or to a scheduler, whatever its samples look like.
 
     How latents are packed and DiT doubles its samples depends on the call, which is watched; so is
@@ -80,7 +87,7 @@ def adapted_tap(
     """
     if not hasattr(pipeline, "components"):
         with Tap(pipeline, listener):
-            yield
+            yield Arranged(listener, Layout())
         return
     adapter = LayoutAdapter(listener, layout_of(pipeline, {}))
     tap = Tap(pipeline, adapter)
@@ -94,7 +101,7 @@ def adapted_tap(
     if arguments is not None:
         with tap:
             before(arguments)
-            yield
+            yield arranged
         return
     with tap, CallWatch(pipeline, before, lambda *_: None, lambda: None):
-        yield
+        yield arranged

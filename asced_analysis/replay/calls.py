@@ -19,10 +19,12 @@ from asced_recorders.pipelines.call_facts import arguments_again
 from asced_recorders.pipelines.calls import (
     CallWatch,
     call_parameters,
-    end_of_call,
+    is_modular,
     options_of_batch,
 )
+from asced_recorders.pipelines.ends import end_of_call, loops_shown
 from asced_recorders.pipelines.sampling import run_generators
+from asced_recorders.tap.layouts import layout_of
 from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
 
@@ -54,9 +56,9 @@ class Ends(TapListener):
         if event.step + 1 == event.steps:
             self.end = next_sample.float().cpu()
 
-    def blended(self, sample: Tensor) -> None:
-        """Take what an inpainting pipeline made of the last step: the last one said counts."""
-        if self.end is not None:
+    def shown(self, sample: Tensor | None) -> None:
+        """Take what the pipeline made of the last step: the last one said counts."""
+        if self.end is not None and sample is not None:
             self.end = sample.float().cpu()
 
 
@@ -194,7 +196,7 @@ def recorded_arguments(
         )
     arguments.setdefault("num_inference_steps", int(attributes.get("steps", recording.steps)))
     arguments["generator"] = run_generators([int(seed) for seed in batch.seeds])
-    if "output_type" in takes:
+    if "output_type" in takes and not is_modular(pipe):  # many of those know no latents
         arguments["output_type"] = "latent" if hasattr(pipe, "vae") else "np"
     return {name: value for name, value in arguments.items() if name in takes}
 
@@ -227,13 +229,23 @@ def call_again(
     chain: TapListener = ends if watch is None else ListenerChain(watch, ends)
     idle = nullcontext() if begin is None else idle_denoisers(pipe, begin)
 
-    def blends(arguments: dict[str, Any]) -> dict[str, Any] | None:
-        return end_of_call(pipe, arguments, ends.blended)
+    told: dict[str, Any] = {}
+
+    def lay_out(more: dict[str, Any]) -> None:
+        adapter.layout = layout_of(pipe, told | more)
+
+    def blends(arguments: dict[str, Any]) -> dict[str, Any]:
+        told.update(arguments)
+        return end_of_call(pipe, arguments, show)
+
+    def show(sample: Tensor) -> None:
+        ends.shown(adapter.rearranged(sample))
 
     with (
         idle,
-        adapted_tap(pipe, chain),
+        adapted_tap(pipe, chain) as adapter,
         CallWatch(pipe, blends, lambda *_: None, lambda: None),
+        loops_shown(pipe, show, lay_out),
     ):
         if recording.call is not None:
             recording.call(pipe, batch)

@@ -71,7 +71,7 @@ def flux(kind: str = "", channels: int = 4, conditions: int = 0) -> Any:
     return without_text(f"Flux{kind}Pipeline", scheduler=flow(), transformer=transformer, vae=vae)
 
 
-def flux2_autoencoder() -> Any:
+def flux2_autoencoder(channels: int = 1) -> Any:
     vae = diffusers.AutoencoderKLFlux2(
         sample_size=32,
         in_channels=3,
@@ -80,13 +80,13 @@ def flux2_autoencoder() -> Any:
         up_block_types=("UpDecoderBlock2D",),
         block_out_channels=(4,),
         layers_per_block=1,
-        latent_channels=1,
+        latent_channels=channels,
         norm_num_groups=1,
         use_quant_conv=False,
         use_post_quant_conv=False,
     )
-    vae.bn.running_mean += torch.randn(4)
-    vae.bn.running_var *= torch.rand(4) + 0.5
+    vae.bn.running_mean += torch.randn(4 * channels)
+    vae.bn.running_var *= torch.rand(4 * channels) + 0.5
     return vae
 
 
@@ -123,6 +123,18 @@ def ernie() -> Any:
     )
 
 
+def qwen_autoencoder() -> Any:
+    return diffusers.AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
+
+
 def qwen() -> Any:
     transformer = diffusers.QwenImageTransformer2DModel(
         patch_size=2,
@@ -135,15 +147,7 @@ def qwen() -> Any:
         guidance_embeds=False,
         axes_dims_rope=(8, 4, 4),
     )
-    vae = diffusers.AutoencoderKLQwenImage(
-        base_dim=8,
-        z_dim=4,
-        dim_mult=[1, 1, 1],
-        num_res_blocks=1,
-        temperal_downsample=[False, True],
-        latents_mean=[0.0] * 4,
-        latents_std=[1.0] * 4,
-    )
+    vae = qwen_autoencoder()
     return without_text("QwenImagePipeline", scheduler=flow(), transformer=transformer, vae=vae)
 
 
@@ -205,6 +209,16 @@ def sana() -> Any:
     return without_text("SanaPipeline", scheduler=flow(), transformer=transformer, vae=vae)
 
 
+def wan_autoencoder() -> Any:
+    return diffusers.AutoencoderKLWan(
+        base_dim=3,
+        z_dim=16,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+    )
+
+
 def wan(kind: str = "", **config: Any) -> Any:
     def expert() -> Any:
         return diffusers.WanTransformer3DModel(
@@ -222,13 +236,7 @@ def wan(kind: str = "", **config: Any) -> Any:
             rope_max_seq_len=32,
         )
 
-    vae = diffusers.AutoencoderKLWan(
-        base_dim=3,
-        z_dim=16,
-        dim_mult=[1, 1, 1, 1],
-        num_res_blocks=1,
-        temperal_downsample=[False, True, True],
-    )
+    vae = wan_autoencoder()
     second = expert() if "boundary_ratio" in config else None
     return without_text(
         f"Wan{kind}Pipeline",
@@ -408,13 +416,17 @@ def ltx2() -> Any:
 
 @dataclass
 class Family:
-    """How a pipeline is built and called, and the shape of its recorded samples."""
+    """How a pipeline is built and called, and the shape of its recorded samples.
+
+    `held` frames at the beginning are given, and not sampled.
+    """
 
     build: Callable[..., Any]
     shape: tuple[int, ...]
     call: dict[str, Any]
     arguments: tuple[Any, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
+    held: int = 0
 
     def make(self) -> Any:
         torch.manual_seed(0)
@@ -533,23 +545,3 @@ FAMILIES: dict[str, Family] = {
         },
     ),
 }
-
-
-def modular_version(classic: Any, blocks: str, guidance_scale: float | None = None) -> Any:
-    """The same components in a modular pipeline that is given embeddings of text."""
-    import diffusers.modular_pipelines as modular
-    from diffusers.guiders import ClassifierFreeGuidance
-
-    chosen = getattr(modular, blocks)()
-    for name in ("text_encoder", "prompt_enhancer"):
-        chosen.sub_blocks.pop(name, None)
-    pipe = chosen.init_pipeline()
-    parts = {name: part for name, part in classic.components.items() if part is not None}
-    pipe.update_components(**{n: part for n, part in parts.items() if n in pipe.component_names})
-    if "boundary_ratio" in classic.config:
-        pipe.update_components(boundary_ratio=classic.config["boundary_ratio"])
-    for name in pipe.component_names:
-        if name.startswith("guider") and guidance_scale is not None:
-            pipe.update_components(**{name: ClassifierFreeGuidance(guidance_scale=guidance_scale)})
-    pipe.set_progress_bar_config(disable=True)
-    return pipe

@@ -11,7 +11,7 @@ from diffusers.modular_pipelines.modular_pipeline import (
     ModularPipelineBlocks,
 )
 
-from asced_recorders.pipelines.calls import default_arguments
+from asced_recorders.pipelines.calls import default_arguments, given
 from asced_stores.errors import InputError
 
 
@@ -137,6 +137,5 @@ class AscedCorrect(ModularPipelineBlocks):
 
     def __call__(self, components: Any, state: Any) -> Any:
         """Let the block inside sample, and correct."""
-        known = {name: value for name, value in state.values.items() if value is not None}
-        with self.corrector.attach(components, default_arguments(components) | known):
+        with self.corrector.attach(components, default_arguments(components) | given(state)):
             return self.block(components, state)

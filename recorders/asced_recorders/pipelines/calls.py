@@ -15,7 +15,6 @@ from asced_stores.errors import InputError
 from asced_stores.format.calls import hidden_prompt
 
 UNKNOWN_SEED = -1
-BLENDING = ("Inpaint", "Differential")
 
 
 class CallWatch:
@@ -104,7 +103,7 @@ def bound_arguments(pipe: Any, args: Any, kwargs: Any, call: Callable[..., Any])
     """
     if is_modular(pipe):
         state = kwargs.get("state", args[0] if args else None)
-        known = {} if state is None else {n: v for n, v in state.values.items() if v is not None}
+        known = {} if state is None else given(state)
         own = {name: value for name, value in kwargs.items() if name != "state"}
         return default_arguments(pipe) | known | own
     bound = inspect.signature(call).bind(pipe, *args, **kwargs)
@@ -115,6 +114,11 @@ def bound_arguments(pipe: Any, args: Any, kwargs: Any, call: Callable[..., Any])
         if parameter.kind is parameter.VAR_KEYWORD:
             found |= found.pop(parameter.name, {})
     return found
+
+
+def given(state: Any) -> dict[str, Any]:
+    """What the state of a modular pipeline's call holds, by name."""
+    return {name: value for name, value in state.values.items() if value is not None}
 
 
 def is_modular(pipe: Any) -> bool:
@@ -242,46 +246,6 @@ def _fresh_seed(generator: Any) -> int:
     again.manual_seed(seed)
     fresh = seed < 1 << 63 and torch.equal(again.get_state(), generator.get_state())
     return seed if fresh else UNKNOWN_SEED
-
-
-def end_of_call(
-    pipe: Any, arguments: Mapping[str, Any], finish: Callable[[Any], None]
-) -> dict[str, Any] | None:
-    """Keywords that let us see the sample after what a pipeline or its caller does to it.
-
-    Blending (inpainting) and callbacks come after ``scheduler.step``, so that what the step
-    returned is not what the next one gets, nor the end of the run.
-    """
-    name = type(pipe).__name__
-    if getattr(pipe, "config", {}).get("expand_timesteps") and arguments.get("image") is not None:
-        raise InputError(
-            f"{name} with expand_timesteps puts the given frame back beside its scheduler, and its "
-            "network sees other samples than the scheduler steps: it is not recorded. Record it "
-            "without an image, or its loop with Recorder.custom"
-        )
-    theirs = arguments.get("callback_on_step_end")
-    blends = any(word in name for word in BLENDING)
-    if not blends and theirs is None:
-        return None
-    if "callback_on_step_end" not in call_parameters(pipe):
-        raise InputError(
-            f"{name} blends its samples where they cannot be seen (it has no "
-            "callback_on_step_end): it is not recorded"
-        )
-    asked = getattr(theirs, "tensor_inputs", None)
-    if asked is None:
-        asked = arguments.get("callback_on_step_end_tensor_inputs")
-
-    def callback(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> Any:
-        answer = {} if theirs is None else theirs(pipeline, step, timestep, tensors)
-        finish((answer or {}).get("latents", tensors["latents"]))
-        return {} if answer is None else answer
-
-    callback.callbacks = [theirs]  # type: ignore[attr-defined]  # as in diffusers' own containers
-    return {
-        "callback_on_step_end": callback,
-        "callback_on_step_end_tensor_inputs": sorted({*(asked or ()), "latents"}),
-    }
 
 
 def _spread(value: Any, runs: int, missing: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.data_range import DIFFUSERS, Range
+from asced_recorders.tap.layouts import tokens_channels_last
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def to_image(pipe: Any, sample: Tensor, /, value_range: Range = DIFFUSERS) -> ND
     frames = sample if sample.ndim == 5 else sample[:, None]
     if vae is None:
         return pixels_to_image(frames[:, frames.shape[1] // 2].float(), value_range)
-    return pixels_to_image(_decode_middle(vae, frames))
+    return pixels_to_image(_decode_middle(vae, frames, tokens_channels_last(pipe)))
 
 
 def pixels_to_image(pixels: Tensor, /, value_range: Range = DIFFUSERS) -> NDArray[np.uint8]:
@@ -93,18 +94,19 @@ def shown_images(
     return images
 
 
-def _decode_middle(vae: Any, sample: Tensor) -> Tensor:
+def _decode_middle(vae: Any, sample: Tensor, channels_last: bool) -> Tensor:
     """Middle frame of videos of shape (run, frame, channel, y, x), decoded."""
-    if all(weight.ndim < 5 for weight in vae.parameters()):  # of single images
-        return _decode(vae, sample[:, sample.shape[1] // 2])
-    frames = _decode(vae, sample.transpose(1, 2))
+    of_video = "temperal_downsample" in vae.config or any(w.ndim == 5 for w in vae.parameters())
+    if not of_video:
+        return _decode(vae, sample[:, sample.shape[1] // 2], channels_last)
+    frames = _decode(vae, sample.transpose(1, 2), channels_last)
     return frames[:, :, frames.shape[2] // 2]
 
 
-def _decode(vae: Any, sample: Tensor) -> Tensor:
+def _decode(vae: Any, sample: Tensor, channels_last: bool) -> Tensor:
     """Decode latents with the autoencoder's own scale and shift.
 
-    That of Flux.2 normalises patches of 2 x 2 by running statistics.
+    That of Flux.2 normalises patches of 2 x 2 by running statistics, in the order of its tokens.
     """
     import torch
     from torch.nn.functional import pixel_shuffle, pixel_unshuffle
@@ -116,7 +118,8 @@ def _decode(vae: Any, sample: Tensor) -> Tensor:
     if (norm := getattr(vae, "bn", None)) is not None:
         spread = torch.sqrt(norm.running_var + config.batch_norm_eps)
         spread, centre = (
-            each.view(1, -1, 1, 1).to(latents) for each in (spread, norm.running_mean)
+            (each.view(4, -1).T.flatten() if channels_last else each).view(1, -1, 1, 1).to(latents)
+            for each in (spread, norm.running_mean)
         )
         packed = latents.shape[1] == norm.num_features
         patches = latents if packed else pixel_unshuffle(latents, 2)
@@ -172,7 +175,10 @@ def _handed_over(output: Any) -> Any:
     if isinstance(output, list) or hasattr(output, "shape"):
         return output
     values = output if isinstance(output, dict) else getattr(output, "values", None)
-    for name in ("images", "image", "frames", "videos", "latents"):
+    given = not isinstance(output, dict) and isinstance(values, dict)  # in a modular call's state
+    for name in ("images", "videos", "frames", "image", "video", "latents"):
+        if given and name in ("image", "video"):
+            continue  # what the caller gave, not what was made of it
         found = values.get(name) if isinstance(values, dict) else getattr(output, name, None)
         if found is not None:
             return found

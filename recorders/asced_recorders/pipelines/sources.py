@@ -10,11 +10,11 @@ from asced_recorders.pipelines.call_facts import CallFacts, own_arguments, read_
 from asced_recorders.pipelines.calls import (
     call_parameters,
     default_arguments,
-    end_of_call,
     options_of_batch,
 )
 from asced_recorders.pipelines.data_range import Range
 from asced_recorders.pipelines.decoding import has_image, is_pixels, shown_images, to_image
+from asced_recorders.pipelines.ends import end_of_call, loops_shown
 from asced_recorders.pipelines.evaluations import EvaluationWatch
 from asced_recorders.pipelines.fingerprint import ModelWatch
 from asced_recorders.pipelines.model_facts import compute_facts, skips_work
@@ -304,10 +304,15 @@ class PipelineSource:
         arguments = self._arguments(runs, chosen)
         arguments["generator"] = list(generators or run_generators(seeds))
         bound = self.defaults | arguments
-        capture.layout = layout_of(self.pipe, bound)
+
+        def lay_out(more: dict[str, Any]) -> None:
+            capture.layout = layout_of(self.pipe, bound | more)
+
+        lay_out({})
         capture.expected_runs = len(runs)
-        arguments |= end_of_call(self.pipe, bound, capture.finish) or {}
-        with Tap(self.pipe, capture), self.evaluations as watch:
+        arguments |= end_of_call(self.pipe, bound, capture.show)
+        loops = loops_shown(self.pipe, capture.show, lay_out)
+        with Tap(self.pipe, capture), self.evaluations as watch, loops:
             capture.ran = watch.since
             output = self.pipe(**arguments)
         scalars = self._scalars(seeds, chosen, bound)

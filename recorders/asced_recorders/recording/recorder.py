@@ -11,13 +11,13 @@ from asced_recorders.pipelines.call_facts import CallFacts, check_call, own_argu
 from asced_recorders.pipelines.calls import (
     CallWatch,
     default_arguments,
-    end_of_call,
     expected_runs,
     fresh_seeds,
     run_facts,
 )
 from asced_recorders.pipelines.data_range import DIFFUSERS, DataRange
 from asced_recorders.pipelines.decoding import is_pixels, latents_of_output, shown_images
+from asced_recorders.pipelines.ends import end_of_call, loops_shown
 from asced_recorders.pipelines.evaluations import EvaluationWatch
 from asced_recorders.pipelines.fingerprint import ModelWatch
 from asced_recorders.pipelines.prompts import prompt_key
@@ -154,6 +154,7 @@ class Recorder:
             observers=observers,
         )
         self._stack: ExitStack | None = None
+        self._during = ExitStack()
         self._tap: Tap | None = None
         self._calls = 0
         self._call = CallFacts({})
@@ -266,19 +267,25 @@ class Recorder:
         assert self._tap is not None
         self._tap.follow()
         self._corrector = corrector_among(self._tap.beside())
-        self.capture.layout = self.layout or layout_of(self.pipe, arguments)
+        self._lay_out(arguments)
         self.capture.expected_runs = expected_runs(arguments)
         self.capture.most_runs = self.batch_size
         self._model.check()
-        self._evaluations.__exit__(None, None, None)
-        self._evaluations.__enter__()
+        self._during.close()
+        self._during.enter_context(self._evaluations)
+        self._during.enter_context(
+            loops_shown(self.pipe, self.capture.show, lambda more: self._lay_out(arguments | more))
+        )
         self.capture.ran = self._evaluations.since
         self._seeds = fresh_seeds(arguments.get("generator"))
         defaults = default_arguments(self.pipe)
         self._call = read_call(arguments, prompts=self.prompts, defaults=defaults)
         if self.store is not None:
             self._check_call(self.store, arguments)
-        return end_of_call(self.pipe, arguments, self.capture.finish)
+        return end_of_call(self.pipe, arguments, self.capture.show)
+
+    def _lay_out(self, arguments: Mapping[str, Any]) -> None:
+        self.capture.layout = self.layout or layout_of(self.pipe, arguments)
 
     def _check_call(self, store: TrajectoryStore, arguments: Mapping[str, Any]) -> None:
         """Refuse a call that does not fit the store before anything is sampled."""
@@ -329,7 +336,7 @@ class Recorder:
             self.session.background.give_back(buffer)
             raise
         finally:
-            self._evaluations.__exit__(None, None, None)
+            self._during.close()
         self._calls += 1
 
     def _take_latents(self, arguments: Mapping[str, Any], output: Any) -> None:
@@ -337,11 +344,11 @@ class Recorder:
         if arguments.get("output_type") != "latent" or self.capture.buffer is None:
             return
         latents = latents_of_output(output)
-        if latents is not None and tuple(latents.shape) == self.capture.raw_shape:
-            self.capture.finish(latents)
+        if latents is not None:
+            self.capture.show(latents)
 
     def _failed(self) -> None:
-        self._evaluations.__exit__(None, None, None)
+        self._during.close()
         buffer = self.capture.drop()
         if buffer is not None:
             self.session.background.give_back(buffer)
@@ -351,8 +358,12 @@ class Recorder:
         ends = self.capture.end
         assert ends is not None
         value_range = self.range.settle(ends) if is_pixels(self.pipe, ends) else DIFFUSERS
-        wanted = "image" in self.settings.fields
-        return shown_images(self.pipe, output, ends, value_range) if wanted else None
+        if "image" not in self.settings.fields:
+            return None
+        images = shown_images(self.pipe, output, ends, value_range)
+        if images is not None:
+            self.capture.layout.check_image(*images.shape[1:3])
+        return images
 
     def _ensure_store(self, images: Any, batch_size: int) -> TrajectoryStore:
         capture = self.capture

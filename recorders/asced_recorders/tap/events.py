@@ -32,10 +32,14 @@ class StepEvent:
     first_order : bool
         Whether the step is finished by this one evaluation.
     table : StepTable
+    changed : bool or Tensor
+        Whether the sample is another than the step before returned; a tensor where the device
+        has not said it yet.
     """
 
     __slots__ = (
         "_prediction",
+        "changed",
         "first_order",
         "model_output",
         "sample",
@@ -59,6 +63,7 @@ class StepEvent:
         self.model_output = model_output
         self.scheduler = scheduler
         self.first_order = first_order
+        self.changed: bool | Tensor = False
         self._prediction: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -110,9 +115,11 @@ class StepEvent:
 
     def replaced(self, model_output: Tensor) -> StepEvent:
         """Return the same event with another model output."""
-        return StepEvent(
+        other = StepEvent(
             self.table, self.step, self.sample, model_output, self.scheduler, self.first_order
         )
+        other.changed = self.changed
+        return other
 
     def _predict(self) -> tuple[Tensor, Tensor]:
         if self._prediction is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asced_stores.errors import InputError
@@ -43,17 +43,26 @@ class Layout:
         """
         return tensor.reshape(like.shape)
 
+    def check_image(self, rows: int, columns: int, /) -> None:
+        """Refuse where the image of a run shows that its samples lie otherwise."""
+
 
 class ChannelFirstVideo(Layout):
-    """Video latents of shape (run, channel, frame, y, x), as most video pipelines have them."""
+    """Video latents of shape (run, channel, frame, y, x), as most video pipelines have them.
+
+    Cosmos 3, which samples one run a call, puts a further axis before them.
+    """
 
     def rearrange(self, tensor: Tensor, /) -> Tensor:
         """Move the frames before the channels."""
+        if tensor.ndim == 6 and tensor.shape[0] == 1:
+            tensor = tensor[0]
         return super().rearrange(tensor.transpose(1, 2) if tensor.ndim == 5 else tensor)
 
     def restore(self, tensor: Tensor, like: Tensor, /) -> Tensor:
         """Move the channels before the frames."""
-        return tensor.transpose(1, 2).contiguous() if tensor.ndim == 5 else tensor
+        moved = tensor.transpose(1, 2).contiguous() if tensor.ndim == 5 else tensor
+        return moved.reshape(like.shape)
 
 
 class Doubled(Layout):
@@ -69,39 +78,53 @@ class Doubled(Layout):
 
 
 class Packed(Layout):
-    """Latents packed into 2x2 patches, (run, token, 4 * channel), as Flux has them.
+    """Latents as a row of patches, (run, token, patch * patch * channel), as Flux has them.
 
     Parameters
     ----------
     height, width : int
         Of the latents, in tokens.
+    patch : int
+        Side of a patch, in latents.
+    channels_last : bool
+        Whether a token holds its latents one after the other, and not its channels.
     """
 
-    def __init__(self, height: int, width: int) -> None:
-        self.height, self.width = height, width
+    def __init__(
+        self, height: int, width: int, patch: int = 2, *, channels_last: bool = False
+    ) -> None:
+        self.height, self.width, self.patch = height, width, patch
+        self.channels_last = channels_last
 
     def rearrange(self, tensor: Tensor, /) -> Tensor:
         """Unpack to (run, channel, y, x)."""
         if tensor.ndim != 3:
             return super().rearrange(tensor)
         runs, tokens, packed = tensor.shape
-        if tokens != self.height * self.width or packed % 4:
+        side = self.patch
+        channels = packed // side**2
+        if tokens != self.height * self.width or packed % side**2:
             raise InputError(
                 f"{tokens} tokens of {packed} numbers are not an image of "
                 f"{self.height} x {self.width} tokens: give the height and width that the "
                 "pipeline was called with"
             )
-        image = tensor.reshape(runs, self.height, self.width, packed // 4, 2, 2)
-        image = image.permute(0, 3, 1, 4, 2, 5)
-        return image.reshape(runs, packed // 4, 2 * self.height, 2 * self.width)
+        if self.channels_last:
+            tokens_ = tensor.reshape(runs, self.height, self.width, side, side, channels)
+            image = tokens_.permute(0, 5, 1, 3, 2, 4)
+        else:
+            tokens_ = tensor.reshape(runs, self.height, self.width, channels, side, side)
+            image = tokens_.permute(0, 3, 1, 4, 2, 5)
+        return image.reshape(runs, channels, side * self.height, side * self.width)
 
     def restore(self, tensor: Tensor, like: Tensor, /) -> Tensor:
         """Pack again."""
         if like.ndim != 3:
             return super().restore(tensor, like)
         runs, channels = tensor.shape[:2]
-        patches = tensor.reshape(runs, channels, self.height, 2, self.width, 2)
-        return patches.permute(0, 2, 4, 1, 3, 5).reshape(like.shape)
+        patches = tensor.reshape(runs, channels, self.height, self.patch, self.width, self.patch)
+        order = (0, 2, 4, 3, 5, 1) if self.channels_last else (0, 2, 4, 1, 3, 5)
+        return patches.permute(order).reshape(like.shape)
 
 
 class Tokens(Layout):
@@ -138,8 +161,9 @@ CHANNELS_FIRST = (
     "SanaVideo",
     "Wan",
 )
-PATCH = 2
+CHANNELS_LAST = ("Ideogram4",)  # inside the tokens of an image
 NEAR = 0.1  # of the logarithm of a ratio: what rounding to patches leaves
+ROUNDED = 2  # tokens: sizes are rounded to multiples of a patch or two
 
 
 class ByShape(Layout):
@@ -186,18 +210,18 @@ class ByShape(Layout):
         )
 
     def _packed(self, tokens: int, channels: int) -> Layout:
-        """Images in patches of 2 x 2, else video in single latents."""
+        """Images in patches, as large as the decoder's channels say, or video in single latents."""
         pipe, asked = self.pipe, self.arguments
+        name = type(pipe).__name__
         scale = _number(pipe, "vae_scale_factor", "vae_spatial_compression_ratio") or 8
-        usual = _number(pipe, "default_sample_size")
-        height = asked.get("height") or _number(pipe, "default_height") or (usual or 128) * scale
-        width = asked.get("width") or _number(pipe, "default_width") or (usual or 128) * scale
+        usual = (_number(pipe, "default_sample_size") or 0) * scale
+        height = asked.get("height") or _number(pipe, "default_height") or usual
+        width = asked.get("width") or _number(pipe, "default_width") or usual
         if asked.get("num_frames") is None:
-            rows, columns = int(height) // (PATCH * scale), int(width) // (PATCH * scale)
-            if rows * columns != tokens:  # the pipeline rounded, or chose a size of its own
-                rows, columns = _sides(tokens, int(height) / int(width))
-            if rows * columns == tokens and channels % PATCH**2 == 0:
-                return Packed(rows, columns)
+            patch = _patch(pipe, channels)
+            rows, columns = _sides(tokens, height / (patch * scale), width / (patch * scale))
+            if rows and channels % patch**2 == 0:
+                return Packed(rows, columns, patch, channels_last=tokens_channels_last(pipe))
         else:
             spatial = _number(pipe, "vae_spatial_compression_ratio") or scale
             temporal = _number(pipe, "vae_temporal_compression_ratio") or 1
@@ -206,10 +230,32 @@ class ByShape(Layout):
             if frames * rows * columns == tokens:
                 return Tokens(frames, rows, columns)
         raise InputError(
-            f"{tokens} tokens of {channels} numbers are not the {height} x {width} that "
-            f"{type(pipe).__name__} was called with: give height and width in the call, or the "
-            "layout (Recorder(layout=Packed(rows, columns)))"
+            f"{tokens} tokens of {channels} numbers are not one image or video of the "
+            f"{height or 'unknown'} x {width or 'unknown'} that {name} samples: give height and "
+            "width in the call, or the layout (Recorder(layout=Packed(rows, columns)))"
         )
+
+    def check_image(self, rows: int, columns: int, /) -> None:
+        """Refuse where an image shows that its size was taken for another one of as many tokens.
+
+        Raises
+        ------
+        InputError
+            If height and width have another ratio than the rows and columns of the latents.
+        """
+        found = self.found
+        if isinstance(found, Packed | Tokens):
+            ratio = (rows * found.width) / (columns * found.height)
+            if abs(math.log(ratio)) > NEAR:
+                raise InputError(
+                    f"the image has {rows} x {columns} pixels, and its latents were taken for "
+                    f"{found.height} x {found.width} tokens: give height and width in the call"
+                )
+
+
+def tokens_channels_last(pipe: Any) -> bool:
+    """Whether the tokens of an image hold its latents one after the other."""
+    return type(pipe).__name__.startswith(CHANNELS_LAST)
 
 
 def layout_of(pipe: Any, arguments: Mapping[str, Any]) -> Layout:
@@ -222,10 +268,21 @@ def layout_of(pipe: Any, arguments: Mapping[str, Any]) -> Layout:
     return ChannelFirstVideo() if name.startswith(CHANNELS_FIRST) else ByShape(pipe, arguments)
 
 
+def as_stepped(sample: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """What a loop goes on with, in the shape in which its scheduler steps it.
+
+    Some loops have no axis of runs. None where it is another thing, or lies in another order.
+    """
+    one, other = ([side for side in sides if side > 1] for sides in (sample.shape, shape))
+    return sample.reshape(tuple(shape)) if one == other else None
+
+
 def _latent_channels(pipe: Any) -> int | None:
     """How many channels a pipeline's latents have, by its decoder or else its network."""
+    decoder = _decoder_channels(pipe)
+    if decoder is not None:
+        return decoder
     for part, names in (
-        ("vae", ("latent_channels", "z_dim")),
         ("unet", ("out_channels",)),
         ("transformer", ("out_channels", "in_channels")),
     ):
@@ -236,15 +293,27 @@ def _latent_channels(pipe: Any) -> int | None:
     return None
 
 
+def _decoder_channels(pipe: Any) -> int | None:
+    config = getattr(getattr(pipe, "vae", None), "config", {})
+    found = (config.get(name) for name in ("latent_channels", "z_dim"))
+    return next((int(channels) for channels in found if isinstance(channels, int)), None)
+
+
+def _patch(pipe: Any, channels: int) -> int:
+    """Side of a patch whose token holds so many numbers; 2, as most have, without a decoder."""
+    latent = _decoder_channels(pipe)
+    return 2 if not latent else max(1, math.isqrt(channels // latent))
+
+
 def _number(pipe: Any, *names: str) -> int | None:
     """The first of a pipeline's own numbers that there is."""
     found = (getattr(pipe, name, None) for name in names)
     return next((int(value) for value in found if isinstance(value, (int, float))), None)
 
 
-def _sides(tokens: int, ratio: float) -> tuple[int, int]:
-    """Rows and columns of so many tokens whose ratio comes nearest to one that was asked for."""
-    pairs = [(rows, tokens // rows) for rows in range(1, tokens + 1) if tokens % rows == 0]
-    best = min(pairs, key=lambda each: abs(math.log(each[0] / each[1] / ratio)))
-    near = abs(math.log(best[0] / best[1] / ratio)) < NEAR
-    return best if near else (0, 0)
+def _sides(tokens: int, rows: float, columns: float) -> tuple[int, int]:
+    """Rows and columns of so many tokens, near those asked for: pipelines round."""
+    pairs = [(each, tokens // each) for each in range(1, tokens + 1) if tokens % each == 0]
+    off = {pair: max(abs(pair[0] - rows), abs(pair[1] - columns)) for pair in pairs}
+    best = min(pairs, key=lambda pair: off[pair])
+    return best if off[best] < ROUNDED else (0, 0)

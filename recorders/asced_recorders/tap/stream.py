@@ -60,6 +60,7 @@ class Stream:
         self.call = 0
         self.walker: Any = None
         self.shape: Any = None
+        self.returned: tuple[Tensor, int] | None = None
 
     def step(self, scheduler: Any, real: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Stand in for ``scheduler.step``."""
@@ -80,6 +81,7 @@ class Stream:
         finished = self.call == len(table.calls) or table.calls[self.call] >= 0
         if finished and self.event is not None:
             output = self._after(scheduler, table, output)
+        self.returned = output[0], _writes(output[0])
         return output
 
     def _is_beside(self, args: Any, kwargs: Any) -> bool:
@@ -97,6 +99,7 @@ class Stream:
             self.table = step_table(scheduler, begin=begin)
         self.walker = scheduler
         self.shape = None
+        self.returned = None
         self.listener.begin(self.table)
 
     def _check_place(self, scheduler: Any, timestep: Any, table: StepTable) -> None:
@@ -149,6 +152,7 @@ class Stream:
         following = self.call + 1
         first_order = following >= len(table.calls) or bool(table.calls[following] >= 0)
         self.event = StepEvent(table, row, sample, output, scheduler, first_order)
+        self.event.changed = self._changed(sample)
         changed = self.listener.before_step(self.event)
         if changed is not None:
             self.event = self.event.replaced(changed)
@@ -163,6 +167,17 @@ class Stream:
 
             changed = torch.cat([changed, learned_variance], dim=1)
         return self._with_argument("model_output", changed, args, kwargs)
+
+    def _changed(self, sample: Tensor) -> bool | Tensor:
+        """Whether a loop goes on with another sample than it was given, as inpainting does."""
+        if self.returned is None:
+            return False
+        given, writes = self.returned
+        if sample is given:
+            return _writes(given) != writes
+        if sample.shape != given.shape or _writes(given) != writes:
+            return True
+        return (given.to(sample) != sample).any()  # not waited for: a device says it later
 
     def _after(self, scheduler: Any, table: StepTable, output: Any) -> Any:
         event = self.event
@@ -195,6 +210,11 @@ class Stream:
             return args, {**kwargs, name: value}
         position = self.position[name]
         return (*args[:position], value, *args[position + 1 :]), kwargs
+
+
+def _writes(tensor: Tensor) -> int:
+    """How often a tensor was written to; inference mode does not count."""
+    return 0 if tensor.is_inference() else int(tensor._version)
 
 
 def _held(told: Tensor, timestep: float) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asced_recorders.tap.layouts import Layout
+from asced_recorders.tap.layouts import Layout, as_stepped
 from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_recorders.writing.settings import Settings
@@ -270,6 +270,8 @@ class Capture(TapListener):
         self.evaluated: list[bool] = []
         self.known: dict[int, StepEvent] = {}
         self.raw_shape: tuple[int, ...] = ()
+        self.changed: list[Any] = []
+        self.shown = False
         self.scheduler: Any = None
         self.table: StepTable | None = None
         self.expected: StepTable | None = None
@@ -282,7 +284,8 @@ class Capture(TapListener):
         if self.buffer is not None:
             raise InputError(
                 "a second run began before the first was written: this pipeline samples in "
-                "several passes and cannot be recorded as one trajectory"
+                "several passes or with several schedulers, and cannot be recorded as one "
+                "trajectory"
             )
         beyond = [step for step in self.checkpoints if step >= table.steps]
         if beyond:
@@ -298,6 +301,8 @@ class Capture(TapListener):
             )
         self.table = table
         self.evaluated = []
+        self.changed = []
+        self.shown = False
         self.done = 0
         self.end = None
 
@@ -309,6 +314,7 @@ class Capture(TapListener):
         event = self.known.pop(event.step, event)
         if event.step == 0 or self.buffer is None:
             sample = rearrange(event.sample)
+            self.raw_shape = tuple(event.sample.shape)
             self._check_rows(event, sample.shape[0])
             if self.on_first is not None:
                 self.on_first(event.table, tuple(sample.shape[1:]))
@@ -323,6 +329,7 @@ class Capture(TapListener):
         if event.step in self.checkpoints:
             at = self.checkpoints[event.step]
             buffer.put("checkpoint_sample", rearrange(event.sample), at)
+        self.changed.append(event.changed)
         self.evaluated.append(True if self.ran is None else self.ran())
         self.done += 1
 
@@ -331,10 +338,18 @@ class Capture(TapListener):
         if event.step == event.steps - 1:
             self.finish(next_sample)
 
+    def show(self, sample: Tensor) -> None:
+        """See the sample with which a loop goes on; after the last step it is the end."""
+        if self.table is None or self.buffer is None or self.done < self.table.steps:
+            return
+        found = as_stepped(sample, self.raw_shape)
+        if found is not None:
+            self.shown = True
+            self.finish(found)
+
     def finish(self, sample: Tensor) -> None:
-        """Take a sample as the end of the runs (it may come after the last step: inpainting)."""
+        """Take a sample as the end of the runs."""
         assert self.buffer is not None
-        self.raw_shape = tuple(sample.shape)
         self.end = self.layout.rearrange(sample)
         self.buffer.put("sample", self.end)
 
@@ -356,6 +371,12 @@ class Capture(TapListener):
             raise InputError(
                 f"the pipeline stopped after {self.done} of {table.steps} steps: such a run is "
                 "not recorded"
+            )
+        if not self.shown and any(bool(changed) for changed in self.changed):
+            raise InputError(
+                "this pipeline changes its samples after the scheduler's steps, and what it makes "
+                "of the last one was not seen: give the call a callback_on_step_end (one that "
+                "returns {} will do) where it takes one, or record its loop with Recorder.custom"
             )
         self.expected = table
         self.buffer = None
