@@ -26,6 +26,7 @@ from asced_analysis.correction.settings import (
 from asced_analysis.correction.step_callback import StepCallback
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.detection.registry import needs_network
+from asced_recorders.tap.schedulers import step_table
 from asced_recorders.tap.tap import TapListener
 from asced_stores.errors import InputError
 
@@ -330,6 +331,11 @@ class Corrector(EditSettings, TapListener):
         return np.arange(first, self._images) if runs is None else runs
 
     # ---- the tap's calls
+
+    def scheduled(self, scheduler: Any) -> None:
+        """Refuse steps on which it cannot work before the network is asked."""
+        if not self._continuing:
+            EditedCall(self, step_table(scheduler), self._told)
 
     def begin(self, table: StepTable) -> None:
         """Prepare for one call of the pipeline."""

@@ -33,6 +33,10 @@ class LayoutAdapter(TapListener):
         self.event: StepEvent | None = None
         self.shape: Sequence[int] = ()
 
+    def scheduled(self, scheduler: Any) -> None:
+        """Pass it on."""
+        self.listener.scheduled(scheduler)
+
     def begin(self, table: StepTable) -> None:
         """Pass it on."""
         self.listener.begin(table)
@@ -78,7 +82,7 @@ def adapted_tap(
     listener: TapListener,
     called: Callable[[dict[str, Any]], None] | None = None,
     arguments: dict[str, Any] | None = None,
-) -> Iterator[Arranged]:
+) -> Iterator[LayoutAdapter]:
     """Attach a listener to a pipeline, or to a scheduler, whatever its samples look like.
 
     How latents are packed and DiT doubles its samples depends on the call, which is watched; so is
@@ -87,7 +91,7 @@ def adapted_tap(
     """
     if not hasattr(pipeline, "components"):
         with Tap(pipeline, listener):
-            yield Arranged(listener, Layout())
+            yield LayoutAdapter(listener, Layout())
         return
     adapter = LayoutAdapter(listener, layout_of(pipeline, {}))
     tap = Tap(pipeline, adapter)
@@ -101,7 +105,7 @@ def adapted_tap(
     if arguments is not None:
         with tap:
             before(arguments)
-            yield arranged
+            yield adapter
         return
     with tap, CallWatch(pipeline, before, lambda *_: None, lambda: None):
-        yield arranged
+        yield adapter

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from report_text import sentences, true_without_real_images
+from tiny_pipelines import stable_diffusion
 
 from asced_cli.main import run
 from asced_stores import open_runs
-from tests.recorders.conftest import stable_diffusion
 
 
 def test_demo_walks_the_whole_path(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

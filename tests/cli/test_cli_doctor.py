@@ -9,9 +9,9 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
+from tiny_pipelines import stable_diffusion
 
 from asced_cli.main import run
-from tests.recorders.conftest import stable_diffusion
 
 
 def test_a_pipeline_that_can_be_recorded(

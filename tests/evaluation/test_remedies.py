@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_pipelines import stable_diffusion
 
 import asced_analysis as aa
 from asced_analysis import plots
@@ -19,7 +20,6 @@ from asced_recorders import record
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from asced_stores.files import write_json
-from tests.recorders.conftest import stable_diffusion
 
 RUNS, STEPS, BUDGET = 8, 6, 12
 

@@ -24,7 +24,7 @@ ENDS = ("latents", "images", "frames")  # of a modular call's state, or of a cla
 def call(pipe: Any, family: Family, output_type: str = "pt") -> Any:
     given = {"output_type": "pt" if hasattr(pipe, "blocks") else output_type, **family.call}
     output = pipe(**given, generator=torch.Generator().manual_seed(7), num_inference_steps=STEPS)
-    values = getattr(output, "values", None) or vars(output)
+    values = output.values if hasattr(pipe, "blocks") else output
     names = ("images", "videos", "frames") if output_type != "latent" else ENDS
     found = next(values[name] for name in names if name in values)
     found = np.stack(found) if isinstance(found, list) else found
@@ -40,17 +40,18 @@ def test_a_family_of_2026_is_recorded_and_not_changed(name: str, tmp_path: Path)
         recorded = call(pipe, family)
     np.testing.assert_array_equal(plain, recorded)
     ds = open_runs(tmp_path / "runs.zarr")
-    assert ds["x0"].shape == (1, STEPS, *family.shape)
+    assert ds["x0"].shape == (1, family.steps, *family.shape)
     assert ds["seed"].values.tolist() == [7]
     # Every scheduler here takes first-order steps along the predicted velocity: what enters a step
     # shows whether signs, levels and axes of the step before were read as they were meant.
-    axes = (STEPS, *[1] * len(family.shape))
+    axes = (family.steps, *[1] * len(family.shape))
     alpha, sigma = (ds[level].values.reshape(axes) for level in ("alpha", "sigma"))
     x0, eps = (ds[field].values.astype("f8")[0] for field in ("x0", "eps"))
     entering = alpha * x0 + sigma * eps
     np.testing.assert_allclose(entering[0], ds["x_init"].values[0], atol=1e-4)
     reached = alpha[1:] * x0[:-1] + sigma[1:] * eps[:-1]
-    np.testing.assert_allclose(entering[1:], reached, atol=1e-3)
+    if "mask_image" not in family.call:  # else blended in between
+        np.testing.assert_allclose(entering[1:], reached, atol=1e-3)
     # The end is what the pipeline hands over, in whatever order it keeps its latents.
     latents = call(pipe, family, "latent")
     end = ds["sample"].values

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_pipelines
 import torch
 
 from asced_analysis.calibration import calibrate
@@ -24,19 +24,6 @@ from asced_recorders.tap.tap import ListenerChain, TapListener
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
-BUILDERS = Path(__file__).parents[1] / "recorders" / "conftest.py"
-
-
-@pytest.fixture(scope="module")
-def builders() -> ModuleType:
-    """Tiny pipelines of every family."""
-    spec = importlib.util.spec_from_file_location("tiny_pipelines", BUILDERS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 def quiet(pipe: Any) -> Any:
     pipe.set_progress_bar_config(disable=True)
@@ -44,10 +31,8 @@ def quiet(pipe: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "sdxl"])
-def test_latent_pipelines_come_back_and_are_corrected(
-    name: str, builders: ModuleType, tmp_path: Path
-) -> None:
-    pipe = quiet(getattr(builders, name)())
+def test_latent_pipelines_come_back_and_are_corrected(name: str, tmp_path: Path) -> None:
+    pipe = quiet(getattr(tiny_pipelines, name)())
     store = record(pipe, tmp_path / "r.zarr", runs=4, steps=6, batch_size=2, prompts=["a b", "c d"])
     replayed = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
     assert exactness(replayed).bit_exact
@@ -56,6 +41,20 @@ def test_latent_pipelines_come_back_and_are_corrected(
     replayed = replay(store, tmp_path / "c.zarr", masks={1: mask}, step=3, pipeline=pipe)
     same = open_runs(replayed.path)["difference"].values == 0
     assert same.tolist() == [True, False, True, True]
+
+
+def test_steps_that_are_too_few_are_refused_before_the_network_is_asked() -> None:
+    pipe = quiet(tiny_pipelines.stable_diffusion())
+    asked: list[int] = []
+    pipe.unet.register_forward_pre_hook(lambda *_: asked.append(1))
+    corrector = Corrector(None, step=5)
+    corrector.assign([0], masks=np.ones((1, 8, 8), bool))
+    with pytest.raises(InputError, match="T_c is step 5"), corrector.attach(pipe):
+        pipe("a b", num_inference_steps=4, output_type="latent")
+    assert not asked
+    with corrector.attach(pipe):
+        pipe("a b", num_inference_steps=6, output_type="latent")
+    assert asked
 
 
 def embeds(rows: int, seed: int = 0) -> torch.Tensor:
@@ -99,10 +98,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
 STEPS, TARGET = 6, 3
 
 
-def recorded(name: str, builders: ModuleType, path: Path) -> tuple[Any, Any]:
+def recorded(name: str, path: Path) -> tuple[Any, Any]:
     """A tiny pipeline, its two runs, and how to call it again."""
     torch.manual_seed(0)
-    pipe = quiet(getattr(builders, name)())
+    pipe = quiet(getattr(tiny_pipelines, name)())
 
     def call(pipe: Any, batch: Any) -> Any:
         return pipe(
@@ -134,10 +133,8 @@ class Entering(TapListener):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_comes_back_and_is_corrected(
-    name: str, builders: ModuleType, tmp_path: Path
-) -> None:
-    pipe, call = recorded(name, builders, tmp_path / "r.zarr")
+def test_every_family_comes_back_and_is_corrected(name: str, tmp_path: Path) -> None:
+    pipe, call = recorded(name, tmp_path / "r.zarr")
     kept = type(pipe), type(pipe.scheduler), pipe.components.keys()
     options: dict[str, Any] = {"pipeline": pipe, "call": call}
     again = replay(tmp_path / "r.zarr", tmp_path / "n.zarr", strategy="none", **options)
@@ -174,10 +171,8 @@ def test_every_family_comes_back_and_is_corrected(
     ("name", "start"),
     [("sd3", 2), ("flux", TARGET), ("dit", 2), ("animatediff", TARGET), ("cogvideo", 2)],
 )
-def test_a_call_begins_at_a_checkpoint(
-    name: str, start: int, builders: ModuleType, tmp_path: Path
-) -> None:
-    pipe, call = recorded(name, builders, tmp_path / "r.zarr")
+def test_a_call_begins_at_a_checkpoint(name: str, start: int, tmp_path: Path) -> None:
+    pipe, call = recorded(name, tmp_path / "r.zarr")
     network = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
     calls: list[int] = []
     hook = network.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -214,10 +209,8 @@ def test_a_call_begins_at_a_checkpoint(
 
 
 @pytest.mark.parametrize("name", ["wan", "pixart"])
-def test_solver_history_refuses_a_start_in_the_middle(
-    name: str, builders: ModuleType, tmp_path: Path
-) -> None:
-    pipe, call = recorded(name, builders, tmp_path / "r.zarr")
+def test_solver_history_refuses_a_start_in_the_middle(name: str, tmp_path: Path) -> None:
+    pipe, call = recorded(name, tmp_path / "r.zarr")
     with pytest.raises(InputError, match="start at init"):
         replay(
             tmp_path / "r.zarr",
@@ -230,9 +223,9 @@ def test_solver_history_refuses_a_start_in_the_middle(
 
 
 def test_called_pipelines_branch_and_noise_what_is_finished(
-    builders: ModuleType, rounding: Callable[[Any], float], tmp_path: Path
+    rounding: Callable[[Any], float], tmp_path: Path
 ) -> None:
-    pipe = quiet(builders.stable_diffusion())
+    pipe = quiet(tiny_pipelines.stable_diffusion())
     path = tmp_path / "r.zarr"
     record(pipe, path, runs=4, steps=6, batch_size=4, prompts=["a b", "c d"], checkpoints=(2,))
     mask = np.zeros((8, 8), bool)
@@ -253,10 +246,10 @@ def test_called_pipelines_branch_and_noise_what_is_finished(
     assert noised["evaluations"].values.tolist() == [0, 4, 4, 0]
 
 
-def test_detection_sees_the_frames_of_a_video(builders: ModuleType, tmp_path: Path) -> None:
+def test_detection_sees_the_frames_of_a_video(tmp_path: Path) -> None:
     """The loop flags what the store flags; a mask unites those of the flagged frames."""
     torch.manual_seed(0)
-    pipe = quiet(builders.animatediff())
+    pipe = quiet(tiny_pipelines.animatediff())
     path = tmp_path / "r.zarr"
     call = {"num_frames": 3, **SIZE}
     with Recorder(pipe, path):

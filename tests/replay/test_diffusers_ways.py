@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import gc
-import importlib.util
 import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_pipelines
 import torch
 
 from asced_analysis.calibration import calibrate
@@ -21,24 +20,12 @@ from asced_recorders.pipelines.scheduler_names import make_scheduler
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
-BUILDERS = Path(__file__).parents[1] / "recorders" / "conftest.py"
 STEPS = 6
 
 
-@pytest.fixture(scope="module")
-def builders() -> ModuleType:
-    """Tiny pipelines of every family."""
-    spec = importlib.util.spec_from_file_location("tiny_pipelines", BUILDERS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def build(builders: ModuleType, name: str, scheduler: str | None = None) -> Any:
+def build(name: str, scheduler: str | None = None) -> Any:
     torch.manual_seed(0)
-    pipe = getattr(builders, name)()
+    pipe = getattr(tiny_pipelines, name)()
     pipe.set_progress_bar_config(disable=True)
     if scheduler is not None:
         pipe.scheduler = make_scheduler(scheduler, pipe.scheduler)
@@ -90,10 +77,8 @@ PLACES = {"stable_diffusion": (8, 8), "sdxl": (8, 8), "flux": (4, 8)}
         ("flux", None),
     ],
 )
-def test_a_callback_corrects_as_attach_does(
-    name: str, scheduler: str | None, builders: ModuleType
-) -> None:
-    pipe = build(builders, name, scheduler)
+def test_a_callback_corrects_as_attach_does(name: str, scheduler: str | None) -> None:
+    pipe = build(name, scheduler)
     plain, kinds = ends(sample(pipe, name)), (type(pipe), type(pipe.scheduler))
     shape = tuple(plain.shape[-2:]) if name != "flux" else PLACES[name]
     with editor(shape).attach(pipe):
@@ -107,11 +92,11 @@ def test_a_callback_corrects_as_attach_does(
     assert (type(pipe), type(pipe.scheduler)) == kinds
 
 
-def test_only_the_calls_that_carry_it_are_corrected(builders: ModuleType, tmp_path: Path) -> None:
+def test_only_the_calls_that_carry_it_are_corrected(tmp_path: Path) -> None:
     from diffusers.callbacks import MultiPipelineCallbacks
 
     name = "stable_diffusion"
-    pipe = build(builders, name, "ddim")
+    pipe = build(name, "ddim")
     plain, kinds = ends(sample(pipe, name)), (type(pipe), type(pipe.scheduler))
     corrector = editor(tuple(plain.shape[-2:]))
     callback = corrector.callback(pipe)
@@ -157,10 +142,10 @@ class Stops:
         return self.action(*told)
 
 
-def test_a_callback_detects(builders: ModuleType, tmp_path: Path) -> None:
+def test_a_callback_detects(tmp_path: Path) -> None:
     """Thresholds with levels by prompt: the callback knows the call's arguments."""
     name = "stable_diffusion"
-    pipe = build(builders, name, "ddim")
+    pipe = build(name, "ddim")
     path = tmp_path / "runs.zarr"
     record(pipe, path, runs=48, steps=STEPS, batch_size=12, prompts=["a b", "c d"])
     with warnings.catch_warnings():
@@ -211,9 +196,9 @@ CALLS["modular sdxl"] = {
 
 
 @pytest.mark.parametrize("name", ["flux", "sdxl"])
-def test_a_block_corrects_as_attach_does(name: str, builders: ModuleType) -> None:
+def test_a_block_corrects_as_attach_does(name: str) -> None:
     call = name if name == "flux" else "modular sdxl"
-    classic = build(builders, name)
+    classic = build(name)
     plain = modular(name, classic, None)
     untouched = sample(plain, call, output="latents")
     with editor(PLACES[name]).attach(plain):

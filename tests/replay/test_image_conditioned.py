@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_pipelines
 import torch
 
 from asced_analysis.correction import Corrector
@@ -19,7 +19,6 @@ from asced_recorders.pipelines.sampling import run_generators
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
-BUILDERS = Path(__file__).parents[1] / "recorders" / "conftest.py"
 PICTURE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
 PAINTED = torch.zeros(1, 1, 16, 16)
 PAINTED[..., 4:12, 4:12] = 1  # what inpainting fills in: latents 2 to 5
@@ -30,22 +29,11 @@ CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def builders() -> ModuleType:
-    """Tiny pipelines of every family."""
-    spec = importlib.util.spec_from_file_location("tiny_pipelines", BUILDERS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def recorded(case: str, builders: ModuleType, path: Path) -> dict[str, Any]:
+def recorded(case: str, path: Path) -> dict[str, Any]:
     """One tiny pipeline with two runs, and how to call it again."""
     torch.manual_seed(0)
     kind, arguments = CASES[case]
-    pipe = builders.stable_diffusion(*kind)
+    pipe = tiny_pipelines.stable_diffusion(*kind)
     pipe.set_progress_bar_config(disable=True)
     size = {} if case == "img2img" else {"height": 16, "width": 16}
 
@@ -65,10 +53,8 @@ def recorded(case: str, builders: ModuleType, path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_runs_that_began_with_a_picture_come_back(
-    case: str, builders: ModuleType, tmp_path: Path
-) -> None:
-    options = recorded(case, builders, tmp_path / "r.zarr")
+def test_runs_that_began_with_a_picture_come_back(case: str, tmp_path: Path) -> None:
+    options = recorded(case, tmp_path / "r.zarr")
     again = replay(tmp_path / "r.zarr", tmp_path / "n.zarr", strategy="none", **options)
     assert exactness(again).sentence() == "2 of 2 uncorrected runs came back bit for bit"
     assert again.spec.sample_shape == (4, 8, 8)
@@ -77,10 +63,8 @@ def test_runs_that_began_with_a_picture_come_back(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_runs_that_began_with_a_picture_are_corrected(
-    case: str, builders: ModuleType, tmp_path: Path
-) -> None:
-    options = recorded(case, builders, tmp_path / "r.zarr")
+def test_runs_that_began_with_a_picture_are_corrected(case: str, tmp_path: Path) -> None:
+    options = recorded(case, tmp_path / "r.zarr")
     mask = np.zeros((8, 8), bool)
     mask[2:5, 2:5] = True
     given: dict[str, Any] = {"masks": {1: mask}, "step": 4, **options}
@@ -101,11 +85,9 @@ def test_runs_that_began_with_a_picture_are_corrected(
     assert (np.asarray(live) == ds["sample"].values).all()  # as deployment does
 
 
-def test_evaluation_and_branches_are_given_what_the_store_does_not_hold(
-    builders: ModuleType, tmp_path: Path
-) -> None:
+def test_evaluation_and_branches_are_given_what_the_store_does_not_hold(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    pipe = builders.stable_diffusion("Img2Img")
+    pipe = tiny_pipelines.stable_diffusion("Img2Img")
     pipe.set_progress_bar_config(disable=True)
     pictures = torch.rand(10, 3, 16, 16, generator=torch.Generator().manual_seed(5))
     path = tmp_path / "r.zarr"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import diffusers
 import numpy as np
 import pytest
+import tiny_pipelines as tiny
 import torch
 from newer_families import FAMILIES
 from PIL import Image
@@ -29,18 +28,6 @@ SIZE = {"height": 16, "width": 16}
 STEPS = 3
 
 
-def tiny_pipelines() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "tiny_pipelines", ROOT / "tests" / "recorders" / "conftest.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = tiny_pipelines()
 models: Any = diffusers
 
 

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import tiny_pipelines
 import torch
 
 from asced_analysis.calibration import calibrate
@@ -39,8 +40,7 @@ def test_two_requests_at_once(
     prompts: list[str] | None, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    tiny = module(ROOT / "tests" / "recorders" / "conftest.py")
-    pipe = tiny_pipeline if prompts is None else tiny.stable_diffusion()
+    pipe = tiny_pipeline if prompts is None else tiny_pipelines.stable_diffusion()
     pipe.set_progress_bar_config(disable=True)
     steps, path = 8, tmp_path / "runs.zarr"
     record(pipe, path, runs=32, steps=steps, batch_size=16, prompts=prompts)

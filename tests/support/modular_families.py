@@ -12,14 +12,15 @@ from typing import Any
 import diffusers
 import torch
 from newer_families import (
+    FLUX,
     GUIDED,
     LARGER,
-    MASK,
     SQUARE,
     Family,
-    autoencoder,
     embeds,
     flow,
+    flux,
+    flux2,
     flux2_autoencoder,
     ltx2,
     ltx_condition,
@@ -27,9 +28,9 @@ from newer_families import (
     qwen,
     qwen_autoencoder,
     wan,
-    wan_autoencoder,
     z_image,
 )
+from tiny_pipelines import sd3, sdxl, wan_autoencoder, wan_transformer
 
 PREPARING = (
     "text_encoder",
@@ -75,29 +76,6 @@ def _leave_out(blocks: Any) -> None:
             blocks.sub_blocks.pop(name)
         else:
             _leave_out(block)
-
-
-def sd3() -> Any:
-    transformer = diffusers.SD3Transformer2DModel(
-        sample_size=8,
-        patch_size=2,
-        in_channels=4,
-        num_layers=1,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        caption_projection_dim=16,
-        joint_attention_dim=8,
-        pooled_projection_dim=8,
-        out_channels=4,
-        pos_embed_max_size=8,
-    )
-    return modular(
-        "StableDiffusion3AutoBlocks",
-        5.0,
-        transformer=transformer,
-        vae=autoencoder(4, (4, 4)),
-        scheduler=flow(),
-    )
 
 
 def krea2() -> Any:
@@ -278,9 +256,37 @@ def cosmos3() -> Any:
     return pipe
 
 
+def sdxl_control() -> Any:
+    pipe = modular_twin(sdxl(), "StableDiffusionXLAutoBlocks", 5.0)
+    pipe.update_components(
+        controlnet=diffusers.ControlNetModel.from_unet(
+            pipe.unet, conditioning_embedding_out_channels=(4, 8), load_weights_from_unet=False
+        )
+    )
+    return pipe
+
+
+def wan_image() -> Any:
+    return modular(
+        "Wan22Image2VideoBlocks",
+        5.0,
+        transformer=wan_transformer(36),
+        transformer_2=wan_transformer(36),
+        boundary_ratio=0.4,
+        vae=wan_autoencoder(),
+        scheduler=flow(),
+    )
+
+
 def of(classic: Callable[..., Any], blocks: str, scale: float | None = None) -> Any:
     """A builder of a modular pipeline from the components of a classic one."""
     return lambda **config: modular_version(classic(**config), blocks, scale)
+
+
+def shown(size: int = 16) -> Any:
+    from PIL import Image
+
+    return Image.fromarray((picture(size)[0] * 255).byte().permute(1, 2, 0).numpy())
 
 
 def masks(*names: str, tokens: int = 4) -> dict[str, Any]:
@@ -292,6 +298,12 @@ POOLED = {
     "negative_pooled_prompt_embeds": embeds(seed=1)[:, 0],
 }
 IMAGE = {"image": picture(), "strength": 0.7}
+WIDE = {
+    "prompt_embeds": embeds(width=16),
+    "negative_prompt_embeds": embeds(width=16, seed=1),
+    **POOLED,
+}
+HALF = torch.cat([torch.zeros(1, 1, 8, 16), torch.ones(1, 1, 8, 16)], 2)
 LAYERED = {
     "prompt_embeds": torch.stack([embeds()[0], embeds(seed=2)[0]], 1)[None],
     "negative_prompt_embeds": torch.stack([embeds(seed=1)[0], embeds(seed=3)[0]], 1)[None],
@@ -321,8 +333,14 @@ CONNECTED = {
 }
 
 MODULAR: dict[str, Family] = {
-    "sd3": Family(sd3, (4, 8, 8), {**GUIDED, **POOLED, **SQUARE}),
-    "sd3-image": Family(sd3, (4, 8, 8), {**GUIDED, **POOLED, **SQUARE, **IMAGE}),
+    "sd3": Family(
+        of(sd3, "StableDiffusion3AutoBlocks", 5.0), (4, 8, 8), {**GUIDED, **POOLED, **SQUARE}
+    ),
+    "sd3-image": Family(
+        of(sd3, "StableDiffusion3AutoBlocks", 5.0),
+        (4, 8, 8),
+        {**GUIDED, **POOLED, **SQUARE, **IMAGE},
+    ),
     "krea2": Family(krea2, (4, 4, 4), {**LAYERED, **SQUARE}),
     "ideogram4": Family(
         ideogram4,
@@ -380,8 +398,66 @@ MODULAR: dict[str, Family] = {
             **SQUARE,
             **IMAGE,
             **masks("prompt_embeds_mask", "negative_prompt_embeds_mask"),
-            "mask_image": MASK,
+            "mask_image": HALF,
             "output_type": "pil",
+        },
+    ),
+    "sdxl": Family(of(sdxl, "StableDiffusionXLAutoBlocks", 5.0), (4, 8, 8), {**WIDE, **SQUARE}),
+    "sdxl-image": Family(
+        of(sdxl, "StableDiffusionXLAutoBlocks", 5.0),
+        (4, 8, 8),
+        {**WIDE, **SQUARE, **IMAGE},
+        steps=2,
+    ),
+    "sdxl-inpaint": Family(
+        of(sdxl, "StableDiffusionXLAutoBlocks", 5.0),
+        (4, 8, 8),
+        {**WIDE, **SQUARE, **IMAGE, "mask_image": HALF},
+        steps=2,
+    ),
+    "sdxl-control": Family(sdxl_control, (4, 8, 8), {**WIDE, **SQUARE, "control_image": picture()}),
+    "flux-image": Family(of(flux, "FluxAutoBlocks"), (1, 16, 16), {**FLUX, **SQUARE, **IMAGE}),
+    "flux2-image": Family(
+        of(flux2, "Flux2AutoBlocks"),
+        (1, 16, 16),
+        {"prompt_embeds": embeds(), **SQUARE, "image": shown(64)},
+    ),
+    "flux3-image": Family(flux3, (1, 16, 16), {**GUIDED, **SQUARE, "image": shown()}),
+    "qwen-image": Family(
+        of(qwen, "QwenImageAutoBlocks", 5.0),
+        (4, 4, 4),
+        {
+            **GUIDED,
+            **SQUARE,
+            **IMAGE,
+            **masks("prompt_embeds_mask", "negative_prompt_embeds_mask"),
+        },
+    ),
+    "wan-2.2-image": Family(
+        wan_image, (2, 16, 2, 2), {**GUIDED, **SQUARE, "num_frames": 5, "image": shown()}
+    ),
+    "ltx-2-image": Family(
+        of(ltx2, "LTX2AutoBlocks"),
+        (2, 4, 16, 16),
+        {
+            **CONNECTED,
+            **LARGER,
+            "num_frames": 5,
+            "frame_rate": 25.0,
+            "image": shown(32),
+            "image_crf": 0,
+        },
+        held=1,
+    ),
+    "cosmos-3-image": Family(
+        cosmos3,
+        (2, 16, 2, 2),
+        {
+            "cond_input_ids": [1, 2, 3],
+            "uncond_input_ids": [4, 5, 6],
+            **SQUARE,
+            "num_frames": 5,
+            "image": shown(),
         },
     ),
     "cosmos-3": Family(

@@ -8,8 +8,8 @@ from typing import Any
 
 import diffusers
 import torch
-
-TEXT = 8
+from tiny_pipelines import EMBEDDING as TEXT
+from tiny_pipelines import wan_autoencoder, wan_transformer
 
 
 def embeds(tokens: int = 4, width: int = TEXT, seed: int = 0) -> torch.Tensor:
@@ -209,40 +209,14 @@ def sana() -> Any:
     return without_text("SanaPipeline", scheduler=flow(), transformer=transformer, vae=vae)
 
 
-def wan_autoencoder() -> Any:
-    return diffusers.AutoencoderKLWan(
-        base_dim=3,
-        z_dim=16,
-        dim_mult=[1, 1, 1, 1],
-        num_res_blocks=1,
-        temperal_downsample=[False, True, True],
-    )
-
-
 def wan(kind: str = "", **config: Any) -> Any:
-    def expert() -> Any:
-        return diffusers.WanTransformer3DModel(
-            patch_size=(1, 2, 2),
-            num_attention_heads=2,
-            attention_head_dim=12,
-            in_channels=16,
-            out_channels=16,
-            text_dim=TEXT,
-            freq_dim=16,
-            ffn_dim=16,
-            num_layers=1,
-            cross_attn_norm=True,
-            qk_norm="rms_norm_across_heads",
-            rope_max_seq_len=32,
-        )
-
     vae = wan_autoencoder()
-    second = expert() if "boundary_ratio" in config else None
+    second = wan_transformer() if "boundary_ratio" in config else None
     return without_text(
         f"Wan{kind}Pipeline",
         scheduler=flow(),
         vae=vae,
-        transformer=expert(),
+        transformer=wan_transformer(),
         transformer_2=second,
         **config,
     )
@@ -418,7 +392,7 @@ def ltx2() -> Any:
 class Family:
     """How a pipeline is built and called, and the shape of its recorded samples.
 
-    `held` frames at the beginning are given, and not sampled.
+    Of three steps, `steps` are taken. `held` frames at the beginning are given, and not sampled.
     """
 
     build: Callable[..., Any]
@@ -427,6 +401,7 @@ class Family:
     arguments: tuple[Any, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     held: int = 0
+    steps: int = 3
 
     def make(self) -> Any:
         torch.manual_seed(0)

@@ -156,6 +156,8 @@ def images_of_output(output: Any, runs: int, /) -> NDArray[np.uint8] | None:
     found = _handed_over(output)
     if found is None or isinstance(found, dict) or not hasattr(found, "__len__"):
         return None
+    if runs == 1 and len(found) > 1:
+        found = [found]  # the frames of one video
     if len(found) != runs:
         return None
     rows = [_picture(each) for each in found]

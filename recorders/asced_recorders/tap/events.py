@@ -137,6 +137,9 @@ class StepEvent:
 class TapListener:
     """What watches a run, and may change it. Override what is needed."""
 
+    def scheduled(self, scheduler: Any) -> None:
+        """Be told that a schedule was set, before anything is sampled; refuse it by raising."""
+
     def begin(self, table: StepTable) -> None:
         """Be told the schedule, right before the first step of a run."""
 
@@ -171,6 +174,11 @@ class ListenerChain(TapListener):
 
     def __init__(self, *listeners: TapListener) -> None:
         self.listeners = listeners
+
+    def scheduled(self, scheduler: Any) -> None:
+        """Tell every listener."""
+        for listener in self.listeners:
+            listener.scheduled(scheduler)
 
     def begin(self, table: StepTable) -> None:
         """Tell every listener."""

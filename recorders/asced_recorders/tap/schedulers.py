@@ -241,6 +241,14 @@ def step_table(scheduler: Any, /, *, begin: int = 0) -> StepTable:
     )
 
 
+def same_levels(one: StepTable, other: StepTable) -> bool:
+    """Whether two schedules are the same to rounding."""
+    return one.steps == other.steps and all(
+        np.allclose(getattr(one, name), getattr(other, name), rtol=1e-6, atol=1e-9)
+        for name in ("timestep", "alpha", "sigma")
+    )
+
+
 def begin_index(scheduler: Any, timestep: Any, /) -> int:
     """Entry of ``scheduler.timesteps`` with which a pipeline starts, seen at its first step.
 

@@ -24,6 +24,8 @@ def tapped_class(plain: type, stream: Stream) -> type:
         result = plain_set(self, *args, **kwargs)
         if stream.active:
             stream.rewind()
+            if self is stream.owner and stream.tap.within():
+                stream.listener.scheduled(self)
         return result
 
     @functools.wraps(plain_step)

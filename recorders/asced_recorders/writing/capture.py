@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asced_recorders.tap.layouts import Layout, as_stepped
-from asced_recorders.tap.schedulers import StepTable
+from asced_recorders.tap.schedulers import StepTable, same_levels
 from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_recorders.writing.settings import Settings
 from asced_stores.errors import InputError
@@ -401,11 +401,3 @@ class Capture(TapListener):
                 "make the largest call first, or give batch_size"
             )
         self.scheduler = event.scheduler
-
-
-def same_levels(one: StepTable, other: StepTable) -> bool:
-    """Whether two schedules are the same to rounding."""
-    return one.steps == other.steps and all(
-        np.allclose(getattr(one, name), getattr(other, name), rtol=1e-6, atol=1e-9)
-        for name in ("timestep", "alpha", "sigma")
-    )
