@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
-from modular_families import MODULAR, modular_version
+from modular_families import MODULAR, modular, modular_version
 from newer_families import FAMILIES, SQUARE, Family, picture, wan
 
 from asced_analysis.replay import replay
 from asced_recorders import Recorder
 from asced_recorders.pipelines.decoding import to_image
+from asced_recorders.tap.layouts import layout_of
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
@@ -55,9 +57,10 @@ def test_a_family_of_2026_is_recorded_and_not_changed(name: str, tmp_path: Path)
     # The end is what the pipeline hands over, in whatever order it keeps its latents.
     latents = call(pipe, family, "latent")
     end = ds["sample"].values
-    if family.held:  # (run, channel, frame, y, x)
-        sampled = latents[:, :, family.held :].swapaxes(1, 2)
-        np.testing.assert_allclose(sampled, end, atol=1e-3)
+    if family.held:
+        rows = latents.reshape(1, -1, *end.shape[3:], end.shape[2])  # of tokens
+        video = rows.transpose(0, 1, 4, 2, 3) if latents.ndim == 3 else latents.swapaxes(1, 2)
+        np.testing.assert_allclose(video[:, family.held :], end, atol=1e-3)
         return
     assert latents.size == end.size
     np.testing.assert_allclose(np.sort(latents, axis=None), np.sort(end, axis=None), atol=1e-3)
@@ -88,7 +91,63 @@ def test_a_frame_that_is_put_back_beside_the_scheduler_is_refused(tmp_path: Path
         pipe(image=picture(), prompt="a", num_frames=5, **SQUARE)
 
 
-MODULAR: dict[str, tuple[str, float | None, dict[str, Any]]] = {
+REFUSED = {
+    "HeliosAutoBlocks": ({"scheduler": "HeliosScheduler"}, "changes the resolution"),
+    "MiniMaxH3Blocks": (
+        {"scheduler": "MiniMaxH3Scheduler", "audio_scheduler": "MiniMaxH3Scheduler"},
+        "points the other way",
+    ),
+    "EchoBlocks": ({}, "no scheduler to listen to"),
+}
+
+
+@pytest.mark.parametrize("blocks", REFUSED)
+def test_modular_pipelines_without_readable_steps_are_refused(blocks: str, tmp_path: Path) -> None:
+    schedulers, reason = REFUSED[blocks]
+    pipe = modular(
+        blocks, **{name: getattr(diffusers, kind)() for name, kind in schedulers.items()}
+    )
+    with pytest.raises(InputError, match=reason), Recorder(pipe, tmp_path / "runs.zarr"):
+        raise AssertionError("must not be entered")
+    assert not (tmp_path / "runs.zarr").exists()
+
+
+def test_rows_of_tokens_that_are_no_image_are_refused() -> None:
+    pipe = modular("MiniMaxMusic3Blocks")  # a song: (run, channel, time)
+    with pytest.raises(InputError, match="not one image or video"):
+        layout_of(pipe, {}).rearrange(torch.zeros(1, 64, 32))
+    pipe = FAMILIES["qwen"].make()  # four layers and their sum, as Qwen-Image-Layered has them
+    with pytest.raises(InputError, match="16 tokens of 16 numbers are not one image"):
+        layout_of(pipe, SQUARE).rearrange(torch.zeros(1, 16, 16))
+
+
+class Halving(diffusers.DiffusionPipeline):
+    """Samples pixels, and halves them after each step where nobody sees it."""
+
+    def __init__(self, unet: Any, scheduler: Any) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+    @torch.no_grad()
+    def __call__(self, generator: Any = None, num_inference_steps: int = STEPS) -> torch.Tensor:
+        self.scheduler.set_timesteps(num_inference_steps)
+        x = torch.randn(1, 1, 16, 16, generator=generator)
+        for t in self.scheduler.timesteps:
+            x = 0.5 * self.scheduler.step(self.unet(x, t).sample, t, x).prev_sample
+        return x
+
+
+def test_samples_that_are_changed_unseen_are_refused(tiny_pipeline: Any, tmp_path: Path) -> None:
+    pipe = Halving(tiny_pipeline.unet, diffusers.DDIMScheduler(clip_sample=False))
+    with (
+        pytest.raises(InputError, match="changes its samples after the scheduler's steps"),
+        Recorder(pipe, tmp_path / "runs.zarr"),
+    ):
+        pipe()
+    assert not (tmp_path / "runs.zarr").exists()
+
+
+CLASSIC: dict[str, tuple[str, float | None, dict[str, Any]]] = {
     # the modular blocks, their guiders' scale, and what the classic call is told for the same
     "flux2": ("Flux2AutoBlocks", None, {}),
     "ernie": ("ErnieImageAutoBlocks", 5.0, {"guidance_scale": 5.0}),
@@ -98,10 +157,10 @@ MODULAR: dict[str, tuple[str, float | None, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", MODULAR)
+@pytest.mark.parametrize("name", CLASSIC)
 def test_a_modular_pipeline_has_the_facts_of_its_classic_version(name: str, tmp_path: Path) -> None:
     family = FAMILIES[name]
-    blocks, scale, told = MODULAR[name]
+    blocks, scale, told = CLASSIC[name]
     classic = family.make()
     found = []
     for kind, pipe, more in (
