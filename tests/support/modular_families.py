@@ -257,7 +257,7 @@ def cosmos3() -> Any:
 
 
 def sdxl_control() -> Any:
-    pipe = modular_twin(sdxl(), "StableDiffusionXLAutoBlocks", 5.0)
+    pipe = modular_version(sdxl(), "StableDiffusionXLAutoBlocks", 5.0)
     pipe.update_components(
         controlnet=diffusers.ControlNetModel.from_unet(
             pipe.unet, conditioning_embedding_out_channels=(4, 8), load_weights_from_unet=False
