@@ -294,16 +294,15 @@ def _self_consistency(
         if place is None:
             raise InputError(
                 "the default teacher evaluates the model, and this dataset does not say which "
-                "store it "
-                "is of: give the store's path, a network, real images, or another teacher"
+                "store it is of: give the store's path, a network, real images, or another teacher"
             )
         try:
             ask = import_module(SAMPLING).NETWORK(place, pipeline, step, call_options)
         except InputError as error:
             error.add_note(
                 "The default teacher of outcome learning evaluates the model itself. Give the "
-                "pipeline "
-                "(its folder), a network of your own f(sample, alpha, sigma) -> predicted x0, real "
+                "pipeline (its folder), a network of your own f(sample, alpha, sigma) -> "
+                "predicted x0, real "
                 "images, outcomes from elsewhere, or a teacher that compares with the population "
                 "(patches)."
             )

@@ -68,8 +68,7 @@ def choose_judge(
     if given == SELF:
         raise InputError(
             "self-consistency evaluates the model itself, so it cannot report on corrections by "
-            "the "
-            "same model: it teaches; choose another judge, such as patches with real images"
+            "the same model: it teaches; choose another judge, such as patches with real images"
         )
     kind = kind_of(given)
     kind.check_role(given, role)

@@ -282,8 +282,7 @@ class _Run:
             raise InputError(
                 f"{taken} of {self.sampling.table.steps} steps of {self.sampling.name} were seen: "
                 f"{type(self.sampling.guider).__name__} calls the model in a way of its own, or "
-                "the "
-                "sampler ended early; it is not recorded or corrected"
+                "the sampler ended early; it is not recorded or corrected"
             )
         if not self.sampling.whole:
             return end
