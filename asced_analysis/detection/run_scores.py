@@ -50,15 +50,17 @@ class RunStream:
         The population's, of the run score.
     first_step, last_step : int
         The window, both included.
+    sampler : Sampler
     """
 
     variable: ClassVar[Literal["eps", "x0"]] = "x0"
 
-    parameters: Parameters
+    parameters: Any
     location: float
     scale: float
     first_step: int
     last_step: int
+    sampler: Sampler
 
     def needs(self) -> tuple[str, ...]:
         """Which of ``eps`` and ``x0`` `update` looks at."""
@@ -124,30 +126,19 @@ class RunVariant(Variant):
     """A baseline of one number a run; subclasses name it and its stream."""
 
     points = False
-    parameters_type = Parameters
+    parameters_type: ClassVar[type[Any]] = Parameters
     stream_type: ClassVar[type[RunStream]]
-
-    def bind(
-        self,
-        parameters: Parameters,
-        location: float,
-        scale: float,
-        window: tuple[int, int],
-        sampler: Sampler,
-    ) -> RunStream:
-        """Make the stream; a variant that reads noise levels overrides it."""
-        return self.stream_type(parameters, location, scale, *window)
 
     def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> RunStream:
         """Bind the window; see `Variant.stream`."""
         location, scale = table(thresholds.levels.location), table(thresholds.levels.scale)
         if location.shape != (1,) or scale.shape != (1,):
             raise InputError(f"{self.name} needs one location and one scale")
-        return self.bind(
-            Parameters(**thresholds.parameters),
+        return self.stream_type(
+            self.parameters_type(**thresholds.parameters),
             float(location[0]),
             float(scale[0]),
-            sampler.window(thresholds),
+            *sampler.window(thresholds),
             sampler,
         )
 
@@ -157,6 +148,11 @@ class RunVariant(Variant):
         """Median and 1.4826 MAD of the population's numbers."""
         sampler = Sampler(source.alpha, source.sigma, source.log_snr)
         values = raw_numbers(self.stream(thresholds, (1, 1, 1, 1), sampler), source, fit)
-        location = float(np.median(values))
-        scale = 1.4826 * float(np.median(np.abs(values - location)))
-        return thresholds.with_levels(location=(location,), scale=(max(scale, 1e-12),)), None
+        return with_spread(thresholds, values), None
+
+
+def with_spread(thresholds: Thresholds, scores: npt.NDArray[np.floating[Any]]) -> Thresholds:
+    """Thresholds with location and scale of scores: median and 1.4826 MAD."""
+    location = float(np.median(scores))
+    scale = 1.4826 * float(np.median(np.abs(scores - location)))
+    return thresholds.with_levels(location=(location,), scale=(max(scale, 1e-12),))

@@ -15,7 +15,6 @@ from asced_analysis.detection.run_scores import (
     mask_of_runs,
     wide,
 )
-from asced_analysis.detection.variant import Sampler
 
 __all__ = ["Parameters", "Stream", "artifact_mask", "run_score"]
 
@@ -47,21 +46,13 @@ def _norm(values: Any) -> Any:
 
 @dataclass(frozen=True)
 class Stream(RunStream):
-    """Run score over a window; see `RunStream`.
-
-    Attributes
-    ----------
-    sigma : tuple of float
-        Noise level by step.
-    """
+    """Run score over a window; see `RunStream`."""
 
     variable: ClassVar[Literal["eps", "x0"]] = "eps"
 
-    sigma: tuple[float, ...] = ()
-
     def add(self, state: State, step: int, value: Any) -> Any:
         """Sum of the steps' norms."""
-        norm = _norm(value) / self.sigma[step]
+        norm = _norm(value) / self.sampler.sigma[step]
         return norm if state.kept is None else state.kept + norm
 
     def raw(self, state: State) -> Any:
@@ -75,17 +66,6 @@ class _ScoreNorm(RunVariant):
     name = "score_norm"
     summary = "Norm of the score, averaged over the window's steps (whole runs)."
     stream_type = Stream
-
-    def bind(
-        self,
-        parameters: Parameters,
-        location: float,
-        scale: float,
-        window: tuple[int, int],
-        sampler: Sampler,
-    ) -> Stream:
-        """Give the stream its noise levels."""
-        return Stream(parameters, location, scale, *window, sigma=sampler.sigma)
 
 
 VARIANT = _ScoreNorm()

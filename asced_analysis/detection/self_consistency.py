@@ -9,7 +9,7 @@ evaluations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +20,8 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from asced_analysis.detection.outcome import lookahead_step, worst_places
-from asced_analysis.detection.variant import Lookahead, Sampler, Variant, raw_numbers, table
+from asced_analysis.detection.run_scores import RunStream, RunVariant, State, with_spread
+from asced_analysis.detection.variant import Sampler, raw_numbers
 from asced_analysis.realism.self_consistency import (
     DRAWS,
     LOG_SNR,
@@ -66,45 +67,8 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class State:
-    """Shape of the image; at the window's end the residual by place, and the content's energy."""
-
-    shape: tuple[int, int]
-    residual: Any = None
-    energy: Any = None
-
-
-@dataclass(frozen=True)
-class Stream:
-    """The detector for one sampler: keeps nothing before the window's last step.
-
-    Attributes
-    ----------
-    parameters : Parameters
-    sampler : Sampler
-    location, scale : float
-        The population's, of the run score.
-    first_step, last_step : int
-        The window, both included.
-    lookahead : callable, optional
-        The model.
-    """
-
-    parameters: Parameters
-    sampler: Sampler
-    location: float
-    scale: float
-    first_step: int
-    last_step: int
-    lookahead: Lookahead | None = None
-
-    def needs(self) -> tuple[str, ...]:
-        """Which of ``eps`` and ``x0`` `update` looks at."""
-        return ("x0",)
-
-    def start(self, shape: Sequence[int]) -> State:
-        """Begin with samples of shape ``(batch, channel, y, x)``."""
-        return State((int(shape[-2]), int(shape[-1])))
+class Stream(RunStream):
+    """The detector for one sampler: keeps nothing before the window's last step."""
 
     def update(self, state: State, step: int, *, eps: Any = None, x0: Any = None) -> State:
         """Take in one step; arrays of shape ``(batch, channel, y, x)``."""
@@ -113,11 +77,11 @@ class Stream:
         xp = array_api_compat.array_namespace(x0)
         clean = xp.astype(x0, xp.float32)
         residual = redrawn_residual(clean, self._redrawn(xp, clean))
-        return replace(state, residual=residual, energy=content_energy(clean))
+        return replace(state, kept=(residual, content_energy(clean)))
 
     def _redrawn(self, xp: Any, clean: Any) -> Any:
         """Mean prediction from the re-noised samples; every run meets the same noise."""
-        if self.lookahead is None:
+        if self.sampler.lookahead is None:
             raise InputError(
                 "self_consistency evaluates the model: give a pipeline, or a network of your own"
             )
@@ -127,21 +91,22 @@ class Stream:
         for draw in range(self.parameters.draws):
             noise = noise_of((0, draw), tuple(clean.shape[1:]))
             noise = xp.asarray(noise, device=array_api_compat.device(clean))
-            total = total + xp.astype(
-                self.lookahead(clean * alpha + noise * sigma, step), xp.float32
-            )
+            predicted = self.sampler.lookahead(clean * alpha + noise * sigma, step)
+            total = total + xp.astype(predicted, xp.float32)
         return total / self.parameters.draws
 
     def measure(self, state: State) -> tuple[Any, Any]:
         """Map, shape (batch, y, x), and score, (batch,), not yet standardised."""
-        if state.residual is None:
+        if state.kept is None:
             raise InputError("the window is not complete yet; feed steps up to last_step first")
-        return self_consistency(state.residual, state.energy, self.parameters.slope)
+        residual, energy = state.kept
+        return self_consistency(residual, energy, self.parameters.slope)
 
     def raw(self, state: State) -> Any:
         """Mean residual and energy of each run, shape (batch, 2)."""
-        xp = array_api_compat.array_namespace(state.residual)
-        return xp.stack([xp.mean(state.residual, axis=(1, 2)), state.energy], axis=1)
+        residual, energy = state.kept
+        xp = array_api_compat.array_namespace(residual)
+        return xp.stack([xp.mean(residual, axis=(1, 2)), energy], axis=1)
 
     def detect(self, state: State, level: float) -> tuple[Any, Any, Any]:
         """Mask, score and flag of each run at a level (see `streaming.Detection`)."""
@@ -179,12 +144,14 @@ def artifact_mask(x0: Any, predicted: Any, *, share: float = 0.12) -> Any:
     return worst_places(maps, share)
 
 
-class _SelfConsistency(Variant):
+class _SelfConsistency(RunVariant):
     """See the module."""
 
     name = "self_consistency"
     summary = "What the model itself would redraw of its predicted x0; costs a few evaluations."
+    points = True
     parameters_type = Parameters
+    stream_type = Stream
     correction = ("renoise", {"where": "foreground"})
 
     def parameters(self) -> dict[str, Any]:
@@ -196,20 +163,6 @@ class _SelfConsistency(Variant):
     def extra_evaluations(self, parameters: Mapping[str, Any]) -> int:
         """One evaluation a draw."""
         return int(parameters["draws"])
-
-    def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
-        """Bind the window; see `Variant.stream`."""
-        location, scale = table(thresholds.levels.location), table(thresholds.levels.scale)
-        if location.shape != (1,) or scale.shape != (1,):
-            raise InputError(f"{self.name} needs one location and one scale")
-        return Stream(
-            Parameters(**thresholds.parameters),
-            sampler,
-            float(location[0]),
-            float(scale[0]),
-            *sampler.window(thresholds),
-            sampler.lookahead,
-        )
 
     def fit(
         self, thresholds: Thresholds, source: Source, fit: npt.NDArray[np.bool_]
@@ -223,10 +176,7 @@ class _SelfConsistency(Variant):
         residual, energy = raw_numbers(stream, source, fit).T
         slope = given["slope"] = content_slope(residual, energy)
         _, scores = self_consistency(residual[:, None, None], energy, slope)
-        location = float(np.median(scores))
-        scale = 1.4826 * float(np.median(np.abs(scores - location)))
-        found = replace(thresholds, parameters=given)
-        return found.with_levels(location=(location,), scale=(max(scale, 1e-12),)), None
+        return with_spread(replace(thresholds, parameters=given), scores), None
 
     def is_clear(self, thresholds: Thresholds, stream: Any, state: Any, margin: float) -> bool:
         """Whether the worst places stand clear of the others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_the_variant_sees_it_while_sampling(as_array: Any) -> None:
         return redrawn if as_array is torch.from_numpy else redrawn.numpy()
 
     given = variant.Parameters(log_snr=0.5, share=0.1)
-    stream = variant.Stream(given, sampler, 0.0, 1.0, 0, 1, ask)
+    stream = variant.Stream(given, 0.0, 1.0, 0, 1, replace(sampler, lookahead=ask))
     state = stream.update(stream.start(images.shape), 0, x0=as_array(-images))
     state = stream.update(state, 1, x0=as_array(images))
     mask, score, flagged = (np.asarray(one) for one in stream.detect(state, -3.0))
@@ -118,7 +119,7 @@ def test_the_variant_sees_it_while_sampling(as_array: Any) -> None:
     assert (mask.any((1, 2)) == flagged).all()
     assert mask[flagged].mean() == pytest.approx(0.1, abs=0.02)
     with pytest.raises(InputError, match="evaluates the model"):
-        variant.Stream(given, sampler, 0.0, 1.0, 0, 1).update(state, 1, x0=as_array(images))
+        variant.Stream(given, 0.0, 1.0, 0, 1, sampler).update(state, 1, x0=as_array(images))
 
 
 def test_what_content_explains_is_taken_off() -> None:
