@@ -29,16 +29,17 @@ def command(shell: str, as_json: bool) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from asced_cli.main import cli
     from asced_stores.errors import InputError
 
     kind = get_completion_class(shell)
     if kind is None:
         raise InputError(f"no completion for {shell}; there is one for bash, zsh and fish")
-    script = kind(cli, {}, "asced", "_ASCED_COMPLETE")
+    asced = click.get_current_context().find_root().command
+    script = kind(asced, {}, "asced", "_ASCED_COMPLETE")
     # Not `source()`: that asks the bash of this machine for its version, where the script may go
     # to another one.
     text = script.source_template % script.source_vars()
-    emit({"shell": shell, "script": text}, as_json=as_json, table=[]) if as_json else click.echo(
-        text
-    )
+    if as_json:
+        emit({"shell": shell, "script": text}, as_json=True, table=[])
+    else:
+        click.echo(text)
