@@ -26,26 +26,21 @@ def run(
 ) -> dict[str, Any]:
     """Both comparisons for one pipeline."""
     from asced_recorders.pipelines.loading import load_pipeline
+    from asced_recorders.pipelines.options import RecordOptions
     from asced_recorders.pipelines.sampling import initial_noise, sample_unconditional
     from asced_recorders.pipelines.sources import UnconditionalSource
     from asced_recorders.tap.tap import TapListener
     from asced_recorders.writing.capture import Capture
     from asced_recorders.writing.session import Session
-    from asced_recorders.writing.settings import Settings
 
     pipe = load_pipeline(pipeline) if isinstance(pipeline, str) else pipeline
     pipe.scheduler.set_timesteps(steps)
     x_init = initial_noise(pipe, range(batch_size))
-    settings = Settings(checkpoints=(steps // 2,))
-    source = UnconditionalSource(pipe, "bench", settings, steps, 0)
+    options = RecordOptions(runs=1, steps=steps, checkpoints=(steps // 2,))
+    source = UnconditionalSource(pipe, "bench", options)
     session = Session(str(folder / "bench.zarr"))
     session.ensure(source.known_spec(), batch_size)
-    capture = Capture(
-        session.background.take,
-        fields=settings.fields,
-        checkpoints=settings.checkpoints,
-        check=session.background.check,
-    )
+    capture = Capture(session.background.take, settings=options, check=session.background.check)
     batches = session.pending(batch_size)
 
     def bare() -> None:
@@ -100,24 +95,22 @@ def direct(pairs: int, steps: int, batch_size: int, folder: Path) -> dict[str, A
     """
     from asced_recorders.pipelines.decoding import to_image
     from asced_recorders.pipelines.loading import load_pipeline
+    from asced_recorders.pipelines.options import RecordOptions
     from asced_recorders.pipelines.sampling import initial_noise, sample_unconditional
     from asced_recorders.pipelines.sources import UnconditionalSource
     from asced_recorders.tap.tap import TapListener
     from asced_recorders.writing.capture import Capture
     from asced_recorders.writing.session import Session
-    from asced_recorders.writing.settings import Settings
 
     pipe = load_pipeline("fashion", device="cpu")
-    settings = Settings(checkpoints=(steps // 2,))
-    spec = UnconditionalSource(pipe, "bench", settings, steps, 0).known_spec()
+    options = RecordOptions(runs=1, steps=steps, checkpoints=(steps // 2,))
+    spec = UnconditionalSource(pipe, "bench", options).known_spec()
     x_init = initial_noise(pipe, range(batch_size))
     model = [timed(lambda: sample_unconditional(pipe, x_init=x_init, steps=2))[1] for _ in range(3)]
     session = Session(str(folder / "direct.zarr"))
     session.ensure(spec, batch_size)
     batches = session.pending(batch_size)
-    capture = Capture(
-        session.background.take, checkpoints=settings.checkpoints, check=session.background.check
-    )
+    capture = Capture(session.background.take, settings=options, check=session.background.check)
     silent = type("Pipe", (), {"unet": Silent(pipe.unet), "scheduler": pipe.scheduler})()
 
     def sample(listener: Any) -> None:

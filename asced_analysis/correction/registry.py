@@ -8,7 +8,7 @@ from typing import Any
 from asced_analysis.correction.regions import region_name
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.thresholds.registries import STRATEGIES
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, UnknownOptionError
 
 __all__ = ["STRATEGIES", "make_strategy", "parameters_of"]
 
@@ -33,7 +33,7 @@ def make_strategy(strategy: str | Strategy, **parameters: Any) -> Strategy:
     known = {field.name for field in fields(kind)}
     unknown = sorted(set(parameters) - known)
     if unknown:
-        raise InputError(
+        raise UnknownOptionError(
             f"strategy {strategy} has no parameter {unknown[0]!r}; it has "
             f"{', '.join(sorted(known)) or 'none'}"
         )
@@ -41,6 +41,11 @@ def make_strategy(strategy: str | Strategy, **parameters: Any) -> Strategy:
         return kind(**parameters)
     except TypeError as error:
         raise InputError(f"a parameter of strategy {strategy} makes no sense: {error}") from error
+
+
+def known_parameters() -> set[str]:
+    """Names of the parameters of all strategies."""
+    return {one.name for name in STRATEGIES for one in fields(STRATEGIES.get(name))}
 
 
 def known(strategy: Strategy) -> Strategy:

@@ -12,18 +12,13 @@ from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.registry import parameters_of
 from asced_analysis.replay.agreement import visible_difference
 from asced_analysis.replay.jobs import Facts, Job
+from asced_analysis.replay.options import ReplayOptions
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.resuming import plan_fingerprint
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
 
 
-def replay_spec(
-    job: Job,
-    control: str | None,
-    start: int | str,
-    conditions: list[str],
-    only_flagged: bool,
-) -> TrajectorySpec:
+def replay_spec(job: Job, options: ReplayOptions, conditions: list[str]) -> TrajectorySpec:
     """Layout of the replayed store."""
     recording = job.recording
     spec = recording.spec
@@ -41,11 +36,11 @@ def replay_spec(
         "teacher": None if job.teacher is None else job.teacher.name,
         "correction_step": job.target,
         "correction_seed": job.seed,
-        "control": control,
-        "start": start,
+        "control": options.control,
+        "start": options.start,
         "grow": job.grow,
         "soft": job.soft,
-        "only_flagged": only_flagged,
+        "only_flagged": options.only_flagged,
         "plan": plan_fingerprint(job.plan),
         "replay_conditions": conditions,
     }

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from asced_analysis.correction.controls import Control
-from asced_analysis.correction.environment import differences, matching_pipeline, recorded_threads
+from asced_analysis.correction.environment import differences, recorded_threads
 from asced_analysis.correction.lookahead import Network
-from asced_analysis.correction.loops import Loop, in_place_of
+from asced_analysis.correction.registry import known_parameters
 from asced_analysis.correction.settings import correction_settings, correction_step, strategy_of
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.agreement import check_came_back
-from asced_analysis.replay.calls import likely_missing, repeat_calls
+from asced_analysis.replay.calls import likely_missing
 from asced_analysis.replay.jobs import Job
+from asced_analysis.replay.options import ReplayOptions
 from asced_analysis.replay.paired_store import Regrouped, replay_spec, write_runs
 from asced_analysis.replay.planning import (
     Plan,
@@ -23,13 +24,14 @@ from asced_analysis.replay.planning import (
     given_plan,
     lookahead_network,
 )
-from asced_analysis.replay.recording import Call, Recording
+from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.resuming import replay_store
 from asced_analysis.replay.sampling import check_start, schedule_of
 from asced_analysis.thresholds.document import Thresholds, fingerprint_of
 from asced_stores import TrajectoryStore
 from asced_stores.backends.opening import check_apart
 from asced_stores.errors import InputError
+from asced_stores.options import check_names, takes_others
 
 if TYPE_CHECKING:
     from asced_analysis.realism import RealismModel
@@ -37,33 +39,9 @@ if TYPE_CHECKING:
 REGROUPED = 64  # runs
 
 
+@takes_others(ReplayOptions)
 def replay(
-    store: TrajectoryStore | str | Path,
-    out: str | Path,
-    *,
-    thresholds: Thresholds | str | Path | None = None,
-    strategy: str | Strategy | None = None,
-    start: Literal["init"] | int = "init",
-    control: Control | None = None,
-    pipeline: Any = None,
-    loop: Loop | str | None = None,
-    call: Call | None = None,
-    call_options: Mapping[str, Any] | None = None,
-    network: Network | None = None,
-    teacher: str | RealismModel | None = None,
-    masks: Any = None,
-    step: int | None = None,
-    seed: int | None = None,
-    grow: int | None = None,
-    soft: int = 0,
-    only_flagged: bool = False,
-    batch_size: int | None = None,
-    threads: int | None = None,
-    override: bool = False,
-    overwrite: bool = False,
-    resume: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-    **parameters: Any,
+    store: TrajectoryStore | str | Path, out: str | Path, options: ReplayOptions
 ) -> TrajectoryStore:
     """Sample recorded runs again from the same noise, with a correction in the loop.
 
@@ -72,68 +50,9 @@ def replay(
     store : TrajectoryStore or path
         The recording; it must hold x_init and sample.
     out : path
-        Of the new store, with the same batches and slots, run by run beside the recording.
-    thresholds : Thresholds or path, optional
-        Whom, where and when to correct. Not needed with `masks` or with strategy ``none``.
-    strategy : str or Strategy, optional
-        One of `asced_analysis.correction.STRATEGIES`; ``none`` brings the recording back. By
-        default the thresholds' own, with their parameters; ``ttc`` with masks alone.
-    start : "init" or int
-        A recorded checkpoint, from which only the remaining steps are paid for.
-    control : {"shuffled", "foreground", "everywhere"}, optional
-        Correct the same runs at the wrong place. Of a strategy that takes whole runs (`restart`,
-        `noise_normalisation`, `renoise` and `best_of` everywhere) ``shuffled`` corrects as many
-        others.
-    pipeline : DiffusionPipeline or str, optional
-        By default the one that the store names.
-    loop : callable or str, optional
-        A sampling loop of your own in the place of a pipeline, or its ``module:function``:
-        ``loop(x_init, step)`` samples from `x_init`, goes on with what ``step(sample=,
-        model_output=, alpha=, sigma=, prediction_type=, next_sample=)`` returns, and returns the
-        end. ``step.seeds``, ``step.runs`` and ``step.scalars`` say what is sampled.
-    call : callable, optional
-        ``call(pipe, batch)`` repeats the recorded call of a pipeline that takes prompts or other
-        options, where the store does not hold them all: ``batch.seeds``, ``batch.runs`` and
-        ``batch.scalars`` say what was sampled together.
-    call_options : mapping, optional
-        Arguments that the store does not hold (images, ...), added to the recorded call. A function
-        is called with each batch: ``lambda batch: [images[run] for run in batch.runs]``.
-    network : callable, optional
-        For thresholds with a lookahead: ``network(sample, table, step)`` gives predicted x0.
-        By default that of an unconditional pipeline.
-    teacher : {"teacher", "patches"} or RealismModel, optional
-        Who chooses among several draws (``best_of``): by default the embedded teacher for the
-        embedded `fashion`, else patches of the recorded population's own samples. It looks at
-        predicted x0 in the space that is sampled in: at the latents of a latent model.
-    masks : mapping of run to bool array (y, x), or bool array (run, y, x), optional
-        Masks from outside; runs with an empty mask are left alone.
-    step : int, optional
-        ``T_c``, instead of that of the thresholds.
-    seed : int, optional
-        Of the correction's noise; a run's noise depends on this and its number alone.
-    grow : int, optional
-        Pixels by which masks are grown, in place of the thresholds' fraction.
-    soft : int
-        Pixels over which the masks' edges fade.
-    only_flagged : bool
-        Sample flagged runs alone, together: much less work, and last bits may differ from a replay
-        in the recorded batches. All others are copied from the recording.
-    batch_size : int, optional
-        Sample so many runs together instead of the recorded batches; what that changes in the last
-        bits is measured (`exactness`).
-    threads : int, optional
-        Use so many threads of torch instead of the recorded number; the same holds.
-    override : bool
-        Use thresholds of another model all the same.
-    overwrite : bool
-        Replace `out` if it exists.
-    resume : bool
-        Go on with an `out` that was interrupted; its whole batches stay as they are, and the rest
-        comes out as if nothing had happened.
-    progress : callable, optional
-        Called with batches done and batches in all.
-    **parameters
-        Of the strategy.
+        Of the new store, with the same batches and slots, each run paired with the recorded one.
+    options : ReplayOptions
+        Each by keyword.
 
     Returns
     -------
@@ -161,40 +80,49 @@ def replay(
     """
     recording = Recording(store)
     check_apart(out, [recording.store.backend])
-    thresholds = _load(thresholds)
-    if thresholds is not None and not override:
+    thresholds = options.thresholds
+    if isinstance(thresholds, (str, Path)):
+        thresholds = Thresholds.load(thresholds)
+    if thresholds is not None and not options.override:
         thresholds.check_fingerprint(
             fingerprint_of(recording.attributes, recording.spec.sample_shape)
         )
-    chosen = strategy_of(thresholds, strategy, parameters)
+    meant = {name for name in options.parameters if get_close_matches(name, vars(options))}
+    check_names(meant - known_parameters(), vars(options), "replay")
+    chosen = strategy_of(thresholds, options.strategy, dict(options.parameters))
+    control = options.control
     if not chosen.edits and control is not None:
         raise InputError("a control needs a correction: choose a strategy other than none")
-    if chosen.edits and thresholds is None and masks is None:
+    if chosen.edits and thresholds is None and options.masks is None:
         raise InputError(
             f"strategy {chosen.name} needs thresholds (`asced calibrate` makes them) or masks; "
             "strategy none needs neither"
         )
     recording.check_uncorrected(chosen)
-    pipe = matching_pipeline(recording.attributes, in_place_of(pipeline, loop))
-    repeat_calls(recording, pipe, call, call_options)
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}: expected at least 1")
-    with recorded_threads(recording.attributes, threads):
+    pipe = options.sampler(recording)
+    seed = options.seed
+    if seed is None:
+        seed = int(correction_settings(thresholds).get("seed", 0))
+    with recorded_threads(recording.attributes, options.threads):
         table = schedule_of(pipe, recording)
         if not chosen.edits:  # any sampler will do
-            target = start if isinstance(start, int) else 0
+            target = options.start if isinstance(options.start, int) else 0
         else:
-            target = correction_step(thresholds, table) if step is None else step
-        begin = check_start(recording, table, start, target, chosen)
+            target = correction_step(thresholds, table) if options.step is None else options.step
+        begin = check_start(recording, table, options.start, target, chosen)
         chosen.check(table, target)
-        lookahead = lookahead_network(thresholds if masks is None else None, pipe, network)
-        plan = _plan(
-            recording, thresholds, masks, control, target, chosen, begin or only_flagged, lookahead
-        )
+        detecting = thresholds if options.masks is None else None
+        lookahead = lookahead_network(detecting, pipe, options.network)
+        plan = None
+        if chosen.edits and options.masks is not None:
+            plan = given_plan(options.masks, recording)
+        elif chosen.edits:
+            assert thresholds is not None
+            beforehand = bool(begin or options.only_flagged or control)
+            plan = _plan(recording, thresholds, target, chosen, beforehand, control, lookahead)
         if control is not None:
             assert plan is not None
-            own = _seed(thresholds, seed)
-            plan, chosen = controlled(plan, chosen, control, recording, step=target, seed=own)
+            plan, chosen = controlled(plan, chosen, control, recording, step=target, seed=seed)
         job = Job(
             recording=recording,
             pipe=pipe,
@@ -203,55 +131,52 @@ def replay(
             plan=plan,
             target=target,
             begin=begin,
-            seed=_seed(thresholds, seed),
-            grow=grow,
-            soft=soft,
+            seed=seed,
+            grow=options.grow,
+            soft=options.soft,
             network=lookahead,
-            teacher=_teacher(teacher, chosen, recording),
+            teacher=_teacher(options.teacher, chosen, recording),
         )
-        conditions = differences(recording.attributes, pipe, batch_size=batch_size)
+        conditions = differences(recording.attributes, pipe, batch_size=options.batch_size)
         replayed = replay_store(
             out,
-            replay_spec(job, control, start, conditions, only_flagged),
+            replay_spec(job, options, conditions),
             recording,
             runs=recording.store.planned_runs,
             batch_size=recording.store.batch_size,
-            overwrite=overwrite,
-            resume=resume,
+            overwrite=options.overwrite,
+            resume=options.resume,
         )
         together = None
-        if only_flagged:
+        if options.only_flagged:
             if plan is None and chosen.edits:
                 raise InputError("only_flagged needs masks known beforehand: record eps and x0")
             flagged = [] if plan is None else sorted(plan.masks)
-            together = Regrouped(job, flagged, batch_size or REGROUPED)
-        elif batch_size is not None:
-            together = Regrouped(job, recording.dataset["run"].values.tolist(), batch_size)
-        write_runs(replayed, job, copy_rest=not conditions, together=together, progress=progress)
-    given = tuple(call_options or ())
-    likely = likely_missing(recording, pipe, called=call is not None, given=given)
-    check_came_back(replayed, likely)
+            together = Regrouped(job, flagged, options.batch_size or REGROUPED)
+        elif options.batch_size is not None:
+            runs = recording.dataset["run"].values.tolist()
+            together = Regrouped(job, runs, options.batch_size)
+        write_runs(
+            replayed, job, copy_rest=not conditions, together=together, progress=options.progress
+        )
+    given = tuple(options.call_options or ())
+    called = options.call is not None
+    check_came_back(replayed, likely_missing(recording, pipe, called=called, given=given))
     return replayed
 
 
 def _plan(
     recording: Recording,
-    thresholds: Thresholds | None,
-    masks: Any,
-    control: Control | None,
+    thresholds: Thresholds,
     target: int,
     strategy: Strategy,
-    beforehand: Any,
+    beforehand: bool,
+    control: Control | None,
     network: Network | None,
 ) -> Plan | None:
     """Find out whom to edit where; None means: in the loop."""
-    if not strategy.edits:
-        return None
-    if masks is not None:
-        return given_plan(masks, recording)
     if recording.has_trajectory:
-        assert thresholds is not None
-        if strategy.streams_masks and control is None and not beforehand:
+        if strategy.streams_masks and not beforehand:
             return None
         return detect_recorded(
             recording,
@@ -277,15 +202,3 @@ def _teacher(
     from asced_analysis.realism.judges import choose_judge
 
     return choose_judge(teacher, recording.dataset, role="teacher")
-
-
-def _load(thresholds: Thresholds | str | Path | None) -> Thresholds | None:
-    """Read thresholds from a file unless they are read already."""
-    if thresholds is None or not isinstance(thresholds, (str, Path)):
-        return thresholds
-    return Thresholds.load(thresholds)
-
-
-def _seed(thresholds: Thresholds | None, seed: int | None) -> int:
-    """Seed of the correction's noise."""
-    return int(correction_settings(thresholds).get("seed", 0)) if seed is None else seed

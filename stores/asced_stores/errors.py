@@ -24,6 +24,10 @@ class InputError(AscedError, ValueError):
     exit_status = 2
 
 
+class UnknownOptionError(InputError, TypeError):
+    """A keyword argument that a function does not take; the message says which was meant."""
+
+
 class TooFewStepsError(InputError):
     """Runs have too few steps for what was asked; the message says how many it needs."""
 

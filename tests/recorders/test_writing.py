@@ -168,7 +168,7 @@ def test_cuda_recording_equals_a_recording_without_the_ring(
 
 
 def test_a_gap_in_the_settings_is_named() -> None:
-    from asced_recorders.writing.settings import Settings
+    from asced_recorders.writing.options import Settings
 
     with pytest.raises(InputError, match="need the field checkpoint_sample"):
         Settings(fields=("eps",), checkpoints=(1,))

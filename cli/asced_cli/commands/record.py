@@ -10,18 +10,25 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import Command, Named, OutStore
+from asced_cli.option_classes import ListOf, given, options_of
 from asced_cli.options import emit, endpoint_option, examples, json_option, settings_option
+from asced_recorders.pipelines.options import RecordOptions
+
+option = options_of(RecordOptions)
+NUMBERS = ListOf(int, "whole numbers, for example 3,8")
+PRUNING = ListOf(int, "how many to draw and to finish, for example 4:1", ":", 2)
+WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
 
 
 @click.command(
     cls=Command,
     sections={
-        "Sampling": "scheduler scheduler_option negative_prompt guidance_scale call_option "
-        "classes device precision threads",
+        "Sampling": "scheduler scheduler_options negative_prompt guidance_scale call_options "
+        "labels device precision threads",
         "What is stored": "fields dtype every window checkpoints keep prune thresholds "
-        "no_prompts value_range",
-        "Loading the model": "weights_variant revision offline allow_pickle trust_remote_code",
-        "The store and its disk": "overwrite no_fsync ignore_disk endpoint",
+        "keep_prompts value_range",
+        "Loading the model": "variant revision local_files_only allow_pickle trust_remote_code",
+        "The store and its disk": "overwrite fsync ignore_disk endpoint",
         "Several processes": "rank world_size",
     },
     epilog=examples(
@@ -69,66 +76,38 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
     metavar="STORE",
     help="Path of the store, or s3://bucket/prefix.",
 )
-@click.option("--runs", type=int, help="Number of runs; by default one a prompt.")
-@click.option("--steps", type=int, default=25, show_default=True, help="Steps of sampling.")
-@click.option("--batch-size", type=int, default=64, show_default=True, help="Runs a batch.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of run 0.")
-@click.option(
-    "--scheduler",
-    type=Named(completion.schedulers, others="CLASS"),
-    help="Another scheduler, by a short name or a class of diffusers.",
+@option("runs")
+@option("steps")
+@option("batch_size")
+@option("seed")
+@option("scheduler", type=Named(completion.schedulers, others="CLASS"))
+@settings_option(
+    "--scheduler-option", "scheduler_options", help="Entry of the scheduler's configuration."
 )
-@settings_option("--scheduler-option", help="Entry of the scheduler's configuration.")
-@click.option("--checkpoints", default="", metavar="STEPS", help="For example 8,12,16.")
-@click.option(
-    "--fields", default="", metavar="NAMES", help="Of eps,x0,x_init,checkpoint_sample,sample,image."
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["float16", "float32"]),
-    default="float16",
-    show_default=True,
-    help="Of eps and x0 in the store.",
-)
-@click.option(
-    "--every",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar="K",
-    help="Keep eps and x0 of every K-th step: enough to analyse, not to replay.",
-)
-@click.option(
-    "--window",
+@option("checkpoints", type=NUMBERS, metavar="STEPS")
+@option("fields", type=ListOf(str, "names, for example eps,x0"), metavar="NAMES")
+@option("dtype", type=click.Choice(["float16", "float32"]))
+@option("every", type=click.IntRange(1), metavar="K")
+@option(
+    "window",
+    type=WINDOW,
     metavar="A:B",
-    help="Keep eps and x0 of steps A to B, counted from 0: enough to analyse, not to replay.",
 )
-@click.option(
-    "--value-range",
-    type=(float, float),
-    metavar="LOW HIGH",
-    help="Of pixels, where it is not -1 to 1; by default as the first batch shows.",
-)
-@click.option("--prompts", metavar="FILE", help="Text, CSV or JSONL; one prompt a run.")
-@click.option("--negative-prompt", help="Where a prompt has none of its own.")
-@click.option("--guidance-scale", type=float, help="Where a prompt has none of its own.")
-@click.option(
-    "--no-prompts", is_flag=True, help="Keep keyed hashes of the prompts, not the prompts."
-)
+@option("value_range", type=(float, float), metavar="LOW HIGH")
+@option("prompts", metavar="FILE", help="Text, CSV or JSONL; one prompt a run.")
+@option("negative_prompt")
+@option("guidance_scale")
+@option("keep_prompts", "--no-prompts", help="Keep keyed hashes of the prompts, not the prompts.")
 @settings_option(
     "--call-option",
+    "call_options",
     help="Argument of the pipeline's call, such as height=512; @FILE is an image or an array "
     "(.npy), @FOLDER has one a run (<run>.png, <run>.npy).",
 )
-@click.option(
-    "--keep",
-    metavar="[all|flagged|sample:P]",
-    default="all",
-    show_default=True,
-    help="Which runs are kept in full: all, those flagged, or a random share P.",
-)
+@option("keep", metavar="[all|flagged|sample:P]")
 @click.option(
     "--prune",
+    type=PRUNING,
     metavar="DRAW:FINISH",
     help="Draw several runs for each prompt, look early, finish the most promising: 4:1.",
 )
@@ -138,34 +117,36 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, sett
     metavar="FILE",
     help="What --keep flagged and --prune go by.",
 )
-@click.option(
-    "--classes", default="", metavar="NUMBERS", help="Of a class-conditional model, such as 3,7."
-)
-@click.option("--resume", is_flag=True, help="Go on with a store that was begun.")
-@click.option("--overwrite", is_flag=True, help="Replace a store that exists.")
-@click.option(
+@option("labels", "--classes", type=NUMBERS, metavar="NUMBERS")
+@option("resume")
+@option("overwrite")
+@option(
+    "fsync",
     "--no-fsync",
-    is_flag=True,
     help="Do not wait for the disk: a loss of power may tear the last batches.",
 )
-@click.option("--ignore-disk", is_flag=True, help="Begin even if the disk looks too small.")
-@click.option("--device", help="cpu, cuda, cuda:1, xpu, mps; by default the accelerator.")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Of the weights while sampling.",
-)
-@click.option("--weights-variant", help="Of the files on the hub, for example fp16.")
-@click.option("--revision", help="Branch, tag or commit on the hub.")
-@click.option("--offline", is_flag=True, help="Ask the hub for nothing.")
-@click.option("--allow-pickle", is_flag=True, help="Accept weights that are not safetensors.")
-@click.option("--trust-remote-code", is_flag=True, help="Run code that the pipeline brings.")
+@option("ignore_disk")
+@option("device")
+@option("precision", type=click.Choice(["float32", "float16", "bfloat16"]))
+@option("variant", "--weights-variant")
+@option("revision")
+@option("local_files_only", "--offline")
+@option("allow_pickle")
+@option("trust_remote_code")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the model.")
-@click.option("--rank", type=int, help="Which process this is; torchrun and SLURM set it.")
-@click.option("--world-size", type=int, help="Of how many.")
+@option("rank")
+@option("world_size")
 @endpoint_option
 @json_option
-def command(**options: Any) -> int | None:
+def command(
+    pipeline: str,
+    out: str,
+    threads: int | None,
+    thresholds: str | None,
+    prune: tuple[int, int] | None,
+    as_json: bool,
+    **more: Any,
+) -> int | None:
     """Record full score trajectories of a pipeline into a store.
 
     With --json, one object is printed at the end, and an event a batch on standard error.
@@ -175,43 +156,22 @@ def command(**options: Any) -> int | None:
     from asced_stores.errors import InputError
     from asced_stores.writing.placement import placement
 
-    as_json = options.pop("as_json")
-    threads = options.pop("threads")
     if threads:
         import torch
 
         torch.set_num_threads(threads)
-    rank, _ = placement(options["rank"], options["world_size"])
+    rank, _ = placement(more["rank"], more["world_size"])
     reporter = _JsonEvents() if as_json else _Bar(quiet=rank > 0)
-    loading = {
-        "device": options.pop("device"),
-        "precision": options.pop("precision"),
-        "local_files_only": options.pop("offline"),
-        "variant": options.pop("weights_variant"),
-        **{name: options.pop(name) for name in ("revision", "allow_pickle", "trust_remote_code")},
-    }
-    arguments: dict[str, Any] = {
-        "scheduler_options": options.pop("scheduler_option"),
-        "call_options": call_arguments(options.pop("call_option")),
-        "keep_prompts": not options.pop("no_prompts"),
-        "fsync": not options.pop("no_fsync"),
-        "checkpoints": _integers(options.pop("checkpoints"), "--checkpoints"),
-        "window": _window(options.pop("window")),
-        "labels": _integers(options.pop("classes"), "--classes") or None,
-    }
-    fields = [name.strip() for name in options.pop("fields").split(",") if name.strip()]
-    if fields:
-        arguments["fields"] = fields
-    thresholds, pruned = options.pop("thresholds"), options.pop("prune")
-    if thresholds and options["keep"] == "all" and pruned is None:
+    more["call_options"] = call_arguments(more["call_options"])
+    if thresholds and more["keep"] == "all" and prune is None:
         raise InputError("--thresholds goes with --keep flagged or --prune")
-    arguments["observers"] = _observers(options["keep"], thresholds)
-    arguments["pruning"] = _pruning(pruned, thresholds)
+    more["observers"] = _observers(more["keep"], thresholds)
+    more["pruning"] = _pruning(prune, thresholds)
     with reporter:
-        store = record(progress=reporter.tell, **options, **arguments, **loading)
+        store = record(pipeline, out, progress=reporter.tell, **given(more))
     facts = reporter.facts
-    result = {
-        "store": options["out"],
+    result: dict[str, Any] = {
+        "store": out,
         "runs": int(facts.get("done", 0)),
         "kept": int(facts.get("kept", 0)),
         "batches": len(store.committed_batches()),
@@ -220,7 +180,7 @@ def command(**options: Any) -> int | None:
         "seconds": facts.get("seconds"),
     }
     if rank == 0 or as_json:
-        full = f", {result['kept']} of them in full" if options["keep"] != "all" else ""
+        full = f", {result['kept']} of them in full" if more["keep"] != "all" else ""
         table = [
             ("store", str(result["store"])),
             ("recorded", f"{result['runs']} runs of {result['steps']} steps{full}"),
@@ -248,23 +208,17 @@ def _observers(keep: str, thresholds: str | None) -> list[Any]:
     return found
 
 
-def _pruning(text: str | None, thresholds: str | None) -> Any:
+def _pruning(chosen: tuple[int, int] | None, thresholds: str | None) -> Any:
     """The pruner of ``4:1``."""
     from asced_stores.errors import InputError
 
-    if text is None:
+    if chosen is None:
         return None
-    try:
-        draw, finish = (int(part) for part in text.split(":"))
-    except ValueError as error:
-        raise InputError(
-            f"--prune is {text!r}: give how many to draw and to finish, for example 4:1"
-        ) from error
     if not thresholds:
         raise InputError("--prune needs --thresholds, which say what is promising")
     from asced_analysis.correction import Pruner
 
-    return Pruner.from_file(thresholds, draw=draw, finish=finish)
+    return Pruner.from_file(thresholds, draw=chosen[0], finish=chosen[1])
 
 
 class _JsonEvents:
@@ -336,26 +290,3 @@ class _Bar:
                 f"stopped after {event['done']} of {event['runs']} runs: go on with --resume",
                 err=True,
             )
-
-
-def _window(text: str | None) -> tuple[int, int] | None:
-    from asced_stores.errors import InputError
-
-    if text is None:
-        return None
-    try:
-        first, last = (int(part) for part in text.split(":"))
-    except ValueError as error:
-        raise InputError(
-            f"--window is {text!r}: give the first and the last step, for example 4:17"
-        ) from error
-    return first, last
-
-
-def _integers(text: str, name: str) -> list[int]:
-    from asced_stores.errors import InputError
-
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise InputError(f"{name} is {text!r}: give whole numbers, for example 8,12") from error

@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from asced_analysis.replay.options import ReplayOptions
 from asced_cli import completion
 from asced_cli.command import Command, OutStore
+from asced_cli.option_classes import given, options_of
 from asced_cli.options import (
     call_option,
     emit,
@@ -21,6 +23,8 @@ from asced_cli.options import (
     settings_option,
 )
 from asced_cli.registry_option import RegistryName, RegistryOption
+
+option = options_of(ReplayOptions)
 
 
 @click.command(
@@ -75,11 +79,7 @@ from asced_cli.registry_option import RegistryName, RegistryOption
     metavar="STORE",
     help="Store to write, each run paired with the recorded one.",
 )
-@click.option(
-    "--thresholds",
-    shell_complete=completion.files(".json"),
-    help="Whom, where and when to correct (asced calibrate).",
-)
+@option("thresholds", shell_complete=completion.files(".json"))
 @click.option(
     "--strategy",
     cls=RegistryOption,
@@ -100,22 +100,13 @@ from asced_cli.registry_option import RegistryName, RegistryOption
 )
 @click.option("--draws", type=int, help="How many renewals best_of chooses from.")
 @click.option("--choose", type=float, help="Step at which best_of chooses, or a share below 1.")
-@click.option(
-    "--teacher",
-    metavar="FEATURES",
-    help="Who chooses (best_of).  [default: the embedded teacher for fashion, else patches]",
-)
-@click.option("--start", default="init", show_default=True, help="init, or a recorded checkpoint.")
-@click.option(
-    "--control",
-    type=click.Choice(["shuffled", "foreground", "everywhere"]),
-    help="Correct the same runs at the wrong place; where a strategy takes whole runs, shuffled "
-    "corrects as many others.",
-)
-@click.option("--step", type=int, help="T_c, instead of that of the thresholds.")
-@click.option("--seed", type=int, help="Of the correction's noise.")
-@click.option("--grow", type=int, help="Grow masks by so many pixels.")
-@click.option("--soft", type=int, default=0, show_default=True, help="Fade the edge over pixels.")
+@option("teacher", metavar="FEATURES")
+@option("start")
+@option("control", type=click.Choice(["shuffled", "foreground", "everywhere"]))
+@option("step")
+@option("seed")
+@option("grow")
+@option("soft")
 @click.option(
     "--noise-scale", type=float, help="Strength of the perturbation (ttc, renoise, best_of)."
 )
@@ -125,56 +116,34 @@ from asced_cli.registry_option import RegistryName, RegistryOption
     "settings",
     help="Any other parameter of the strategy (reverse_step=3, tries=5, mad_scale=2).",
 )
-@click.option("--masks", help="Masks from outside: <run>.png in a folder, COCO (.json), or .npz.")
-@click.option("--only-flagged", is_flag=True, help="Sample flagged runs alone; copy the others.")
-@click.option("--batch-size", type=int, help="Sample so many together; the effect is measured.")
-@click.option(
-    "--threads",
-    type=int,
-    help="Of torch; by default as recorded (else last digits differ).",
-)
+@option("masks", help="Masks from outside: <run>.png in a folder, COCO (.json), or .npz.")
+@option("only_flagged")
+@option("batch_size")
+@option("threads")
 @call_option
 @pipeline_option
 @loop_option
 @network_option
-@click.option("--override", is_flag=True, help="Use thresholds of another model all the same.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing store.")
-@click.option("--resume", is_flag=True, help="Go on with a replay that was interrupted.")
+@option("override")
+@option("overwrite")
+@option("resume")
 @endpoint_option
 @json_option
 def command(
     store: str,
     out: str,
-    thresholds: str | None,
-    strategy: str | None,
-    where: str | None,
-    again: tuple[float, ...],
-    draws: int | None,
-    choose: float | None,
-    teacher: str | None,
     start: str,
-    control: Any,
-    step: int | None,
-    seed: int | None,
-    grow: int | None,
-    soft: int,
-    noise_scale: float | None,
-    eta: float | None,
-    settings: dict[str, Any],
+    control: str | None,
     masks: str | None,
-    only_flagged: bool,
-    batch_size: int | None,
-    threads: int | None,
+    again: tuple[float, ...],
+    settings: dict[str, Any],
     call_options: dict[str, Any],
-    pipeline: str | None,
-    loop: str | None,
     network: str | None,
-    override: bool,
-    overwrite: bool,
-    resume: bool,
     as_json: bool,
+    **more: Any,
 ) -> None:
     """Sample the runs of STORE again from the same noise, correcting the flagged ones."""
+    from asced_analysis.detection.external import read_masks
     from asced_analysis.replay import exactness, replay
     from asced_cli.call_arguments import call_arguments
     from asced_recorders.pipelines.named_functions import named_function
@@ -183,48 +152,17 @@ def command(
 
     if start != "init" and not start.isdigit():
         raise InputError(f"--start is init or a step, not {start!r}")
-    named = {
-        "noise_scale": noise_scale,
-        "eta": eta,
-        "where": where,
+    chosen = {
+        **more,
+        "start": start if start == "init" else int(start),
+        "control": control,
+        "masks": None if masks is None else read_masks(masks),
         "again": again or None,
-        "draws": draws,
-        "choose": choose,
+        "call_options": call_arguments(call_options),
+        "network": None if network is None else named_function(network),
     }
-    parameters: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
-    parameters |= settings
-    given = None
-    if masks is not None:
-        from asced_analysis.detection.external import read_masks
-
-        given = read_masks(masks)
     with progress_callback("replay") as tell:
-        replayed = replay(
-            store,
-            out,
-            thresholds=thresholds,
-            strategy=strategy,
-            teacher=teacher,
-            start="init" if start == "init" else int(start),
-            control=control,
-            masks=given,
-            step=step,
-            seed=seed,
-            grow=grow,
-            soft=soft,
-            only_flagged=only_flagged,
-            batch_size=batch_size,
-            threads=threads,
-            pipeline=pipeline,
-            call_options=call_arguments(call_options),
-            loop=loop,
-            network=None if network is None else named_function(network),
-            override=override,
-            overwrite=overwrite,
-            resume=resume,
-            progress=tell,
-            **parameters,
-        )
+        replayed = replay(store, out, progress=tell, **{**given(chosen), **settings})
     from asced_analysis.evaluation.control_runs import recorded_strategy
 
     agreement = exactness(replayed)

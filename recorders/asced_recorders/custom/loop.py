@@ -20,21 +20,45 @@ from asced_recorders.writing.corrections import (
     correction_variables,
 )
 from asced_recorders.writing.flight import OBSERVED
+from asced_recorders.writing.options import StoreOptions
 from asced_recorders.writing.session import Session
-from asced_recorders.writing.settings import FIELDS, Settings, make_spec
+from asced_recorders.writing.settings import make_spec
 from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 from asced_stores.format.noise_levels import canonical_prediction_type, eps_and_x0
+from asced_stores.options import documents, option, options, takes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from asced_recorders.writing.observers import RunObserver
     from asced_stores import TrajectoryStore
 
 
+@options
+class CustomOptions(StoreOptions):
+    """How a loop of one's own is recorded."""
+
+    attributes: Mapping[str, Any] | None = option(
+        None, "Further facts for the store; they go before those that are found."
+    )
+    model: Any = option(
+        None,
+        "The torch module or pipeline that the steps come from. A hash of its weights, taken when "
+        "the first batch is complete, is the store's ``model_fingerprint``: thresholds then know "
+        "this model from others. Give a pipeline where other stores of it are recorded with "
+        "`Recorder`.",
+    )
+    corrector: Any = option(
+        None,
+        "An `asced_analysis.correction.Corrector` that corrects what is recorded: `step` then "
+        "returns what it makes of `next_sample`, and the store keeps each run's flag, score and "
+        "mask.",
+    )
+
+
+@documents(CustomOptions)
 class CustomRecorder:
     """Records batches whose steps are handed to it, from torch or NumPy.
 
@@ -51,22 +75,8 @@ class CustomRecorder:
         completed with ones. A leading number of runs is understood too.
     steps : int
         Noise levels of a run.
-    fields, checkpoints, dtype, every, window, runs, batch_size, resume, overwrite, observers
-        As in `Recorder`; so is ``storage_options``.
-    rank, world_size : int, optional
-        Which process this is, of how many.
-    attributes : mapping, optional
-        Further facts for the store; they go before those that are found.
-    model : torch.nn.Module or DiffusionPipeline, optional
-        What the steps come from. A hash of its weights, taken when the first batch is complete, is
-        the store's ``model_fingerprint``: thresholds then know this model from others. Give a
-        pipeline where other stores of it are recorded with `Recorder`.
-    value_range : pair of float, optional
-        Between which the data lie; by default -1..1, or what the first batch shows where it ends
-        outside. Images are scaled to it, and the store says it.
-    corrector : asced_analysis.correction.Corrector, optional
-        Corrects what is recorded: `step` then returns what it makes of `next_sample`, and the store
-        keeps each run's flag, score and mask.
+    options : CustomOptions
+        Each by keyword.
 
     Raises
     ------
@@ -94,55 +104,27 @@ class CustomRecorder:
     [0]
     """
 
+    @takes(CustomOptions)
     def __init__(
-        self,
-        store: str | Path,
-        shape: Sequence[int],
-        steps: int,
-        *,
-        fields: Sequence[str] = FIELDS,
-        checkpoints: Sequence[int] = (),
-        dtype: str = "float16",
-        every: int = 1,
-        window: tuple[int, int] | None = None,
-        runs: int | None = None,
-        batch_size: int | None = None,
-        resume: bool = False,
-        overwrite: bool = False,
-        rank: int | None = None,
-        world_size: int | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-        attributes: Mapping[str, Any] | None = None,
-        model: Any = None,
-        value_range: Sequence[float] | None = None,
-        observers: Sequence[RunObserver] = (),
-        corrector: Any = None,
+        self, store: str | Path, shape: Sequence[int], steps: int, options: CustomOptions
     ) -> None:
-        self.settings = Settings(tuple(fields), tuple(checkpoints), dtype, every, window)
+        self.settings = options
         if isinstance(steps, bool) or int(steps) < 1:
             raise InputError(f"steps is {steps}: give a number of at least 1")
         self.shape = tuple(int(n) for n in shape)
         if not 1 <= len(self.shape) <= 5 or min(self.shape) < 1:
             raise InputError(f"shape is {self.shape}: give (channel, y, x)")
         self.steps = int(steps)
-        self.settings.check_steps(self.steps)
-        self.batch_size = batch_size
-        self.attributes = ({"keep": OBSERVED} if observers else {}) | dict(attributes or {})
-        self.model = check_model(model)
-        self.range = DataRange(value_range)
-        self.corrector = corrector
-        self.session = Session(
-            url_of(store),
-            runs=runs,
-            resume=resume,
-            overwrite=overwrite,
-            rank=rank,
-            world_size=world_size,
-            storage_options=storage_options,
-            observers=observers,
-        )
+        options.check_steps(self.steps)
+        self.batch_size = options.batch_size
+        observed = {"keep": OBSERVED} if options.observers else {}
+        self.attributes = {**observed, **(options.attributes or {})}
+        self.model = check_model(options.model)
+        self.range = DataRange(options.value_range)
+        self.corrector = options.corrector
+        self.session = Session(url_of(store), options)
         if self.store is not None:
-            check_correction(self.store.spec.attributes, corrector)
+            check_correction(self.store.spec.attributes, self.corrector)
         self._buffer: RunBuffer | None = None
         self.levels = HandedLevels()
         self._end: Tensor | None = None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from asced_recorders.custom.levels import one_number
-from asced_recorders.custom.loop import CustomRecorder
+from asced_recorders.custom.loop import CustomOptions, CustomRecorder
 from asced_stores.errors import InputError
+from asced_stores.options import check_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,6 +101,7 @@ class NetworkRecorder:
                 f"network is a {type(network).__name__}: give the torch module that the sampler "
                 "calls, or hand over the steps of the loop with Recorder.custom"
             )
+        check_names(options, [one.name for one in fields(CustomOptions)], "Recorder.watch")
         self.network, self.path = network, store
         self.levels, self.prediction_type = levels, prediction_type
         self.sigma_data, self.options = sigma_data, options

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from asced_recorders.pipelines.data_range import Range
+    from asced_recorders.pipelines.options import RecordOptions
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.writing.capture import Capture
-    from asced_recorders.writing.settings import Settings
     from asced_stores import TrajectorySpec
 
 
@@ -22,7 +22,7 @@ class RunSource(Protocol):
     """Draws batches of runs while a capture listens."""
 
     pipe: Any
-    settings: Settings
+    settings: RecordOptions
     facts: dict[str, Any]
 
     @property

@@ -18,6 +18,7 @@ from asced_recorders.pipelines.ends import end_of_call, loops_shown
 from asced_recorders.pipelines.evaluations import EvaluationWatch
 from asced_recorders.pipelines.fingerprint import ModelWatch
 from asced_recorders.pipelines.model_facts import compute_facts, skips_work
+from asced_recorders.pipelines.options import RecordOptions
 from asced_recorders.pipelines.prompts import Prompt, prompt_key, prompts_hash
 from asced_recorders.pipelines.provenance import pipeline_facts
 from asced_recorders.pipelines.sampling import (
@@ -30,7 +31,7 @@ from asced_recorders.tap.layouts import layout_of
 from asced_recorders.tap.schedulers import StepTable, scheduler_class, step_table
 from asced_recorders.tap.tap import Tap
 from asced_recorders.writing.capture import Capture
-from asced_recorders.writing.settings import Settings, make_spec
+from asced_recorders.writing.settings import make_spec
 from asced_stores.errors import InputError
 from asced_stores.format.calls import hidden_prompt
 
@@ -55,26 +56,16 @@ class UnconditionalSource:
     pipe : DiffusionPipeline
     name : str
         What it is called in the store.
-    settings : Settings
-    steps, seed : int
-    labels : sequence of int, optional
-        Classes, repeated to the number of runs.
+    options : RecordOptions
     """
 
-    def __init__(
-        self,
-        pipe: Any,
-        name: str,
-        settings: Settings,
-        steps: int,
-        seed: int,
-        labels: Sequence[int] | None = None,
-    ) -> None:
-        self.pipe, self.name, self.settings = pipe, name, settings
+    def __init__(self, pipe: Any, name: str, options: RecordOptions) -> None:
+        self.pipe, self.name, self.settings = pipe, name, options
         self.facts: dict[str, Any] = {}
         self.model = ModelWatch(pipe)
         self.evaluations = EvaluationWatch(pipe)
-        self.steps, self.seed, self.labels = steps, seed, labels
+        self.steps, self.seed = options.steps, options.seed
+        self.labels = labels = options.labels
         classes = pipe.unet.config.get("num_class_embeds")
         if classes and not labels:
             raise InputError(f"the model has {classes} classes: give labels (--classes)")
@@ -82,11 +73,11 @@ class UnconditionalSource:
             raise InputError("the model has no classes: leave the labels out")
         pipe.unet.eval()
         try:
-            pipe.scheduler.set_timesteps(steps)
+            pipe.scheduler.set_timesteps(self.steps)
         except ValueError as error:  # more than it was trained with, or than its options allow
-            raise InputError(f"steps is {steps}: {error}") from error
+            raise InputError(f"steps is {self.steps}: {error}") from error
         self.table: StepTable = step_table(pipe.scheduler)
-        settings.check_steps(self.table.steps)
+        options.check_steps(self.table.steps)
 
     @property
     def conditioned(self) -> bool:
@@ -186,41 +177,21 @@ class PipelineSource:
     pipe : DiffusionPipeline
     name : str
         What it is called in the store.
-    settings : Settings
-    steps, seed : int
+    options : RecordOptions
     prompts : sequence of Prompt
-        Repeated to the number of runs; empty for a pipeline that takes none.
-    guidance_scale : float, optional
-        Where a prompt has none of its own.
-    negative_prompt : str, optional
-        Where a prompt has none of its own.
-    keep_prompts : bool
-        Write the prompts to the store.
-    options : mapping, optional
-        Further arguments of the call, for example height and width.
+        Or classes; repeated to the number of runs, empty for a pipeline that takes none.
     """
 
     def __init__(
-        self,
-        pipe: Any,
-        name: str,
-        settings: Settings,
-        steps: int,
-        seed: int,
-        *,
-        prompts: Sequence[Prompt] = (),
-        guidance_scale: float | None = None,
-        negative_prompt: str | None = None,
-        keep_prompts: bool = True,
-        options: Mapping[str, Any] | None = None,
+        self, pipe: Any, name: str, options: RecordOptions, prompts: Sequence[Prompt] = ()
     ) -> None:
-        self.pipe, self.name, self.settings = pipe, name, settings
+        self.pipe, self.name, self.settings = pipe, name, options
         self.facts: dict[str, Any] = {}
         self.model = ModelWatch(pipe)
         self.evaluations = EvaluationWatch(pipe)
-        self.steps, self.seed, self.prompts = steps, seed, tuple(prompts)
-        self.guidance_scale, self.negative_prompt = guidance_scale, negative_prompt
-        self.keep_prompts, self.options = keep_prompts, dict(options or {})
+        self.steps, self.seed, self.prompts = options.steps, options.seed, tuple(prompts)
+        self.guidance_scale, self.negative_prompt = options.guidance_scale, options.negative_prompt
+        self.keep_prompts, self.options = options.keep_prompts, dict(options.call_options or {})
         self.parameters = call_parameters(pipe)
         self.defaults = default_arguments(pipe)
         scheduler_class(pipe.scheduler)

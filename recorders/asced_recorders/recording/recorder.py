@@ -34,18 +34,31 @@ from asced_recorders.writing.corrections import (
     corrector_among,
 )
 from asced_recorders.writing.flight import OBSERVED
+from asced_recorders.writing.options import StoreOptions
 from asced_recorders.writing.session import Session
-from asced_recorders.writing.settings import FIELDS, Settings, make_spec
+from asced_recorders.writing.settings import make_spec
 from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
+from asced_stores.options import documents, option, options, takes
 
 if TYPE_CHECKING:
     from asced_recorders.custom.loop import CustomRecorder
     from asced_recorders.custom.watching import NetworkRecorder
-    from asced_recorders.writing.observers import RunObserver
     from asced_stores import TrajectoryStore
 
 
+@options
+class RecorderOptions(StoreOptions):
+    """How a `Recorder` records."""
+
+    prompts: bool = option(True, "Keep the prompts.")
+    name: str | None = option(None, "What the pipeline is called in the store.")
+    layout: Layout | None = option(
+        None, "How its tensors are laid out, where that is not known by its class."
+    )
+
+
+@documents(RecorderOptions)
 class Recorder:
     """Record what a pipeline does while it is used as always.
 
@@ -59,36 +72,8 @@ class Recorder:
         Its scheduler and class are swapped while the context lasts, and restored whatever happens.
     store : str or Path
         Path or URL of the store.
-    fields : sequence of str
-        Some of ``eps, x0, x_init, checkpoint_sample, sample, image``.
-    checkpoints : sequence of int
-        Steps whose entering sample is kept in float32.
-    dtype : str
-        Of eps and x0: ``float16`` or ``float32``.
-    every, window : int, pair of int, optional
-        Keep eps and x0 of each K-th step, from the first step to the last: enough to analyse.
-    runs : int, optional
-        Number of runs planned, where it is known.
-    batch_size : int, optional
-        Runs in a batch; by default as many as the first call makes.
-    resume, overwrite : bool
-        Go on with a store that exists, or replace it.
-    prompts : bool
-        Keep the prompts.
-    name : str, optional
-        What the pipeline is called in the store.
-    layout : Layout, optional
-        How its tensors are laid out, where that is not known by its class.
-    value_range : pair of float, optional
-        Between which pixels lie, for models of pixels; by default -1..1, or what the first call
-        shows where it ends outside. Images are scaled to it, and the store says it.
-    rank, world_size : int, optional
-        Which process this is, of how many; by default as torchrun or SLURM say.
-    storage_options : mapping, optional
-        For object storage.
-    observers : sequence of RunObserver
-        Shown each batch before it is written (`asced_recorders.writing.observers`), for example
-        those of `asced_analysis.statistics.observing`, which also reads what they said.
+    options : RecorderOptions
+        Each by keyword.
 
     Attributes
     ----------
@@ -111,48 +96,16 @@ class Recorder:
     ...     images = pipe(batch_size=2, num_inference_steps=3, output_type="np").images
     """
 
-    def __init__(
-        self,
-        pipe: Any,
-        store: str | Path,
-        *,
-        fields: Sequence[str] = FIELDS,
-        checkpoints: Sequence[int] = (),
-        dtype: str = "float16",
-        every: int = 1,
-        window: tuple[int, int] | None = None,
-        runs: int | None = None,
-        batch_size: int | None = None,
-        resume: bool = False,
-        overwrite: bool = False,
-        prompts: bool = True,
-        name: str | None = None,
-        layout: Layout | None = None,
-        value_range: Sequence[float] | None = None,
-        rank: int | None = None,
-        world_size: int | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-        observers: Sequence[RunObserver] = (),
-    ) -> None:
+    @takes(RecorderOptions)
+    def __init__(self, pipe: Any, store: str | Path, options: RecorderOptions) -> None:
         self.pipe = pipe
-        self.settings = Settings(tuple(fields), tuple(checkpoints), dtype, every, window)
-        self.batch_size = batch_size
-        self.prompts = prompts
-        self._prompt_key = None if prompts else prompt_key()
-        self.name = name or type(pipe).__name__
-        self.layout = layout
-        self.range = DataRange(value_range)
-        self.facts: dict[str, Any] = {"keep": OBSERVED} if observers else {}
-        self.session = Session(
-            url_of(store),
-            runs=runs,
-            resume=resume,
-            overwrite=overwrite,
-            rank=rank,
-            world_size=world_size,
-            storage_options=storage_options,
-            observers=observers,
-        )
+        self.settings, self.batch_size, self.prompts = options, options.batch_size, options.prompts
+        self._prompt_key = None if options.prompts else prompt_key()
+        self.name = options.name or type(pipe).__name__
+        self.layout = options.layout
+        self.range = DataRange(options.value_range)
+        self.facts: dict[str, Any] = {"keep": OBSERVED} if options.observers else {}
+        self.session = Session(url_of(store), options)
         self._stack: ExitStack | None = None
         self._during = ExitStack()
         self._tap: Tap | None = None
@@ -257,7 +210,7 @@ class Recorder:
                 f"{type(self.pipe).__name__}: they are not recorded. Record a loop of your own "
                 "with Recorder.custom, or with Recorder.watch"
             )
-        if not self._calls and not self.session.resume:
+        if not self._calls and not self.settings.resume:
             raise InputError(
                 "nothing was recorded: no call of this very pipeline ended well inside the `with` "
                 "(copies of it are pipelines of their own)"

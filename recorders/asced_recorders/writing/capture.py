@@ -11,7 +11,7 @@ import numpy as np
 from asced_recorders.tap.layouts import Layout, as_stepped
 from asced_recorders.tap.schedulers import StepTable, same_levels
 from asced_recorders.tap.tap import StepEvent, TapListener
-from asced_recorders.writing.settings import Settings
+from asced_recorders.writing.options import Settings
 from asced_stores.errors import InputError
 from asced_stores.format.steps_on_disk import StepsOnDisk
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from asced_recorders.writing.capture import RunBuffer
 from asced_recorders.writing.flight import FlightRecorder, observe
+from asced_recorders.writing.options import StoreOptions
 from asced_recorders.writing.resuming import check_resumable, launch_id
 from asced_recorders.writing.ring import BackgroundWriter
 from asced_stores import TrajectorySpec, TrajectoryStore
@@ -31,7 +32,6 @@ from asced_stores.format.observations import Observations, put_observations
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from asced_recorders.writing.observers import RunObserver
     from asced_stores.writing.writer import BatchWriter
 
 
@@ -46,24 +46,14 @@ class Session:
     ----------
     out : str
         Path or URL of the store.
-    runs : int, optional
-        Number of runs planned.
-    resume, overwrite : bool
-        Go on with a store that exists, or remove it first.
-    rank, world_size : int, optional
-        Which process this is, of how many; by default as the environment says.
+    options : StoreOptions, optional
+    flight : FlightRecorder, optional
+        Keeps few runs of each batch, and the statistics of all; without one the options' observers
+        see every batch before it is written.
     depth : int
         Batches in memory at once.
     on_commit : callable, optional
         Told each batch and its number of runs when it is committed.
-    storage_options : mapping, optional
-        For object storage.
-    fsync : bool
-        Wait for the disk before a batch counts as committed.
-    flight : FlightRecorder, optional
-        Keeps few runs of each batch, and the statistics of all.
-    observers : sequence of RunObserver
-        Where all runs are kept: who looks at each batch before it is written.
 
     Raises
     ------
@@ -74,32 +64,20 @@ class Session:
     def __init__(
         self,
         out: str,
+        options: StoreOptions | None = None,
         *,
-        runs: int | None = None,
-        resume: bool = False,
-        overwrite: bool = False,
-        rank: int | None = None,
-        world_size: int | None = None,
+        flight: FlightRecorder | None = None,
         depth: int = 2,
         on_commit: Callable[[int, int], None] | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-        fsync: bool = True,
-        flight: FlightRecorder | None = None,
-        observers: Sequence[RunObserver] = (),
     ) -> None:
         from asced_stores.writing.placement import placement
 
-        if resume and overwrite:
-            raise InputError("resume and overwrite exclude each other: choose one")
         self.out = url_of(out)
-        self.runs = runs
-        self.resume = resume
-        self.overwrite = overwrite
-        self.rank, self.world_size = placement(rank, world_size)
+        self.options = options = options or StoreOptions()
+        self.runs = options.runs
+        self.rank, self.world_size = placement(options.rank, options.world_size)
         self.launch = launch_id(self.rank, self.world_size)
-        self.storage_options = storage_options
-        self.fsync = fsync
-        self.flight, self.observers = flight, tuple(observers)
+        self.flight = flight
         self.store: TrajectoryStore | None = None
         self.writer: BatchWriter | None = None
         self._pending: Iterator[int] | None = None
@@ -111,12 +89,13 @@ class Session:
         self.yielded: list[int] | None = None
         """Batches left to another process; None where a batch of another's is an error."""
         found = self._existing()
-        if found is not None and not resume and not overwrite and not self._is_ours(found):
+        replaced = options.resume or options.overwrite
+        if found is not None and not replaced and not self._is_ours(found):
             raise StoreExistsError(
                 f"{out} exists already: choose another path, go on with it (--resume), or replace "
                 "it (--overwrite)"
             )
-        if found is not None and resume:
+        if found is not None and options.resume:
             self._join(found)
         self.background = BackgroundWriter(self._write, depth=depth, on_commit=on_commit)
 
@@ -135,9 +114,9 @@ class Session:
                         spec,
                         runs=self.runs,
                         batch_size=batch_size,
-                        overwrite=self.overwrite,
-                        fsync=self.fsync,
-                        storage_options=self.storage_options,
+                        overwrite=self.options.overwrite,
+                        fsync=self.options.fsync,
+                        storage_options=self.options.storage_options,
                     )
                 )
             else:
@@ -229,9 +208,9 @@ class Session:
                 self.writer.close()
 
     def _existing(self) -> TrajectoryStore | None:
-        options = self.storage_options
+        options = self.options.storage_options
         try:
-            return TrajectoryStore.open(self.out, fsync=self.fsync, storage_options=options)
+            return TrajectoryStore.open(self.out, fsync=self.options.fsync, storage_options=options)
         except StoreNotFoundError:
             return None
         except NotATrajectoryStoreError:
@@ -269,9 +248,13 @@ class Session:
         wanted = {name: array for name, array in arrays.items() if name in names}
         if self.flight is None:
             seen = None
-            if self.observers:
+            if self.options.observers:
                 seen, _ = observe(
-                    self.observers, wanted, [int(run) for run in runs], self.store.spec, scalars
+                    self.options.observers,
+                    wanted,
+                    [int(run) for run in runs],
+                    self.store.spec,
+                    scalars,
                 )
             self._commit(batch, wanted, runs, scalars, seen)
             return
