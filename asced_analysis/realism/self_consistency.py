@@ -121,19 +121,19 @@ def mean_residual(
 
 
 def network_at(network: Any, alpha: float, sigma: float) -> Callable[[Any], Any]:
-    """A network of one's own at one level, given tensors for arrays and asked without gradients.
+    """A network of one's own at one level, given tensors for arrays and called without gradients.
 
     Raises
     ------
     InputError
         Where it does not take a sample, alpha and sigma.
     """
+    name = getattr(network, "__name__", type(network).__name__)
     try:
         inspect.signature(network).bind(None, alpha, sigma)
     except TypeError as error:
-        name = getattr(network, "__name__", type(network).__name__)
         raise InputError(
-            f"the network {name} cannot be asked with a sample, alpha and sigma ({error}); "
+            f"the network {name} cannot be called with a sample, alpha and sigma ({error}); "
             "expected network(sample, alpha, sigma) -> predicted x0"
         ) from error
     except ValueError:  # written in C: it says nothing of what it takes
@@ -142,8 +142,12 @@ def network_at(network: Any, alpha: float, sigma: float) -> Callable[[Any], Any]
     def ask(noised: Any) -> Any:
         import torch
 
-        with torch.no_grad():
-            found = network(torch.from_numpy(noised), alpha, sigma)
+        try:
+            with torch.no_grad():
+                found = network(torch.from_numpy(noised), alpha, sigma)
+        except Exception as error:
+            error.add_note(f"raised by the network {name}, given samples of shape {noised.shape}")
+            raise
         if hasattr(found, "detach"):
             found = found.detach().float().cpu().numpy()
         return np.asarray(found, np.float32)

@@ -298,8 +298,11 @@ def test_outcomes_that_cannot_teach(recorded: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"method": "outcome", "false_alarm_rate": 0.2}
     with pytest.raises(InputError, match="not among the complete ones here, such as run 900"):
         calibrate(recorded, outcomes={0: 1.0, 900: 2.0}, **options)
-    with pytest.raises(InputError, match=r"network <lambda> cannot be asked.*expected network\("):
+    with pytest.raises(InputError, match=r"network <lambda> cannot be called.*expected network\("):
         calibrate(recorded, network=lambda sample, level: sample, **options)
+    with pytest.raises(RuntimeError) as raised:
+        calibrate(recorded, network=lambda x, alpha, sigma: x @ x[:, :, :5], **options)
+    assert "raised by the network <lambda>, given samples of shape" in raised.value.__notes__[0]
     with pytest.raises(InputError, match="are the same"):
         calibrate(recorded, outcomes=dict.fromkeys(range(120), 1.0), **options)
     with pytest.raises(InputError, match=r"at least 40 runs.*given outcomes knows nothing of 70"):
