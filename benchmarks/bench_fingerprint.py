@@ -28,9 +28,10 @@ def hashing(gigabytes: float, pairs: int) -> dict[str, Any]:
     """Speed of the hash and of reading, in GB a second, and their ratio."""
     import torch
 
+    from asced_recorders.pipelines.devices import default_device
     from asced_recorders.pipelines.weight_hash import block_hashes
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     weights = torch.randint(0, 1 << 15, (int(gigabytes * 1e9) // 2,), dtype=torch.int16)
     weights = weights.to(device)
 

@@ -200,14 +200,14 @@ def main() -> None:
             return
         found = run("fashion", options.pairs, options.steps, options.batch_size, folder)
         print(json.dumps({"fashion": found, "threads": torch.get_num_threads()}))
-        if torch.cuda.is_available():
+        if torch.accelerator.is_available():
             for size, channels, batch in ((64, 4, 16), (256, 3, 4)):
                 shutil.rmtree(folder / "bench.zarr", ignore_errors=True)
                 pipe = large_unet(size, channels)
                 found = run(pipe, options.pairs, options.steps, batch, folder)
                 print(json.dumps({f"{channels}x{size}x{size}": found}))
         else:
-            print(json.dumps({"cuda": "no device: the CUDA path is untested"}))
+            print(json.dumps({"accelerator": "none: its path is not measured"}))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

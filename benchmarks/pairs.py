@@ -40,13 +40,13 @@ def median_interval(values: NDArray[np.float64]) -> Estimate:
 
 
 def timed(work: Work) -> tuple[float, float]:
-    """Wall and CPU seconds of all threads; on CUDA, until everything has run."""
+    """Wall and CPU seconds of all threads; on an accelerator, until everything has run."""
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+    if torch is not None and torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 

@@ -152,21 +152,6 @@ def test_an_interrupt_ends_after_the_batch(
     assert open_runs(path).sizes["run"] == 40
 
 
-@pytest.mark.gpu
-def test_cuda_recording_equals_a_recording_without_the_ring(
-    tiny_pipeline: Any, tmp_path: Path
-) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    import copy
-
-    pipe = copy.deepcopy(tiny_pipeline).to("cuda")
-    store = record(pipe, tmp_path / "runs.zarr", runs=6, steps=8, batch_size=4)
-    ds = open_runs(store.path)
-    x = ds["alpha"] * ds["x0"].astype("f4") + ds["sigma"] * ds["eps"].astype("f4")
-    np.testing.assert_allclose(x.transpose("run", "step", ...)[:, 0], ds["x_init"], atol=1e-2)
-
-
 def test_a_gap_in_the_settings_is_named() -> None:
     from asced_recorders.writing.options import Settings
 
