@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import animation
+import pages
 import screens
 
 from asced_analysis import Thresholds, open_runs, plots
@@ -48,6 +49,7 @@ def main() -> None:
     screens.report(args.demo, args.out / "report.webp")
     demo = (args.demo / "runs.zarr", args.demo / "thresholds.json")
     animation.draw(*demo, most.run, args.out / "run.webp")
+    pages.draw(args.demo, args.out)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,8 @@ def in_plain_words(
             (ends.repaired.value, f"of the flagged {claims.bad} runs {claims.left}"),
             (ends.harmed_of_all_good.value, f"of all {claims.good} runs {claims.fell}"),
         ):
-            keys.append(Key("-" if share is None else percent(share), words))
+            if share is not None:  # None where no flagged run was in that quarter
+                keys.append(Key(percent(share), words))
         said += effect_in_words(evaluation)
     return tuple(keys), tuple(said)
 
@@ -83,7 +84,7 @@ def _when(phases: Phases | None, steps: int) -> str:
     start, end = spans["Mutation"]
     until = f"to about step {end:.0f}" if "Refinement" in spans else "to the end"
     said = f"from {'there' if start else 'the start'} {until} it revises single regions, which is "
-    said += "where artifacts arise"
+    said += "where artifacts arose in the models of the paper"
     if "Profiling" in spans:
         first = f"up to about step {start:.0f} of {steps} the model lays out the image as a whole"
         said = f"{first}; {said}"

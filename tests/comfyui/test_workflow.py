@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import types
 import warnings
@@ -85,7 +86,9 @@ def test_it_runs_in_the_engine(
     server = types.SimpleNamespace(
         client_id=None, last_node_id=None, send_sync=lambda *_: None, queue_updated=lambda: None
     )
-    executor = execution.PromptExecutor(server)
+    taken = inspect.signature(execution.PromptExecutor).parameters
+    newer = {"cache_args": {"ram": 0.0, "lru": 0}} if "cache_args" in taken else {}
+    executor = execution.PromptExecutor(server, **newer)
 
     def queue(prompt: dict[str, Any]) -> Any:
         valid, error, outputs, details = asyncio.run(execution.validate_prompt("1", prompt, None))
