@@ -47,9 +47,11 @@ from experiments.remedies.subjects import SUBJECTS, Subject
 from experiments.remedies.tables import looks_table, remedies_table
 from experiments.tables.files import RESULTS, write_tables
 
-BUDGETS = (25, 50, 100)
-ARMS = 128
-MEASURED = 8  # partitions of which Frechet distance, precision and recall are averaged
+BUDGETS = (50, 25, 100)
+COMPARED = 50  # where the network of `outcome` is trained beside the forest
+DRAWN = 256  # at most, of each way to sample
+SIZE = 128  # images of every set whose Frechet distance, precision and recall are compared
+MEASURED = 16  # partitions of which these are averaged
 Draws = Callable[[str, int], Images | None]
 
 
@@ -61,9 +63,7 @@ class Bench:
     ) -> None:
         self.pool, self.plain, self.real, self.draws, self.pipe = pool, plain, real, draws, pipe
         self.report = np.flatnonzero(~pool.first)
-        self.views = {
-            look: forest(generic(pool.x0(look)), pool.taught, pool.first) for look in LOOKS
-        }
+        self.views = {look: predicted(pool, look, pool.taught, "self") for look in LOOKS}
 
     def chosen(
         self, scores: Floats, content: Floats | None, plan: Plan, evaluations: float
@@ -73,8 +73,18 @@ class Bench:
         each = partitions(content, self.report, plan, count=PARTITIONS)
         sets = [finished(scores, groups, plan) for groups in each]
         shares = [float(broken[one].mean()) for one in sets]
-        size = min(len(sets[0]), ARMS)
-        measured = [self.real.at_size(plain.only(one), size, 1) for one in sets[:MEASURED]]
+        size, rng = min(len(sets[0]), SIZE), np.random.default_rng(1)
+        measured = [
+            self.real.figures(plain.only(rng.choice(one, size, replace=False)))
+            for one in sets[:MEASURED]
+        ]
+        beside = [
+            self.real.figures(plain.only(rng.choice(self.report, size, replace=False)))["recall"]
+            for _ in measured
+        ]
+        change = np.array([one["recall"] for one in measured]) - beside
+        reach = float(norm.ppf(0.975) * change.std(ddof=1))
+        moved = float(change.mean())
         kept = [content_kept(plain.only(self.report), plain.only(one)) for one in sets[:MEASURED]]
         value = float(np.mean(shares))
         row: dict[str, Any] = {
@@ -83,6 +93,7 @@ class Bench:
         return row | {
             "evaluations": evaluations,
             "broken": self._interval(scores, content, plan, value).to_dict(),
+            "recall_change": Estimate(moved, moved - reach, moved + reach).to_dict(),
             "content": float(np.median(kept)),
             "size": size,
         }
@@ -100,13 +111,15 @@ class Bench:
         low, middle, high = np.quantile(found, [0.025, 0.5, 0.975])
         return Estimate(value, max(0.0, float(low + value - middle)), float(high + value - middle))
 
-    def sampled(self, images: Images, steps: int, size: int) -> dict[str, Any]:
+    def sampled(self, images: Images, steps: int) -> dict[str, Any]:
         """A row of images that were drawn on their own."""
-        return self.real.at_size(images, min(size, len(images)), 2) | {
+        size = min(SIZE, len(images))
+        return self.real.at_size(images, size, MEASURED) | {
             "evaluations": float(steps),
             "broken": share_estimate(images.broken).to_dict(),
             "content": content_kept(self.plain.only(self.report), images),
-            "size": min(size, len(images)),
+            "size": size,
+            "images": len(images),
         }
 
 
@@ -116,16 +129,17 @@ def rows_of(bench: Bench, budget: int) -> dict[str, dict[str, Any]]:
     own = bench.plain.only(bench.report)
     equal = own if budget == STEPS else bench.draws("plain", budget)
     if equal is not None:
-        rows[f"plain, {budget} steps"] = bench.sampled(equal, budget, ARMS)
+        rows[f"plain, {budget} steps"] = bench.sampled(equal, budget)
     if budget > STEPS:
-        rows[f"plain, {STEPS} steps"] = bench.sampled(own, STEPS, ARMS)
+        rows[f"plain, {STEPS} steps"] = bench.sampled(own, STEPS)
     for way, one in WAYS.items():
         images = None if way == "plain" else bench.draws(way, budget)
         if images is not None:
-            rows[f"{one.title}, {budget} steps"] = bench.sampled(images, budget, ARMS)
+            rows[f"{one.title}, {budget} steps"] = bench.sampled(images, budget)
     if budget > STEPS:
         rows |= _chosen_rows(bench, budget)
-    compare(rows)
+    if equal is not None:
+        compare(rows)
     return rows
 
 
@@ -146,10 +160,14 @@ def _chosen_rows(bench: Bench, budget: int) -> dict[str, dict[str, Any]]:
     for name, scores, within in (
         ("forest", views[plan.look], content),
         ("forest, draws of any content", views[plan.look], None),
-        ("`outcome`'s network", network_scores(pool, plan.look, bench.pipe), content),
+        (
+            "`outcome`'s network",
+            network_scores(pool, plan.look, bench.pipe) if budget == COMPARED else None,
+            content,
+        ),
         (
             "forest taught by the truth",
-            forest(generic(pool.x0(plan.look)), pool.broken.astype(float), pool.first),
+            predicted(pool, plan.look, pool.broken.astype(float), "truth"),
             content,
         ),
         ("chance", np.random.default_rng(5).random(len(content)), content),
@@ -164,8 +182,6 @@ def _chosen_rows(bench: Bench, budget: int) -> dict[str, dict[str, Any]]:
 def compare(rows: dict[str, dict[str, Any]]) -> None:
     """Ratio and p of each row against the first, adjusted for all of them."""
     names = list(rows)
-    if not names:
-        return
     base = rows[names[0]]["broken"]
     tests = []
     for name in names[1:]:
@@ -182,7 +198,7 @@ def looks_of(bench: Bench) -> dict[str, dict[str, float | None]]:
     pool, report = bench.pool, bench.report
     found = {}
     for look, scores in bench.views.items():
-        truth = forest(generic(pool.x0(look)), pool.broken.astype(float), pool.first)
+        truth = predicted(pool, look, pool.broken.astype(float), "truth")
         found[str(look)] = {
             "forest, taught by self-consistency": auroc(scores[report], pool.broken[report]),
             "the same, taught by the truth": auroc(truth[report], pool.broken[report]),
@@ -191,17 +207,28 @@ def looks_of(bench: Bench) -> dict[str, dict[str, float | None]]:
     return found
 
 
+def predicted(pool: Pool, look: int, taught: Floats, teacher: str) -> Floats:
+    """What the forest says of all runs at a step; kept beside the store, where there is one."""
+    path = pool.folder / f"forest-{teacher}-{look}.npy" if pool.folder is not None else None
+    if path is not None and path.exists():
+        return np.asarray(np.load(path), np.float64)
+    found = forest(generic(pool.x0(look)), taught, pool.first)
+    if path is not None:
+        np.save(path, found)
+    return found
+
+
 def bench_of(name: str, runs: int) -> tuple[Bench, dict[str, Any]]:
     """A model by its name, and what is said of it."""
     if name == "grid":
-        pool, plain, real, draws = grid.parts()
-        return Bench(pool, plain, real, draws), {"truth": "exact", "runs": len(plain)}
+        points, seen, real, ways = grid.parts()
+        return Bench(points, seen, real, ways), {"truth": "exact", "runs": len(seen)}
     subject = SUBJECTS[name]()
     pool = recorded_pool(subject, runs)
     plain = _seen(subject, pool.ends, pool.broken)
 
     def draws(way: str, steps: int) -> Images | None:
-        ends = drawn(subject, way, steps, ARMS)
+        ends = drawn(subject, way, steps, DRAWN)
         return None if ends is None else _seen(subject, ends, _broken(subject, pool, ends))
 
     facts = {"truth": subject.truth, "judge": subject.model.name, "runs": len(plain)}
@@ -232,7 +259,6 @@ def main() -> None:
         **facts,
         "broken": share_estimate(bench.pool.broken[bench.report]).to_dict(),
         "teacher_auroc": auroc(bench.pool.taught, bench.pool.broken),
-        "looks": looks_of(bench),
         "budgets": {},
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -240,6 +266,8 @@ def main() -> None:
         found["budgets"][str(budget)] = rows_of(bench, budget)
         (out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
         print(remedies_table(found, str(budget)), flush=True)
+    found["looks"] = looks_of(bench)
+    (out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     tables = {f"{name}-{budget}": remedies_table(found, str(budget)) for budget in BUDGETS}
     write_tables(out, tables | {f"{name}-looks": looks_table(found)})
 

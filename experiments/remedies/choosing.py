@@ -17,7 +17,7 @@ from experiments.remedies.pool import STEPS, Floats, Pool
 from experiments.remedies.subjects import Images
 
 BANDS = 5
-LOOKS = (4, 5, 7, 8, 11, 14, 18, 20, 22)
+LOOKS = (4, 7, 11, 14, 18, 20, 22)
 DELIVERED = 16  # runs of a batch, whose draws are sampled at once and sorted by content
 FINISHED = (1, 4)  # of each group of draws
 PARTITIONS = 200
@@ -78,10 +78,11 @@ def coarse(values: Floats) -> Floats:
     """The mean of all channels in four by four blocks."""
     mean = values.mean(1)
     if min(mean.shape[1:]) < 4:
-        return mean.reshape(len(mean), -1)
+        return np.asarray(mean.reshape(len(mean), -1))
     parts = [np.array_split(np.arange(size), 4) for size in mean.shape[1:]]
     rows = np.stack([mean[:, part].mean(1) for part in parts[0]], axis=1)
-    return np.stack([rows[..., part].mean(-1) for part in parts[1]], axis=-1).reshape(len(mean), -1)
+    blocks = np.stack([rows[..., part].mean(-1) for part in parts[1]], axis=-1)
+    return np.asarray(blocks.reshape(len(mean), -1))
 
 
 def forest(features: Floats, taught: Floats, first: NDArray[np.bool_], seed: int = 0) -> Floats:
@@ -93,12 +94,12 @@ def forest(features: Floats, taught: Floats, first: NDArray[np.bool_], seed: int
 
     def model() -> RandomForestRegressor:
         return RandomForestRegressor(
-            200, min_samples_leaf=3, max_features=0.4, random_state=seed, n_jobs=1
+            100, min_samples_leaf=3, max_features=0.4, random_state=seed, n_jobs=1
         )
 
     rows = np.flatnonzero(first)
     out[~first] = model().fit(features[rows], taught[rows]).predict(features[~first])
-    for learn, tell in KFold(4, shuffle=True, random_state=seed).split(rows):
+    for learn, tell in KFold(3, shuffle=True, random_state=seed).split(rows):
         fitted = model().fit(features[rows[learn]], taught[rows[learn]])
         out[rows[tell]] = fitted.predict(features[rows[tell]])
     return out
@@ -127,7 +128,7 @@ def partitions(
 def finished(scores: Floats, groups: NDArray[np.intp], plan: Plan) -> NDArray[np.intp]:
     """The runs of the smallest scores in each group."""
     best = np.argsort(scores[groups], axis=1, kind="stable")[:, : plan.finish]
-    return np.take_along_axis(groups, best, axis=1).ravel()
+    return np.asarray(np.take_along_axis(groups, best, axis=1).ravel(), np.intp)
 
 
 def chosen_plan(pool: Pool, views: dict[int, Floats], budget: int) -> Plan:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from experiments.datasets.gaussian_grid import (
     MEANS,
@@ -21,7 +25,7 @@ DRAWN = 1500
 SMOOTHING = 0.02
 
 
-def seen(ends: Floats) -> Images:
+def seen(ends: NDArray[Any]) -> Images:
     """Points with their coordinates as content."""
     points = np.asarray(ends, np.float64).reshape(len(ends), 2)
     content = {"x": points[:, 0], "y": points[:, 1]}
@@ -37,7 +41,7 @@ def ways(way: str, steps: int) -> Images | None:
     return None
 
 
-def parts() -> tuple[PointPool, Images, Real, object]:
+def parts() -> tuple[PointPool, Images, Real, Callable[[str, int], Images | None]]:
     """Plain points, the same as images, points of the mixture, and other ways to draw."""
     pool = point_pool(POINTS, SMOOTHING)
     rng = np.random.default_rng(8)
@@ -54,7 +58,7 @@ def _fresh_noise(steps: int, *, once: bool) -> Floats:
         eps = predicted_noise(x, alpha[k], sigma[k], SMOOTHING, rng=score)
         x0 = (x - sigma[k] * eps) / alpha[k]
         if k + 1 == steps:
-            return x0
+            return np.asarray(x0, np.float64)
         fresh = 0.0
         if not once:
             ratio = 1 - (alpha[k] / alpha[k + 1]) ** 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,11 @@ class Pool:
     bar: float | None
 
     @property
+    def folder(self) -> Path | None:
+        """Where what is learnt of it is kept."""
+        return None
+
+    @property
     def first(self) -> NDArray[np.bool_]:
         """The half on which everything is learnt and chosen."""
         return np.arange(len(self.ends)) < len(self.ends) // 2
@@ -56,7 +62,12 @@ class Pool:
 class RecordedPool(Pool):
     """Of a store."""
 
-    store: Any = None
+    store: Path = Path()
+
+    @property
+    def folder(self) -> Path:
+        """Of the store."""
+        return self.store.parent
 
     @cached_property
     def dataset(self) -> Any:
@@ -72,7 +83,7 @@ class RecordedPool(Pool):
 class PointPool(Pool):
     """Of the Gaussian grid."""
 
-    path: Any = None
+    path: Floats = field(default_factory=lambda: np.zeros((0, 0, 2)))
 
     def x0(self, step: int) -> Images:
         """Points as pictures of one place."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.tables.cells import likely, number, share, shares, table
+from experiments.tables.cells import likely, number, percent, share, shares, table
 
 HEAD = (
     *("remedy", "evaluations", "broken", "of plain at equal evaluations", "p (Holm)"),
-    *("Frechet distance", "precision", "recall", "diversity", "content as drawn (p)"),
+    *("Frechet distance", "precision", "recall", "against as many plain runs"),
+    *("diversity", "content as drawn (p)"),
 )
 
 
@@ -29,6 +30,7 @@ def _row(name: str, one: dict[str, Any]) -> list[str]:
         number(one["frechet_distance"], 2),
         share(one["precision"]),
         share(one["recall"]),
+        percent(one["recall_change"], signed=True) if "recall_change" in one else "-",
         number(one["diversity"], 2),
         likely(one.get("content")),
     ]

@@ -286,6 +286,10 @@ def test_colour_images_compete_within_equal_content(colour, tmp_path):
     assert found.attrs["pruning"]["within"] == "content"
     plain = record(pipe, tmp_path / "a.zarr", **{**how, "runs": 12, "batch_size": 12})
     assert_same_runs(found, open_runs(plain))
+    every = Pruner(made, draw=3, finish=3).sample(
+        pipe, groups=4, seed=100, num_inference_steps=STEPS
+    )  # the same batch to the end: bit by bit
+    assert np.array_equal(every.samples, open_runs(plain)["sample"].values[every.chosen])
     twin = replay(tmp_path / "p.zarr", tmp_path / "t.zarr", strategy="none", pipeline=pipe)
     assert np.abs(open_runs(twin.path)["difference"].values).max() < 1e-2
 
