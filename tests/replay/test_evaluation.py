@@ -70,7 +70,7 @@ def test_it_counts_and_compares(evaluation: Evaluation, tmp_path: Path) -> None:
         evaluation.save(path)
 
 
-def test_all_three_controls_and_the_worth_of_the_mask(evaluation: Evaluation) -> None:
+def test_all_three_controls_and_the_effect_against_the_best(evaluation: Evaluation) -> None:
     data = evaluation.to_dict()
     assert set(data["controls"]) == {"shuffled", "foreground", "everywhere"}
     areas = {name: control["mask_area"] for name, control in data["controls"].items()}

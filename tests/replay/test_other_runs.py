@@ -171,7 +171,7 @@ def test_others_are_others() -> None:
     assert len(set(draws)) > 5
 
 
-def test_the_worth_of_the_flag_by_hand() -> None:
+def test_the_effect_against_other_runs_by_hand() -> None:
     rng = np.random.default_rng(0)
 
     def effect(mean: float, count: int) -> Effect:

@@ -95,7 +95,8 @@ def _split(key: Any, size: int, axis: int) -> tuple[Any, Any]:
     if isinstance(key, (int, np.integer)) and -size <= key < size:
         place = int(key) % size
         return slice(place, place + 1), 0
-    if axis == 0 and isinstance(key, (slice, list, np.ndarray)) and np.ndim(key) < 2:
+    several = isinstance(key, slice) or (isinstance(key, (list, np.ndarray)) and np.ndim(key) < 2)
+    if axis == 0 and several:
         rows = np.arange(size)[key if isinstance(key, slice) else np.asarray(key)]
         if (np.diff(rows) > 0).all():
             return rows, slice(None)
