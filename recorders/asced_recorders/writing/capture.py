@@ -283,18 +283,15 @@ class Capture(TapListener):
         """Check that the schedule is the store's."""
         if self.buffer is not None:
             raise InputError(
-                "a second run began before the first was written: this pipeline samples in "
-                "several passes or with several schedulers, and cannot be recorded as one "
-                "trajectory"
+                "a second run began before the first was written: this pipeline samples in several "
+                "passes or with several schedulers, and cannot be recorded as one trajectory"
             )
-        beyond = [step for step in self.checkpoints if step >= table.steps]
-        if beyond:
+        if beyond := [step for step in self.checkpoints if step >= table.steps]:
             raise InputError(
                 f"checkpoints {beyond} lie beyond the {table.steps} steps of this run: "
                 f"give steps from 0 to {table.steps - 1}"
             )
-        expected = self.expected
-        if expected is not None and not same_levels(expected, table):
+        if (expected := self.expected) is not None and not same_levels(expected, table):
             raise InputError(
                 f"this run has {table.steps} noise levels that differ from those of the runs "
                 f"before it ({expected.steps}): one store holds one schedule"
