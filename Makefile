@@ -29,16 +29,19 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow and not stress and not gpu"
 
 test-gpu: $(STAMP)
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m gpu tests/recorders/test_accelerator.py
 
-# Their own dependencies (torchvision, trainers' logging) are not needed to sample. Readers of stores:
-# tensorstore, zarrs, and zarrita where npm is. CI does not run this: its minutes go to `make test`.
+THIRDPARTY := tests/stores/test_other_readers.py tests/recorders/test_schedulers_gaussian.py \
+	tests/recorders/test_watching.py tests/replay/test_loops.py
+# Loops of other libraries, at the versions of constraints.txt: their own dependencies (torchvision,
+# trainers' logging) are not needed to sample. Readers of stores: tensorstore, zarrs, and zarrita where
+# npm is.
 test-thirdparty: $(STAMP)
-	$(BIN)/python -m pip install --quiet --no-deps k-diffusion denoising-diffusion-pytorch \
-		smalldiffusion azula torchdiffeq torchsde trampoline einops ema-pytorch \
-		tensorstore zarrs ml_dtypes
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt k-diffusion \
+		denoising-diffusion-pytorch smalldiffusion azula torchdiffeq torchsde trampoline einops \
+		ema-pytorch tensorstore zarrs ml_dtypes
 	if command -v npm; then npm install --silent --no-audit --no-fund --prefix build/node zarrita; fi
-	$(BIN)/python -m pytest -m thirdparty
+	$(BIN)/python -m pytest -m thirdparty $(THIRDPARTY)
 
 # ComfyUI's own engine, from a checkout beside the project (nothing of it is copied), in an
 # environment of its own, which takes torch and all that is installed already from .venv.
