@@ -16,6 +16,7 @@ from asced_analysis.evaluation.parts import ControlFigures, EffectFigures
 from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.replay.decoding import pictures_of
+from asced_analysis.replay.options import SamplerOptions
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds
 from asced_analysis.thresholds.registries import STRATEGIES
@@ -23,11 +24,9 @@ from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:  # what samples needs torch; judging runs that are there does not
-    from asced_analysis.correction.lookahead import Network
     from asced_analysis.correction.strategy import Strategy
     from asced_analysis.realism.local import RealismModel
     from asced_analysis.replay.planning import Plan
-    from asced_analysis.replay.recording import Call
 
 AT_ONCE = 64
 
@@ -132,23 +131,11 @@ class ControlSampler:
     """
 
     def __init__(
-        self,
-        recording: Recording,
-        store: TrajectoryStore,
-        pipeline: Any,
-        network: Network | None = None,
-        *,
-        call: Call | None = None,
-        call_options: Mapping[str, Any] | None = None,
+        self, recording: Recording, store: TrajectoryStore, options: SamplerOptions
     ) -> None:
-        from asced_analysis.correction.environment import matching_pipeline
-        from asced_analysis.replay.calls import repeat_calls
-
-        self.network = network
-        self.recording = recording
+        self.network, self.recording = options.network, recording
         self.attributes = store.attributes
-        self.pipe = matching_pipeline(recording.attributes, pipeline)
-        repeat_calls(recording, self.pipe, call, call_options)
+        self.pipe = options.sampler(recording)
         self.strategy = recorded_strategy(store.attributes)
         self.of_others = self.strategy.region == "everywhere"
         self.teacher = self._teacher()

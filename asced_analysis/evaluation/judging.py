@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ from asced_analysis.evaluation.judges import (
     RealismJudge,
     given_judge,
 )
+from asced_analysis.evaluation.options import EvaluateOptions
 from asced_analysis.evaluation.outcome_rates import outcome_rates, unpaired_outcome_rates, worst_bar
 from asced_analysis.evaluation.parts import (
     Change,
@@ -52,32 +53,20 @@ from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.judges import choose_judge
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
+from asced_stores.options import takes
 
 if TYPE_CHECKING:
-    from asced_analysis.correction.lookahead import Network
-    from asced_analysis.correction.loops import Loop
     from asced_analysis.realism.local import RealismModel
     from asced_analysis.realism.real_images import Real, RealImages
-    from asced_analysis.replay.recording import Call
 
 NEIGHBOURS = 3
 
 
+@takes(EvaluateOptions)
 def evaluate(
     recorded: TrajectoryStore | str | Path,
     corrected: TrajectoryStore | str | Path,
-    *,
-    judge: str | RealismModel | None = None,
-    real: Real | RealImages | None = None,
-    outcomes: Any = None,
-    better: str = "lower",
-    controls: bool | Sequence[Control] = True,
-    pipeline: Any = None,
-    loop: Loop | str | None = None,
-    call: Call | None = None,
-    call_options: Mapping[str, Any] | None = None,
-    network: Network | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    options: EvaluateOptions,
 ) -> Evaluation:
     """Compare two stores of runs, as a judge sees both that was not taught by either.
 
@@ -88,27 +77,8 @@ def evaluate(
     corrected : TrajectoryStore or path
         What `replay` made of it; or any other store, whose runs are paired with the recorded ones
         by number and start, or compared unpaired where they did not begin alike.
-    judge : str or RealismModel, optional
-        A kind of features by name (`asced_analysis.realism.judges.choose_judge`).
-    real : path, array or RealImages, optional
-        Real images to compare with: a folder, ``.npz`` or Zarr. Without them runs are compared with
-        the recorded population, and the result says what is typical there, not what is real.
-    outcomes : (path or mapping, path or mapping), optional
-        Scores by run from elsewhere, or masks of broken places, of the recorded and of the
-        corrected runs (`asced_analysis.detection.given_outcomes`): they judge instead.
-    better : {"lower", "higher"}
-        Which of these scores are good.
-    controls : bool or sequence of str
-        Of a replay: repeat the correction of the flagged runs at wrong places: ``shuffled``,
-        ``foreground``, ``everywhere``. True: all three, where the strategy has a mask and the
-        pipeline can be had; the flagged runs are sampled again for each. Of a strategy that takes
-        whole runs, ``shuffled`` alone: as many other runs.
-    pipeline : DiffusionPipeline or str, optional
-        For the controls; by default the one the recording names.
-    loop, network, call, call_options : optional
-        For the controls, of whatever the replay was given, as in `asced_analysis.replay.replay`.
-    progress : callable, optional
-        Called with parts done and parts in all.
+    options : EvaluateOptions
+        Each by keyword; of the sampler, whatever the replay was given.
 
     Returns
     -------
@@ -134,19 +104,16 @@ def evaluate(
     if first.backend.position == second.backend.position:
         raise InputError(f"{first.path} and {second.path} are the same store: give two")
     assessor: Judge
-    if better != "lower" and outcomes is None:
-        raise InputError(f"better={better!r} says which outcomes are good: give outcomes as well")
-    if outcomes is not None:
-        if judge is not None or real is not None:
-            raise InputError("outcomes judge by themselves: give no judge and no real images")
-        assessor = given_judge(outcomes, better)
+    if options.outcomes is not None:
+        assessor = given_judge(options.outcomes, options.better)
     else:
-        assessor = RealismJudge(choose_judge(judge, compared.first, real=real), compared.first)
+        model = choose_judge(options.judge, compared.first, real=options.real)
+        assessor = RealismJudge(model, compared.first)
     names = []
     if is_replay and isinstance(assessor, RealismJudge):
-        names = _controls(controls, second, compared, pipeline)
+        names = _controls(options, second, compared)
     parts = len(names) + 2
-    tell = progress or (lambda done, total: None)
+    tell = options.progress or (lambda done, total: None)
     before, after = _both(compared, assessor)
     bar = worst_bar(before.distance)
     tell(1, parts)
@@ -179,16 +146,7 @@ def evaluate(
     if names and len(paired.runs):
         assert compared.recording is not None
         assert isinstance(assessor, RealismJudge)
-        from asced_analysis.correction.loops import in_place_of
-
-        sampler = ControlSampler(
-            compared.recording,
-            second,
-            in_place_of(pipeline, loop),
-            network,
-            call=call,
-            call_options=call_options,
-        )
+        sampler = ControlSampler(compared.recording, second, options)
         of_others = sampler.of_others
         for done, name in enumerate(names):
             wrong = sampler.sample(name, paired)
@@ -278,16 +236,20 @@ def _enough(compared: Comparison) -> None:
 
 
 def _controls(
-    controls: bool | Sequence[Control], store: TrajectoryStore, compared: Comparison, pipeline: Any
+    options: EvaluateOptions, store: TrajectoryStore, compared: Comparison
 ) -> list[Control]:
     """Controls to run; none by default where there is no pipeline to sample them with."""
-    if controls is True and pipeline is None and not store.attributes.get("pipeline"):
+    if (
+        options.controls is True
+        and options.pipeline is None
+        and not store.attributes.get("pipeline")
+    ):
         compared.notes.append(
             "no controls: the recording names no pipeline to sample them with, so the "
             "effect is not compared with theirs"
         )
         return []
-    return controls_of(controls, store, everybody=bool(compared.flagged.all()))
+    return controls_of(options.controls, store, everybody=bool(compared.flagged.all()))
 
 
 def _both(compared: Comparison, assessor: Judge) -> tuple[Assessment, Assessment]:

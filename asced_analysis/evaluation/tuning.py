@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asced_analysis.correction.environment import matching_pipeline
-from asced_analysis.correction.lookahead import Network
-from asced_analysis.correction.loops import Loop, in_place_of
 from asced_analysis.correction.registry import STRATEGIES
 from asced_analysis.correction.settings import correction_step
 from asced_analysis.evaluation.intervals import Estimate, change_estimate
+from asced_analysis.evaluation.options import TuneOptions
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.judges import choose_judge
-from asced_analysis.realism.local import RealismModel, local_realism
+from asced_analysis.realism.local import local_realism
 from asced_analysis.realism.pictures import read_pictures
-from asced_analysis.realism.real_images import Real, RealImages
 from asced_analysis.replay.branching import Branch, branch
 from asced_analysis.replay.decoding import pictures_of
 from asced_analysis.replay.planning import detect_recorded, lookahead_network
-from asced_analysis.replay.recording import Call, Recording
+from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import schedule_of
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
+from asced_stores.options import takes
 
 LEAST_RUNS = 8
 
@@ -106,23 +104,9 @@ class Tuning:
         }
 
 
+@takes(TuneOptions)
 def tune(
-    store: TrajectoryStore | str | Path,
-    thresholds: Thresholds | str | Path,
-    *,
-    steps: Sequence[int] | None = None,
-    strengths: Sequence[float] = (0.0,),
-    strategies: Sequence[str] = ("ttc", "renoise"),
-    places: Sequence[str] = ("everywhere", "foreground"),
-    share: float = 0.25,
-    judge: str | RealismModel | None = None,
-    real: Real | RealImages | None = None,
-    pipeline: Any = None,
-    loop: Loop | str | None = None,
-    call: Call | None = None,
-    call_options: Mapping[str, Any] | None = None,
-    network: Network | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    store: TrajectoryStore | str | Path, thresholds: Thresholds | str | Path, options: TuneOptions
 ) -> Tuning:
     """Try corrections on the most suspicious runs and choose the one that repairs most.
 
@@ -131,25 +115,8 @@ def tune(
     store : TrajectoryStore or path
         Recorded runs, not those that results are reported on.
     thresholds : Thresholds or path
-    steps : sequence of int, optional
-        Candidates for ``T_c``; by default six from the thresholds' own to four fifths of the way.
-    strengths : sequence of float
-        Noise scales.
-    strategies : sequence of str
-        ``ttc`` and ``renoise``, or others that act from ``T_c`` on, in one pass.
-    places : sequence of str
-        Places that ``renoise`` is tried at.
-    share : float
-        Share of the runs, by score, to try them on: flagged runs alone may be too few.
-    judge : str or RealismModel, optional
-        A teacher, since the judge is for reporting: by default the embedded one for the embedded
-        `fashion`, else ``patches``.
-    real : path, array or RealImages, optional
-        Real images, of which the teacher's half is taken; see `evaluate`.
-    pipeline : DiffusionPipeline or str, optional
-    loop, network, call, call_options : optional
-        As in `asced_analysis.replay.replay`.
-    progress : callable, optional
+    options : TuneOptions
+        Each by keyword.
 
     Returns
     -------
@@ -166,19 +133,18 @@ def tune(
     recording = Recording(store)
     if not isinstance(thresholds, Thresholds):
         thresholds = Thresholds.load(thresholds)
-    if not 0 < share <= 1:
-        raise InputError(f"share is {share}; expected a share of the runs in 0..1")
-    pipe = matching_pipeline(recording.attributes, in_place_of(pipeline, loop))
-    model = choose_judge(judge, recording.dataset, real=real, role="teacher")
+    pipe = options.sampler(recording)
+    model = choose_judge(options.judge, recording.dataset, real=options.real, role="teacher")
     table = schedule_of(pipe, recording)
     own = correction_step(thresholds, table)
+    steps = options.steps
     if steps is None:
         last = max(own, int(0.8 * table.steps))
         steps = sorted({int(step) for step in np.linspace(own, last, 6).round()})
-    network = lookahead_network(thresholds, pipe, network)
+    network = lookahead_network(thresholds, pipe, options.network)
     first = detect_recorded(recording, thresholds, last_step=min(steps) - 1, network=network)
     scores = np.array(list(first.scores.values()))
-    level = float(np.quantile(scores, 1 - share))
+    level = float(np.quantile(scores, 1 - options.share))
     lowered = replace(thresholds, levels=replace(thresholds.levels, level=level), groups={})
     plan = detect_recorded(recording, lowered, last_step=min(steps) - 1, network=network)
     if len(plan.masks) < LEAST_RUNS:
@@ -193,9 +159,9 @@ def tune(
             seed=thresholds.correction.seed,
             parameters=parameters,
         )
-        for strategy in strategies
+        for strategy in options.strategies
         for step in steps
-        for parameters in _variations(strategy, strengths, places)
+        for parameters in _variations(strategy, options.strengths, options.places)
     ]
     with tempfile.TemporaryDirectory() as folder:
         branched = branch(
@@ -204,9 +170,9 @@ def tune(
             branches,
             masks=plan.masks,
             pipeline=pipe,
-            call=call,
-            call_options=call_options,
-            progress=progress,
+            call=options.call,
+            call_options=options.call_options,
+            progress=options.progress,
         )
         ds = open_runs(branched.path)
         numbers = np.asarray(ds["run"].values, np.int64)

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from asced_analysis.correction.controls import Control
 from asced_analysis.correction.corrector import Corrector
-from asced_analysis.correction.environment import matching_pipeline, recorded_threads
+from asced_analysis.correction.environment import recorded_threads
 from asced_analysis.correction.lookahead import Network
-from asced_analysis.correction.loops import Loop, LoopSampler, in_place_of
+from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.registry import make_strategy, parameters_of
 from asced_analysis.correction.strategy import Strategy
-from asced_analysis.replay.calls import repeat_calls
+from asced_analysis.replay.options import SamplerOptions
 from asced_analysis.replay.planning import (
     Plan,
     controlled,
@@ -28,7 +28,7 @@ from asced_analysis.replay.planning import (
     given_plan,
     lookahead_network,
 )
-from asced_analysis.replay.recording import Batch, Call, Recording
+from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.resuming import plan_fingerprint, replay_store
 from asced_analysis.replay.sampling import earlier_x0, resample, resample_from, schedule_of
 from asced_analysis.thresholds.document import Thresholds
@@ -38,6 +38,7 @@ from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores import TrajectorySpec, TrajectoryStore, VariableSpec
 from asced_stores.backends.opening import check_apart
 from asced_stores.errors import InputError
+from asced_stores.options import option, options, takes
 
 AT_ONCE = 64
 
@@ -79,21 +80,25 @@ class Branch:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
+@options
+class BranchOptions(SamplerOptions):
+    """Whom and where branches correct; a loop samples every branch from its start."""
+
+    thresholds: Thresholds | None = option(None, "Whom and where to correct.")
+    masks: Any = option(None, "Instead, as in `replay`.")
+    overwrite: bool = option(False, "Replace an existing store.")
+    resume: bool = option(False, "Go on with a store that was interrupted.")
+    progress: Callable[[int, int], None] | None = option(
+        None, "Called with batches done and batches in all."
+    )
+
+
+@takes(BranchOptions)
 def branch(
     store: TrajectoryStore | str | Path,
     out: str | Path,
     branches: Sequence[Branch],
-    *,
-    thresholds: Thresholds | None = None,
-    masks: Any = None,
-    pipeline: Any = None,
-    loop: Loop | str | None = None,
-    call: Call | None = None,
-    call_options: Mapping[str, Any] | None = None,
-    network: Network | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    options: BranchOptions,
 ) -> TrajectoryStore:
     """Sample every branch of every flagged run, each from where it leaves the recording.
 
@@ -107,18 +112,8 @@ def branch(
     out : path
         Of a store that holds flagged runs only.
     branches : sequence of Branch
-    thresholds : Thresholds, optional
-        Whom and where to correct; or `masks`, as in `replay`.
-    pipeline : DiffusionPipeline or str, optional
-    loop : callable or str, optional
-        As in `replay`; every branch is then sampled from its start.
-    call, call_options : callable, mapping, optional
-        As in `replay`.
-    network : callable, optional
-        For thresholds with a lookahead, as in `replay`.
-    overwrite, resume : bool
-        Replace `out`, or go on with it where it was interrupted.
-    progress : callable, optional
+    options : BranchOptions
+        Each by keyword.
 
     Returns
     -------
@@ -148,12 +143,11 @@ def branch(
         raise InputError("no branch was given: say at which steps to branch off")
     recording = Recording(store)
     check_apart(out, [recording.store.backend])
-    pipe = matching_pipeline(recording.attributes, in_place_of(pipeline, loop))
-    repeat_calls(recording, pipe, call, call_options)
+    thresholds, masks, pipe = options.thresholds, options.masks, options.sampler(recording)
     with recorded_threads(recording.attributes):
         table = schedule_of(pipe, recording)
         _check(branches, table, whole=isinstance(pipe, LoopSampler))
-        lookahead = lookahead_network(thresholds if masks is None else None, pipe, network)
+        lookahead = lookahead_network(thresholds if masks is None else None, pipe, options.network)
         plans, strategies = _plans(branches, recording, thresholds, masks, lookahead)
         runs = np.array(sorted({run for plan in plans for run in plan.masks}), np.int64)
         if not len(runs):
@@ -164,8 +158,8 @@ def branch(
             recording,
             runs=len(runs),
             batch_size=min(AT_ONCE, len(runs)),
-            overwrite=overwrite,
-            resume=resume,
+            overwrite=options.overwrite,
+            resume=options.resume,
         )
         with branched.writer(rank=0, world_size=1) as writer:
             total = -(-len(runs) // AT_ONCE)
@@ -173,8 +167,8 @@ def branch(
                 batch = recording.select(runs[number * AT_ONCE : (number + 1) * AT_ONCE])
                 arrays = _sample(recording, batch, pipe, branches, strategies, plans, thresholds)
                 writer.write_batch(number, arrays, runs=batch.runs, scalars=batch.scalars)
-                if progress is not None:
-                    progress(number + 1, total)
+                if options.progress is not None:
+                    options.progress(number + 1, total)
     return branched
 
 

@@ -58,13 +58,13 @@ def options_of(kind: type) -> Callable[..., Callable[[F], F]]:
     def option(name: str, *flags: str, **settings: Any) -> Callable[[F], F]:
         field = known[name]
         meaning = re.split(r"(?<=\.)\s", field.metadata["meaning"])[0].replace("`", "")
-        made: dict[str, Any] = {"help": meaning}
+        made: dict[str, Any] = {"help": meaning, "show_default": field.type != "bool"}
         if field.type == "bool":
             made |= {"is_flag": True, "flag_value": not field.default, "default": field.default}
         else:
             made["type"] = TYPES.get(str(field.type).removesuffix(" | None"), str)
             if isinstance(field.default, (int, float, str)):
-                made |= {"default": field.default, "show_default": True}
+                made["default"] = field.default
         return click.option(
             *(flags or (f"--{name.replace('_', '-')}",)), name, **{**made, **settings}
         )

@@ -63,16 +63,26 @@ pipeline_option = click.option(
 )
 
 
-loop_option = click.option(
-    "--loop",
-    metavar="MODULE:FUNCTION",
-    help="A sampling loop of your own, f(x_init, step), in the place of a pipeline.",
-)
-network_option = click.option(
-    "--network",
-    metavar="MODULE:FUNCTION",
-    help="Beside --loop, for thresholds with a lookahead: f(sample, alpha, sigma) -> x0.",
-)
+def _function(_: click.Context, __: click.Parameter, name: str | None) -> Any:
+    from asced_recorders.pipelines.named_functions import named_function
+
+    return None if name is None else named_function(name)
+
+
+def sampler_options(function: F) -> F:
+    """Add what samples recorded runs again: ``--pipeline`` or ``--loop``, and their arguments."""
+    loop = click.option(
+        "--loop",
+        metavar="MODULE:FUNCTION",
+        help="A sampling loop of your own, f(x_init, step), in the place of a pipeline.",
+    )
+    network = click.option(
+        "--network",
+        metavar="MODULE:FUNCTION",
+        callback=_function,
+        help="Beside --loop, for thresholds with a lookahead: f(sample, alpha, sigma) -> x0.",
+    )
+    return pipeline_option(loop(call_option(network(function))))
 
 
 def emit(result: Mapping[str, Any], *, as_json: bool, table: Sequence[tuple[str, str]]) -> None:
@@ -98,14 +108,30 @@ def call_option(function: F) -> F:
         "call_options",
         help="An argument of the recorded call that the store does not hold; @FILE is an image or "
         "an array (.npy), @FOLDER has one a run (<run>.png, <run>.npy).",
+        files=True,
     )(function)
 
 
-def settings_option(*names: str, help: str) -> Callable[[F], F]:
-    """Add an option that takes ``NAME=VALUE`` several times; its value is a dict."""
+def settings_option(*names: str, help: str, files: bool = False) -> Callable[[F], F]:
+    """Add an option that takes ``NAME=VALUE`` several times; its value is a dict.
+
+    With `files`, a value that begins with @ is read (`call_arguments`).
+    """
     return click.option(
-        *names, multiple=True, metavar="NAME=VALUE", callback=_settings, help=f"{help} Repeatable."
+        *names,
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_arguments if files else _settings,
+        help=f"{help} Repeatable.",
     )
+
+
+def _arguments(
+    context: click.Context, parameter: click.Parameter, pairs: Sequence[str]
+) -> dict[str, Any]:
+    from asced_cli.call_arguments import call_arguments
+
+    return call_arguments(_settings(context, parameter, pairs))
 
 
 def _settings(_: click.Context, parameter: click.Parameter, pairs: Sequence[str]) -> dict[str, Any]:

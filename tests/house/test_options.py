@@ -11,10 +11,15 @@ from typing import Any
 import click
 import pytest
 
-from asced_analysis.replay import replay
+from asced_analysis.evaluation import evaluate, tune
+from asced_analysis.evaluation.options import EvaluateOptions, TuneOptions
+from asced_analysis.replay import branch, replay
+from asced_analysis.replay.branching import BranchOptions
 from asced_analysis.replay.options import ReplayOptions
+from asced_cli.commands import evaluate as evaluate_command
 from asced_cli.commands import record as record_command
 from asced_cli.commands import replay as replay_command
+from asced_cli.commands import tune as tune_command
 from asced_recorders import Recorder, record
 from asced_recorders.custom.loop import CustomOptions, CustomRecorder
 from asced_recorders.pipelines.options import RecordOptions
@@ -22,6 +27,9 @@ from asced_recorders.recording.recorder import RecorderOptions
 from asced_stores.errors import InputError
 
 CALLS = {
+    "evaluate": (evaluate, EvaluateOptions, ("call", "progress")),
+    "tune": (tune, TuneOptions, ("call", "progress")),
+    "branch": (branch, BranchOptions, ()),
     "record": (record, RecordOptions, ("observers", "progress", "pruning", "storage_options")),
     "replay": (replay, ReplayOptions, ("call", "progress", "parameters")),
     "Recorder": (Recorder, RecorderOptions, ()),
@@ -75,7 +83,13 @@ def test_options_are_checked_and_never_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "name"), [(record_command, "record"), (replay_command, "replay")]
+    ("command", "name"),
+    [
+        (record_command, "record"),
+        (replay_command, "replay"),
+        (evaluate_command, "evaluate"),
+        (tune_command, "tune"),
+    ],
 )
 def test_the_command_line_has_every_option(command: Any, name: str) -> None:
     _, kind, in_code_alone = CALLS[name]

@@ -198,7 +198,6 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     from asced_analysis.detection.external import read_labels
     from asced_analysis.realism.claims import taught_rows
     from asced_analysis.realism.functions import load_function
-    from asced_cli.call_arguments import call_arguments
     from asced_stores.errors import InputError
 
     labels, normal = options.pop("labels"), options.pop("normal")
@@ -227,7 +226,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
         parameters=options.pop("parameters"),
         outcome=extra,
         pipeline=pipeline,
-        call_options=call_arguments(options.pop("call_options")),
+        call_options=options.pop("call_options"),
         network=None if network is None else load_function(network)[0],
         labels=read_labels(labels) if labels else None,
         normal={run: not bad for run, bad in read_labels(normal).items()} if normal else None,

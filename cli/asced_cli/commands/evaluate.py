@@ -11,15 +11,12 @@ from asced_cli import completion
 from asced_cli.command import Command, OutFile
 from asced_cli.judging import better_option, judge_option, real_option
 from asced_cli.options import (
-    call_option,
     emit,
     endpoint_option,
     examples,
     json_option,
-    loop_option,
-    network_option,
-    pipeline_option,
     progress_callback,
+    sampler_options,
 )
 
 
@@ -52,10 +49,7 @@ from asced_cli.options import (
 )
 @better_option
 @click.option("--controls/--no-controls", default=True, show_default=True)
-@pipeline_option
-@loop_option
-@call_option
-@network_option
+@sampler_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
 @json_option
@@ -63,49 +57,27 @@ def command(
     runs: str,
     corrected: str | None,
     out: str | None,
-    judge: str | None,
-    real: str | None,
     outcomes: tuple[str, ...],
-    better: str,
-    controls: bool,
-    pipeline: str | None,
-    loop: str | None,
-    call_options: dict[str, Any],
-    network: str | None,
     overwrite: bool,
     as_json: bool,
+    **more: Any,
 ) -> None:
     """Compare CORRECTED, a replay or any other store, with RUNS; or judge RUNS alone."""
     from asced_analysis.evaluation import evaluate, quality
-    from asced_cli.call_arguments import call_arguments
-    from asced_recorders.pipelines.named_functions import named_function
     from asced_stores.errors import InputError
     from asced_stores.files import write_json
 
     if corrected is None and outcomes:
         raise InputError("--outcomes judges two stores: give CORRECTED as well, and a file of each")
     if corrected is None:
-        alone = quality(runs, judge=judge, real=real)
+        alone = quality(runs, judge=more["judge"], real=more["real"])
         if out:
             write_json(out, alone, overwrite=overwrite)
         written = [("written", out)] if out else []
         emit(alone, as_json=as_json, table=[*rows_of(alone), *written])
         return
     with progress_callback("evaluate") as tell:
-        result = evaluate(
-            runs,
-            corrected,
-            controls=controls,
-            judge=judge,
-            real=real,
-            outcomes=outcomes or None,
-            better=better,
-            pipeline=pipeline,
-            loop=loop,
-            call_options=call_arguments(call_options),
-            network=None if network is None else named_function(network),
-            progress=tell,
-        )
+        result = evaluate(runs, corrected, outcomes=outcomes or None, progress=tell, **more)
     if out:
         result.save(out, overwrite=overwrite)
     emit(

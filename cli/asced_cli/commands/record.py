@@ -103,6 +103,7 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
     "call_options",
     help="Argument of the pipeline's call, such as height=512; @FILE is an image or an array "
     "(.npy), @FOLDER has one a run (<run>.png, <run>.npy).",
+    files=True,
 )
 @option("keep", metavar="[all|flagged|sample:P]")
 @click.option(
@@ -151,7 +152,6 @@ def command(
 
     With --json, one object is printed at the end, and an event a batch on standard error.
     """
-    from asced_cli.call_arguments import call_arguments
     from asced_recorders import record
     from asced_stores.errors import InputError
     from asced_stores.writing.placement import placement
@@ -162,7 +162,6 @@ def command(
         torch.set_num_threads(threads)
     rank, _ = placement(more["rank"], more["world_size"])
     reporter = _JsonEvents() if as_json else _Bar(quiet=rank > 0)
-    more["call_options"] = call_arguments(more["call_options"])
     if thresholds and more["keep"] == "all" and prune is None:
         raise InputError("--thresholds goes with --keep flagged or --prune")
     more["observers"] = _observers(more["keep"], thresholds)

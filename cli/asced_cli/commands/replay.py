@@ -11,15 +11,12 @@ from asced_cli import completion
 from asced_cli.command import Command, OutStore
 from asced_cli.option_classes import given, options_of
 from asced_cli.options import (
-    call_option,
     emit,
     endpoint_option,
     examples,
     json_option,
-    loop_option,
-    network_option,
-    pipeline_option,
     progress_callback,
+    sampler_options,
     settings_option,
 )
 from asced_cli.registry_option import RegistryName, RegistryOption
@@ -120,10 +117,7 @@ option = options_of(ReplayOptions)
 @option("only_flagged")
 @option("batch_size")
 @option("threads")
-@call_option
-@pipeline_option
-@loop_option
-@network_option
+@sampler_options
 @option("override")
 @option("overwrite")
 @option("resume")
@@ -137,16 +131,12 @@ def command(
     masks: str | None,
     again: tuple[float, ...],
     settings: dict[str, Any],
-    call_options: dict[str, Any],
-    network: str | None,
     as_json: bool,
     **more: Any,
 ) -> None:
     """Sample the runs of STORE again from the same noise, correcting the flagged ones."""
     from asced_analysis.detection.external import read_masks
     from asced_analysis.replay import exactness, replay
-    from asced_cli.call_arguments import call_arguments
-    from asced_recorders.pipelines.named_functions import named_function
     from asced_stores import open_runs
     from asced_stores.errors import InputError
 
@@ -158,8 +148,6 @@ def command(
         "control": control,
         "masks": None if masks is None else read_masks(masks),
         "again": again or None,
-        "call_options": call_arguments(call_options),
-        "network": None if network is None else named_function(network),
     }
     with progress_callback("replay") as tell:
         replayed = replay(store, out, progress=tell, **{**given(chosen), **settings})

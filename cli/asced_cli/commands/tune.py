@@ -6,21 +6,23 @@ from typing import Any
 
 import click
 
+from asced_analysis.evaluation.options import TuneOptions
 from asced_cli import completion
 from asced_cli.command import Command, OutFile
 from asced_cli.judging import judge_option, real_option
+from asced_cli.option_classes import ListOf, options_of
 from asced_cli.options import (
-    call_option,
     emit,
     endpoint_option,
     examples,
     json_option,
-    loop_option,
-    network_option,
     note_unkept,
-    pipeline_option,
     progress_callback,
+    sampler_options,
 )
+
+option = options_of(TuneOptions)
+NAMES = ListOf(str, "names, for example ttc,renoise")
 
 
 @click.command(
@@ -61,24 +63,14 @@ from asced_cli.options import (
 @click.option(
     "--runs", type=int, default=64, show_default=True, help="Runs to draw with each remedy."
 )
-@click.option("--steps", help="Candidates for T_c, separated by commas.")
-@click.option("--strengths", default="0", show_default=True, help="Noise scales, by commas.")
-@click.option("--strategies", default="ttc,renoise", show_default=True)
-@click.option(
-    "--places",
-    default="everywhere,foreground",
-    show_default=True,
-    help="Regions that renoise is tried in, by commas.",
-)
-@click.option(
-    "--share", type=float, default=0.25, show_default=True, help="Share of the runs to try."
-)
+@option("steps", type=ListOf(int, "whole numbers, for example 8,12"))
+@option("strengths", type=ListOf(float, "numbers, for example 0,0.1"), default="0")
+@option("strategies", type=NAMES, default="ttc,renoise")
+@option("places", type=NAMES, default="everywhere,foreground")
+@option("share")
 @judge_option
 @real_option
-@pipeline_option
-@loop_option
-@call_option
-@network_option
+@sampler_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
 @json_option
@@ -89,19 +81,9 @@ def command(
     remedies: bool,
     budget: int | None,
     runs: int,
-    steps: str | None,
-    strengths: str,
-    strategies: str,
-    places: str,
-    share: float,
-    judge: str | None,
-    real: str | None,
-    pipeline: str | None,
-    loop: str | None,
-    call_options: dict[str, Any],
-    network: str | None,
     overwrite: bool,
     as_json: bool,
+    **more: Any,
 ) -> None:
     """Try corrections of the most suspicious runs of STORE, and keep the best.
 
@@ -109,16 +91,13 @@ def command(
     each at no more than --budget evaluations an image.
     """
     from asced_analysis.evaluation.tuning import tune
-    from asced_cli.call_arguments import call_arguments
-    from asced_recorders.pipelines.named_functions import named_function
     from asced_stores.errors import InputError
 
     note_unkept(out, as_json=as_json)
-    asked = None if network is None else named_function(network)
-    given = call_arguments(call_options)
     if remedies:
-        if loop is not None:
+        if more["loop"] is not None:
             raise InputError("--remedies needs a pipeline: a loop is given no other sampler")
+        shared = ("judge", "real", "pipeline", "call_options", "network")
         _remedies(
             store,
             out,
@@ -127,37 +106,13 @@ def command(
             thresholds=thresholds,
             budget=budget,
             runs=runs,
-            judge=judge,
-            real=real,
-            pipeline=pipeline,
-            call_options=given,
-            network=asked,
+            **{name: more[name] for name in shared},
         )
         return
     if thresholds is None:
         raise InputError("give --thresholds (asced calibrate), or --remedies")
-    try:
-        chosen = None if steps is None else [int(step) for step in steps.split(",")]
-        scales = [float(scale) for scale in strengths.split(",")]
-    except ValueError as error:
-        raise InputError(f"--steps and --strengths are numbers, by commas: {error}") from error
     with progress_callback("tune") as tell:
-        result = tune(
-            store,
-            thresholds,
-            steps=chosen,
-            strengths=scales,
-            strategies=strategies.split(","),
-            places=places.split(","),
-            share=share,
-            judge=judge,
-            real=real,
-            pipeline=pipeline,
-            loop=loop,
-            call_options=given,
-            network=asked,
-            progress=tell,
-        )
+        result = tune(store, thresholds, progress=tell, **more)
     if out:
         result.thresholds.save(out, overwrite=overwrite)
     rows = [
