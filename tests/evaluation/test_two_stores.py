@@ -201,7 +201,7 @@ def test_a_replay_that_did_not_come_back_is_refused(kind: str, tmp_path: Path) -
     runs, loudness, only = tmp_path / "runs.zarr", [1.0], {"only_flagged": True}
     options: dict[str, Any] = {}
     if kind == "latents":
-        from tests.recorders.conftest import stable_diffusion
+        from tiny_pipelines import stable_diffusion
 
         pipe = stable_diffusion()
         record(pipe, runs, runs=8, steps=4, batch_size=8, prompts=[f"a {i}" for i in "abcdefgh"])

@@ -65,7 +65,7 @@ def unconditional(make_tiny: Callable[..., Any], tmp_path_factory: Any) -> Walk:
 
 @pytest.fixture(scope="module")
 def latent(tmp_path_factory: Any) -> Walk:
-    from tests.recorders.conftest import stable_diffusion
+    from tiny_pipelines import stable_diffusion
 
     folder = tmp_path_factory.mktemp("latent")
     torch.manual_seed(0)
