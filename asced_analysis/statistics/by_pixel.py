@@ -9,6 +9,7 @@ a bin of their own, and a quantile among values outside the bins is NaN.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -30,6 +31,9 @@ RELATIVE_ERROR = 0.12
 
 _ZERO, _UNDER, _FIRST, _OVER = 0, 1, 2, BINS - 1
 """Bins of zeros, of values below the range, the first of the range, and of those above it."""
+
+MAP_BYTES = 700
+"""Of a pixel and step while maps are made."""
 
 _SHIFT = 21  # of a float32 pattern; two bits of mantissa stay: four bins an octave
 _NAMES = ("count", "mean", "squares", "largest", "bins")
@@ -96,7 +100,9 @@ def pixel_maps(
         chosen=chosen.tolist(),
         top=top,
     )
-    label = f"Maps of {ds.sizes['run']} runs"
+    pixels = math.prod(ds[plan.variable].shape[2:])
+    need = MAP_BYTES * pixels * len(chosen) / 1e6
+    label = f"Maps of {ds.sizes['run']} runs in {need:,.0f} MB of memory for each thread"
     parts = streaming.compute(streaming.tree_merge(tasks, _merge), progress=progress, label=label)
     dims = tuple(
         str(d) for d in fields.recorded(ds, plan.variable).dims if d not in ("run", "step")

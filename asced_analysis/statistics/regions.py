@@ -17,7 +17,7 @@ import xarray as xr
 
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
-from asced_analysis.compute.stepped import memory_note
+from asced_analysis.compute.stepped import Stepped, memory_note
 from asced_analysis.counts.counting import Plan, plan_counts
 from asced_analysis.counts.histograms import Counts, merge_counts
 from asced_analysis.counts.tally import Tally
@@ -210,26 +210,28 @@ def region_profile(
     import pandas as pd
 
     one = ds.sel(run=[region["run"]])
-    change = abs(fields.dynamics(one, signal)).compute()
-    size = change.transpose("step", ..., "y", "x").values.reshape(
-        change.sizes["step"], -1, change.sizes["y"], change.sizes["x"]
-    )
-    inside = np.zeros(size.shape[-2:], bool)
+    plan = plan_counts(one, signal, "dynamics")
+    data: Any = one[plan.variable].transpose("run", "step", ...).data
+    inside = np.zeros((ds.sizes["y"], ds.sizes["x"]), bool)
     inside[_window(region)] = True
-    frames = []
-    for place, mask in (("region", inside), ("rest", ~inside)):
-        mean = size[..., mask].mean(axis=(1, 2)) if mask.any() else np.full(len(size), np.nan)
-        faster = np.concatenate([[np.nan], np.diff(mean)])
-        frames.append(
-            pd.DataFrame(
-                {
-                    "step": change["step"].values,
-                    "place": place,
-                    "dynamics": mean,
-                    "acceleration": faster,
-                }
-            )
+    masks = {"region": inside, "rest": ~inside}
+    means: dict[str, list[float]] = {place: [] for place in masks}
+    block: Any = data if isinstance(data, np.ndarray) else Stepped(data)
+    for _, values in plan.values(block):
+        size = np.abs(values).reshape(-1, *inside.shape)
+        for place, mask in masks.items():
+            means[place].append(float(size[:, mask].mean()) if mask.any() else np.nan)
+    frames = [
+        pd.DataFrame(
+            {
+                "step": one["step"].values[list(plan.steps)][1:],
+                "place": place,
+                "dynamics": found,
+                "acceleration": np.concatenate([[np.nan], np.diff(found)]),
+            }
         )
+        for place, found in means.items()
+    ]
     return pd.concat(frames, ignore_index=True)
 
 

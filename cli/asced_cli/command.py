@@ -79,6 +79,7 @@ class OutFile(click.ParamType[str]):
         )
 
 
+SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 FIGURE = OutFile(".png", ".svg", ".pdf")
 
 

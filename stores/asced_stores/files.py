@@ -37,7 +37,7 @@ def check_out(
     suffixes : sequence of str, optional
         What its name may end with, for example ``(".csv", ".npz")``.
     folder : bool, optional
-        A folder is written, not a file.
+        A folder is written, not a file; an empty one may be there.
 
     Returns
     -------
@@ -56,7 +56,8 @@ def check_out(
         raise InputError(
             f"{target} was given; expected a name that ends in {' or '.join(suffixes)}"
         )
-    if target.exists():
+    empty = folder and target.is_dir() and not any(target.iterdir())
+    if target.exists() and not empty:
         if not overwrite:
             raise InputError(f"{target} exists; choose another name, or pass overwrite=True")
         if target.is_dir() and not folder:

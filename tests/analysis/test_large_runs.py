@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -102,3 +106,56 @@ def test_what_it_takes_is_said_beforehand(video, monkeypatch, capsys):
         work(video, progress=True)
         said = f"{name} 3 runs of 0 MB each, step by step in about 3"
         assert said in capsys.readouterr().err
+
+
+PEAKS = """
+import sys
+from pathlib import Path
+import dask
+import pandas as pd
+from asced_analysis import open_runs, run_features, segment_phases, step_statistics
+from asced_analysis.audit import audit
+from asced_analysis.compute import stepped
+from asced_analysis.statistics.regions import artifact_regions, region_profile
+
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+stepped.LARGE_RUN_BYTES = 0
+ds, few = open_runs(sys.argv[1]), int(sys.argv[2])
+region = pd.Series({"run": 0, "top": 0, "left": 0, "height": 4, "width": 4})
+with dask.config.set(scheduler="synchronous"):
+    for work in (
+        step_statistics,
+        run_features,
+        segment_phases,
+        audit,
+        artifact_regions,
+        lambda ds: artifact_regions(ds, reference="run"),
+        lambda ds: region_profile(ds, region),
+    ):
+        work(ds.isel(step=slice(0, few)))
+        Path("/proc/self/clear_refs").write_text("5")
+        before = status("VmRSS")
+        work(ds)
+        print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("frames", "steps"), [(8, 48), pytest.param(21, 96, marks=pytest.mark.slow)]
+)
+def test_memory_does_not_follow_the_number_of_steps(frames, steps, tmp_path):
+    """Several steps of the run widened, and tables of counts: never the run as it is stored."""
+    shape = (frames, 4, 128, 128)
+    synthetic_store(tmp_path / "video.zarr", runs=1, steps=steps, shape=shape)
+    code = [sys.executable, "-c", PEAKS, str(tmp_path / "video.zarr"), "6"]
+    done = subprocess.run(code, capture_output=True, text=True, check=True)
+    counting, *others = map(float, done.stdout.split())
+    step = 2 * math.prod(shape)
+    most = 15e6 + 36 * step
+    assert most < 0.6 * 2 * steps * step  # of the run, eps and x0
+    assert len(others) == 6
+    assert max(others) < most, done.stdout
+    assert counting < most + 2.2e6 * steps, done.stdout

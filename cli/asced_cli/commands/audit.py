@@ -7,7 +7,7 @@ import sys
 import click
 
 from asced_cli import completion
-from asced_cli.command import FIGURE, Command
+from asced_cli.command import FIGURE, SHARE, Command
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
 
@@ -21,7 +21,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 @click.argument("store", shell_complete=completion.stores, metavar="STORE")
 @click.option("--plot", type=FIGURE, help="Draw it (*.png, *.svg, *.pdf).")
 @click.option(
-    "--confidence", type=float, default=0.99, show_default=True, help="Confidence of the intervals."
+    "--confidence", type=SHARE, default=0.99, show_default=True, help="Confidence of the intervals."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
 @endpoint_option

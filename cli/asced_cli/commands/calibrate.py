@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asced_cli import completion
-from asced_cli.command import Command, OutFile
+from asced_cli.command import SHARE, Command, OutFile
 from asced_cli.judging import teacher_options
 from asced_cli.options import (
     call_option,
@@ -95,14 +95,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--false-alarm-rate",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=SHARE,
     default=0.05,
     show_default=True,
     help="At most this share of ordinary runs is flagged.",
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=SHARE,
     help="Keep the rate of this calibration with this probability, not only on average.",
 )
 @click.option("--groups", help="Coordinate whose values get levels of their own (label, prompt).")
@@ -135,7 +135,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split of runs.")
 @click.option(
     "--significance",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=SHARE,
     default=0.01,
     show_default=True,
     help="Significance level of --check.",

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from asced_cli import completion
-from asced_cli.command import Command
+from asced_cli.command import SHARE, Command, OutFile
 from asced_cli.options import emit, examples, json_option
 
 
@@ -25,14 +25,14 @@ from asced_cli.options import emit, examples, json_option
     context_settings={"max_content_width": 100},
     sections={"Your own pipeline": "pipeline prompts classes real"},
 )
-@click.option("--out", type=click.Path(path_type=Path), default="asced-demo", show_default=True)
+@click.option("--out", type=OutFile(folder=True), default="asced-demo", show_default=True)
 @click.option("--runs", type=click.IntRange(min=1), help="[default: 512, of your own model 200]")
 @click.option("--steps", type=click.IntRange(min=2), help="[default: the model's, at most 25]")
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="[default: 64; 16 of your own; 4 of latents]"
 )
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--false-alarm-rate", "rate", type=float, default=0.05, show_default=True)
+@click.option("--false-alarm-rate", "rate", type=SHARE, default=0.05, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in the same folder.")
 @click.option(
     "--pipeline",
@@ -49,7 +49,7 @@ from asced_cli.options import emit, examples, json_option
 @click.option("--classes", default="", metavar="NUMBERS", help="Such as 3,7. [default: all]")
 @click.option("--real", help="Real images: a folder, .npz or Zarr. Half of them teach, half judge.")
 @json_option
-def command(out: Path, overwrite: bool, as_json: bool, classes: str, **asked: Any) -> None:
+def command(out: str, overwrite: bool, as_json: bool, classes: str, **asked: Any) -> None:
     """Record, analyse, calibrate, replay, evaluate and report on a model, by default `fashion`.
 
     Without real images the model itself teaches, and the judge says what is typical of it.
@@ -58,16 +58,13 @@ def command(out: Path, overwrite: bool, as_json: bool, classes: str, **asked: An
     from asced_analysis.report.corrections import compared
     from asced_cli.walk import planned
     from asced_stores.errors import InputError
-    from asced_stores.files import check_folder
 
-    check_folder(out)
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise InputError(f"{out} exists and is not empty: choose another --out or add --overwrite")
+    folder = Path(out)
     numbers = [int(one) for one in classes.split(",") if one.strip()]
-    walk = planned(out=out, overwrite=overwrite, classes=numbers, **asked)
+    walk = planned(out=folder, overwrite=overwrite, classes=numbers, **asked)
     if walk.embedded and walk.real:
         raise InputError("the embedded model has its own teacher and judge: leave --real out")
-    out.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     walk.record()
     statistics, phases = walk.analyse()
     pipe = None if walk.embedded else _loaded(walk.pipeline)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asced_cli import completion
-from asced_cli.command import FIGURE, Command, OutFile
+from asced_cli.command import FIGURE, SHARE, Command, OutFile
 from asced_cli.options import emit, endpoint_option, examples, json_option
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     help="Robust unit of the run at each step, or over all its steps.",
 )
 @click.option(
-    "--confidence", type=float, default=0.95, show_default=True, help="Confidence of the intervals."
+    "--confidence", type=SHARE, default=0.95, show_default=True, help="Confidence of the intervals."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
