@@ -207,15 +207,32 @@ class Trajectories:
             for row, batch in zip(rows, batches, strict=True)
         ]
 
+    def corrected(self, row: int, corrected: xr.Dataset) -> pictures.Bytes | None:
+        """The picture of a run's corrected version; of latents in the colours of the run's own."""
+        if "image" in corrected:
+            return np.asarray(corrected["image"].values)
+        if "sample" not in corrected:
+            return None
+        values = np.asarray(corrected["sample"].values)
+        return self._pictured(values[0] if values.ndim == 4 else values, self._last(row))
+
     def _final(self, row: int) -> pictures.Bytes:
         """A picture out of the final sample, or the last predicted x0 (first frame)."""
+        values = self._last(row)
+        return self._pictured(values, values)
+
+    def _last(self, row: int) -> npt.NDArray[Any]:
+        """The final sample, or the last predicted x0 (first frame)."""
         if "sample" in self.ds:
             values = np.asarray(self.ds["sample"].isel(run=row).values)
         else:
             name = "x0" if "x0" in self.fields else "eps"
             values = np.asarray(self.ds[name].isel(run=row, step=-1).values)
-        values = values[0] if values.ndim == 4 else values
-        return picture(values, pictures.false_colours(values) if self.latent else None)
+        return values[0] if values.ndim == 4 else values
+
+    def _pictured(self, values: npt.NDArray[Any], own: npt.NDArray[Any]) -> pictures.Bytes:
+        """A sample as a picture; a latent in the false colours of another one."""
+        return picture(values, pictures.false_colours(own) if self.latent else None)
 
 
 def picture(values: npt.NDArray[Any], projection: pictures.Projection | None) -> pictures.Bytes:

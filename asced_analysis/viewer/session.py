@@ -240,10 +240,9 @@ class Session:
         if self.corrected is not None and place is not None:
             corrected = self.corrected.isel(run=place)
             flagged = bool(corrected["flagged"]) if "flagged" in corrected else True
-            if "image" in corrected and flagged:
-                arrays["corrected"] = self.runs.large(
-                    np.asarray(corrected["image"].values), LARGEST
-                )
+            shown = self.runs.corrected(row, corrected) if flagged else None
+            if shown is not None:
+                arrays["corrected"] = self.runs.large(shown, LARGEST)
             if "mask" in corrected:
                 arrays["corrected_mask"] = np.asarray(corrected["mask"].values).astype(np.uint8)
             done = correction_in_words(self.corrected.attrs)

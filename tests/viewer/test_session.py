@@ -342,6 +342,23 @@ def test_other_pipelines_show_something_sensible(
     session.close()
 
 
+def test_latents_without_pictures_show_their_corrected_version(
+    other_runs: dict[str, xr.Dataset],
+) -> None:
+    """A model that has no decoder: in the false colours of the run's own end."""
+    ds = other_runs["latents"].drop_vars("image")
+    flagged = ("run", ds["run"].values == 4)
+    corrected = ds[["sample"]].compute().assign(flagged=flagged)
+    corrected["sample"][4, :, :8] *= -1
+    session = Session(ds, corrected=corrected, keep_scores=False)
+    shown = session.answer("run", {"row": 4}).arrays
+    differs = (shown["image"] != shown["corrected"]).any(-1)
+    assert differs[:8].mean() > 0.9
+    assert not differs[8:].any()
+    assert "corrected" not in session.answer("run", {"row": 3}).arrays
+    session.close()
+
+
 def test_a_large_run_is_read_by_the_steps_that_are_shown(
     other_runs: dict[str, xr.Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:

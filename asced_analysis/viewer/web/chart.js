@@ -81,12 +81,15 @@ class Chart {
     if (!found || (found.mutation === null && found.refinement === null)) return [];
     const ends = [0, found.mutation ?? 0, found.refinement ?? last, last];
     const parts = [];
+    let free = 0; // where the name before ends
     PHASES.forEach(([name, colour], place) => {
       if ((place === 0 && found.mutation === null) || (place === 2 && found.refinement === null)) return;
       const [left, right] = [this.x(ends[place]), this.x(ends[place + 1])];
       parts.push(svg("rect", { x: left, y: ROOM.top, width: Math.max(0, right - left), height: bottom - ROOM.top, fill: colour, opacity: 0.16 }));
-      const narrow = right - left < 7 * name.length;
-      parts.push(narrow && place === 2 ? label(name, right, ROOM.top - 7, "end") : label(name, left + 2, ROOM.top - 7, "start"));
+      const start = Math.max(left + 2, free);
+      free = start + 7 * name.length;
+      const narrow = free > this.x(last) && place === 2;
+      parts.push(narrow ? label(name, right, ROOM.top - 7, "end") : label(name, start, ROOM.top - 7, "start"));
     });
     for (const [low, high] of [found.mutation_interval, found.refinement_interval]) {
       if (low === null || high === null) continue;
