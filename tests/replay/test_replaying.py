@@ -90,7 +90,7 @@ def test_an_offloaded_model_goes_on_from_a_checkpoint_where_it_computes(
     tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
     pipe = copy.deepcopy(tiny_pipeline)
-    accelerate.cpu_offload(pipe.unet, execution_device=torch.device("cpu"))
+    accelerate.cpu_offload(pipe.unet, execution_device="cpu")
     assert pipe.device.type == "meta"
     options: dict[str, Any] = {"masks": MASKS, "step": TARGET, "start": 3}
     plain = replay(tiny_runs, tmp_path / "plain.zarr", pipeline=tiny_pipeline, **options)
