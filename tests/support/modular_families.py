@@ -5,6 +5,7 @@ Each is given embeddings in place of text. Those whose classic twin is tested ta
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -28,6 +29,7 @@ from newer_families import (
     qwen,
     qwen_autoencoder,
     wan,
+    without_text,
     z_image,
 )
 from tiny_pipelines import sd3, sdxl, wan_autoencoder, wan_transformer
@@ -283,6 +285,19 @@ def of(classic: Callable[..., Any], blocks: str, scale: float | None = None) -> 
     return lambda **config: modular_version(classic(**config), blocks, scale)
 
 
+def classic(build: Callable[[], Any], kind: str) -> Callable[[], Any]:
+    """A builder of a classic pipeline from the components of a modular one."""
+
+    def make() -> Any:
+        takes = inspect.signature(getattr(diffusers, kind).__init__).parameters
+        parts = {name: part for name, part in build().components.items() if name in takes}
+        return without_text(
+            kind, **{name: part for name, part in parts.items() if part is not None}
+        )
+
+    return make
+
+
 def shown(size: int = 16) -> Any:
     from PIL import Image
 
@@ -342,6 +357,12 @@ MODULAR: dict[str, Family] = {
         {**GUIDED, **POOLED, **SQUARE, **IMAGE},
     ),
     "krea2": Family(krea2, (4, 4, 4), {**LAYERED, **SQUARE}),
+    "krea2-classic": Family(classic(krea2, "Krea2Pipeline"), (4, 4, 4), {**LAYERED, **SQUARE}),
+    "hunyuan-1.5-classic": Family(
+        classic(hunyuan15, "HunyuanVideo15Pipeline"),
+        (2, 4, 4, 4),
+        {**TWO_TEXTS, **SQUARE, "num_frames": 3},
+    ),
     "ideogram4": Family(
         ideogram4,
         (2, 16, 16),
