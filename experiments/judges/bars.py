@@ -2,14 +2,16 @@
 
     python -m experiments.judges.bars --model ddpm
     python -m experiments.judges.bars --model sd
+    python -m experiments.judges.bars --model smooth --runs 200 --seeds 300
     python -m experiments.judges.bars --store runs.zarr
     python -m experiments.judges.bars --model ddpm --renoise
     python -m experiments.judges.bars --model sd --splits 20
 
-A tiny DDPM and a tiny Stable Diffusion of random weights, five seeds each, or blocks of a recorded
-store; the mean has a 95 % interval over seeds. Chance alone leaves one seed of n recorded and n
-fresh runs a standard error of sqrt(.375 / n): .061 of 100, .031 of 400. `--splits` divides each
-recording again and again at random within its prompts, which shows the mechanism apart from that.
+A tiny DDPM and a tiny Stable Diffusion of random weights, five seeds each, smooth random images, or
+blocks of a recorded store; the mean has a 95 % interval over seeds. Chance alone leaves one seed of
+n recorded and n fresh runs a standard error of sqrt(.375 / n): .061 of 100, .031 of 400. `--splits`
+divides each recording again and again at random within its prompts, which shows the mechanism apart
+from that.
 `--renoise` replays every run with its noise renewed everywhere at step 1: the change of local
 distance should hold 0, and as many runs should fall into the worst quarter as leave it.
 """
@@ -23,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
+from scipy.ndimage import gaussian_filter
 
 from asced_analysis import open_runs
 from asced_analysis.evaluation.intervals import mean_estimate
@@ -64,6 +68,14 @@ def stable_diffusion() -> Any:
     return build()
 
 
+def smooth(count: int, seed: int) -> xr.Dataset:
+    """Smooth random images, as runs: no model, so that many populations cost little."""
+    field = np.random.default_rng(seed).standard_normal((count, 3, 16, 16))
+    images = np.clip(3 * gaussian_filter(field, (0, 0, 2, 2)), -1, 1).astype(np.float32)
+    coordinates = {"run": np.arange(count)}
+    return xr.Dataset({"sample": (("run", "channel", "y", "x"), images)}, coordinates)
+
+
 def shares(dataset: Any, recorded: int) -> float:
     """Share of the runs behind the first `recorded` that lie beyond the bar of these."""
     before, after = (
@@ -99,7 +111,7 @@ def split_again(dataset: Any, splits: int) -> list[float]:
 def main() -> None:
     """Print one JSON line a seed, and the mean."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=["ddpm", "sd"])
+    parser.add_argument("--model", choices=["ddpm", "sd", "smooth"])
     parser.add_argument("--store")
     parser.add_argument("--runs", type=int, default=800, help="Half of them are recorded ones.")
     parser.add_argument("--seeds", type=int, default=5)
@@ -125,6 +137,9 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             else:
                 found.append(shares(part, size // 2))
             yield {"seed": seed, "found": found[-1]}
+    elif args.model == "smooth":
+        seeds = range(args.first, args.first + args.seeds)
+        found += [shares(smooth(args.runs, seed), args.runs // 2) for seed in seeds]
     else:
         from asced_recorders import record
 
