@@ -83,8 +83,9 @@ def _when(phases: Phases | None, steps: int) -> str:
         return phases.verdict()
     start, end = spans["Mutation"]
     until = f"to about step {end:.0f}" if "Refinement" in spans else "to the end"
-    said = f"from {'there' if start else 'the start'} {until} it revises single regions, which is "
-    said += "where artifacts arose in the models of the paper"
+    who = "it" if "Profiling" in spans else "the model"
+    said = f"from {'there' if start else 'the start'} {until} {who} revises single regions, which "
+    said += "is where artifacts arose in the models of the paper"
     if "Profiling" in spans:
         first = f"up to about step {start:.0f} of {steps} the model lays out the image as a whole"
         said = f"{first}; {said}"
