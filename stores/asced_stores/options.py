@@ -34,8 +34,10 @@ P = ParamSpec("P")
 
 
 class _Takes(Protocol[P, O]):
-    """A decorator of functions of two, three or four arguments before the options."""
+    """A decorator of functions of one to four arguments before the options."""
 
+    @overload
+    def __call__(self, function: Callable[[A, O], T], /) -> Callable[Concatenate[A, P], T]: ...
     @overload
     def __call__(
         self, function: Callable[[A, B, O], T], /

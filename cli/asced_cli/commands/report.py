@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from asced_cli import completion
@@ -63,40 +65,11 @@ from asced_cli.options import emit, endpoint_option, examples, json_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
 @json_option
-def command(
-    runs: str,
-    thresholds: str | None,
-    replay: str | None,
-    evaluation: str | None,
-    compare: tuple[str, ...],
-    remedies: str | None,
-    pipeline: str | None,
-    judge: str | None,
-    real: str | None,
-    out: str,
-    form: str,
-    gallery: int,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def command(runs: str, out: str, form: str, as_json: bool, **more: Any) -> None:
     """Write one page about RUNS that needs no network and escapes every stored string."""
     from asced_analysis.report import write_report
 
-    path = write_report(
-        runs,
-        out,
-        thresholds=thresholds,
-        replay=replay,
-        evaluation=evaluation,
-        compare=compare,
-        remedies=remedies,
-        pipeline=pipeline,
-        judge=judge,
-        real=real,
-        format="md" if form == "md" else "html",
-        gallery=gallery,
-        overwrite=overwrite,
-    )
+    path = write_report(runs, out, format="md" if form == "md" else "html", **more)
     size = path.stat().st_size
     emit(
         {"out": str(path), "bytes": size},

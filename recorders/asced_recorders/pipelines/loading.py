@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 from asced_recorders.pipelines.devices import available_devices, default_device
 from asced_recorders.pipelines.named_functions import named_function
+from asced_recorders.pipelines.options import PipelineOptions, SchedulerOptions
 from asced_recorders.pipelines.scheduler_names import make_scheduler
 from asced_stores.errors import InputError
+from asced_stores.options import takes
 
 MODELS = Path(__file__).parents[1] / "models"
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -23,19 +26,8 @@ def embedded_models() -> list[str]:
     return sorted(path.parent.name for path in MODELS.glob("*/model_index.json"))
 
 
-def load_pipeline(
-    name_or_path: str | Path,
-    *,
-    device: Any = None,
-    dtype: Any = None,
-    variant: str | None = None,
-    revision: str | None = None,
-    scheduler: str | None = None,
-    scheduler_options: dict[str, Any] | None = None,
-    allow_pickle: bool = False,
-    trust_remote_code: bool = False,
-    local_files_only: bool = False,
-) -> Any:
+@takes(PipelineOptions)
+def load_pipeline(name_or_path: str | Path, options: PipelineOptions) -> Any:
     """Load a diffusers pipeline, ready to be recorded.
 
     Parameters
@@ -45,22 +37,8 @@ def load_pipeline(
         ``modular_model_index.json``), a name on the hub (``owner/name``), or ``module:function`` of
         a function of yours without arguments that makes one: with adapters, with a scheduler class
         of your own. It decides on device and precision, unless `device` is given.
-    device : str or torch.device, optional
-        By default the accelerator where there is one, else the CPU.
-    dtype : str or torch.dtype, optional
-        Of the weights, for example ``float16``; by default float32.
-    variant, revision : str, optional
-        As diffusers has them.
-    scheduler : str, optional
-        Another scheduler, by short name or class (`asced_recorders.pipelines.scheduler_names`).
-    scheduler_options : dict, optional
-        Entries of its configuration to change.
-    allow_pickle : bool
-        Accept weights that are not safetensors. Pickled weights can run any code.
-    trust_remote_code : bool
-        Run code that comes with the pipeline.
-    local_files_only : bool
-        Ask the hub for nothing.
+    options : PipelineOptions
+        Each by keyword. Pickled weights can run any code.
 
     Returns
     -------
@@ -82,23 +60,21 @@ def load_pipeline(
 
     if is_function(str(name_or_path)):
         pipe = _made_by(str(name_or_path))
-        if scheduler is not None or scheduler_options:
-            pipe.scheduler = make_scheduler(scheduler, pipe.scheduler, scheduler_options)
-        return pipe if device is None else _move(pipe, device, name_or_path)
-    if device is None:
-        device = default_device()
+        pipe = with_scheduler(pipe, options)
+        return pipe if options.device is None else _move(pipe, options.device, name_or_path)
+    device = default_device() if options.device is None else options.device
     check_device(device)
     folder, where = _locate(str(name_or_path))
-    torch_dtype = _dtype(dtype)
-    options: dict[str, Any] = {"local_files_only": local_files_only or folder}
+    torch_dtype = _dtype(options.dtype)
+    given: dict[str, Any] = {"local_files_only": options.local_files_only or folder}
     if torch_dtype is not None:
         newer = hasattr(diffusers.utils.deprecation_utils, "_resolve_dtype")  # warns of the other
-        options["dtype" if newer else "torch_dtype"] = torch_dtype
-    if variant:
-        options["variant"] = variant
-    if revision:
-        options["revision"] = revision
-    options["use_safetensors"] = None if allow_pickle else True
+        given["dtype" if newer else "torch_dtype"] = torch_dtype
+    if options.variant:
+        given["variant"] = options.variant
+    if options.revision:
+        given["revision"] = options.revision
+    given["use_safetensors"] = None if options.allow_pickle else True
     diffusers.utils.logging.disable_progress_bar()
     if "transformers" in sys.modules:  # which diffusers has then loaded, and which has bars too
         from transformers.utils import logging
@@ -107,13 +83,21 @@ def load_pipeline(
         bars.disable_progress_bar()
     load = _load_modular if folder and (Path(where) / MODULAR).is_file() else _load_classic
     try:
-        pipe = load(where, folder, trust_remote_code, options)
+        pipe = load(where, folder, options.trust_remote_code, given)
     except (OSError, ValueError, ImportError, AttributeError, KeyError, TypeError) as error:
-        raise _explain(str(name_or_path), error, allow_pickle) from error
-    if scheduler is not None or scheduler_options:
-        pipe.scheduler = make_scheduler(scheduler, pipe.scheduler, scheduler_options)
+        raise _explain(str(name_or_path), error, options.allow_pickle) from error
+    pipe = with_scheduler(pipe, options)
     pipe.set_progress_bar_config(disable=True)
     return _move(pipe, device, name_or_path)
+
+
+def with_scheduler(pipe: Any, options: SchedulerOptions) -> Any:
+    """The pipeline, or a copy with the scheduler that is asked for: the given one keeps its own."""
+    if options.scheduler is None and not options.scheduler_options:
+        return pipe
+    pipe = copy(pipe)
+    pipe.scheduler = make_scheduler(options.scheduler, pipe.scheduler, options.scheduler_options)
+    return pipe
 
 
 def is_function(name: str) -> bool:

@@ -19,7 +19,6 @@ class LoadOptions:
     """How a pipeline is loaded by name or path."""
 
     device: Any = option(None, "cpu, cuda, cuda:1, xpu, mps; by default the accelerator.")
-    precision: str | None = option(None, "Of the weights while sampling.")
     variant: str | None = option(None, "Of the files on the hub, for example fp16.")
     revision: str | None = option(None, "Branch, tag or commit on the hub.")
     local_files_only: bool = option(False, "Ask the hub for nothing.")
@@ -28,7 +27,26 @@ class LoadOptions:
 
 
 @options
-class RecordOptions(LoadOptions, StoreOptions):
+class SchedulerOptions:
+    """Another scheduler than the pipeline's own."""
+
+    scheduler: str | None = option(
+        None, "Another scheduler, by a short name or a class of diffusers."
+    )
+    scheduler_options: Mapping[str, Any] | None = option(
+        None, "Entries of the scheduler's configuration."
+    )
+
+
+@options
+class PipelineOptions(LoadOptions, SchedulerOptions):
+    """How a pipeline is loaded, ready to be recorded."""
+
+    dtype: Any = option(None, "Of the weights, for example ``float16``; by default float32.")
+
+
+@options
+class RecordOptions(LoadOptions, SchedulerOptions, StoreOptions):
     """Everything that a recording of many runs is asked to do.
 
     Raises
@@ -41,12 +59,7 @@ class RecordOptions(LoadOptions, StoreOptions):
     steps: int = option(25, "Steps of sampling.")
     batch_size: int = option(64, "Runs sampled and committed together.")
     seed: int = option(0, "Seed of run 0.")
-    scheduler: str | None = option(
-        None, "Another scheduler, by a short name or a class of diffusers."
-    )
-    scheduler_options: Mapping[str, Any] | None = option(
-        None, "Entries of the scheduler's configuration."
-    )
+    precision: str | None = option(None, "Of the weights while sampling.")
     labels: Sequence[int] | None = option(
         None, "Classes of a class-conditional model, repeated to the number of runs."
     )

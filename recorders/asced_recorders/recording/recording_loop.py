@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.data_range import DIFFUSERS, DataRange
-from asced_recorders.pipelines.loading import load_pipeline, pipeline_name
+from asced_recorders.pipelines.loading import load_pipeline, pipeline_name, with_scheduler
 from asced_recorders.pipelines.options import LoadOptions, RecordOptions
 from asced_recorders.pipelines.prompts import Prompt, read_prompts
 from asced_recorders.pipelines.pruned import check_pruning, pruning_facts, sample_pruned
 from asced_recorders.pipelines.run_source import RunSource
 from asced_recorders.pipelines.sampling import is_unconditional
-from asced_recorders.pipelines.scheduler_names import make_scheduler
 from asced_recorders.pipelines.sources import PipelineSource, UnconditionalSource
 from asced_recorders.recording.cost import check_disk, recording_cost
 from asced_recorders.recording.interruption import FinishBatch
@@ -235,17 +234,10 @@ def _pipeline(pipeline: Any, options: RecordOptions) -> tuple[str, Any]:
     loading = {one.name: getattr(options, one.name) for one in fields(LoadOptions)}
     if isinstance(pipeline, (str, Path)):
         name = pipeline_name(pipeline)
-        pipe = load_pipeline(pipeline, dtype=loading.pop("precision"), **loading)
+        pipe = load_pipeline(pipeline, dtype=options.precision, **loading)
     else:
         name, pipe = type(pipeline).__name__, pipeline
-        given = sorted(name for name, value in loading.items() if value)
+        given = [one for one in (*loading, "precision") if getattr(options, one)]
         if given:
             raise InputError(f"{given} are for loading, but a pipeline was given")
-    if options.scheduler is not None or options.scheduler_options:
-        from copy import copy
-
-        pipe = copy(pipe)  # the caller's pipeline keeps its scheduler
-        pipe.scheduler = make_scheduler(
-            options.scheduler, pipe.scheduler, options.scheduler_options
-        )
-    return name, pipe
+    return name, with_scheduler(pipe, options)
