@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,23 +84,11 @@ class Tuning:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        rows = [
-            {
-                "strategy": one.strategy,
-                "step": one.step,
-                "strength": one.strength,
-                "parameters": one.parameters,
-                "chosen_on": one.chosen_on.to_dict(),
-                "held_out": one.held_out.to_dict(),
-                "best": one is self.best,
-            }
-            for one in self.candidates
-        ]
         return {
             "judge": self.judge,
             "reference": self.reference.to_dict(),
             "runs": self.runs,
-            "candidates": rows,
+            "candidates": [{**asdict(one), "best": one is self.best} for one in self.candidates],
         }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from asced_analysis.evaluation.intervals import Estimate
 from asced_analysis.realism.claims import Reference, claims_of
@@ -44,24 +46,6 @@ class Trial:
     change: Estimate
     distance: Estimate
     content: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "title": self.title,
-            "code": self.code,
-            "evaluations": self.evaluations,
-            "broken": self.broken.to_dict(),
-            "change": self.change.to_dict(),
-            "distance": self.distance.to_dict(),
-            "content": self.content,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Trial:
-        """What `to_dict` gave."""
-        estimates = {name: Estimate(**data[name]) for name in ("broken", "change", "distance")}
-        return cls(**{**data, **estimates})
 
 
 @dataclass(frozen=True)
@@ -147,8 +131,8 @@ class Remedies:
             "helps": self.helps,
             "verdict": self.verdict(),
             "code": self.code,
-            "trials": [one.to_dict() for one in self.trials],
-            "confirmed": [one.to_dict() for one in self.confirmed],
+            "trials": [asdict(one) for one in self.trials],
+            "confirmed": [asdict(one) for one in self.confirmed],
             "skipped": dict(self.skipped),
         }
 
@@ -171,14 +155,9 @@ class Remedies:
                 f"{path} is no table of remedies of version {FORMAT_VERSION}: make one with "
                 "`asced tune --remedies --out FILE`"
             )
-        judge = data["judge"]
-        return cls(
-            trials=tuple(Trial.from_dict(one) for one in data["trials"]),
-            confirmed=tuple(Trial.from_dict(one) for one in data["confirmed"]),
-            **{name: data[name] for name in ("best", "helps", "budget", "runs", "chooser")},
-            judge=judge["name"],
-            reference=Reference(**judge["reference"]),
-            skipped=data["skipped"],
+        own = {name: data[name] for name in data if name in cls.__dataclass_fields__}
+        return msgspec.convert(
+            {**own, "judge": data["judge"]["name"], "reference": data["judge"]["reference"]}, cls
         )
 
     def _repr_html_(self) -> str:
