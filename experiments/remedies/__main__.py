@@ -229,7 +229,9 @@ def bench_of(name: str, runs: int) -> tuple[Bench, dict[str, Any]]:
 
     def draws(way: str, steps: int) -> Images | None:
         ends = drawn(subject, way, steps, DRAWN)
-        return None if ends is None else _seen(subject, ends, _broken(subject, pool, ends))
+        if ends is None or len(ends) < SIZE:
+            return None
+        return _seen(subject, ends, _broken(subject, pool, ends))
 
     facts = {"truth": subject.truth, "judge": subject.model.name, "runs": len(plain)}
     return Bench(pool, plain, Real(subject.model.vectors), draws, subject.pipe), facts
