@@ -83,12 +83,12 @@ class ReplayOptions(SamplerOptions):
 
     thresholds: Thresholds | str | Path | None = option(
         None,
-        "Whom, where and when to correct (asced calibrate). Not needed with `masks` or with "
+        "Which runs to correct, where and when (asced calibrate). Not needed with `masks` or with "
         "strategy ``none``.",
     )
     strategy: str | Strategy | None = option(
         None,
-        "Correction; none brings the recording back. By default the thresholds' own, with their "
+        "Correction; none reproduces the recording. By default the thresholds' own, with their "
         "parameters; ``ttc`` with masks alone.",
     )
     start: Literal["init"] | int = option(
@@ -101,8 +101,8 @@ class ReplayOptions(SamplerOptions):
     )
     teacher: str | RealismModel | None = option(
         None,
-        "Who chooses among several draws (best_of): by default the embedded teacher for the "
-        "embedded fashion, else patches of the recorded population's own samples. It looks at "
+        "Teacher that chooses among several draws (best_of): by default the embedded teacher for "
+        "the embedded fashion, else patches of the recorded population's own samples. It looks at "
         "predicted x0 in the space that is sampled in: at the latents of a latent model.",
     )
     masks: Any = option(
@@ -110,13 +110,13 @@ class ReplayOptions(SamplerOptions):
         "Masks from outside: a mapping of run to bool array (y, x), or a bool array (run, y, x); "
         "runs with an empty mask are left alone.",
     )
-    step: int | None = option(None, "T_c, instead of that of the thresholds.")
+    step: int | None = option(None, "Correction step T_c, instead of the thresholds' own.")
     seed: int | None = option(
         None,
-        "Of the correction's noise. A run's noise depends on this and its number alone.",
+        "Seed of the correction's noise. A run's noise depends on this and its number alone.",
     )
     grow: int | None = option(
-        None, "Grow masks by so many pixels, in place of the thresholds' fraction."
+        None, "Grow masks by this many pixels, in place of the thresholds' fraction."
     )
     soft: int = option(0, "Pixels over which the masks' edges fade.")
     only_flagged: bool = option(
@@ -126,13 +126,14 @@ class ReplayOptions(SamplerOptions):
     )
     batch_size: int | None = option(
         None,
-        "Sample so many runs together instead of the recorded batches; what that changes in the "
+        "Sample this many runs together instead of the recorded batches; what that changes in the "
         "last bits is measured (exactness).",
     )
     threads: int | None = option(
-        None, "Of torch; by default as recorded (else last digits differ, which is measured)."
+        None,
+        "Threads of torch; by default as recorded (else last digits differ, which is measured).",
     )
-    override: bool = option(False, "Use thresholds of another model all the same.")
+    override: bool = option(False, "Use thresholds of another model anyway.")
     overwrite: bool = option(False, "Replace an existing store.")
     resume: bool = option(
         False,

@@ -116,7 +116,7 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
     "--thresholds",
     shell_complete=completion.files(".json"),
     metavar="FILE",
-    help="What --keep flagged and --prune go by.",
+    help="Thresholds for --keep flagged and --prune.",
 )
 @option("labels", "--classes", type=NUMBERS, metavar="NUMBERS")
 @option("resume")

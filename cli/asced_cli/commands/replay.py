@@ -81,13 +81,13 @@ option = options_of(ReplayOptions)
     "--strategy",
     cls=RegistryOption,
     type=RegistryName("STRATEGIES"),
-    help="Correction; none brings the recording back.  "
+    help="Correction; none reproduces the recording.  "
     "[default: the thresholds' own; ttc with --masks]",
 )
 @click.option(
     "--where",
     type=click.Choice(["everywhere", "foreground", "mask"]),
-    help="Place that renoise and best_of renew.",
+    help="Region that renoise and best_of renew.",
 )
 @click.option(
     "--again",

@@ -19,9 +19,9 @@ class LoadOptions:
     """How a pipeline is loaded by name or path."""
 
     device: Any = option(None, "cpu, cuda, cuda:1, xpu, mps; by default the accelerator.")
-    variant: str | None = option(None, "Of the files on the hub, for example fp16.")
+    variant: str | None = option(None, "Variant of the files on the hub, for example fp16.")
     revision: str | None = option(None, "Branch, tag or commit on the hub.")
-    local_files_only: bool = option(False, "Ask the hub for nothing.")
+    local_files_only: bool = option(False, "Never contact the hub.")
     allow_pickle: bool = option(False, "Accept weights that are not safetensors.")
     trust_remote_code: bool = option(False, "Run code that the pipeline brings.")
 
@@ -59,7 +59,7 @@ class RecordOptions(LoadOptions, SchedulerOptions, StoreOptions):
     steps: int = option(25, "Steps of sampling.")
     batch_size: int = option(64, "Runs sampled and committed together.")
     seed: int = option(0, "Seed of run 0.")
-    precision: str | None = option(None, "Of the weights while sampling.")
+    precision: str | None = option(None, "Precision of the weights while sampling.")
     labels: Sequence[int] | None = option(
         None, "Classes of a class-conditional model, repeated to the number of runs."
     )
@@ -68,9 +68,9 @@ class RecordOptions(LoadOptions, SchedulerOptions, StoreOptions):
         "A file (text, CSV or JSONL) or a sequence of prompts, one a run, repeated to the number "
         "of runs.",
     )
-    negative_prompt: str | None = option(None, "Where a prompt has none of its own.")
+    negative_prompt: str | None = option(None, "For prompts without their own.")
     guidance_scale: float | None = option(
-        None, "Where a prompt has none of its own; the pipeline's default otherwise."
+        None, "For prompts without their own; the pipeline's default otherwise."
     )
     keep_prompts: bool = option(True, "Write the prompts to the store, not keyed hashes of them.")
     call_options: Mapping[str, Any] | None = option(

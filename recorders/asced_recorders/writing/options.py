@@ -32,7 +32,7 @@ class Settings:
         "Steps whose entering sample is kept in float32, for replays that start there, for "
         "example 8,12,16.",
     )
-    dtype: str = option("float16", "Of eps and x0 in the store: float16 or float32.")
+    dtype: str = option("float16", "Precision of eps and x0 in the store: float16 or float32.")
     every: int = option(
         1, "Keep eps and x0 of every K-th step of the window: enough to analyse, not to replay."
     )
@@ -119,7 +119,7 @@ class StoreOptions(Settings):
         "`asced_analysis.statistics.observing`.",
     )
     rank: int | None = option(None, "Which process this is; torchrun and SLURM set it.")
-    world_size: int | None = option(None, "Of how many.")
+    world_size: int | None = option(None, "Number of processes.")
     storage_options: Mapping[str, Any] | None = option(None, "For object storage.")
     fsync: bool = option(
         True,
