@@ -44,13 +44,20 @@ PREPARING = (
 )
 
 
-def modular(blocks: str, guidance_scale: float | None = None, **parts: Any) -> Any:
+def modular(
+    blocks: str,
+    guidance_scale: float | None = None,
+    without: tuple[str, ...] = (),
+    **parts: Any,
+) -> Any:
     """A modular pipeline of these components that is given embeddings of text."""
     import diffusers.modular_pipelines as modules
     from diffusers.guiders import ClassifierFreeGuidance
 
     chosen = deepcopy(getattr(modules, blocks)())
     _leave_out(chosen)
+    for name in without:
+        chosen.sub_blocks.pop(name)
     pipe = chosen.init_pipeline()
     known = {*pipe.component_names, *pipe.config_component_names}
     pipe.update_components(**{name: part for name, part in parts.items() if name in known})
@@ -280,6 +287,26 @@ def wan_image() -> Any:
     )
 
 
+def wan_animate() -> Any:
+    transformer = diffusers.WanAnimate2Transformer3DModel(
+        text_len=16,
+        dim=16,
+        ffn_dim=16,
+        freq_dim=16,
+        text_dim=8,
+        num_heads=2,
+        num_layers=1,
+    )
+    return modular(
+        "WanAnimate2Blocks",
+        3.0,
+        ("image_encoder", "video_encoder", "vae_encoder"),
+        transformer=transformer,
+        vae=wan_autoencoder(),
+        scheduler=flow(),
+    )
+
+
 def of(classic: Callable[..., Any], blocks: str, scale: float | None = None) -> Any:
     """A builder of a modular pipeline from the components of a classic one."""
     return lambda **config: modular_version(classic(**config), blocks, scale)
@@ -345,6 +372,21 @@ CONNECTED = {
     "negative_connector_prompt_embeds": embeds(width=32, seed=1),
     "negative_connector_audio_prompt_embeds": embeds(width=32, seed=1),
     "negative_connector_attention_mask": torch.ones(1, 4),
+}
+
+SEGMENT = {
+    **GUIDED,
+    **SQUARE,
+    "prompt_ref_embeds": embeds(seed=2),
+    "denoiser_input_fields": {"encoder_hidden_states_image": embeds(257, 1280)},
+    "condition_clip_context": embeds(257, 1280),
+    "reference_image_latents": torch.zeros(20, 1, 2, 2),
+    "driving_video_pixels": torch.zeros(1, 3, 5, 16, 16),
+    "segment_frame_length": 5,
+    "effective_segment": 4,
+    "num_segments": 1,
+    "real_frame_len": 5,
+    "crop_region": (0, 0, 16, 16),
 }
 
 MODULAR: dict[str, Family] = {
@@ -481,6 +523,7 @@ MODULAR: dict[str, Family] = {
             "image": shown(),
         },
     ),
+    "wan-animate-2": Family(wan_animate, (3, 16, 2, 2), SEGMENT),
     "cosmos-3": Family(
         cosmos3,
         (2, 16, 2, 2),
