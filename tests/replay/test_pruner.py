@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import diffusers
 import numpy as np
 import pytest
+import tiny_pipelines
 import torch
 
 from asced_analysis import calibrate
@@ -77,15 +76,6 @@ class Net(torch.nn.Module):
             if self.left < 0:
                 raise RuntimeError("power is gone")
         return 0.9 * x + 0.2 * self.second(torch.tanh(self.first(x) + bright)) * float(t) / 1000
-
-
-def builders() -> Any:
-    """Tiny pipelines of every family."""
-    path = Path(__file__).parents[1] / "recorders" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("tiny_pipelines", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def pipeline(scheduler: str, **options: Any) -> Prompted:
@@ -297,7 +287,7 @@ def test_colour_images_compete_within_equal_content(colour, tmp_path):
 @portable
 def test_stable_diffusion_with_guidance_goes_on_bit_by_bit(tmp_path):
     """All draws are finished, so that the batch, and with it every rounding, is the same."""
-    pipe = builders().stable_diffusion()
+    pipe = tiny_pipelines.stable_diffusion()
     pipe.set_progress_bar_config(disable=True)
     prompts = [f"{one} {other}" for one in "abcd" for other in "abcd"]
     runs = record(pipe, tmp_path / "r.zarr", prompts=prompts, runs=32, steps=6, batch_size=16)
