@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = sorted((ROOT / "cli" / "asced_cli" / "commands").glob("*.py"))
-
-
-@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
-def test_commands_import_nothing_heavy_at_their_top(path: Path) -> None:
-    allowed = {"__future__", "click", "asced_cli", *sys.stdlib_module_names}
-    for node in ast.parse(path.read_text()).body:
-        names = [node.module] if isinstance(node, ast.ImportFrom) else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        for name in names:
-            assert (name or "").split(".")[0] in allowed, f"{name}: help would be slow"
 
 
 def test_nothing_lies_flat_in_the_analysis() -> None:
@@ -39,6 +26,12 @@ def _loaded_after(code: str) -> set[str]:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     return set(done.stdout.split())
+
+
+def test_commands_load_nothing_heavy_for_their_help() -> None:
+    heavy = {"numpy", "torch", "diffusers", "xarray", "zarr", "dask", "pandas", "matplotlib"}
+    code = "\n".join(f"import asced_cli.commands.{path.stem}" for path in COMMANDS)
+    assert not _loaded_after(code) & heavy
 
 
 def test_analysis_imports_neither_torch_nor_diffusers_nor_click() -> None:
