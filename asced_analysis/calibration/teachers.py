@@ -269,7 +269,8 @@ def choose_teacher(
             f"a network is for the teacher self-consistency, not for {teacher or 'real images'}"
         )
     known = source.dataset.isel(run=np.flatnonzero(fit))
-    return RealismTeacher(choose_judge(teacher, known, real=real, role="teacher"))
+    others = (source.dataset.isel(run=np.flatnonzero(~fit)),)
+    return RealismTeacher(choose_judge(teacher, known, real=real, role="teacher", others=others))
 
 
 def _self_consistency(

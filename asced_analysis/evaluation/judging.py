@@ -107,7 +107,9 @@ def evaluate(
     if options.outcomes is not None:
         assessor = given_judge(options.outcomes, options.better)
     else:
-        model = choose_judge(options.judge, compared.first, real=options.real)
+        model = choose_judge(
+            options.judge, compared.first, real=options.real, others=(compared.second,)
+        )
         assessor = RealismJudge(model, compared.first)
     names = []
     if is_replay and isinstance(assessor, RealismJudge):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import RealismModel, crossed
 from asced_analysis.realism.membership import halves
 from asced_analysis.realism.pictures import picture_shape, read_pictures, undecoded
-from asced_analysis.realism.real_images import Real, RealImages, Role, read_real
+from asced_analysis.realism.real_images import Real, RealImages, Role, read_real, without_runs
 from asced_analysis.realism.registry import kind_of, kinds
 from asced_stores.errors import InputError
 
@@ -30,6 +30,7 @@ def choose_judge(
     *,
     real: Real | RealImages | None = None,
     role: Role = "judge",
+    others: Sequence[xr.Dataset] = (),
 ) -> RealismModel:
     """Make who judges runs.
 
@@ -46,6 +47,8 @@ def choose_judge(
     role : {"judge", "teacher"}
         Which half of the real images, or of the population, is the reference: the two never share
         an image.
+    others : sequence of xarray.Dataset
+        Other runs that it will judge: their pictures are no real images either.
 
     Raises
     ------
@@ -87,6 +90,7 @@ def choose_judge(
                 " as well, or judge without real images"
             )
         images, of = read_real(real, picture_shape(dataset)).half(role)
+        images, of = without_runs(images, of, (dataset, *others))
         return kind.build(given, images, of, None)
     numbers = np.asarray(dataset["run"].values, np.int64)
     complete = np.arange(len(numbers))

@@ -2,13 +2,14 @@
 
 Each is cropped about its centre to the aspect ratio of the runs' images and scaled to their size
 (Lanczos), grey or RGB as they are; transparent pixels lie on white, and EXIF turns are carried out.
-The set is split by content into two halves, one for a teacher and one for a judge.
+The set is split by content into two halves, one for a teacher and one for a judge. Pictures of the
+judged runs are none: they are left out (`without_runs`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,13 +19,17 @@ from numpy.typing import NDArray
 
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.membership import digest, halves
+from asced_analysis.realism.pictures import read_pictures
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
+    import xarray as xr
     from PIL import Image
 
 MOST = 5000
 FEWEST = 8  # four a half: precision and recall look at three neighbours
+ROUNDED = 2.01 / 255  # in -1..1: 8 bits, rounded or cut off
+AT_ONCE = 256
 Role = Literal["teacher", "judge"]
 Pictures = NDArray[np.float32]
 Real = str | PathLike[str] | NDArray[Any]
@@ -87,6 +92,60 @@ def read_real(real: Real | RealImages, shape: Sequence[int], *, seed: int = 0) -
     else:
         array, source = np.asarray(real), "an array"
     return _checked(_fit_array(array, channels, (width, height), source, seed), source)
+
+
+def without_runs(
+    images: Pictures, of: Reference, datasets: Sequence[xr.Dataset]
+) -> tuple[Pictures, Reference]:
+    """Real images less those that are pictures of the judged runs, such as their files of 8 bits.
+
+    A run is at no distance from its own picture, and its corrected version at nearly none.
+
+    Parameters
+    ----------
+    images : float32 array, shape (n, channel, y, x)
+    of : Reference
+        What they are.
+    datasets : sequence of xarray.Dataset
+        The runs, as `open_runs` gives them.
+
+    Raises
+    ------
+    InputError
+        Where fewer than half of `FEWEST` are left.
+    """
+    from scipy.spatial import cKDTree
+
+    sketches = cKDTree(_sketch(images))
+    own = np.zeros(len(images), np.bool_)
+    for dataset in datasets:
+        for begin in range(0, dataset.sizes["run"], AT_ONCE):
+            seen = read_pictures(dataset, slice(begin, begin + AT_ONCE)).clip(-1, 1)
+            near: Any = sketches.query_ball_point(_sketch(seen), ROUNDED, p=np.inf)
+            for picture, places in zip(seen, near, strict=True):
+                for place in places:
+                    own[place] |= bool(np.abs(images[place] - picture).max() <= ROUNDED)
+    if not own.any():
+        return images, of
+    left, out = images[~own], int(own.sum())
+    if len(left) < FEWEST // 2:
+        raise InputError(
+            f"{of.source}: {out} of {len(images)} images are pictures of the judged runs, and no "
+            f"image is judged against itself; give at least {FEWEST} real images from elsewhere, "
+            "or judge without them"
+        )
+    source = f"{of.source} ({out} left out: pictures of the judged runs)"
+    return left, replace(of, source=source, images=len(left))
+
+
+def _sketch(images: Pictures) -> Pictures:
+    """Means over four by four parts of each image, shape (n, 16 channels)."""
+    parts = [
+        part.mean((2, 3))
+        for band in np.array_split(images, min(4, images.shape[2]), axis=2)
+        for part in np.array_split(band, min(4, images.shape[3]), axis=3)
+    ]
+    return np.concatenate(parts, axis=1)
 
 
 def _checked(images: Pictures, source: str) -> RealImages:
@@ -166,6 +225,21 @@ def _read_array(path: Path) -> NDArray[Any]:
     """The one array of images in a file."""
     if not path.exists():
         raise InputError(f"there are no real images at {path}; give a folder, .npz, .npy or .zarr")
+    if not _is_zarr(path) and path.suffix not in (".npy", ".npz"):
+        raise InputError(f"{path} is neither a folder nor .npz, .npy or .zarr")
+    try:
+        return _array_in(path)
+    except InputError:
+        raise
+    except Exception as error:  # each library has its own for a file that is cut off or another's
+        raise InputError(
+            f"{path} can't be read ({error}); expected a file of one array of images, as "
+            "numpy.savez or zarr writes it"
+        ) from error
+
+
+def _array_in(path: Path) -> NDArray[Any]:
+    """The array called image, images or sample, or the only one of three or four dimensions."""
     if _is_zarr(path):
         import zarr
 
@@ -173,13 +247,12 @@ def _read_array(path: Path) -> NDArray[Any]:
         if isinstance(node, zarr.Array):
             return np.asarray(node[...])
         arrays = dict(node.arrays())
-    elif path.suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
-    elif path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
     else:
-        raise InputError(f"{path} is neither a folder nor .npz, .npy or .zarr")
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            arrays = {name: loaded[name] for name in loaded.files}
     for name in ("image", "images", "sample"):
         if name in arrays:
             return np.asarray(arrays[name][...])

@@ -17,6 +17,7 @@ from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.local import nearest_distances
 from asced_analysis.realism.membership import halves, seats
+from asced_analysis.realism.pictures import read_pictures
 from asced_stores.errors import InputError
 
 
@@ -164,6 +165,28 @@ def test_teacher_and_judge_of_a_population_are_two(tiny_runs: Path) -> None:
             assert half.members is not None
             sets.append(set(half.members.by_content))
     assert len(set.union(*sets)) == sum(map(len, sets)) == 20
+
+
+@pytest.mark.parametrize("cut", [np.round, np.floor])
+def test_pictures_of_the_judged_runs_are_no_real_images(tiny_runs: Path, cut: Any) -> None:
+    """Good runs that were saved as files and given as real: untouched runs lay at distance .05."""
+    ds = open_runs(tiny_runs)
+    pictures = read_pictures(ds, slice(None)).clip(-1, 1)
+    saved = cut((pictures + 1) * 127.5).astype(np.uint8)[:, 0]
+    real = np.random.default_rng(0).integers(0, 255, (20, 16, 16), np.uint8)
+    mixed = np.concatenate([saved[:12], real])
+    first, others = ds.isel(run=slice(0, 6)), (ds.isel(run=slice(6, None)),)
+    models = [
+        choose_judge(None, first, real=mixed, role=role, others=others)
+        for role in ("teacher", "judge")
+    ]
+    assert sum(model.reference.images for model in models) == 20
+    assert "left out: pictures of the judged runs" in models[1].reference.source
+    alone = choose_judge(None, first, real=real)
+    assert alone.reference.images == 10
+    assert "left out" not in alone.reference.source
+    with pytest.raises(InputError, match="are pictures of the judged runs"):
+        choose_judge(None, ds, real=saved)
 
 
 def test_bad_judges(tiny_runs: Path) -> None:

@@ -86,6 +86,12 @@ def test_what_is_no_set_of_real_images(tmp_path: Path, folder: Path) -> None:
         read_real(tmp_path / "empty", (1, 16, 16))
     with pytest.raises(InputError, match="no real images at"):
         read_real(tmp_path / "nowhere", (1, 16, 16))
+    np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
+    for name in ("cut.npz", "cut.npy", "other.zarr"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04nothing")
+    for name in ("objects.npy", "cut.npz", "cut.npy", "other.zarr"):
+        with pytest.raises(InputError, match=f"{name} can't be read"):
+            read_real(tmp_path / name, (1, 16, 16))
     with pytest.raises(InputError, match=r"holds 1 image;.*at least 8 different"):
         read_real(np.zeros((1, 16, 16), np.uint8), (1, 16, 16))
     with pytest.raises(InputError, match="4 channels"):
