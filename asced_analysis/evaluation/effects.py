@@ -38,7 +38,9 @@ class Effect:
     sums, counts : dict of str to float64 array, shape (n,)
         By place: ``all``, ``damaged`` (the tenth of all locations of the flagged runs that is least
         realistic before), ``undamaged``, and per changed pixel (sum over all locations, in units
-        of pixels, over the number of pixels that changed visibly).
+        of pixels, over the number of pixels that changed visibly). Where a judge gives one score a
+        run there are no places: the worst tenth would be the worst *runs*, which look repaired by
+        any new score, so that only ``all`` counts.
     """
 
     sums: Mapping[str, NDArray[np.float64]]
@@ -105,6 +107,8 @@ def effect_of(
     }
     sums["per_changed_pixel"] = sums["all"] * scale
     counts["per_changed_pixel"] = pixels.sum((1, 2)).astype(np.float64)
+    if locations == 1:
+        counts |= {name: np.zeros(len(change)) for name in counts if name != "all"}
     return Effect(sums, counts)
 
 

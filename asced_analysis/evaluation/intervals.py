@@ -116,9 +116,11 @@ def change_estimate(changes: NDArray[Any], weights: NDArray[Any] | None = None) 
         As for `mean_estimate`.
     """
     changes = np.asarray(changes, np.float64)
-    alike = weights is None or (np.ptp(weights) == 0 if len(weights) else True)
-    if changes.size and alike and np.isin(changes, (-1, 0, 1)).all() and changes.any():
-        return change_of_share(changes < 0, changes > 0)
+    weighed = np.ones(len(changes)) if weights is None else np.asarray(weights, np.float64)
+    counted, of = changes[weighed > 0], weighed[weighed > 0]
+    shares = counted.any() and np.isin(counted, (-1, 0, 1)).all()
+    if shares and 0 in (np.ptp(of), np.ptp(counted)):  # all alike have no spread
+        return change_of_share(counted < 0, counted > 0)
     return _of_parts(ratio_parts(changes, weights))
 
 

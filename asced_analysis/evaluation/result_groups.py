@@ -72,14 +72,17 @@ def _changed(found: Evaluation, claims: Claims) -> Group:
     flagged = found.flagged_runs
     effect = flagged.effect
     if found.paired and found.flagged:
+        figures = {
+            f"flagged, change of {claims.distance}": effect.all,
+            "  in the damaged tenth": effect.damaged,
+            "  elsewhere": effect.undamaged,
+            "  per changed pixel": effect.per_changed_pixel,
+            "flagged, share improved": effect.improved,
+            "pixel change inside the mask": flagged.inside_mask,
+            "pixel change outside the mask": flagged.outside_mask,
+        }
         rows += [
-            (f"flagged, change of {claims.distance}", str(effect.all)),
-            ("  in the damaged tenth", str(effect.damaged)),
-            ("  elsewhere", str(effect.undamaged)),
-            ("  per changed pixel", str(effect.per_changed_pixel)),
-            ("flagged, share improved", str(effect.improved)),
-            ("pixel change inside the mask", str(flagged.inside_mask)),
-            ("pixel change outside the mask", str(flagged.outside_mask)),
+            (name, str(figure)) for name, figure in figures.items() if figure.value is not None
         ]
     if found.paired:
         rows.append(("other runs that changed", str(found.other_runs.changed)))

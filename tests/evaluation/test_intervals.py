@@ -104,6 +104,11 @@ def test_a_change_of_yes_and_no_is_never_a_share_nor_certain() -> None:
     assert (repaired.value, repaired.low) == (-1, -1)
     assert repaired.high is not None
     assert repaired.high > -0.9
+    weights = np.array([3.0, 1.0, 2.0, 0.0])
+    unmarked = change_estimate(np.array([-1.0, -1.0, -1.0, 0.0]), weights)
+    assert (unmarked.value, unmarked.low) == (-1, -1)
+    assert unmarked.high is not None
+    assert unmarked.high > -0.9, "of three runs, of unequal weight"
 
 
 def test_the_worst_are_all_that_are_as_bad_as_the_worst() -> None:

@@ -145,7 +145,10 @@ def test_scores_from_elsewhere_judge(tiny_runs: Path, others: dict[str, Path]) -
     data = result.to_dict()
     assert data["flagged_runs"]["effect"]["all"]["value"] == pytest.approx(-0.75)
     assert data["flagged_runs"]["endings"]["repaired"]["value"] == pytest.approx(0.6)
-    assert "given score" in " ".join(name for name, _ in result.table())
+    names = " ".join(name for name, _ in result.table())
+    assert "given score" in names
+    assert "damaged" not in names, "one score a run has no places"
+    assert data["flagged_runs"]["effect"]["damaged"]["value"] is None
     higher = evaluate(tiny_runs, others["again"], outcomes=(before, after), better="higher")
     assert higher.data["flagged_runs"]["effect"]["all"]["value"] == pytest.approx(0.75)
     with pytest.raises(InputError, match="no outcome for run 19"):
