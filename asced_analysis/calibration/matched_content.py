@@ -110,10 +110,14 @@ def measured_on(
 
 def doubts(measured: HeldOutFigures | None) -> tuple[str, ...]:
     """What to say where the learnt score tells broken runs from like ones no better than chance."""
-    if measured is None or measured["auroc_matched"] is None or measured["auroc_matched"] > 0.5:
+    if measured is None:
+        return ()
+    matched = measured["auroc_matched"]
+    found, others = (measured["auroc"], "") if matched is None else (matched, " of like content")
+    if found is None or found > 0.5:
         return ()
     return (
-        f"what was learnt does not tell runs that end badly from others of like content: AUROC "
-        f"{measured['auroc_matched']:.2f} on {measured['runs']} runs that it did not learn from; "
-        "record more runs, or try another teacher, before you correct by it",
+        f"what was learnt does not tell runs that end badly from others{others}: AUROC {found:.2f} "
+        f"on {measured['runs']} runs that it did not learn from; record more runs, or try another "
+        "teacher, before you correct by it",
     )

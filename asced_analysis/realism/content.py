@@ -23,6 +23,7 @@ CAUSES = ("starting energy",)
 On `fashion` runs break by it; an outcome without its share left a detector that chose whole runs.
 """
 STRATA = 10
+ALIKE = 5
 FEWEST = 20
 
 
@@ -162,6 +163,8 @@ def matched_auroc(
 ) -> float | None:
     """AUROC among runs of like content: pairs within strata of what content says of the score.
 
+    Of fewer than `FEWEST` runs nobody can tell what content says.
+
     Parameters
     ----------
     score : array, shape (n,)
@@ -172,9 +175,11 @@ def matched_auroc(
     Returns
     -------
     float or None
-        None where no stratum holds both kinds.
+        None where no stratum holds both kinds, or of too few runs.
     """
     values = np.asarray(score, np.float64)
+    if content and len(values) < FEWEST:
+        return None
     strata = strata_of(values, content)
     won = pairs = 0.0
     for stratum in np.unique(strata):
@@ -189,9 +194,15 @@ def matched_auroc(
 
 
 def strata_of(score: NDArray[np.floating[Any]], content: Content) -> NDArray[np.intp]:
-    """Runs in groups of like content: as many runs each, ranked by what content says of a score."""
+    """Runs in groups of like content: as many runs each, ranked by what content says of a score.
+
+    Groups of 20 runs left a score that is nothing but size an AUROC of .85 among 21 runs, .71 among
+    40; groups of `ALIKE` .55 and .54. All runs are alike where content says nothing.
+    """
     _, predicted = explained_by(score, content)
-    parts = max(1, min(STRATA, len(predicted) // 20))
+    if not len(predicted) or np.ptp(predicted) == 0:
+        return np.zeros(len(predicted), np.intp)
+    parts = max(1, min(STRATA, len(predicted) // ALIKE))
     ranks = np.argsort(np.argsort(predicted, kind="stable"), kind="stable")
     return np.asarray(ranks * parts // len(predicted), np.intp)
 
