@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
+FEW = 5  # runs below which a mean of theirs has no interval: its coverage is not shown
 MANY = 1000  # runs from which on Student's interval and the bootstrap's are one
 TAIL = 0.025
 Counts = NDArray[np.int64]
@@ -23,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval; None where there is nothing to estimate it from."""
+    """A figure with its 95 % interval; None where there is nothing, or too little, to tell it."""
 
     value: float | None
     low: float | None
@@ -45,7 +46,7 @@ class Estimate:
         if self.value is None:
             return "-"
         if self.low is None or self.high is None:
-            return f"{self.value:.3g}"
+            return f"{self.value:.3g} (too few runs for an interval)"
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
@@ -79,7 +80,7 @@ def bootstrap(
         grow when runs repeat.
     """
     value = statistic(np.ones(runs, np.int64))
-    if runs < 2:
+    if runs < FEW:
         return Estimate(float(value), None, None)
     rng = np.random.default_rng(seed)
     drawn = [
@@ -181,7 +182,7 @@ def unpaired_estimate(first: NDArray[Any], second: NDArray[Any], *, seed: int = 
         middle = shares[0] - shares[1]
         low, high = min(value, middle - half), max(value, middle + half)
         return Estimate(value, max(-1.0, float(low)), min(1.0, float(high)))
-    if min(len(first), len(second)) < 2:
+    if min(len(first), len(second)) < FEW:
         return Estimate(value, None, None)
     parts = [group.var(ddof=1) / len(group) for group in (first, second)]
     error = float(np.sqrt(sum(parts)))
@@ -214,9 +215,9 @@ def _of_parts(parts: Floats, *, seed: int = 0) -> Estimate:
     if not n:
         return NOTHING
     value = float(parts.mean())
-    error = float(parts.std(ddof=1)) / n**0.5 if n > 1 else 0.0
-    if n < 2:
+    if n < FEW:
         return Estimate(value, None, None)
+    error = float(parts.std(ddof=1)) / n**0.5
     if error == 0:
         return Estimate(value, value, value)
     low, high = _student(n - 1)

@@ -165,7 +165,7 @@ def _ending_rows(flagged: FlaggedRuns, claims: Claims) -> list[tuple[str, str]]:
 
 def _anew(ends: OutcomeRates) -> str:
     """What would become of runs that are drawn anew, which no correction is needed for."""
-    return f"of runs drawn anew, {100 * ends.drawn_anew:.0f} % would be in that quarter"
+    return f"of runs drawn anew, {100 * ends.drawn_anew:.0f} % would be in the worst quarter"
 
 
 def share_text(estimate: Estimate) -> str:

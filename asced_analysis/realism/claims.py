@@ -83,7 +83,7 @@ class Claims:
         return "Repaired and harmed" if self.left == "repaired" else "Who left the worst quarter"
 
 
-_QUARTER = ("other", "left that quarter", "fell into that quarter")
+_QUARTER = ("remaining", "left the worst quarter", "fell into the worst quarter")
 _CLAIMS: dict[str, Claims] = {
     "real": Claims(
         "local distance to real images",

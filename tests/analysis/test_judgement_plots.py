@@ -111,6 +111,14 @@ def test_a_case_study_shows_the_flagged_run_of_the_highest_score(tmp_path: Path)
         plots.case_study(ds, corrected, run=99)
 
 
+@pytest.mark.parametrize("kind", ["population", "model", "given", "masks"])
+def test_words_for_what_became_of_runs_stand_alone(kind: Kind) -> None:
+    """A report's head may hold one of them, where no flagged run was broken."""
+    claims = judged(0.1, kind).claims
+    assert claims.left == "left the worst quarter"
+    assert claims.fell == "fell into the worst quarter"
+
+
 @pytest.mark.parametrize("name", plots.__all__)
 def test_a_plot_is_a_function_also_the_second_time(name: str) -> None:
     """A module of the same name would take the function's place once it is imported."""

@@ -96,6 +96,16 @@ def test_nothing_is_estimated_from_nothing(estimate: Callable[..., object]) -> N
     assert estimate(np.zeros(0, bool)).value is None  # type: ignore[attr-defined]
 
 
+def test_means_of_few_runs_say_that_they_are_too_few() -> None:
+    few, enough = np.array([-1.2, -0.3, 0.1, -0.5]), np.arange(5.0)
+    for one in (mean_estimate(few), paired_estimate(few, -few), unpaired_estimate(few, enough)):
+        assert (one.low, one.high, one.sign) == (None, None, 0)
+        assert str(one).endswith("(too few runs for an interval)")
+    assert str(mean_estimate(few)).startswith("-0.475 ")
+    assert mean_estimate(enough).low is not None
+    assert share_estimate(few > 0).low is not None  # exact however few they are
+
+
 def test_a_change_of_yes_and_no_is_never_a_share_nor_certain() -> None:
     one_of_many = change_estimate(np.array([1.0] + [0.0] * 103))
     assert one_of_many.low is not None
