@@ -201,9 +201,11 @@ class GivenTeacher:
         return np.isfinite(self.given.of(numbers, need_all=False))
 
     def outcomes(self, source: Source, rows: Rows, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
-        """Scores, and maps from masks where there are some (see `Teacher`)."""
+        """Standardised scores, and maps from masks where there are some (see `Teacher`)."""
         numbers = np.asarray(source.dataset["run"].values, np.int64)[rows]
-        scores = self.given.of(numbers).astype(np.float32)
+        every = np.array(list(self.given.scores.values()))
+        # on one scale, whatever theirs is: scores of 0 to 100 overflowed what is learnt from them
+        scores = ((self.given.of(numbers) - every.mean()) / every.std()).astype(np.float32)
         if not self.given.masks:
             flat = np.broadcast_to(scores[:, None, None], (len(scores), *shape))
             return np.ascontiguousarray(flat), scores

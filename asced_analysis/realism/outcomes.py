@@ -135,6 +135,11 @@ def read_outcomes(
         return outcomes
     if better not in ("lower", "higher"):
         raise InputError(f"better is {better!r}; expected 'lower' or 'higher'")
+    if not isinstance(outcomes, (Mapping, str, PathLike)):
+        raise InputError(
+            f"outcomes are a {type(outcomes).__name__}; expected a mapping of run to score, or a "
+            "CSV or Parquet file"
+        )
     if isinstance(outcomes, Mapping):
         pairs, source = list(outcomes.items()), "given outcomes"
     else:
@@ -142,7 +147,14 @@ def read_outcomes(
     sign = 1.0 if better == "lower" else -1.0
     scores: dict[int, float] = {}
     for run, value in pairs:
-        number = float(value)
+        try:
+            number, whole = float(value), int(run) == run
+        except (TypeError, ValueError):
+            number, whole = 0.0, False
+        if not whole:
+            raise InputError(
+                f"{source}: run {run!r} with score {value!r}; expected a whole number and a number"
+            )
         if not np.isfinite(number):
             raise InputError(f"{source}: the score of run {run} is {value}; leave such runs out")
         if scores.setdefault(int(run), sign * number) != sign * number:

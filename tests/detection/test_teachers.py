@@ -318,6 +318,16 @@ def test_a_score_that_was_fitted_on_one_kind_of_end_is_said(recorded: Path) -> N
 
 def test_outcomes_that_cannot_teach(recorded: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"method": "outcome", "false_alarm_rate": 0.2}
+    wide = calibrate(
+        recorded,
+        outcomes={run: 1e6 * run for run in range(120)},
+        outcome={"epochs": 1},
+        **options,
+    )
+    assert wide.teacher is not None, "scores on any scale: those of 0 to 100 overflowed"
+    for wrong in ({"a": 1.0}, {1: None}, {1: "x"}, {1.5: 1.0}, [1.0]):
+        with pytest.raises(InputError, match="expected a"):
+            calibrate(recorded, outcomes=wrong, **options)
     with pytest.raises(InputError, match="not among the complete ones here, such as run 900"):
         calibrate(recorded, outcomes={0: 1.0, 900: 2.0}, **options)
     with pytest.raises(InputError, match=r"network <lambda> cannot be called.*expected network\("):
