@@ -90,7 +90,11 @@ def choose_level(source: Source, thresholds: Thresholds, split: Split, request: 
     if request.groups is not None:
         names = source.dataset[request.groups].values[rows]
         levels = group_levels(
-            scores[own], list(names[own]), request.rate, confidence=request.confidence
+            scores[own],
+            list(names[own]),
+            request.rate,
+            confidence=request.confidence,
+            runs=source.runs,
         )
         limits = np.array([levels.get(str(name), level) for name in names[~own]])
         flagged = scores[~own] > limits

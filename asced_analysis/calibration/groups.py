@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.calibration.splits import in_all
 from asced_analysis.thresholds.conformal import conformal_level, runs_needed
 from asced_stores.errors import InputError
 
@@ -26,6 +27,7 @@ def group_levels(
     rate: float,
     *,
     confidence: float | None = None,
+    runs: int | None = None,
 ) -> dict[str, float]:
     """Level of every group that has enough calibration runs.
 
@@ -36,6 +38,8 @@ def group_levels(
         Group of each run.
     rate, confidence
         See `asced_analysis.thresholds.conformal.order_statistic`.
+    runs : int, optional
+        Recorded in all, of which these calibrate; by default these.
 
     Returns
     -------
@@ -47,12 +51,12 @@ def group_levels(
     names = np.asarray([str(group) for group in groups])
     needed = runs_needed(rate, confidence=confidence)
     levels: dict[str, float] = {}
-    small = []
+    small = {}
     for name in np.unique(names[~np.isin(names, UNKNOWN)]):
         own = values[names == name]
         level = conformal_level(own, rate, confidence=confidence)[0] if own.size >= needed else None
         if level is None or not np.isfinite(level):
-            small.append(f"{name} ({own.size})")
+            small[str(name)] = own.size
         else:
             levels[str(name)] = float(level)
     if unknown := int(np.isin(names, UNKNOWN).sum()):
@@ -62,16 +66,23 @@ def group_levels(
             SmallGroupWarning,
             stacklevel=2,
         )
+    if not levels and not small:
+        raise InputError("no run says which group it is of; leave groups out for one level")
+    found = ", ".join(f"{name} ({size})" for name, size in list(small.items())[:10])
+    recorded = names.size if runs is None else runs
     if not levels:
-        found = ", ".join(small[:10]) or "none at all"
+        most = in_all(recorded, max(small.values()), needed)
         raise InputError(
-            f"no group has the {needed} calibration runs that a rate of {rate:g} needs (found: "
-            f"{found}); record more, or leave groups out for one level"
+            f"no group has the {needed} runs to calibrate on that a rate of {rate:g} needs (of "
+            f"these {recorded} runs: {found}): record some {most} runs in all, or leave groups out "
+            "for one level"
         )
     if small:
+        most = in_all(recorded, min(small.values()), needed)
         warnings.warn(
-            f"groups with fewer than the {needed} calibration runs that a rate of {rate:g} needs "
-            f"use the pooled level: {', '.join(small[:10])}{' ...' if len(small) > 10 else ''}",
+            f"groups with fewer than the {needed} runs to calibrate on that a rate of {rate:g} "
+            f"needs use the pooled level: {found}{' ...' if len(small) > 10 else ''}; some {most} "
+            "runs in all would give each its own",
             SmallGroupWarning,
             stacklevel=2,
         )

@@ -66,10 +66,10 @@ def order_statistic(count: int, rate: float, *, confidence: float | None = None)
     needed = runs_needed(rate, confidence=confidence)
     if count < needed:
         raise TooFewRunsError(
-            f"a false-alarm rate of {rate:g} needs at least {needed} calibration runs"
+            f"a false-alarm rate of {rate:g} needs at least {needed} runs to calibrate on"
             + (f" at confidence {confidence:g}" if confidence is not None else "")
-            + f", there are {count}. Record more runs, promise a higher rate, or give calibration "
-            "a larger share of them."
+            + f", there are {count}: record {needed - count} more for this, or promise a larger "
+            "rate"
         )
     if confidence is None:
         return floor((count + 1) * rate + 1e-9)

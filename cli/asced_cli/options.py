@@ -101,6 +101,21 @@ def note_unkept(out: str | None, *, as_json: bool) -> None:
         click.echo("note: without --out, only what is printed is kept", err=True)
 
 
+def note_memory(runs: Any) -> None:
+    """Say beforehand what runs too large to hold will take; nothing where they are small.
+
+    Parameters
+    ----------
+    runs : path, TrajectoryStore or xarray.Dataset
+    """
+    from asced_analysis.compute.source import open_source
+    from asced_analysis.compute.stepped import memory_note
+
+    ds = open_source(runs).dataset
+    if said := memory_note(ds, [name for name in ("eps", "x0") if name in ds]):
+        click.echo(f"note: {ds.sizes['run']} runs{said}", err=True)
+
+
 def call_option(function: F) -> F:
     """Add ``--call-option``: arguments of a recorded call that its store does not hold."""
     return settings_option(

@@ -12,7 +12,9 @@ import click
 import pytest
 
 from asced_analysis.calibration.choose_level import METHODS
+from asced_analysis.compute import stepped
 from asced_cli.command import OutFile, OutStore
+from asced_cli.commands.calibrate import _file_first
 from asced_cli.main import COMMANDS, run
 from asced_stores.testing import synthetic_store
 
@@ -129,6 +131,38 @@ def test_a_drift_check_takes_either_order(
     assert run(["calibrate", pair[0], "--check", pair[1]]) == 0
     assert "none found" in capsys.readouterr().out
     assert run(["calibrate", pair[0], "--check", pair[1], "--out", "t.json"]) == 2
+
+
+@pytest.mark.parametrize("thresholds", ["hf://some/where", "s3://b/t.json", "mistyped.json"])
+def test_thresholds_elsewhere_are_told_from_a_store(thresholds: str, folder: Path) -> None:
+    pair = (thresholds, f"{folder}/runs.zarr")
+    assert _file_first(*pair) == _file_first(*pair[::-1]) == pair
+
+
+def test_what_large_runs_take_is_said_beforehand(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where nobody watches a bar; runs that are small are not worth a word."""
+    store, thresholds = str(tmp_path / "few.zarr"), f"{folder}/thresholds.json"
+    synthetic_store(store, runs=20)
+    lines = (
+        ["detect", store, "--thresholds", thresholds],
+        ["calibrate", store, "--false-alarm-rate", "0.2"],
+        ["calibrate", store, "--check", thresholds],
+        ["calibrate", store, "--transfer", thresholds],
+        ["stats", store],
+        ["phases", store],
+        ["audit", store],
+    )
+    run(lines[0])
+    assert "of memory" not in capsys.readouterr().err
+    monkeypatch.setattr(stepped, "LARGE_RUN_BYTES", 0)
+    for words in lines:
+        run(words)
+        assert "note: 20 runs of 0 MB each, step by step in about" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from asced_cli.main import COMMANDS, run
@@ -33,13 +34,18 @@ STATUS = {
 }
 
 
-def examples() -> Iterator[Any]:
-    """Each line, as it is printed."""
+def command_of(name: str) -> click.Command:
+    command = importlib.import_module(f"asced_cli.commands.{name}").command
+    assert isinstance(command, click.Command)
+    return command
+
+
+def examples(*, sampled: bool = False) -> Iterator[Any]:
+    """Each line, as it is printed; those that sample, or those that do not."""
     for name in COMMANDS:
-        command = importlib.import_module(f"asced_cli.commands.{name}").command
-        for line in map(str.strip, (command.epilog or "").splitlines()):
-            sampled = name in SAMPLES or any(word in line for word in NEEDS_MODEL)
-            if line.startswith("asced ") and not sampled:
+        for line in map(str.strip, (command_of(name).epilog or "").splitlines()):
+            samples = name in SAMPLES or any(word in line for word in NEEDS_MODEL)
+            if line.startswith("asced ") and samples == sampled:
                 yield pytest.param(line, id=line)
 
 
@@ -58,6 +64,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_there_are_many() -> None:
     assert len(list(examples())) >= 20
+
+
+@pytest.mark.parametrize("line", list(examples(sampled=True)))
+def test_an_example_that_samples_is_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each option exists, and takes what is given to it."""
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line)
+    command_of(words[1]).make_context(words[1], words[2:])
 
 
 @pytest.mark.parametrize("line", list(examples()))

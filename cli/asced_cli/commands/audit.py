@@ -8,7 +8,7 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import FIGURE, SHARE, Command
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option, note_memory
 
 
 @click.command(
@@ -35,6 +35,7 @@ def command(store: str, plot: str | None, confidence: float, overwrite: bool, as
     from asced_stores import open_runs
 
     ds = open_runs(store, statuses=("complete", "failed"))
+    note_memory(ds)
     found = audit(ds, confidence=confidence, progress=sys.stderr.isatty())
     if plot:
         from asced_analysis import plots

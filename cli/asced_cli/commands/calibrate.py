@@ -15,6 +15,7 @@ from asced_cli.options import (
     endpoint_option,
     examples,
     json_option,
+    note_memory,
     note_unkept,
     pipeline_option,
     settings_option,
@@ -183,9 +184,11 @@ def _file_first(first: str, second: str) -> tuple[str, str]:
     """The thresholds file and the store, in whichever order they were given."""
     from pathlib import Path
 
-    return (
-        (second, first) if Path(second).is_file() and not Path(first).is_file() else (first, second)
-    )
+    def is_thresholds(word: str) -> bool:
+        return word.endswith(".json") or Path(word).is_file()
+
+    swapped = is_thresholds(second) or Path(first).is_dir()  # thresholds of the Hub have no suffix
+    return (second, first) if swapped and not is_thresholds(first) else (first, second)
 
 
 def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, Any]) -> Thresholds:
@@ -220,6 +223,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     extra = {name: value for name, value in asked.items() if value is not None}
     if lookahead is not None and not learning:
         raise InputError(f"--lookahead belongs to --method {LEARNING}, not to {method}")
+    note_memory(source)
     thresholds: Thresholds = calibrate(
         source,
         variant,
@@ -282,6 +286,7 @@ def _transfer(
 
     from asced_analysis.calibration import calibrate_transfer
 
+    note_memory(store)
     known: Thresholds = calibrate_transfer(thresholds, store, pipeline=pipeline)
     entry = known.transfers[-1]
     emit(
@@ -303,6 +308,7 @@ def _check(
     """Test for drift; exit status 1 where there is some."""
     from asced_analysis.calibration import check
 
+    note_memory(store)
     drift = check(store, thresholds, significance=significance, pipeline=pipeline)
     emit(
         {

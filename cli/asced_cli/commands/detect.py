@@ -6,7 +6,14 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import Command, OutFile
-from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
+from asced_cli.options import (
+    emit,
+    endpoint_option,
+    examples,
+    json_option,
+    note_memory,
+    pipeline_option,
+)
 
 
 @click.command(
@@ -70,6 +77,7 @@ def command(
     from asced_stores import open_runs
 
     runs = open_runs(store)
+    note_memory(runs)
     found = detect(
         runs,
         Thresholds.load(path),

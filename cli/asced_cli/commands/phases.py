@@ -10,7 +10,7 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import FIGURE, SHARE, Command, OutFile
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option, note_memory
 
 if TYPE_CHECKING:
     from asced_analysis.phases.segmentation import Boundary, Phases
@@ -64,6 +64,7 @@ def command(
     from asced_stores import open_runs
 
     ds = open_runs(store)
+    note_memory(ds)
     phases = segment_phases(
         ds,
         cutoff=cutoff,

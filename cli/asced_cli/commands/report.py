@@ -9,7 +9,7 @@ import click
 from asced_cli import completion
 from asced_cli.command import Command, OutFile
 from asced_cli.judging import judge_option, real_option
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option, note_memory
 
 
 @click.command(
@@ -69,6 +69,7 @@ def command(runs: str, out: str, form: str, as_json: bool, **more: Any) -> None:
     """Write one page about RUNS that needs no network and escapes every stored string."""
     from asced_analysis.report import write_report
 
+    note_memory(runs)
     path = write_report(runs, out, format="md" if form == "md" else "html", **more)
     size = path.stat().st_size
     emit(

@@ -9,7 +9,7 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import FIGURE, Command, OutFile
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.options import emit, endpoint_option, examples, json_option, note_memory
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -84,6 +84,7 @@ def command(
     earlier = [load(path) for path in added]
     opened = TrajectoryStore.open(store)
     ds = open_runs(opened)
+    note_memory(ds)
     flight = has_observations(opened) and not str(opened.attributes["keep"]).startswith("all")
     if flight and measure == "dynamics" and by is None:
         result = observed_statistics(opened, signal, levels)
