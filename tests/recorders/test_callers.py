@@ -94,11 +94,41 @@ def test_a_scheduler_replaced_inside_is_followed_or_refused(build: Build, tmp_pa
     with Recorder(pipe, tmp_path / "runs.zarr"):
         pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipe.scheduler.config)
         pipe(["a"], **QUIET)
+        pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(
+            pipe.scheduler.config, timestep_type="continuous"
+        )
+        with pytest.raises(InputError, match=r"timestep_type .discrete., now .continuous."):
+            pipe(["a"], **QUIET)
         pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config)
         with pytest.raises(InputError, match="is a DDIMScheduler now"):
             pipe(["a"], **QUIET)
     assert type(pipe.scheduler) is diffusers.DDIMScheduler
     assert open_runs(tmp_path / "runs.zarr").attrs["scheduler_class"] == "EulerDiscreteScheduler"
+
+
+def test_a_recorder_that_was_left_refuses_at_once(build: Build, tmp_path: Path) -> None:
+    pipe = build("sd")
+    recorder = Recorder(pipe, tmp_path / "runs.zarr")
+    with recorder:
+        pipe(["a"], **QUIET)
+    with pytest.raises(InputError, match="make another, with resume=True"), recorder:
+        pipe(["a"], **QUIET)
+    with Recorder(pipe, tmp_path / "runs.zarr", resume=True):
+        pipe(["a"], **QUIET)
+    assert open_runs(tmp_path / "runs.zarr").sizes["run"] == 2
+
+
+def test_weights_that_a_callback_changes_are_no_recording(build: Build, tmp_path: Path) -> None:
+    pipe = build("sd")
+
+    def warm(pipeline: Any, *_: Any) -> dict[str, Any]:
+        pipeline.unet.conv_in.weight.data.mul_(1.1)
+        return {}
+
+    with Recorder(pipe, tmp_path / "runs.zarr"):
+        with pytest.raises(InputError, match="unet changed since this recording began"):
+            pipe(["a"], **QUIET, callback_on_step_end=warm)
+        pipe(["a"], **QUIET)
 
 
 def test_a_loop_of_ones_own_inside_is_an_error_at_the_end(build: Build, tmp_path: Path) -> None:

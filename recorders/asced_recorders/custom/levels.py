@@ -54,13 +54,14 @@ class HandedLevels:
         if self._fixed is not None and not np.allclose(level, self._fixed[step], rtol=1e-6):
             raise InputError(
                 f"step {step} has timestep, alpha and sigma {level}, in the batches before "
-                f"{self._fixed[step]}: one store holds one schedule"
+                f"{self._fixed[step]}: one store holds one schedule (discard() abandons a batch "
+                "that was begun)"
             )
         before = self.present[0 if self.churned else -1] if self.present else None
         if before is not None and _noisier(level, before):
             raise InputError(
                 f"step {step} is noisier than the one before: hand the steps over from the "
-                "noisy end to the clean one, each once"
+                "noisy end to the clean one, each once (discard() abandons a batch that was begun)"
             )
         self._kind, self._sigma_data = kind, sigma_data
         self.present.append(level)

@@ -147,10 +147,15 @@ def skips_work(pipe: Any, /) -> bool:
     return False
 
 
+def _rounded(scale: Any) -> float:
+    """A scale without its last bits, which a call that scales adapters and back may change."""
+    return float(f"{float(scale):.9g}")
+
+
 def _adapter(part: Any) -> dict[str, Any]:
     """Scales and state of an adapter's layer, as peft keeps them."""
     return {
-        "scaling": {str(k): float(v) for k, v in sorted(part.scaling.items())},
+        "scaling": {str(k): _rounded(v) for k, v in sorted(part.scaling.items())},
         "active": [str(name) for name in part.active_adapters],
         "disabled": bool(getattr(part, "disable_adapters", False)),
         "merged": [str(name) for name in getattr(part, "merged_adapters", ())],

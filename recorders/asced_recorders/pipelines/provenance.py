@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from asced_recorders.pipelines.devices import device_name
 from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_recorders.pipelines.model_facts import adapter_scales, compute_facts, offload_facts
 from asced_recorders.tap.schedulers import StepTable, scheduler_class
+from asced_stores.errors import InputError
+from asced_stores.format.calls import call_differences
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +55,49 @@ def device_facts(device: Any) -> dict[str, Any]:
     return facts
 
 
+def guider_facts(pipe: Any) -> dict[str, Any]:
+    """Class and configuration of each guider; Wan 2.2 has one for each of its experts."""
+    return {
+        name: {"class": type(part).__name__, **public_config(getattr(part, "config", {}))}
+        for name, part in pipe.components.items()
+        if name.startswith("guider") and part is not None
+    }
+
+
+def check_sampler(first: Mapping[str, Any], pipe: Any) -> None:
+    """Refuse a scheduler or guiders that are not those of a store's runs.
+
+    Parameters
+    ----------
+    first : mapping
+        Attributes of the store.
+    pipe : DiffusionPipeline or ModularPipeline
+
+    Raises
+    ------
+    InputError
+        That names what differs.
+    """
+    scheduler = type(pipe.scheduler)
+    known = first.get("scheduler_class"), first.get("scheduler_module")
+    if known != (scheduler.__name__, scheduler.__module__):
+        raise InputError(
+            f"the pipeline's scheduler is a {scheduler.__name__} now, and the store's runs are "
+            f"of {known[0]}: record to another store"
+        )
+    now = {"scheduler_config": public_config(pipe.scheduler.config), **guider_facts(pipe)}
+    differing = [
+        f"{name}: {each}"
+        for name, facts in now.items()
+        for each in call_differences(first.get(name) or {}, facts)
+    ]
+    if differing:
+        raise InputError(
+            f"the pipeline samples otherwise than the store's runs ({'; '.join(differing)}): "
+            "record to another store"
+        )
+
+
 def scheduler_facts(scheduler: Any, table: StepTable) -> dict[str, Any]:
     """Class and configuration of a scheduler, and how its model's output is read."""
     return {
@@ -74,11 +120,8 @@ def pipeline_facts(pipe: Any, scheduler: Any, table: StepTable) -> dict[str, Any
         "compute": compute_facts(pipe),
         "versions": versions(),
         **scheduler_facts(scheduler, table),
+        **guider_facts(pipe),
     }
-    for name, part in pipe.components.items():  # Wan 2.2 has one for each of its experts
-        if name.startswith("guider") and part is not None:
-            config = public_config(getattr(part, "config", {}))
-            facts[name] = {"class": type(part).__name__, **config}
     if adapters := adapter_scales(pipe):
         facts["adapters"] = adapters
     if moved := offload_facts(pipe):

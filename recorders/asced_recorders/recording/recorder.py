@@ -21,7 +21,7 @@ from asced_recorders.pipelines.ends import end_of_call, loops_shown
 from asced_recorders.pipelines.evaluations import EvaluationWatch
 from asced_recorders.pipelines.fingerprint import ModelWatch
 from asced_recorders.pipelines.prompts import prompt_key
-from asced_recorders.pipelines.provenance import pipeline_facts
+from asced_recorders.pipelines.provenance import check_sampler, pipeline_facts
 from asced_recorders.tap.layouts import Layout, layout_of
 from asced_recorders.tap.tap import Tap
 from asced_recorders.writing.capture import Capture
@@ -182,6 +182,7 @@ class Recorder:
     def __enter__(self) -> Self:
         if self._stack is not None:
             raise InputError("this recorder is in use already: leave it first")
+        self.session.background.check()
         with ExitStack() as stack:
             stack.callback(self.session.close, quietly=True)
             watch = CallWatch(self.pipe, self._before, self._after, self._failed)
@@ -246,13 +247,7 @@ class Recorder:
         self.range.adopt(first)
         check_call(first.get("call") or {}, self._call.call)
         check_correction(first, self._corrector)
-        scheduler = type(self.pipe.scheduler)
-        known = first.get("scheduler_class"), first.get("scheduler_module")
-        if known != (scheduler.__name__, scheduler.__module__):
-            raise InputError(
-                f"the pipeline's scheduler is a {scheduler.__name__} now, and the store's runs are "
-                f"of {known[0]}: record to another store"
-            )
+        check_sampler(first, self.pipe)
         if store.spec.image_shape is not None and arguments.get("output_type") == "latent":
             raise InputError(
                 "this call gives latents, and the store keeps the image of each run: give the "
@@ -261,6 +256,7 @@ class Recorder:
 
     def _after(self, arguments: dict[str, Any], output: Any) -> None:
         capture = self.capture
+        self._model.check()  # a callback may have changed it on the way
         self._take_latents(arguments, output)
         buffer = capture.release()
         try:
@@ -302,6 +298,8 @@ class Recorder:
 
     def _failed(self) -> None:
         self._during.close()
+        if not self.session.ensured:  # nothing is recorded yet that another model would not fit
+            self._model = ModelWatch(self.pipe)
         buffer = self.capture.drop()
         if buffer is not None:
             self.session.background.give_back(buffer)
@@ -320,6 +318,8 @@ class Recorder:
 
     def _ensure_store(self, images: Any, batch_size: int) -> TrajectoryStore:
         capture = self.capture
+        if self.store is not None and self.session.ensured:
+            return self.store  # `check_call` and the watch over the model found that it still fits
         assert capture.expected is not None
         assert capture.end is not None
         # Of a store that is there, the first call's: `check_call` has found that this one fits.

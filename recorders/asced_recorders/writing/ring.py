@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from asced_recorders.writing.capture import RunBuffer
+from asced_stores.errors import InputError
 
 
 class BackgroundWriter:
@@ -38,6 +39,7 @@ class BackgroundWriter:
         self._made = 0
         self._depth = depth
         self._error: BaseException | None = None
+        self._closed = False
         self._thread = threading.Thread(target=self._work, name="asced-recorder", daemon=True)
         self._thread.start()
 
@@ -54,7 +56,14 @@ class BackgroundWriter:
         ------
         BaseException
             The writer's own error, so that sampling stops at its next step.
+        InputError
+            After `close`: nobody would write what comes.
         """
+        if self._closed:
+            raise InputError(
+                "this recorder was left, and its store is closed: make another, with resume=True "
+                "to go on in the same store"
+            )
         if self._error is not None:
             raise self._error
 
@@ -116,6 +125,7 @@ class BackgroundWriter:
 
     def drain(self) -> None:
         """Wait until everything queued so far is committed, or raise why it was not."""
+        self.check()
         self._jobs.join()
         self.check()
 
@@ -129,8 +139,11 @@ class BackgroundWriter:
         """
         self._jobs.put(None)
         self._thread.join()
-        if not quietly:
-            self.check()
+        try:
+            if not quietly:
+                self.check()
+        finally:
+            self._closed = True
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
