@@ -72,7 +72,7 @@ def test_phases_prints_writes_and_draws(store, tmp_path, capsys):
         (["stats", "STORE", "--out", "stats.csv"], "ends in .zarr"),
         (["stats", "STORE", "--add", "nothing.zarr"], "does not exist"),
         (["phases", "STORE", "--out", "phases.png"], "ends in .json"),
-        (["phases", "STORE", "--confidence", "95"], "between 0 and 1"),
+        (["phases", "STORE", "--confidence", "95"], "not in the range 0<x<1"),
     ],
 )
 def test_wrong_input_is_status_2_and_one_line(
