@@ -241,6 +241,8 @@ def section(report: Path, name: str, out: Path) -> None:
     with screens.browser(1000, 2400) as driver:
         driver.get(report.resolve().as_uri())
         time.sleep(1)
+        height = driver.execute_script("return document.documentElement.scrollHeight")
+        driver.set_window_size(1000, height + 200)  # what lies below the window is cut off
         path = f"//section[h2[normalize-space()='{name}']]"
         shown = driver.find_element("xpath", path).screenshot_as_png
     Image.open(io.BytesIO(shown)).convert("RGB").save(out, quality=60, method=6)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,7 +57,6 @@ def write_report(
     pipeline: Any = None,
     judge: Any = None,
     real: Any = None,
-    format: Literal["html", "md"] = "html",
     gallery: int = GALLERY,
     overwrite: bool = False,
 ) -> Path:
@@ -68,7 +67,8 @@ def write_report(
     runs : path
         The recording.
     out : path
-        File to write, whole or not at all.
+        File to write, whole or not at all: ``.html``, or ``.md`` for Markdown. Pictures are
+        embedded in both.
     thresholds : Thresholds or path, optional
         Shown with their guarantee; without a replay, they also choose the gallery.
     replay : path, optional
@@ -85,8 +85,6 @@ def write_report(
         For the controls of the evaluation; by default the one the recording names.
     judge, real
         For the evaluation; see `asced_analysis.evaluate`. Not beside one that is given.
-    format : {"html", "md"}
-        Pictures are embedded in both.
     gallery : int
         Largest number of flagged runs shown.
     overwrite : bool
@@ -114,7 +112,7 @@ def write_report(
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores import TrajectoryStore
 
-    target = check_out(out, overwrite=overwrite)
+    target = check_out(out, overwrite=overwrite, suffixes=(".html", ".md"))
     if evaluation is not None and not isinstance(evaluation, Evaluation):
         evaluation = Evaluation.load(evaluation)
     of_replay = bool(compare) or (evaluation is not None and evaluation.replay_of is not None)
@@ -156,7 +154,7 @@ def write_report(
         gallery=gallery,
         pipeline=pipeline,
     )
-    text = render_html(page) if format == "html" else render_markdown(page)
+    text = render_markdown(page) if target.suffix == ".md" else render_html(page)
     return write_whole(target, text, overwrite=overwrite)
 
 

@@ -36,7 +36,7 @@ def test_phases_are_refused_and_a_report_leaves_them_out(
     path = folder / f"{steps}.zarr"
     with pytest.raises(TooFewStepsError, match=rf"{steps} steps? found; .* need at least 4"):
         aa.segment_phases(aa.open_runs(path))
-    page = write_report(path, tmp_path / "report.md", format="md").read_text()
+    page = write_report(path, tmp_path / "report.md").read_text()
     assert "Phases need at least 4 steps" in page
     assert ("## Score dynamics" in page) == (steps > 1)
 

@@ -54,7 +54,7 @@ def test_simulated_rates_follow_the_beta_binomial(rate: float) -> None:
 @given(st.integers(5, 3000), st.floats(0.002, 0.6))
 def test_the_rank_is_the_largest_that_keeps_the_rate(count: int, rate: float) -> None:
     if count < runs_needed(rate):
-        with pytest.raises(TooFewRunsError, match=f"at least {runs_needed(rate)} calibration"):
+        with pytest.raises(TooFewRunsError, match=f"at least {runs_needed(rate)} runs to"):
             order_statistic(count, rate)
         return
     rank = order_statistic(count, rate)

@@ -142,6 +142,8 @@ def test_an_existing_file_is_kept(runs: Path, tmp_path: Path) -> None:
     target.write_text("mine")
     with pytest.raises(InputError, match="overwrite"):
         write_report(runs, target)
+    with pytest.raises(InputError, match=r"\.html"):
+        write_report(runs, tmp_path / "report.pdf")
     assert target.read_text() == "mine"
 
 
@@ -224,7 +226,7 @@ def test_place_of_a_mask_in_words() -> None:
 def test_markdown_says_the_same(runs: Path, tmp_path: Path) -> None:
     thresholds = calibrate(runs, false_alarm_rate=0.2)
     html = write_report(runs, tmp_path / "r.html", thresholds=thresholds).read_text()
-    plain = write_report(runs, tmp_path / "r.md", thresholds=thresholds, format="md").read_text()
+    plain = write_report(runs, tmp_path / "r.md", thresholds=thresholds).read_text()
     for title in re.findall(r"<h2>(.*?)</h2>", html):
         assert f"## {title}" in plain
     assert html.count("data:image/png") == plain.count("data:image/png")

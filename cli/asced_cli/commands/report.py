@@ -16,7 +16,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, note
     cls=Command,
     sections={
         "Judge": "evaluation compare pipeline judge real",
-        "Form": "form gallery overwrite",
+        "Form": "gallery overwrite",
     },
     epilog=examples(
         ("Runs alone: phases and dynamics", "asced report runs.zarr --out report.html"),
@@ -27,7 +27,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, note
         ),
         (
             "For a wiki",
-            "asced report runs.zarr --thresholds thresholds.json --format md --out report.md",
+            "asced report runs.zarr --thresholds thresholds.json --out report.md",
         ),
     ),
 )
@@ -59,18 +59,19 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, note
 )
 @judge_option
 @real_option
-@click.option("--out", required=True, type=OutFile(), help="File to write.")
-@click.option("--format", "form", type=click.Choice(["html", "md"]), default="html")
+@click.option(
+    "--out", required=True, type=OutFile(".html", ".md"), help="File to write: .html or .md."
+)
 @click.option("--gallery", type=click.IntRange(min=0), default=24, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @endpoint_option
 @json_option
-def command(runs: str, out: str, form: str, as_json: bool, **more: Any) -> None:
+def command(runs: str, out: str, as_json: bool, **more: Any) -> None:
     """Write one page about RUNS that needs no network and escapes every stored string."""
     from asced_analysis.report import write_report
 
     note_memory(runs)
-    path = write_report(runs, out, format="md" if form == "md" else "html", **more)
+    path = write_report(runs, out, **more)
     size = path.stat().st_size
     emit(
         {"out": str(path), "bytes": size},
