@@ -9,13 +9,17 @@ TORCH_INDEX ?=
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-portable test-slow test-gpu test-thirdparty test-comfyui lint stress bench truth paper docs train emoji figures clean
+.PHONY: demo test test-pages test-portable test-slow test-gpu test-thirdparty test-comfyui lint stress bench truth paper docs train emoji figures clean
 
 demo: $(STAMP)
 	OMP_NUM_THREADS=$${ASCED_THREADS:-2} $(BIN)/asced demo --out $(DEMO) --overwrite
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not stress and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not stress and not gpu and not pages"
+
+# Every notebook from top to bottom, and the documentation built without a warning.
+test-pages: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m pages tests/house
 
 # Numbers once more as a processor with AVX2 alone gives them, in one thread: no tolerance may
 # depend on the last bits of this one.

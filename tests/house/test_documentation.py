@@ -91,6 +91,7 @@ def test_quoted_messages_exist(message: str, texts: list[str]) -> None:
     assert any(pattern.search(text) for text in texts), f"no source says {message!r}"
 
 
+@pytest.mark.pages
 def test_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     """Offline, every warning an error."""
     done = subprocess.run(

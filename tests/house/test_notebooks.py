@@ -56,6 +56,7 @@ def test_notebook_draws_by_public_functions_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.pages
 @pytest.mark.filterwarnings("default")  # of the kernel client, not of our code
 def test_notebook_runs(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
