@@ -317,7 +317,7 @@ def planned(
         pipeline,
         runs=runs,
         steps=steps or kind.steps,
-        batch_size=batch_size or (4 if kind.latent else 64 if embedded else 16),
+        batch_size=batch_size or (64 if embedded else kind.batch_size),
         sampled=sampled,
         others=others,
         **more,

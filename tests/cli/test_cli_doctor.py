@@ -27,7 +27,10 @@ def test_a_pipeline_that_can_be_recorded(
     assert not list(tmp_path.iterdir()), "the trial file is gone"
     assert "takes nothing" in found["pipeline"]["found"]
     assert "caches: none; compiled: none" in found["computing"]["found"]
-    assert re.search(r"of 25 steps: [\d.]+ MB of disk .* a step", found["500 runs"]["found"])
+    assert re.search(
+        r"of 25 steps: [\d.]+ MB of disk .* of sampling with --batch-size 16 \(",
+        found["500 runs"]["found"],
+    )
     assert "ttc, renoise" in found["in the loop"]["found"]
     assert "best_of" in found["in replay only"]["found"]
     assert "any checkpoint" in found["replay"]["found"]

@@ -34,8 +34,9 @@ def command(
 ) -> int:
     """Check versions, devices and disk; of a PIPELINE, what can be done with it.
 
-    PIPELINE is an embedded model, a local folder or a hub name. It is tried: three runs of a few
-    steps are recorded in memory. Ends with status 1 if there is a problem.
+    PIPELINE is an embedded model, a local folder or a hub name. It is tried: a few short runs are
+    recorded in memory, in batches where that takes less than a minute. Ends with status 1 if
+    there is a problem.
     """
     from asced_analysis.replay.capabilities import capabilities
     from asced_recorders.recording.checks import examine

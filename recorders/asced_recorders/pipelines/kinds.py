@@ -16,6 +16,8 @@ IMAGES = frozenset(
 STEPS = 25
 """Of samplers that name more: enough for every step of a run to differ from the next."""
 PROMPT = "a garden"
+PIXEL_BATCH, LATENT_BATCH = 16, 4
+"""Runs at once: networks of latents are larger, and decoding takes memory."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Kind:
     latent: bool
     steps: int
     classes: int
+
+    @property
+    def batch_size(self) -> int:
+        """Runs to sample at once, where nobody says otherwise."""
+        return LATENT_BATCH if self.latent else PIXEL_BATCH
 
     @property
     def sentence(self) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
-from asced_recorders.recording.cost import MARGIN, SPARE, disk_free, human
+from asced_recorders.recording.cost import MARGIN, disk_free, human
+from asced_recorders.recording.trial_runs import TrialRuns, try_runs
 from asced_stores.errors import install_hint
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ TESTED = {"torch": "2.13", "diffusers": "0.42", "transformers": "5.23", "zarr": 
 LEAST_FREE = 1 << 30
 TRIAL_BYTES = 64 << 20
 SLOW_DISK = 20e6  # bytes a second
-TRIALS = (4, 4, 8)
-"""Steps of the runs that are tried: one to warm up, and two whose times differ by the steps."""
 PLANNED_RUNS = 500
+BUSY = 0.7
+"""Cores that a process on the CPU has at least, where nothing else runs."""
 
 
 @dataclass(frozen=True)
@@ -225,9 +225,8 @@ def _computing(pipe: Any) -> Check:
 
 
 def _recorded(pipe: Any, kind: Kind, folder: str, steps: int) -> Iterator[Check]:
-    """Record one run of a few steps in memory; from it, what many whole runs take."""
+    """Record a few short runs in memory; from them, what many whole runs take."""
     from asced_recorders.pipelines.kinds import trial_arguments
-    from asced_recorders.recording.recording_loop import record
 
     arguments = trial_arguments(kind)
     if arguments is None:
@@ -238,35 +237,47 @@ def _recorded(pipe: Any, kind: Kind, folder: str, steps: int) -> Iterator[Check]
             "Recorder(pipe, store): pipe(...)`",
         )
         return
-    seconds, taken, store = [], [], None
     try:
-        for count in TRIALS:
-            begun = time.perf_counter()
-            place = f"memory://asced-doctor-{uuid.uuid4().hex}"
-            store = record(pipe, place, runs=1, steps=count, batch_size=1, **arguments)
-            seconds.append(time.perf_counter() - begun)
-            taken.append(store.spec.steps)
+        tried = try_runs(pipe, kind, arguments)
     except Exception as error:  # whatever a pipeline of somebody else's raises
         yield Check("recording", "problem", f"{type(error).__name__}: {error}")
         return
-    assert store is not None
-    sizes = {
-        v.name: v.nbytes * (steps / store.spec.steps if "step" in v.dims else 1)
-        for v in store.spec.variables
-    }
-    yield Check("recording", "ok", f"one run of {store.spec.steps} steps: {', '.join(sizes)}")
-    run, free = sum(sizes.values()) * SPARE, disk_free(folder)
-    more, longer = taken[-1] - taken[-2], seconds[-1] - seconds[-2]
-    a_step = longer / more if more > 0 and longer > 0 else seconds[-1] / taken[-1]
+    yield Check("recording", "ok", f"runs of {tried.steps} steps: {', '.join(tried.variables)}")
+    if tried.refused:
+        yield Check(
+            "batches",
+            "warning",
+            f"{kind.batch_size} runs at once failed ({tried.refused}): record with --batch-size 1",
+        )
+    run, free = tried.bytes(steps), disk_free(folder)
     fits = free is None or run * PLANNED_RUNS + MARGIN < free
     yield Check(
         f"{PLANNED_RUNS} runs",
         "ok" if fits else "warning",
         f"of {steps} steps: {human(run * PLANNED_RUNS)} of disk ({human(run)} a run)"
         + ("" if fits else f", and {human(free or 0)} are free")
-        + f"; about {duration(a_step * steps * PLANNED_RUNS)} of sampling one run at a time "
-        f"({duration(a_step)} a step), and what decoding takes",
+        + f"; about {duration(tried.seconds(PLANNED_RUNS, steps))} of sampling "
+        + _batches(tried, kind)
+        + _busy(pipe, tried),
     )
+
+
+def _batches(tried: TrialRuns, kind: Kind) -> str:
+    """How many runs at once a time is for, and why not more."""
+    step = f"{duration(tried.step_seconds)} a step"
+    if tried.batch_size > 1:
+        return f"with --batch-size {tried.batch_size} ({step})"
+    slow = tried.batch_size < kind.batch_size and not tried.refused
+    return f"one run at a time ({step})" + ("; batches would take long to try" if slow else "")
+
+
+def _busy(pipe: Any, tried: TrialRuns) -> str:
+    """Whether others used the processor meanwhile, which makes a time longer than it need be."""
+    from asced_recorders.pipelines.provenance import execution_device
+
+    if execution_device(pipe).type != "cpu" or tried.cores > BUSY:
+        return ""
+    return f"; less on an idle machine: others left {tried.cores:.0%} of a core"
 
 
 def duration(seconds: float) -> str:
