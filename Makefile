@@ -17,9 +17,10 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not stress and not gpu and not pages"
 
-# Every notebook from top to bottom, and the documentation built without a warning.
+# What a reader follows, run whole: notebooks, examples of functions and of --help, the walks of the
+# demo and of docs/own-pipeline.md, an installation without torch, the documentation's build.
 test-pages: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m pages tests/house
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m pages
 
 # Numbers once more as a processor with AVX2 alone gives them, in one thread: no tolerance may
 # depend on the last bits of this one.

@@ -15,6 +15,7 @@ from asced_cli.main import run
 from asced_stores import open_runs
 
 
+@pytest.mark.pages
 def test_demo_walks_the_whole_path(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "demo"
     arguments = ["demo", "--out", str(out), "--runs", "100", "--steps", "6"]
@@ -29,6 +30,7 @@ def test_demo_walks_the_whole_path(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "Score dynamics of runs.zarr" in (out / "report.html").read_text()
 
 
+@pytest.mark.pages
 def test_on_a_model_of_ones_own_every_word_is_true_of_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

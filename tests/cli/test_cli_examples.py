@@ -76,6 +76,7 @@ def test_an_example_that_samples_is_understood(
     command_of(words[1]).make_context(words[1], words[2:])
 
 
+@pytest.mark.pages
 @pytest.mark.parametrize("line", list(examples()))
 @pytest.mark.xdist_group("help examples")
 def test_an_example_runs_as_printed(

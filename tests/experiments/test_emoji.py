@@ -232,6 +232,7 @@ def test_wrong_classes_are_named(pipe: EmojiPipeline) -> None:
         pipe(class_labels=[0, 5], num_inference_steps=2)
 
 
+@pytest.mark.pages
 def test_the_folder_loads_with_diffusers_alone_and_samples(tmp_path: Path) -> None:
     script = f"""
 import sys, torch

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import experiments
 import training
 
 
+@pytest.mark.pages
 def test_every_module_loads_by_its_full_name(tmp_path: Path) -> None:
     names = [
         found.name

@@ -55,6 +55,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.pages
 def test_everything_that_samples_nothing_works(packages: Path, tmp_path: Path) -> None:
     roots = [packages, ROOT, ROOT / "recorders", ROOT / "stores", ROOT / "cli"]
     done = subprocess.run(

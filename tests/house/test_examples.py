@@ -101,15 +101,25 @@ def test_every_name_stands_in_the_reference() -> None:
     assert not missing
 
 
+def example_of(name: str) -> doctest.DocTest:
+    docstring = inspect.getdoc(PUBLIC[name]) or ""
+    assert "\nExamples\n--------\n" in docstring, f"{name} has no example"
+    return doctest.DocTestParser().get_doctest(docstring, {}, name, None, None)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_name_has_an_example_and_none_is_left_out(name: str) -> None:
+    test = example_of(name)
+    assert test.examples
+    assert not any(doctest.SKIP in example.options for example in test.examples)
+
+
+@pytest.mark.pages
 @pytest.mark.parametrize("name", PUBLIC)
 @pytest.mark.xdist_group("examples")
 def test_example_runs(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    docstring = inspect.getdoc(PUBLIC[name]) or ""
-    assert "\nExamples\n--------\n" in docstring, f"{name} has no example"
-    test = doctest.DocTestParser().get_doctest(docstring, {}, name, None, None)
-    assert test.examples
-    assert not any(doctest.SKIP in example.options for example in test.examples)
+    test = example_of(name)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     said: list[str] = []
     runner.run(test, out=said.append)

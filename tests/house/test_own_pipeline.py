@@ -27,6 +27,8 @@ from asced_analysis.evaluation import Evaluation, evaluate
 from asced_cli.main import run
 from asced_recorders import Recorder
 
+pytestmark = pytest.mark.pages
+
 RUNS, STEPS, RATE = 104, 6, "0.2"
 
 
