@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.pipelines.calls import CallWatch
+from asced_recorders.pipelines.calls import CallWatch, with_guidance
 from asced_recorders.tap.layouts import Layout, as_stepped, layout_of
 from asced_recorders.tap.tap import StepEvent, Tap, TapListener
 
@@ -100,7 +100,7 @@ def adapted_tap(
         tap.follow()
         adapter.layout = layout_of(pipeline, arguments)
         if called is not None:
-            called(arguments)
+            called(with_guidance(pipeline, arguments))
 
     if arguments is not None:
         with tap:

@@ -178,6 +178,58 @@ def test_a_custom_batch_is_abandoned(tmp_path: Path) -> None:
     assert open_runs(tmp_path / "runs.zarr").sizes["run"] == 1
 
 
+@pytest.mark.parametrize("whole", [0, 1])
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_batch_that_an_error_cut_short_is_named_and_left_out(
+    whole: int, done: int, tmp_path: Path
+) -> None:
+    x = np.ones((1, 1, 8, 8), np.float32)
+
+    def loop(recorder: Any, steps: int = 3) -> None:
+        for alpha in (0.1, 0.5, 0.9)[:steps]:
+            recorder.step(sample=x, model_output=x, alpha=alpha, sigma=(1 - alpha**2) ** 0.5)
+
+    with Recorder.custom(tmp_path / "runs.zarr", (1, 8, 8), 3) as recorder:
+        for _ in range(whole):
+            loop(recorder)
+        for _ in range(2):
+            loop(recorder, done)  # and an error that the caller catches
+            with pytest.raises(InputError, match=rf"begins anew after {done} of 3 .* discard\(\)"):
+                loop(recorder)
+            loop(recorder)
+    ds = open_runs(tmp_path / "runs.zarr")
+    assert ds.sizes["run"] == whole + 2
+    np.testing.assert_allclose(ds["alpha"], (0.1, 0.5, 0.9))
+
+
+def test_a_custom_batch_that_is_too_large_is_refused_at_its_first_step(tmp_path: Path) -> None:
+    x = np.ones((2, 1, 8, 8), np.float32)
+    with Recorder.custom(tmp_path / "runs.zarr", (1, 8, 8), 2, batch_size=1) as recorder:
+        for _ in range(2):
+            for _ in range(4):
+                with pytest.raises(InputError, match="has 2 runs, and a batch of the store holds"):
+                    recorder.step(sample=x, model_output=x, alpha=0.1, sigma=0.9)
+            with pytest.raises(InputError, match="differs from run to run"):  # as it was begun
+                recorder.step(sample=x, model_output=x, alpha=torch.rand(2), sigma=0.9)
+            for alpha in (0.1, 0.5):
+                recorder.step(sample=x[:1], model_output=x[:1], alpha=alpha, sigma=0.9)
+    assert open_runs(tmp_path / "runs.zarr").sizes["run"] == 2
+
+
+def test_a_whole_batch_whose_end_is_refused_is_left_out(tmp_path: Path) -> None:
+    x = np.ones((1, 1, 8, 8), np.float32)
+    with Recorder.custom(tmp_path / "runs.zarr", (1, 8, 8), 1) as recorder:
+        for _ in range(2):
+            recorder.step(sample=x, model_output=x, alpha=0.1, sigma=0.9)
+            with pytest.raises(InputError, match="expected"):
+                recorder.end(x[..., :3])
+            recorder.step(sample=x, model_output=x, alpha=0.1, sigma=0.9)
+            recorder.end(2 * x)
+    ds = open_runs(tmp_path / "runs.zarr")
+    assert ds["sample"].values[:, 0, 0, 0].tolist() == [2, 2]
+    assert ds.attrs["value_range"] == [0, 2]  # of one value
+
+
 def test_a_loop_that_is_too_long_commits_nothing(tmp_path: Path) -> None:
     x = np.ones((1, 1, 8, 8), np.float32)
 

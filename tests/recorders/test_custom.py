@@ -103,12 +103,16 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sigma above 0"):
         recorder.step(**{**step, "sigma": 0.0})
     recorder.step(**step)
+    recorder.step(**{**step, "alpha": 0.8})
     with pytest.raises(InputError, match="noisier than the one before"):
-        recorder.step(**{**step, "alpha": 0.1})
+        recorder.step(**{**step, "alpha": 0.7})
+    recorder.step(**step)
     with pytest.raises(InputError, match="the steps before 2"):
         recorder.step(**{**step, "sample": x[:1], "model_output": x[:1], "alpha": 0.7})
-    with pytest.raises(InputError, match="ended after"):
+    recorder.step(**step)
+    with pytest.raises(InputError, match="ended after 1 of 3 steps"):
         recorder.end(x)
+    recorder.step(**step)
     with pytest.raises(InputError, match="not recorded"):
         recorder.close()
     assert not (tmp_path / "runs.zarr").exists()

@@ -64,15 +64,6 @@ def control_net() -> Any:
     )
 
 
-def modular() -> Any:
-    classic = tiny.sdxl()
-    pipe = models.modular_pipelines.StableDiffusionXLAutoBlocks().init_pipeline()
-    parts = {n: part for n, part in classic.components.items() if n in pipe.component_names}
-    pipe.update_components(**{name: part for name, part in parts.items() if part is not None})
-    pipe.guider = type(pipe.guider)(guidance_scale=3.0)
-    return pipe
-
-
 def pixels(kind: str) -> Any:
     unet = models.UNet2DModel(
         sample_size=16,
@@ -188,7 +179,7 @@ KINDS: dict[str, tuple[str, Callable[[], Any], dict[str, Any], tuple[str, ...]]]
         (),
     ),
     "wan": ("Wan", tiny.wan, {**PAIR, **SIZE, "num_frames": 5}, ()),
-    "modular": ("modular", modular, {**TWO, **SIZE}, ()),
+    "modular": ("modular", modular_with_text, {**TWO, **SIZE}, ()),
 }
 
 

@@ -79,6 +79,16 @@ def modular_version(classic: Any, blocks: str, guidance_scale: float | None = No
     return pipe
 
 
+def modular_with_text(guidance_scale: float = 3.0) -> Any:
+    """A modular SDXL with its text encoders."""
+    parts = {name: part for name, part in sdxl().components.items() if part is not None}
+    pipe = diffusers.modular_pipelines.StableDiffusionXLAutoBlocks().init_pipeline()
+    pipe.update_components(**{n: part for n, part in parts.items() if n in pipe.component_names})
+    pipe.guider = type(pipe.guider)(guidance_scale=guidance_scale)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 def _leave_out(blocks: Any) -> None:
     for name, block in list((blocks.sub_blocks or {}).items()):
         if name in PREPARING:

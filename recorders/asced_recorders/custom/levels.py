@@ -32,9 +32,9 @@ class HandedLevels:
         self._sigma_data = 0.5
 
     def add(
-        self, timestep: float, alpha: float, sigma: float, kind: str, sigma_data: float
+        self, timestep: float, alpha: float, sigma: float, kind: str, sigma_data: float, *, of: int
     ) -> None:
-        """Take the level of the next step.
+        """Take the level of the next step, of so many.
 
         Raises
         ------
@@ -51,17 +51,23 @@ class HandedLevels:
         if self._kind not in ("", kind):
             raise InputError(f"prediction type {kind} in a store of {self._kind}")
         level = (timestep, alpha, sigma)
+        if self.present and not _noisier(self.present[0], level):
+            raise InputError(
+                f"the loop begins anew after {step} of {of} steps: nothing of the batch that was "
+                "begun is recorded. Call discard() where an error of the loop is caught; give "
+                "steps= the loop's own number; hand the steps over from the noisy end to the clean "
+                "one, each once"
+            )
         if self._fixed is not None and not np.allclose(level, self._fixed[step], rtol=1e-6):
             raise InputError(
                 f"step {step} has timestep, alpha and sigma {level}, in the batches before "
-                f"{self._fixed[step]}: one store holds one schedule (discard() abandons a batch "
-                "that was begun)"
+                f"{self._fixed[step]}: one store holds one schedule"
             )
         before = self.present[0 if self.churned else -1] if self.present else None
         if before is not None and _noisier(level, before):
             raise InputError(
                 f"step {step} is noisier than the one before: hand the steps over from the "
-                "noisy end to the clean one, each once (discard() abandons a batch that was begun)"
+                "noisy end to the clean one, each once"
             )
         self._kind, self._sigma_data = kind, sigma_data
         self.present.append(level)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from asced_recorders.custom.levels import HandedLevels, one_number
 from asced_recorders.custom.model import check_model, facts_of
@@ -211,48 +212,73 @@ class CustomRecorder:
         self.session.background.check()
         if self._closed:
             raise InputError("this recorder is closed: make another with resume=True")
-        alpha, sigma = one_number(alpha, "alpha"), one_number(sigma, "sigma")
-        if self._done == self.steps:
-            if self.levels.goes_on(alpha, sigma):
-                self._refuse_longer()
-            self._commit()
-        kind = canonical_prediction_type(prediction_type)
-        x = as_rows(self.shape, sample, "sample")
-        output = as_rows(self.shape, model_output, "model_output")
+        with self._abandoned_on_error():
+            alpha, sigma = one_number(alpha, "alpha"), one_number(sigma, "sigma")
+            if self._done == self.steps:
+                if self.levels.goes_on(alpha, sigma):
+                    self._refuse_longer()
+                self._commit()
+            kind = canonical_prediction_type(prediction_type)
+            x = as_rows(self.shape, sample, "sample")
+            output = as_rows(self.shape, model_output, "model_output")
+            self._check_rows(x, output)
+            told = float(self._done) if timestep is None else one_number(timestep, "timestep")
+            self.levels.add(told, alpha, sigma, kind, sigma_data, of=self.steps)
+            if self._buffer is None:
+                take = self.session.background.take
+                self._buffer = take_buffer(take, self.steps, x, self.settings)
+                self._provenance = self._provenance or device_facts(x.device)
+                self._provenance |= form_of(sample, len(x))
+                self._buffer.put("x_init", x)
+            level = {"alpha": alpha, "sigma": sigma, "sigma_data": sigma_data}
+            x0 = self._keep(self._buffer, x, output, prediction_type=kind, **level)
+            if self.corrector is not None:
+                said = {"sample": sample, "model_output": model_output, "prediction_type": kind}
+                said |= {"next_sample": next_sample, "next_alpha": next_alpha}
+                next_sample = self.corrector.step(**said, **level, next_sigma=next_sigma)
+            if self._done == self.steps:
+                self._end = (
+                    x0 if next_sample is None else as_rows(self.shape, next_sample, "next_sample")
+                )
+        return next_sample
+
+    def _check_rows(self, x: Tensor, output: Tensor) -> None:
+        """Refuse a step whose numbers of runs do not fit, before anything is kept."""
         if x.shape != output.shape:
             shapes = f"{tuple(x.shape)} and model_output {tuple(output.shape)}"
             raise InputError(f"sample has shape {shapes}: they must be the same")
-        told = float(self._done) if timestep is None else one_number(timestep, "timestep")
-        if self._buffer is not None and x.shape[0] != self._buffer.count:
+        if self._buffer is not None and len(x) != self._buffer.count:
             raise InputError(
-                f"step {self._done} has {x.shape[0]} runs, the steps before {self._buffer.count}"
+                f"step {self._done} has {len(x)} runs, the steps before {self._buffer.count}"
             )
-        step = self._done
-        self.levels.add(told, alpha, sigma, kind, sigma_data)
-        if self._buffer is None:
-            take = self.session.background.take
-            self._buffer = take_buffer(take, self.steps, x, self.settings)
-            self._provenance = self._provenance or device_facts(x.device)
-            self._provenance |= form_of(sample, len(x))
-            self._buffer.put("x_init", x)
-        buffer = self._buffer
-        eps, x0 = eps_and_x0(
-            x, output, alpha=alpha, sigma=sigma, prediction_type=kind, sigma_data=sigma_data
-        )
+        if self.batch_size is not None and len(x) > self.batch_size:
+            raise InputError(
+                f"this batch has {len(x)} runs, and a batch of the store holds {self.batch_size}: "
+                "record the largest batch first, or give batch_size"
+            )
+
+    def _keep(self, buffer: RunBuffer, x: Tensor, output: Tensor, **level: Any) -> Tensor:
+        """Keep what is recorded of the step whose level was added; predicted x0 comes back."""
+        step = self._done - 1
+        eps, x0 = eps_and_x0(x, output, **level)
         buffer.put("eps", eps, step)
         buffer.put("x0", x0, step)
         if step in self.settings.checkpoints:
             buffer.put("checkpoint_sample", x, self.settings.checkpoints.index(step))
-        if self.corrector is not None:
-            said = {"sample": sample, "model_output": model_output, "prediction_type": kind}
-            level = {"alpha": alpha, "sigma": sigma, "sigma_data": sigma_data}
-            following = {"next_alpha": next_alpha, "next_sigma": next_sigma}
-            next_sample = self.corrector.step(**said, **level, **following, next_sample=next_sample)
-        if self._done == self.steps:
-            self._end = (
-                x0 if next_sample is None else as_rows(self.shape, next_sample, "next_sample")
-            )
-        return next_sample
+        return cast("Tensor", x0)
+
+    @contextmanager
+    def _abandoned_on_error(self) -> Iterator[None]:
+        """Leave out a batch of which something is refused, so that the next one works.
+
+        One that is whole stays, where the next one was refused.
+        """
+        try:
+            yield
+        except BaseException:
+            if self._end is None:
+                self.discard()
+            raise
 
     @property
     def _done(self) -> int:
@@ -281,14 +307,17 @@ class CustomRecorder:
 
     def end(self, sample: Any) -> None:
         """Give the sample that came out of the last step, and commit the batch."""
-        self._check_whole()
-        self._end = as_rows(self.shape, sample, "sample")
-        self._commit()
+        with self._abandoned_on_error():
+            self._check_whole()
+            self._end = None  # not the predicted x0, whatever comes
+            self._end = as_rows(self.shape, sample, "sample")
+            self._commit()
 
     def commit(self) -> None:
         """Commit a batch that is complete: its end is the predicted x0 of its last step."""
-        self._check_whole()
-        self._commit()
+        with self._abandoned_on_error():
+            self._check_whole()
+            self._commit()
 
     def _check_whole(self) -> None:
         if self._done != self.steps:
@@ -322,15 +351,11 @@ class CustomRecorder:
 
     def _commit(self) -> None:
         buffer, end = self._buffer, self._end
+        self._end = None
         assert buffer is not None
         assert end is not None
         buffer.put("sample", end)
         batch_size = self.batch_size or buffer.count
-        if buffer.count > batch_size:
-            raise InputError(
-                f"this batch has {buffer.count} runs, and a batch of the store holds {batch_size}: "
-                "record the largest batch first, or give batch_size"
-            )
         if self.store is not None:
             self.range.adopt(self.store.spec.attributes)
         image = self._image(end)
@@ -341,7 +366,7 @@ class CustomRecorder:
         found, masks = correction_values(self.corrector, buffer.count, tuple(end.shape[1:]))
         self.session.append(buffer, batch_size, self._facts | found, image, arrays=masks)
         self.levels.finish()
-        self._buffer, self._end, self._facts = None, None, {}
+        self._buffer, self._facts = None, {}
 
     def _image(self, end: Tensor) -> NDArray[np.uint8] | None:
         """The ends of the runs as images, where they are grey or RGB."""

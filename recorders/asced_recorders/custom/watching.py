@@ -212,7 +212,8 @@ class NetworkRecorder:
         if len(run) != self.steps:
             raise InputError(
                 f"the loop called the network at {len(run)} noise levels, and runs of this store "
-                f"have {self.steps}: nothing of this batch is recorded"
+                f"have {self.steps}: nothing of this batch is recorded. Call discard() where an "
+                "error of the loop is caught; steps= says how many a run has"
             )
         if self._recorder is None:
             shape = tuple(run[0].sample.shape[1:])

@@ -174,28 +174,31 @@ def expected_runs(arguments: dict[str, Any]) -> int | None:
     return int(size) if isinstance(size, int) else None
 
 
+def with_guidance(pipe: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's arguments, with ``guidance_scale`` where a modular pipeline's guider holds it."""
+    scale = getattr(getattr(pipe, "guider", None), "guidance_scale", None)
+    return ({} if scale is None else {"guidance_scale": scale}) | dict(arguments)
+
+
 def run_facts(
     arguments: Mapping[str, Any],
     runs: int,
     seeds: Sequence[int],
     *,
     hidden: bytes | None = None,
-    guidance_scale: float | None = None,
 ) -> dict[str, Any]:
     """Seed, prompt, label and guidance of each run of a call.
 
     Parameters
     ----------
     arguments : mapping
-        Of the call, by name.
+        Of the call, by name (`with_guidance`).
     runs : int
         How many there were.
     seeds : sequence of int
         As `fresh_seeds` read them before the call.
     hidden : bytes, optional
         Key to hash prompts with that may not be kept.
-    guidance_scale : float, optional
-        Of a modular pipeline's guider, where the call takes none.
 
     Returns
     -------
@@ -208,7 +211,7 @@ def run_facts(
     labels = arguments.get("class_labels")
     if labels is not None:
         facts["label"] = [int(v) for v in _spread(labels, runs, -1)]
-    guidance = arguments.get("guidance_scale", guidance_scale)
+    guidance = arguments.get("guidance_scale")
     if isinstance(guidance, (int, float)):
         facts["guidance_scale"] = float(guidance)
     return facts

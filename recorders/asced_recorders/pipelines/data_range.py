@@ -100,4 +100,5 @@ def measured_range(sample: Tensor, /) -> Range:
     finite = sample[torch.isfinite(sample)]
     if not finite.numel() or float((finite.abs() > BEYOND).float().mean()) <= FEW:
         return DIFFUSERS
-    return float(finite.min()), float(finite.max())
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if low < high else (min(low, 0.0), max(high, 0.0))  # one value shows none

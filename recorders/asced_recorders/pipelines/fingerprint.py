@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from asced_recorders.pipelines.model_facts import compute_facts, functional_facts
 from asced_recorders.pipelines.networks import networks
 from asced_stores.errors import InputError
-from asced_stores.format.calls import call_differences
+from asced_stores.format.calls import config_differences
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -86,7 +86,7 @@ class ModelWatch:
                 f"{', '.join(changed)} changed since this recording began (weights, adapters, "
                 "their scales, or hooks): one store holds one model; record to another store"
             )
-        otherwise = call_differences(self.conditions or {}, conditions)
+        otherwise = config_differences(self.conditions or {}, conditions)
         if otherwise:
             raise InputError(
                 f"the model computes otherwise than in the calls before ({'; '.join(otherwise)}): "

@@ -12,7 +12,7 @@ from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_recorders.pipelines.model_facts import adapter_scales, compute_facts, offload_facts
 from asced_recorders.tap.schedulers import StepTable, scheduler_class
 from asced_stores.errors import InputError
-from asced_stores.format.calls import call_differences
+from asced_stores.format.calls import config_differences
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,7 @@ def check_sampler(first: Mapping[str, Any], pipe: Any) -> None:
     differing = [
         f"{name}: {each}"
         for name, facts in now.items()
-        for each in call_differences(first.get(name) or {}, facts)
+        for each in config_differences(first.get(name) or {}, facts)
     ]
     if differing:
         raise InputError(

@@ -11,6 +11,7 @@ from asced_recorders.pipelines.calls import (
     call_parameters,
     default_arguments,
     options_of_batch,
+    with_guidance,
 )
 from asced_recorders.pipelines.data_range import Range
 from asced_recorders.pipelines.decoding import has_image, is_pixels, shown_images, to_image
@@ -366,7 +367,7 @@ class PipelineSource:
             scalars["prompt"] = texts if key is None else [hidden_prompt(t, key) for t in texts]
         if any(prompt.label is not None for prompt in chosen):
             scalars["label"] = [-1 if p.label is None else p.label for p in chosen]
-        scale = bound.get("guidance_scale")
+        scale = with_guidance(self.pipe, bound).get("guidance_scale")
         if isinstance(scale, (int, float)):
             scalars["guidance_scale"] = float(scale)
         return scalars

@@ -14,6 +14,7 @@ from asced_recorders.pipelines.calls import (
     expected_runs,
     fresh_seeds,
     run_facts,
+    with_guidance,
 )
 from asced_recorders.pipelines.data_range import DIFFUSERS, DataRange
 from asced_recorders.pipelines.decoding import is_pixels, latents_of_output, shown_images
@@ -260,13 +261,8 @@ class Recorder:
         self._take_latents(arguments, output)
         buffer = capture.release()
         try:
-            facts = run_facts(
-                arguments,
-                buffer.count,
-                self._seeds,
-                hidden=self._prompt_key,
-                guidance_scale=getattr(getattr(self.pipe, "guider", None), "guidance_scale", None),
-            )
+            told = with_guidance(self.pipe, arguments)
+            facts = run_facts(told, buffer.count, self._seeds, hidden=self._prompt_key)
             images = self._images(output)
             batch_size = self.batch_size or buffer.count
             store = self._ensure_store(images, batch_size)

@@ -10,7 +10,7 @@ from typing import Any
 
 from asced_stores import TrajectorySpec, TrajectoryStore
 from asced_stores.errors import InputError
-from asced_stores.format.calls import call_differences
+from asced_stores.format.calls import call_differences, config_differences
 
 # What has to agree for a recording to go on: as written in the attributes by `record`.
 RESUMED = (
@@ -50,6 +50,9 @@ def check_resumable(
     if runs is not None and store.planned_runs != runs:
         differing.append(f"{store.planned_runs} runs, now {runs}")
     differing += _differing_facts(store.spec.attributes, spec.attributes)
+    for name in ("scheduler_config", "guider", "guider_2"):
+        configs = (each.attributes.get(name) or {} for each in (store.spec, spec))
+        differing += [f"{name}: {each}" for each in config_differences(*configs)]
     if store.spec.attributes.get("correction") != spec.attributes.get("correction"):
         differing.append("another correction")
     differing += [
@@ -61,7 +64,7 @@ def check_resumable(
         mine, theirs = spec.to_json(), store.spec.to_json()
         differing += [name for name in mine if mine[name] != theirs[name]]
     if not differing and store.fingerprint != spec.fingerprint:
-        differing.append("another scheduler configuration")
+        differing.append("another way of sampling")
     _refuse(store, differing)
 
 

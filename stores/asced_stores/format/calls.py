@@ -52,13 +52,26 @@ def call_differences(
     by_run : bool
         Leave prompts of every kind too: they may differ from run to run.
     """
+    return config_differences(
+        *(
+            {
+                name: value
+                for name, value in call.items()
+                if name not in CALL_BY_RUN
+                and not CONDITIONS.fullmatch(name)
+                and not (by_run and TEXT.fullmatch(name))
+            }
+            for call in (before, now)
+        )
+    )
+
+
+def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Entries in which two configurations differ, in words: all of them count."""
     return [
         f"{name} {_short(before.get(name))}, now {_short(now.get(name))}"
         for name in sorted({*before, *now})
-        if name not in CALL_BY_RUN
-        and not CONDITIONS.fullmatch(name)
-        and not (by_run and TEXT.fullmatch(name))
-        and before.get(name) != now.get(name)
+        if before.get(name) != now.get(name)
     ]
 
 
