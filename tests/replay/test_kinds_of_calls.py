@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny_pipelines as tiny
 import torch
+from modular_families import modular_with_text
 from newer_families import FAMILIES
 from PIL import Image
 
