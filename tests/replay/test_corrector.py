@@ -300,6 +300,7 @@ def test_wrong_use_is_named(tiny_pipeline: Any) -> None:
         draw(tiny_pipeline, corrector, range(2))
 
 
+@pytest.mark.pages
 def test_a_corrector_loads_no_analysis_stack(
     runs: Path, thresholds: Path, tiny_folder: Path
 ) -> None:

@@ -15,7 +15,7 @@ from asced_analysis.correction import Pruner
 from asced_analysis.realism import patch_model
 from asced_analysis.replay import replay
 from asced_cli.main import run
-from asced_recorders import Recorder, record
+from asced_recorders import Recorder, load_pipeline, record
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
@@ -156,15 +156,16 @@ def test_several_may_be_finished(thresholds):
     assert sorted(pruned.scores)[:2] == sorted(pruned.scores[pruned.chosen])
 
 
-def test_an_unconditional_model(tmp_path):
-    store = record("fashion", tmp_path / "runs.zarr", runs=128, steps=6, batch_size=64)
-    made = calibrate(store, "outcome", false_alarm_rate=0.2, window=(0.2, 0.6))
-    from asced_recorders import load_pipeline
-
-    pruned = Pruner(made, draw=2).sample(load_pipeline("fashion"), groups=3, num_inference_steps=6)
-    assert pruned.samples.shape == (3, 1, 32, 32)
+def test_an_unconditional_model(tiny_folder, tmp_path):
+    store = record(str(tiny_folder), tmp_path / "runs.zarr", runs=128, steps=6, batch_size=64)
+    half = patch_model(open_runs(store)["sample"].values[::2], name="patches of half of the runs")
+    taught = {"teacher": half, "window": (0.2, 0.6), "outcome": {"epochs": 3}}
+    made = calibrate(store, "outcome", false_alarm_rate=0.2, **taught)
+    pipe = load_pipeline(str(tiny_folder))
+    pruned = Pruner(made, draw=2).sample(pipe, groups=3, num_inference_steps=6)
+    assert pruned.samples.shape == (3, 1, 16, 16)
     assert sorted(pruned.group.tolist()) == [0, 1, 2]
-    whole = record("fashion", tmp_path / "again.zarr", runs=6, steps=6, batch_size=6)
+    whole = record(pipe, tmp_path / "again.zarr", runs=6, steps=6, batch_size=6)
     ends = open_runs(whole)["sample"].values[pruned.chosen]
     np.testing.assert_allclose(pruned.samples.numpy(), ends, atol=2e-3)
 
