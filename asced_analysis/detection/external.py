@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from asced_analysis.detection.coco import read_coco, run_of
 from asced_stores.errors import InputError
-from asced_stores.files import check_out, whole
+from asced_stores.files import check_out, csv_separator, whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,7 +57,9 @@ def read_labels(path: str | PathLike[str], *, column: str = "label") -> dict[int
     labels: dict[int, bool] = {}
     try:
         with source.open(newline="", encoding="utf-8-sig") as lines:
-            rows = csv.DictReader(lines)
+            between = csv_separator(lines.readline())
+            lines.seek(0)
+            rows = csv.DictReader(lines, delimiter=between)
             if not rows.fieldnames or not {"run", column} <= set(rows.fieldnames):
                 raise InputError(
                     f"{source} has columns {rows.fieldnames}; expected 'run' and {column!r}"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from asced_analysis.realism.claims import Kind, Reference
 from asced_analysis.realism.pictures import picture_shape
 from asced_stores.errors import InputError
+from asced_stores.files import csv_separator
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -206,8 +207,11 @@ def _read_table(path: Path) -> list[tuple[int, float]]:
         if path.suffix.lower() in (".parquet", ".pq"):
             table = pd.read_parquet(path)
         else:
-            between = "\t" if path.suffix.lower() == ".tsv" else ","
-            table = pd.read_csv(path, sep=between, encoding="utf-8-sig")
+            with path.open(encoding="utf-8-sig") as lines:
+                between = csv_separator(lines.readline())
+            point = "," if between == ";" else "."  # as Excel writes both together
+            between = "\t" if path.suffix.lower() == ".tsv" else between
+            table = pd.read_csv(path, sep=between, decimal=point, encoding="utf-8-sig")
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{path} can't be read as CSV or Parquet: {error}") from error
     missing = {"run", "score"} - set(table.columns)

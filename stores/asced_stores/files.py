@@ -68,6 +68,24 @@ def check_out(
     return target
 
 
+def csv_separator(header: str) -> str:
+    """What stands between the columns of a CSV file.
+
+    Excel writes semicolons where numbers have decimal commas.
+
+    Parameters
+    ----------
+    header : str
+        Its first line, the names of its columns.
+
+    Returns
+    -------
+    str
+        A comma, or a semicolon where the header has one and no comma.
+    """
+    return ";" if ";" in header and "," not in header else ","
+
+
 def check_folder(path: Path) -> None:
     """Check that files can be made in a folder, or the folder itself if it is missing.
 

@@ -12,6 +12,8 @@ from PIL import Image
 from asced_analysis.calibration import calibrate
 from asced_analysis.detection.apply import detect
 from asced_analysis.detection.external import read_labels, read_masks, write_detections
+from asced_analysis.realism.outcomes import read_outcomes
+from asced_recorders.pipelines.prompts import Prompt, read_prompts
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store
@@ -21,6 +23,17 @@ def test_labels_from_csv(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("run,label,by\n3,yes,ann\n4,No,ann\n 7 ,artifact,bo\n8,0,bo\n", "utf-8")
     assert read_labels(path) == {3: True, 4: False, 7: True, 8: False}
+
+
+def test_tables_as_excel_writes_them_in_europe(tmp_path: Path) -> None:
+    """Semicolons between columns, decimal commas, a byte order mark."""
+    path = tmp_path / "table.csv"
+    path.write_text("\ufeffrun;label\n3;yes\n4;no\n", "utf-8")
+    assert read_labels(path) == {3: True, 4: False}
+    path.write_text("\ufeffrun;score;by\n3;0,25;ann, bo\n4;-1,5;ann\n5;2;bo\n", "utf-8")
+    assert read_outcomes(path, better="lower").scores == {3: 0.25, 4: -1.5, 5: 2.0}
+    path.write_text("prompt;label\na cat, red;3\n", "utf-8")
+    assert read_prompts(path) == (Prompt("a cat, red", label=3),)
 
 
 @pytest.mark.parametrize(

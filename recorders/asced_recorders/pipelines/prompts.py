@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asced_stores.errors import InputError
+from asced_stores.files import csv_separator
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def _read_file(path: Path) -> tuple[Prompt, ...]:
     suffix = path.suffix.lower()
     items: list[tuple[Any, str]] = []
     if suffix == ".csv":
-        rows = csv.DictReader(text.splitlines())
+        lines = text.splitlines()
+        rows = csv.DictReader(lines, delimiter=csv_separator(lines[0] if lines else ""))
         items = [(row, f"line {i + 2} of {path}") for i, row in enumerate(rows)]
     elif suffix in (".jsonl", ".ndjson"):
         for i, line in enumerate(text.splitlines()):
