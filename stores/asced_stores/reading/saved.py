@@ -1,7 +1,7 @@
 """Datasets of runs that xarray wrote, as netCDF or plain Zarr, and what they need to be written.
 
 netCDF has neither float16 nor nested attributes: float16 becomes float32, which holds every value,
-and an attribute that is no text, number or list of numbers becomes JSON.
+and an attribute that is no text or number becomes JSON, which `open_runs` reads back.
 """
 
 from __future__ import annotations
