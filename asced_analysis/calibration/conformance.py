@@ -62,7 +62,7 @@ def _fed(thresholds: Thresholds, vector: Any) -> tuple[Detector, DetectorState]:
     )
     values = _half(vector["values"])
     state = detector.start((1, *values.shape[1:]))
-    more = {"eps": _half(vector["eps"])[None]} if "eps" in vector else {}
+    more = {name: _half(vector[name])[None] for name in ("eps", "activations") if name in vector}
     for step, value in enumerate(values):
         state = detector.update(state, step, **{vector["signal"]: value[None]}, **more)
     return detector, state
@@ -115,6 +115,8 @@ def _search(thresholds: Thresholds, want: bool) -> ConformanceVector | None:
         else:
             detector = make_detector(thresholds, alpha=alpha, sigma=sigma, log_snr=log_snr)
             vector["signal"] = detector.needs()[0]
+        if modules := thresholds.parameters.get("modules"):
+            free["activations"] = _exact(rng.normal(size=sum(modules.values())))
         if variant.extra_evaluations(thresholds.parameters):
             spread = 1 / 8 if variant.learnt else 2.0 ** (attempt % 10 - 7)
             free["lookahead_x0"] = _exact(values[-1] + rng.normal(size=shape) * spread)

@@ -90,15 +90,10 @@ def measured_on(
         within like content) and ``content``, the score's rank correlations; None of fewer than
         `FEWEST` runs.
     """
-    from asced_analysis.detection.outcome_network import map_summary, run_network
-
     if int((rows & teacher.knows(source)).sum()) < FEWEST:
         return None
     test = gather(source, stream, rows, teacher, like=like)
-    predicted = run_network(test.channels, stream.layers)
-    summary = np.concatenate([test.statistics, map_summary(predicted)], axis=1)
-    weights = np.asarray(stream.parameters.coefficients)
-    score = summary @ weights[1:] + weights[0]
+    score = np.asarray(stream.predict_from(test.channels, test.statistics)[1], np.float64)
     broken = test.goal > worst_level(test.goal, WORST)
     return {
         "runs": len(test.rows),

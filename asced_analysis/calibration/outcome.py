@@ -162,6 +162,8 @@ def untrained_stream(
 ) -> outcome.Stream:
     """The detector's stream with the population's location and scale, still without weights."""
     given = outcome.Parameters(**parameters)
+    if given.inputs in outcome.INSIDE:
+        given = replace(given, modules=recorded_modules(source))
     signal = GridSignal(
         "predicted_x0",
         make_grid(source.log_snr, *window),
@@ -181,6 +183,23 @@ def untrained_stream(
         np.round(population.scale, 5).astype(np.float32),
         lookahead=source.lookahead,
     )
+
+
+def recorded_modules(source: Source) -> dict[str, int]:
+    """Modules whose activations the runs hold, and how many numbers each gives.
+
+    Raises
+    ------
+    InputError
+        Where they hold none.
+    """
+    said = source.dataset.attrs.get("activations", ())
+    if not said or "activations" not in source.dataset:
+        raise InputError(
+            "these runs hold no activations to learn from: record them with activations= "
+            "(--activations mid_block), or give other inputs"
+        )
+    return {str(one["module"]): int(one["values"]) for one in said}
 
 
 def lookahead_source(

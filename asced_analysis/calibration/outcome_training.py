@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.detection import outcome
-from asced_analysis.detection.outcome_network import fold, map_summary, run_network
+from asced_analysis.detection.outcome_network import fold, run_network
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float32]
 HIDDEN = 24
 LAYERS = 4
 RIDGE = 30.0
+RIDGES = (30.0, 100.0, 300.0, 1000.0, 3000.0)
+"""For activations, of which there may be more than runs."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,9 @@ def learn(
         depth=depth,
     )
     predicted = run_network(examples.channels[held], layers)
-    summary = np.concatenate([examples.statistics[held], map_summary(predicted)], axis=1)
-    coefficients = fit_run_model(summary, examples.goal[held])
+    inside = stream.parameters.inputs in outcome.INSIDE
+    summary = stream.summary(examples.statistics[held], predicted)
+    coefficients = fit_run_model(summary, examples.goal[held], RIDGES if inside else (RIDGE,))
     return replace(
         stream,
         layers=layers,
@@ -90,12 +93,19 @@ def parts_of(count: int, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[n
     return order[: count // 4], order[count // 4 :]
 
 
-def fit_run_model(summary: Floats, goal: npt.NDArray[Any]) -> list[float]:
-    """Ridge regression on standardised statistics; intercept first, scales folded in."""
-    from sklearn.linear_model import Ridge
+def fit_run_model(
+    summary: Floats, goal: npt.NDArray[Any], strengths: Sequence[float] = (RIDGE,)
+) -> list[float]:
+    """Ridge regression on standardised statistics; intercept first, scales folded in.
+
+    Of several strengths, the one that predicts runs best by a fit without them.
+    """
+    from sklearn.linear_model import Ridge, RidgeCV
 
     center, spread = summary.mean(axis=0), np.maximum(summary.std(axis=0), 1e-6)
-    model = Ridge(alpha=RIDGE).fit((summary - center) / spread, goal)
+    single = len(strengths) == 1
+    model = Ridge(alpha=strengths[0]) if single else RidgeCV(alphas=list(strengths))
+    model.fit((summary - center) / spread, goal)
     slopes = model.coef_ / spread
     intercept = float(model.intercept_ - slopes @ center)
     return [intercept, *(float(slope) for slope in slopes)]

@@ -29,7 +29,7 @@ class Batch:
         Their places along the dataset's run dimension.
     first_step : int
         Step at which the arrays begin.
-    arrays : dict of str to array, shape (run, step, channel, y, x)
+    arrays : dict of str to array, shape (run, step, channel, y, x) or (run, step, activation)
         For video ``(run * frame, step, channel, y, x)``, runs outermost. Of large runs `Stepped`,
         one run a batch: take ``values[:, k]`` of them.
     frames : int
@@ -134,18 +134,20 @@ class Source:
         frames = 1
         for name in names:
             part = self.dataset[name].isel(run=whole, step=slice(first, last + 1))
-            frames = int(part.sizes.get("frame", 1))
+            frames = max(frames, int(part.sizes.get("frame", 1)))
             if large and part.chunks is not None:
                 ordered = part.transpose("run", "step", ...).data
                 arrays[name] = (SteppedFrames if "frame" in part.dims else Stepped)(ordered)
                 continue
-            part = part.transpose("run", ..., "step", "channel", "y", "x")
+            pictures = "channel" in part.dims
+            core = ("channel", "y", "x") if pictures else ("activation",)
+            part = part.transpose("run", ..., "step", *core)
             values = np.asarray(
                 part.data.compute(scheduler="synchronous") if part.chunks is not None else part.data
             )
             if inside.size < values.shape[0]:
                 values = values[inside]
-            arrays[name] = values.reshape(-1, *values.shape[-4:])
+            arrays[name] = values.reshape(-1, *values.shape[-4:]) if pictures else values
         return Batch(rows, first, arrays, frames)
 
 

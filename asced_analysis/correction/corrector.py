@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asced_analysis.correction.detecting import Inside, watched_modules
 from asced_analysis.correction.edit_settings import EditSettings
 from asced_analysis.correction.edited_call import Assigned, EditedCall
 from asced_analysis.correction.handed_steps import HandedStep, SeenTable, loop_table
@@ -115,6 +116,7 @@ class Corrector(EditSettings, TapListener):
             monitor=monitor,
         )
         self.network = network
+        self.inside: Inside | None = None
         self.arguments: dict[str, Any] = {}
         self._assigned = Assigned()
         self._images = 0
@@ -153,10 +155,13 @@ class Corrector(EditSettings, TapListener):
             self.network = pipeline_network(pipeline)
         try:
             grouped = self.thresholds is not None and bool(self.thresholds.groups)
-            with adapted_tap(pipeline, self, self._called if grouped else None, arguments):
+            with (
+                watched_modules(pipeline, self.thresholds) as self.inside,
+                adapted_tap(pipeline, self, self._called if grouped else None, arguments),
+            ):
                 yield self
         finally:
-            self.network = before
+            self.network, self.inside = before, None
 
     def callback(self, pipeline: Any) -> StepCallback:
         """Correct as a ``callback_on_step_end``, where a ``with`` can't be written.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from asced_analysis.correction.handed_steps import SeenTable
 from asced_analysis.correction.lookahead import predict
 from asced_analysis.correction.strategy import RECORDED
 from asced_analysis.detection.log_snr_grid import TOLERANCE
+from asced_analysis.detection.registry import modules_of
 from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Thresholds
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
+
+
+Inside = Callable[[int], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,9 @@ class Watch:
         For thresholds with a lookahead.
     dtype : torch.dtype
         Precision in which runs are recorded.
+    inside : callable, optional
+        ``inside(runs)`` gives the activations of a step (`ActivationWatch.since`), for thresholds
+        that look at them.
     """
 
     def __init__(
@@ -61,8 +69,10 @@ class Watch:
         table: StepTable,
         network: Network | None,
         dtype: torch.dtype = RECORDED,
+        inside: Inside | None = None,
     ) -> None:
         self.thresholds, self.table, self.dtype = thresholds, table, dtype
+        self.inside = inside if modules_of(thresholds) else None
         self.levels: NDArray[np.float64] | None = None
         from asced_analysis.detection.streaming import make_detector
 
@@ -121,6 +131,11 @@ class Watch:
 
     def start(self, sample: Tensor, groups: Sequence[Any] | NDArray[Any] | None = None) -> None:
         """Begin with a batch of samples like this one, of these groups."""
+        if self.inside is None and (modules := modules_of(self.thresholds)):
+            raise InputError(
+                f"these thresholds look at activations of {', '.join(modules)}: attach the "
+                "corrector to the pipeline, whose modules it then watches"
+            )
         shape = picture_shape(tuple(sample.shape))
         self._state = self.detector.start(shape)
         levels = self.thresholds.levels_for(groups, *self._sampler)
@@ -128,11 +143,13 @@ class Watch:
 
     def update(self, event: StepEvent) -> None:
         """Take in one step, rounded as it is recorded."""
+        inside = {} if self.inside is None else {"activations": self.inside(len(event.sample))}
         self._state = self.detector.update(
             self._state,
             event.step,
             eps=as_pictures(event.eps.to(self.dtype).float()),
             x0=as_pictures(event.x0.to(self.dtype).float()),
+            **inside,
         )
 
     def result(self, runs: int) -> Found:
@@ -165,6 +182,30 @@ class Watch:
             )
         self._seen = Found(found.masks & found.flagged[:, None, None], found.flagged, found.scores)
         return found
+
+
+@contextmanager
+def watched_modules(pipe: Any, thresholds: Thresholds | None) -> Iterator[Inside | None]:
+    """Watch the modules of a pipeline that thresholds look at; None where they look at none.
+
+    Raises
+    ------
+    InputError
+        Where the pipeline has no such module.
+    """
+    names = modules_of(thresholds)
+    if not names:
+        yield None
+        return
+    from asced_recorders.pipelines.activations import ActivationWatch
+
+    if not hasattr(pipe, "components"):
+        raise InputError(
+            f"these thresholds look at activations of {', '.join(names)}: attach the corrector to "
+            "the whole pipeline, not to its scheduler"
+        )
+    with ActivationWatch(pipe, names) as watch:
+        yield watch.since
 
 
 def _to_numpy(array: Any) -> NDArray[Any]:

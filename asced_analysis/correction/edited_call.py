@@ -144,7 +144,9 @@ class EditedCall:
             return None
         if corrector.thresholds is None:
             raise InputError("a corrector without thresholds needs masks: call assign() first")
-        return Watch(corrector.thresholds, table, corrector.network, corrector.recorded)
+        return Watch(
+            corrector.thresholds, table, corrector.network, corrector.recorded, corrector.inside
+        )
 
     def _groups(self, count: int) -> Sequence[Any] | NDArray[Any] | None:
         """Group of each run, as assigned or as the pipeline was called."""

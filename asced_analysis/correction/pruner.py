@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import Watch
+from asced_analysis.correction.detecting import Inside, Watch, watched_modules
 from asced_analysis.correction.halting import GoingOn, HaltedError, Halting, counting
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network
@@ -76,6 +76,13 @@ class Pruned:
     chosen: NDArray[np.int64]
     step: int
     evaluations: float
+
+    def __repr__(self) -> str:
+        """Short."""
+        return (
+            f"Pruned({len(self.chosen)} of {len(self.scores)} draws finished, chosen at step "
+            f"{self.step}, {self.evaluations:.3g} evaluations a run)"
+        )
 
 
 class Pruner:
@@ -197,7 +204,12 @@ class Pruner:
         look = _Look(self.thresholds, self._network(pipe))
         generators = run_generators(seeds)
         halting = _HaltingAtLook(look, generators)
-        with counting(pipe) as evaluated, suppress(HaltedError), adapted_tap(pipe, halting):
+        with (
+            watched_modules(pipe, self.thresholds) as look.inside,
+            counting(pipe) as evaluated,
+            suppress(HaltedError),
+            adapted_tap(pipe, halting),
+        ):
             call(np.arange(count), generators)
         if halting.halt is None or look.scores is None:
             raise InputError(
@@ -246,6 +258,7 @@ class _Look(TapListener):
     def __init__(self, thresholds: Thresholds, network: Network | None) -> None:
         self.thresholds, self.network = thresholds, network
         self.watch: Watch | None = None
+        self.inside: Inside | None = None
         self.started = False
         self.last = -1
         self.scores: NDArray[np.float64] | None = None
@@ -253,7 +266,7 @@ class _Look(TapListener):
 
     def begin(self, table: StepTable) -> None:
         """Make the detector for this schedule."""
-        self.watch = Watch(self.thresholds, table, self.network)
+        self.watch = Watch(self.thresholds, table, self.network, inside=self.inside)
         self.last = self.watch.window[1]
         self.started = False
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.compute.stepped import Stepped, is_large
-from asced_analysis.detection.scoring import failed_flagged
+from asced_analysis.detection.scoring import check_recorded, failed_flagged
 from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def detect(
     detector = bind(runs, thresholds, override=override, pipeline=pipeline, network=network)
     window = slice(detector.first_step, detector.last_step + 1)
     names = detector.needs()
+    check_recorded(runs, names, thresholds)
     inputs = [runs[name].isel(step=window) for name in names]
     levels = levels_of(runs, thresholds, override=override)
     if levels is not None:
@@ -71,7 +72,9 @@ def detect(
         mask, score, flagged = xr.apply_ufunc(
             work,
             *inputs,
-            input_core_dims=[core] * len(names) + [[]] * (len(inputs) - len(names)),
+            input_core_dims=[
+                [dim for dim in (*core, "activation") if dim in one.dims] for one in inputs
+            ],
             output_core_dims=[[*frame, "y", "x"], [], []],
             dask="parallelized",
             dask_gufunc_kwargs={"allow_rechunk": True},  # large batches are cut along the steps
@@ -197,11 +200,14 @@ def watch(detector: Detector, inputs: dict[str, npt.NDArray[Any]]) -> DetectorSt
     rows = first.shape[0] * math.prod(first.shape[2:-3])
     state = detector.start((rows, *first.shape[-3:]))
     for offset in range(first.shape[1]):
-        given = {
-            n: array[:, offset].reshape(rows, *first.shape[-3:]) for n, array in inputs.items()
-        }
+        given = {n: _as_rows(array[:, offset], first.ndim - 1) for n, array in inputs.items()}
         state = detector.update(state, detector.first_step + offset, **given)
     return state
+
+
+def _as_rows(values: npt.NDArray[Any], dims: int) -> npt.NDArray[Any]:
+    """One step of some runs with the frames of a video as rows; activations as they are."""
+    return values.reshape(-1, *values.shape[-3:]) if values.ndim == dims else values
 
 
 def _detect_block(

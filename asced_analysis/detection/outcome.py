@@ -9,7 +9,7 @@ network runs as array products, so loop and store share this one kernel, with or
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import array_api_compat
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Thresholds
 
 LIMIT = 3.0
+INSIDE = ("activations", "all")
+INPUTS = ("dynamics", "snapshot", "both", *INSIDE)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class Parameters:
     floor : float
         Added to a change before the logarithm, in units of the data.
     inputs : str
-        `dynamics`, `snapshot` (predicted x0 and eps at the window's end) or `both`.
+        `dynamics`, `snapshot` (predicted x0 and eps at the window's end), `both`, `activations`
+        (the network's inside at the window's end alone; the map is learnt from the snapshot) or
+        `all`.
     share : float
         Share of the image that the mask of a flagged run covers.
     coefficients : tuple of float
@@ -58,32 +62,40 @@ class Parameters:
     lookahead : float or None
         Log-SNR at which the model is evaluated once more, at the window's end: the sample that its
         own predicted x0 and eps give there is predicted again. None: no further evaluation.
+    modules : mapping of str to int
+        Modules whose activations are looked at, as they were recorded, with their numbers.
     """
 
     resolution: Annotated[int, Meta(ge=4, le=1024)] = 16
     floor: Annotated[float, Meta(gt=0, le=10)] = 2e-3
-    inputs: Literal["dynamics", "snapshot", "both"] = "both"
+    inputs: Literal["dynamics", "snapshot", "both", "activations", "all"] = "both"
     share: Annotated[float, Meta(gt=0, le=1)] = 0.12
     coefficients: Annotated[tuple[float, ...], Meta(max_length=100_000)] = ()
     lookahead: float | None = None
+    modules: Annotated[dict[str, Annotated[int, Meta(ge=1)]], Meta(max_length=1000)] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         """Check names and sizes."""
-        if self.inputs not in ("dynamics", "snapshot", "both"):
-            raise InputError(f"inputs {self.inputs!r} must be dynamics, snapshot or both")
+        if self.inputs not in INPUTS:
+            raise InputError(f"inputs is {self.inputs!r}: give one of {', '.join(INPUTS)}")
+        if self.modules and self.inputs not in INSIDE:
+            raise InputError(f"inputs {self.inputs!r} looks at no modules: leave them out")
         if self.resolution < 4 or not 0 < self.share <= 1 or self.floor <= 0:
             raise InputError(f"resolution, share or floor makes no sense: {self}")
 
 
 @dataclass(frozen=True)
 class State:
-    """What is kept between steps: maps of the grid's cells, the last eps, what a lookahead gave."""
+    """What is kept between steps: maps of the grid's cells, and of the last step all the rest."""
 
     grid: GridState
     shape: tuple[int, int]
     cells: tuple[Any, ...] = ()
     eps: Any = None
     lookahead_x0: Any = None
+    activations: Any = None
 
 
 @dataclass(frozen=True)
@@ -121,15 +133,24 @@ class Stream:
         return self.signal.last_step
 
     def needs(self) -> tuple[str, ...]:
-        """Which of ``eps`` and ``x0`` `update` looks at."""
-        return ("eps", "x0")
+        """What `update` looks at."""
+        inside = ("activations",) if self.parameters.inputs in INSIDE else ()
+        return ("eps", "x0", *inside)
 
     def start(self, shape: Sequence[int]) -> State:
         """Begin with samples of shape ``(batch, channel, y, x)``."""
         return State(GridState(), (int(shape[-2]), int(shape[-1])))
 
-    def update(self, state: State, step: int, *, eps: Any = None, x0: Any = None) -> State:
-        """Take in one step; arrays of shape ``(batch, channel, y, x)``."""
+    def update(
+        self,
+        state: State,
+        step: int,
+        *,
+        eps: Any = None,
+        x0: Any = None,
+        activations: Any = None,
+    ) -> State:
+        """Take in one step; arrays of shape ``(batch, channel, y, x)`` and ``(batch, value)``."""
         grid, changes = self.signal.advance(state.grid, step, x0=x0)
         maps = change_maps.Parameters(
             resolution=self.parameters.resolution, floor=self.parameters.floor, blur=0.0
@@ -141,7 +162,8 @@ class Stream:
         state = replace(state, grid=grid, cells=tuple(cells))
         if step != self.last_step:
             return state
-        return replace(state, eps=eps, lookahead_x0=self._look_ahead(x0, eps))
+        ahead = self._look_ahead(x0, eps)
+        return replace(state, eps=eps, lookahead_x0=ahead, activations=activations)
 
     def _look_ahead(self, x0: Any, eps: Any) -> Any:
         """Predicted x0 of the sample that this step's predictions give at a later noise level."""
@@ -176,22 +198,50 @@ class Stream:
         chosen = {
             "dynamics": [dynamics],
             "snapshot": [snapshot],
-            "both": [dynamics, snapshot],
-        }[self.parameters.inputs]
+            "activations": [snapshot],
+        }.get(self.parameters.inputs, [dynamics, snapshot])
         if self.parameters.lookahead is not None:
             chosen.append(
                 lookahead_channels(state.lookahead_x0, state.grid.at_grid, self.parameters)
             )
         channels = chosen[0] if len(chosen) == 1 else xp.concat(chosen, axis=1)
-        return channels, run_statistics(channels)
+        if self.parameters.inputs not in INSIDE:
+            return channels, run_statistics(channels)
+        inside = self._inside(state, channels)
+        if self.parameters.inputs == "activations":
+            return channels, inside
+        return channels, xp.concat([run_statistics(channels), inside], axis=1)
+
+    def _inside(self, state: State, channels: Any) -> Any:
+        """The activations, where they are those that the run model was fitted on."""
+        xp = array_api_compat.array_namespace(channels)
+        found, wanted = state.activations, sum(self.parameters.modules.values())
+        if found is None or found.shape[-1] != wanted:
+            given = "none were" if found is None else f"{found.shape[-1]} numbers were"
+            raise InputError(
+                f"these thresholds look at {wanted} activations of "
+                f"{', '.join(self.parameters.modules)}, and {given} given: record these modules "
+                "(activations=), or attach a corrector to the pipeline"
+            )
+        return xp.astype(xp.asarray(found, device=array_api_compat.device(channels)), xp.float32)
+
+    def summary(self, statistics: Any, predicted: Any) -> Any:
+        """What the run model sees: the statistics, and the map's unless the inside is all."""
+        if self.parameters.inputs == "activations":
+            return statistics
+        xp = array_api_compat.array_namespace(statistics)
+        return xp.concat([statistics, map_summary(predicted)], axis=1)
 
     def predict(self, state: State) -> tuple[Any, Any]:
         """Predicted map of log local distance, shape (batch, y, x), and run score, (batch,)."""
-        channels, statistics = self.inputs(state)
+        return self.predict_from(*self.inputs(state))
+
+    def predict_from(self, channels: Any, statistics: Any) -> tuple[Any, Any]:
+        """The same from what `inputs` gives."""
         xp = array_api_compat.array_namespace(channels)
         device = array_api_compat.device(channels)
         predicted = run_network(channels, self.layers)
-        summary = xp.concat([statistics, map_summary(predicted)], axis=1)
+        summary = self.summary(statistics, predicted)
         weights = np.asarray(self.parameters.coefficients, dtype=np.float32)
         if weights.shape != (1 + summary.shape[1],):
             raise InputError(
@@ -282,8 +332,12 @@ class _Outcome(Variant):
     def parameters(self) -> dict[str, Any]:
         """See `Parameters`; the coefficients are learnt."""
         defaults = super().parameters()
-        del defaults["coefficients"]
+        del defaults["coefficients"], defaults["modules"]
         return defaults
+
+    def modules(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those that the run model was fitted on."""
+        return tuple(parameters.get("modules") or ())
 
     def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the grid and the learnt weights; see `Variant.stream`."""

@@ -33,10 +33,18 @@ steps of the sampler come noisy end first.
    layers: convolution with zero padding of `(k - 1) / 2`, ReLU after each but the last. Where
    there are four outputs, they become 2 x 2 places again (row first, then column), cut to the
    map. The result is the map of predicted log distance.
+   Thresholds whose `parameters.inputs` is `activations` or `all` also need the network's inside at
+   the window's last step: for each of `parameters.modules` in order, the mean over places of each
+   channel of the module's output, then the standard deviations; of more than 128 channels, the
+   means of 128 groups of neighbouring channels (as PyTorch's adaptive average pooling forms them)
+   of both; a module that gives one vector a run, its values. Of several evaluations, the mean.
+   `activations` without dynamics has the map of `snapshot`.
 6. **Score**: `c[0]` plus the products of `c[1..]` with these numbers in order, c being
    `parameters.coefficients`: the mean of every input channel, the standard deviation of every
    one, the largest value of every one; of the map: its mean, the value at place `floor(0.9 * n)`
-   of its n sorted values (from 0), and the logarithm of the mean of its exponential.
+   of its n sorted values (from 0), and the logarithm of the mean of its exponential. With
+   `parameters.inputs` of `all` the activations come between those of the channels and those of the
+   map; with `activations` they are the only numbers.
 7. **Decide**: the run is flagged where the score is above `levels.level` (or the level of its
    group or sampler in `groups` and `transfers`). The mask of a flagged run holds the `max(1,
    round(parameters.share * n))` places of the largest map values, each repeated to f x f pixels

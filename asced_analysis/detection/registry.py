@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from asced_analysis.detection.variant import Lookahead
     from asced_analysis.thresholds.document import Thresholds
 
-__all__ = ["LOOKAHEADS", "VARIANTS", "extra_evaluations", "needs_network"]
+__all__ = ["LOOKAHEADS", "VARIANTS", "extra_evaluations", "modules_of", "needs_network"]
 
 LOOKAHEADS: Registry[Callable[[Source, Any], Lookahead]] = Registry(
     "source of lookaheads",
@@ -30,6 +30,13 @@ def extra_evaluations(thresholds: Thresholds | None) -> int:
     if thresholds is None:
         return 0
     return VARIANTS.get(thresholds.variant).extra_evaluations(thresholds.parameters)
+
+
+def modules_of(thresholds: Thresholds | None) -> tuple[str, ...]:
+    """Modules of the network whose activations thresholds look at."""
+    if thresholds is None:
+        return ()
+    return VARIANTS.get(thresholds.variant).modules(thresholds.parameters)
 
 
 def needs_network(thresholds: Thresholds | None) -> bool:

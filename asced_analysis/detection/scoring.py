@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.compute.source import Batch, Source
-from asced_analysis.detection.registry import LOOKAHEADS, needs_network
+from asced_analysis.detection.registry import LOOKAHEADS, modules_of, needs_network
 from asced_analysis.detection.streaming import Detection, Detector, make_detector
 from asced_analysis.realism.self_consistency import network_at
 from asced_analysis.thresholds.document import Thresholds
 from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,7 +30,7 @@ def detector_for(source: Source, thresholds: Thresholds, *, level: float | None 
     source brings a lookahead.
     """
     source = with_lookahead(source, thresholds)
-    return make_detector(
+    detector = make_detector(
         thresholds,
         alpha=source.alpha,
         sigma=source.sigma,
@@ -35,6 +38,34 @@ def detector_for(source: Source, thresholds: Thresholds, *, level: float | None 
         level=level,
         lookahead=source.lookahead,
     )
+    check_recorded(source.dataset, detector.needs(), thresholds)
+    return detector
+
+
+def check_recorded(runs: xr.Dataset, names: Sequence[str], thresholds: Thresholds) -> None:
+    """Refuse runs that lack what a detector looks at.
+
+    Parameters
+    ----------
+    runs : xarray.Dataset
+    names : sequence of str
+        What the detector needs.
+    thresholds : Thresholds
+
+    Raises
+    ------
+    InputError
+    """
+    missing = [name for name in names if name not in runs]
+    recorded = [one["module"] for one in runs.attrs.get("activations", ())]
+    wanted = list(modules_of(thresholds))
+    if missing or (wanted and wanted != recorded):
+        advice = f" with activations={wanted}" if wanted else ""
+        raise InputError(
+            f"thresholds of the variant {thresholds.variant} look at "
+            f"{', '.join(wanted or names)}, which these runs do not hold"
+            f"{f' (they hold {recorded})' if recorded else ''}: record them{advice}"
+        )
 
 
 def with_lookahead(

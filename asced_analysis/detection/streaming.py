@@ -97,7 +97,7 @@ class Detector:
         return self._reference.last_step
 
     def needs(self) -> tuple[str, ...]:
-        """Which of ``eps`` and ``x0`` `update` looks at."""
+        """What `update` looks at: ``eps``, ``x0``, ``activations``."""
         return self._reference.needs()
 
     def start(self, example: Any) -> DetectorState:
@@ -115,7 +115,7 @@ class Detector:
         return DetectorState(stream, stream.start(shape))
 
     def update(
-        self, state: DetectorState, step: int, *, eps: Any = None, x0: Any = None
+        self, state: DetectorState, step: int, *, eps: Any = None, x0: Any = None, **more: Any
     ) -> DetectorState:
         """Take in one step.
 
@@ -127,8 +127,10 @@ class Detector:
             nothing.
         eps, x0 : array, shape (batch, channel, y, x)
             Already rounded to the recorded dtype; only what `needs` names is looked at.
+        **more : array
+            What else `needs` names: ``activations``, of shape ``(batch, value)``.
         """
-        return replace(state, inner=state.stream.update(state.inner, step, eps=eps, x0=x0))
+        return replace(state, inner=state.stream.update(state.inner, step, eps=eps, x0=x0, **more))
 
     def result(self, state: DetectorState, levels: Any = None) -> Detection:
         """Mask, score and flag by what was seen so far; final from `last_step` on.

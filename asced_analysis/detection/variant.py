@@ -194,6 +194,10 @@ class Variant:
         """Evaluations of the model beyond sampling's own, for every run, at the window's end."""
         return 0
 
+    def modules(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """Modules of the network whose activations the detector looks at."""
+        return ()
+
     def is_clear(self, thresholds: Thresholds, stream: Any, state: Any, margin: float) -> bool:
         """Whether no rounding decides which places a conformance vector's mask covers."""
         return True

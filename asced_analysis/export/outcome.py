@@ -11,6 +11,7 @@ from asced_analysis.detection import change_maps, outcome
 from asced_analysis.detection.outcome_network import MOST_SNAPSHOT_CHANNELS, layers_from_bytes
 from asced_analysis.export.registry import Program
 from asced_analysis.thresholds.document import Thresholds
+from asced_stores.errors import InputError
 
 
 class OutcomeDetector(torch.nn.Module):
@@ -34,6 +35,11 @@ class OutcomeDetector(torch.nn.Module):
         given, levels = dict(thresholds.parameters), thresholds.levels
         given["coefficients"] = tuple(given["coefficients"])
         self.given = outcome.Parameters(**given)
+        if self.given.modules:
+            raise InputError(
+                "thresholds that look at activations have no program: they need the network's own "
+                "modules. Learn from other inputs, or attach a Corrector to the pipeline"
+            )
         self.level = levels.level
         self.channels, self.height, self.width = (int(size) for size in shape)
         resolution = self.given.resolution

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asced_analysis.correction.detecting import Inside, watched_modules
 from asced_analysis.correction.lookahead import predict
 from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
 from asced_analysis.correction.noise import noise_seed
@@ -156,17 +157,20 @@ class _Watch(TapListener):
         self.dtype = dtype
         self.last = last
         self.state: Any = None
+        self.inside: Inside | None = None
         self.entering: Tensor | None = None
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Take in one step."""
         if self.state is None:
             self.state = self.detector.start(tuple(event.sample.shape))
+        more = {} if self.inside is None else {"activations": self.inside(len(event.sample))}
         self.state = self.detector.update(
             self.state,
             event.step,
             eps=event.eps.to(self.dtype).float(),
             x0=event.x0.to(self.dtype).float(),
+            **more,
         )
         return None
 
@@ -199,7 +203,8 @@ def _judge_start(
     )
     dtype = recorded_precision(None, job.recording.spec.dtype)
     watch = _Watch(detector, min(detector.last_step, job.target - 1), dtype)
-    with suppress(StopSamplingError):
+    modules = watched_modules(job.pipe, job.thresholds)
+    with suppress(StopSamplingError), modules as watch.inside:
         _sample_seeds(job, seeds, labels, watch)
     found = detector.result(
         watch.state, job.thresholds.levels_for(groups, table.scheduler_class, table.steps)

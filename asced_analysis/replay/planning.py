@@ -124,6 +124,8 @@ def detect_recorded(
         For thresholds with a lookahead: ``network(sample, table, step)``.
     """
     from asced_analysis.detection.apply import levels_of
+    from asced_analysis.detection.registry import modules_of
+    from asced_analysis.detection.scoring import check_recorded
     from asced_analysis.detection.streaming import make_detector
 
     spec = recording.spec
@@ -150,6 +152,8 @@ def detect_recorded(
             f"the detector would see step {end} alone before the sample after it is corrected, and "
             "dynamics need two steps: choose a later T_c, or sample in more steps"
         )
+    check_recorded(recording.dataset, detector.needs(), thresholds)
+    inside = ("activations",) if modules_of(thresholds) else ()
     own = levels_of(recording.dataset, thresholds)
     masks: dict[int, NDArray[np.bool_]] = {}
     scores: dict[int, float] = {}
@@ -158,6 +162,7 @@ def detect_recorded(
         window = slice(0, end + 1)
         eps = recording.read(batch, "eps", step=window)
         x0 = recording.read(batch, "x0", step=window)
+        more = {name: recording.read(batch, name, step=window) for name in inside}
         runs = len(batch.runs)
         shape = picture_shape((runs, *eps.shape[2:]))
         levels = None if own is None else np.repeat(own[batch.positions], shape[0] // runs)
@@ -168,6 +173,7 @@ def detect_recorded(
                 step,
                 eps=as_pictures(eps[:, step].astype(np.float32)),
                 x0=as_pictures(x0[:, step].astype(np.float32)),
+                **{name: values[:, step] for name, values in more.items()},
             )
             if streamed and detector.first_step <= step < end:
                 with suppress(InputError):  # too early: no cell of the detector's grid is complete

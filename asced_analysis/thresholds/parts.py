@@ -266,7 +266,7 @@ class ConformanceVector(TypedDict):
     """A small input and what a correct port makes of it.
 
     `values` are all steps of `signal`; learnt detectors also have the window's last `eps`, and what
-    the model said of a lookahead (`lookahead_x0`).
+    the model said of a lookahead (`lookahead_x0`) or what its modules gave (`activations`).
     """
 
     alpha: Row
@@ -281,6 +281,7 @@ class ConformanceVector(TypedDict):
     flagged: bool
     eps: NotRequired[Picture]
     lookahead_x0: NotRequired[Picture]
+    activations: NotRequired[Row]
 
 
 class WeightsFile(TypedDict):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from asced_recorders.writing.capture import DeviceCopier, Streams
+from asced_recorders.writing.device_copier import DeviceCopier, Streams
 
 
 class FakeEvent:

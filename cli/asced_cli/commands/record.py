@@ -26,7 +26,7 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
         "Sampling": "scheduler scheduler_options negative_prompt guidance_scale call_options "
         "labels device precision threads",
         "What is stored": "fields dtype every window checkpoints keep prune thresholds "
-        "keep_prompts value_range",
+        "keep_prompts activations value_range",
         "Loading the model": "variant revision local_files_only allow_pickle trust_remote_code",
         "The store and its disk": "overwrite fsync ignore_disk endpoint",
         "Several processes": "rank world_size",
@@ -92,6 +92,11 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
     "window",
     type=WINDOW,
     metavar="A:B",
+)
+@option(
+    "activations",
+    type=ListOf(str, "names of modules, for example mid_block,up_blocks.0"),
+    metavar="MODULES",
 )
 @option("value_range", type=(float, float), metavar="LOW HIGH")
 @option("prompts", metavar="FILE", help="Text, CSV or JSONL; one prompt a run.")

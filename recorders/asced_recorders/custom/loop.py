@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from asced_recorders.custom.inside import HandedActivations
 from asced_recorders.custom.levels import HandedLevels, one_number
 from asced_recorders.custom.model import check_model, facts_of
 from asced_recorders.custom.samples import as_rows, form_of
@@ -128,6 +129,7 @@ class CustomRecorder:
             check_correction(self.store.spec.attributes, self.corrector)
         self._buffer: RunBuffer | None = None
         self.levels = HandedLevels()
+        self.inside = HandedActivations()
         self._end: Tensor | None = None
         self._facts: dict[str, Any] = {}
         self._provenance: dict[str, Any] = {}
@@ -175,6 +177,7 @@ class CustomRecorder:
         next_sample: Any = None,
         next_alpha: Any = None,
         next_sigma: Any = None,
+        activations: Any = None,
     ) -> Any:
         """Hand over one step, noisy end first.
 
@@ -197,6 +200,8 @@ class CustomRecorder:
             as it is or corrected: the same call records, and corrects as `Corrector.step`.
         next_alpha, next_sigma : float, optional
             Its noise level, for a corrector.
+        activations : torch.Tensor or ndarray, shape (run, value), optional
+            Numbers from the network's inside, at every step as many.
 
         Returns
         -------
@@ -222,8 +227,10 @@ class CustomRecorder:
             x = as_rows(self.shape, sample, "sample")
             output = as_rows(self.shape, model_output, "model_output")
             self._check_rows(x, output)
+            self.inside.check(self._done, activations, len(x))
             told = float(self._done) if timestep is None else one_number(timestep, "timestep")
             self.levels.add(told, alpha, sigma, kind, sigma_data, of=self.steps)
+            self.inside.add(activations)
             if self._buffer is None:
                 take = self.session.background.take
                 self._buffer = take_buffer(take, self.steps, x, self.settings)
@@ -304,6 +311,7 @@ class CustomRecorder:
             self.session.background.give_back(buffer)
         self._end, self._facts = None, {}
         self.levels.discard()
+        self.inside.discard()
 
     def end(self, sample: Any) -> None:
         """Give the sample that came out of the last step, and commit the batch."""
@@ -364,7 +372,9 @@ class CustomRecorder:
         if self.range.adopt(store.spec.attributes):
             image = self._image(end)
         found, masks = correction_values(self.corrector, buffer.count, tuple(end.shape[1:]))
-        self.session.append(buffer, batch_size, self._facts | found, image, arrays=masks)
+        more = masks | self.inside.arrays(list(buffer.kept))
+        self.session.append(buffer, batch_size, self._facts | found, image, more)
+        self.inside.discard()
         self.levels.finish()
         self._buffer, self._facts = None, {}
 
@@ -390,10 +400,12 @@ class CustomRecorder:
             **self.range.facts(),
             **facts_of(self.model),
             **correction_facts(self.corrector),
+            **self.inside.facts(),
             **self.attributes,
         }
         image_shape = None if image is None else image.shape[1:]
         shape = tuple(end.shape[1:])
         extra = correction_variables(self.corrector, shape)
-        spec = make_spec(self.settings, table, shape, image_shape, facts, extra)
+        values = self.inside.values
+        spec = make_spec(self.settings, table, shape, image_shape, facts, extra, activations=values)
         return self.session.ensure(spec, batch_size)

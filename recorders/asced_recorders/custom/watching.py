@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from asced_recorders.custom.levels import one_number
 from asced_recorders.custom.loop import CustomOptions, CustomRecorder
+from asced_recorders.pipelines.activations import ActivationWatch
 from asced_stores.errors import InputError
 from asced_stores.options import check_names
 
@@ -28,6 +29,7 @@ class _Evaluation:
     output: Tensor
     alpha: float
     sigma: float
+    inside: Tensor | None = None
 
     @property
     def log_snr(self) -> float:
@@ -59,6 +61,9 @@ class NetworkRecorder:
         Calls of a run, where it is known; by default as many as the first run makes.
     sigma_data : float
         For EDM's parametrisation.
+    activations : sequence of str
+        Modules of the network of which pooled activations are kept by step, for example
+        ``mid_block``.
     **options
         As `CustomRecorder` has them.
 
@@ -92,6 +97,7 @@ class NetworkRecorder:
         prediction_type: str,
         steps: int | None = None,
         sigma_data: float = 0.5,
+        activations: Sequence[str] = (),
         **options: Any,
     ) -> None:
         from torch import nn
@@ -105,6 +111,7 @@ class NetworkRecorder:
         self.network, self.path = network, store
         self.levels, self.prediction_type = levels, prediction_type
         self.sigma_data, self.options = sigma_data, options
+        self.inside = ActivationWatch(network, activations)
         self.steps = steps if callable(levels) else len(levels)
         self._run: list[_Evaluation] = []
         self._recorder: CustomRecorder | None = None
@@ -122,10 +129,12 @@ class NetworkRecorder:
 
         watching.asced = True  # type: ignore[attr-defined]
         self._handle = self.network.register_forward_hook(watching, with_kwargs=True)
+        self.inside.__enter__()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._handle.remove()
+        self.inside.__exit__()
         try:
             if error is None:
                 self._finish(None)
@@ -200,7 +209,8 @@ class NetworkRecorder:
             alpha, sigma = (float(value) for value in self.levels[at])
         if output.shape != sample.shape and output.shape[1] == 2 * sample.shape[1]:
             output = output[:, : sample.shape[1]]  # a learned variance
-        return _Evaluation(sample.detach().clone(), output.detach().clone(), alpha, sigma)
+        inside = self.inside.since(len(sample))
+        return _Evaluation(sample.detach().clone(), output.detach().clone(), alpha, sigma, inside)
 
     def _finish(self, end: Any) -> None:
         """Hand a whole run over."""
@@ -218,6 +228,8 @@ class NetworkRecorder:
         if self._recorder is None:
             shape = tuple(run[0].sample.shape[1:])
             options = {"model": self.network, **self.options}
+            if facts := self.inside.facts():
+                options["attributes"] = {**facts, **(options.get("attributes") or {})}
             self._recorder = CustomRecorder(self.path, shape, self.steps, **options)
         if self._facts:
             self._recorder.describe(**self._facts)
@@ -230,6 +242,7 @@ class NetworkRecorder:
                 sigma=each.sigma,
                 prediction_type=self.prediction_type,
                 sigma_data=self.sigma_data,
+                activations=each.inside,
             )
         if end is None:
             self._recorder.commit()

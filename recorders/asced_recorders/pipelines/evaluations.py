@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from asced_recorders.pipelines.model_facts import skips_work
-from asced_recorders.pipelines.networks import networks
+from asced_recorders.pipelines.networks import hook, networks, rows_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +46,7 @@ class EvaluationWatch:
                 self._counters.append(_Counter(module, self._handles))
             if kinds.count(type(module)) > 1:
                 note = partial(self._note, name)
-                self._handles.append(_hook(module.register_forward_pre_hook, note))
+                self._handles.append(hook(module.register_forward_pre_hook, note))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,10 +80,10 @@ class _Counter:
         self.rows = 1
         self.full = 0.0
         self.shares: list[float] = []
-        handles.append(_hook(module.register_forward_pre_hook, self._begin, with_kwargs=True))
-        handles.append(_hook(module.register_forward_hook, self._end))
+        handles.append(hook(module.register_forward_pre_hook, self._begin, with_kwargs=True))
+        handles.append(hook(module.register_forward_hook, self._end))
         handles += [
-            _hook(part.register_forward_pre_hook, self._leaf, with_kwargs=True)
+            hook(part.register_forward_pre_hook, self._leaf, with_kwargs=True)
             for part in module.modules()
             if part is not module and not list(part.children()) and list(part.parameters())
         ]
@@ -95,28 +95,10 @@ class _Counter:
         return all(share >= self.full for share in shares) if shares else None
 
     def _begin(self, module: Any, args: Any, kwargs: Any) -> None:
-        self.inside, self.rows = 0, max(1, _rows(args, kwargs))
+        self.inside, self.rows = 0, max(1, rows_of(args, kwargs))
 
     def _leaf(self, module: Any, args: Any, kwargs: Any) -> None:
-        self.inside += _rows(args, kwargs)
+        self.inside += rows_of(args, kwargs)
 
     def _end(self, module: Any, args: Any, output: Any) -> None:
         self.shares.append(self.inside / self.rows)
-
-
-def _hook(register: Any, function: Any, **options: Any) -> Any:
-    """Register a hook that facts of a model pass over."""
-
-    def watching(*args: Any) -> None:
-        function(*args)
-
-    watching.asced = True  # type: ignore[attr-defined]
-    return register(watching, **options)
-
-
-def _rows(args: Any, kwargs: Any) -> int:
-    """Length of the first tensor that a module is given."""
-    for value in (*args, *kwargs.values()):
-        if hasattr(value, "shape") and len(value.shape):
-            return int(value.shape[0])
-    return 0

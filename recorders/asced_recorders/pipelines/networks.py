@@ -37,3 +37,21 @@ def networks(pipe: Any, /) -> list[tuple[str, nn.Module]]:
         for name, part in sorted(pipe.components.items())
         if isinstance(part, torch.nn.Module) and not name.startswith(NOT_SAMPLING)
     ]
+
+
+def hook(register: Any, function: Any, **options: Any) -> Any:
+    """Register a hook that facts of a model pass over."""
+
+    def watching(*args: Any) -> None:
+        function(*args)
+
+    watching.asced = True  # type: ignore[attr-defined]
+    return register(watching, **options)
+
+
+def rows_of(args: Any, kwargs: Any) -> int:
+    """Length of the first tensor that a module is given."""
+    for value in (*args, *kwargs.values()):
+        if hasattr(value, "shape") and len(value.shape):
+            return int(value.shape[0])
+    return 0

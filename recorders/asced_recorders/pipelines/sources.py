@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from asced_recorders.pipelines.activations import ActivationWatch
 from asced_recorders.pipelines.call_facts import CallFacts, own_arguments, read_call
 from asced_recorders.pipelines.calls import (
     call_parameters,
@@ -65,6 +66,7 @@ class UnconditionalSource:
         self.facts: dict[str, Any] = {}
         self.model = ModelWatch(pipe)
         self.evaluations = EvaluationWatch(pipe)
+        self.activations = ActivationWatch(pipe, options.activations)
         self.steps, self.seed = options.steps, options.seed
         self.labels = labels = options.labels
         classes = pipe.unet.config.get("num_class_embeds")
@@ -89,8 +91,10 @@ class UnconditionalSource:
         """The first seed and the number of the draw."""
         return [self.seed + run * draws + draw for run in runs for draw in range(draws)]
 
-    def known_spec(self) -> TrajectorySpec:
-        """Everything is known beforehand."""
+    def known_spec(self) -> TrajectorySpec | None:
+        """Everything is known beforehand, but how many numbers the network's inside gives."""
+        if self.settings.activations:
+            return None
         shape = sample_shape(self.pipe)
         return self.spec(self.table, shape, self.expected_image(shape))
 
@@ -99,10 +103,7 @@ class UnconditionalSource:
     ) -> TrajectorySpec:
         """Lay out a run."""
         facts = self.asked() | pipeline_facts(self.pipe, self.pipe.scheduler, table)
-        caches = skips_work(self.pipe)
-        return make_spec(
-            self.settings, table, shape, image_shape, facts | self.facts, evaluated=caches
-        )
+        return _laid_out(self, table, shape, image_shape, facts)
 
     def asked(self) -> dict[str, Any]:
         """What it was asked to do, as attributes of a store."""
@@ -115,6 +116,7 @@ class UnconditionalSource:
             "call": {},
             "call_missing": [],
             "compute": compute_facts(self.pipe),
+            **self.activations.asked(),
             **self.facts,
         }
         if self.labels:
@@ -148,8 +150,8 @@ class UnconditionalSource:
         generators = generators or run_generators(seeds)
         pipe.scheduler.set_timesteps(self.steps)
         x_init = initial_noise(pipe, generators)
-        with self.evaluations as watch:
-            capture.ran = watch.since
+        with self.evaluations as watch, self.activations as inside:
+            capture.ran, capture.inside = watch.since, inside.since
             end = sample_unconditional(
                 pipe,
                 x_init=x_init,
@@ -190,6 +192,7 @@ class PipelineSource:
         self.facts: dict[str, Any] = {}
         self.model = ModelWatch(pipe)
         self.evaluations = EvaluationWatch(pipe)
+        self.activations = ActivationWatch(pipe, options.activations)
         self.steps, self.seed, self.prompts = options.steps, options.seed, tuple(prompts)
         self.guidance_scale, self.negative_prompt = options.guidance_scale, options.negative_prompt
         self.keep_prompts, self.options = options.keep_prompts, dict(options.call_options or {})
@@ -235,9 +238,7 @@ class PipelineSource:
     ) -> TrajectorySpec:
         """Lay out a run."""
         facts = self.asked() | pipeline_facts(self.pipe, self.pipe.scheduler, table)
-        caches = skips_work(self.pipe)
-        facts |= self.evaluations.facts() | self.facts
-        return make_spec(self.settings, table, shape, image_shape, facts, evaluated=caches)
+        return _laid_out(self, table, shape, image_shape, facts | self.evaluations.facts())
 
     def asked(self) -> dict[str, Any]:
         """What it was asked to do, as attributes of a store."""
@@ -250,6 +251,7 @@ class PipelineSource:
             "guidance_scale": self.guidance_scale,
             **self.call.attributes(),
             "compute": compute_facts(self.pipe),
+            **self.activations.asked(),
             **self.facts,
         }
         if self.prompts:
@@ -284,8 +286,8 @@ class PipelineSource:
         capture.expected_runs = len(runs)
         arguments |= end_of_call(self.pipe, bound, capture.show)
         loops = loops_shown(self.pipe, capture.show, lay_out)
-        with Tap(self.pipe, capture), self.evaluations as watch, loops:
-            capture.ran = watch.since
+        with Tap(self.pipe, capture), self.evaluations as watch, self.activations as inside, loops:
+            capture.ran, capture.inside = watch.since, inside.since
             output = self.pipe(**arguments)
         scalars = self._scalars(seeds, chosen, bound)
         facts = read_call(bound, prompts=self.keep_prompts, defaults=self.defaults)
@@ -371,3 +373,22 @@ class PipelineSource:
         if isinstance(scale, (int, float)):
             scalars["guidance_scale"] = float(scale)
         return scalars
+
+
+def _laid_out(
+    source: UnconditionalSource | PipelineSource,
+    table: StepTable,
+    shape: Sequence[int],
+    image_shape: Sequence[int] | None,
+    facts: Mapping[str, Any],
+) -> TrajectorySpec:
+    """What a run of a source consists of."""
+    return make_spec(
+        source.settings,
+        table,
+        shape,
+        image_shape,
+        {**facts, **source.activations.facts(), **source.facts},
+        evaluated=skips_work(source.pipe),
+        activations=source.activations.values,
+    )

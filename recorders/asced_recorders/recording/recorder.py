@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from asced_recorders.pipelines.activations import ActivationWatch
 from asced_recorders.pipelines.call_facts import CallFacts, check_call, own_arguments, read_call
 from asced_recorders.pipelines.calls import (
     CallWatch,
@@ -35,7 +36,7 @@ from asced_recorders.writing.corrections import (
     corrector_among,
 )
 from asced_recorders.writing.flight import OBSERVED
-from asced_recorders.writing.options import StoreOptions
+from asced_recorders.writing.options import ModuleOptions, StoreOptions
 from asced_recorders.writing.session import Session
 from asced_recorders.writing.settings import make_spec
 from asced_stores.backends.opening import url_of
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 
 @options
-class RecorderOptions(StoreOptions):
+class RecorderOptions(ModuleOptions, StoreOptions):
     """How a `Recorder` records."""
 
     prompts: bool = option(True, "Keep the prompts.")
@@ -114,6 +115,7 @@ class Recorder:
         self._call = CallFacts({})
         self._model = ModelWatch(pipe)
         self._evaluations = EvaluationWatch(pipe)
+        self._activations = ActivationWatch(pipe, options.activations)
         self._seeds: list[int] = []
         self._corrector: Correcting | None = None
         background = self.session.background
@@ -228,10 +230,12 @@ class Recorder:
         self._model.check()
         self._during.close()
         self._during.enter_context(self._evaluations)
+        self._during.enter_context(self._activations)
         self._during.enter_context(
             loops_shown(self.pipe, self.capture.show, lambda more: self._lay_out(arguments | more))
         )
         self.capture.ran = self._evaluations.since
+        self.capture.inside = self._activations.since
         self._seeds = fresh_seeds(arguments.get("generator"))
         defaults = default_arguments(self.pipe)
         self._call = read_call(arguments, prompts=self.prompts, defaults=defaults)
@@ -276,7 +280,8 @@ class Recorder:
                 )
             facts["arguments"] = own_arguments(self._call, buffer.count, store.spec.attributes)
             found, masks = correction_values(self._corrector, buffer.count, store.spec.sample_shape)
-            self.session.append(buffer, batch_size, facts | found, images, capture.evaluated, masks)
+            seen = capture.by_step(buffer) | masks
+            self.session.append(buffer, batch_size, facts | found, images, seen)
         except BaseException:
             self.session.background.give_back(buffer)
             raise
@@ -328,6 +333,7 @@ class Recorder:
             **pipeline_facts(self.pipe, capture.scheduler, capture.expected),
             **self.range.facts(),
             **self._evaluations.facts(),
+            **self._activations.facts(),
             **correction_facts(self._corrector),
             **self.facts,
         }
@@ -340,5 +346,6 @@ class Recorder:
             facts,
             correction_variables(self._corrector, shape),
             evaluated=self._evaluations.watching,
+            activations=self._activations.values,
         )
         return self.session.ensure(spec, batch_size)

@@ -86,6 +86,11 @@ def record(
         kept = OBSERVED if flight is None and options.observers else options.keep
         source.facts = {"keep": kept}
         if pruning is not None:
+            if options.activations:
+                raise InputError(
+                    "activations of pruned runs are not kept, since steps before the look are not "
+                    "computed again: record them without pruning"
+                )
             check_pruning(pruning, options.runs or 0, options.batch_size)
             source.facts["pruning"] = pruning_facts(source, pruning, options.batch_size)
         sample = source.sample if pruning is None else partial(sample_pruned, source, pruning)
@@ -172,7 +177,8 @@ class _RecordingLoop:
                     if self.range.adopt(store.spec.attributes):
                         images = self._images(output, capture)
                 buffer = capture.release()
-                session.submit(batch, buffer, numbers, scalars, images, evaluated=capture.evaluated)
+                seen = capture.by_step(buffer)
+                session.submit(batch, buffer, numbers, scalars, images, seen)
             session.background.drain()
         if interrupt.requested and report.done < report.runs:
             report.say("interrupted")

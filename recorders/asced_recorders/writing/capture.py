@@ -11,19 +11,17 @@ import numpy as np
 from asced_recorders.tap.layouts import Layout, as_stepped
 from asced_recorders.tap.schedulers import StepTable, same_levels
 from asced_recorders.tap.tap import StepEvent, TapListener
+from asced_recorders.writing.device_copier import STREAMED, DeviceCopier, Streams
 from asced_recorders.writing.options import Settings
 from asced_stores.errors import InputError
 from asced_stores.format.steps_on_disk import StepsOnDisk
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 STEPWISE = ("eps", "x0")
 LARGE_RUN_BYTES = 1 << 28
 """Steps of runs larger than this go to a file as they come, and not into memory."""
-
-STREAMED = ("cuda", "xpu")  # devices whose streams copy to pinned memory; ROCm calls itself cuda
 
 
 class RunBuffer:
@@ -144,79 +142,6 @@ def take_buffer(
     return take(lambda: RunBuffer(key), key)
 
 
-class Streams:
-    """Streams and events of whatever accelerator torch has: CUDA, ROCm, XPU.
-
-    Parameters
-    ----------
-    device : torch.device
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        import torch
-
-        self.device = device
-        self.side: Any = torch.Stream(device)
-
-    def current(self) -> Any:
-        """The stream that the model computes on."""
-        import torch
-
-        return torch.accelerator.current_stream(self.device)
-
-    def event(self) -> Any:
-        """A new event."""
-        import torch
-
-        return torch.Event(self.device)
-
-    def copy(self, stream: Any, source: Tensor, target: Tensor) -> None:
-        """Have a stream copy a tensor, without waiting for it."""
-        with stream:
-            target.copy_(source, non_blocking=True)
-
-
-class DeviceCopier:
-    """Copies tensors off a device without making the model wait.
-
-    Parameters
-    ----------
-    streams : Streams
-    slots : int
-        Steps that may be under way at once.
-    """
-
-    def __init__(self, streams: Streams, slots: int) -> None:
-        self.streams = streams
-        self.slots: list[Tensor | None] = [None] * slots
-        self.left: list[Any] = [None] * slots
-        self.turn = 0
-
-    def copy(self, value: Tensor, target: Tensor) -> None:
-        """Cast into the next slot, then copy the slot on the side stream."""
-        import torch
-
-        turn = self.turn
-        self.turn = (turn + 1) % len(self.slots)
-        compute, side = self.streams.current(), self.streams.side
-        if self.left[turn] is not None:
-            compute.wait_event(self.left[turn])  # the slot's former content
-        slot = self.slots[turn]
-        if slot is None or slot.shape != target.shape or slot.dtype != target.dtype:
-            slot = torch.empty(target.shape, dtype=target.dtype, device=value.device)
-            self.slots[turn] = slot
-        self.streams.copy(compute, value.detach(), slot)
-        ready, self.left[turn] = self.streams.event(), self.streams.event()
-        compute.record_event(ready)
-        side.wait_event(ready)
-        self.streams.copy(side, slot, target)
-        side.record_event(self.left[turn])
-
-    def wait(self) -> None:
-        """Wait until everything has arrived (called in the writer's thread)."""
-        self.streams.side.synchronize()
-
-
 class Capture(TapListener):
     """Fills one `RunBuffer` a batch from the steps of a run.
 
@@ -243,6 +168,8 @@ class Capture(TapListener):
         Says at each step whether the network computed since the last one (`EvaluationWatch`).
     evaluated : list of bool
         What it said of each step of the batch.
+    inside : callable, optional
+        Gives at each step the activations of so many runs since the last (`ActivationWatch`).
     known : dict of int to StepEvent
         Steps that were sampled before, and are shown in the place of idle ones (pruning).
     scheduler : SchedulerMixin
@@ -268,6 +195,8 @@ class Capture(TapListener):
         self.most_runs: int | None = None
         self.ran: Callable[[], bool] | None = None
         self.evaluated: list[bool] = []
+        self.inside: Callable[[int], Tensor | None] | None = None
+        self._activations: list[Tensor] = []
         self.known: dict[int, StepEvent] = {}
         self.raw_shape: tuple[int, ...] = ()
         self.changed: list[Any] = []
@@ -298,6 +227,7 @@ class Capture(TapListener):
             )
         self.table = table
         self.evaluated = []
+        self._activations = []
         self.changed = []
         self.shown = False
         self.done = 0
@@ -313,11 +243,14 @@ class Capture(TapListener):
             sample = rearrange(event.sample)
             self.raw_shape = tuple(event.sample.shape)
             self._check_rows(event, sample.shape[0])
+            self._look_inside(len(sample))
             if self.on_first is not None:
                 self.on_first(event.table, tuple(sample.shape[1:]))
                 self.on_first = None
             self.buffer = take_buffer(self.take, event.steps, sample, self.settings)
             self.buffer.put("x_init", sample)
+        else:
+            self._look_inside(self.buffer.count)
         buffer = self.buffer
         if "eps" in buffer.tensors:
             buffer.put("eps", rearrange(event.eps), event.step)
@@ -329,6 +262,22 @@ class Capture(TapListener):
         self.changed.append(event.changed)
         self.evaluated.append(True if self.ran is None else self.ran())
         self.done += 1
+
+    def _look_inside(self, runs: int) -> None:
+        """Keep what the network's modules gave for this step."""
+        found = None if self.inside is None else self.inside(runs)
+        if found is not None:
+            self._activations.append(found)
+
+    def by_step(self, buffer: RunBuffer) -> dict[str, Any]:
+        """What was seen of each step that is kept, beside the tensors, the run first."""
+        kept = list(buffer.kept)
+        ran = np.asarray(self.evaluated, np.bool_)[kept]
+        found: dict[str, Any] = {"evaluated": np.tile(ran, (buffer.count, 1))}
+        if self._activations:
+            by_run = [self._activations[step].cpu().numpy() for step in kept]
+            found["activations"] = np.stack(by_run, axis=1)
+        return found
 
     def after_step(self, event: StepEvent, next_sample: Tensor) -> None:
         """Keep the end."""

@@ -99,6 +99,23 @@ class Settings:
 
 
 @options
+class ModuleOptions(Settings):
+    """What to record of each run, the network's inside among it."""
+
+    activations: Sequence[str] = option(
+        (),
+        "Modules of the network of which pooled activations are kept by step, for example "
+        "mid_block,up_blocks.0: some hundred numbers a module.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.activations, str):
+            raise InputError(f"activations is {self.activations!r}: give a list of names")
+        object.__setattr__(self, "activations", tuple(self.activations))
+
+
+@options
 class StoreOptions(Settings):
     """What to record of each run, and how its store is written."""
 

@@ -80,6 +80,9 @@ def _differing_facts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
         for name in RESUMED
         if before.get(name) != now.get(name)
     ]
+    modules = [[one["module"] for one in each.get("activations", ())] for each in (before, now)]
+    if modules[0] != modules[1]:
+        differing.append(f"activations of {modules[0] or 'none'}, now {modules[1] or 'none'}")
     for name in ("call", "compute"):
         differing += call_differences(before.get(name) or {}, now.get(name) or {})
     return differing

@@ -174,13 +174,12 @@ class Session:
         batch_size: int,
         scalars: Mapping[str, Any],
         images: NDArray[np.uint8] | None = None,
-        evaluated: Sequence[bool] = (),
         arrays: Mapping[str, Any] | None = None,
     ) -> None:
         """Queue a batch of runs that are numbered as they come."""
         batch = self.next_batch(batch_size)
         runs = range(batch * batch_size, batch * batch_size + buffer.count)
-        self.submit(batch, buffer, runs, scalars, images, evaluated, arrays)
+        self.submit(batch, buffer, runs, scalars, images, arrays)
 
     def submit(
         self,
@@ -189,14 +188,10 @@ class Session:
         runs: Sequence[int],
         scalars: Mapping[str, Any],
         images: NDArray[np.uint8] | None = None,
-        evaluated: Sequence[bool] = (),
         arrays: Mapping[str, Any] | None = None,
     ) -> None:
         """Queue a batch; what the store has no variable for is left out."""
         more = dict(arrays or {}) | ({} if images is None else {"image": images})
-        if len(evaluated):
-            ran = np.asarray(evaluated, np.bool_)[list(buffer.kept)]
-            more["evaluated"] = np.tile(ran, (buffer.count, 1))
         self.background.submit(batch, buffer, np.asarray(runs, dtype=np.int64), scalars, more)
 
     def close(self, *, quietly: bool = False) -> None:

@@ -19,13 +19,20 @@ def make_spec(
     extra: Sequence[VariableSpec] = (),
     *,
     evaluated: bool = False,
+    activations: int = 0,
 ) -> TrajectorySpec:
-    """Lay out what each run will consist of; `evaluated` where caches may answer."""
+    """Lay out what each run will consist of.
+
+    `evaluated` where caches may answer, and how many numbers of the network's inside there are.
+    """
     kept = list(settings.kept(table.steps))
     if len(kept) < table.steps:
         attributes = {**attributes, "kept_steps": {"of": table.steps, "steps": kept}}
     if evaluated:
         extra = (*extra, VariableSpec("evaluated", ("step",), (len(kept),), "bool"))
+    if activations:
+        dims, lengths = ("step", "activation"), (len(kept), activations)
+        extra = (*extra, VariableSpec("activations", dims, lengths, "float32"))
     fields = tuple(
         name
         for name in settings.fields

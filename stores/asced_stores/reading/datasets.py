@@ -89,6 +89,9 @@ def open_runs(
         coordinates[name] = ("step", np.asarray(getattr(spec, name), np.float64))
     if spec.checkpoints:
         coordinates["checkpoint"] = np.asarray(spec.checkpoints, np.int64)
+    if modules := spec.attributes.get("activations"):
+        named = [str(one["module"]) for one in modules for _ in range(int(one["values"]))]
+        coordinates["module"] = ("activation", np.asarray(named))
     dataset = RunsDataset(variables, coordinates, attrs=store.attributes)
     dataset.encoding["source"] = store.path
     return dataset

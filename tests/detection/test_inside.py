@@ -1,0 +1,112 @@
+"""Outcomes learnt from activations: what recorded modules say, applied wherever thresholds are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import asced_analysis as aa
+from asced_analysis.correction import Corrector, Pruner
+from asced_analysis.detection.apply import detect
+from asced_analysis.replay import replay
+from asced_recorders import load_pipeline, record
+from asced_recorders.pipelines.sampling import run_generators
+from asced_stores import open_runs
+from asced_stores.errors import InputError
+
+STEPS, MODULE, RUNS = 5, "mid_block", 160
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: Any, make_tiny: Any) -> tuple[Any, Path, aa.Thresholds, Any]:
+    """A pipeline, its runs, and thresholds that learnt an outcome which one module knows."""
+    folder = tmp_path_factory.mktemp("inside")
+    pipe = make_tiny("DDIM", 3)
+    given: Any = {"runs": RUNS, "steps": STEPS, "batch_size": RUNS}
+    record(pipe, folder / "runs.zarr", activations=[MODULE], **given)
+    ds = open_runs(folder / "runs.zarr")
+    known = ds["activations"].isel(step=2).values.astype(np.float64)
+    outcome = ((known - known.mean(0)) / known.std(0))[:, :4].sum(axis=1)
+    lines = [f"{run},{value}" for run, value in enumerate(outcome)]
+    (folder / "outcomes.csv").write_text("\n".join(["run,score", *lines]))
+    thresholds = aa.calibrate(
+        folder / "runs.zarr",
+        method="outcome",
+        false_alarm_rate=0.2,
+        outcomes=folder / "outcomes.csv",
+        window=(0.0, 0.5),
+        parameters={"inputs": "activations"},
+        outcome={"epochs": 1, "within_content": False},
+    )
+    thresholds.save(folder / "thresholds.json")
+    return pipe, folder, aa.Thresholds.load(folder / "thresholds.json"), outcome
+
+
+def test_what_a_module_knows_is_learnt(taught: Any) -> None:
+    _, folder, thresholds, outcome = taught
+    ds = open_runs(folder / "runs.zarr")
+    found = detect(ds, thresholds)
+    assert thresholds.parameters["modules"] == {MODULE: ds.sizes["activation"]}
+    # learnt on a quarter of the fit set; chance would be about .08
+    assert np.corrcoef(found["score"].values, outcome)[0, 1] > 0.5
+    assert "activations" in thresholds.conformance[0]
+    assert 0 < found["flagged"].values.mean() < 1
+
+
+def test_loop_pruner_and_replay_see_what_the_store_says(taught: Any, tmp_path: Path) -> None:
+    pipe, folder, thresholds, _ = taught
+    recorded = detect(open_runs(folder / "runs.zarr"), thresholds)["score"].values
+    corrector = Corrector(thresholds)
+    hooks = len(pipe.unet.mid_block._forward_hooks)
+    with corrector.attach(pipe):
+        pipe(batch_size=4, num_inference_steps=STEPS, generator=run_generators(range(4)))
+    assert len(pipe.unet.mid_block._forward_hooks) == hooks
+    scores = [one.score for one in corrector.report]
+    # a batch of four beside one of 160: float32 sampling differs by up to 1e-4 (units of the data)
+    spread = float(np.std(recorded))
+    assert np.allclose(scores, recorded[:4], atol=0.02 * spread)
+    pruner = Pruner.from_file(folder / "thresholds.json", draw=4, finish=1)
+    pruned = pruner.sample(pipe, groups=2, num_inference_steps=STEPS)
+    assert np.allclose(pruned.scores, recorded[:8], atol=0.02 * spread)
+    assert repr(pruned).startswith("Pruned(2 of 8 draws finished, chosen at step ")
+    replay(folder / "runs.zarr", tmp_path / "again.zarr", thresholds=thresholds, pipeline=pipe)
+    again = open_runs(tmp_path / "again.zarr")
+    assert np.allclose(again["score"].values, recorded, atol=1e-6)
+
+
+def test_without_activations_it_refuses(taught: Any, tmp_path: Path, make_tiny: Any) -> None:
+    pipe, _, thresholds, _ = taught
+    record(pipe, tmp_path / "bare.zarr", runs=RUNS, steps=STEPS, batch_size=RUNS)
+    bare = open_runs(tmp_path / "bare.zarr")
+    with pytest.raises(InputError, match=r"record them with activations=\['mid_block'\]"):
+        detect(bare, thresholds)
+    with (
+        pytest.raises(InputError, match="attach the corrector to the whole pipeline"),
+        Corrector(thresholds).attach(pipe.scheduler),
+    ):
+        pass
+    other = load_pipeline("fashion")
+    del other.unet.mid_block
+    with (
+        pytest.raises(InputError, match="no network of this pipeline has a module 'mid_block'"),
+        Corrector(thresholds).attach(other),
+    ):
+        pass
+    levels = bare["alpha"].values.tolist(), bare["sigma"].values.tolist()
+    corrector = Corrector(thresholds, schedule=levels)
+    x = torch.zeros(2, 3, 16, 16)
+    given: Any = {"sample": x, "model_output": x, "next_sample": x}
+    with pytest.raises(InputError, match="attach the corrector to the pipeline, whose modules"):
+        corrector.step(alpha=levels[0][0], sigma=levels[1][0], **given)
+    with pytest.raises(InputError, match="hold no activations to learn from"):
+        aa.calibrate(
+            tmp_path / "bare.zarr",
+            method="outcome",
+            parameters={"inputs": "all"},
+            teacher="patches",
+            false_alarm_rate=0.2,
+        )
