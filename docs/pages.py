@@ -98,17 +98,18 @@ def comfyui(demo: Path, out: Path) -> None:
     with style.look():
         figure = Figure(figsize=(11, 3), layout="constrained")
         axes = figure.subplots()
-        for key, sources in links.items():
-            for source in sources:
-                axes.annotate(
-                    "", place[key], place[source], zorder=1,
-                    arrowprops={"arrowstyle": "-", "color": style.GREY, "shrinkB": 0},
-                )  # fmt: skip
+        boxes = {}
         for key, (x, y) in place.items():
             box = {"boxstyle": "round,pad=0.4", "ec": style.BLUE if ours[key] else style.GREY}
             box["fc"] = "#e3effa" if ours[key] else "white"
             name = node_name(nodes[key]["class_type"])
-            axes.text(x, y, name, ha="center", va="center", fontsize=8, bbox=box, zorder=2)
+            named = axes.text(x, y, name, ha="center", va="center", fontsize=8, bbox=box, zorder=2)
+            boxes[key] = named.get_bbox_patch()
+        for key, sources in links.items():
+            for source in sources:
+                arrow = {"arrowstyle": "-|>", "color": style.GREY, "shrinkA": 0, "shrinkB": 1}
+                arrow |= {"patchA": boxes[source], "patchB": boxes[key]}
+                axes.annotate("", place[key], place[source], arrowprops=arrow, zorder=1)
         axes.set(xlim=(-0.9, max(x for x, _ in place.values()) + 0.9))
         axes.set(ylim=(min(y for _, y in place.values()) - 0.5, 0.5))
         axes.set_axis_off()
@@ -220,20 +221,21 @@ def monitoring(demo: Path, out: Path) -> None:
 
 
 def remedies(demo: Path, out: Path) -> None:
-    """The table of remedies of a report."""
-    with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
+    """What a report says of remedies; those that the demo's folder holds are not tried again."""
+    found = demo / "remedies.json"
+    if not found.exists():
         asced(
             "tune", demo / "runs.zarr", "--remedies", "--budget", 50, "--runs", 64,
-            "--thresholds", demo / "thresholds.json", "--out", here / "remedies.json",
+            "--thresholds", demo / "thresholds.json", "--out", found,
         )  # fmt: skip
-        report = here / "report.html"
-        asced("report", demo / "runs.zarr", "--remedies", here / "remedies.json", "--out", report)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.html")
+        asced("report", demo / "runs.zarr", "--remedies", found, "--out", report)
         section(report, "What helps at this cost", out)
 
 
 def section(report: Path, name: str, out: Path) -> None:
-    """One section of a report."""
+    """One section of a report, down to the end of its figure."""
     import io
 
     from PIL import Image
@@ -244,8 +246,11 @@ def section(report: Path, name: str, out: Path) -> None:
         height = driver.execute_script("return document.documentElement.scrollHeight")
         driver.set_window_size(1000, height + 200)  # what lies below the window is cut off
         path = f"//section[h2[normalize-space()='{name}']]"
-        shown = driver.find_element("xpath", path).screenshot_as_png
-    Image.open(io.BytesIO(shown)).convert("RGB").save(out, quality=60, method=6)
+        whole = driver.find_element("xpath", path)
+        figure = whole.find_element("css selector", "figure").rect
+        picture = Image.open(io.BytesIO(whole.screenshot_as_png)).convert("RGB")
+        until = round(figure["y"] + figure["height"] - whole.rect["y"])
+    picture.crop((0, 0, picture.width, until)).save(out, quality=60, method=6)
 
 
 def own_pipeline(demo: Path, out: Path) -> None:

@@ -15,6 +15,12 @@ from asced_stores.errors import InputError
 
 Control = Literal["shuffled", "foreground", "everywhere"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
+IN_WORDS: dict[str, str] = {
+    "shuffled": "another run's mask",
+    "foreground": "random foreground",
+    "everywhere": "the whole image",
+}
+"""What a control corrects, for people."""
 Masks = NDArray[np.bool_]
 
 

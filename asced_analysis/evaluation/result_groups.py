@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from asced_analysis.correction.controls import IN_WORDS
 from asced_analysis.evaluation.intervals import Estimate
-from asced_analysis.evaluation.parts import FlaggedRuns, OutcomeRates
+from asced_analysis.evaluation.parts import AgainstControls, FlaggedRuns, OutcomeRates
 from asced_analysis.realism.claims import Claims
 
 if TYPE_CHECKING:
@@ -102,41 +103,42 @@ def _ended(found: Evaluation, claims: Claims) -> Group:
         return Group(title, f"in or beyond {claims.worst}: {shares}", rows)
     if not found.flagged:
         return Group(title, "", ())
-    line = (
-        f"{claims.left} {share_text(ends.repaired)} of {ends.broken}; {claims.fell} "
-        f"{share_text(ends.harmed_of_all_good)}; {_anew(ends)}"
-    )
+    left = f"{claims.left} {share_text(ends.repaired)} of {ends.broken}"
+    if not ends.broken:
+        left = f"no flagged run was in {claims.worst}"
+    line = f"{left}; {claims.fell} {share_text(ends.harmed_of_all_good)}; {_anew(ends)}"
     return Group(title, line, tuple(_ending_rows(found.flagged_runs, claims)))
 
 
 def _controls(found: Evaluation, claims: Claims) -> Group:
     rows, line = [], "no control was sampled"
     for name, control in found.controls.items():
-        label = "other runs" if found.against_other_runs else name
+        label = "other runs" if found.against_other_runs else IN_WORDS.get(name, name)
         figures = (
             f"{control.effect.all}, {claims.left} {share_text(control.repaired)}, {claims.fell} "
             f"{share_text(control.harmed_of_flagged_good)}"
         )
-        rows.append((f"control {label}", figures))
+        rows.append((f"control: {label}", figures))
     if found.against_best_control:
         for where, figure in found.against_best_control.items():
-            against = f" (against {figure.best_control})" if figure.best_control else ""
-            rows.append(
-                (
-                    f"effect against the best control, {where.replace('_', ' ')}",
-                    f"{figure}{against}",
-                )
-            )
+            name = f"effect against the best control, {where.replace('_', ' ')}"
+            rows.append((name, _against(figure)))
             if "everywhere" in figure.against and figure.best_control != "everywhere":
-                rows.append(("  against everywhere", str(figure.against["everywhere"])))
-        best = found.against_best_control.all
-        line = f"{best}" + (f" (against {best.best_control})" if best.best_control else "")
+                everywhere = f"  against {IN_WORDS['everywhere']}"
+                rows.append((everywhere, str(figure.against["everywhere"])))
+        line = _against(found.against_best_control.all)
     if found.against_other_runs:
         for where, difference in found.against_other_runs.items():
             rows.append((f"effect against other runs, {where.replace('_', ' ')}", str(difference)))
         line = f"{found.against_other_runs.all} (against other runs)"
     of = "other runs" if found.against_other_runs else "the best control"
     return Group(f"Effect against {of}", line, tuple(rows))
+
+
+def _against(figure: AgainstControls) -> str:
+    """An effect beyond the best control, and which one that is."""
+    name = figure.best_control
+    return f"{figure}, against {IN_WORDS.get(name, name)}" if name else str(figure)
 
 
 def _how(found: Evaluation) -> str:

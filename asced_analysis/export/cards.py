@@ -11,7 +11,7 @@ from typing import Any
 
 from asced_analysis.realism.claims import taught_rows
 from asced_analysis.thresholds.document import Thresholds
-from asced_analysis.thresholds.wording import guarantee_in_words, percent
+from asced_analysis.thresholds.wording import guarantee_in_words, percent, sentence
 from asced_stores.format.calls import HIDDEN
 from asced_stores.hub import HubReference
 from asced_stores.reading.summary import summarise
@@ -66,7 +66,7 @@ def thresholds_card(thresholds: Thresholds, reference: HubReference) -> str:
         _code("sh", f"asced pull {_argument(reference)} thresholds.json"),
         "## What is promised",
         *guarantee_in_words(thresholds),
-        *kept.notes,
+        *map(sentence, kept.notes),
         _table(promise),
     ]
     if thresholds.teacher is not None:

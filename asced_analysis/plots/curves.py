@@ -84,6 +84,7 @@ def dynamics_curves(
         if statistics.attrs["measure"] in ("dynamics", "magnitude"):
             ax.set_yscale("log")
         ax.set(xlabel=label, ylabel=_quantity(statistics))
+        style.whole_steps(ax, axis)
         ax.set_title(f"{statistics.attrs['runs']:,} runs, all pixels")
         ax.margins(x=0.02)
         if phases is not None:
@@ -189,6 +190,7 @@ def quantile_heatmap(statistics: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         image = ax.pcolormesh(edges, places, shown, cmap=colours, norm=norm)
         ax.set_yticks(np.arange(levels.size) + 0.5, [f"{100 * level:g} %" for level in levels])
         ax.set(xlabel=style.axis_label("step"), ylabel="quantile")
+        style.whole_steps(ax)
         ax.grid(visible=False)
         scale = ax.figure.colorbar(image, ax=ax, label=_quantity(statistics), extend=extend)
         if isinstance(norm, SymLogNorm):
@@ -230,11 +232,13 @@ def phase_curve(phases: Phases, *, axis: str = "step", ax: Axes | None = None) -
             xlabel=label,
             ylabel=f"active pixels (% beyond {phases.cutoff:g} robust units)",
         )
+        style.whole_steps(ax, axis)
         ax.set_ylim(0, 115 * float(curve.max()) or 1)
         ax.margins(x=0.02)
         style.shade_phases(ax, phases, axis)
-        said = phases.verdict()
-        ax.set_title(f"{phases.runs:,} runs, {100 * phases.confidence:g} % intervals\n{said}")
+        found = any(boundary.step == boundary.step for boundary in phases.population)
+        intervals = f", {100 * phases.confidence:g} % intervals" if found else ""
+        ax.set_title(f"{phases.runs:,} runs{intervals}\n{phases.verdict()}")
     return ax
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asced_analysis.correction.controls import IN_WORDS
 from asced_analysis.plots import style
 from asced_stores.errors import InputError
 
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
 
     from asced_analysis.evaluation import Evaluation
     from asced_analysis.thresholds.document import Thresholds
-
-PLACES = {
-    "shuffled": "control: another run's mask",
-    "foreground": "control: random foreground",
-    "everywhere": "control: the whole image",
-}
 
 
 def scores(detected: xr.Dataset, thresholds: Thresholds, *, ax: Axes | None = None) -> Axes:
@@ -109,7 +104,9 @@ def effects(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
     if effect.value is None:
         raise InputError("no run was flagged: there is no effect to draw")
     name = evaluation.correction or "second store"
-    places = PLACES | ({"shuffled": "as many other runs"} if evaluation.against_other_runs else {})
+    places = {control: f"control: {words}" for control, words in IN_WORDS.items()}
+    if evaluation.against_other_runs:
+        places["shuffled"] = "as many other runs"
     own = f"{name} in the mask" if name == evaluation.strategy else name
     rows = [(own, effect, style.VERMILION)]
     rows += [
@@ -129,5 +126,6 @@ def effects(evaluation: Evaluation, *, ax: Axes | None = None) -> Axes:
         ax.set_xlabel(evaluation.claims.axis)
         flagged = f"{evaluation.flagged} flagged runs"
         compared = flagged if evaluation.strategy else evaluation.pairs
-        ax.set_title(f"{compared}; 95 % intervals over runs")
+        few = all(figure.low is None for _, figure, _ in rows)
+        ax.set_title(f"{compared}; {'too few for' if few else '95 %'} intervals over runs")
     return ax

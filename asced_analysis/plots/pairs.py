@@ -170,21 +170,13 @@ def _region_and_rest(
     if mask.any() and not mask.all():
         ax.plot(steps, values[:, mask].mean(1), color=style.VERMILION, label=place)
         ax.plot(steps, values[:, ~mask].mean(1), color=style.BLUE, label="rest of the image")
-        ax.legend(fontsize="small")
     else:
-        ax.plot(steps, values.mean((1, 2)), color=style.BLUE)
+        ax.plot(steps, values.mean((1, 2)), color=style.BLUE, label="the image")
     if end:
-        ax.axvline(end, color=style.GREY, ls="--", lw=1)
-        ax.annotate(
-            "corrected here",
-            (end, 0),
-            xytext=(3, 4),
-            textcoords="offset points",
-            fontsize="x-small",
-            color=style.GREY,
-            xycoords=("data", "axes fraction"),
-        )
+        ax.axvline(end, color=style.GREY, ls="--", lw=1, label="corrected here")
+    ax.legend(fontsize="small")
     ax.set(xlabel=style.axis_label("step"), ylabel="|change| (data units)")
+    style.whole_steps(ax)
     ax.set_yscale("log")
     ax.yaxis.set_minor_formatter(NullFormatter())
 

@@ -39,7 +39,7 @@ def remedies(found: Remedies, *, ax: Axes | None = None) -> Axes:
     """
     rows = [(one, style.BLUE, "o") for one in found.trials]
     rows += [(one, style.VERMILION, "s") for one in found.confirmed]
-    names = {style.BLUE: "as chosen on", style.VERMILION: "confirmed on fresh seeds"}
+    names = {style.BLUE: "to choose", style.VERMILION: "on fresh seeds"}
     with style.look():
         ax = style.axes(ax, height=1.4 + 0.26 * len(rows))
         for height, (one, colour, marker) in enumerate(rows):

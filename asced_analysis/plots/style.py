@@ -180,6 +180,14 @@ def axis_label(axis: str, choices: Iterable[str] = AXIS_LABELS) -> str:
     return AXIS_LABELS[axis]
 
 
+def whole_steps(ax: Axes, axis: str = "step") -> None:
+    """Let no tick stand between two steps, where steps are few."""
+    from matplotlib.ticker import MaxNLocator
+
+    if axis == "step":
+        ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+
+
 def quantity_label(signal: str, measure: str, units: str) -> str:
     """What statistics of a signal are numbers of, with their units on a second line."""
     return f"{signal.replace('_', ' ')}: {_MEASURES[measure]}\n({units})"

@@ -63,7 +63,7 @@ def capabilities(pipe: Any, count: int) -> Iterator[Check]:
     begin = (
         "from any checkpoint, or from the beginning"
         if table.resumable
-        else "from the beginning: the sampler remembers more than a checkpoint holds"
+        else "from the beginning: the sampler draws noise or remembers more than a checkpoint holds"
     )
     yield Check("replay", "ok", begin)
     if table.steps < FEWEST_STEPS:

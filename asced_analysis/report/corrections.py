@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from asced_analysis.correction.controls import IN_WORDS
 from asced_analysis.report.page import Case, Group, Picture, Section, Table
 from asced_analysis.report.pictures import figure_uri
 from asced_analysis.report.sections import figure_of
-from asced_analysis.thresholds.wording import percent
+from asced_analysis.thresholds.wording import percent, sentence
 
 if TYPE_CHECKING:
     from asced_analysis.evaluation import Evaluation, Remedies
@@ -35,7 +36,7 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
     what = ("with the correction", "The correction") if of_replay else ("", "The second store")
     if effect.value is not None:
         controls = ", ".join(
-            f"{name} {control.effect.all.value:.3g}"
+            f"{IN_WORDS.get(name, name)} {control.effect.all.value:.3g}"
             for name, control in evaluation.controls.items()
             if control.effect.all.value is not None
         )
@@ -59,7 +60,7 @@ def evaluation_section(evaluation: Evaluation, others: Sequence[Evaluation] = ()
             f"{claims.meaning} The judge is {evaluation.judge.name} "
             f"({evaluation.judge.reference}). Intervals are over runs.",
             *((CONTROLS if evaluation.controls else NO_CONTROLS,) if of_replay else ()),
-            *evaluation.notes,
+            *map(sentence, evaluation.notes),
         ),
         tuple(figures),
         (compared(evaluation, *others),) if others else (),

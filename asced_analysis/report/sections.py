@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_analysis.plots.images import is_latent
 from asced_analysis.plots.outlines import outlined_place
 from asced_analysis.realism.claims import taught_rows
 from asced_analysis.report.page import Case, Picture, Section, Table
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Thresholds
 
 PICTURE_SIZE = 160
+FEW = 6
+"""Numbers of one parameter that are printed."""
 
 
 def figure_of(axes: Any) -> Figure:
@@ -162,7 +165,7 @@ def thresholds_section(thresholds: Thresholds, detected: xr.Dataset | None = Non
         )
     return Section(
         "Calibration and its guarantee",
-        (*guarantee_in_words(thresholds), *guarantee.notes),
+        guarantee_in_words(thresholds),
         tuple(figures),
         (Table("What is promised, and what was measured", tuple(rows)),),
     )
@@ -173,18 +176,21 @@ def case_study_section(ds: xr.Dataset, corrected: xr.Dataset, run: int) -> Secti
     from asced_analysis import plots
 
     place = outlined_place(corrected.attrs)
+    colours = ", in false colours" if "x0" in ds and is_latent(ds["x0"]) else ""
+    where = f"the revisions inside and outside the {place}"
+    if bool(corrected["mask"].sel(run=run).all()):
+        where = "how much it revised, and when all of it was renewed"
     return Section(
         "One run, from noise to its corrected version",
         (),
         (
             Picture(
                 figure_uri(plots.case_study(ds, corrected, run=run)),
-                f"Run {run}: what the model expects and what it revises at six steps; the change "
-                f"inside and outside the {place} by step; the image as sampled, the {place}, the "
-                "corrected version.",
+                f"Run {run}: what the model expects{colours}, and what it revises at some steps; "
+                f"by step {where}; the image as sampled, the {place}, the corrected version.",
                 f"Run {run}, the most abnormal one. Above, the image that the model expects at a "
-                "step and what it revised there; below, the revisions inside and outside the "
-                f"{place}, and the end with and without the correction.",
+                f"step{colours}, and what it revised there; below, {where}, and the end with and "
+                "without the correction.",
             ),
         ),
     )
@@ -288,11 +294,10 @@ def provenance_section(
     tables = [Table("What the words mean", words), Table("Recorded with", tuple(rows))]
     made = []
     if thresholds is not None:
-        parameters = ", ".join(f"{k} {v}" for k, v in thresholds.parameters.items())
-        made.append(("detector", f"{thresholds.variant}: {parameters}"))
+        made.append(("detector", f"{thresholds.variant}: {_setting(thresholds.parameters)}"))
     if corrected is not None:
         made += [
-            (name.replace("_", " "), str(corrected[name]))
+            (name.replace("_", " "), _setting(corrected[name]))
             for name in ("strategy", "strategy_parameters", "correction_step", "start", "control")
             if corrected.get(name) is not None
         ]
@@ -304,6 +309,16 @@ def provenance_section(
     if made:
         tables.append(Table("Detected, corrected and judged with", tuple(made)))
     return Section("Method and provenance", (), tables=tuple(tables))
+
+
+def _setting(value: Any) -> str:
+    """A parameter, or several by name; of many numbers how many they are."""
+    if isinstance(value, Mapping):
+        given = {name: one for name, one in value.items() if one not in (None, [], "")}
+        return ", ".join(f"{name.replace('_', ' ')} {_setting(one)}" for name, one in given.items())
+    if isinstance(value, list):
+        return f"of {len(value)} numbers" if len(value) > FEW else ", ".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _plain(image: NDArray[np.uint8]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asced_analysis.evaluation.intervals import NOTHING, Estimate
+from asced_analysis.plots.images import is_latent
 from asced_analysis.report.page import Key
-from asced_analysis.thresholds.wording import percent
+from asced_analysis.thresholds.wording import percent, sentence
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,11 +46,13 @@ def in_plain_words(
     said = [
         f"{runs:,} images were sampled from {ds.attrs.get('pipeline', 'a pipeline')} in {steps} "
         f"steps with {ds.attrs.get('scheduler_class', 'a custom loop')}; every step was recorded.",
+        *_channels(ds),
         _when(phases, steps),
     ]
     if thresholds is not None:
         keys.append(Key(percent(thresholds.guarantee.promised), "promised false-alarm rate"))
         said.append(_promise(thresholds))
+        said += map(sentence, thresholds.guarantee.notes)
     if flagged is not None:
         keys.append(Key(f"{flagged:,}", "runs flagged"))
         said.append(
@@ -71,6 +74,17 @@ def in_plain_words(
                 keys.append(Key(percent(share), words))
         said += effect_in_words(evaluation)
     return tuple(keys), tuple(said)
+
+
+def _channels(ds: xr.Dataset) -> list[str]:
+    """What pixels are, where samples are no pictures."""
+    if "x0" not in ds or not is_latent(ds["x0"]):
+        return []
+    channels, height, width = (ds["x0"].sizes[name] for name in ("channel", "y", "x"))
+    return [
+        f"Samples have {channels} channels of {height} x {width} places: these are the pixels "
+        "that this page counts."
+    ]
 
 
 def _when(phases: Phases | None, steps: int) -> str:
@@ -141,12 +155,16 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     claims, effect = evaluation.claims, evaluation.flagged_runs.effect.all
     if effect.value is None:
         return ("No run was flagged, so nothing was corrected.",)
+    how = f"{evaluation.correction}, at step {evaluation.correction_step}"
     verdict = f"made no clear difference to the flagged runs' {claims.distance}"
     if effect.sign:
         verdict = f"made the flagged runs {claims.better if effect.sign < 0 else claims.worse}"
+    started = f"Correcting them ({how}) {verdict}"
+    if effect.low is None:
+        few = f"{evaluation.flagged} flagged run{'s are' if evaluation.flagged > 1 else ' is'}"
+        started = f"{few} too few to say what the correction ({how}) or its place does"
     said = [
-        f"Correcting them ({evaluation.correction}, at step {evaluation.correction_step}) "
-        f"{verdict}, as {evaluation.judge.name} sees it: {claims.distance} changed by {effect}; "
+        f"{started}, as {evaluation.judge.name} sees it: {claims.distance} changed by {effect}; "
         f"negative is {claims.better}."
     ]
     ends = evaluation.flagged_runs.endings
@@ -161,7 +179,7 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     if evaluation.judge.chose:
         said.append("The judge also chose among the draws, so that its figures are too kind.")
     figure = evaluation.against_best_control.all if evaluation.against_best_control else NOTHING
-    if figure.value is not None:
+    if figure.low is not None:
         if not figure.sign:
             said.append(
                 "Against the best control the place of the correction made no clear difference: "
@@ -185,14 +203,14 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _flag_sentence(worth: Estimate) -> list[str]:
-    """What the choice of runs was worth, where a correction takes whole runs."""
-    if worth.low is None:
+def _flag_sentence(difference: Estimate) -> list[str]:
+    """Whether the choice of runs mattered, where a correction takes whole runs."""
+    if difference.low is None:
         return []
-    if not worth.sign:
+    if not difference.sign:
         return [
             "The choice of runs made no clear difference: as many other runs, corrected alike, "
             "gained about as much."
         ]
-    more = "more" if worth.sign < 0 else "less"
-    return [f"Flagged runs gained {more} than as many others, corrected alike: {worth}."]
+    more = "more" if difference.sign < 0 else "less"
+    return [f"Flagged runs gained {more} than as many others, corrected alike: {difference}."]

@@ -13,6 +13,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def sentence(note: str) -> str:
+    """A note as a sentence of a page."""
+    return f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}"
+
+
 def guarantee_in_words(thresholds: Thresholds) -> tuple[str, ...]:
     """What the promise means and what it does not."""
     guarantee = thresholds.guarantee

@@ -25,14 +25,14 @@ COMMANDS = {
     "calibrate": "Calibrate thresholds with a stated false-alarm rate.",
     "detect": "Flag runs and regions by calibrated thresholds.",
     "replay": "Re-run recorded runs with a correction and compare.",
-    "tune": "Choose step and strength of the correction on counterfactuals.",
+    "tune": "Choose step and strength of a correction, or what helps most at equal cost.",
     "evaluate": "Judge a replay: realism, distances, harm, controls.",
-    "report": "Write one self-contained HTML page about runs, thresholds and replay.",
+    "report": "Write one page about runs, thresholds and replay: HTML or Markdown.",
     "view": "Look at runs in a browser: gallery, steps, thresholds, masks by hand.",
     "export": "Export thresholds for other deployments.",
     "push": "Put thresholds or runs into a repository of the Hugging Face Hub.",
     "pull": "Bring thresholds or runs from a repository of the Hub.",
-    "demo": "Run the whole path on the embedded model.",
+    "demo": "Run the whole path, on the embedded model or on your own.",
     "doctor": "Check versions, devices and disk, and what can be done with a pipeline.",
     "completion": "Print the script that makes a shell complete what is typed.",
 }
@@ -158,11 +158,19 @@ def _closed_pipe() -> int:
     return 141
 
 
+def _no_bars_in_pipes() -> None:
+    """Keep huggingface_hub and transformers from drawing bars where no terminal shows them."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
 def main() -> None:
     """Entry point of ``asced``."""
+    _no_bars_in_pipes()
     sys.exit(run())
 
 
 def record_main() -> None:
     """Entry point of ``asced-record``, the same as ``asced record``."""
+    _no_bars_in_pipes()
     sys.exit(run(["record", *sys.argv[1:]]))

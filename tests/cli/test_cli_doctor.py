@@ -49,7 +49,7 @@ def test_latents_with_prompts_few_steps_and_a_solver_that_remembers(
     said = capsys.readouterr().out
     assert "StableDiffusionPipeline, takes prompts; its own loop; latents that are decoded" in said
     assert "500 runs" in said
-    assert "from the beginning: the sampler remembers" in said
+    assert "from the beginning: the sampler draws noise or remembers" in said
     assert "? detection" in said
     assert "steps 0 to 1 of 4, which is little" in said
 

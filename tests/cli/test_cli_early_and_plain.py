@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from asced_analysis.calibration.choose_level import METHODS
 from asced_analysis.compute import stepped
 from asced_cli.command import OutFile, OutStore
 from asced_cli.commands.calibrate import _file_first
-from asced_cli.main import COMMANDS, run
+from asced_cli.main import COMMANDS, main, run
 from asced_stores.testing import synthetic_store
 
 
@@ -269,3 +270,14 @@ def test_a_bucket_that_does_not_exist_is_said(
     assert run([*line("merge", folder, out), "--endpoint", s3_endpoint]) == 2
     assert "no-such-bucket" in capsys.readouterr().err
     assert run(["info", "s3://no-such-bucket/r.zarr", "--endpoint", s3_endpoint]) == 2
+
+
+def test_no_other_library_draws_bars_into_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "")  # so that it is as before afterwards
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS")
+    monkeypatch.setattr("sys.argv", ["asced", "--version"])
+    for terminal, expected in ((True, None), (False, "1")):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        with pytest.raises(SystemExit):
+            main()
+        assert os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS") == expected

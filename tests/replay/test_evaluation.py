@@ -83,7 +83,7 @@ def test_all_three_controls_and_the_effect_against_the_best(evaluation: Evaluati
         assert figure["best_control"] != "everywhere"
         assert set(figure["against"]) == set(areas)
     names = [name for name, _ in evaluation.table()]
-    assert "control everywhere" in names
+    assert "control: the whole image" in names
     assert evaluation.summary()
 
 

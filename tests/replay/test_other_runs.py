@@ -81,7 +81,7 @@ def test_as_many_others_are_corrected(
             replay(runs, tmp_path / "c.zarr", control=control_name, **options)
 
 
-def test_the_flag_has_its_worth(
+def test_the_choice_of_runs_is_measured(
     runs: Path, thresholds: Thresholds, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
     """What the evaluation samples is what a replay with the control gives; `restart` needs most."""
@@ -111,7 +111,7 @@ def test_the_flag_has_its_worth(
         assert figure["value"] == pytest.approx(own - control["effect"][where]["value"])
         assert figure["low"] < figure["value"] < figure["high"]
     names = [name for name, _ in result.table()]
-    assert {"control other runs", "effect against other runs, all"} <= set(names)
+    assert {"control: other runs", "effect against other runs, all"} <= set(names)
     assert "effect against other runs" in result.summary()
     labels = [text.get_text() for text in effects(result).get_yticklabels()]
     assert labels[1] == "as many other runs"

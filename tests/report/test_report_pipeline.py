@@ -48,8 +48,11 @@ def test_report_evaluates_with_the_pipeline_given(
     assert "DDIMPipeline" in complaint
     assert not out.exists()
     assert run([*command, "--pipeline", str(tiny_folder)]) == 0
-    assert "2 of 2 flagged runs" in out.read_text()
-    assert "everywhere" in out.read_text()  # a control, sampled with this pipeline
+    text = out.read_text()
+    assert "2 of 2 flagged runs" in text
+    assert "2 flagged runs are too few to say what the correction" in text
+    assert "no clear difference" not in text
+    assert "controls: another run&#39;s mask" in text  # sampled with this pipeline
 
 
 def test_an_evaluation_of_another_replay_is_refused(
