@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from asced_analysis.correction.loops import LoopSampler
-from asced_recorders.pipelines.model_facts import adapter_scales
+from asced_recorders.pipelines.model_facts import adapter_scales, compute_facts
 from asced_recorders.pipelines.provenance import execution_device, public_config
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_stores.errors import InputError
@@ -215,6 +215,27 @@ def differences(
     threads, used = attributes.get("threads"), torch.get_num_threads()
     if device == "cpu" and isinstance(threads, int) and threads != used:
         found.append(f"{used} threads instead of {threads}")
+    if (computed := attributes.get("compute")) is not None and hasattr(pipe, "components"):
+        found += _computes_otherwise(computed, compute_facts(pipe))
     if batch_size is not None:
         found.append(f"{batch_size} runs together instead of the recorded batches")
     return found
+
+
+def _computes_otherwise(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Ways of computing that differ, by network; torch's own hooks mostly watch, and are left."""
+    found = []
+    for name in ("precision", "autocast", "attention", "compiled", "quantisation"):
+        sides = [each.get(name) for each in (recorded, here)]
+        by_network = any(isinstance(side, Mapping) for side in sides)
+        parts = [(side or {}) if by_network else {"": side} for side in sides]
+        for network in sorted({*parts[0], *parts[1]}):
+            before, now = (_said(part.get(network)) for part in parts)
+            if before != now:
+                what = f"{name} of {network}" if network else name
+                found.append(f"{what} {now} instead of {before}")
+    return found
+
+
+def _said(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, (list, tuple)) else str(value or "none")

@@ -23,7 +23,7 @@ from asced_recorders.pipelines.calls import (
     options_of_batch,
 )
 from asced_recorders.pipelines.ends import end_of_call, loops_shown
-from asced_recorders.pipelines.sampling import run_generators
+from asced_recorders.pipelines.sampling import call_generator, run_generators
 from asced_recorders.tap.layouts import layout_of
 from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
@@ -99,6 +99,12 @@ def likely_missing(
     if called:
         return "What `call` does is not what was recorded: compare its arguments."
     attributes = recording.attributes
+    if attributes.get("unseeded_noise"):
+        return (
+            "The recorded calls drew noise from torch's own generator beside those of their runs, "
+            "which no seed tells: such runs do not come back. Record with a scheduler that draws "
+            "none, or with a pipeline that hands its generator to the scheduler."
+        )
     if (np.asarray(recording.dataset["seed"].values) < 0).any():
         return "The seeds of these runs are not known: give one fresh generator a run."
     named = list(attributes.get("call_missing") or ())
@@ -195,7 +201,7 @@ def recorded_arguments(
             "replay(..., call=lambda pipe, batch: pipe(...))"
         )
     arguments.setdefault("num_inference_steps", int(attributes.get("steps", recording.steps)))
-    arguments["generator"] = run_generators([int(seed) for seed in batch.seeds])
+    arguments["generator"] = call_generator(run_generators([int(seed) for seed in batch.seeds]))
     if "output_type" in takes and not is_modular(pipe):  # many of those know no latents
         arguments["output_type"] = "latent" if hasattr(pipe, "vae") else "np"
     return {name: value for name, value in arguments.items() if name in takes}

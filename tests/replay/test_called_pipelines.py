@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import tiny_pipelines
@@ -16,6 +17,7 @@ from asced_analysis.calibration import calibrate
 from asced_analysis.correction import Corrector
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.replay import Branch, branch, exactness, replay
+from asced_analysis.replay.agreement import NotReproducedError
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
 from asced_recorders import Recorder, record
@@ -41,6 +43,38 @@ def test_latent_pipelines_come_back_and_are_corrected(name: str, tmp_path: Path)
     replayed = replay(store, tmp_path / "c.zarr", masks={1: mask}, step=3, pipeline=pipe)
     same = open_runs(replayed.path)["difference"].values == 0
     assert same.tolist() == [True, False, True, True]
+
+
+class OneGenerator(diffusers.StableDiffusionPipeline):
+    """Takes no list of generators, as Wan's VACE pipeline does not."""
+
+    def prepare_latents(self, *args: Any) -> Any:
+        assert not isinstance(args[6], list)
+        return super().prepare_latents(*args)
+
+
+def test_one_run_is_called_with_one_generator(tmp_path: Path) -> None:
+    pipe = quiet(tiny_pipelines.stable_diffusion())
+    pipe.__class__ = OneGenerator
+    store = record(pipe, tmp_path / "r.zarr", runs=2, steps=2, batch_size=1, prompts=["a b"])
+    replayed = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
+    assert exactness(replayed).bit_exact
+    assert len(set(open_runs(store.path)["x_init"].values[:, 0, 0, 0])) == 2
+
+
+def test_noise_that_no_seed_tells_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pipe = quiet(tiny_pipelines.flux())
+    sizes = {"height": 8, "width": 16, "num_inference_steps": 2, "output_type": "latent"}
+    given = {"prompt_embeds": embeds(1), "pooled_prompt_embeds": embeds(1)[:, 0], **sizes}
+    for name, kind in (("plain", "EulerDiscrete"), ("drawing", "LCM")):
+        pipe.scheduler = getattr(diffusers, f"FlowMatch{kind}Scheduler")()
+        with Recorder(pipe, tmp_path / name):
+            pipe(**given, generator=torch.Generator().manual_seed(5))
+    assert "unseeded_noise" not in open_runs(tmp_path / "plain").attrs
+    assert open_runs(tmp_path / "drawing").attrs["unseeded_noise"] is True
+    assert caplog.text.count("torch's own generator") == 1
+    with pytest.raises(NotReproducedError, match="noise from torch's own generator"):
+        replay(tmp_path / "drawing", tmp_path / "again", strategy="none", pipeline=pipe)
 
 
 def test_steps_that_are_too_few_are_refused_before_the_network_is_asked() -> None:

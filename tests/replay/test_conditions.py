@@ -82,6 +82,25 @@ def test_another_device_is_named() -> None:
     assert differences({"device": "cpu"}, here) == []
 
 
+def test_another_way_of_computing_is_named(tiny_pipeline: Any, tmp_path: Path) -> None:
+    from asced_analysis.correction.environment import differences
+
+    with torch.autocast("cpu", torch.bfloat16):
+        store = record(tiny_pipeline, tmp_path / "r.zarr", runs=1, steps=2, batch_size=1)
+    compute = store.spec.attributes["compute"] | {"compiled": ["unet"]}
+    compute["attention"] = {"unet": ["OtherProcessor"]}
+    assert differences({"compute": compute}, tiny_pipeline) == [
+        "autocast none instead of bfloat16",
+        "attention of unet none instead of OtherProcessor",
+        "compiled none instead of unet",
+    ]
+    here = replay(store, tmp_path / "a.zarr", strategy="none", pipeline=tiny_pipeline)
+    assert exactness(here).conditions == ["autocast none instead of bfloat16"]
+    with torch.autocast("cpu", torch.bfloat16):
+        again = replay(store, tmp_path / "b.zarr", strategy="none", pipeline=tiny_pipeline)
+    assert exactness(again).bit_exact
+
+
 @pytest.fixture(scope="module")
 def foreign(tiny_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny runs as if they came from another device, with another torch."""

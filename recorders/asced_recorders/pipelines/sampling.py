@@ -52,6 +52,13 @@ def run_generators(seeds: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
 
 
+def call_generator(
+    generators: Sequence[torch.Generator],
+) -> torch.Generator | list[torch.Generator]:
+    """What a call is given for its runs: one alone where there is one run; some take no list."""
+    return generators[0] if len(generators) == 1 else list(generators)
+
+
 def draw_noise(
     generators: Sequence[torch.Generator], shape: Sequence[int], *, device: Any = None
 ) -> Tensor:

@@ -24,11 +24,13 @@ from asced_recorders.pipelines.options import RecordOptions
 from asced_recorders.pipelines.prompts import Prompt, prompt_key, prompts_hash
 from asced_recorders.pipelines.provenance import pipeline_facts
 from asced_recorders.pipelines.sampling import (
+    call_generator,
     initial_noise,
     run_generators,
     sample_shape,
     sample_unconditional,
 )
+from asced_recorders.pipelines.unseeded import NoiseWatch
 from asced_recorders.tap.layouts import layout_of
 from asced_recorders.tap.schedulers import StepTable, scheduler_class, step_table
 from asced_recorders.tap.tap import Tap
@@ -193,6 +195,7 @@ class PipelineSource:
         self.model = ModelWatch(pipe)
         self.evaluations = EvaluationWatch(pipe)
         self.activations = ActivationWatch(pipe, options.activations)
+        self.noise = NoiseWatch(None)
         self.steps, self.seed, self.prompts = options.steps, options.seed, tuple(prompts)
         self.guidance_scale, self.negative_prompt = options.guidance_scale, options.negative_prompt
         self.keep_prompts, self.options = options.keep_prompts, dict(options.call_options or {})
@@ -238,7 +241,8 @@ class PipelineSource:
     ) -> TrajectorySpec:
         """Lay out a run."""
         facts = self.asked() | pipeline_facts(self.pipe, self.pipe.scheduler, table)
-        return _laid_out(self, table, shape, image_shape, facts | self.evaluations.facts())
+        facts |= self.evaluations.facts() | self.noise.facts()
+        return _laid_out(self, table, shape, image_shape, facts)
 
     def asked(self) -> dict[str, Any]:
         """What it was asked to do, as attributes of a store."""
@@ -276,7 +280,7 @@ class PipelineSource:
         chosen = self._prompts_of(runs)
         seeds = self.seeds(runs)
         arguments = self._arguments(runs, chosen)
-        arguments["generator"] = list(generators or run_generators(seeds))
+        arguments["generator"] = call_generator(generators or run_generators(seeds))
         bound = self.defaults | arguments
 
         def lay_out(more: dict[str, Any]) -> None:
@@ -286,6 +290,7 @@ class PipelineSource:
         capture.expected_runs = len(runs)
         arguments |= end_of_call(self.pipe, bound, capture.show)
         loops = loops_shown(self.pipe, capture.show, lay_out)
+        self.noise = NoiseWatch(arguments["generator"])
         with Tap(self.pipe, capture), self.evaluations as watch, self.activations as inside, loops:
             capture.ran, capture.inside = watch.since, inside.since
             output = self.pipe(**arguments)

@@ -24,6 +24,7 @@ from asced_recorders.pipelines.evaluations import EvaluationWatch
 from asced_recorders.pipelines.fingerprint import ModelWatch
 from asced_recorders.pipelines.prompts import prompt_key
 from asced_recorders.pipelines.provenance import check_sampler, pipeline_facts
+from asced_recorders.pipelines.unseeded import NoiseWatch
 from asced_recorders.tap.layouts import Layout, layout_of
 from asced_recorders.tap.tap import Tap
 from asced_recorders.writing.capture import Capture
@@ -116,6 +117,7 @@ class Recorder:
         self._model = ModelWatch(pipe)
         self._evaluations = EvaluationWatch(pipe)
         self._activations = ActivationWatch(pipe, options.activations)
+        self._noise = NoiseWatch(None)
         self._seeds: list[int] = []
         self._corrector: Correcting | None = None
         background = self.session.background
@@ -237,6 +239,7 @@ class Recorder:
         self.capture.ran = self._evaluations.since
         self.capture.inside = self._activations.since
         self._seeds = fresh_seeds(arguments.get("generator"))
+        self._noise = NoiseWatch(arguments.get("generator"))
         defaults = default_arguments(self.pipe)
         self._call = read_call(arguments, prompts=self.prompts, defaults=defaults)
         if self.store is not None:
@@ -334,6 +337,7 @@ class Recorder:
             **self.range.facts(),
             **self._evaluations.facts(),
             **self._activations.facts(),
+            **self._noise.facts(),
             **correction_facts(self._corrector),
             **self.facts,
         }
