@@ -1,0 +1,196 @@
+"""Which runs break, and how early that shows: against labels by eye (docs/emoji.md).
+
+    python -m experiments.detection.who_breaks runs.zarr --labels labels.csv --out who-breaks.json
+
+The runs are of `emoji`, recorded with ``--activations``. Every predictor is the same forest on
+other inputs, or the same logistic regression, and is judged on runs that it did not learn from
+(ten parts, each predicted by the others). Inputs of a step know nothing of later ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asced_analysis.realism import local_realism, patch_model
+from asced_analysis.realism.content import auroc, content_of, matched_auroc
+from asced_analysis.realism.pictures import read_pictures
+from asced_stores import open_runs
+from experiments.detection.ranking import interval
+from experiments.models.emoji.network import FOLDER
+from experiments.remedies.choosing import generic
+
+STEPS = (4, 8, 12, 16, 20)
+PARTS = 10
+RESAMPLES = 300
+CLASSES = {"faces": ("face",), "hands": ("hand",)}
+Floats = NDArray[np.float64]
+
+
+def read_labels(path: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Runs that are broken or whole at the first look, and which; unsure ones are left out."""
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["pass"] == "0"]
+    sure = [(int(row["run"]), row["label"] == "broken") for row in rows if row["label"] != "unsure"]
+    runs, broken = zip(*sure, strict=True)
+    return np.array(runs), np.array(broken)
+
+
+def dynamics(ds: Any, last: int) -> Floats:
+    """Log size of each change of predicted x0 up to a step, whole and of its worst block."""
+    x0 = ds["x0"].isel(step=slice(0, last + 1)).values.astype(np.float32)
+    change = np.square(np.diff(x0, axis=1)).mean(axis=2)
+    *lead, height, width = change.shape
+    blocks = change.reshape(*lead, 8, height // 8, 8, width // 8).mean(axis=(-3, -1))
+    sizes = [change.mean((2, 3)), blocks.max((2, 3)), np.median(blocks, axis=(2, 3))]
+    return np.log(np.concatenate(sizes, axis=1) + 1e-9).astype(np.float64)
+
+
+def inputs(ds: Any, step: int) -> dict[str, Floats]:
+    """What is known at a step, by name, each (run, feature)."""
+    start = ds["x_init"].values.astype(np.float64)
+    snapshot = generic(ds["x0"].isel(step=step).values.astype(np.float32))
+    found = {
+        "starting energy": (start**2).mean((1, 2, 3))[:, None],
+        "dynamics": dynamics(ds, step),
+        "snapshot": snapshot,
+    }
+    if "activations" in ds:
+        inside = ds["activations"].isel(step=step).values.astype(np.float64)
+        found |= {"internals": inside, "snapshot and internals": np.hstack([snapshot, inside])}
+    return found
+
+
+def predicted(features: Floats, broken: NDArray[np.bool_], kind: str, seed: int = 0) -> Floats:
+    """Score of each run by a model that was fitted without it; higher is worse."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    models = {
+        "forest": RandomForestClassifier(
+            300, min_samples_leaf=3, max_features="sqrt", random_state=seed
+        ),
+        "linear": make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)),
+    }
+    parts = StratifiedKFold(PARTS, shuffle=True, random_state=seed)
+    found = cross_val_predict(models[kind], features, broken, cv=parts, method="predict_proba")
+    return np.asarray(found[:, 1], np.float64)
+
+
+def figures(
+    score: Floats,
+    broken: NDArray[np.bool_],
+    content: Mapping[str, Floats],
+    groups: NDArray[np.str_],
+) -> dict[str, Any]:
+    """AUROC over all, within matched content and within kinds of classes, with intervals."""
+
+    def drawn(rows: NDArray[np.intp]) -> float:
+        found = auroc(score[rows], broken[rows])
+        return np.nan if found is None else found
+
+    row: dict[str, Any] = {
+        "auroc": auroc(score, broken),
+        "interval": interval(drawn, len(score), resamples=RESAMPLES),
+        "within_content": matched_auroc(score, broken, content),
+    }
+    for group in np.unique(groups):
+        here = groups == group
+        row[str(group)] = auroc(score[here], broken[here])
+    return row
+
+
+def groups_of(labels: NDArray[np.int64]) -> NDArray[np.str_]:
+    """Faces, hands or others, by the class that a run was asked for."""
+    known = json.loads((FOLDER / "classes.json").read_text())
+    names = {one["label"]: str(one["name"]) for one in known}
+    found = []
+    for label in labels:
+        name = names.get(int(label), "")
+        kinds = [kind for kind, words in CLASSES.items() if any(word in name for word in words)]
+        found.append(kinds[0] if kinds else "others")
+    return np.array(found)
+
+
+def judges(ds: Any, real: Path) -> dict[str, Floats]:
+    """How finished images look to judges that have seen no label; higher is worse."""
+    pictures = read_pictures(ds, np.arange(ds.sizes["run"]))
+    with np.load(real) as packed:
+        held_out = packed["images"][packed["held_out"]]
+        design = packed["design"][packed["held_out"]]
+    images = np.moveaxis(held_out, -1, 1).astype(np.float32) / 127.5 - 1
+    _, number = np.unique(design, return_inverse=True)
+    found = {}
+    for part, name in enumerate(("one half of the designs", "the other half")):
+        model = patch_model(images[number % 2 == part], name=name)
+        distance = local_realism(pictures, model)
+        found[f"patches, {name}: mean"] = distance.mean((1, 2)).astype(np.float64)
+        found[f"patches, {name}: worst place"] = distance.max((1, 2)).astype(np.float64)
+    return found
+
+
+def rows(
+    ds: Any, broken: NDArray[np.bool_], taught: Floats | None, real: Path | None
+) -> Iterator[dict[str, Any]]:
+    """One row a judge and step, input and model."""
+    pictures = read_pictures(ds, np.arange(ds.sizes["run"]))
+    content = content_of(pictures)
+    groups = groups_of(ds["label"].values)
+    given = (content, groups)
+    whose = {} if real is None else judges(ds, real)
+    if taught is not None:
+        whose["self-consistency"] = taught
+    for name, score in whose.items():
+        yield {"judge": name, **figures(score, broken, *given)}
+    for step in STEPS:
+        for name, features in inputs(ds, step).items():
+            for kind in ("forest", "linear"):
+                score = predicted(features, broken, kind)
+                yield {
+                    "step": step,
+                    "inputs": name,
+                    "model": kind,
+                    **figures(score, broken, *given),
+                }
+
+
+def main() -> None:
+    """Print and write one row a line."""
+    from experiments.judges.writing import tell
+    from experiments.models.emoji.fetch import PACKED
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("store")
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--taught", type=Path, help="Outcomes of the runs (CSV: run, score).")
+    parser.add_argument("--out", help="File to write (*.jsonl).")
+    arguments = parser.parse_args()
+    runs, broken = read_labels(arguments.labels)
+    ds = open_runs(arguments.store)
+    at = {int(run): place for place, run in enumerate(ds["run"].values)}
+    ds = ds.isel(run=[at[int(run)] for run in runs]).load()
+    taught = None
+    if arguments.taught is not None:
+        with arguments.taught.open(newline="") as file:
+            scores = {int(row["run"]): float(row["score"]) for row in csv.DictReader(file)}
+        taught = np.array([scores[int(run)] for run in runs])
+    shares = {"runs": len(runs), "broken": float(broken.mean())}
+    given = {
+        name: float(broken[groups_of(ds["label"].values) == name].mean())
+        for name in np.unique(groups_of(ds["label"].values))
+    }
+    tell([{**shares, "broken_by_class": given}, *rows(ds, broken, taught, PACKED)], arguments.out)
+
+
+if __name__ == "__main__":
+    main()
