@@ -21,7 +21,8 @@ from asced_cli.commands import record as record_command
 from asced_cli.commands import replay as replay_command
 from asced_cli.commands import tune as tune_command
 from asced_recorders import Recorder, record
-from asced_recorders.custom.loop import CustomOptions, CustomRecorder
+from asced_recorders.custom.loop import CustomRecorder
+from asced_recorders.custom.options import CustomOptions
 from asced_recorders.pipelines.options import RecordOptions
 from asced_recorders.recording.recorder import RecorderOptions
 from asced_stores.errors import InputError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from asced_recorders.custom.inside import HandedActivations
 from asced_recorders.custom.levels import HandedLevels, one_number
 from asced_recorders.custom.model import check_model, facts_of
+from asced_recorders.custom.options import CustomOptions
 from asced_recorders.custom.samples import as_rows, form_of
 from asced_recorders.pipelines.data_range import DataRange
 from asced_recorders.pipelines.decoding import pixels_to_image
@@ -22,13 +23,12 @@ from asced_recorders.writing.corrections import (
     correction_variables,
 )
 from asced_recorders.writing.flight import OBSERVED
-from asced_recorders.writing.options import StoreOptions
 from asced_recorders.writing.session import Session
 from asced_recorders.writing.settings import make_spec
 from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 from asced_stores.format.noise_levels import canonical_prediction_type, eps_and_x0
-from asced_stores.options import documents, option, options, takes
+from asced_stores.options import documents, takes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,28 +36,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from asced_stores import TrajectoryStore
-
-
-@options
-class CustomOptions(StoreOptions):
-    """How a loop of one's own is recorded."""
-
-    attributes: Mapping[str, Any] | None = option(
-        None, "Further facts for the store; they go before those that are found."
-    )
-    model: Any = option(
-        None,
-        "The torch module or pipeline that the steps come from. A hash of its weights, taken when "
-        "the first batch is complete, is the store's ``model_fingerprint``: thresholds then know "
-        "this model from others. Give a pipeline where other stores of it are recorded with "
-        "`Recorder`.",
-    )
-    corrector: Any = option(
-        None,
-        "An `asced_analysis.correction.Corrector` that corrects what is recorded: `step` then "
-        "returns what it makes of `next_sample`, and the store keeps each run's flag, score and "
-        "mask.",
-    )
 
 
 @documents(CustomOptions)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from asced_recorders.custom.levels import one_number
-from asced_recorders.custom.loop import CustomOptions, CustomRecorder
+from asced_recorders.custom.loop import CustomRecorder
+from asced_recorders.custom.options import CustomOptions
 from asced_recorders.pipelines.activations import ActivationWatch
 from asced_stores.errors import InputError
 from asced_stores.options import check_names
