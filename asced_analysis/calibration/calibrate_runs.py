@@ -215,15 +215,16 @@ def calibrate(
     if kind.learnt:
         import xarray as xr
 
-        from asced_analysis.calibration.outcome import fit_outcome, lookahead_source
+        from asced_analysis.calibration.outcome import (
+            check_learnable,
+            fit_outcome,
+            lookahead_source,
+        )
         from asced_analysis.calibration.teachers import choose_teacher
         from asced_analysis.realism.judges import choose_judge
         from asced_analysis.realism.self_consistency import DRAWS
 
         options, given = dict(outcome or {}), dict(parameters or {})
-        ahead = options.pop("lookahead", None)
-        if ahead is not None:
-            source, given["lookahead"] = lookahead_source(source, steps, ahead, pipeline)
         says = choose_teacher(
             source,
             split.fit,
@@ -238,6 +239,10 @@ def calibrate(
             call_options=call_options,
             draws=options.pop("draws", DRAWS),
         )
+        check_learnable(source, split.fit, says)
+        ahead = options.pop("lookahead", None)
+        if ahead is not None:
+            source, given["lookahead"] = lookahead_source(source, steps, ahead, pipeline)
         if isinstance(options.get("content"), str):
             known = source.dataset.isel(run=np.flatnonzero(split.fit))
             options["content"] = choose_judge(options["content"], known, role="teacher")

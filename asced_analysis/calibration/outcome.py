@@ -89,21 +89,10 @@ def fit_outcome(
     Thresholds
         Without level, guarantee and conformance vectors.
     """
-    stream = untrained_stream(source, fit, window=window, parameters=parameters)
     says = RealismTeacher(teacher) if isinstance(teacher, RealismModel) else teacher
+    check_learnable(source, fit, says)
+    stream = untrained_stream(source, fit, window=window, parameters=parameters)
     examples = gather(source, stream, fit, says, most_runs=most_runs, like=content)
-    if len(examples.rows) < FEWEST_RUNS:
-        unknown = int((~says.knows(source)).sum())
-        raise InputError(
-            f"learning from outcomes needs at least {FEWEST_RUNS} runs to fit on, and of these "
-            f"{source.runs} it fits on {len(examples.rows)}"
-            + (
-                f"; {says.name} knows nothing of {unknown}: give more of them, or "
-                if unknown
-                else ": "
-            )
-            + f"record some {in_all(source.runs, len(examples.rows), FEWEST_RUNS)} runs in all"
-        )
     if np.ptp(examples.goal) == 0:
         raise InputError(
             f"by {says.name}, all {len(examples.rows)} runs that are learnt from ended alike: "
@@ -151,6 +140,29 @@ def fit_outcome(
         weights={"name": f"outcome-{digest[:12]}.safetensors", "sha256": digest},
         blob=blob,
     )
+
+
+def check_learnable(source: Source, fit: npt.NDArray[np.bool_], teacher: Teacher) -> None:
+    """Refuse too few runs to learn from, before anything is read.
+
+    Raises
+    ------
+    InputError
+        Naming how many runs it takes in all.
+    """
+    known = teacher.knows(source)
+    taught, unknown = int((fit & known).sum()), int((~known).sum())
+    if taught < FEWEST_RUNS:
+        raise InputError(
+            f"learning from outcomes needs at least {FEWEST_RUNS} runs to fit on, and of these "
+            f"{source.runs} it fits on {taught}"
+            + (
+                f"; {teacher.name} knows nothing of {unknown}: give more of them, or "
+                if unknown
+                else ": "
+            )
+            + f"record some {in_all(source.runs, taught, FEWEST_RUNS)} runs in all"
+        )
 
 
 def untrained_stream(

@@ -255,7 +255,9 @@ def choose_teacher(
             raise InputError(
                 "outcomes and masks teach by themselves: give neither teacher, real nor network"
             )
-        return GivenTeacher(given_outcomes(outcomes, masks, better=better))
+        given = given_outcomes(outcomes, masks, better=better)
+        given.check(source.dataset)
+        return GivenTeacher(given)
     if isinstance(teacher, RealismModel):
         return RealismTeacher(teacher)
     if teacher is not None and not isinstance(teacher, str):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from asced_analysis.evaluation.intervals import (
     NOTHING,
+    UNBOUNDED,
     Estimate,
     change_estimate,
     mean_estimate,
@@ -24,6 +25,7 @@ from asced_analysis.realism.local import upsample
 DAMAGED = 0.1
 CHANGED = 2 / 255
 WHERE = tuple(one.name for one in fields(ByLocation))
+OF_LOCATIONS = ("all", "damaged", "undamaged")
 Maps = NDArray[np.float32]
 
 
@@ -41,14 +43,18 @@ class Effect:
         of pixels, over the number of pixels that changed visibly). Where a judge gives one score a
         run there are no places: the worst tenth would be the worst *runs*, which look repaired by
         any new score, so that only ``all`` counts.
+    bounds : (float, float)
+        What the mean change over locations can be: -1 to 1 where every location is 0 or 1.
     """
 
     sums: Mapping[str, NDArray[np.float64]]
     counts: Mapping[str, NDArray[np.float64]]
+    bounds: tuple[float, float] = UNBOUNDED
 
     def estimate(self, where: str) -> Estimate:
         """Mean change with its interval over runs."""
-        return change_estimate(self._values(where), self.counts[where])
+        bounds = self.bounds if where in OF_LOCATIONS else UNBOUNDED
+        return change_estimate(self._values(where), self.counts[where], bounds=bounds)
 
     def parts(self, where: str) -> NDArray[np.float64]:
         """Numbers by run whose mean is that change (`ratio_parts`)."""
@@ -68,12 +74,46 @@ class Effect:
 
 
 def damaged_locations(before: Maps, among: Maps | None = None) -> NDArray[np.bool_]:
-    """The least realistic tenth of all locations of these runs; by the bar of others, if given."""
-    if not len(before):
+    """The least realistic tenth of all locations of these runs; by the bar of others, if given.
+
+    None where all locations are alike. Of masks, which know only 0 and 1, all that is marked.
+    """
+    among = before if among is None else among
+    if not len(before) or np.ptp(among) == 0:
         return np.zeros(before.shape, np.bool_)
-    bar = np.quantile(before if among is None else among, 1 - DAMAGED)
-    above = np.asarray(before > bar)
-    return above if above.any() else np.asarray(before >= bar)  # masks know only 0 and 1
+    bar = np.quantile(among, 1 - DAMAGED)
+    return np.asarray(before > bar if bar < among.max() else before >= bar)
+
+
+def drawn_anew(
+    population: Maps, before: Maps, damaged: NDArray[np.bool_]
+) -> ByLocation[float | None]:
+    """Change that runs drawn anew would show, which no correction is needed for.
+
+    The damaged tenth was chosen by the very figure that is compared, so that any other draw looks
+    better there and worse elsewhere (regression to the mean). Expected of a fresh draw is the mean
+    of the other recorded runs at the same location.
+
+    Parameters
+    ----------
+    population : float32 array, shape (m, rows, columns)
+        Local distances of all recorded runs, those of ``before`` among them.
+    before : float32 array, shape (n, rows, columns)
+    damaged : bool array, shape (n, rows, columns)
+
+    Returns
+    -------
+    ByLocation
+        Of locations; None where there are none, and per changed pixel.
+    """
+    if len(population) < 2 or before[:1].size <= 1:
+        return ByLocation(None, None, None, None)
+    own = len(population) / (len(population) - 1)  # the mean holds the run itself
+    change = own * (population.mean(0, dtype=np.float64) - before)
+    taken = (np.ones_like(damaged), damaged, ~damaged)
+    return ByLocation(
+        *(float(change[places].mean()) if places.any() else None for places in taken), None
+    )
 
 
 def effect_of(
@@ -109,7 +149,8 @@ def effect_of(
     counts["per_changed_pixel"] = pixels.sum((1, 2)).astype(np.float64)
     if locations == 1:
         counts |= {name: np.zeros(len(change)) for name in counts if name != "all"}
-    return Effect(sums, counts)
+    known = all(np.isin(maps, (0, 1)).all() for maps in (before, after))
+    return Effect(sums, counts, (-1.0, 1.0) if known else UNBOUNDED)
 
 
 def unpaired_effect(before: NDArray[np.float64], after: NDArray[np.float64]) -> EffectFigures:

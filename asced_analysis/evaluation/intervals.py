@@ -2,7 +2,9 @@
 
 A percentile bootstrap of 5 to 37 runs covers 81 to 92 %. Means have the union of Student's interval
 and the studentised bootstrap's (Hall, "The Bootstrap and Edgeworth Expansion", 1992, 3.3), shares
-Blaker's exact one (Canadian Journal of Statistics 28, 2000), which is never of no width.
+Blaker's exact one (Canadian Journal of Statistics 28, 2000), which is never of no width. Runs that
+are all alike show no spread to tell a mean's interval from: it has one where the values have
+bounds, else none.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ RESAMPLES = 1000
 FEW = 5  # runs below which a mean of theirs has no interval: its coverage is not shown
 MANY = 1000  # runs from which on Student's interval and the bootstrap's are one
 TAIL = 0.025
+ALIKE = 1e-12  # relative spread of numbers that differ by rounding alone
+UNBOUNDED = (-np.inf, np.inf)
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -46,7 +50,7 @@ class Estimate:
         if self.value is None:
             return "-"
         if self.low is None or self.high is None:
-            return f"{self.value:.3g} (too few runs for an interval)"
+            return f"{self.value:.3g} (no interval: under {FEW} runs, or all alike)"
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
@@ -59,7 +63,7 @@ def bootstrap(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    bounds: tuple[float, float] = (-np.inf, np.inf),
+    bounds: tuple[float, float] = UNBOUNDED,
 ) -> Estimate:
     """Interval of a statistic of weighted runs that is no mean.
 
@@ -77,7 +81,7 @@ def bootstrap(
     Estimate
         The value with every run once; the interval is the percentile interval, shifted by the
         distance of the resamples' median from the value, since distances between distributions
-        grow when runs repeat.
+        grow when runs repeat. None where no resample moves it.
     """
     value = statistic(np.ones(runs, np.int64))
     if runs < FEW:
@@ -87,6 +91,8 @@ def bootstrap(
         statistic(np.bincount(rng.integers(0, runs, runs), minlength=runs))
         for _ in range(resamples)
     ]
+    if _alike(np.array(drawn)):
+        return Estimate(float(value), None, None)
     low, middle, high = np.quantile(drawn, [TAIL, 0.5, 1 - TAIL])
     low, high = np.clip([low + value - middle, high + value - middle], *bounds)
     return Estimate(float(value), float(low), float(high))
@@ -108,20 +114,29 @@ def mean_estimate(values: NDArray[Any], weights: NDArray[Any] | None = None) -> 
     return _of_parts(ratio_parts(values, weights))
 
 
-def change_estimate(changes: NDArray[Any], weights: NDArray[Any] | None = None) -> Estimate:
-    """Mean change by run; of shares (-1, 0 and 1 alone) by `change_of_share`, of no width never.
+def change_estimate(
+    changes: NDArray[Any],
+    weights: NDArray[Any] | None = None,
+    *,
+    bounds: tuple[float, float] = UNBOUNDED,
+) -> Estimate:
+    """Mean change by run; of shares (-1, 0 and 1 alone) by `change_of_share`.
 
     Parameters
     ----------
     changes, weights
         As for `mean_estimate`.
+    bounds : (float, float)
+        What a change can be: then changes that are all alike have an interval too.
     """
     changes = np.asarray(changes, np.float64)
     weighed = np.ones(len(changes)) if weights is None else np.asarray(weights, np.float64)
     counted, of = changes[weighed > 0], weighed[weighed > 0]
     shares = counted.any() and np.isin(counted, (-1, 0, 1)).all()
-    if shares and 0 in (np.ptp(of), np.ptp(counted)):  # all alike have no spread
+    if shares and np.ptp(of) == 0:
         return change_of_share(counted < 0, counted > 0)
+    if _alike(counted):
+        return _of_alike(counted, (-1.0, 1.0) if shares else bounds)
     return _of_parts(ratio_parts(changes, weights))
 
 
@@ -186,8 +201,8 @@ def unpaired_estimate(first: NDArray[Any], second: NDArray[Any], *, seed: int = 
         return Estimate(value, None, None)
     parts = [group.var(ddof=1) / len(group) for group in (first, second)]
     error = float(np.sqrt(sum(parts)))
-    if error == 0:
-        return Estimate(value, value, value)
+    if _alike(first) and _alike(second):
+        return Estimate(value, None, None)
     freedom = sum(parts) ** 2 / sum(
         part**2 / (len(group) - 1) for part, group in zip(parts, (first, second), strict=True)
     )
@@ -217,15 +232,35 @@ def _of_parts(parts: Floats, *, seed: int = 0) -> Estimate:
     value = float(parts.mean())
     if n < FEW:
         return Estimate(value, None, None)
+    if _alike(parts):
+        return Estimate(value, None, None)
     error = float(parts.std(ddof=1)) / n**0.5
-    if error == 0:
-        return Estimate(value, value, value)
     low, high = _student(n - 1)
     if n < MANY:
         middle, variance = _resampled(parts, np.random.default_rng(seed))
         with np.errstate(invalid="ignore", divide="ignore"):
             low, high = _widened(middle / np.sqrt(variance), low, high)
     return Estimate(value, value - high * error, value - low * error)
+
+
+def _alike(values: Floats) -> bool:
+    """Whether numbers are all the same, but for rounding."""
+    return not len(values) or bool(np.ptp(values) <= ALIKE * np.abs(values).max())
+
+
+def _of_alike(values: Floats, bounds: tuple[float, float]) -> Estimate:
+    """Mean of runs that are all alike, where it is known what they can be.
+
+    A share ``1 - .025 ** (1 / n)`` of runs may be otherwise and yet not be seen among n (Clopper
+    and Pearson), and these may lie at either bound.
+    """
+    if not len(values):
+        return NOTHING
+    value, unseen = float(values.mean()), 1 - TAIL ** (1 / len(values))
+    low, high = bounds
+    if not np.isfinite(high - low):
+        return Estimate(value, None, None)
+    return Estimate(value, value - unseen * (value - low), value + unseen * (high - value))
 
 
 def _resampled(parts: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:

@@ -24,6 +24,7 @@ from asced_analysis.evaluation.effects import (
     against_controls,
     against_other_runs,
     damaged_locations,
+    drawn_anew,
     effect_of,
     pixel_change,
     unpaired_effect,
@@ -33,6 +34,7 @@ from asced_analysis.evaluation.judges import (
     AFTER,
     BEFORE,
     Assessment,
+    GivenJudge,
     Judge,
     RealismJudge,
     given_judge,
@@ -50,7 +52,7 @@ from asced_analysis.evaluation.populations import estimates, quality_of
 from asced_analysis.evaluation.result import Evaluation
 from asced_analysis.realism.claims import claims_of
 from asced_analysis.realism.distances import neighbour_radii
-from asced_analysis.realism.judges import choose_judge
+from asced_analysis.realism.judges import choose_judge, real_images_of
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 from asced_stores.options import takes
@@ -98,14 +100,15 @@ def evaluate(
     ('fashion-judge', 48)
     """
     first, second = _store(recorded), _store(corrected)
+    options, given = _read_first(options, first, second)
     is_replay = second.attributes.get("replay_of") is not None
     compared = replayed(first, second) if is_replay else stores(first, second)
     _enough(compared)
     if first.backend.position == second.backend.position:
         raise InputError(f"{first.path} and {second.path} are the same store: give two")
     assessor: Judge
-    if options.outcomes is not None:
-        assessor = given_judge(options.outcomes, options.better)
+    if given is not None:
+        assessor = given
     else:
         model = choose_judge(
             options.judge, compared.first, real=options.real, others=(compared.second,)
@@ -130,7 +133,8 @@ def evaluate(
     paired = compared.paired_runs()
     index = np.flatnonzero(compared.flagged)
     was, now = before.at(index).maps, after.at(index).maps
-    effect = effect_of(was, now, paired.before, paired.after, damaged_locations(was))
+    damaged = damaged_locations(was)
+    effect = effect_of(was, now, paired.before, paired.after, damaged)
     inside, outside = _inside(paired, compared.masks is not None)
     masked = len(paired.runs) and compared.masks is not None
     flagged_runs = FlaggedRuns(
@@ -140,6 +144,7 @@ def evaluate(
         outside_mask=mean_estimate(outside[np.isfinite(outside)]),
         mask_area=float(paired.masks.mean()) if masked else None,
         evaluations=compared.evaluations(),
+        drawn_anew=drawn_anew(before.maps, was, damaged),
     )
     tell(2, parts)
     of_controls: dict[str, Effect] = {}
@@ -222,6 +227,19 @@ def quality(
         "runs": int(dataset.sizes["run"]),
         **{name: figure.to_dict() for name, figure in figures.items()},
     }
+
+
+def _read_first(
+    options: EvaluateOptions, first: TrajectoryStore, second: TrajectoryStore
+) -> tuple[EvaluateOptions, GivenJudge | None]:
+    """Real images, or the judge of given outcomes: what is wrong with them is said before work."""
+    if options.outcomes is None:
+        real = real_images_of(options.real, open_runs(first.path))
+        return replace(options, real=real), None
+    given = given_judge(options.outcomes, options.better)
+    given.before.check(open_runs(first.path))
+    given.after.check(open_runs(second.path), varied=False)
+    return options, given
 
 
 def _store(given: TrajectoryStore | str | Path) -> TrajectoryStore:

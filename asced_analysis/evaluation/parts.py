@@ -128,6 +128,9 @@ class FlaggedRuns:
         Share of the image.
     evaluations : float or None
         Of the denoiser, mean of a flagged run.
+    drawn_anew : ByLocation of float, or None
+        Change of local distance that runs drawn anew would show: the damaged tenth, which was
+        chosen by that distance, looks better in any other draw. None of different runs.
     """
 
     effect: EffectFigures
@@ -136,6 +139,7 @@ class FlaggedRuns:
     outside_mask: Estimate = NOTHING
     mask_area: float | None = None
     evaluations: float | None = None
+    drawn_anew: ByLocation[float | None] | None = None
 
 
 @dataclass(frozen=True)

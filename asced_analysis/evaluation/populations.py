@@ -13,6 +13,7 @@ from asced_analysis.evaluation.intervals import (
     Counts,
     Estimate,
     bootstrap,
+    change_estimate,
     change_of_share,
     mean_estimate,
     share_estimate,
@@ -148,7 +149,7 @@ def compare(
         if change["recall"].low == change["recall"].high:
             change["recall"] = change_of_share(before.found, after.found)
         change["precision"] = change_of_share(before.realistic, after.realistic)
-        change["local_realism"] = mean_estimate(after.realism - before.realism)
+        change["local_realism"] = change_estimate(after.realism - before.realism)
     else:
         change = {name: _apart(first[name], second[name]) for name in OF_SETS}
         change["precision"] = unpaired_estimate(after.realistic, before.realistic)

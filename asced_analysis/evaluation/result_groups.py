@@ -13,6 +13,8 @@ from asced_analysis.realism.claims import Claims
 if TYPE_CHECKING:
     from asced_analysis.evaluation.result import Evaluation
 
+DAMAGED, ELSEWHERE = "  in the damaged tenth", "  elsewhere"
+
 
 @dataclass(frozen=True)
 class Group:
@@ -75,15 +77,18 @@ def _changed(found: Evaluation, claims: Claims) -> Group:
     if found.paired and found.flagged:
         figures = {
             f"flagged, change of {claims.distance}": effect.all,
-            "  in the damaged tenth": effect.damaged,
-            "  elsewhere": effect.undamaged,
+            DAMAGED: effect.damaged,
+            ELSEWHERE: effect.undamaged,
             "  per changed pixel": effect.per_changed_pixel,
             "flagged, share improved": effect.improved,
             "pixel change inside the mask": flagged.inside_mask,
             "pixel change outside the mask": flagged.outside_mask,
         }
+        anew = _locations_anew(flagged)
         rows += [
-            (name, str(figure)) for name, figure in figures.items() if figure.value is not None
+            (name, f"{figure}{anew.get(name, '')}")
+            for name, figure in figures.items()
+            if figure.value is not None
         ]
     if found.paired:
         rows.append(("other runs that changed", str(found.other_runs.changed)))
@@ -163,6 +168,18 @@ def _ending_rows(flagged: FlaggedRuns, claims: Claims) -> list[tuple[str, str]]:
         (f"flagged runs in {claims.worst}, change", share_text(ends.beyond_bar.change)),
         *([] if paid is None else [("evaluations a flagged run", f"{paid:.1f}")]),
     ]
+
+
+def _locations_anew(flagged: FlaggedRuns) -> dict[str, str]:
+    """What any other draw would do where a figure chose the places: they look better by chance."""
+    if flagged.drawn_anew is None:
+        return {}
+    by_row = {DAMAGED: flagged.drawn_anew.damaged, ELSEWHERE: flagged.drawn_anew.undamaged}
+    return {
+        name: f"; of runs drawn anew {change:+.3g}"
+        for name, change in by_row.items()
+        if change is not None
+    }
 
 
 def _anew(ends: OutcomeRates) -> str:

@@ -15,7 +15,7 @@ from asced_analysis.correction.settings import correction_step
 from asced_analysis.evaluation.intervals import Estimate, change_estimate
 from asced_analysis.evaluation.options import TuneOptions
 from asced_analysis.realism.claims import Reference
-from asced_analysis.realism.judges import choose_judge
+from asced_analysis.realism.judges import choose_judge, real_images_of
 from asced_analysis.realism.local import local_realism
 from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.replay.branching import Branch, branch
@@ -121,8 +121,9 @@ def tune(
     recording = Recording(store)
     if not isinstance(thresholds, Thresholds):
         thresholds = Thresholds.load(thresholds)
+    real = real_images_of(options.real, recording.dataset)  # before the pipeline is loaded
     pipe = options.sampler(recording)
-    model = choose_judge(options.judge, recording.dataset, real=options.real, role="teacher")
+    model = choose_judge(options.judge, recording.dataset, real=real, role="teacher")
     table = schedule_of(pipe, recording)
     own = correction_step(thresholds, table)
     steps = options.steps

@@ -83,13 +83,9 @@ def choose_judge(
             )
         return kind.build(given, None, None, None)
     seen = undecoded(dataset)
-    if real is not None:
-        if seen is not None:
-            raise InputError(
-                f"the store holds {seen}, which real images cannot be compared with: record `image`"
-                " as well, or judge without real images"
-            )
-        images, of = read_real(real, picture_shape(dataset)).half(role)
+    known = real_images_of(real, dataset)
+    if known is not None:
+        images, of = known.half(role)
         images, of = without_runs(images, of, (dataset, *others))
         return kind.build(given, images, of, None)
     numbers = np.asarray(dataset["run"].values, np.int64)
@@ -114,6 +110,25 @@ def choose_judge(
     return crossed(
         lambda images, runs: kind.build(given, images, of, runs), pictures[own], numbers[some][own]
     )
+
+
+def real_images_of(real: Real | RealImages | None, dataset: xr.Dataset) -> RealImages | None:
+    """Real images as the pictures of some runs are: read first, so that bad ones cost no work.
+
+    Raises
+    ------
+    InputError
+        Where there are too few, they cannot be read, or the runs have no decoded pictures.
+    """
+    if real is None:
+        return None
+    seen = undecoded(dataset)
+    if seen is not None:
+        raise InputError(
+            f"the store holds {seen}, which real images cannot be compared with: record `image`"
+            " as well, or judge without real images"
+        )
+    return read_real(real, picture_shape(dataset))
 
 
 def default_features(attributes: Mapping[str, Any], role: Role, real: bool) -> str:

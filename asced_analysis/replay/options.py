@@ -31,7 +31,8 @@ class SamplerOptions:
     loop: Loop | str | None = option(
         None,
         "A sampling loop of your own, f(x_init, step), in the place of a pipeline, or its "
-        "``module:function``. It samples from `x_init`, goes on with what ``step(sample=, "
+        "``FILE.py:function`` or ``module:function``. It samples from `x_init`, goes on with what "
+        "``step(sample=, "
         "model_output=, alpha=, sigma=, prediction_type=, next_sample=)`` returns, and returns the "
         "end; ``step.seeds``, ``step.runs`` and ``step.scalars`` say what is sampled.",
     )

@@ -108,6 +108,7 @@ def write_report(
     from asced_analysis import open_runs, segment_phases, step_statistics
     from asced_analysis.evaluation import Evaluation, Remedies, evaluate
     from asced_analysis.evaluation.matching import replayed_runs
+    from asced_analysis.realism.judges import real_images_of
     from asced_analysis.replay.recording import Recording
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores import TrajectoryStore
@@ -124,6 +125,7 @@ def write_report(
             "replay, and no evaluation"
         )
     ds = open_runs(str(runs))
+    real = real_images_of(real, ds)
     limits = None
     if thresholds is not None:
         limits = thresholds if isinstance(thresholds, Thresholds) else Thresholds.load(thresholds)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Thresholds
 
 
+CUSTOM = "custom"  # what a recorded loop calls its scheduler
+
+
 def in_plain_words(
     ds: xr.Dataset,
     phases: Phases | None,
@@ -44,8 +47,7 @@ def in_plain_words(
     runs, steps = ds.sizes["run"], ds.sizes["step"]
     keys = [Key(f"{runs:,}", "runs"), Key(str(steps), "steps each")]
     said = [
-        f"{runs:,} images were sampled from {ds.attrs.get('pipeline', 'a pipeline')} in {steps} "
-        f"steps with {ds.attrs.get('scheduler_class', 'a custom loop')}; every step was recorded.",
+        f"{runs:,} images were sampled {_sampler(ds, steps)}; every step was recorded.",
         *_channels(ds),
         _when(phases, steps),
     ]
@@ -56,8 +58,14 @@ def in_plain_words(
     if flagged is not None:
         keys.append(Key(f"{flagged:,}", "runs flagged"))
         said.append(
-            f"{flagged:,} of these {runs:,} runs ({percent(flagged / max(1, runs))}) were flagged "
-            "while they were still being sampled."
+            f"{flagged:,} of these {runs:,} runs ({percent(flagged / max(1, runs))}) were flagged"
+            + (
+                ""
+                if thresholds is None
+                else f" by what they showed up to step {thresholds.window.steps[1]} of "
+                f"{thresholds.window.of_steps}"
+            )
+            + "."
             if flagged
             else "None of these runs was flagged."
         )
@@ -66,8 +74,9 @@ def in_plain_words(
             said += stores_in_words(evaluation)
             return tuple(keys), tuple(said)
         ends, claims = evaluation.flagged_runs.endings, evaluation.claims
+        bad = f"{ends.broken} flagged {claims.bad} run{'s' * (ends.broken != 1)}"
         for share, words in (
-            (ends.repaired.value, f"of the flagged {claims.bad} runs {claims.left}"),
+            (ends.repaired.value, f"of {bad} {claims.left}"),
             (ends.harmed_of_all_good.value, f"of all {claims.good} runs {claims.fell}"),
         ):
             if share is not None:  # None where no flagged run was in that quarter
@@ -85,6 +94,14 @@ def _channels(ds: xr.Dataset) -> list[str]:
         f"Samples have {channels} channels of {height} x {width} places: these are the pixels "
         "that this page counts."
     ]
+
+
+def _sampler(ds: xr.Dataset, steps: int) -> str:
+    """By what the runs were sampled, and in how many steps."""
+    scheduler = ds.attrs.get("scheduler_class", CUSTOM)
+    if scheduler == CUSTOM:
+        return f"in {steps} steps of a custom loop"
+    return f"from {ds.attrs.get('pipeline', 'a pipeline')} in {steps} steps with {scheduler}"
 
 
 def _when(phases: Phases | None, steps: int) -> str:
@@ -170,16 +187,17 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
     ends = evaluation.flagged_runs.endings
     if ends.repaired.value is not None:
         low, high = (percent(one or 0, 0) for one in (ends.repaired.low, ends.repaired.high))
+        were = "runs that were" if ends.broken != 1 else "run that was"
         said.append(
             f"{percent(ends.repaired.value, 0)} ({low} to {high}) of the {ends.broken} "
-            f"flagged runs that were in {claims.worst} left it; of the runs that were not, "
+            f"flagged {were} in {claims.worst} left it; of the runs that were not, "
             f"{percent(ends.harmed_of_all_good.value or 0)} fell into it. Of runs that are "
             f"drawn anew, {percent(ends.drawn_anew, 0)} lie there."
         )
     if evaluation.judge.chose:
         said.append("The judge also chose among the draws, so that its figures are too kind.")
-    figure = evaluation.against_best_control.all if evaluation.against_best_control else NOTHING
-    if figure.low is not None:
+    figure = evaluation.against_best_control.all if evaluation.against_best_control else None
+    if figure is not None and figure.low is not None:
         if not figure.sign:
             said.append(
                 "Against the best control the place of the correction made no clear difference: "
@@ -187,9 +205,15 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
                 "correct may have been right; where is not shown."
             )
         elif figure.sign < 0:
+            everywhere = figure.against.get("everywhere", NOTHING)
             said.append(
                 f"The place of the mask made a difference of {figure.value:.3g} beyond the best "
-                f"control (negative: {claims.better})."
+                f"control (negative: {claims.better})"
+                + (
+                    "; the same correction everywhere did about as well."
+                    if everywhere.value is not None and not everywhere.sign
+                    else "."
+                )
             )
         else:
             said.append(

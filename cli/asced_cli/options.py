@@ -73,12 +73,12 @@ def sampler_options(function: F) -> F:
     """Add what samples recorded runs again: ``--pipeline`` or ``--loop``, and their arguments."""
     loop = click.option(
         "--loop",
-        metavar="MODULE:FUNCTION",
+        metavar="FILE.py:FUNCTION",
         help="A sampling loop of your own, f(x_init, step), in the place of a pipeline.",
     )
     network = click.option(
         "--network",
-        metavar="MODULE:FUNCTION",
+        metavar="FILE.py:FUNCTION",
         callback=_function,
         help="Beside --loop, for thresholds with a lookahead: f(sample, alpha, sigma) -> x0.",
     )

@@ -294,6 +294,10 @@ def planned(
     from asced_recorders.pipelines.loading import load_pipeline
     from asced_stores.errors import InputError
 
+    if more.get("real"):  # read at any size: bad ones are refused before anything is sampled
+        from asced_analysis.realism.real_images import read_real
+
+        read_real(more["real"], (3, 64, 64))
     kind = kind_of(load_pipeline(pipeline))
     embedded = pipeline == EMBEDDED
     runs = runs or (512 if embedded else 200)

@@ -3,7 +3,7 @@
     python -m experiments.detection.missing_prompts --out docs/results/missing_prompts.json
 
 Scores of 120 prompts with 8 runs each: most of a score is the prompt's. Some runs lose their
-prompt; the real split and the real level are made of what is left, and held against 4,000 runs of
+prompt; the real split and the real level are made of what is left, and compared with 4,000 runs of
 new prompts. A rate promised at 5 % with n calibration prompts is Beta(l, n + 1 - l) over
 calibrations, and the count beta-binomial: ``inside`` is how many of the forty counts lie in its
 99 % band, ``uniform_p`` whether their places in the law are uniform. ``by_run`` is the rate of a

@@ -4,7 +4,7 @@
     python -m experiments.judges.learnt --only fashion --store runs.zarr
 
 One half of the recorded runs is learnt from; on the other half the teacher's own outcome and the
-learnt score are held against what neither has seen: rules of shapes that are broken (counted), or
+learnt score are compared with what neither has seen: rules of shapes that are broken (counted), or
 the worst quarter by the embedded judge (real images, `fashion`). AUROC over all and within like
 content; what is left of the outcome without what content, and content and the energy of the start,
 say of it. The row ``the truth`` learns from that truth itself: no teacher can teach more.
@@ -46,7 +46,7 @@ def truth_of(
 
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One row a teacher, and what the model's own outcome is worth."""
+    """One row a teacher, and how well the outcome itself agrees with the truth."""
     dataset = open_runs(args.store)
     pictures, bad = truth_of(args.only, dataset["sample"].values.astype(np.float32))
     broken = bad > (0.5 if args.only == "shapes" else np.quantile(bad, 0.75))

@@ -123,8 +123,8 @@ def rows(runs: int, epochs: int) -> Iterator[dict[str, Any]]:
             outcome = says.outcomes(source, np.arange(runs), (SIDE, SIDE))[1]
             row = {
                 "teacher": name,
-                "outcome": held_against(outcome, broken, areas),
-                "learnt": held_against(score, broken, areas),
+                "outcome": agreement(outcome, broken, areas),
+                "learnt": agreement(score, broken, areas),
                 "explained": taught["content"]["explained"],
             }
             yield row
@@ -146,11 +146,11 @@ def left_over(runs: int) -> Iterator[dict[str, Any]]:
         ("and nearest in patches", {**named, **nearest}),
     ):
         share, predicted = explained_by(outcome, content)
-        rest = held_against(outcome - predicted, broken, areas)
+        rest = agreement(outcome - predicted, broken, areas)
         yield {"taken off patches of the population": name, "explained": share, "left": rest}
 
 
-def held_against(
+def agreement(
     score: NDArray[Any], broken: NDArray[np.bool_], areas: NDArray[Any]
 ) -> dict[str, float | None]:
     """Figures of one score."""

@@ -37,7 +37,7 @@ def _row(name: str, one: dict[str, Any]) -> list[str]:
 
 
 def looks_table(found: dict[str, Any]) -> str:
-    """What each predictor foretells, by the step that it looks at."""
+    """AUROC of each predictor, by the step that it looks at."""
     looks = found["looks"]
     names = list(next(iter(looks.values())))
     return table(

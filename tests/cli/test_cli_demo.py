@@ -61,6 +61,7 @@ def test_on_a_model_of_ones_own_every_word_is_true_of_it(
         (["--runs", "50", "--false-alarm-rate", "0.01"], "--runs 248"),
         (["--runs", "200", "--prompts", "p.txt"], "leave --prompts out"),
         (["--runs", "200", "--steps", "3"], "--steps 4 or more"),
+        (["--runs", "200", "--real", str(Path(__file__).parent)], "no image in"),
     ],
 )
 def test_what_can_not_work_is_said_before_anything_is_sampled(

@@ -53,7 +53,7 @@ def own_levels(thresholds: Thresholds, labels: Any) -> np.ndarray:
     return np.array([thresholds.groups[str(label)] for label in labels])
 
 
-def test_each_run_is_held_against_the_level_of_its_group(
+def test_each_run_is_compared_with_the_level_of_its_group(
     store: Path, thresholds: Thresholds
 ) -> None:
     assert set(thresholds.groups) == {"0", "1"}

@@ -113,7 +113,7 @@ def test_the_array_network_is_torchs_convolution() -> None:
     np.testing.assert_allclose(convolve(inputs.numpy(), layers), expected, atol=1e-5)
 
 
-def test_the_map_learns_what_foretells_the_end() -> None:
+def test_the_map_learns_what_predicts_the_end() -> None:
     rng = np.random.default_rng(0)
     channels = rng.normal(size=(200, 4, 8, 8)).astype(np.float32)
     target = (np.abs(channels[:, 1]) - channels[:, 3]).astype(np.float32)  # no sign given

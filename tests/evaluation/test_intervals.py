@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from asced_analysis.evaluation.intervals import (
+    bootstrap,
     change_estimate,
     change_of_share,
     mean_estimate,
@@ -85,10 +86,10 @@ def test_ratios_have_the_error_of_ratios() -> None:
 
 def test_pairs_are_compared_as_pairs() -> None:
     rng = np.random.default_rng(0)
-    base = 100 * rng.standard_normal(20)
-    found = paired_estimate(ratio_parts(base + 1), ratio_parts(base))
-    assert found.value == pytest.approx(1)
-    assert found.high - found.low < 1e-6
+    base, moved = 100 * rng.standard_normal(20), 1 + 1e-3 * rng.standard_normal(20)
+    found = paired_estimate(ratio_parts(base + moved), ratio_parts(base))
+    assert found.value == pytest.approx(1, abs=1e-2)
+    assert 0 < found.high - found.low < 1e-2
 
 
 @pytest.mark.parametrize("estimate", [mean_estimate, share_estimate])
@@ -100,7 +101,7 @@ def test_means_of_few_runs_say_that_they_are_too_few() -> None:
     few, enough = np.array([-1.2, -0.3, 0.1, -0.5]), np.arange(5.0)
     for one in (mean_estimate(few), paired_estimate(few, -few), unpaired_estimate(few, enough)):
         assert (one.low, one.high, one.sign) == (None, None, 0)
-        assert str(one).endswith("(too few runs for an interval)")
+        assert str(one).endswith("(no interval: under 5 runs, or all alike)")
     assert str(mean_estimate(few)).startswith("-0.475 ")
     assert mean_estimate(enough).low is not None
     assert share_estimate(few > 0).low is not None  # exact however few they are
@@ -119,6 +120,29 @@ def test_a_change_of_yes_and_no_is_never_a_share_nor_certain() -> None:
     assert (unmarked.value, unmarked.low) == (-1, -1)
     assert unmarked.high is not None
     assert unmarked.high > -0.9, "of three runs, of unequal weight"
+
+
+def test_runs_that_are_all_alike_are_no_certainty() -> None:
+    """A third ten times over is the same number but for rounding: no spread, so no interval."""
+    thirds = np.full(10, 1 / 3)
+    for one in (
+        mean_estimate(thirds),
+        mean_estimate(thirds, np.arange(1.0, 11)),
+        change_estimate(np.zeros(10)),
+        paired_estimate(np.arange(10) + thirds, np.arange(10.0)),
+        unpaired_estimate(thirds, np.full(7, 2.0)),
+        bootstrap(lambda counts: 0.25, 10),
+    ):
+        assert (one.low, one.high, one.sign) == (None, None, 0)
+        assert str(one).endswith("(no interval: under 5 runs, or all alike)")
+    half = change_estimate(np.full(10, 0.5), bounds=(-1, 1))
+    unseen = 1 - 0.025**0.1
+    assert half.low == pytest.approx(0.5 - 1.5 * unseen)
+    assert half.high == pytest.approx(0.5 + 0.5 * unseen)
+    unmarked = change_estimate(np.zeros(10), np.arange(10.0), bounds=(-1, 1))
+    assert unmarked.high == -unmarked.low == pytest.approx(1 - 0.025 ** (1 / 9)), (
+        "one has no weight"
+    )
 
 
 def test_the_worst_are_all_that_are_as_bad_as_the_worst() -> None:

@@ -11,12 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from asced_analysis import open_runs
-from asced_analysis.evaluation import evaluate, quality
+from asced_analysis import calibrate, open_runs
+from asced_analysis.evaluation import evaluate, quality, try_remedies, tune
+from asced_analysis.evaluation.effects import damaged_locations
 from asced_analysis.evaluation.matching import pair_runs
 from asced_analysis.realism import load_embedded
 from asced_analysis.realism.real_images import read_real
 from asced_analysis.replay import replay
+from asced_analysis.report import write_report
 from asced_recorders import Recorder, record
 from asced_recorders.pipelines.sampling import run_generators
 from asced_stores.errors import InputError
@@ -94,8 +96,13 @@ def test_against_real_images_distances_of_sets_return(
         }
         assert data["judge"]["reference"]["kind"] == "real"
         assert data["judge"]["reference"]["images"] == judges
-        for figure in data["quality"].values():
-            assert figure["change"]["low"] <= figure["change"]["value"] <= figure["change"]["high"]
+        for name, figure in data["quality"].items():
+            change = figure["change"]
+            if second == "again" and name in ("frechet_distance", "local_realism"):
+                assert change == {"value": 0, "low": None, "high": None}, "all alike"
+            else:
+                assert change["low"] <= change["value"] <= change["high"]
+                assert change["low"] < change["high"]
     alone = quality(tiny_runs, real=real)
     assert alone["recall"]["value"] is not None
     with pytest.raises(InputError, match="has a reference already"):
@@ -175,6 +182,8 @@ def test_masks_from_elsewhere_judge(
     flagged = result.data["flagged_runs"]
     assert flagged["effect"]["all"]["value"] == pytest.approx(-(9 * 0.25 + 0.5) / 20)
     assert flagged["effect"]["damaged"]["value"] == pytest.approx(-0.44), "of what was marked"
+    assert flagged["effect"]["undamaged"]["value"] == 0
+    assert flagged["effect"]["undamaged"]["low"] == pytest.approx(0.025**0.05 - 1), "of 20 alike"
     assert result.data["judge"]["reference"]["kind"] == "masks"
     words = " ".join(name for name, _ in result.table())
     assert "marked share of the image" in words
@@ -185,6 +194,31 @@ def test_masks_from_elsewhere_judge(
     small = {run: np.eye(8, dtype=bool) for run in range(20)}
     with pytest.raises(InputError, match="give both alike"):
         evaluate(tiny_runs, others["again"], outcomes=(folders[0], small))
+
+
+def test_the_damaged_tenth_is_compared_with_chance(
+    tiny_runs: Path, others: dict[str, Path]
+) -> None:
+    """Masks drawn anew: nothing was corrected, what was marked looks better, as chance does."""
+    rng = np.random.default_rng(0)
+    first, second = (dict(enumerate(rng.random((20, 16, 16)) < 0.1)) for _ in range(2))
+    result = evaluate(tiny_runs, others["again"], outcomes=(first, second))
+    effect, anew = result.flagged_runs.effect, result.flagged_runs.drawn_anew
+    assert effect.damaged.high < -0.8
+    assert effect.undamaged.low > 0.05
+    for found, chance in ((effect.damaged, anew.damaged), (effect.undamaged, anew.undamaged)):
+        assert found.low < chance < found.high
+    assert anew.all == pytest.approx(0), "all runs are flagged: they are the population"
+    rows = dict(result.table())
+    assert rows["  in the damaged tenth"].endswith(f"of runs drawn anew {anew.damaged:+.3g}")
+
+
+def test_judges_of_locations_have_no_damaged_tenth_where_all_are_alike() -> None:
+    nothing = np.zeros((5, 4, 4), np.float32)
+    assert not damaged_locations(nothing).any()
+    marked = nothing.copy()
+    marked[:, 0] = 1
+    assert (damaged_locations(marked) == marked).all(), "more than a tenth: all that is marked"
 
 
 def elsewhere(path: Path) -> None:
@@ -266,6 +300,42 @@ def test_stores_that_cannot_be_compared(
     record(make_tiny("DDIM", 3), few, runs=3, steps=4, batch_size=3)
     with pytest.raises(InputError, match="more than 3"):
         evaluate(few, few)
+
+
+def test_bad_references_are_refused_before_any_work(
+    tiny_runs: Path, others: dict[str, Path], tmp_path: Path
+) -> None:
+    """Each call has a second fault that only work would meet, such as a missing pipeline."""
+    empty, one = tmp_path / "empty", np.zeros((1, 16, 16), np.uint8)
+    empty.mkdir()
+    thresholds = calibrate(tiny_runs, "calibrated", false_alarm_rate=0.3)
+    learn: dict[str, Any] = {"method": "outcome", "false_alarm_rate": 0.3}
+    learn["outcome"] = {"lookahead": 0.2}
+    constant, unknown = dict.fromkeys(range(20), 1.0), {run: float(run) for run in range(9, 29)}
+    good = {run: float(run) for run in range(20)}
+    small = {run: np.tri(8, k=run % 7, dtype=bool) for run in range(20)}
+    for real, message in ((empty, "no image in"), (one, "holds 1 image")):
+        for work in (
+            lambda real=real: evaluate(tiny_runs, tiny_runs, real=real),
+            lambda real=real: tune(tiny_runs, thresholds, real=real),
+            lambda real=real: try_remedies(tiny_runs, runs=1, real=real),
+            lambda real=real: calibrate(tiny_runs, real=real, **learn),
+            lambda real=real: write_report(
+                tiny_runs, tmp_path / "r.md", replay=others["again"], real=real
+            ),
+        ):
+            with pytest.raises(InputError, match=message):
+                work()
+    for given, message in (
+        (constant, "are the same"),
+        (unknown, "such as run 20"),
+        ({**good, 3: float("nan")}, "score of run 3 is nan"),
+        (small, "mask of run 0 .* is 8 x 8"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluate(tiny_runs, tiny_runs, outcomes=(given, given))
+        with pytest.raises(InputError, match=message):
+            calibrate(tiny_runs, outcomes=given, **learn)
 
 
 def test_custom_loops_are_compared(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def all_schedulers() -> Iterator[str]:
                 yield name
 
 
-def test_every_scheduler_of_diffusers_is_held_against_the_score_or_refused() -> None:
+def test_every_scheduler_of_diffusers_is_compared_with_the_score_or_refused() -> None:
     known = set(all_schedulers())
     tested = {name for name, _, _ in CASES + SDE_CASES}
     assert known - tested - set(schedulers.REFUSED) == set()

@@ -365,10 +365,18 @@ def test_the_command_line_takes_a_loop_by_name(
     command = ["replay", str(store), "--strategy", "none", "--out", str(tmp_path / "a.zarr")]
     assert run([*command, "--loop", "my_loop:sample"]) == 0
     assert f"{RUNS} of {RUNS} uncorrected runs came back bit for bit" in capsys.readouterr().out
+    own = tmp_path / "elsewhere" / "own_loop.py"
+    own.parent.mkdir()
+    own.write_text("from my_loop import sample\n")
+    assert run([*command, "--overwrite", "--loop", f"{own}:sample"]) == 0
+    assert f"{RUNS} of {RUNS} uncorrected runs came back bit for bit" in capsys.readouterr().out
+    own.write_text("import no_such_module\n")
     for name, message in (
         ("my_loop", "module:function"),
         ("no_such_module:f", "can't be imported"),
         ("my_loop:other", "has no function other"),
+        (f"{own}:sample", "own_loop.py can't be imported"),
+        (f"{own.parent}/none.py:sample", "there is no file"),
     ):
         assert run([*command, "--overwrite", "--loop", name]) == 2
         assert message in capsys.readouterr().err

@@ -30,7 +30,7 @@ from asced_analysis.evaluation.remedies.kinds import (
 )
 from asced_analysis.evaluation.remedies.result import Remedies, Trial
 from asced_analysis.realism.content import content_of, varying
-from asced_analysis.realism.judges import choose_judge
+from asced_analysis.realism.judges import choose_judge, real_images_of
 from asced_analysis.realism.local import RealismModel, local_realism
 from asced_analysis.replay.calls import repeat_calls
 from asced_analysis.replay.decoding import pictures_of
@@ -110,6 +110,7 @@ def try_remedies(
     (14, 12.0)
     """
     recording = Recording(store)
+    real = real_images_of(real, recording.dataset)  # before the pipeline is loaded
     pipe = matching_pipeline(recording.attributes, pipeline)
     if isinstance(pipe, LoopSampler):
         raise InputError("a loop of your own cannot be given another sampler: use tune(loop=...)")

@@ -89,6 +89,8 @@ def command(
 
 def rows_of(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Rows of the quality of runs alone."""
+    from asced_analysis.evaluation.intervals import Estimate
+
     for name, value in figures.items():
         text = str(value)
         if name == "reference":
@@ -96,5 +98,5 @@ def rows_of(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "compared with", f"{value['source']}{images}"
             continue
         if isinstance(value, Mapping) and "value" in value:
-            text = f"{value['value']:.4g} ({value['low']:.4g} to {value['high']:.4g})"
+            text = str(Estimate(**value))
         yield name.replace("_", " "), text
