@@ -110,10 +110,11 @@ def drawn_anew(
         return ByLocation(None, None, None, None)
     own = len(population) / (len(population) - 1)  # the mean holds the run itself
     change = own * (population.mean(0, dtype=np.float64) - before)
-    taken = (np.ones_like(damaged), damaged, ~damaged)
-    return ByLocation(
-        *(float(change[places].mean()) if places.any() else None for places in taken), None
+    mean, inside, outside = (
+        float(change[places].mean()) if places.any() else None
+        for places in (np.ones_like(damaged), damaged, ~damaged)
     )
+    return ByLocation(mean, inside, outside, None)
 
 
 def effect_of(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control
+from asced_analysis.correction.recorded_loops import of_a_loop
 from asced_analysis.evaluation.comparison import Comparison, quality_change, replayed, stores
 from asced_analysis.evaluation.control_runs import (
     ControlSampler,
@@ -114,9 +115,12 @@ def evaluate(
             options.judge, compared.first, real=options.real, others=(compared.second,)
         )
         assessor = RealismJudge(model, compared.first)
-    names = []
+    names, sampler = [], None
     if is_replay and isinstance(assessor, RealismJudge):
         names = _controls(options, second, compared)
+        if names and compared.flagged.any():
+            assert compared.recording is not None
+            sampler = ControlSampler(compared.recording, second, options)
     parts = len(names) + 2
     tell = options.progress or (lambda done, total: None)
     before, after = _both(compared, assessor)
@@ -149,12 +153,9 @@ def evaluate(
     tell(2, parts)
     of_controls: dict[str, Effect] = {}
     figures: dict[str, ControlFigures] = {}
-    of_others = False
-    if names and len(paired.runs):
-        assert compared.recording is not None
+    of_others = sampler is not None and sampler.of_others
+    if sampler is not None:
         assert isinstance(assessor, RealismJudge)
-        sampler = ControlSampler(compared.recording, second, options)
-        of_others = sampler.of_others
         for done, name in enumerate(names):
             wrong = sampler.sample(name, paired)
             there = assessor.see(wrong.before, wrong.runs).maps if of_others else was
@@ -258,15 +259,12 @@ def _enough(compared: Comparison) -> None:
 def _controls(
     options: EvaluateOptions, store: TrajectoryStore, compared: Comparison
 ) -> list[Control]:
-    """Controls to run; none by default where there is no pipeline to sample them with."""
-    if (
-        options.controls is True
-        and options.pipeline is None
-        and not store.attributes.get("pipeline")
-    ):
+    """Controls to run; none by default where there is nothing to sample them with."""
+    named = store.attributes.get("pipeline") and not of_a_loop(store.attributes)
+    if options.controls is True and not named and options.pipeline is None and options.loop is None:
         compared.notes.append(
-            "no controls: the recording names no pipeline to sample them with, so the "
-            "effect is not compared with theirs"
+            "no controls: the recording names no pipeline to sample them with, and no loop was "
+            "given (--loop), so the effect is not compared with theirs"
         )
         return []
     return controls_of(options.controls, store, everybody=bool(compared.flagged.all()))

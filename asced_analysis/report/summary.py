@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asced_analysis.correction.recorded_loops import of_a_loop
 from asced_analysis.evaluation.intervals import NOTHING, Estimate
 from asced_analysis.plots.images import is_latent
 from asced_analysis.report.page import Key
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from asced_analysis.evaluation import Evaluation
     from asced_analysis.phases.segmentation import Phases
     from asced_analysis.thresholds.document import Thresholds
-
-
-CUSTOM = "custom"  # what a recorded loop calls its scheduler
 
 
 def in_plain_words(
@@ -98,10 +96,12 @@ def _channels(ds: xr.Dataset) -> list[str]:
 
 def _sampler(ds: xr.Dataset, steps: int) -> str:
     """By what the runs were sampled, and in how many steps."""
-    scheduler = ds.attrs.get("scheduler_class", CUSTOM)
-    if scheduler == CUSTOM:
+    if of_a_loop(ds.attrs):
         return f"in {steps} steps of a custom loop"
-    return f"from {ds.attrs.get('pipeline', 'a pipeline')} in {steps} steps with {scheduler}"
+    return (
+        f"from {ds.attrs.get('pipeline', 'a pipeline')} in {steps} steps with "
+        f"{ds.attrs.get('scheduler_class', 'a scheduler that is not named')}"
+    )
 
 
 def _when(phases: Phases | None, steps: int) -> str:

@@ -26,6 +26,7 @@ import asced_analysis as aa
 from asced_analysis.evaluation import Evaluation, evaluate
 from asced_cli.main import run
 from asced_recorders import Recorder
+from asced_recorders.pipelines.named_functions import named_function
 
 pytestmark = pytest.mark.pages
 
@@ -190,6 +191,7 @@ def test_a_loop_of_ones_own(tmp_path: Path) -> None:
     command = ["report", str(stores[0]), "--evaluation", str(tmp_path / "fresh.json")]
     assert run([*command, "--out", page]) == 0
     said = Path(page).read_text()
+    assert f"{RUNS} images were sampled in {STEPS} steps of a custom loop" in said
     assert f"{RUNS} runs of a second store" in said
     assert "Correcting them" not in said
     assert "No control was sampled" not in said
@@ -205,3 +207,53 @@ def test_a_loop_of_ones_own(tmp_path: Path) -> None:
     assert "recall" in judged.data["quality"]
     for result in (judged, evaluate(stores[0], stores[2], real=real)):
         true_with_real_images(said_of(result))
+
+
+MINE = """
+import torch
+
+def network(sample, alpha, sigma):
+    wide = torch.nn.functional.pad(sample, (2, 2, 2, 2), mode="replicate")
+    return torch.tanh(3 * torch.nn.functional.avg_pool2d(wide, 5, 1) / (alpha + sigma))
+
+def sample(x, step):
+    for k in range(6):
+        now, then = 1 - k / 6, 1 - (k + 1) / 6
+        x0 = network(x, 1 - now, now)
+        eps = (x - (1 - now) * x0) / now
+        x = step(
+            sample=x, model_output=eps, alpha=1 - now, sigma=now, prediction_type="epsilon",
+            next_sample=(1 - then) * x0 + then * eps, next_alpha=1 - then, next_sigma=then,
+        )
+    return x
+"""
+
+
+def test_a_replay_of_ones_own_loop_is_judged_by_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With controls, which sample the loop again, and without it, which is said."""
+    (tmp_path / "mine.py").write_text(MINE)
+    sample = named_function(f"{tmp_path}/mine.py:sample")
+    runs, out = tmp_path / "runs.zarr", tmp_path / "corrected.zarr"
+    with Recorder.custom(runs, (1, 16, 16), STEPS, batch_size=20) as recorder:
+        start = torch.randn((20, 1, 16, 16), generator=torch.Generator().manual_seed(5))
+        recorder.end(sample(start, recorder.step))
+    limits = str(tmp_path / "t.json")
+    command = ["calibrate", str(runs), "--false-alarm-rate", "0.3"]
+    assert run([*command, "--out", limits]) == 0
+    own = ["--loop", f"{tmp_path}/mine.py:sample"]
+    assert run(["replay", str(runs), "--thresholds", limits, *own, "--out", str(out)]) == 0
+    assert "uncorrected runs came back bit for bit" in capsys.readouterr().out
+    judged = str(tmp_path / "evaluation.json")
+    assert run(["evaluate", str(runs), str(out), *own, "--out", judged]) == 0
+    found = Evaluation.load(judged)
+    assert set(found.controls) == {"shuffled", "foreground", "everywhere"}
+    assert found.flagged > 0
+    true_without_real_images(said_of(found))
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "real.npy", rng.integers(0, 255, (20, 24, 20), np.uint8))
+    command = ["evaluate", str(runs), str(out), "--real", str(tmp_path / "real.npy")]
+    assert run([*command, "--overwrite", "--out", judged]) == 0
+    assert "no controls: the recording names no pipeline" in capsys.readouterr().out
+    true_with_real_images(said_of(Evaluation.load(judged)))

@@ -1,0 +1,21 @@
+"""Recordings of sampling loops of one's own, which no name can load again; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+CUSTOM = "custom"
+"""What a recorded loop calls its scheduler."""
+
+
+def of_a_loop(attributes: Mapping[str, Any]) -> bool:
+    """Whether a store was recorded from a loop of one's own, and from no pipeline.
+
+    Examples
+    --------
+    >>> from asced_analysis.correction.recorded_loops import of_a_loop
+    >>> of_a_loop({"scheduler_class": "DDIMScheduler"})
+    False
+    """
+    return attributes.get("scheduler_class") == CUSTOM
