@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from asced_analysis.audit import checks
@@ -20,7 +21,7 @@ from asced_analysis.audit.moments import (
 from asced_analysis.audit.quantities import Estimate, quantities
 from asced_analysis.audit.result import Audit, Finding
 from asced_analysis.compute import streaming
-from asced_analysis.compute.stepped import memory_note
+from asced_analysis.compute.stepped import Stepped, is_large, memory_note
 from asced_stores.errors import InputError
 
 ROOTS = (
@@ -79,7 +80,7 @@ def audit(ds: xr.Dataset, *, confidence: float = 0.99, progress: bool = False) -
             "record with them among the fields"
         )
     levels = _levels(ds)
-    ends = _ends(ds, progress)
+    ends, alike = _ends(ds, progress)
     moments = _moments(ds, levels, ends, progress)
     finite = int(moments.runs.sum())
     if not finite:  # what is infinite still tells why, as the greatest number of float16
@@ -87,7 +88,7 @@ def audit(ds: xr.Dataset, *, confidence: float = 0.99, progress: bool = False) -
     found = quantities(moments, levels.alpha, levels.sigma, confidence=confidence)
     shape = tuple(int(ds["x0"].sizes[dim]) for dim in ds["x0"].dims if dim not in ("run", "step"))
     seen = checks.Seen(
-        levels, ends, moments, found, shape, _guidance(ds), confidence, ds.sizes["run"]
+        levels, ends, moments, found, shape, _guidance(ds), confidence, ds.sizes["run"], alike
     )
     findings, notes = _look(seen)
     notes += _cached(ds, moments)
@@ -134,9 +135,43 @@ def _levels(ds: xr.Dataset) -> Levels:
     return Levels(timestep, alpha, sigma, log_snr, ds.attrs)
 
 
-def _ends(ds: xr.Dataset, progress: bool) -> Ends:
-    """Starts and ends, read before the trajectories: they say what range to expect."""
+def _ends(ds: xr.Dataset, progress: bool) -> tuple[Ends, tuple[float, float] | None]:
+    """Starts and ends, read before the trajectories: they say what range to expect.
+
+    Where seeds do not tell how starts were made, also how alike the mean start and end are.
+    """
     started = "x_init" in ds
+    ends = _read_ends(ds, progress, started=started)
+    if not started or (ends.compared and ends.seeded == ends.compared):
+        return ends, None
+    if is_large(ds, NEEDED):
+        end, start = _averages(ds)
+    else:
+        ends = _read_ends(ds, progress, started=True, averages=True)
+        end, start = ends.mean_end, ends.mean_start
+    end, start = end.reshape(-1), start.reshape(-1)
+    return ends, (float(end @ end), float(start @ end)) if start.any() else None
+
+
+def _averages(ds: xr.Dataset) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Sums of ends and of starts, pixel by pixel, one run and one of both in memory at a time."""
+    ends, starts = (
+        data if isinstance(data, np.ndarray) else Stepped(data)
+        for data in (ds[name].transpose("run", ...).data for name in ("sample", "x_init"))
+    )
+    end, start = np.zeros((2, *ends.shape[1:]), np.float32)
+    for run in range(len(ends)):
+        if np.isfinite(np.asarray(ends[run])).all():
+            begun = np.asarray(starts[run])
+            if np.isfinite(begun).all():
+                start += begun
+                del begun
+                end += np.asarray(ends[run])
+    return end, start
+
+
+def _read_ends(ds: xr.Dataset, progress: bool, *, started: bool, averages: bool = False) -> Ends:
+    """One pass over starts and ends."""
     numbers = ds["run"].values
     ends: Ends = streaming.compute(
         streaming.tree_merge(
@@ -148,7 +183,10 @@ def _ends(ds: xr.Dataset, progress: bool) -> Ends:
                     "number": numbers,
                     "seed": ds["seed"].values if "seed" in ds else np.full(len(numbers), -1),
                 },
+                stepwise=True,
+                large=is_large(ds, NEEDED),
                 started=started,
+                averages=averages,
             ),
             merge_ends,
         ),

@@ -65,6 +65,8 @@ class Seen:
         Of intervals.
     runs : int
         All, broken ones too.
+    alike : (float, float), optional
+        Of the sum of all ends its product with itself and with the sum of all starts.
     """
 
     levels: Levels
@@ -75,6 +77,7 @@ class Seen:
     guidance: float
     confidence: float
     runs: int
+    alike: tuple[float, float] | None = None
 
     @property
     def saturated(self) -> bool:
@@ -116,11 +119,10 @@ class Seen:
             return True
         runs = int(self.ends.runs.sum())
         alpha, sigma = float(self.levels.alpha[0]), float(self.levels.sigma[0])
-        if runs < 2 or not alpha or not self.ends.mean_start.any():
+        if runs < 2 or not alpha or self.alike is None:
             return None
-        end, start = self.ends.mean_end / runs, self.ends.mean_start / runs
-        power = float((end * end).sum())
-        found = float((start * end).sum()) / power if power else 0.0
+        power, product = (one / runs**2 for one in self.alike)
+        found = product / power if power else 0.0
         error = sigma / math.sqrt(runs * power) if power else math.inf
         if abs(found) < 3 * error and alpha - found > 4 * error:
             return True

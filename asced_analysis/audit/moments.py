@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.audit.starting_noise import seeded_noise
+from asced_analysis.counts.changes import PART, parts_of
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -48,7 +49,7 @@ class Ends:
     low, high : float
         Least and greatest value of an end.
     mean_end, mean_start : array, shape (pixel,)
-        Sums over runs of which both are finite.
+        Sums over runs of which both are finite; empty where nobody asked for them.
     seeded, scale, scale_squares : int, float, float
         Starts that are the noise of their seed, and their factors to it.
     compared : int
@@ -111,7 +112,7 @@ class Moments:
     repeated: Counts
 
 
-def end_moments(blocks: Iterable[Block], *, started: bool) -> Ends:
+def end_moments(blocks: Iterable[Block], *, started: bool, averages: bool = False) -> Ends:
     """Look at the ends, and at the starts where they were recorded, of a shard's runs.
 
     Parameters
@@ -120,30 +121,34 @@ def end_moments(blocks: Iterable[Block], *, started: bool) -> Ends:
         ``sample``, ``x_init`` where `started`, and ``number`` and ``seed`` of each run.
     started : bool
         Whether starts are at hand.
+    averages : bool
+        Add up starts and ends pixel by pixel, which is asked for where seeds do not tell enough.
     """
     parts = []
     for block in blocks:
-        ends = _flat(block["sample"], 1)
-        starts = _flat(block["x_init"], 1) if started else np.full_like(ends, np.nan)
         group = block["number"].astype(np.int64) % GROUPS
-        good, begun = _whole(ends), _whole(starts)
-        both = good & begun if started else good
+        good, energy, low, high = _look_at(_rows(np.asarray(block["sample"])))
+        begun, start_energy = np.zeros_like(good), np.zeros_like(energy)
         known = (0, 0, 0.0, 0.0)
         if started:
-            known = _against_seeds(block["x_init"], block["seed"], begun)
-        kept = ends[good]
+            starts = np.asarray(block["x_init"])
+            begun, start_energy, _, _ = _look_at(_rows(starts))
+            known = _against_seeds(starts, block["seed"], begun)
+            del starts
+        mean_end, mean_start = (
+            _sum_of(_rows(np.asarray(block[name])), good & begun) if averages else np.zeros(0)
+            for name in ("sample", "x_init")
+        )
         parts.append(
             Ends(
                 runs=np.bincount(group[good], minlength=GROUPS),
                 start_runs=np.bincount(group[begun], minlength=GROUPS),
-                energy=_by_group(group[good], _mean_square(kept)),
-                start_energy=_by_group(group[begun], _mean_square(starts[begun])),
-                low=float(kept.min()) if kept.size else np.inf,
-                high=float(kept.max()) if kept.size else -np.inf,
-                mean_end=ends[both].sum(0, dtype=np.float64),
-                mean_start=np.where(np.isnan(starts[both]), 0, starts[both]).sum(
-                    0, dtype=np.float64
-                ),
+                energy=_by_group(group[good], energy[good]),
+                start_energy=_by_group(group[begun], start_energy[begun]),
+                low=float(low[good].min(initial=np.inf)),
+                high=float(high[good].max(initial=-np.inf)),
+                mean_end=mean_end,
+                mean_start=mean_start,
                 compared=known[0],
                 seeded=known[1],
                 scale=known[2],
@@ -181,47 +186,59 @@ def step_moments(
     steps = len(alpha)
     parts = []
     for block in blocks:
-        end = _flat(np.asarray(block["sample"]), 1)
+        end = _rows(np.asarray(block["sample"]))
         runs, pixels = end.shape
+        whole, energy, _, _ = _look_at(end, saturate=saturate)
+        del end
         broken, missing = np.zeros((2, runs, steps), np.bool_)
         pairs, following = _empty_products(runs, steps)
-        low_at, high_at = np.zeros((2, steps))
+        low_at, high_at = np.full(steps, np.inf), np.full(steps, -np.inf)
         outside, nan, infinite, repeated = np.zeros((4, steps), np.int64)
-        before: tuple[Step, Step, Step] | None = None
-        last: Step | None = None
+        x0: npt.NDArray[np.floating] | None = None
+        eps, last, before, earlier = None, None, None, None
         with np.errstate(invalid="ignore", over="ignore"):  # runs that are left out then
             for k in range(steps):
-                x0, eps = (_flat(block[name][:, k], 1) for name in ("x0", "eps"))
-                broken[:, k] = ~(_whole(x0) & _whole(eps))
-                infinite[k] = np.isinf(x0).sum() + np.isinf(eps).sum()
-                if same and last is not None:
-                    repeated[k] = (eps == last).all(1).sum()
-                last = eps
-                if saturate:
-                    x0, eps = (np.clip(one, -GREATEST, GREATEST) for one in (x0, eps))
-                missing[:, k] = ~(_whole(x0) & _whole(eps))
-                inside = np.where(np.isnan(x0), 0, x0)
-                outside[k] = ((inside < low) | (inside > high)).sum()
-                low_at[k], high_at[k] = inside.min(), inside.max()
-                nan[k] = np.isnan(x0).sum() + np.isnan(eps).sum()
-                pairs[:, k] = _products((x0, x0), (eps, eps), (x0, eps))
-                if before is not None:
-                    clean, noise, change = before
-                    x = np.float32(alpha[k]) * x0 + np.float32(sigma[k]) * eps
-                    following[:, k - 1] = _products(
+                earlier, before, last = before, x0, eps
+                x0 = eps = None  # before the next step is read
+                x0, eps = (_rows(block[name][:, k]) for name in ("x0", "eps"))
+                alike = np.full(runs, same and last is not None)
+                for part in parts_of(pixels, max(1, PART // runs)):
+                    clean, noise = _wide(x0, part), _wide(eps, part)
+                    broken[:, k] |= ~(_whole(clean) & _whole(noise))
+                    infinite[k] += np.isinf(clean).sum() + np.isinf(noise).sum()
+                    if alike.any() and last is not None:
+                        alike &= (eps[:, part] == last[:, part]).all(1)
+                    if saturate:
+                        clean, noise = _saturated(clean), _saturated(noise)
+                    missing[:, k] |= ~(_whole(clean) & _whole(noise))
+                    inside = np.where(np.isnan(clean), 0, clean)
+                    outside[k] += ((inside < low) | (inside > high)).sum()
+                    low_at[k] = min(low_at[k], inside.min())
+                    high_at[k] = max(high_at[k], inside.max())
+                    nan[k] += np.isnan(clean).sum() + np.isnan(noise).sum()
+                    pairs[:, k] += _products((clean, clean), (noise, noise), (clean, noise))
+                    if before is None or last is None:
+                        continue
+                    x = np.float32(alpha[k]) * clean + np.float32(sigma[k]) * noise
+                    clean, noise = _wide(before, part), _wide(last, part)
+                    older = clean if earlier is None else _wide(earlier, part)
+                    if saturate:
+                        clean, noise, older = map(_saturated, (clean, noise, older))
+                    change = np.zeros_like(clean) if earlier is None else clean - older
+                    following[:, k - 1] += _products(
                         *((x, clean), (x, noise), (x, change)),
                         *((clean, change), (noise, change), (change, change)),
                     )
-                before = x0, eps, np.zeros_like(x0) if before is None else x0 - before[0]
-        if saturate:
-            end = np.clip(end, -GREATEST, GREATEST)
-        finite = ~missing.any(1) & _whole(end)
+                repeated[k] = alike.sum()
+        pairs /= pixels
+        following /= pixels
+        finite = ~missing.any(1) & whole
         group = block["number"].astype(np.int64)[finite] % GROUPS
         first = np.where(broken.any(1), broken.argmax(1), steps)
         parts.append(
             Moments(
                 runs=np.bincount(group, minlength=GROUPS),
-                energy=_by_group(group, _mean_square(end[finite])),
+                energy=_by_group(group, energy[finite]),
                 pairs=_by_group(group, pairs[finite]),
                 following=_by_group(group, following[finite]),
                 outside=outside,
@@ -262,8 +279,9 @@ def _empty_products(runs: int, steps: int) -> tuple[Floats, Floats]:
 
 
 def _products(*pairs: tuple[Step, Step]) -> Floats:
-    """Mean products over pixels, shape (run, pair)."""
-    return np.stack([_mean(one, other) for one, other in pairs], 1)
+    """Sums of products over pixels, shape (run, pair)."""
+    sums = [np.einsum("rp,rp->r", one, other) for one, other in pairs]
+    return np.stack(sums, 1).astype(np.float64)
 
 
 def _against_seeds(
@@ -272,21 +290,58 @@ def _against_seeds(
     """How many starts were compared with the noise of their seed, how many are it, and factors."""
     count = int(np.prod(starts.shape[1:]))
     rows = np.flatnonzero(good & (seeds >= 0))[: SEEDS_A_SHARD if count >= 16 else 0]
-    scales: list[float] = []
-    for row in rows:
-        shape = starts.shape[1:]
-        found = starts[row].astype(np.float64)
-        drawn = [seeded_noise(int(seeds[row]), shape)]
-        if len(shape) == 4:  # video is drawn with the channel first
-            order = (shape[1], shape[0], *shape[2:])
-            drawn.append(seeded_noise(int(seeds[row]), order).swapaxes(0, 1))
-        for noise in drawn:
-            product = float((found * noise).sum())
-            size = float((noise.astype(np.float64) ** 2).sum())
-            if product > SAME_NOISE * np.sqrt(size * float((found**2).sum())):
-                scales.append(product / size)
-                break
+    factors = [_factor_to_seed(starts[row], int(seeds[row])) for row in rows]
+    scales = [one for one in factors if one is not None]
     return len(rows), len(scales), sum(scales), sum(scale**2 for scale in scales)
+
+
+def _factor_to_seed(found: npt.NDArray[np.floating], seed: int) -> float | None:
+    """Factor between a start and the noise of its seed; None where it is another noise."""
+    shape = found.shape
+    for channel_first in (False, True)[: 2 if len(shape) == 4 else 1]:  # video is drawn so
+        order = (shape[1], shape[0], *shape[2:]) if channel_first else shape
+        noise = seeded_noise(seed, order)
+        noise = noise.swapaxes(0, 1) if channel_first else noise
+        product = size = own = 0.0
+        for one, other in zip(found, noise, strict=True):
+            start, drawn = one.astype(np.float64), other.astype(np.float64)
+            product += float((start * drawn).sum())
+            size += float((drawn * drawn).sum())
+            own += float((start * start).sum())
+        del noise, other  # before more is drawn
+        if product > SAME_NOISE * np.sqrt(size * own):
+            return product / size
+    return None
+
+
+def _look_at(
+    values: npt.NDArray[np.floating], *, saturate: bool = False
+) -> tuple[npt.NDArray[np.bool_], Floats, Floats, Floats]:
+    """Whether runs are finite, mean squares, least and greatest; of shape (run, pixel)."""
+    runs, pixels = values.shape
+    good, energy = np.ones(runs, np.bool_), np.zeros(runs)
+    low, high = np.full(runs, np.inf), np.full(runs, -np.inf)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for part in parts_of(pixels, max(1, PART // max(1, runs))):
+            wide = _wide(values, part)
+            wide = _saturated(wide) if saturate else wide
+            good &= _whole(wide)
+            energy += np.einsum("rp,rp->r", wide, wide)
+            low, high = np.fmin(low, wide.min(1)), np.fmax(high, wide.max(1))
+    return good, energy / pixels, low, high
+
+
+def _sum_of(values: npt.NDArray[np.floating], which: npt.NDArray[np.bool_]) -> Floats:
+    """Sum of some runs, shape (pixel,)."""
+    total = np.zeros(values.shape[1])
+    for run in np.flatnonzero(which):
+        total += values[run]
+    return total
+
+
+def _saturated(values: Step) -> Step:
+    """Infinity taken for the greatest number of float16."""
+    return np.clip(values, np.float32(-GREATEST), np.float32(GREATEST))
 
 
 def _whole(values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
@@ -294,18 +349,14 @@ def _whole(values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
     return np.asarray(np.isfinite(values).all(1), np.bool_)
 
 
-def _flat(values: npt.NDArray[np.floating], leading: int) -> npt.NDArray[np.float32]:
-    """Pixels, channels and frames as one dimension, in float32."""
-    return values.reshape(*values.shape[:leading], -1).astype(np.float32)
+def _rows(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Pixels, channels and frames as one dimension, as they are stored."""
+    return values.reshape(len(values), -1)
 
 
-def _mean(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Floats:
-    """Mean product over pixels."""
-    return np.asarray(np.einsum("rp,rp->r", one, other) / one.shape[1], np.float64)
-
-
-def _mean_square(values: npt.NDArray[np.float32]) -> Floats:
-    return _mean(values, values)
+def _wide(values: npt.NDArray[np.floating], part: slice) -> Step:
+    """Some pixels of all runs, in float32."""
+    return values[:, part].astype(np.float32, copy=False)
 
 
 def _by_group(group: Counts, values: npt.NDArray[np.floating]) -> Floats:

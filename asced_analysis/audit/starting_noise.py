@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.counts.changes import parts_of
+
 _BLOCK = 16  # numbers that torch's Box-Muller transform turns at once
 _FRACTION = 24  # bits of a float32 between 0 and 1
 
@@ -35,9 +37,9 @@ def seeded_noise(seed: int, shape: Sequence[int]) -> npt.NDArray[np.float32]:
     generator = np.random.RandomState(seed & 0xFFFFFFFF)  # Mersenne Twister, as torch seeds it
     rest = _BLOCK if count % _BLOCK else 0
     draws = _uniform(generator, count + rest)
-    noise = draws[:count].copy()
-    whole = count - count % _BLOCK
-    noise[:whole] = _box_muller(draws[:whole])
+    noise, whole = draws[:count], count - count % _BLOCK
+    for part in parts_of(whole):  # a whole number of blocks
+        noise[part] = _box_muller(noise[part])
     if rest:  # the last block is drawn anew, over numbers that are there already
         noise[-_BLOCK:] = _box_muller(draws[count:])
     return noise.reshape(tuple(shape))
@@ -45,8 +47,13 @@ def seeded_noise(seed: int, shape: Sequence[int]) -> npt.NDArray[np.float32]:
 
 def _uniform(generator: np.random.RandomState, count: int) -> npt.NDArray[np.float32]:
     """Numbers in [0, 1), of the generator's low bits."""
-    bits = generator.randint(0, 1 << 32, size=count, dtype=np.uint64)
-    return (bits & ((1 << _FRACTION) - 1)).astype(np.float32) * np.float32(2.0**-_FRACTION)
+    found = np.empty(count, np.float32)
+    for part in parts_of(count):
+        size = part.stop - part.start
+        bits = generator.randint(0, 1 << 32, size=size, dtype=np.uint64)
+        found[part] = bits & ((1 << _FRACTION) - 1)
+    found *= np.float32(2.0**-_FRACTION)
+    return found
 
 
 def _box_muller(uniform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

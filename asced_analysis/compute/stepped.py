@@ -12,6 +12,12 @@ import numpy.typing as npt
 LARGE_RUN_BYTES = 64 * 2**20
 """A run larger than this is read step by step, where a task can."""
 
+STEPS_HELD = 3
+"""Of a run that is read so, at most so many steps' bytes lie in memory (`bench_step_memory`)."""
+
+PROGRAM_BYTES, THREAD_BYTES = 300e6, 64e6
+"""What the imports take, and what a thread keeps: tables of counts, memory to read into."""
+
 
 class Stepped:
     """An array of runs, or of one run, that is read where it is indexed, step by step.
@@ -53,8 +59,16 @@ class Stepped:
 
 
 def _read(array: Any) -> npt.NDArray[Any]:
-    """A selection of a Dask array, in memory."""
-    return np.asarray(array.compute(scheduler="synchronous"))
+    """A selection of a Dask array, in memory; not to be written to.
+
+    What Dask's ``compute`` gives of one chunk is a copy: twice the memory.
+    """
+    if array.npartitions > 1:
+        return np.asarray(array.compute(scheduler="synchronous"))
+    import dask
+
+    key = (array.name, *(0,) * array.ndim)
+    return np.asarray(dask.get(dict(array.__dask_graph__()), key))  # type: ignore[attr-defined]
 
 
 class SteppedReading:
@@ -129,12 +143,9 @@ def memory_note(ds: Any, variables: list[str]) -> str:
     """
     if not is_large(ds, variables):
         return ""
-    total = run_bytes(ds, variables)
-    steps = max(1, ds.sizes.get("step", 1))
     from dask.system import CPU_COUNT
 
-    one = (
-        max(run_bytes(ds, [name]) for name in variables) / steps
-    )  # widened to float32, some eight of them lie in memory
-    need = 300e6 + CPU_COUNT * 16 * one
+    total = run_bytes(ds, variables)
+    step = total / max(1, ds.sizes.get("step", 1))
+    need = PROGRAM_BYTES + CPU_COUNT * (STEPS_HELD * step + THREAD_BYTES)
     return f" of {total / 1e6:,.0f} MB each, step by step in about {need / 1e6:,.0f} MB of memory"

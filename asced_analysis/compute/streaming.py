@@ -59,6 +59,7 @@ def shard_tasks(
     task_bytes: int = TASK_BYTES,
     merged: bool = False,
     stepwise: bool = False,
+    large: bool | None = None,
     **options: Any,
 ) -> list[Graph]:
     """Delayed calls ``task(blocks, **options)``, one for each shard or group of small shards.
@@ -82,6 +83,8 @@ def shard_tasks(
     stepwise : bool, optional
         Whether the task takes `Stepped` arrays, of one run a call, where a run is larger than
         `LARGE_RUN_BYTES`.
+    large : bool, optional
+        Whether it is, where more than these variables decides.
     **options
         Passed to every call.
 
@@ -110,7 +113,7 @@ def shard_tasks(
     call = dask.delayed(call_work, pure=False, traverse=False)
     tasks = []
     run_bytes = max(1, run_bytes)
-    if stepwise and is_large(ds, variables):
+    if stepwise and (is_large(ds, variables) if large is None else large):
         # step by step from the store; what lies in memory, here or on a cluster, is there anyway
         whole = {name: _ordered(ds[name]) for name in variables}
         if all(array.chunks is not None for array in whole.values()) and not held(whole):

@@ -52,6 +52,42 @@ def add_patterns(
 
 
 @compiled
+def count_upper(patterns: npt.NDArray[np.uint32], table: npt.NDArray[np.int64]) -> None:
+    """Count float32 patterns by the upper half of their place in order.
+
+    Parameters
+    ----------
+    patterns : numpy.ndarray, shape (value,), uint32
+    table : numpy.ndarray, shape (65536,), int64
+        Added to.
+    """
+    for at in range(patterns.size):
+        bits = patterns[at]
+        key = ~bits if bits >> np.uint32(31) else bits | np.uint32(1 << 31)
+        table[key >> np.uint32(16)] += 1
+
+
+@compiled
+def count_lower(
+    patterns: npt.NDArray[np.uint32], upper: np.uint32, table: npt.NDArray[np.int64]
+) -> None:
+    """Count the lower halves of those patterns whose upper half is given.
+
+    Parameters
+    ----------
+    patterns : numpy.ndarray, shape (value,), uint32
+    upper : numpy.uint32
+    table : numpy.ndarray, shape (65536,), int64
+        Added to.
+    """
+    for at in range(patterns.size):
+        bits = patterns[at]
+        key = ~bits if bits >> np.uint32(31) else bits | np.uint32(1 << 31)
+        if key >> np.uint32(16) == upper:
+            table[key & np.uint32(0xFFFF)] += 1
+
+
+@compiled
 def count_steps(
     data: npt.NDArray[Any],
     half: bool,

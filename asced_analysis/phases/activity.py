@@ -12,7 +12,7 @@ last, without a hump. (A share beyond population quantiles by step would be flat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -22,7 +22,9 @@ import xarray as xr
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
 from asced_analysis.compute.stepped import memory_note
+from asced_analysis.counts.changes import Change
 from asced_analysis.counts.counting import Plan, plan_counts
+from asced_analysis.counts.selection import median_of
 from asced_analysis.phases.change_points import shortest_segment
 from asced_stores.errors import InputError
 
@@ -147,10 +149,16 @@ def _by_step(
     """Activity curve of one run, shape (step,), in units of each step: one step at a time."""
     places = np.cumsum(usable) - 1
     curve = np.empty(len(rates), np.float32)
-    for step, values in plan.values(run):
-        if usable[step]:
-            place = places[step]
-            curve[place] = _active(values.reshape(1, -1) * rates[place], cutoff, -1)[0]
+    if isinstance(run, np.ndarray):
+        for step, values in plan.values(run):
+            if usable[step]:
+                place = places[step]
+                curve[place] = _active(values.reshape(1, -1) * rates[place], cutoff, -1)[0]
+    else:
+        for step, change in plan.changes(run):
+            if usable[step]:
+                place = places[step]
+                curve[place] = _active_in_parts(change, rates[place], cutoff)
     return curve if np.isfinite(curve).all() else np.full_like(curve, np.nan)
 
 
@@ -165,6 +173,27 @@ def _by_run(
     changes = np.stack([values.flatten() for _, values in plan.values(run)])[usable]
     curve = _active(changes * rates[:, np.newaxis], cutoff, (-2, -1))
     return curve if np.isfinite(curve).all() else np.full_like(curve, np.nan)
+
+
+def _active_in_parts(change: Change, rate: np.float32, cutoff: float) -> np.float32:
+    """`_active` of one step, whose rates are made anew for every pass over them."""
+
+    def rates() -> Iterator[npt.NDArray[np.float32]]:
+        return (part * rate for part in change.parts())
+
+    squares = sum(float(np.square(part).sum()) for part in rates())
+    if not (np.isfinite(squares) or all(np.isfinite(part).all() for part in rates())):
+        return np.float32(np.nan)
+    centre = median_of(rates, change.size)
+
+    def distances() -> Iterator[npt.NDArray[np.float32]]:
+        return (np.abs(part - centre) for part in rates())
+
+    typical = 1.4826 * median_of(distances, change.size)
+    floor = _FLOOR * np.sqrt(np.float32(squares / change.size))
+    limit = cutoff * np.maximum(typical, floor)
+    active = sum(np.count_nonzero(part > limit) for part in distances())
+    return np.float32(active) / np.float32(change.size)
 
 
 def _active(rate: npt.NDArray[np.float32], cutoff: float, axis: int | tuple[int, ...]) -> Curves:

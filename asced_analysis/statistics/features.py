@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ import xarray as xr
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
 from asced_analysis.compute.stepped import memory_note
-from asced_analysis.counts.counting import widen
+from asced_analysis.counts.changes import PART, parts_of, widen
 from asced_analysis.signals import fields
 from asced_analysis.signals.dimensions import with_all_dims
 from asced_analysis.signals.dynamics import first_regular_step, noise_ratio
@@ -143,53 +144,16 @@ def _features(
 ) -> Floats:
     """Features of one run; eps and x0 of shape (step, [frame,] channel, y, x).
 
-    Two steps of the run lie in memory at a time, widened, beside the run as it is stored; of a
-    large run those two alone (`asced_analysis.compute.stepped`).
+    A few steps lie in memory as they are stored, and one widened, whose values are ranked; of a
+    large run those alone (`asced_analysis.compute.stepped`).
     """
-    later = len(steps) - 1
-    loudness, local, moved = np.empty((3, later))
-    faster = np.empty(later - 1)
-    powers, speeds = np.zeros((2, 3))
-    undone = total = 0.0
-    before = _wide(eps[steps[0]])
-    powers += _moments(before)
-    for k in range(later):
-        now = _wide(eps[steps[k + 1]])
-        powers += _moments(now)
-        np.subtract(now, before, out=before)
-        np.abs(before, out=before)
-        mean = _moments(before)
-        speeds += mean / (time[k + 1] - time[k]) ** np.arange(1, 4)
-        loudness[k] = np.log(scale[k] * np.sqrt(mean[1]) + _TINY)
-        median, upper = _ranked(before, (0.5, 0.99))
-        local[k] = np.log((scale[k] * upper + _TINY) / (scale[k] * median + _TINY))
-        before = now
-    first = before = _wide(x0[steps[0]])
-    move: npt.NDArray[np.float32] | None = None
-    late, begin = _Welford(), len(steps) - max(2, len(time) // 3)
-    for k in range(later):
-        if k == 0 and begin == 0:
-            late.add(before)
-        now = _wide(x0[steps[k + 1]])
-        if k + 1 >= begin:
-            late.add(now)
-        last, move = move, now - before
-        moved[k] = _rms(move)
-        total += float(np.abs(move).sum())
-        if last is not None:
-            size = np.abs(last)
-            # what this step takes back, at most what there was; a movement that goes on undoes
-            # nothing
-            back = np.multiply(move, np.sign(last), out=last)
-            np.clip(np.negative(back, out=back), 0, size, out=back)
-            undone += float(back.sum())
-            faster[k - 1] = _ranked(np.subtract(np.abs(move), size, out=size), (0.99,))[0]
-        before = now
-    final = before
+    loudness, local, powers, speeds = _follow_noise(eps, steps, scale, time)
+    moved, faster, total, undone = _follow_image(x0, steps)
+    late = _variance(x0, steps[len(steps) - max(2, len(time) // 3) :])
     path = float(moved.sum())
-    rough = [np.diff(final, axis=axis) for axis in (-1, -2)]
-    count = sum(part.size for part in rough)
-    squares = sum(float(np.square(part).sum(dtype=np.float64)) for part in rough)
+    first, final = _stored(x0[steps[0]]), _stored(x0[steps[-1]])
+    far = sum(float(np.square(one - other).sum()) for one, other in _together(final, first))
+    contrast, roughness = _at_the_end(final, *x0.shape[-2:])
     row = [
         *(part.mean() for part in np.array_split(loudness, 3)),
         time[1:][np.argmax(local)],
@@ -197,10 +161,10 @@ def _features(
         faster.max(),
         undone / (total + _TINY),
         path,
-        _rms(final - first) / (path + _TINY),
-        late.variance(),
-        final.std(dtype=np.float64),
-        np.sqrt(squares / count) if count else 0.0,
+        np.sqrt(far / final.size) / (path + _TINY),
+        late,
+        contrast,
+        roughness,
         *powers,
         *speeds,
     ]
@@ -209,19 +173,127 @@ def _features(
     return np.asarray(row, np.float64)
 
 
+def _follow_noise(
+    eps: npt.NDArray[Any], steps: npt.NDArray[np.int64], scale: Floats, time: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Log rms and log peak of the innovation by step, powers of eps and of its rate of change."""
+    loudness, local = np.empty((2, len(steps) - 1))
+    powers, speeds = np.zeros((2, 3))
+    last = _stored(eps[steps[0]])
+    change = np.empty(last.size, np.float32)
+    powers += sum(_sums(np.abs(_wide(last[part]))) for part in parts_of(last.size)) / last.size
+    for k in range(len(loudness)):
+        now = _stored(eps[steps[k + 1]])
+        size, sums = np.zeros((2, 3))
+        for part in parts_of(now.size):
+            wide, own = _wide(now[part]), change[part]
+            size += _sums(np.abs(wide))
+            sums += _sums(np.abs(np.subtract(wide, _wide(last[part]), out=own), out=own))
+        last = now
+        del now  # before the next step is read
+        powers += size / last.size
+        mean = sums / last.size
+        speeds += mean / (time[k + 1] - time[k]) ** np.arange(1, 4)
+        loudness[k] = np.log(scale[k] * np.sqrt(mean[1]) + _TINY)
+        median, upper = _ranked(change, (0.5, 0.99))
+        local[k] = np.log((scale[k] * upper + _TINY) / (scale[k] * median + _TINY))
+    return loudness, local, powers, speeds
+
+
+def _follow_image(
+    x0: npt.NDArray[Any], steps: npt.NDArray[np.int64]
+) -> tuple[Floats, Floats, float, float]:
+    """Of predicted x0: rms movement and largest acceleration by step, movement in all and undone.
+
+    What a step takes back is at most what there was; a movement that goes on undoes nothing.
+    """
+    moved, faster = np.empty(len(steps) - 1), np.empty(len(steps) - 2)
+    total = undone = 0.0
+    earlier: npt.NDArray[Any] | None = None
+    last = _stored(x0[steps[0]])
+    gain = np.empty(last.size, np.float32)
+    for k in range(len(moved)):
+        now = _stored(x0[steps[k + 1]])
+        squares = 0.0
+        for part in parts_of(now.size):
+            middle = _wide(last[part])
+            move = _wide(now[part]) - middle
+            size = np.abs(move)
+            squares += float(np.square(move).sum())
+            total += float(size.sum())
+            if earlier is None:
+                continue
+            before = middle - _wide(earlier[part])
+            own = np.abs(before, out=gain[part])
+            back = np.multiply(move, np.sign(before, out=before), out=move)
+            undone += float(np.clip(np.negative(back, out=back), 0, own, out=back).sum())
+            np.subtract(size, own, out=own)
+        moved[k] = np.sqrt(squares / now.size)
+        earlier, last = last, now
+        del now
+        if k:
+            faster[k - 1] = _ranked(gain, (0.99,))[0]
+    return moved, faster, total, undone
+
+
+def _variance(x0: npt.NDArray[Any], steps: npt.NDArray[np.int64]) -> float:
+    """Variance over some steps, averaged over the image.
+
+    Distances from the first of these steps are added up: small numbers, of which float32 keeps
+    what float64 keeps of the values.
+    """
+    first = _stored(x0[steps[0]])
+    sums, squares = np.zeros(first.size, np.float32), 0.0
+    for step in steps[1:]:
+        for wide, start, own in _together(_stored(x0[step]), first, sums):
+            far = wide - start
+            own += far
+            squares += float(np.square(far, out=far).sum())
+    level = sum(float(np.square(sums[part]).sum()) for part in parts_of(sums.size))
+    return (squares - level / len(steps)) / (len(steps) * first.size)
+
+
+def _at_the_end(final: npt.NDArray[Any], height: int, width: int) -> tuple[float, float]:
+    """Standard deviation, and rms difference of neighbouring pixels; shape (pixel,)."""
+    mean = sum(float(_wide(final[part]).sum(dtype=np.float64)) for part in parts_of(final.size))
+    mean /= final.size
+    spread = squares = 0.0
+    plane = height * width
+    for part in parts_of(final.size, plane * max(1, PART // plane)):
+        images = _wide(final[part]).reshape(-1, height, width)
+        spread += float(np.square(images - np.float64(mean)).sum())
+        for axis in (-1, -2):
+            squares += float(np.square(np.diff(images, axis=axis)).sum(dtype=np.float64))
+    count = final.size // plane * (height * (width - 1) + (height - 1) * width)
+    return np.sqrt(spread / final.size), np.sqrt(squares / count) if count else 0.0
+
+
+def _stored(step: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values of a step, shape (pixel,): as they are stored, or widened at once where few."""
+    values = np.ascontiguousarray(step).reshape(-1)
+    return _wide(values) if values.size <= PART else values
+
+
 def _wide(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """A step in float32, a copy."""
+    """The values in float32; not a copy where they are."""
+    if values.dtype == np.float32:
+        return values
     wide = np.empty(values.shape, np.float32)
     widen(values, wide)
     return wide
 
 
-def _moments(values: npt.NDArray[np.float32]) -> Floats:
-    """Means of the absolute values, of their squares and of their cubes."""
-    size = np.abs(values)  # sums in float32 are pairwise: 1e-6 of their value
-    square = np.square(size)
-    means = [size.mean(), square.mean()]
-    return np.array([*means, np.multiply(square, size, out=size).mean()], np.float64)
+def _together(*arrays: npt.NDArray[Any]) -> Iterator[tuple[npt.NDArray[np.float32], ...]]:
+    """The same parts of some arrays, in float32."""
+    for part in parts_of(arrays[0].size):
+        yield tuple(_wide(one[part]) for one in arrays)
+
+
+def _sums(size: npt.NDArray[np.float32]) -> Floats:
+    """Sums of magnitudes, of their squares and of their cubes; the values stay as they are."""
+    square = np.square(size)  # sums in float32 are pairwise: 1e-6 of their value
+    sums = [size.sum(), square.sum()]
+    return np.array([*sums, np.multiply(square, size, out=square).sum()], np.float64)
 
 
 def _ranked(values: npt.NDArray[np.float32], levels: tuple[float, ...]) -> list[float]:
@@ -235,31 +307,3 @@ def _ranked(values: npt.NDArray[np.float32], levels: tuple[float, ...]) -> list[
         return [float("nan")] * len(levels)
     between = (ranks - low) * (flat[high].astype(np.float64) - flat[low])
     return [float(value) for value in flat[low] + between]
-
-
-def _rms(values: npt.NDArray[np.float32]) -> float:
-    """Root mean square."""
-    return float(np.sqrt(np.square(values).mean()))
-
-
-class _Welford:
-    """Variance over steps, averaged over the image, by Welford's updates."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, values: npt.NDArray[np.float32]) -> None:
-        """One step more."""
-        self.count += 1
-        if self.count == 1:
-            self.mean = values.astype(np.float64)
-            self.squares = np.zeros_like(self.mean)
-            return
-        gap = values - self.mean
-        self.mean += gap / self.count
-        gap *= values - self.mean
-        self.squares += gap
-
-    def variance(self) -> float:
-        """Of all steps so far."""
-        return float(self.squares.mean()) / self.count

@@ -8,6 +8,7 @@ by construction it finds equally much at every step, so *when* things happen is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -18,6 +19,7 @@ import xarray as xr
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
 from asced_analysis.compute.stepped import Stepped, memory_note
+from asced_analysis.counts.changes import Change
 from asced_analysis.counts.counting import Plan, plan_counts
 from asced_analysis.counts.histograms import Counts, merge_counts
 from asced_analysis.counts.tally import Tally
@@ -217,10 +219,13 @@ def region_profile(
     masks = {"region": inside, "rest": ~inside}
     means: dict[str, list[float]] = {place: [] for place in masks}
     block: Any = data if isinstance(data, np.ndarray) else Stepped(data)
-    for _, values in plan.values(block):
-        size = np.abs(values).reshape(-1, *inside.shape)
+    for _, change in plan.changes(block):
+        sums = np.zeros(inside.shape)
+        for values in change.parts(inside.size):
+            sums += np.abs(values).reshape(inside.shape)
+        planes = change.size // inside.size
         for place, mask in masks.items():
-            means[place].append(float(size[:, mask].mean()) if mask.any() else np.nan)
+            means[place].append(float(sums[mask].mean()) / planes if mask.any() else np.nan)
     frames = [
         pd.DataFrame(
             {
@@ -249,17 +254,38 @@ def _window(region: pd.Series[Any]) -> tuple[slice, slice]:
 
 def _smoothed(block: npt.NDArray[Any], plan: Plan, smooth: float) -> npt.NDArray[np.float32]:
     """|D| blurred in space, largest over channels and frames, shape (run, step - 1, y, x)."""
+    with np.errstate(invalid="ignore", over="ignore"):  # failed runs; they are counted
+        if not isinstance(block, np.ndarray):  # one run, read step by step
+            found = [
+                _largest(change, block.shape[-2:], smooth) for _, change in plan.changes(block)
+            ]
+            return np.stack(found)[np.newaxis]
+        steps = []
+        for _, values in plan.values(block):
+            size = _blurred(np.abs(values), smooth)
+            steps.append(size.reshape(len(size), -1, *size.shape[-2:]).max(axis=1))
+        return np.stack(steps, axis=1)
+
+
+def _largest(change: Change, shape: tuple[int, ...], smooth: float) -> npt.NDArray[np.float32]:
+    """|D| of one step blurred in space, largest over channels and frames, shape (y, x)."""
+    found: npt.NDArray[np.float32] | None = None
+    for values in change.parts(math.prod(shape)):
+        size = _blurred(np.abs(values).reshape(shape), smooth)
+        found = size if found is None else np.maximum(found, size, out=found)
+    assert found is not None
+    return found
+
+
+def _blurred(size: npt.NDArray[np.float32], smooth: float) -> npt.NDArray[np.float32]:
+    """Images blurred, shape (..., y, x)."""
     from scipy.ndimage import gaussian_filter
 
-    steps = []
-    with np.errstate(invalid="ignore", over="ignore"):  # failed runs; they are counted
-        for _, values in plan.values(block):
-            size = np.abs(values)
-            if smooth > 0:
-                sigma = (0,) * (size.ndim - 2) + (smooth, smooth)
-                size = gaussian_filter(size, sigma, mode="reflect")
-            steps.append(size.reshape(len(size), -1, *size.shape[-2:]).max(axis=1))
-    return np.stack(steps, axis=1)
+    if not smooth > 0:
+        return size
+    sigma = (0,) * (size.ndim - 2) + (smooth, smooth)
+    blurred: npt.NDArray[np.float32] = gaussian_filter(size, sigma, mode="reflect")
+    return blurred
 
 
 def _level_block(blocks: Blocks, *, plan: Plan, smooth: float) -> Counts:

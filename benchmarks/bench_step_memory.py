@@ -1,0 +1,143 @@
+"""Memory of the commands that read large runs step by step, in blocks of one step of one run.
+
+Run ``python benchmarks/bench_step_memory.py`` (or ``--quick``, ``--json``, ``--only features``). A
+block is what a command reads of one step of one run, as it is stored. Runs of two sizes are made;
+the growth of the peak between them, by the growth of the block, is what is asked to be at most
+three. NumPy's arrays are counted where they are made (tracemalloc), so that the figure is the same
+on every machine, busy or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dask
+import pandas as pd
+
+from asced_analysis import calibrate, open_runs, run_features, segment_phases, step_statistics
+from asced_analysis.audit import audit
+from asced_analysis.calibration import check
+from asced_analysis.compute import stepped
+from asced_analysis.detection.apply import detect
+from asced_analysis.statistics.regions import artifact_regions, region_profile
+from asced_stores.format import memory
+from asced_stores.testing import synthetic_store
+
+BOTH, EPS, X0 = ("eps", "x0"), ("eps",), ("x0",)
+RATE = 0.25
+
+
+@dataclass(frozen=True)
+class Row:
+    """A command, what it reads, and how many runs it takes."""
+
+    work: Callable[[Any], Any]
+    reads: tuple[str, ...] = EPS
+    runs: int = 1
+
+
+def _profile(ds: Any) -> None:
+    region = pd.Series({"run": 0, "top": 0, "left": 0, "height": 4, "width": 4})
+    region_profile(ds, region)
+
+
+ROWS = {
+    "statistics": Row(step_statistics),
+    "statistics of x0": Row(lambda ds: step_statistics(ds, "x0", measure="value"), X0),
+    "features": Row(run_features, BOTH),
+    "phases": Row(segment_phases, runs=2),
+    "audit": Row(audit, BOTH),
+    "regions": Row(artifact_regions),
+    "regions of a run": Row(lambda ds: artifact_regions(ds, reference="run")),
+    "profile of a region": Row(_profile),
+    "calibrate": Row(lambda ds: calibrate(ds, false_alarm_rate=RATE), X0, 40),
+    "detect": Row(lambda ds: detect(ds, _known(ds)).compute(), X0, 40),
+    "drift": Row(lambda ds: check(ds, _known(ds)), BOTH, 40),
+}
+_THRESHOLDS: dict[tuple[int, ...], Any] = {}
+
+
+def _known(ds: Any) -> Any:
+    """Thresholds of these runs, made once."""
+    shape = tuple(ds.sizes.values())
+    if shape not in _THRESHOLDS:
+        _THRESHOLDS[shape] = calibrate(ds, false_alarm_rate=RATE)
+    return _THRESHOLDS[shape]
+
+
+def read_plainly(set_to: Callable[[Any, str, Any], None]) -> None:
+    """Read every run step by step, into memory that is counted and no larger than what is read."""
+    set_to(stepped, "LARGE_RUN_BYTES", 0)
+    set_to(memory, "_KEPT", 0)  # what a thread keeps to read into again: 32 MB, whatever the runs
+    set_to(memory, "_HUGE_PAGE", memory._PAGE)  # up to 4 MB are asked for and not touched
+
+
+def peak_of(work: Callable[[Any], Any], ds: Any) -> tuple[int, float]:
+    """Bytes of arrays at the peak of the second of two calls, and seconds of the first."""
+    begun = time.perf_counter()
+    with dask.config.set(scheduler="synchronous"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few runs
+        work(ds)
+        seconds = time.perf_counter() - begun
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        work(ds)
+        peak = tracemalloc.get_traced_memory()[1] - before
+        tracemalloc.stop()
+    return peak, seconds
+
+
+def measure(name: str, folder: Path, shape: tuple[int, ...], steps: int) -> dict[str, Any]:
+    """One row: runs of a quarter of the frames, and of all."""
+    row = ROWS[name]
+    peaks, blocks, seconds = [], [], 0.0
+    for frames in (shape[0] // 4, shape[0]):
+        size = (frames, *shape[1:])
+        path = folder / f"{row.runs}-{frames}.zarr"
+        if not path.exists():
+            synthetic_store(path, runs=row.runs, batch_size=row.runs, steps=steps, shape=size)
+        peak, seconds = peak_of(row.work, open_runs(path))
+        peaks.append(peak)
+        blocks.append(2 * len(row.reads) * math.prod(size))
+    ratio = (peaks[1] - peaks[0]) / (blocks[1] - blocks[0])
+    return {
+        "row": f"{name}: peak by blocks of a step (at most 3)",
+        "ratio": round(ratio, 2),
+        "constant_mb": round((peaks[1] - ratio * blocks[1]) / 1e6, 1),
+        "seconds": round(seconds / row.runs, 2),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, and print one row each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small runs of few steps")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=ROWS)
+    options = parser.parse_args(arguments)
+    read_plainly(setattr)
+    with TemporaryDirectory() as folder:
+        for name in options.only or ROWS:
+            shape, steps = ((20, 4, 90, 160), 12) if ROWS[name].runs < 3 else ((20, 4, 48, 48), 6)
+            if options.quick:
+                shape = (16, 4, 96, 96) if ROWS[name].runs < 3 else (8, 4, 24, 24)
+                steps = 6
+            row = measure(name, Path(folder), shape, steps)
+            rest = ", ".join(f"{key} {value}" for key, value in row.items() if key != "row")
+            print(json.dumps(row) if options.json else f"{row['row']}: {rest}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
