@@ -122,6 +122,20 @@ def groups_of(labels: NDArray[np.int64]) -> NDArray[np.str_]:
     return np.array(found)
 
 
+def self_consistency(store: str, runs: NDArray[np.int64]) -> Floats:
+    """What the model itself says of the ends of some runs, less the share of content."""
+    from asced_analysis.calibration.teachers import choose_teacher
+    from asced_analysis.compute.source import open_source
+    from experiments.models.emoji.sample import load
+
+    source = open_source(open_runs(store))
+    numbers = source.dataset["run"].values
+    rows = np.array([np.flatnonzero(numbers == run)[0] for run in runs])
+    fit = np.ones(source.runs, np.bool_)
+    teacher = choose_teacher(source, fit, store=store, pipeline=load())
+    return np.asarray(teacher.outcomes(source, rows, (16, 16))[1], np.float64)
+
+
 def judges(ds: Any, real: Path) -> dict[str, Floats]:
     """How finished images look to judges that have seen no label; higher is worse."""
     pictures = read_pictures(ds, np.arange(ds.sizes["run"]))
@@ -140,16 +154,14 @@ def judges(ds: Any, real: Path) -> dict[str, Floats]:
 
 
 def rows(
-    ds: Any, broken: NDArray[np.bool_], taught: Floats | None, real: Path | None
+    ds: Any, broken: NDArray[np.bool_], taught: Floats, real: Path
 ) -> Iterator[dict[str, Any]]:
     """One row a judge and step, input and model."""
     pictures = read_pictures(ds, np.arange(ds.sizes["run"]))
     content = content_of(pictures)
     groups = groups_of(ds["label"].values)
     given = (content, groups)
-    whose = {} if real is None else judges(ds, real)
-    if taught is not None:
-        whose["self-consistency"] = taught
+    whose = {"self-consistency": taught, **judges(ds, real)}
     for name, score in whose.items():
         yield {"judge": name, **figures(score, broken, *given)}
     for step in STEPS:
@@ -172,18 +184,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store")
     parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--taught", type=Path, help="Outcomes of the runs (CSV: run, score).")
     parser.add_argument("--out", help="File to write (*.jsonl).")
     arguments = parser.parse_args()
     runs, broken = read_labels(arguments.labels)
     ds = open_runs(arguments.store)
     at = {int(run): place for place, run in enumerate(ds["run"].values)}
     ds = ds.isel(run=[at[int(run)] for run in runs]).load()
-    taught = None
-    if arguments.taught is not None:
-        with arguments.taught.open(newline="") as file:
-            scores = {int(row["run"]): float(row["score"]) for row in csv.DictReader(file)}
-        taught = np.array([scores[int(run)] for run in runs])
+    taught = self_consistency(arguments.store, runs)
     shares = {"runs": len(runs), "broken": float(broken.mean())}
     given = {
         name: float(broken[groups_of(ds["label"].values) == name].mean())

@@ -112,15 +112,18 @@ def pack(modules: Path, out: Path) -> None:
     subcategories = sorted({(e["category"], e["subcategory"]) for e in listed})
     number = {pair: index for index, pair in enumerate(subcategories)}
     designs = [design_of(e["unified"]) for e in listed]
+    images = np.stack([on_white(e["file"]) for e in listed])
+    held_out = np.array([is_held_out(design) for design in designs])
+    np.savez_compressed(out.with_name("held_out.npz"), images=images[held_out])  # for --real
     np.savez_compressed(
         out,
-        images=np.stack([on_white(e["file"]) for e in listed]),
+        images=images,
         label=np.array([number[e["category"], e["subcategory"]] for e in listed]),
         set=np.array([e["set"] for e in listed]),
         unified=np.array([e["unified"] for e in listed]),
         name=np.array([e["name"] for e in listed]),
         design=np.array(designs),
-        held_out=np.array([is_held_out(d) for d in designs]),
+        held_out=held_out,
         classes=np.array([subcategory for _, subcategory in subcategories]),
         categories=np.array([category for category, _ in subcategories]),
     )

@@ -2,8 +2,9 @@ r"""Labels by eye: numbered sheets to look at, what was written down, and how we
 
 ::
 
-    asced record experiments/models/emoji --trust-remote-code --prompts labels.jsonl \
-        --runs 600 --out runs.zarr
+    python -m experiments.models.emoji.labelling classes classes.jsonl --runs 600 --only face hand
+    asced record --pipeline experiments/models/emoji --trust-remote-code --prompts classes.jsonl \
+        --guidance-scale 2 --runs 600 --batch-size 50 --activations mid_block --out runs.zarr
     python -m experiments.models.emoji.labelling sheets runs.zarr build/emoji/sheets --twice 150
     python -m experiments.models.emoji.labelling collect build/emoji/sheets notes.txt labels.csv
     python -m experiments.models.emoji.labelling agreement labels.csv
@@ -129,6 +130,10 @@ def main() -> None:
     """Sheets, collection or agreement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
+    classes = commands.add_parser("classes")
+    classes.add_argument("out", type=Path)
+    classes.add_argument("--runs", type=int, default=600)
+    classes.add_argument("--only", nargs="*", default=[""], help="words in the classes' names")
     sheets = commands.add_parser("sheets")
     sheets.add_argument("store")
     sheets.add_argument("folder", type=Path)
@@ -140,7 +145,12 @@ def main() -> None:
     agree = commands.add_parser("agreement")
     agree.add_argument("labels", type=Path)
     arguments = parser.parse_args()
-    if arguments.command == "sheets":
+    if arguments.command == "classes":
+        from experiments.models.emoji.sample import draw_labels
+
+        drawn = draw_labels(arguments.runs, seed=0, only=arguments.only)
+        arguments.out.write_text("".join(json.dumps({"label": one}) + "\n" for one in drawn))
+    elif arguments.command == "sheets":
         from asced_stores import open_runs
         from experiments.models.emoji.network import FOLDER
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,13 @@ def load(folder: Path = FOLDER) -> Any:
     return pipe
 
 
-def draw_labels(count: int, seed: int, folder: Path = FOLDER) -> list[int]:
-    """Classes at random, as frequent as in the training."""
+def draw_labels(
+    count: int, seed: int, folder: Path = FOLDER, only: Sequence[str] = ("",)
+) -> list[int]:
+    """Classes at random, as frequent as in the training; `only` those whose name holds a word."""
     classes = json.loads((folder / "classes.json").read_text())
-    shares = np.array([one["share"] for one in classes])
+    wanted = [any(word in one["name"] for word in only) for one in classes]
+    shares = np.array([one["share"] for one in classes]) * wanted
     return [
         int(label)
         for label in np.random.default_rng(seed).choice(len(shares), count, p=shares / shares.sum())
