@@ -1,0 +1,45 @@
+"""Predictors of who breaks: what is planted is found, what is noise is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from experiments.detection.who_breaks import figures, inputs, predicted, read_labels
+
+
+def test_only_the_input_that_knows_predicts() -> None:
+    rng = np.random.default_rng(0)
+    broken = rng.permutation(160) < 48
+    inside = rng.normal(size=(160, 5, 12)) + broken[:, None, None] * [2.0, *[0.0] * 11]
+    ds = xr.Dataset(
+        {
+            "x0": (("run", "step", "channel", "y", "x"), rng.normal(size=(160, 5, 3, 16, 16))),
+            "x_init": (("run", "channel", "y", "x"), rng.normal(size=(160, 3, 16, 16))),
+            "activations": (("run", "step", "activation"), inside),
+        }
+    )
+    content = {"area": rng.random(160)}
+    groups = np.where(np.arange(160) % 2, "faces", "hands")
+    found = {
+        name: figures(predicted(features, broken, "linear"), broken, content, groups)
+        for name, features in inputs(ds, 4).items()
+    }
+    assert found["internals"]["auroc"] > 0.85
+    assert found["internals"]["within_content"] > 0.8
+    assert {"faces", "hands"} < set(found["internals"])
+    for name in ("starting energy", "dynamics", "snapshot"):
+        assert 0.3 < found[name]["auroc"] < 0.7, name  # 48 of 160: .5 +- .05
+        assert found[name]["interval"][0] < 0.5 < found[name]["interval"][1] + 0.1
+
+
+def test_unsure_runs_and_second_looks_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        "run,pass,label,x,y,width,height\n0,0,broken,,,,\n1,0,unsure,,,,\n2,0,whole,,,,\n0,1,whole,,,,\n"
+    )
+    runs, broken = read_labels(path)
+    assert runs.tolist() == [0, 2]
+    assert broken.tolist() == [True, False]
