@@ -215,9 +215,8 @@ def monitoring(demo: Path, out: Path) -> None:
     served = prometheus_client.generate_latest().decode().splitlines()
     kept = [line for line in served if line.startswith("asced_") and "_created" not in line]
     told = [line for line in kept if "_bucket" not in line]
-    terminal(
-        out, ("curl -s localhost:9464/metrics | grep ^asced_ | grep -v _bucket", "\n".join(told))
-    )
+    shown = "curl -s localhost:9464/metrics | grep ^asced_ | grep -v '_bucket\\|_created'"
+    terminal(out, (shown, "\n".join(told)))
 
 
 def remedies(demo: Path, out: Path) -> None:
@@ -254,11 +253,11 @@ def section(report: Path, name: str, out: Path) -> None:
 
 
 def own_pipeline(demo: Path, out: Path) -> None:
-    """The top of the report on another folder: a latent model of simple shapes."""
+    """The top of the report on another model: grey pictures of simple shapes."""
     with tempfile.TemporaryDirectory() as folder:
         mine = Path(folder, "mine")
-        shapes = ROOT / "experiments" / "models" / "shapes"
-        asced("demo", "--pipeline", shapes, "--runs", 100, "--out", mine)
+        shapes = "experiments.models.shapes.pictures:pipeline"
+        asced("demo", "--pipeline", shapes, "--runs", 200, "--out", mine, cwd=ROOT)
         screens.report(mine, out)
 
 

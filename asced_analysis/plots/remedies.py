@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def remedies(found: Remedies, *, ax: Axes | None = None) -> Axes:
-    """Share of broken runs with every remedy, as it was chosen on, and confirmed on fresh seeds.
+    """Share of broken runs with every remedy, where it was chosen and on fresh seeds.
 
     Parameters
     ----------

@@ -61,7 +61,8 @@ class DataRange:
             if self.given is None and self.known != DIFFUSERS:
                 logger.warning(
                     "the first batch ends between %.3g and %.3g, not in -1..1: images are scaled "
-                    "to that range; give value_range=(low, high) where you know it",
+                    "to that range; where you know it, give value_range=(low, high), or "
+                    "--value-range LOW HIGH",
                     *self.known,
                 )
         return self.known
