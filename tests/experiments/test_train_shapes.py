@@ -51,3 +51,19 @@ def test_a_missing_model_names_the_command(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(shapes_set, "FOLDER", tmp_path)
     with pytest.raises(InputError, match=r"python -m experiments\.models\.shapes\.train"):
         shapes_set.measure(SimpleNamespace(cache=tmp_path, say=print), 8)
+
+
+def test_pictures_are_what_the_model_draws_folded() -> None:
+    from diffusers import DDIMPipeline
+
+    from experiments.datasets.shapes import unfold
+    from experiments.models.shapes.pictures import FOLDER, pipeline
+
+    pictures, folded = pipeline(), DDIMPipeline.from_pretrained(FOLDER).to(torch.float32)
+    noise = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = folded.unet(noise, 500).sample.numpy()
+        found = pictures.unet(torch.from_numpy(unfold(noise.numpy())), 500).sample
+    assert pictures.unet.config.sample_size == 64
+    assert found.shape == (2, 1, 64, 64)
+    np.testing.assert_allclose(found.numpy(), unfold(expected), atol=1e-5)
