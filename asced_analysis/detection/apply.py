@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.compute.stepped import Stepped, is_large
-from asced_analysis.detection.scoring import check_recorded, failed_flagged
+from asced_analysis.compute.stepped import Stepped, SteppedFrames, is_large
+from asced_analysis.detection.scoring import check_recorded, detect_rows, failed_flagged
 from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
 
 if TYPE_CHECKING:
@@ -210,6 +210,11 @@ def _as_rows(values: npt.NDArray[Any], dims: int) -> npt.NDArray[Any]:
     return values.reshape(-1, *values.shape[-3:]) if values.ndim == dims else values
 
 
+def _by_frame(runs: Stepped) -> Stepped:
+    """Every frame as a row, shape (row, step, channel, y, x)."""
+    return SteppedFrames(runs.array) if runs.ndim == 6 else runs
+
+
 def _detect_block(
     *arrays: npt.NDArray[Any], detector: Detector, names: tuple[str, ...]
 ) -> tuple[npt.NDArray[Any], ...]:
@@ -219,8 +224,11 @@ def _detect_block(
     frames = first.shape[2] if first.ndim == 6 else 1
     if levels is not None:
         levels = np.repeat(levels, frames)
-    state = watch(detector, dict(zip(names, arrays[: len(names)], strict=True)))
-    found = failed_flagged(detector.result(state, levels))
+    inputs = dict(zip(names, arrays[: len(names)], strict=True))
+    if isinstance(first, Stepped) and len({one.ndim for one in inputs.values()}) == 1:
+        found = detect_rows(detector, {n: _by_frame(one) for n, one in inputs.items()}, levels)
+    else:
+        found = failed_flagged(detector.result(watch(detector, inputs), levels))
     mask: npt.NDArray[Any] = np.asarray(found.mask)
     score: npt.NDArray[Any] = np.asarray(found.score)
     flagged: npt.NDArray[Any] = np.asarray(found.flagged)

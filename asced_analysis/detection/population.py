@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from asced_analysis.compute.source import Batch
 from asced_analysis.detection import change_maps
+from asced_analysis.detection.feeding import feed
 from asced_analysis.detection.log_snr_grid import GridSignal, GridState
 
 Floats = npt.NDArray[np.float64]
+_Sizes = tuple[GridState, dict[int, npt.NDArray[Any]]]
 
 BIN_WIDTH = 0.01
 BIN_WIDTH_BY_POSITION = 0.1
@@ -81,16 +83,17 @@ def cell_sizes(
     batch: Batch, signal: GridSignal, parameters: change_maps.Parameters
 ) -> Iterable[tuple[int, dict[int, npt.NDArray[Any]]]]:
     """Log change of a batch in every grid cell, as ``(rows, {cell: (row, y, x)})``."""
-    state = GridState()
-    sizes: dict[int, npt.NDArray[Any]] = {}
-    some = next(iter(batch.arrays.values()))
-    for offset in range(some.shape[1]):
-        step = batch.first_step + offset
-        given = {name: values[:, offset] for name, values in batch.arrays.items()}
-        state, changes = signal.advance(state, step, **given)
+
+    def update(state: _Sizes, step: int, **given: Any) -> _Sizes:
+        grid, sizes = state
+        grid, changes = signal.advance(grid, step, **given)
         for cell, change in changes:
-            sizes[cell] = change_maps.log_change(change, parameters, contrast_of=state.signal)
-    yield some.shape[0], sizes
+            sizes[cell] = change_maps.log_change(change, parameters, contrast_of=grid.signal)
+        return grid, sizes
+
+    fed = feed(batch.arrays, batch.first_step, lambda _: (GridState(), {}), update)
+    for rows, (_, sizes) in fed:
+        yield rows.stop - rows.start, sizes
 
 
 def location_and_scale(counts: npt.NDArray[Any], centers: Floats) -> tuple[Floats, Floats]:

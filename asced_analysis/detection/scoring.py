@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.compute.source import Batch, Source
+from asced_analysis.detection.feeding import feed
 from asced_analysis.detection.registry import LOOKAHEADS, modules_of, needs_network
 from asced_analysis.detection.streaming import Detection, Detector, make_detector
 from asced_analysis.realism.self_consistency import network_at
@@ -126,12 +127,34 @@ def detections(
 
 def detect_batch(detector: Detector, batch: Batch) -> Detection:
     """Run the streaming detector over one batch."""
-    some = next(iter(batch.arrays.values()))
-    state = detector.start((some.shape[0], *some.shape[2:]))
-    for offset in range(some.shape[1]):
-        given = {name: values[:, offset] for name, values in batch.arrays.items()}
-        state = detector.update(state, batch.first_step + offset, **given)
-    return failed_flagged(detector.result(state))
+    return detect_rows(detector, batch.arrays)
+
+
+def detect_rows(
+    detector: Detector, arrays: Mapping[str, Any], levels: npt.NDArray[Any] | None = None
+) -> Detection:
+    """Run the streaming detector over rows of the window's steps.
+
+    Parameters
+    ----------
+    detector : Detector
+    arrays : mapping of str to array, shape (row, step, channel, y, x)
+        From the detector's first step to its last, in memory or read step by step.
+    levels : array, shape (row,), optional
+        Of each row, where groups have levels of their own.
+    """
+    fed = feed(
+        *(arrays, detector.first_step, detector.start, detector.update),
+        whole=detector.lookahead is not None,
+    )
+    parts = [
+        failed_flagged(detector.result(state, None if levels is None else levels[rows]))
+        for rows, state in fed
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    columns = ([getattr(one, name) for one in parts] for name in ("mask", "score", "flagged"))
+    return Detection(*(np.concatenate([np.asarray(part) for part in one]) for one in columns))
 
 
 def failed_flagged(found: Detection) -> Detection:
@@ -183,10 +206,10 @@ def statistics_of(
         detector.needs(), steps=(detector.first_step, detector.last_step), only=only
     )
     for batch in batches:
-        some = next(iter(batch.arrays.values()))
-        state = detector.start((some.shape[0], *some.shape[2:]))
-        for offset in range(some.shape[1]):
-            given = {name: values[:, offset] for name, values in batch.arrays.items()}
-            state = detector.update(state, batch.first_step + offset, **given)
-        statistic = np.asarray(state.stream.statistic(state.inner))
+        fed = feed(
+            *(batch.arrays, batch.first_step, detector.start, detector.update),
+            whole=detector.lookahead is not None,
+        )
+        parts = [np.asarray(state.stream.statistic(state.inner)) for _, state in fed]
+        statistic = np.concatenate(parts)
         yield statistic.reshape(-1, batch.frames * statistic.shape[-2], statistic.shape[-1])

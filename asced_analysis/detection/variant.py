@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.detection.feeding import feed
 from asced_analysis.detection.log_snr_grid import TOLERANCE
 from asced_analysis.thresholds.parts import Cleanup
 from asced_stores.errors import InputError
@@ -243,15 +244,15 @@ def table(values: Sequence[Any]) -> npt.NDArray[np.float32]:
 
 def raw_numbers(stream: Any, source: Source, fit: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Numbers before standardising, ``stream.raw``, of the fit set's runs; shape (run, ...)."""
-    shape = (1, *source.sample_shape[-3:])
     numbers = []
     batches = source.batches(stream.needs(), steps=(stream.first_step, stream.last_step), only=fit)
     for batch in batches:
-        state = stream.start(shape)
-        for offset in range(stream.last_step - stream.first_step + 1):
-            given = {name: values[:, offset] for name, values in batch.arrays.items()}
-            state = stream.update(state, batch.first_step + offset, **given)
-        numbers.append(np.asarray(stream.raw(state), dtype=np.float64))
+        fed = feed(
+            *(batch.arrays, batch.first_step, stream.start, stream.update),
+            whole=getattr(stream, "lookahead", None) is not None,
+        )
+        for _, state in fed:
+            numbers.append(np.asarray(stream.raw(state), dtype=np.float64))
     return np.concatenate(numbers)
 
 

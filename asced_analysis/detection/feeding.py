@@ -1,0 +1,78 @@
+"""Steps of recorded runs given to what looks at them, a few frames of a large video at a time.
+
+What a detector keeps between steps, and makes of one, is widened: fourteen times a step as it is
+stored. Frames do not know of each other, so a large video is gone through several times, each time
+for some of its frames, of which few are worked on at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
+from typing import Any, TypeVar
+
+from asced_analysis.compute.stepped import Stepped
+
+State = TypeVar("State")
+PASSES = 3
+"""How often a large video is read, for a third of its frames each time."""
+FRAME_VALUES = 1 << 16
+"""Values of the frames that are worked on at once, if there are more than one."""
+
+
+def feed(
+    arrays: Mapping[str, Any],
+    first_step: int,
+    start: Callable[[Sequence[int]], State],
+    update: Callable[..., State],
+    *,
+    whole: bool = False,
+) -> Iterator[tuple[slice, State]]:
+    """Give every step to what keeps a state.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array, shape (row, step, channel, y, x)
+        In memory, or read step by step.
+    first_step : int
+        Of the arrays.
+    start : callable
+        ``start(shape)`` to a state, of samples of shape (row, channel, y, x).
+    update : callable
+        ``update(state, step, **arrays of that step)`` to the next state.
+    whole : bool, optional
+        All rows at once in any case: a network is asked, which takes batches.
+
+    Yields
+    ------
+    slice
+        Rows.
+    State
+        After the last step.
+    """
+    some = next(iter(arrays.values()))
+    rows, steps, *shape = some.shape
+    alike = {len(values) for values in arrays.values()} == {rows}  # activations are of whole runs
+    split = isinstance(some, Stepped) and alike and not whole
+    for groups in _passes(rows, prod(shape), split=split):
+        states = [start((group.stop - group.start, *shape)) for group in groups]
+        for offset in range(steps):
+            given = {name: values[:, offset] for name, values in arrays.items()}
+            for place, group in enumerate(groups):
+                own = {name: values[group] for name, values in given.items()}
+                states[place] = update(states[place], first_step + offset, **own)
+            del given, own  # before the next step is read
+        yield from zip(groups, states, strict=True)
+
+
+def _passes(rows: int, values: int, *, split: bool) -> list[list[slice]]:
+    """Rows that are worked on together, by the time that the arrays are read."""
+    if not split:
+        return [[slice(0, rows)]]
+    each = max(1, FRAME_VALUES // values)
+    third = -(-rows // PASSES)
+    return [
+        [slice(at, min(at + each, stop)) for at in range(first, stop, each)]
+        for first in range(0, rows, third)
+        if (stop := min(first + third, rows))
+    ]
