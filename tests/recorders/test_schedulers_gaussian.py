@@ -287,3 +287,24 @@ def test_a_zero_terminal_snr_schedule_starts_at_pure_noise() -> None:
     table = step_table(scheduler)
     assert table.alpha[0] < 1e-6
     assert table.log_snr[0] < -30
+
+
+def test_a_flow_scheduler_with_levels_of_sigma_space_is_given_eps() -> None:
+    """Cosmos 2: sigmas from 80 on, and eps of a denoiser where the velocity is expected."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True)
+    scheduler.register_to_config(sigma_max=80.0, sigma_min=0.002)
+    scheduler.set_timesteps(sigmas=np.linspace(0, 1, 6))
+    table = step_table(scheduler)
+    assert table.prediction_type == "epsilon"
+    assert table.alpha.tolist() == [1] * 6
+    np.testing.assert_allclose(table.sigma[[0, -1]], (80, 0.002), rtol=1e-6)
+    x = torch.full((1, 1, 2, 2), 3.0, dtype=torch.float64)
+    for step, t in enumerate(scheduler.timesteps[:-1]):
+        eps, x0 = posterior(x, 1.0, table.sigma[step])
+        x = scheduler.step(eps, t, x).prev_sample.double()
+        torch.testing.assert_close(x, x0 + table.sigma[step + 1] * eps, atol=1e-5, rtol=1e-5)
+    drawing = diffusers.FlowMatchLCMScheduler()
+    drawing.set_timesteps(3)
+    drawing.sigmas = drawing.sigmas * 80
+    with pytest.raises(InputError, match="sigmas up to 80"):
+        step_table(drawing)

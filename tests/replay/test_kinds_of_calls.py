@@ -180,7 +180,12 @@ KINDS: dict[str, tuple[str, Callable[[], Any], dict[str, Any], tuple[str, ...]]]
         (),
     ),
     "wan": ("Wan", tiny.wan, {**PAIR, **SIZE, "num_frames": 5}, ()),
-    "modular": ("modular", modular_with_text, {**TWO, **SIZE}, ()),
+    "modular, inpainting": (
+        "modular",
+        modular_with_text,
+        {**TWO, **SIZE, "image": picture(), "mask_image": painted(), "strength": 0.7},
+        ("image", "mask_image"),
+    ),
 }
 
 

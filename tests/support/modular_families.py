@@ -285,6 +285,11 @@ def sdxl_control() -> Any:
     return pipe
 
 
+def ltx() -> Any:
+    parts = {name: part for name, part in ltx_condition().components.items() if part is not None}
+    return without_text("LTXPipeline", **parts)
+
+
 def wan_image() -> Any:
     return modular(
         "Wan22Image2VideoBlocks",

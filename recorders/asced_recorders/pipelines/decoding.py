@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+COLOURS = (1, 3)  # channels of an image: grey, RGB
+
 
 def to_image(pipe: Any, sample: Tensor, /, value_range: Range = DIFFUSERS) -> NDArray[np.uint8]:
     """Image of each run, as diffusers itself would show it.
@@ -47,7 +49,7 @@ def pixels_to_image(pixels: Tensor, /, value_range: Range = DIFFUSERS) -> NDArra
     import numpy as np
     import torch
 
-    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+    if pixels.ndim != 4 or pixels.shape[1] not in COLOURS:
         raise InputError(
             f"samples of shape {tuple(pixels.shape[1:])} are neither grey nor RGB: they have no "
             "image without an autoencoder (leave `image` out of the fields)"
@@ -61,7 +63,7 @@ def pixels_to_image(pixels: Tensor, /, value_range: Range = DIFFUSERS) -> NDArra
 
 def has_image(pipe: Any, shape: tuple[int, ...], /) -> bool:
     """Whether `to_image` can show samples of this shape."""
-    return len(shape) == 3 and (getattr(pipe, "vae", None) is not None or shape[0] in (1, 3))
+    return len(shape) == 3 and (getattr(pipe, "vae", None) is not None or shape[0] in COLOURS)
 
 
 def is_pixels(pipe: Any, sample: Tensor, /) -> bool:
@@ -70,7 +72,7 @@ def is_pixels(pipe: Any, sample: Tensor, /) -> bool:
 
     parts = pipe.components.values()
     decodes = any(isinstance(part, nn.Module) and hasattr(part, "decode") for part in parts)
-    return sample.ndim == 4 and sample.shape[1] in (1, 3) and not decodes
+    return sample.ndim == 4 and sample.shape[1] in COLOURS and not decodes
 
 
 def shown_images(
@@ -100,6 +102,8 @@ def _decode_middle(vae: Any, sample: Tensor, channels_last: bool) -> Tensor:
     if not of_video:
         return _decode(vae, sample[:, sample.shape[1] // 2], channels_last)
     frames = _decode(vae, sample.transpose(1, 2), channels_last)
+    if frames.shape[1] not in COLOURS and frames.shape[2] in COLOURS:  # Allegro's decoder
+        frames = frames.transpose(1, 2)
     return frames[:, :, frames.shape[2] // 2]
 
 

@@ -181,7 +181,7 @@ def prediction_type_of(scheduler: Any, /) -> str:
     """
     name = scheduler_class(scheduler)
     if name in FLOW:
-        return "flow_prediction"
+        return "epsilon" if _in_sigma_space(scheduler, name) else "flow_prediction"
     if name in IPNDM:
         return "v_prediction"
     declared = str(scheduler.config.get("prediction_type", "epsilon"))
@@ -293,12 +293,35 @@ def _levels(scheduler: Any, name: str, timesteps: Float) -> tuple[Float, Float]:
         n = len(timesteps)
         return _float64(scheduler.alphas)[:n], _float64(scheduler.betas)[:n]
     sigmas = _float64(scheduler.sigmas)[: len(timesteps)]
-    if name in FLOW or scheduler.config.get("use_flow_sigmas"):
+    if (name in FLOW and not _in_sigma_space(scheduler, name)) or scheduler.config.get(
+        "use_flow_sigmas"
+    ):
         return 1 - sigmas, sigmas
     if name in SCALED_SIGMA:
         alpha = 1 / np.sqrt(1 + sigmas**2)
         return alpha, sigmas * alpha
     return np.ones_like(sigmas), sigmas
+
+
+def _in_sigma_space(scheduler: Any, name: str) -> bool:
+    """Whether a flow scheduler is given levels of sigma space, and eps in place of the velocity.
+
+    Cosmos 2 takes EDM's levels from 80 on: the Euler step along eps is the same.
+
+    Raises
+    ------
+    InputError
+        If its step needs levels from 0 to 1.
+    """
+    if _float64(scheduler.sigmas).max() <= 1 + 1e-6:
+        return False
+    if name != "FlowMatchEulerDiscreteScheduler" or scheduler.config.get("stochastic_sampling"):
+        raise InputError(
+            f"{name} has sigmas up to {float(scheduler.sigmas.max()):.3g}, and mixes sample and "
+            "noise as if none were above 1: it is not recorded. Give it sigmas from 1 to 0, or "
+            "another scheduler"
+        )
+    return True
 
 
 def _first_order_calls(scheduler: Any, name: str, total: int, begin: int) -> NDArray[np.int64]:
