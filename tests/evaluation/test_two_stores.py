@@ -338,6 +338,14 @@ def test_bad_references_are_refused_before_any_work(
             calibrate(tiny_runs, outcomes=given, **learn)
 
 
+def test_the_quality_of_few_runs_is_printed_without_an_interval() -> None:
+    from asced_cli.commands.evaluate import rows_of
+
+    few = {"judge": "patches", "local_realism": {"value": 1.5, "low": None, "high": None}}
+    said = dict(rows_of(few))["local realism"]
+    assert said == "1.5 (no interval: under 5 runs, or all alike)"
+
+
 def test_custom_loops_are_compared(tmp_path: Path) -> None:
     paths = []
     for name, shrink in (("plain", 0.0), ("smoother", 0.2)):
