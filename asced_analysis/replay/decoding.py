@@ -34,4 +34,5 @@ def pictures_of(
     from asced_recorders.pipelines.decoding import to_image
 
     tensor = torch.from_numpy(np.asarray(samples, np.float32))
-    return from_image(to_image(pipe, tensor, range_of(dataset.attrs)))
+    size = dataset.sizes["row"], dataset.sizes["column"]
+    return from_image(to_image(pipe, tensor, range_of(dataset.attrs), size))

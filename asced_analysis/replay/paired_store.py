@@ -154,15 +154,16 @@ def _commit(
     away = np.abs(samples - recorded)
     pixels = away.max(axis=tuple(range(1, away.ndim - 2)))
     arrays: Facts = {"sample": samples, "mask": facts["mask"]}
-    if job.recording.spec.image_shape is not None:
+    if (image_shape := job.recording.spec.image_shape) is not None:
         import torch
 
         from asced_recorders.pipelines.data_range import range_of
         from asced_recorders.pipelines.decoding import to_image
 
         pipe = None if isinstance(job.pipe, LoopSampler) else job.pipe
+        value_range = range_of(job.recording.spec.attributes)
         arrays["image"] = to_image(
-            pipe, torch.from_numpy(samples), range_of(job.recording.spec.attributes)
+            pipe, torch.from_numpy(samples), value_range, (image_shape[0], image_shape[1])
         )
     with np.errstate(invalid="ignore"):
         visible = visible_difference(job.recording.attributes)  # an 8-bit value would change

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_pipelines
 import torch
+from diffusers.image_processor import PixArtImageProcessor, VaeImageProcessor
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.correction import Corrector
@@ -60,6 +61,25 @@ def test_one_run_is_called_with_one_generator(tmp_path: Path) -> None:
     replayed = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
     assert exactness(replayed).bit_exact
     assert len(set(open_runs(store.path)["x_init"].values[:, 0, 0, 0])) == 2
+
+
+class Binned(VaeImageProcessor):
+    """Scales what was decoded to the size that was asked for, as PixArt and Sana do."""
+
+    def postprocess(self, image: torch.Tensor, **options: Any) -> Any:
+        if options["output_type"] != "latent":
+            image = PixArtImageProcessor.resize_and_crop_tensor(image, 8, 12)
+        return super().postprocess(image, **options)
+
+
+def test_images_that_a_pipeline_scales_are_scaled_again(tmp_path: Path) -> None:
+    pipe = quiet(tiny_pipelines.stable_diffusion())
+    pipe.image_processor = Binned(vae_scale_factor=2)
+    store = record(pipe, tmp_path / "r.zarr", runs=1, steps=2, batch_size=1, prompts=["a b"])
+    replayed = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
+    recorded, again = (open_runs(each.path)["image"].values for each in (store, replayed))
+    assert recorded.shape == (1, 12, 8, 3)
+    np.testing.assert_array_equal(again, recorded)
 
 
 def test_noise_that_no_seed_tells_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 COLOURS = (1, 3)  # channels of an image: grey, RGB
 
 
-def to_image(pipe: Any, sample: Tensor, /, value_range: Range = DIFFUSERS) -> NDArray[np.uint8]:
+def to_image(
+    pipe: Any,
+    sample: Tensor,
+    /,
+    value_range: Range = DIFFUSERS,
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
     """Image of each run, as diffusers itself would show it.
 
     Parameters
@@ -27,6 +33,9 @@ def to_image(pipe: Any, sample: Tensor, /, value_range: Range = DIFFUSERS) -> ND
         End of the runs; of a video, the middle frame is shown.
     value_range : tuple of float
         Between which pixels lie, where the sample is the image.
+    size : tuple of int, optional
+        Rows and columns of decoded images, where a pipeline samples in a resolution of its own and
+        scales and crops what it decodes (PixArt and Sana, whose resolutions lie in bins).
 
     Returns
     -------
@@ -41,7 +50,12 @@ def to_image(pipe: Any, sample: Tensor, /, value_range: Range = DIFFUSERS) -> ND
     frames = sample if sample.ndim == 5 else sample[:, None]
     if vae is None:
         return pixels_to_image(frames[:, frames.shape[1] // 2].float(), value_range)
-    return pixels_to_image(_decode_middle(vae, frames, tokens_channels_last(pipe)))
+    pixels = _decode_middle(vae, frames, tokens_channels_last(pipe))
+    if size is not None and tuple(pixels.shape[-2:]) != size:
+        from diffusers.image_processor import PixArtImageProcessor
+
+        pixels = PixArtImageProcessor.resize_and_crop_tensor(pixels, size[1], size[0])
+    return pixels_to_image(pixels)
 
 
 def pixels_to_image(pixels: Tensor, /, value_range: Range = DIFFUSERS) -> NDArray[np.uint8]:
