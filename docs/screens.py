@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from asced_analysis import open_runs
 from asced_analysis.viewer import ViewerServer, open_session
 
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars")
@@ -50,13 +51,15 @@ def viewer(demo: Path, out: Path) -> None:
         keep_scores=False,
     )
     session.background.wait()
+    runs = open_runs(demo / "runs.zarr").sizes["run"]
     with ViewerServer(session, port=0) as server, browser(1400, 1000) as driver:
         driver.get(server.url)
-        script = "return document.querySelector('.asced-run')?.dataset.painted ?? null"
-        end = time.monotonic() + PATIENCE
-        while driver.execute_script(script) is None and time.monotonic() < end:
+        painted = "document.querySelector('.asced-run')?.dataset.painted != null"
+        counted = f"document.body.innerText.includes('every pixel of {runs} runs')"
+        script, end = f"return {painted} && {counted}", time.monotonic() + PATIENCE
+        while not driver.execute_script(script) and time.monotonic() < end:
             time.sleep(0.1)
-        time.sleep(2)  # curves and bands come after the pictures
+        time.sleep(2)  # curves come after the pictures
         save(driver, out)
 
 

@@ -1,7 +1,7 @@
 // Dynamics of a pixel or region against the population's bands, phases shaded.
 
 const HEIGHT = 250;
-const ROOM = { left: 58, right: 12, top: 22, bottom: 34 };
+const ROOM = { left: 64, right: 12, top: 22, bottom: 34 };
 
 class Chart {
   constructor(viewer) {
