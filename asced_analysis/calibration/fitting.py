@@ -19,6 +19,7 @@ from asced_analysis.thresholds.document import (
     Window,
     fingerprint_of,
 )
+from asced_analysis.thresholds.typed_json import MismatchError, check_fields
 from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -32,7 +33,7 @@ def default_parameters(variant: Variant, given: dict[str, Any]) -> tuple[dict[st
     Raises
     ------
     InputError
-        Where a parameter is unknown.
+        Where a parameter is unknown, or a value is none that it takes.
     """
     given, defaults, cleanup = dict(given), variant.parameters(), variant.cleanup
     sizes = {name: given.pop(name) for name in ("min_area", "min_width") if name in given}
@@ -44,6 +45,10 @@ def default_parameters(variant: Variant, given: dict[str, Any]) -> tuple[dict[st
         raise InputError(
             f"variant {variant.name} has no parameter {sorted(unknown)}; it has {sorted(defaults)}"
         )
+    try:
+        check_fields(given, variant.parameters_type)
+    except MismatchError as error:
+        raise InputError(f"parameters of the variant {variant.name}: {error}") from None
     return {**defaults, **given}, cleanup
 
 
@@ -51,6 +56,9 @@ def as_fractions(given: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any
     """Sizes of 1 and more are pixels of the recorded image: express them as fractions of it."""
     height, width = shape[-2:]
     whole = {"min_area": height * width, "min_width": min(height, width)}
+    for name in whole.keys() & given.keys():
+        if not isinstance(given[name], (int, float)) or not given[name] >= 0:
+            raise InputError(f"{name} is {given[name]!r}; expected a share, or pixels from 1 on")
     return {
         name: value / whole[name] if name in whole and value >= 1 else value
         for name, value in given.items()

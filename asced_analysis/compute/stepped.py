@@ -67,8 +67,10 @@ def _read(array: Any) -> npt.NDArray[Any]:
         return np.asarray(array.compute(scheduler="synchronous"))
     import dask
 
-    key = (array.name, *(0,) * array.ndim)
-    return np.asarray(dask.get(dict(array.__dask_graph__()), key))  # type: ignore[attr-defined]
+    untyped: Any = dask
+    (chosen,) = untyped.optimize(array)  # of its graph, what it needs
+    key = (chosen.name, *(0,) * chosen.ndim)
+    return np.asarray(untyped.get(dict(chosen.__dask_graph__()), key))
 
 
 class SteppedReading:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -56,6 +56,32 @@ def read_as(
     except (msgspec.ValidationError, RecursionError) as error:
         found = str(error).replace("`$", f"`${place.replace('/', '.')}")
         raise MismatchError(found[:400]) from None
+
+
+def check_fields(given: Mapping[str, Any], kind: type) -> None:
+    """Refuse values that fields of a class do not take; others may be missing.
+
+    Parameters
+    ----------
+    given : mapping of str to Any
+        By the name of a field.
+    kind : type
+        A dataclass.
+
+    Raises
+    ------
+    MismatchError
+        Naming the field, what was found and what was expected.
+    """
+    types = get_type_hints(kind, include_extras=True)
+    for name, value in given.items():
+        if get_origin(types[name]) is Literal and value not in get_args(types[name]):
+            known = ", ".join(map(str, get_args(types[name])))
+            raise MismatchError(f"{name} {value!r} is unknown; expected one of {known}")
+        try:
+            msgspec.convert(value, types[name])
+        except msgspec.ValidationError as error:
+            raise MismatchError(f"{name} is {value!r}: {error}") from None
 
 
 @cache
