@@ -302,7 +302,7 @@ def planned(
     embedded = pipeline == EMBEDDED
     runs = runs or (512 if embedded else 200)
     sampled: dict[str, Any] = {}
-    if kind.takes in ("images", "something else"):
+    if kind.takes in ("images", "prompt embeddings", "something else"):
         raise InputError(
             f"this pipeline takes {kind.takes}: record your own calls (`with Recorder(pipe, "
             "store): pipe(...)`), then calibrate, replay, evaluate and report, as "

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_pipelines import dit, stable_diffusion
+from tiny_pipelines import dit, sd3, stable_diffusion
 
 from asced_recorders.pipelines.kinds import kind_of, trial_arguments
 from asced_recorders.recording.trial_runs import PATIENCE, try_runs
@@ -90,3 +90,9 @@ def test_a_pipeline_that_cannot_be_recorded_says_why(make_tiny: Callable[..., An
     pipe = make_tiny("DDIM", 1)
     with pytest.raises(InputError, match="takes no prompts"):
         try_runs(pipe, kind_of(pipe), {"prompts": ["a"]})
+
+
+def test_a_pipeline_without_its_text_encoders_takes_embeddings() -> None:
+    kind = kind_of(sd3())
+    assert kind.takes == "prompt embeddings"
+    assert trial_arguments(kind) is None

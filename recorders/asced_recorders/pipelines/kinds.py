@@ -9,7 +9,7 @@ from asced_recorders.pipelines.calls import call_parameters, default_arguments
 from asced_recorders.pipelines.networks import bare
 from asced_recorders.pipelines.sampling import is_unconditional
 
-Takes = Literal["nothing", "prompts", "classes", "images", "something else"]
+Takes = Literal["nothing", "prompts", "classes", "images", "prompt embeddings", "something else"]
 IMAGES = frozenset(
     ("image", "mask_image", "control_image", "video", "conditioning_image", "reference_image")
 )
@@ -74,12 +74,19 @@ def kind_of(pipe: Any, /) -> Kind:
     if IMAGES & set(takes):
         what = "images"
     elif "prompt" in takes:
-        what = "prompts"
+        what = "prompts" if _reads_text(pipe) else "prompt embeddings"
     elif "class_labels" in takes:
         what = "classes"
     elif "num_inference_steps" in takes and "generator" in takes:
         what = "nothing"
     return Kind(what, True, latent, steps, _classes(pipe) if what == "classes" else 0)
+
+
+def _reads_text(pipe: Any) -> bool:
+    """Whether a text encoder is there, of a pipeline that names some."""
+    parts = getattr(pipe, "components", {})
+    encoders = [parts[name] for name in parts if name.startswith("text_encoder")]
+    return not encoders or any(one is not None for one in encoders)
 
 
 def _classes(pipe: Any) -> int:
