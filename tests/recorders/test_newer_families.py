@@ -12,6 +12,7 @@ import pytest
 import torch
 from modular_families import MODULAR, ltx, modular, modular_version
 from newer_families import FAMILIES, SQUARE, Family, picture, wan
+from PIL import Image
 from tiny_pipelines import sd3, sdxl
 
 from asced_analysis.replay import replay
@@ -152,6 +153,25 @@ def test_rows_of_tokens_that_are_no_image_are_refused() -> None:
     pipe = FAMILIES["qwen"].make()  # four layers and their sum, as Qwen-Image-Layered has them
     with pytest.raises(InputError, match="16 tokens of 16 numbers are not one image"):
         layout_of(pipe, SQUARE).rearrange(torch.zeros(1, 16, 16))
+
+
+@pytest.mark.parametrize("asked", [{}, SQUARE])
+@pytest.mark.parametrize("kind", ["pil", "several", "torch", "numpy"])
+def test_edits_are_as_wide_as_their_image(kind: str, asked: dict[str, int]) -> None:
+    pixels = np.zeros((80, 208, 3), np.uint8)  # Qwen-Image edits take the size of their image
+    image = {
+        "pil": Image.fromarray(pixels),
+        "several": [Image.fromarray(pixels[:, :16]), Image.fromarray(pixels)],
+        "torch": torch.zeros(1, 3, 80, 208),
+        "numpy": pixels,
+    }[kind]
+    pipe = FAMILIES["qwen"].make()
+    found = layout_of(pipe, {"image": image, **asked}).rearrange(torch.zeros(1, 10 * 26, 16))
+    assert found.shape == (1, 4, 20, 52)
+    with pytest.raises(InputError, match="give height and width in the call"):  # 8 x 27, 9 x 24
+        layout_of(pipe, {"image": image, **asked}).rearrange(torch.zeros(1, 9 * 24, 16))
+    wide = layout_of(pipe, {"image": image, "height": 32, "width": 16})
+    assert wide.rearrange(torch.zeros(1, 8, 16)).shape == (1, 4, 8, 4)  # as it was asked for
 
 
 def test_segments_that_are_sampled_one_after_another_are_refused(tmp_path: Path) -> None:

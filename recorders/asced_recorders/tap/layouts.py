@@ -220,6 +220,8 @@ class ByShape(Layout):
         if asked.get("num_frames") is None:
             patch = _patch(pipe, channels)
             rows, columns = _sides(tokens, height / (patch * scale), width / (patch * scale))
+            if not rows and (ratio := _ratio(asked.get("image"))) is not None:
+                rows, columns = _only_sides(tokens, ratio)  # edits are often as wide as their image
             if rows and channels % patch**2 == 0:
                 return Packed(rows, columns, patch, channels_last=tokens_channels_last(pipe))
         else:
@@ -309,6 +311,30 @@ def _number(pipe: Any, *names: str) -> int | None:
     """The first of a pipeline's own numbers that there is."""
     found = (getattr(pipe, name, None) for name in names)
     return next((int(value) for value in found if isinstance(value, (int, float))), None)
+
+
+def _ratio(image: Any) -> float | None:
+    """Height of an image over its width, of several the last one's; None where it is none."""
+    if isinstance(image, (list, tuple)) and image:
+        return _ratio(image[-1])
+    if isinstance(getattr(image, "size", None), tuple):  # PIL
+        return float(image.size[1] / image.size[0])
+    shape = tuple(getattr(image, "shape", ()))
+    if len(shape) < 2:
+        return None
+    height, width = shape[-2:] if hasattr(image, "detach") or len(shape) == 2 else shape[-3:-1]
+    return float(height / width)
+
+
+def _only_sides(tokens: int, ratio: float) -> tuple[int, int]:
+    """Rows and columns of so many tokens in about this ratio, where no other pair comes near."""
+    rows, columns = math.sqrt(tokens * ratio), math.sqrt(tokens / ratio)
+    near = [
+        (each, tokens // each)
+        for each in range(1, tokens + 1)
+        if tokens % each == 0 and max(abs(each - rows), abs(tokens // each - columns)) < 2 * ROUNDED
+    ]
+    return near[0] if len(near) == 1 else (0, 0)
 
 
 def _sides(tokens: int, rows: float, columns: float) -> tuple[int, int]:
