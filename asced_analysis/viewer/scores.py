@@ -58,7 +58,7 @@ class RunScores:
             if levels is not None:
                 self._above = levels - self._detector.level
             self.known = Scores(count, "thresholds")
-        elif corrected is not None and "score" in corrected:
+        elif corrected is not None and "score" in corrected and _scored(corrected):
             self.known = Scores(count, "replay")
         else:
             self.known = Scores(count, "features")
@@ -204,6 +204,11 @@ class RunScores:
             )
         )
         return np.array([known.get(int(run), np.nan) for run in self._runs.runs], np.float32)
+
+
+def _scored(replayed: xr.Dataset) -> bool:
+    """Whether a replay has scores: masks that were given have none."""
+    return bool(np.isfinite(replayed["score"].values).any())
 
 
 def _rate(flagged: int, runs: int) -> dict[str, Any]:

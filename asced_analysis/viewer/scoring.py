@@ -92,7 +92,6 @@ def by_features(ds: xr.Dataset, scores: Scores) -> Iterator[None]:
     due = min(total, FIRST_FIT)
     for rows in pieces_of(ds, ("eps", "x0"), 4 * 2**20):
         parts.append(run_features(ds.isel(run=rows)))
-        scores.done = rows.stop
         if rows.stop >= due:
             features = pd.concat(parts)
             parts = [features]
@@ -101,6 +100,7 @@ def by_features(ds: xr.Dataset, scores: Scores) -> Iterator[None]:
                 table = rank_runs(features).loc[features.index]
                 scores.values[: len(table)] = table["score"].to_numpy(np.float32)
                 scores.reasons = _in_words(table)
+        scores.done = rows.stop  # once they are there: nobody asks again after the last
         yield
 
 

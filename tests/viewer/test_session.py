@@ -24,7 +24,8 @@ from asced_analysis.signals import fields
 from asced_analysis.statistics.outliers import rank_runs
 from asced_analysis.viewer import Session, open_session
 from asced_analysis.viewer.frames import strips
-from asced_analysis.viewer.scoring import ScoreFile
+from asced_analysis.viewer.scores import RunScores
+from asced_analysis.viewer.scoring import ScoreFile, Scores, by_features
 from asced_stores import open_runs
 from asced_stores.copying.selecting import parse_runs
 from asced_stores.errors import AscedError, InputError
@@ -100,6 +101,31 @@ def test_scores_flags_and_masks_are_those_of_detect(
     lower = session.answer("mask", {"row": row, "level": level - 1}).arrays["mask"]
     assert lower.sum() > mask.sum() > 0
     assert "score" not in session.answer("scores", {"done": RUNS}).arrays
+
+
+def test_runs_are_called_scored_once_their_scores_are_there(
+    looked_at: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores, asked = Scores(RUNS, "features"), []
+
+    def ranked(features: Any) -> Any:
+        asked.append((scores.done, len(features)))
+        return rank_runs(features)
+
+    monkeypatch.setattr("asced_analysis.statistics.outliers.rank_runs", ranked)
+    for _ in by_features(open_runs(looked_at), scores):
+        assert not scores.complete or np.isfinite(scores.values).all()
+    assert asked
+    assert all(done < known for done, known in asked)
+    assert scores.complete
+
+
+def test_a_replay_of_given_masks_has_no_scores_and_features_take_their_place(
+    plain: Session,
+) -> None:
+    for score, source in ((np.nan, "features"), (0.5, "replay")):
+        replayed = xr.Dataset({"score": ("run", np.full(RUNS, score))})
+        assert RunScores(plain.runs, None, replayed).known.source == source
 
 
 def test_without_thresholds_runs_are_ranked_by_their_features(
