@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.audit.starting_noise import seeded_noise
-from asced_analysis.counts.changes import PART, parts_of
+from asced_analysis.counts.changes import PART, parts_of, widen
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -355,8 +355,13 @@ def _rows(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
 
 
 def _wide(values: npt.NDArray[np.floating], part: slice) -> Step:
-    """Some pixels of all runs, in float32."""
-    return values[:, part].astype(np.float32, copy=False)
+    """Some pixels of all runs, in float32; not a copy where they are."""
+    own = values[:, part]
+    if own.dtype == np.float32:
+        return own
+    wide = np.empty(own.shape, np.float32)
+    widen(own, wide)
+    return wide
 
 
 def _by_group(group: Counts, values: npt.NDArray[np.floating]) -> Floats:

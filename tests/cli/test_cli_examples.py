@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import click
 import pytest
+from help_examples import command_of, examples
 
-from asced_cli.main import COMMANDS, run
+from asced_cli.main import run
 from asced_stores.testing import synthetic_store
 
-SAMPLES = ("record", "replay", "tune", "demo", "view", "push", "pull")
-"""Commands that sample, serve until they are stopped, or ask a server; their own tests run them."""
-NEEDS_MODEL = (
-    "lookahead.json",
-    "--lookahead",
-    "corrected.zarr",
-    "--format torch",
-    "--method outcome",
-)
-"""What these examples speak of comes from a model."""
 STATUS = {
     "asced doctor ./my-model --folder /scratch": 1,
     # the synthetic runs follow no sampler, and the audit says so
     "asced audit runs.zarr": 1,
     "asced audit runs.zarr --plot audit.png --json": 1,
 }
-
-
-def command_of(name: str) -> click.Command:
-    command = importlib.import_module(f"asced_cli.commands.{name}").command
-    assert isinstance(command, click.Command)
-    return command
-
-
-def examples(*, sampled: bool = False) -> Iterator[Any]:
-    """Each line, as it is printed; those that sample, or those that do not."""
-    for name in COMMANDS:
-        for line in map(str.strip, (command_of(name).epilog or "").splitlines()):
-            samples = name in SAMPLES or any(word in line for word in NEEDS_MODEL)
-            if line.startswith("asced ") and samples == sampled:
-                yield pytest.param(line, id=line)
 
 
 @pytest.fixture(scope="module")
