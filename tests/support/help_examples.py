@@ -12,7 +12,7 @@ import pytest
 from asced_cli.main import COMMANDS
 
 SAMPLES = ("record", "replay", "tune", "demo", "view", "push", "pull")
-"""Commands that sample, serve until they are stopped, or ask a server: test_cli_sampled_examples."""
+"""Commands that sample, serve until stopped, or ask a server: test_cli_sampled_examples."""
 NEEDS_MODEL = (
     "lookahead.json",
     "--lookahead",
