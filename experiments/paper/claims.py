@@ -6,6 +6,7 @@ where it lies on the other side, and is not shown where it holds zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,7 @@ def claims(results: Mapping[str, Any]) -> Iterator[Judged]:
 
 def _verdict(change: Mapping[str, Any], sign: int) -> str:
     """Whether a difference lies on one side of zero; +1: it should be higher."""
-    low, high = sorted((sign * change["low"], sign * change["high"]))
+    low, high = sorted(sign * end for end in _ends(change))
     return HOLDS if low > 0 else FAILS if high < 0 else OPEN
 
 
@@ -55,10 +56,17 @@ def _together(verdicts: Sequence[str]) -> str:
     return HOLDS if set(verdicts) == {HOLDS} else OPEN
 
 
+def _ends(change: Mapping[str, Any]) -> tuple[float, float]:
+    """Of an interval; without one nothing is excluded."""
+    low, high = change["low"], change["high"]
+    return (-math.inf, math.inf) if low is None or high is None else (low, high)
+
+
 def _span(change: Mapping[str, Any], digits: int = 3) -> str:
     """A difference with its interval."""
-    value, low, high = (f"{change[name]:+.{digits}f}" for name in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+    low, high = _ends(change)
+    span = f"{low:+.{digits}f} to {high:+.{digits}f}" if math.isfinite(low) else "no interval"
+    return f"{change['value']:+.{digits}f} ({span})"
 
 
 def _quality(variant: str, rows: Mapping[str, Any]) -> Iterator[Judged]:
@@ -78,9 +86,8 @@ def _quality(variant: str, rows: Mapping[str, Any]) -> Iterator[Judged]:
         verdicts, texts = [], []
         for name, sign in BETTER.items():
             apart = sign * (own[name]["value"] - than[name]["value"])
-            overlap = (
-                own[name]["low"] <= than[name]["high"] and than[name]["low"] <= own[name]["high"]
-            )
+            (low, high), (other_low, other_high) = _ends(own[name]), _ends(than[name])
+            overlap = low <= other_high and other_low <= high
             verdicts.append(OPEN if overlap else HOLDS if apart > 0 else FAILS)
             texts.append(f"{NAMES[name]} {sign * apart:+.3f}{' (intervals overlap)' * overlap}")
         yield Judged(
@@ -92,8 +99,8 @@ def _quality(variant: str, rows: Mapping[str, Any]) -> Iterator[Judged]:
     if wrong:
         local = {name: rows[name]["quality"]["local_realism"]["change"] for name in ["ttc", *wrong]}
         best = min(wrong, key=lambda name: local[name]["value"])
-        ahead = local["ttc"]["high"] < local[best]["low"]
-        behind = local[best]["high"] < local["ttc"]["low"]
+        (low, high), (best_low, best_high) = _ends(local["ttc"]), _ends(local[best])
+        ahead, behind = high < best_low, best_high < low
         yield Judged(
             f"the place of its mask matters (detector `{variant}`; not asked in the paper)",
             f"local distance {_span(local['ttc'])}; mask of control `{best.removeprefix('ttc, ')}` "
@@ -155,7 +162,7 @@ def _last_step(variant: str, rows: Mapping[str, Any]) -> Judged:
         helps[name] = sorted(
             float(share)
             for share, row in rows.items()
-            if row["quality"][name]["change"]["high"] < 0
+            if _ends(row["quality"][name]["change"])[1] < 0
         )
     later = {n: [s for s in found if s > published.LAST_USEFUL] for n, found in helps.items()}
     told = [

@@ -124,7 +124,7 @@ def _figure_eight(results: Mapping[str, Any]) -> Any:
             for ax, name in zip(panels, LABELS, strict=True):
                 change = [one[share]["quality"][name]["change"] for share in ordered]
                 value = np.array([c["value"] for c in change])
-                low, high = (np.array([c[end] for c in change]) for end in ("low", "high"))
+                low, high = (np.array([c[end] for c in change], float) for end in ("low", "high"))
                 ax.errorbar(
                     x,
                     value,

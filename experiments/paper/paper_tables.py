@@ -74,9 +74,9 @@ def _text(figure: Mapping[str, float | None], digits: int = 3) -> str:
     """Value with its interval."""
     if figure["value"] is None:
         return "-"
-    texts = [f"{0.0 if v is None else v:.{digits}f}" for v in figure.values()]
-    value, low, high = (text.lstrip("-") if float(text) == 0 else text for text in texts)
-    return f"{value} ({low} to {high})"
+    texts = [f"{v:.{digits}f}" for v in figure.values() if v is not None]
+    value, *ends = (text.lstrip("-") if float(text) == 0 else text for text in texts)
+    return f"{value} ({' to '.join(ends) or 'no interval'})"
 
 
 def _table_one(one: Mapping[str, Any]) -> Iterator[str]:

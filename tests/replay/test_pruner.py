@@ -40,7 +40,8 @@ class Prompted(diffusers.DiffusionPipeline):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         bright = torch.tensor([len(one) / 10 for one in prompts])[:, None, None, None]
         self.scheduler.set_timesteps(num_inference_steps)
-        x = torch.stack([torch.randn((2, 8, 8), generator=one) for one in generator])
+        own = generator if isinstance(generator, list) else [generator]  # as diffusers' own take it
+        x = torch.stack([torch.randn((2, 8, 8), generator=one) for one in own])
         x = x * self.scheduler.init_noise_sigma
         steps = {"generator": generator} if "generator" in self.extra() else {}
         for t in self.scheduler.timesteps:
