@@ -64,7 +64,10 @@ def risk_level(curve: RiskCurve, promised: float) -> float:
     bound = (curve.total + 1) / (curve.runs + 1)
     kept = np.flatnonzero(bound <= promised)
     if kept.size == 0:
-        raise InputError("no level of the grid keeps the promised share; this should not happen")
+        raise InputError(
+            "no level of the grid keeps the promised share; this is a fault of the toolkit: "
+            "please report it"
+        )
     return float(curve.levels[kept[0]])
 
 

@@ -110,9 +110,9 @@ class HandedStep:
         scale = max(1.0, float(before.abs().max()))
         if float((found.float() - before).abs().max()) > SAME * scale:
             raise InputError(
-                "this correction changes what the network said, and what this sampler makes of it "
-                "is not alpha' x0 + sigma' eps (DDIM and Euler do that, without noise of their "
-                "own): choose a strategy that edits samples, such as ttc"
+                "this correction changes the network's prediction, which needs a sampler whose "
+                "next sample is alpha' x0 + sigma' eps (DDIM and Euler without noise of their "
+                "own); this one's is not: choose a strategy that edits samples, such as ttc"
             )
         eps, x0 = eps_and_x0(
             event.sample.float(),
@@ -162,7 +162,7 @@ def loop_table(
     if not len(a) or not (s > 0).all() or not (np.diff(levels) > 0).all():
         raise InputError(
             "a schedule runs from the noisy end to the clean one, with sigma above 0 at every step "
-            "that the network is asked at"
+            "at which the network is evaluated"
         )
     return kind(
         timestep=np.arange(len(a), dtype=np.float64),

@@ -79,7 +79,7 @@ def _numbers(letters: str) -> list[int]:
         numbers.append(value + (numbers[-2] if len(numbers) > 2 else 0))
         value = shift = 0
     if shift:
-        raise InputError("a run-length code breaks off")
+        raise InputError("a run-length code is cut short")
     return numbers
 
 

@@ -83,7 +83,9 @@ class Parameters:
         if self.modules and self.inputs not in INSIDE:
             raise InputError(f"inputs {self.inputs!r} looks at no modules: leave them out")
         if self.resolution < 4 or not 0 < self.share <= 1 or self.floor <= 0:
-            raise InputError(f"resolution, share or floor makes no sense: {self}")
+            raise InputError(
+                f"resolution must be at least 4, share above 0 and at most 1, floor above 0: {self}"
+            )
 
 
 @dataclass(frozen=True)

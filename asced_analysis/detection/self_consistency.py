@@ -63,7 +63,7 @@ class Parameters:
     def __post_init__(self) -> None:
         """Check the numbers."""
         if self.draws < 1 or not 0 < self.share <= 1:
-            raise InputError(f"draws or share makes no sense: {self}")
+            raise InputError(f"draws must be at least 1 and share above 0, at most 1: {self}")
 
 
 @dataclass(frozen=True)

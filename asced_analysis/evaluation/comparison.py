@@ -150,21 +150,21 @@ def _came_back(store: TrajectoryStore) -> list[str]:
     """Refuse a replay of which unedited runs are other ones; a note where that is not known."""
     exact = exactness(store)
     if not exact.runs:
-        return [f"whether unedited runs come back was not seen: {exact.sentence()}"]
+        return [f"whether unedited runs come back could not be checked: {exact.sentence()}"]
     if exact.largest_difference <= visible_difference(store.attributes):
         return []
     if not exact.conditions:
         raise InputError(
-            f"the replay {store.path} does not reproduce its recording: {exact.sentence()}, and "
-            "nothing that is known of the two differs. No effect can be told from a broken "
-            "replay: find out what the recording was made with, and replay again with strategy "
-            "none until its runs come back"
+            f"the replay {store.path} does not reproduce its recording: {exact.sentence()}, "
+            "although all known conditions are the same. A broken replay cannot show an effect: "
+            "find out what the recording was made with, and replay again with strategy none "
+            "until its runs come back"
         )
     if exact.of_corrected and exact.typical_difference > exact.of_corrected / 2:
         raise InputError(
             f"the replay {store.path} does not reproduce its recording: {exact.sentence()}. "
             f"Unedited runs differ by {exact.typical_difference:.2g} (median), corrected ones by "
-            f"{exact.of_corrected:.2g}: no effect can be told from that. Replay under the "
+            f"{exact.of_corrected:.2g}: that cannot show an effect. Replay under the "
             "recording's own conditions, or record again here"
         )
     return [

@@ -60,7 +60,7 @@ def load_function(given: str) -> tuple[Callable[..., Any], str]:
     if place.endswith(".py"):
         path = Path(place)
         if not path.is_file():
-            raise InputError(f"there is no file {place}, of which {name} was asked for")
+            raise InputError(f"there is no file {place} that could hold the function {name}")
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None
         assert spec.loader is not None
@@ -71,7 +71,7 @@ def load_function(given: str) -> tuple[Callable[..., Any], str]:
             module = importlib.import_module(place)
         except ModuleNotFoundError as error:
             raise InputError(
-                f"there is no module {place!r}, of which {name} was asked for"
+                f"there is no module {place!r} that could hold the function {name}"
             ) from error
     function = getattr(module, name, None)
     if not callable(function):

@@ -112,9 +112,9 @@ def check_came_back(replayed: TrajectoryStore, likely: str) -> None:
     if found.conditions or found.largest_difference <= visible_difference(replayed.attributes):
         return
     raise NotReproducedError(
-        f"the replay does not reproduce the recording: {found.sentence()}, and nothing that is "
-        f"known of the two differs. {likely} What was sampled lies in {replayed.path}, and "
-        "`asced evaluate` refuses it: no effect could be told from a broken replay."
+        f"the replay does not reproduce the recording: {found.sentence()}, although "
+        f"all known conditions are the same. {likely} The new samples are in {replayed.path}; "
+        "`asced evaluate` refuses them, since a broken replay cannot show an effect."
     )
 
 

@@ -200,7 +200,7 @@ def _plans(
 ) -> tuple[list[Plan], list[Strategy]]:
     """Masks of each branch, and what edits in them; what looks after every step is found apart."""
     if masks is None and thresholds is None:
-        raise InputError("branches need thresholds or masks: whom and where to correct")
+        raise InputError("branches need thresholds or masks, which say what to correct")
     last = min(one.step for one in branches) - 1
 
     @cache

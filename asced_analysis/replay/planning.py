@@ -235,8 +235,8 @@ def controlled(
     if strategy.region == "everywhere":
         if control != "shuffled":
             raise InputError(
-                f"{strategy.title} corrects whole runs: there is no place that could be wrong. "
-                "The control shuffled corrects as many runs, but others"
+                f"{strategy.title} corrects whole runs, so no region could be wrong: choose the "
+                "control shuffled, which corrects as many runs, but others"
             )
         return others_plan(plan, recording, seed=seed), strategy
     if is_found(strategy.region):
@@ -260,8 +260,8 @@ def found_plan(plan: Plan, strategy: Strategy, recording: Recording, step: int) 
     """Masks of a strategy that looks for its place in predicted x0, from the recorded one."""
     if not recording.has_trajectory:
         raise InputError(
-            f"{strategy.title} finds its place in predicted x0, which {recording.store.path} does "
-            "not hold: a control needs it beforehand"
+            f"{strategy.title} finds its region in predicted x0, which {recording.store.path} "
+            "does not hold: a control needs it beforehand"
         )
     found: dict[int, NDArray[np.bool_]] = {}
     for run in sorted(plan.masks):

@@ -80,8 +80,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     target = Path(path)
     if not target.exists() and aside(target).exists():
         raise InputError(
-            f"{target} does not exist, but {aside(target)} does: what a save that was cut short "
-            f"was about to replace. Rename it to {target.name} to go on with it"
+            f"{target} does not exist, but {aside(target)} does: the earlier result, which an "
+            f"interrupted save was replacing. Rename it to {target.name} to use it"
         )
     if not target.exists():
         raise InputError(f"{target} does not exist; write it with `asced stats` or `asced phases`")

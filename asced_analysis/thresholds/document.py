@@ -281,7 +281,7 @@ class Thresholds(Content):
         otherwise = other_conditions(self.fingerprint, fingerprint)
         if otherwise:
             warnings.warn(
-                "these runs were computed otherwise than those of the calibration "
+                "these runs were computed in another way than those of the calibration "
                 f"({'; '.join(otherwise)}): the false-alarm rate is not promised there. "
                 "`asced calibrate --check` shows whether their scores drift",
                 PortabilityWarning,

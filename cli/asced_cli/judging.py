@@ -61,7 +61,7 @@ better_option = click.option(
     type=click.Choice(["lower", "higher"]),
     default="lower",
     show_default=True,
-    help="Which scores of --outcomes are good.",
+    help="Whether low or high scores of --outcomes are good.",
 )
 
 
@@ -99,15 +99,15 @@ def teacher_options(function: F) -> F:
         click.option(
             "--within-content/--as-it-is",
             default=None,
-            help="Take off what content explains of the outcomes.  [default: where it is over 5 %]",
+            help="Subtract what content explains of the outcomes.  [default: if it is over 5 %]",
         ),
         click.option(
             "--content",
             cls=FeaturesOption,
             metavar="FEATURES",
             shell_complete=complete_features,
-            help="Features whose nearest runs are of like content too, where these do not see what "
-            "is broken.",
+            help="Runs that are nearest in these features count as alike in content, too. The "
+            "features must not show what is broken.",
         ),
     )
     for option in reversed(options):

@@ -21,7 +21,7 @@ COMMANDS = {
     "repack": "Rewrite a store to another layout or precision.",
     "stats": "Exact medians, MADs and quantiles of the score dynamics by step.",
     "phases": "Find the boundaries Profiling | Mutation | Refinement.",
-    "audit": "Check whether trajectories obey their own schedule.",
+    "audit": "Check whether recorded samples fit the noise levels of their schedule.",
     "calibrate": "Calibrate thresholds with a stated false-alarm rate.",
     "detect": "Flag runs and regions by calibrated thresholds.",
     "replay": "Re-run recorded runs with a correction and compare.",

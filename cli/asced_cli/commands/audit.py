@@ -27,7 +27,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, note
 @endpoint_option
 @json_option
 def command(store: str, plot: str | None, confidence: float, overwrite: bool, as_json: bool) -> int:
-    """Check whether the trajectories of STORE obey their own schedule.
+    """Check whether the samples of STORE fit the noise levels of their schedule.
 
     Exit status 1 if something was found, with its likely cause.
     """

@@ -41,11 +41,11 @@ if TYPE_CHECKING:
             "asced calibrate runs.zarr --false-alarm-rate 0.05 --out thresholds.json",
         ),
         (
-            "Faults that break a run's own noise, wherever they last for a step only",
+            "Find faults that break the predicted noise at a single step",
             "asced calibrate runs.zarr --set signal=innovation --set join=peak --out faults.json",
         ),
         (
-            "Learn from how runs ended which ones end badly",
+            "Learn to predict which runs end badly, from how recorded runs ended",
             "asced calibrate runs.zarr --variant outcome --method outcome --out learnt.json",
         ),
         (
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
             "asced calibrate runs.zarr --method outcome --outcomes scores.csv --better higher",
         ),
         (
-            "The same, with a lookahead by a quarter of sampling",
+            "The same, with a lookahead of 0.24 of sampling",
             "asced calibrate runs.zarr --method outcome --lookahead 0.24 --out lookahead.json",
         ),
         (
@@ -104,7 +104,7 @@ if TYPE_CHECKING:
 @click.option(
     "--confidence",
     type=SHARE,
-    help="Keep the rate of this calibration with this probability, not only on average.",
+    help="Probability that this calibration keeps the rate; by default it holds on average.",
 )
 @click.option("--groups", help="Coordinate whose values get levels of their own (label, prompt).")
 @click.option(
@@ -324,7 +324,7 @@ def _check(
         as_json=as_json,
         table=[
             ("drift", "yes: recalibrate" if drift.drifted else "none found"),
-            ("runs", f"{drift.runs} new, {drift.shipped_runs} behind the thresholds"),
+            ("runs", f"{drift.runs} new, {drift.shipped_runs} of the calibration"),
             *(
                 (name, f"distance {distance:.3f}, p = {p:.2g}")
                 for name, distance, p in drift.comparisons

@@ -44,8 +44,8 @@ from asced_cli.options import (
     "--outcomes",
     multiple=True,
     metavar="FILE",
-    help="Scores by run (CSV or Parquet), or masks of broken places (folder, COCO .json, .npz), "
-    "that judge instead; twice: of RUNS, then of CORRECTED.",
+    help="Judge by scores (CSV or Parquet) or masks of broken places (folder, COCO .json, .npz) "
+    "instead of features. Give it twice: for RUNS, then for CORRECTED.",
 )
 @better_option
 @click.option("--controls/--no-controls", default=True, show_default=True)

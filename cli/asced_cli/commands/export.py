@@ -47,7 +47,7 @@ OF_NOTHING = ("schema", "grafana")
     required=True,
     type=click.Choice([*OF_THRESHOLDS, *OF_NOTHING, *OF_RUNS]),
     help="Of thresholds: bundle (a folder for ports), torch (a torch.export program). Of runs: "
-    "coco (pictures and labels.json), png (pictures and masks). Of nothing: schema (of thresholds "
+    "coco (pictures and labels.json), png (pictures and masks). Of neither: schema (of thresholds "
     "files), grafana (the dashboard of a monitor's metrics).",
 )
 @click.option("--out", required=True, help="Folder (bundle, coco, png) or file to write.")

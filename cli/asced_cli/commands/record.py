@@ -52,12 +52,12 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
             "--runs 512 --out runs.zarr",
         ),
         (
-            "Every run counted, only flagged ones kept",
+            "Statistics of every run, trajectories of flagged ones only",
             "asced record --pipeline fashion --runs 100000 --keep flagged "
             "--thresholds thresholds.json --out runs.zarr",
         ),
         (
-            "The best of four draws, as foreseen early",
+            "Draw four runs for each that is recorded; finish the one with the lowest early score",
             "asced record --pipeline fashion --runs 64 --steps 12 --prune 4:1 "
             "--thresholds thresholds.json --out pruned.zarr",
         ),
@@ -115,7 +115,7 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
     "--prune",
     type=PRUNING,
     metavar="DRAW:FINISH",
-    help="Draw several runs for each prompt, look early, finish the most promising: 4:1.",
+    help="4:1 draws four runs, compares their scores early, and finishes the best one.",
 )
 @click.option(
     "--thresholds",
@@ -129,7 +129,7 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
 @option(
     "fsync",
     "--no-fsync",
-    help="Do not wait for the disk: a loss of power may tear the last batches.",
+    help="Do not wait for the disk: a loss of power may damage the last batches.",
 )
 @option("ignore_disk")
 @option("device")

@@ -43,7 +43,7 @@ option = options_of(ReplayOptions)
             "asced replay runs.zarr --thresholds thresholds.json --start 12 --out corrected.zarr",
         ),
         (
-            "Re-noise what is drawn in flagged runs, and leave the others alone",
+            "Re-noise the foreground of flagged runs, and leave the other runs as they are",
             "asced replay runs.zarr --thresholds learnt.json --strategy renoise --where foreground "
             "--out renewed.zarr",
         ),
@@ -74,7 +74,7 @@ option = options_of(ReplayOptions)
     required=True,
     type=OutStore(),
     metavar="STORE",
-    help="Store to write, each run paired with the recorded one.",
+    help="Store to write; its runs have the numbers of the recorded ones.",
 )
 @option("thresholds", shell_complete=completion.files(".json"))
 @click.option(
@@ -93,7 +93,7 @@ option = options_of(ReplayOptions)
     "--again",
     type=float,
     multiple=True,
-    help="Further step whose sample is renewed (ttc, renoise, best_of); several times if wanted.",
+    help="Later step at which to re-noise once more (ttc, renoise, best_of). Repeatable.",
 )
 @click.option("--draws", type=int, help="How many renewals best_of chooses from.")
 @click.option("--choose", type=float, help="Step at which best_of chooses, or a share below 1.")

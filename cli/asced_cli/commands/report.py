@@ -45,7 +45,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, note
     "--compare",
     shell_complete=completion.files(".json"),
     multiple=True,
-    help="Evaluation of another correction of the same runs; several times if wanted.",
+    help="Evaluation of another correction of the same runs. Repeatable.",
 )
 @click.option(
     "--remedies",

@@ -47,7 +47,7 @@ NAMES = ListOf(str, "names, for example ttc,renoise")
 @click.option(
     "--thresholds",
     shell_complete=completion.files(".json"),
-    help="Thresholds to choose a correction for; of remedies, for corrections and pruning.",
+    help="Thresholds to choose a correction for. With --remedies: to try corrections and pruning.",
 )
 @click.option(
     "--out",
@@ -57,7 +57,7 @@ NAMES = ListOf(str, "names, for example ttc,renoise")
 @click.option(
     "--remedies",
     is_flag=True,
-    help="Try all that is known to help, and confirm the best on fresh seeds.",
+    help="Try samplers, steps, guidance, corrections and pruning; confirm the best on fresh seeds.",
 )
 @click.option("--budget", type=int, help="Evaluations an image.  [default: twice the steps]")
 @click.option(

@@ -44,13 +44,13 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
     "--thresholds",
     metavar="FILE",
     shell_complete=completion.files(".json"),
-    help="Of `asced calibrate`: scores, masks, levels.",
+    help="File of `asced calibrate`; shows scores, masks and levels.",
 )
 @click.option(
     "--replay",
     metavar="STORE",
     shell_complete=completion.stores,
-    help="Of `asced replay`: corrected versions.",
+    help="Store of `asced replay`; shows corrected versions.",
 )
 @judge_option
 @real_option
@@ -58,8 +58,8 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
     "--beside",
     metavar="STORE",
     shell_complete=completion.stores,
-    help="A second store, beside the first: the same run, the same moment. Of a replay, the ends, "
-    "as --replay shows them.",
+    help="A second store, shown beside the first at the same run and step. A replay has no steps: "
+    "its ends are shown, as with --replay.",
 )
 @click.option(
     "--host",
