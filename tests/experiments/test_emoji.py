@@ -289,3 +289,14 @@ def test_labels_by_eye_come_back_to_their_runs(tmp_path: Path) -> None:
     assert labelling.agreement(worse)["kappa"] == pytest.approx(0.5)
     with pytest.raises(ValueError, match="expected 'number broken"):
         labelling.read_notes("99 broken", order)
+
+
+def test_boxes_become_masks_and_a_picture(tmp_path: Path) -> None:
+    rows = labelling.read_notes("0 broken 4 2 10 20\n1 broken\n", [(7, 0), (8, 0), (9, 0), (7, 1)])
+    labelling.write_boxes(rows, tmp_path / "boxes")
+    assert [path.name for path in (tmp_path / "boxes").iterdir()] == ["7.png"]
+    mask = np.asarray(Image.open(tmp_path / "boxes" / "7.png")) > 0
+    assert mask[2:22, 4:14].all()
+    assert mask.sum() == 200
+    images = np.full((10, 64, 64, 3), 255, np.uint8)
+    assert labelling.picture(images, rows, each=1, scale=2).size == (128, 3 * 128)

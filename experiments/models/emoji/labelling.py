@@ -8,6 +8,8 @@ r"""Labels by eye: numbered sheets to look at, what was written down, and how we
     python -m experiments.models.emoji.labelling sheets runs.zarr build/emoji/sheets --twice 150
     python -m experiments.models.emoji.labelling collect build/emoji/sheets notes.txt labels.csv
     python -m experiments.models.emoji.labelling agreement labels.csv
+    python -m experiments.models.emoji.labelling boxes labels.csv boxes/  # masks for asced replay
+    python -m experiments.models.emoji.labelling picture runs.zarr labels.csv emoji.webp
 
 The cells of the sheets are in random order and bear numbers of their own; some runs come twice,
 the second time under another number, on a later sheet. ``notes.txt`` has one line a cell that is
@@ -126,8 +128,50 @@ def agreement(rows: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
+def boxes(rows: list[dict[str, Any]]) -> dict[int, tuple[int, int, int, int]]:
+    """Left, top, right and bottom of each run that has a box, by the first look."""
+    found = {}
+    for row in rows:
+        if int(row["pass"]) == 0 and row.get("x") not in (None, ""):
+            x, y, width, height = (int(row[name]) for name in BOX)
+            found[int(row["run"])] = (x, y, x + width, y + height)
+    return found
+
+
+def write_boxes(rows: list[dict[str, Any]], folder: Path, size: int = 64) -> None:
+    """One mask a run, ``<run>.png``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for run, (left, top, right, bottom) in boxes(rows).items():
+        mask = np.zeros((size, size), np.uint8)
+        mask[top:bottom, left:right] = 255
+        Image.fromarray(mask).save(folder / f"{run}.png")
+
+
+def picture(images: Any, rows: list[dict[str, Any]], each: int = 10, scale: int = 2) -> Image.Image:
+    """Rows of samples called whole, broken with a box, and broken without one: the second ten."""
+    first = {int(row["run"]): row["label"] for row in rows if int(row["pass"]) == 0}
+    where = boxes(rows)
+    kinds = [
+        [run for run, label in first.items() if label == "whole"],
+        list(where),
+        [run for run, label in first.items() if label == "broken" and run not in where],
+    ]
+    side = images.shape[1] * scale
+    sheet = Image.new("RGB", (each * side, len(kinds) * side), "white")
+    draw = ImageDraw.Draw(sheet)
+    for line, runs in enumerate(kinds):
+        for place, run in enumerate(runs[each : 2 * each]):
+            corner = (place * side, line * side)
+            sheet.paste(Image.fromarray(images[run]).resize((side, side)), corner)
+            if line == 1:
+                left, top, right, bottom = (scale * end for end in where[run])
+                box = (corner[0] + left, corner[1] + top, corner[0] + right, corner[1] + bottom)
+                draw.rectangle(box, outline=(213, 94, 0), width=2)
+    return sheet
+
+
 def main() -> None:
-    """Sheets, collection or agreement."""
+    """Classes, sheets, collection, agreement, boxes or a picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     classes = commands.add_parser("classes")
@@ -144,6 +188,13 @@ def main() -> None:
     collect.add_argument("out", type=Path)
     agree = commands.add_parser("agreement")
     agree.add_argument("labels", type=Path)
+    masks = commands.add_parser("boxes")
+    masks.add_argument("labels", type=Path)
+    masks.add_argument("folder", type=Path)
+    shown = commands.add_parser("picture")
+    shown.add_argument("store")
+    shown.add_argument("labels", type=Path)
+    shown.add_argument("out", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "classes":
         from experiments.models.emoji.sample import draw_labels
@@ -169,7 +220,15 @@ def main() -> None:
             writer.writerows(read_notes(arguments.notes.read_text(), order))
     else:
         with arguments.labels.open(newline="") as file:
-            print(json.dumps(agreement(list(csv.DictReader(file)))))
+            rows = list(csv.DictReader(file))
+        if arguments.command == "agreement":
+            print(json.dumps(agreement(rows)))
+        elif arguments.command == "boxes":
+            write_boxes(rows, arguments.folder)
+        else:
+            from asced_stores import open_runs
+
+            picture(open_runs(arguments.store)["image"].values, rows).save(arguments.out)
 
 
 if __name__ == "__main__":
