@@ -90,6 +90,23 @@ def test_thresholds_choose_what_is_kept(taught: Any, tmp_path: Path) -> None:
     assert (observed_features(tmp_path / "kept.zarr")["flagged"] == wanted).all()
 
 
+def test_modules_that_did_not_run_teach_nothing(taught: Any) -> None:
+    _, folder, _, _ = taught
+    ds = open_runs(folder / "runs.zarr").load()
+    ds["activations"][:] = np.nan  # as where a cache answered
+    with pytest.raises(
+        InputError, match=r"not finite in \d+ runs, run \d+ for .* at step 1 a module"
+    ):
+        aa.calibrate(
+            ds,
+            method="outcome",
+            outcomes=folder / "outcomes.csv",
+            window=(0.0, 0.5),
+            parameters={"inputs": "activations"},
+            false_alarm_rate=0.2,
+        )
+
+
 def test_without_activations_it_refuses(taught: Any, tmp_path: Path, make_tiny: Any) -> None:
     pipe, _, thresholds, _ = taught
     record(pipe, tmp_path / "bare.zarr", runs=RUNS, steps=STEPS, batch_size=RUNS)
