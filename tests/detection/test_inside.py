@@ -14,6 +14,7 @@ from asced_analysis.correction import Corrector, Pruner
 from asced_analysis.detection.apply import detect
 from asced_analysis.replay import replay
 from asced_analysis.statistics.observing import FlagObserver, observed_features
+from asced_cli.main import run
 from asced_recorders import load_pipeline, record
 from asced_recorders.pipelines.sampling import run_generators
 from asced_stores import open_runs
@@ -88,6 +89,16 @@ def test_thresholds_choose_what_is_kept(taught: Any, tmp_path: Path) -> None:
     observers = [FlagObserver(thresholds)]
     record(pipe, tmp_path / "kept.zarr", keep="flagged", observers=observers, **given)
     assert (observed_features(tmp_path / "kept.zarr")["flagged"] == wanted).all()
+
+
+def test_what_thresholds_look_at_is_asked_for_before_work(
+    taught: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thresholds, out = taught[1] / "thresholds.json", tmp_path / "runs.zarr"
+    given = ["--keep", "flagged", "--thresholds", str(thresholds), "--runs", "2"]
+    assert run(["record", "--pipeline", "fashion", "--out", str(out), *given]) == 2
+    assert f"record them with --activations {MODULE}" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_modules_that_did_not_run_teach_nothing(taught: Any) -> None:
