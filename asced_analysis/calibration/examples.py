@@ -60,6 +60,13 @@ def gather(
     rows, channels, statistics, final = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
+    if len(unknown := np.flatnonzero(~np.isfinite(statistics).all(axis=1))):
+        run = int(source.dataset["run"].values[rows[unknown[0]]])
+        raise InputError(
+            f"what is learnt from is not finite in {len(unknown)} runs, run {run} for example: at "
+            f"step {stream.last_step} a module did not run (a cache answered) or overflowed. "
+            "Choose another window or other inputs, or record without the cache"
+        )
     target, goal = says.outcomes(source, rows, channels.shape[-2:])
     bad = np.flatnonzero(~np.isfinite(goal))
     if len(bad):

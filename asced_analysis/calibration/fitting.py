@@ -94,7 +94,8 @@ def fit_variant(
     array, shape (run, cell), or None
         Each run's means for the drift check, where the variant stands on a grid.
     """
-    given, cleanup = default_parameters(variant, as_fractions(parameters, source.sample_shape))
+    plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in parameters.items()}
+    given, cleanup = default_parameters(variant, as_fractions(plain, source.sample_shape))
     first, last = window
     steps = source.steps
     grid = (source.log_snr[first], source.log_snr[last])

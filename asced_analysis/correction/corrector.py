@@ -340,7 +340,7 @@ class Corrector(EditSettings, TapListener):
     def scheduled(self, scheduler: Any) -> None:
         """Refuse steps on which it cannot work before the network is asked."""
         if not self._continuing:
-            EditedCall(self, step_table(scheduler), self._assigned)
+            EditedCall(self, step_table(scheduler), self._assigned).forget()
 
     def begin(self, table: StepTable) -> None:
         """Prepare for one call of the pipeline."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -25,11 +25,12 @@ from asced_stores.errors import InputError
 if TYPE_CHECKING:
     from asced_analysis.correction.lookahead import Network
     from asced_analysis.thresholds.document import Thresholds
+    from asced_recorders.pipelines.activations import ActivationWatch
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
 
 
-Inside = Callable[[int], Tensor | None]
+Inside: TypeAlias = "ActivationWatch"
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,8 @@ class Watch:
         For thresholds with a lookahead.
     dtype : torch.dtype
         Precision in which runs are recorded.
-    inside : callable, optional
-        ``inside(runs)`` gives the activations of a step (`ActivationWatch.since`), for thresholds
-        that look at them.
+    inside : Inside, optional
+        Gives the activations of a step, for thresholds that look at them.
     """
 
     def __init__(
@@ -143,7 +143,9 @@ class Watch:
 
     def update(self, event: StepEvent) -> None:
         """Take in one step, rounded as it is recorded."""
-        inside = {} if self.inside is None else {"activations": self.inside(len(event.sample))}
+        inside = (
+            {} if self.inside is None else {"activations": self.inside.since(len(event.sample))}
+        )
         self._state = self.detector.update(
             self._state,
             event.step,
@@ -205,7 +207,7 @@ def watched_modules(pipe: Any, thresholds: Thresholds | None) -> Iterator[Inside
             "the whole pipeline, not to its scheduler"
         )
     with ActivationWatch(pipe, names) as watch:
-        yield watch.since
+        yield watch
 
 
 def _to_numpy(array: Any) -> NDArray[Any]:

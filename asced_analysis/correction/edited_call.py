@@ -96,6 +96,11 @@ class EditedCall:
         self._any = False
         self._flagged: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
+    def forget(self) -> None:
+        """Let go what the network's modules gave after the look of the call before."""
+        if self.watch is not None and self.watch.inside is not None:
+            self.watch.inside.forget()
+
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Look at a step; change what the network said where the strategy does so."""
         state, strategy = self.state, self.corrector.strategy

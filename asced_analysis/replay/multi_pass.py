@@ -164,7 +164,7 @@ class _Watch(TapListener):
         """Take in one step."""
         if self.state is None:
             self.state = self.detector.start(tuple(event.sample.shape))
-        more = {} if self.inside is None else {"activations": self.inside(len(event.sample))}
+        more = {} if self.inside is None else {"activations": self.inside.since(len(event.sample))}
         self.state = self.detector.update(
             self.state,
             event.step,

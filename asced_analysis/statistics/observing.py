@@ -97,7 +97,7 @@ def batch_dataset(batch: Any) -> xr.Dataset:
     spec = batch.spec
     variables = {}
     for v in spec.variables:
-        if v.name in ("eps", "x0", "sample"):
+        if v.name in ("eps", "x0", "sample", "activations"):
             array = batch.arrays[v.name]
             held = isinstance(array, np.ndarray)  # or in a file: a step of a run at a time
             chunks = -1 if held else (1, 1, *array.shape[2:])

@@ -13,6 +13,8 @@ import asced_analysis as aa
 from asced_analysis.correction import Corrector, Pruner
 from asced_analysis.detection.apply import detect
 from asced_analysis.replay import replay
+from asced_analysis.statistics.observing import FlagObserver, observed_features
+from asced_cli.main import run
 from asced_recorders import load_pipeline, record
 from asced_recorders.pipelines.sampling import run_generators
 from asced_stores import open_runs
@@ -62,7 +64,8 @@ def test_loop_pruner_and_replay_see_what_the_store_says(taught: Any, tmp_path: P
     recorded = detect(open_runs(folder / "runs.zarr"), thresholds)["score"].values
     corrector = Corrector(thresholds)
     hooks = len(pipe.unet.mid_block._forward_hooks)
-    with corrector.attach(pipe):
+    with corrector.attach(pipe):  # steps after the look of a call are none of the next one's
+        pipe(batch_size=3, num_inference_steps=STEPS, generator=run_generators(range(3)))
         pipe(batch_size=4, num_inference_steps=STEPS, generator=run_generators(range(4)))
     assert len(pipe.unet.mid_block._forward_hooks) == hooks
     scores = [one.score for one in corrector.report]
@@ -76,6 +79,43 @@ def test_loop_pruner_and_replay_see_what_the_store_says(taught: Any, tmp_path: P
     replay(folder / "runs.zarr", tmp_path / "again.zarr", thresholds=thresholds, pipeline=pipe)
     again = open_runs(tmp_path / "again.zarr")
     assert np.allclose(again["score"].values, recorded, atol=1e-6)
+    assert "activation" not in again.dims
+
+
+def test_thresholds_choose_what_is_kept(taught: Any, tmp_path: Path) -> None:
+    pipe, folder, thresholds, _ = taught
+    wanted = detect(open_runs(folder / "runs.zarr"), thresholds)["flagged"].values[:8]
+    given: Any = {"runs": 8, "steps": STEPS, "batch_size": 8, "activations": [MODULE]}
+    observers = [FlagObserver(thresholds)]
+    record(pipe, tmp_path / "kept.zarr", keep="flagged", observers=observers, **given)
+    assert (observed_features(tmp_path / "kept.zarr")["flagged"] == wanted).all()
+
+
+def test_what_thresholds_look_at_is_asked_for_before_work(
+    taught: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thresholds, out = taught[1] / "thresholds.json", tmp_path / "runs.zarr"
+    given = ["--keep", "flagged", "--thresholds", str(thresholds), "--runs", "2"]
+    assert run(["record", "--pipeline", "fashion", "--out", str(out), *given]) == 2
+    assert f"record them with --activations {MODULE}" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_modules_that_did_not_run_teach_nothing(taught: Any) -> None:
+    _, folder, _, _ = taught
+    ds = open_runs(folder / "runs.zarr").load()
+    ds["activations"][:] = np.nan  # as where a cache answered
+    with pytest.raises(
+        InputError, match=r"not finite in \d+ runs, run \d+ for .* at step 1 a module"
+    ):
+        aa.calibrate(
+            ds,
+            method="outcome",
+            outcomes=folder / "outcomes.csv",
+            window=(0.0, 0.5),
+            parameters={"inputs": "activations"},
+            false_alarm_rate=0.2,
+        )
 
 
 def test_without_activations_it_refuses(taught: Any, tmp_path: Path, make_tiny: Any) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import tiny_pipelines
 import torch
+from PIL import Image
 
 from asced_recorders import Recorder, record
-from asced_recorders.pipelines.activations import MOST_CHANNELS, pooled
+from asced_recorders.pipelines.activations import MOST_CHANNELS, modules_of, pooled
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
@@ -112,6 +114,32 @@ def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     record("fashion", path, activations=["mid_block"], resume=True, **given)
 
 
+def test_a_name_is_that_of_one_module(tmp_path: Path) -> None:
+    class Inner(torch.nn.Module):  # EDM and k-diffusion call what they wrap so
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1))
+
+    network = Inner()
+    for name in ("model.0", "model.model.0"):
+        assert modules_of(network, name) == [("model", network.model[0])]
+    pipe = tiny_pipelines.stable_diffusion()
+    net = diffusers.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(4, 8))
+    pipe = diffusers.StableDiffusionControlNetPipeline(
+        **pipe.components, controlnet=net, requires_safety_checker=False
+    )
+    given: Any = {"prompt": "a", "image": Image.new("RGB", (16, 16)), "num_inference_steps": 2}
+    path = tmp_path / "runs.zarr"
+    with (
+        pytest.raises(InputError, match=r"controlnet and unet each .* example unet\.mid_block"),
+        Recorder(pipe, path, activations=["mid_block"]),
+    ):
+        pipe(**given)
+    with Recorder(pipe, path, activations=["unet.mid_block", "unet.mid_block"]):
+        pipe(**given)
+    assert np.isfinite(open_runs(path)["activations"].values).all()
+
+
 def test_of_loops_of_other_libraries(tmp_path: Path) -> None:
     class Network(torch.nn.Module):
         def __init__(self) -> None:
@@ -143,3 +171,12 @@ def test_of_loops_of_other_libraries(tmp_path: Path) -> None:
         recorder.step(alpha=0.5, sigma=0.9, activations=np.ones((3, 2)), **step)
         recorder.step(alpha=0.9, sigma=0.4, activations=torch.zeros(3, 2), **step)
     assert open_runs(tmp_path / "c")["activations"].values.tolist() == [[[1, 1], [0, 0]]] * 3
+
+    with Recorder.custom(tmp_path / "d", (1, 8, 8), 2) as recorder:
+        recorder.step(alpha=0.5, sigma=0.9, activations=np.ones((3, 2)), **step)
+        recorder.discard()  # what was not recorded holds nobody
+        recorder.step(alpha=0.5, sigma=0.9, **step)
+        recorder.step(alpha=0.9, sigma=0.4, **step)
+        with pytest.raises(InputError, match="comes with activations"):
+            recorder.step(alpha=0.5, sigma=0.9, activations=np.ones((3, 2)), **step)
+    assert "activations" not in open_runs(tmp_path / "d")

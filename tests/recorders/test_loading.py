@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from asced_cli.main import run
 from asced_recorders.pipelines.devices import available_devices, default_device
 from asced_recorders.pipelines.loading import _move, load_pipeline
+from asced_recorders.pipelines.named_functions import named_function
 from asced_stores.errors import InputError
 
 
@@ -63,3 +65,18 @@ def test_weights_that_do_not_fit_say_what_to_do() -> None:
 
     with pytest.raises(InputError, match=r"do not fit on cuda.*2\.00 GiB.*--precision float16"):
         _move(Large(), "cuda", "owner/name")
+
+
+def test_functions_of_a_file_may_bring_dataclasses(tmp_path: Path) -> None:
+    path = tmp_path / "random.py"  # called as a module that is there
+    path.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Loop:\n"
+        "    steps: int = 4\n"
+        "def steps():\n"
+        "    return Loop().steps\n"
+    )
+    assert named_function(f"{path}:steps")() == 4
+    assert importlib.import_module("random").random() < 1

@@ -22,6 +22,7 @@ class HandedActivations:
 
     def __init__(self) -> None:
         self.values = 0
+        self._fixed = False
         self._by_step: list[NDArray[np.float32]] = []
 
     def check(self, step: int, given: Any, runs: int) -> None:
@@ -31,7 +32,7 @@ class HandedActivations:
         ------
         InputError
         """
-        if (given is None) != (self.values == 0) and (step or self.values):
+        if (given is None) != (self.values == 0) and (step or self._fixed):
             raise InputError(
                 f"step {step} comes {'without' if given is None else 'with'} activations, unlike "
                 "those before it: hand them over at every step, or at none"
@@ -58,9 +59,15 @@ class HandedActivations:
             return {}
         return {"activations": np.stack([self._by_step[step] for step in kept], axis=1)}
 
+    def finish(self) -> None:
+        """Hold the batches that follow to as many."""
+        self._fixed, self._by_step = True, []
+
     def discard(self) -> None:
-        """Let those of the batch go."""
+        """Let those of the batch go, and how many they were, unless a batch before has them."""
         self._by_step = []
+        if not self._fixed:
+            self.values = 0
 
     def facts(self) -> dict[str, Any]:
         """Say how many there are, as attributes of a store."""

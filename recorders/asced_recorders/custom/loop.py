@@ -139,7 +139,8 @@ class CustomRecorder:
         if unknown:
             raise InputError(f"{unknown} are no facts of a run: give some of {', '.join(known)}")
         if self._done == self.steps and set(facts) & set(self._facts):
-            self._commit()
+            with self._abandoned_on_error():
+                self._commit()
         self._facts |= facts
 
     def step(
@@ -352,7 +353,7 @@ class CustomRecorder:
         found, masks = correction_values(self.corrector, buffer.count, tuple(end.shape[1:]))
         more = masks | self.inside.arrays(list(buffer.kept))
         self.session.append(buffer, batch_size, self._facts | found, image, more)
-        self.inside.discard()
+        self.inside.finish()
         self.levels.finish()
         self._buffer, self._facts = None, {}
 

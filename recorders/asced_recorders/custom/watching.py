@@ -202,6 +202,7 @@ class NetworkRecorder:
                 output = getattr(output, name, output)
         if isinstance(output, tuple):
             output = output[0]
+        inside = self.inside.since(len(sample))
         if callable(self.levels):
             given = self.levels(*args, **kwargs)
             alpha, sigma = one_number(given[0], "alpha"), one_number(given[1], "sigma")
@@ -210,7 +211,6 @@ class NetworkRecorder:
             alpha, sigma = (float(value) for value in self.levels[at])
         if output.shape != sample.shape and output.shape[1] == 2 * sample.shape[1]:
             output = output[:, : sample.shape[1]]  # a learned variance
-        inside = self.inside.since(len(sample))
         return _Evaluation(sample.detach().clone(), output.detach().clone(), alpha, sigma, inside)
 
     def _finish(self, end: Any) -> None:

@@ -38,23 +38,23 @@ class ActivationWatch:
     """
 
     def __init__(self, pipe: Any, names: Sequence[str]) -> None:
-        self.names = tuple(names)
+        self.names = tuple(dict.fromkeys(names))
         self.networks = [part for name, part in networks(pipe) if name not in DECODERS]
         self.modules = {name: modules_of(pipe, name) for name in self.names}
         self.widths: dict[str, int] = {}
-        self._found: dict[str, list[Tensor]] = {name: [] for name in self.names}
+        self._found: dict[str, list[tuple[str, Tensor]]] = {}
         self._rows = 0
         self._handles: list[Any] = []
 
     def __enter__(self) -> Self:
-        self._found = {name: [] for name in self.names}
+        self.forget()
         for network in self.networks if self.names else ():
             enter = network.register_forward_pre_hook
             self._handles.append(hook(enter, self._begin, with_kwargs=True))
             self._handles.append(hook(network.register_forward_hook, self._end))
         for name, modules in self.modules.items():
-            for module in modules:
-                see = partial(self._see, name)
+            for component, module in modules:
+                see = partial(self._see, name, component)
                 self._handles.append(hook(module.register_forward_hook, see))
         return self
 
@@ -62,6 +62,11 @@ class ActivationWatch:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+
+    def forget(self) -> None:
+        """Let go what was seen of a call that is over, or failed."""
+        self._found = {name: [] for name in self.names}
+        self._rows = 0
 
     def since(self, runs: int) -> Tensor | None:
         """End a step: what the modules gave since the last one.
@@ -80,7 +85,8 @@ class ActivationWatch:
         Raises
         ------
         InputError
-            Where a module did not run before the first step, or its rows are no whole number a run.
+            Where a module did not run before the first step, its rows are no whole number a run, or
+            several networks have one of this name.
         """
         import torch
 
@@ -88,7 +94,13 @@ class ActivationWatch:
             return None
         parts: list[Tensor] = []
         for name in self.names:
-            found, self._found[name] = self._found[name], []
+            seen, self._found[name] = self._found[name], []
+            found = [values for _, values in seen]
+            if len(among := sorted({component for component, _ in seen})) > 1:
+                raise InputError(
+                    f"{' and '.join(among)} each have a module {name}, and both ran: name one of "
+                    f"them, for example {among[-1]}.{name}"
+                )
             if not found and name not in self.widths:
                 raise InputError(
                     f"the module {name} did not run before the first step: a compiled network "
@@ -130,18 +142,20 @@ class ActivationWatch:
     def _end(self, *_: Any) -> None:
         self._rows = 0
 
-    def _see(self, name: str, module: Any, args: Any, output: Any) -> None:
+    def _see(self, name: str, component: str, module: Any, args: Any, output: Any) -> None:
         """Pool one output; frames that lie among the rows are one row again."""
         if not self._rows:  # somebody else calls the module
             return
         values = pooled(first_tensor(output, name))
         if len(values) > self._rows and len(values) % self._rows == 0:
             values = values.reshape(self._rows, -1, values.shape[-1]).mean(dim=1)
-        self._found[name].append(values)
+        self._found[name].append((component, values))
 
 
-def modules_of(pipe: Any, name: str) -> list[nn.Module]:
+def modules_of(pipe: Any, name: str) -> list[tuple[str, nn.Module]]:
     """The modules of a name: one in each network that has it (experts have the same ones).
+
+    With each comes what the pipeline calls its network, which may stand before the name.
 
     Raises
     ------
@@ -152,10 +166,10 @@ def modules_of(pipe: Any, name: str) -> list[nn.Module]:
     for component, network in networks(pipe):
         if component in DECODERS:
             continue
-        path = name.removeprefix(f"{component}.")
         parts = dict(network.named_modules())
-        if path and path in parts:
-            found.append(parts[path])
+        path = name if name in parts else name.removeprefix(f"{component}.")
+        if path and path in parts and not any(parts[path] is one for _, one in found):
+            found.append((component, parts[path]))
         known += [part for part in parts if part]
     if found:
         return found

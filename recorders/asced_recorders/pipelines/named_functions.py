@@ -59,10 +59,11 @@ def _module(module: str) -> ModuleType:
 
 def _file(path: Path) -> ModuleType:
     """A module by its file, which need not lie where modules are looked for."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"asced_file_{path.stem}"  # a file may be called like a module
+    spec = importlib.util.spec_from_file_location(name, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise InputError(f"there is no file {path}; a function in it is given as FILE.py:function")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look there
     sys.path.insert(0, str(path.parent))  # what lies beside it may be imported
     try:
         spec.loader.exec_module(module)

@@ -89,7 +89,8 @@ def open_runs(
         coordinates[name] = ("step", np.asarray(getattr(spec, name), np.float64))
     if spec.checkpoints:
         coordinates["checkpoint"] = np.asarray(spec.checkpoints, np.int64)
-    if modules := spec.attributes.get("activations"):
+    modules = spec.attributes.get("activations")
+    if modules and "activations" in variables:  # a replay has the one without the other
         named = [str(one["module"]) for one in modules for _ in range(int(one["values"]))]
         coordinates["module"] = ("activation", np.asarray(named))
     dataset = RunsDataset(variables, coordinates, attrs=store.attributes)
