@@ -242,7 +242,7 @@ def test_score_clipping_moves_the_next_sample_of_a_deterministic_loop(starts: li
         noise = 0.1 * torch.ones_like(given["sample"])
         return stochastic.step(**{**given, "next_sample": given["next_sample"] + noise})
 
-    with pytest.raises(InputError, match="DDIM and Euler do that"):
+    with pytest.raises(InputError, match="DDIM and Euler without noise"):
         ddim(starts[0], noisy)
 
 
