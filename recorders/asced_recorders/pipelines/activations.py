@@ -162,7 +162,8 @@ def modules_of(pipe: Any, name: str) -> list[tuple[str, nn.Module]]:
     InputError
         Where none has it, with names that are near.
     """
-    found, known = [], []
+    found: list[tuple[str, nn.Module]] = []
+    known: list[str] = []
     for component, network in networks(pipe):
         if component in DECODERS:
             continue
