@@ -1,6 +1,6 @@
 """Which runs break, and how early that shows: against labels by eye (docs/emoji.md).
 
-    python -m experiments.detection.who_breaks runs.zarr --labels labels.csv --out who-breaks.json
+    python -m experiments.detection.who_breaks runs.zarr --labels labels.csv --out who-breaks.jsonl
 
 The runs are of `emoji`, recorded with ``--activations``. Every predictor is the same forest on
 other inputs, or the same logistic regression, and is judged on runs that it did not learn from
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from asced_stores import open_runs
 from experiments.detection.ranking import interval
 from experiments.models.emoji.network import FOLDER
 from experiments.remedies.choosing import generic
+from experiments.tables.cells import number, span, table
 
 STEPS = (4, 8, 12, 16, 20)
 PARTS = 10
@@ -176,15 +177,47 @@ def rows(
                 }
 
 
+def tables(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The judges, and the forests by step, in Markdown."""
+    kinds = ("auroc", "within_content", *CLASSES)
+    judged = [
+        [
+            one["judge"],
+            span(one["auroc"], one["interval"], 2),
+            *(number(one[k], 2) for k in kinds[1:]),
+        ]
+        for one in found
+        if "judge" in one
+    ]
+    names = list(dict.fromkeys(one["inputs"] for one in found if "inputs" in one))
+    cells = {
+        (
+            one["inputs"],
+            one["step"],
+        ): f"{number(one['auroc'], 2)}, {number(one['within_content'], 2)}"
+        for one in found
+        if one.get("model") == "forest"
+    }
+    return {
+        "judges": table(
+            ("judge of finished images", "AUROC", "within like content", *CLASSES), judged
+        ),
+        "by-step": table(
+            ("what is known", *(f"step {step}" for step in STEPS)),
+            [[name, *(cells[name, step] for step in STEPS)] for name in names],
+        ),
+    }
+
+
 def main() -> None:
-    """Print and write one row a line."""
+    """Print and write one row a line, and both tables beside them."""
     from experiments.judges.writing import tell
     from experiments.models.emoji.fetch import PACKED
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store")
     parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--out", help="File to write (*.jsonl).")
+    parser.add_argument("--out", type=Path, help="File to write (*.jsonl).")
     arguments = parser.parse_args()
     runs, broken = read_labels(arguments.labels)
     ds = open_runs(arguments.store)
@@ -196,7 +229,11 @@ def main() -> None:
         name: float(broken[groups_of(ds["label"].values) == name].mean())
         for name in np.unique(groups_of(ds["label"].values))
     }
-    tell([{**shares, "broken_by_class": given}, *rows(ds, broken, taught, PACKED)], arguments.out)
+    found = [{**shares, "broken_by_class": given}, *rows(ds, broken, taught, PACKED)]
+    tell(found, arguments.out)
+    if arguments.out is not None:
+        for name, text in tables(found).items():
+            (arguments.out.parent / f"{arguments.out.stem}-{name}.md").write_text(text + "\n")
 
 
 if __name__ == "__main__":

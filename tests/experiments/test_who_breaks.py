@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.detection.who_breaks import figures, inputs, predicted, read_labels
+from experiments.models.emoji import corrected
 
 
 def test_only_the_input_that_knows_predicts() -> None:
@@ -43,3 +44,19 @@ def test_unsure_runs_and_second_looks_are_left_out(tmp_path: Path) -> None:
     runs, broken = read_labels(path)
     assert runs.tolist() == [0, 2]
     assert broken.tolist() == [True, False]
+
+
+def test_corrected_versions_are_compared_run_by_run() -> None:
+    said = {"recorded": "b" * 20, "box": "w" * 12 + "b" * 8, "shuffled": "w" * 2 + "b" * 18}
+    words = {"w": "whole", "b": "broken"}
+    rows = [
+        {"run": str(run), "correction": arm, "label": words[one]}
+        for arm, labels in said.items()
+        for run, one in enumerate(labels)
+    ]
+    found = corrected.whole(rows)
+    more = corrected.compared(found["box"], found["shuffled"])
+    assert more["value"] == 0.5
+    assert 0.2 < more["low"] < 0.5 < more["high"] < 0.8
+    assert more["p"] == 2 * 0.5**10  # ten runs changed, all one way
+    assert "| box | 60.0 % |" in corrected.result(rows)
