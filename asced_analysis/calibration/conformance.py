@@ -115,7 +115,7 @@ def _search(thresholds: Thresholds, want: bool) -> ConformanceVector | None:
         else:
             detector = make_detector(thresholds, alpha=alpha, sigma=sigma, log_snr=log_snr)
             vector["signal"] = detector.needs()[0]
-        if modules := thresholds.parameters.get("modules"):
+        if modules := variant.modules(thresholds.parameters):
             free["activations"] = _exact(rng.normal(size=sum(modules.values())))
         if variant.extra_evaluations(thresholds.parameters):
             spread = 1 / 8 if variant.learnt else 2.0 ** (attempt % 10 - 7)

@@ -174,7 +174,7 @@ def untrained_stream(
 ) -> outcome.Stream:
     """The detector's stream with the population's location and scale, still without weights."""
     given = outcome.Parameters(**parameters)
-    if given.inputs in outcome.INSIDE:
+    if given.inputs in outcome.WITH_ACTIVATIONS:
         given = replace(given, modules=recorded_modules(source))
     signal = GridSignal(
         "predicted_x0",

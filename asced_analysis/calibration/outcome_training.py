@@ -77,9 +77,9 @@ def learn(
         depth=depth,
     )
     predicted = run_network(examples.channels[held], layers)
-    inside = stream.parameters.inputs in outcome.INSIDE
+    many = stream.parameters.inputs in outcome.WITH_ACTIVATIONS
     summary = stream.summary(examples.statistics[held], predicted)
-    coefficients = fit_run_model(summary, examples.goal[held], RIDGES if inside else (RIDGE,))
+    coefficients = fit_run_model(summary, examples.goal[held], RIDGES if many else (RIDGE,))
     return replace(
         stream,
         layers=layers,

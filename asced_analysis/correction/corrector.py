@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import Inside, watched_modules
+from asced_analysis.correction.detecting import watched_modules
 from asced_analysis.correction.edit_settings import EditSettings
 from asced_analysis.correction.edited_call import Assigned, EditedCall
 from asced_analysis.correction.handed_steps import HandedStep, SeenTable, loop_table
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from asced_analysis.correction.controls import Control
     from asced_analysis.correction.edit_settings import Monitor
     from asced_analysis.thresholds.document import Thresholds
+    from asced_recorders.pipelines.activations import ActivationWatch
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
 
@@ -116,7 +117,7 @@ class Corrector(EditSettings, TapListener):
             monitor=monitor,
         )
         self.network = network
-        self.inside: Inside | None = None
+        self.activations: ActivationWatch | None = None
         self.arguments: dict[str, Any] = {}
         self._assigned = Assigned()
         self._images = 0
@@ -156,12 +157,12 @@ class Corrector(EditSettings, TapListener):
         try:
             grouped = self.thresholds is not None and bool(self.thresholds.groups)
             with (
-                watched_modules(pipeline, self.thresholds) as self.inside,
+                watched_modules(pipeline, self.thresholds) as self.activations,
                 adapted_tap(pipeline, self, self._called if grouped else None, arguments),
             ):
                 yield self
         finally:
-            self.network, self.inside = before, None
+            self.network, self.activations = before, None
 
     def callback(self, pipeline: Any) -> StepCallback:
         """Correct as a ``callback_on_step_end``, where a ``with`` can't be written.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from asced_recorders.pipelines.activations import ActivationWatch
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
-
-
-Inside: TypeAlias = "ActivationWatch"
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Watch:
         For thresholds with a lookahead.
     dtype : torch.dtype
         Precision in which runs are recorded.
-    inside : Inside, optional
+    activations : ActivationWatch, optional
         Gives the activations of a step, for thresholds that look at them.
     """
 
@@ -69,10 +66,10 @@ class Watch:
         table: StepTable,
         network: Network | None,
         dtype: torch.dtype = RECORDED,
-        inside: Inside | None = None,
+        activations: ActivationWatch | None = None,
     ) -> None:
         self.thresholds, self.table, self.dtype = thresholds, table, dtype
-        self.inside = inside if modules_of(thresholds) else None
+        self.activations = activations if modules_of(thresholds) else None
         self.levels: NDArray[np.float64] | None = None
         from asced_analysis.detection.streaming import make_detector
 
@@ -131,7 +128,7 @@ class Watch:
 
     def start(self, sample: Tensor, groups: Sequence[Any] | NDArray[Any] | None = None) -> None:
         """Begin with a batch of samples like this one, of these groups."""
-        if self.inside is None and (modules := modules_of(self.thresholds)):
+        if self.activations is None and (modules := modules_of(self.thresholds)):
             raise InputError(
                 f"these thresholds look at activations of {', '.join(modules)}: attach the "
                 "corrector to the pipeline, whose modules it then watches"
@@ -143,15 +140,12 @@ class Watch:
 
     def update(self, event: StepEvent) -> None:
         """Take in one step, rounded as it is recorded."""
-        inside = (
-            {} if self.inside is None else {"activations": self.inside.since(len(event.sample))}
-        )
         self._state = self.detector.update(
             self._state,
             event.step,
             eps=as_pictures(event.eps.to(self.dtype).float()),
             x0=as_pictures(event.x0.to(self.dtype).float()),
-            **inside,
+            **read_activations(self.activations, event),
         )
 
     def result(self, runs: int) -> Found:
@@ -187,7 +181,7 @@ class Watch:
 
 
 @contextmanager
-def watched_modules(pipe: Any, thresholds: Thresholds | None) -> Iterator[Inside | None]:
+def watched_modules(pipe: Any, thresholds: Thresholds | None) -> Iterator[ActivationWatch | None]:
     """Watch the modules of a pipeline that thresholds look at; None where they look at none.
 
     Raises
@@ -208,6 +202,11 @@ def watched_modules(pipe: Any, thresholds: Thresholds | None) -> Iterator[Inside
         )
     with ActivationWatch(pipe, names) as watch:
         yield watch
+
+
+def read_activations(watch: ActivationWatch | None, event: StepEvent) -> dict[str, Any]:
+    """Activations of a step, as a detector takes them; nothing where none are watched."""
+    return {} if watch is None else {"activations": watch.since(len(event.sample))}
 
 
 def _to_numpy(array: Any) -> NDArray[Any]:

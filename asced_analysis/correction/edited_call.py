@@ -98,8 +98,8 @@ class EditedCall:
 
     def forget(self) -> None:
         """Let go what the network's modules gave after the look of the call before."""
-        if self.watch is not None and self.watch.inside is not None:
-            self.watch.inside.forget()
+        if self.watch is not None and self.watch.activations is not None:
+            self.watch.activations.forget()
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Look at a step; change what the network said where the strategy does so."""
@@ -150,7 +150,11 @@ class EditedCall:
         if corrector.thresholds is None:
             raise InputError("a corrector without thresholds needs masks: call assign() first")
         return Watch(
-            corrector.thresholds, table, corrector.network, corrector.recorded, corrector.inside
+            corrector.thresholds,
+            table,
+            corrector.network,
+            corrector.recorded,
+            corrector.activations,
         )
 
     def _groups(self, count: int) -> Sequence[Any] | NDArray[Any] | None:

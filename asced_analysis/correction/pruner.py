@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import Inside, Watch, watched_modules
+from asced_analysis.correction.detecting import Watch, watched_modules
 from asced_analysis.correction.halting import GoingOn, HaltedError, Halting, counting
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network
@@ -33,6 +33,7 @@ from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.thresholds import Thresholds
+    from asced_recorders.pipelines.activations import ActivationWatch
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
 
@@ -205,7 +206,7 @@ class Pruner:
         generators = run_generators(seeds)
         halting = _HaltingAtLook(look, generators)
         with (
-            watched_modules(pipe, self.thresholds) as look.inside,
+            watched_modules(pipe, self.thresholds) as look.activations,
             counting(pipe) as evaluated,
             suppress(HaltedError),
             adapted_tap(pipe, halting),
@@ -258,7 +259,7 @@ class _Look(TapListener):
     def __init__(self, thresholds: Thresholds, network: Network | None) -> None:
         self.thresholds, self.network = thresholds, network
         self.watch: Watch | None = None
-        self.inside: Inside | None = None
+        self.activations: ActivationWatch | None = None
         self.started = False
         self.last = -1
         self.scores: NDArray[np.float64] | None = None
@@ -266,7 +267,7 @@ class _Look(TapListener):
 
     def begin(self, table: StepTable) -> None:
         """Make the detector for this schedule."""
-        self.watch = Watch(self.thresholds, table, self.network, inside=self.inside)
+        self.watch = Watch(self.thresholds, table, self.network, activations=self.activations)
         self.last = self.watch.window[1]
         self.started = False
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Thresholds
 
 LIMIT = 3.0
-INSIDE = ("activations", "all")
-INPUTS = ("dynamics", "snapshot", "both", *INSIDE)
+WITH_ACTIVATIONS = ("activations", "all")
+INPUTS = ("dynamics", "snapshot", "both", *WITH_ACTIVATIONS)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Parameters:
         Added to a change before the logarithm, in units of the data.
     inputs : str
         `dynamics`, `snapshot` (predicted x0 and eps at the window's end), `both`, `activations`
-        (the network's inside at the window's end alone; the map is learnt from the snapshot) or
+        (those of the window's end alone; the map is learnt from the snapshot) or
         `all`.
     share : float
         Share of the image that the mask of a flagged run covers.
@@ -80,7 +80,7 @@ class Parameters:
         """Check names and sizes."""
         if self.inputs not in INPUTS:
             raise InputError(f"inputs is {self.inputs!r}: give one of {', '.join(INPUTS)}")
-        if self.modules and self.inputs not in INSIDE:
+        if self.modules and self.inputs not in WITH_ACTIVATIONS:
             raise InputError(f"inputs {self.inputs!r} looks at no modules: leave them out")
         if self.resolution < 4 or not 0 < self.share <= 1 or self.floor <= 0:
             raise InputError(
@@ -136,8 +136,8 @@ class Stream:
 
     def needs(self) -> tuple[str, ...]:
         """What `update` looks at."""
-        inside = ("activations",) if self.parameters.inputs in INSIDE else ()
-        return ("eps", "x0", *inside)
+        more = ("activations",) if self.parameters.inputs in WITH_ACTIVATIONS else ()
+        return ("eps", "x0", *more)
 
     def start(self, shape: Sequence[int]) -> State:
         """Begin with samples of shape ``(batch, channel, y, x)``."""
@@ -207,14 +207,14 @@ class Stream:
                 lookahead_channels(state.lookahead_x0, state.grid.at_grid, self.parameters)
             )
         channels = chosen[0] if len(chosen) == 1 else xp.concat(chosen, axis=1)
-        if self.parameters.inputs not in INSIDE:
+        if self.parameters.inputs not in WITH_ACTIVATIONS:
             return channels, run_statistics(channels)
-        inside = self._inside(state, channels)
+        activations = self._activations(state, channels)
         if self.parameters.inputs == "activations":
-            return channels, inside
-        return channels, xp.concat([run_statistics(channels), inside], axis=1)
+            return channels, activations
+        return channels, xp.concat([run_statistics(channels), activations], axis=1)
 
-    def _inside(self, state: State, channels: Any) -> Any:
+    def _activations(self, state: State, channels: Any) -> Any:
         """The activations, where they are those that the run model was fitted on."""
         xp = array_api_compat.array_namespace(channels)
         found, wanted = state.activations, sum(self.parameters.modules.values())
@@ -228,7 +228,7 @@ class Stream:
         return xp.astype(xp.asarray(found, device=array_api_compat.device(channels)), xp.float32)
 
     def summary(self, statistics: Any, predicted: Any) -> Any:
-        """What the run model sees: the statistics, and the map's unless the inside is all."""
+        """What the run model sees: the statistics, and the map's, or the activations alone."""
         if self.parameters.inputs == "activations":
             return statistics
         xp = array_api_compat.array_namespace(statistics)
@@ -337,9 +337,9 @@ class _Outcome(Variant):
         del defaults["coefficients"], defaults["modules"]
         return defaults
 
-    def modules(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    def modules(self, parameters: Mapping[str, Any]) -> Mapping[str, int]:
         """Those that the run model was fitted on."""
-        return tuple(parameters.get("modules") or ())
+        return dict(parameters.get("modules") or {})
 
     def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the grid and the learnt weights; see `Variant.stream`."""

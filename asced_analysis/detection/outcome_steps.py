@@ -33,7 +33,7 @@ steps of the sampler come noisy end first.
    layers: convolution with zero padding of `(k - 1) / 2`, ReLU after each but the last. Where
    there are four outputs, they become 2 x 2 places again (row first, then column), cut to the
    map. The result is the map of predicted log distance.
-   Thresholds whose `parameters.inputs` is `activations` or `all` also need the network's inside at
+   Thresholds whose `parameters.inputs` is `activations` or `all` also need activations at
    the window's last step: for each of `parameters.modules` in order, the mean over places of each
    channel of the module's output, then the standard deviations; of more than 128 channels, the
    means of 128 groups of neighbouring channels (as PyTorch's adaptive average pooling forms them)

@@ -36,7 +36,7 @@ def modules_of(thresholds: Thresholds | None) -> tuple[str, ...]:
     """Modules of the network whose activations thresholds look at."""
     if thresholds is None:
         return ()
-    return VARIANTS.get(thresholds.variant).modules(thresholds.parameters)
+    return tuple(VARIANTS.get(thresholds.variant).modules(thresholds.parameters))
 
 
 def needs_network(thresholds: Thresholds | None) -> bool:

@@ -195,9 +195,9 @@ class Variant:
         """Evaluations of the model beyond sampling's own, for every run, at the window's end."""
         return 0
 
-    def modules(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
-        """Modules of the network whose activations the detector looks at."""
-        return ()
+    def modules(self, parameters: Mapping[str, Any]) -> Mapping[str, int]:
+        """Modules of the network whose activations the detector looks at, and how many of each."""
+        return {}
 
     def is_clear(self, thresholds: Thresholds, stream: Any, state: Any, margin: float) -> bool:
         """Whether no rounding decides which places a conformance vector's mask covers."""

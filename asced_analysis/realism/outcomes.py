@@ -207,8 +207,8 @@ def _read_table(path: Path) -> list[tuple[int, float]]:
         if path.suffix.lower() in (".parquet", ".pq"):
             table = pd.read_parquet(path)
         else:
-            with path.open(encoding="utf-8-sig") as lines:
-                between = csv_separator(lines.readline())
+            header = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns  # compressed or not
+            between = csv_separator(",".join(map(str, header)))
             point = "," if between == ";" else "."  # as Excel writes both together
             between = "\t" if path.suffix.lower() == ".tsv" else between
             table = pd.read_csv(path, sep=between, decimal=point, encoding="utf-8-sig")

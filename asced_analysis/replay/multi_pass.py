@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import Inside, watched_modules
+from asced_analysis.correction.detecting import read_activations, watched_modules
 from asced_analysis.correction.lookahead import predict
 from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
 from asced_analysis.correction.noise import noise_seed
@@ -35,6 +35,7 @@ from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.replay.jobs import Job
+    from asced_recorders.pipelines.activations import ActivationWatch
     from asced_recorders.tap.schedulers import StepTable
 
 Samples = NDArray[np.float32]
@@ -157,20 +158,19 @@ class _Watch(TapListener):
         self.dtype = dtype
         self.last = last
         self.state: Any = None
-        self.inside: Inside | None = None
+        self.activations: ActivationWatch | None = None
         self.entering: Tensor | None = None
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Take in one step."""
         if self.state is None:
             self.state = self.detector.start(tuple(event.sample.shape))
-        more = {} if self.inside is None else {"activations": self.inside.since(len(event.sample))}
         self.state = self.detector.update(
             self.state,
             event.step,
             eps=event.eps.to(self.dtype).float(),
             x0=event.x0.to(self.dtype).float(),
-            **more,
+            **read_activations(self.activations, event),
         )
         return None
 
@@ -204,7 +204,7 @@ def _judge_start(
     dtype = recorded_precision(None, job.recording.spec.dtype)
     watch = _Watch(detector, min(detector.last_step, job.target - 1), dtype)
     modules = watched_modules(job.pipe, job.thresholds)
-    with suppress(StopSamplingError), modules as watch.inside:
+    with suppress(StopSamplingError), modules as watch.activations:
         _sample_seeds(job, seeds, labels, watch)
     found = detector.result(
         watch.state, job.thresholds.levels_for(groups, table.scheduler_class, table.steps)

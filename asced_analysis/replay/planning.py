@@ -153,7 +153,7 @@ def detect_recorded(
             "dynamics need two steps: choose a later T_c, or sample in more steps"
         )
     check_recorded(recording.dataset, detector.needs(), thresholds)
-    inside = ("activations",) if modules_of(thresholds) else ()
+    beside = ("activations",) if modules_of(thresholds) else ()
     own = levels_of(recording.dataset, thresholds)
     masks: dict[int, NDArray[np.bool_]] = {}
     scores: dict[int, float] = {}
@@ -162,7 +162,7 @@ def detect_recorded(
         window = slice(0, end + 1)
         eps = recording.read(batch, "eps", step=window)
         x0 = recording.read(batch, "x0", step=window)
-        more = {name: recording.read(batch, name, step=window) for name in inside}
+        more = {name: recording.read(batch, name, step=window) for name in beside}
         runs = len(batch.runs)
         shape = picture_shape((runs, *eps.shape[2:]))
         levels = None if own is None else np.repeat(own[batch.positions], shape[0] // runs)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asced_analysis.detection.registry import modules_of
 from asced_stores.errors import InputError
 from asced_stores.format.observations import Observations, SparseCounts, read_observations
 
@@ -72,6 +73,7 @@ class FlagObserver:
 
     def __init__(self, thresholds: Thresholds, *, override: bool = False) -> None:
         self.thresholds, self.override = thresholds, override
+        self.activations = modules_of(thresholds)
 
     def observe(self, batch: Any) -> Any:
         """Look at a batch (`asced_recorders.writing.observers.RunObserver`)."""

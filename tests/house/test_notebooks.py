@@ -63,15 +63,14 @@ def test_notebook_runs(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
     notebook = nbformat.read(path, as_version=4)
     assert notebook.cells[0].source.startswith(f"# {path.stem[0]}. ")
     notebook.cells.insert(0, nbformat.v4.new_code_cell(STRICT))
-    client = NotebookClient(
-        notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}}
-    )
-    try:
-        client.execute()
-    except RuntimeError as error:  # another process took a port that the kernel had chosen
-        if "before replying" not in str(error):
-            raise
-        client.execute()
+    where = {"metadata": {"path": folder}}
+    for attempt in range(2):  # another process may take a port that the kernel has chosen
+        try:
+            NotebookClient(notebook, timeout=240, kernel_name="python3", resources=where).execute()
+            break
+        except RuntimeError as error:
+            if attempt or "before replying" not in str(error):
+                raise
     errors = [
         output
         for cell in notebook.cells

@@ -70,6 +70,27 @@ def test_sampling_waits_for_a_slow_disk_and_memory_is_bounded() -> None:
     assert len(made) == 2
 
 
+def test_a_queued_buffer_is_not_handed_out_again_before_it_is_written() -> None:
+    """An interrupt right after `submit` makes callers give back what the writer still reads."""
+    gate, seen = threading.Event(), []
+
+    def write(batch: int, arrays: dict[str, Any], runs: Any, scalars: Any) -> None:
+        assert gate.wait(30)
+        seen.append(float(arrays["eps"][0, 0, 0, 0, 0]))
+
+    with BackgroundWriter(write, depth=2) as writer:
+        queued = filled(writer, 1.0)
+        writer.submit(0, queued, range(3), {})
+        writer.give_back(queued)
+        other = filled(writer, 7.0)
+        assert other is not queued
+        gate.set()
+        writer.submit(1, other, range(3), {})
+        writer.drain()
+        assert writer.take(lambda: RunBuffer(KEY), KEY) in (queued, other)
+    assert seen == [1.0, 7.0]
+
+
 def test_an_error_of_the_disk_is_raised_to_the_sampler() -> None:
     def write(*_: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -170,7 +169,7 @@ def command(
     reporter = _JsonEvents() if as_json else _Bar(quiet=rank > 0)
     if thresholds and more["keep"] == "all" and prune is None:
         raise InputError("--thresholds goes with --keep flagged or --prune")
-    more["observers"] = _observers(more["keep"], thresholds, more["activations"])
+    more["observers"] = _observers(more["keep"], thresholds)
     more["pruning"] = _pruning(prune, thresholds)
     with reporter:
         store = record(pipeline, out, progress=reporter.tell, **given(more))
@@ -195,7 +194,7 @@ def command(
     return None
 
 
-def _observers(keep: str, thresholds: str | None, activations: Sequence[str] | None) -> list[Any]:
+def _observers(keep: str, thresholds: str | None) -> list[Any]:
     """Statistics of every run, and flags, where not every run is kept."""
     from asced_stores.errors import InputError
 
@@ -205,17 +204,9 @@ def _observers(keep: str, thresholds: str | None, activations: Sequence[str] | N
 
     found: list[Any] = [StatisticsObserver()]
     if thresholds:
-        from asced_analysis.detection.registry import modules_of
         from asced_analysis.thresholds.document import Thresholds
 
-        limits = Thresholds.load(thresholds)
-        wanted = modules_of(limits)
-        if wanted and wanted != tuple(activations or ()):
-            raise InputError(
-                f"{thresholds} looks at activations of the network: record them with --activations "
-                f"{','.join(wanted)}"
-            )
-        found.append(FlagObserver(limits))
+        found.append(FlagObserver(Thresholds.load(thresholds)))
     elif keep == "flagged":
         raise InputError("--keep flagged needs --thresholds, which say what is flagged")
     return found

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from asced_recorders.custom.inside import HandedActivations
+from asced_recorders.custom.activations import HandedActivations
 from asced_recorders.custom.levels import HandedLevels, one_number
 from asced_recorders.custom.model import check_model, facts_of
 from asced_recorders.custom.options import CustomOptions
@@ -107,7 +107,7 @@ class CustomRecorder:
             check_correction(self.store.spec.attributes, self.corrector)
         self._buffer: RunBuffer | None = None
         self.levels = HandedLevels()
-        self.inside = HandedActivations()
+        self.activations = HandedActivations()
         self._end: Tensor | None = None
         self._facts: dict[str, Any] = {}
         self._provenance: dict[str, Any] = {}
@@ -180,7 +180,7 @@ class CustomRecorder:
         next_alpha, next_sigma : float, optional
             Its noise level, for a corrector.
         activations : torch.Tensor or ndarray, shape (run, value), optional
-            Numbers from the network's inside, at every step as many.
+            Numbers from inside the network, at every step as many.
 
         Returns
         -------
@@ -206,10 +206,10 @@ class CustomRecorder:
             x = as_rows(self.shape, sample, "sample")
             output = as_rows(self.shape, model_output, "model_output")
             self._check_rows(x, output)
-            self.inside.check(self._done, activations, len(x))
+            self.activations.check(self._done, activations, len(x))
             told = float(self._done) if timestep is None else one_number(timestep, "timestep")
             self.levels.add(told, alpha, sigma, kind, sigma_data, of=self.steps)
-            self.inside.add(activations)
+            self.activations.add(activations)
             if self._buffer is None:
                 take = self.session.background.take
                 self._buffer = take_buffer(take, self.steps, x, self.settings)
@@ -290,7 +290,7 @@ class CustomRecorder:
             self.session.background.give_back(buffer)
         self._end, self._facts = None, {}
         self.levels.discard()
-        self.inside.discard()
+        self.activations.discard()
 
     def end(self, sample: Any) -> None:
         """Give the sample that came out of the last step, and commit the batch."""
@@ -351,9 +351,9 @@ class CustomRecorder:
         if self.range.adopt(store.spec.attributes):
             image = self._image(end)
         found, masks = correction_values(self.corrector, buffer.count, tuple(end.shape[1:]))
-        more = masks | self.inside.arrays(list(buffer.kept))
+        more = masks | self.activations.arrays(list(buffer.kept))
         self.session.append(buffer, batch_size, self._facts | found, image, more)
-        self.inside.finish()
+        self.activations.finish()
         self.levels.finish()
         self._buffer, self._facts = None, {}
 
@@ -379,12 +379,12 @@ class CustomRecorder:
             **self.range.facts(),
             **facts_of(self.model),
             **correction_facts(self.corrector),
-            **self.inside.facts(),
+            **self.activations.facts(),
             **self.attributes,
         }
         image_shape = None if image is None else image.shape[1:]
         shape = tuple(end.shape[1:])
         extra = correction_variables(self.corrector, shape)
-        values = self.inside.values
+        values = self.activations.values
         spec = make_spec(self.settings, table, shape, image_shape, facts, extra, activations=values)
         return self.session.ensure(spec, batch_size)

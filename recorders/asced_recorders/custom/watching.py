@@ -30,7 +30,7 @@ class _Evaluation:
     output: Tensor
     alpha: float
     sigma: float
-    inside: Tensor | None = None
+    activations: Tensor | None = None
 
     @property
     def log_snr(self) -> float:
@@ -112,7 +112,7 @@ class NetworkRecorder:
         self.network, self.path = network, store
         self.levels, self.prediction_type = levels, prediction_type
         self.sigma_data, self.options = sigma_data, options
-        self.inside = ActivationWatch(network, activations)
+        self.activations = ActivationWatch(network, activations)
         self.steps = steps if callable(levels) else len(levels)
         self._run: list[_Evaluation] = []
         self._recorder: CustomRecorder | None = None
@@ -130,12 +130,12 @@ class NetworkRecorder:
 
         watching.asced = True  # type: ignore[attr-defined]
         self._handle = self.network.register_forward_hook(watching, with_kwargs=True)
-        self.inside.__enter__()
+        self.activations.__enter__()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._handle.remove()
-        self.inside.__exit__()
+        self.activations.__exit__()
         try:
             if error is None:
                 self._finish(None)
@@ -202,7 +202,7 @@ class NetworkRecorder:
                 output = getattr(output, name, output)
         if isinstance(output, tuple):
             output = output[0]
-        inside = self.inside.since(len(sample))
+        seen = self.activations.since(len(sample))
         if callable(self.levels):
             given = self.levels(*args, **kwargs)
             alpha, sigma = one_number(given[0], "alpha"), one_number(given[1], "sigma")
@@ -211,7 +211,7 @@ class NetworkRecorder:
             alpha, sigma = (float(value) for value in self.levels[at])
         if output.shape != sample.shape and output.shape[1] == 2 * sample.shape[1]:
             output = output[:, : sample.shape[1]]  # a learned variance
-        return _Evaluation(sample.detach().clone(), output.detach().clone(), alpha, sigma, inside)
+        return _Evaluation(sample.detach().clone(), output.detach().clone(), alpha, sigma, seen)
 
     def _finish(self, end: Any) -> None:
         """Hand a whole run over."""
@@ -229,7 +229,7 @@ class NetworkRecorder:
         if self._recorder is None:
             shape = tuple(run[0].sample.shape[1:])
             options = {"model": self.network, **self.options}
-            if facts := self.inside.facts():
+            if facts := self.activations.facts():
                 options["attributes"] = {**facts, **(options.get("attributes") or {})}
             self._recorder = CustomRecorder(self.path, shape, self.steps, **options)
         if self._facts:
@@ -243,7 +243,7 @@ class NetworkRecorder:
                 sigma=each.sigma,
                 prediction_type=self.prediction_type,
                 sigma_data=self.sigma_data,
-                activations=each.inside,
+                activations=each.activations,
             )
         if end is None:
             self._recorder.commit()

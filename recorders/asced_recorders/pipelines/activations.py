@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from asced_recorders.pipelines.networks import hook, networks, rows_of
+from asced_recorders.pipelines.networks import denoisers, hook, rows_of
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-DECODERS = ("vae", "vqvae")
 MOST_CHANNELS = 128
 """A module with more gives the means of as many groups of neighbouring channels."""
 
@@ -39,7 +38,7 @@ class ActivationWatch:
 
     def __init__(self, pipe: Any, names: Sequence[str]) -> None:
         self.names = tuple(dict.fromkeys(names))
-        self.networks = [part for name, part in networks(pipe) if name not in DECODERS]
+        self.networks = [part for _, part in denoisers(pipe)]
         self.modules = {name: modules_of(pipe, name) for name in self.names}
         self.widths: dict[str, int] = {}
         self._found: dict[str, list[tuple[str, Tensor]]] = {}
@@ -164,9 +163,7 @@ def modules_of(pipe: Any, name: str) -> list[tuple[str, nn.Module]]:
     """
     found: list[tuple[str, nn.Module]] = []
     known: list[str] = []
-    for component, network in networks(pipe):
-        if component in DECODERS:
-            continue
+    for component, network in denoisers(pipe):
         parts = dict(network.named_modules())
         path = name if name in parts else name.removeprefix(f"{component}.")
         if path and path in parts and not any(parts[path] is one for _, one in found):

@@ -6,12 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from asced_recorders.pipelines.model_facts import skips_work
-from asced_recorders.pipelines.networks import hook, networks, rows_of
+from asced_recorders.pipelines.networks import denoisers, hook, rows_of
 
 if TYPE_CHECKING:
     from torch import nn
-
-DECODERS = ("vae", "vqvae")
 
 
 class EvaluationWatch:
@@ -39,7 +37,7 @@ class EvaluationWatch:
     def __enter__(self) -> Self:
         self.watching = skips_work(self.pipe)
         self._asked, self._by_step = set(), []
-        found = [(name, part) for name, part in networks(self.pipe) if name not in DECODERS]
+        found = denoisers(self.pipe)
         kinds = [type(part) for _, part in found]
         for name, module in found:
             if self.watching:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from asced_recorders.pipelines.calls import call_parameters, default_arguments
-from asced_recorders.pipelines.networks import bare
+from asced_recorders.pipelines.networks import DECODERS, bare
 from asced_recorders.pipelines.sampling import is_unconditional
 
 Takes = Literal["nothing", "prompts", "classes", "images", "prompt embeddings", "something else"]
@@ -63,7 +63,7 @@ def kind_of(pipe: Any, /) -> Kind:
     ----------
     pipe : DiffusionPipeline or ModularPipeline
     """
-    latent = any(getattr(pipe, name, None) is not None for name in ("vae", "vqvae", "movq"))
+    latent = any(getattr(pipe, name, None) is not None for name in DECODERS)
     if is_unconditional(pipe):
         classes = int(bare(pipe.unet).config.get("num_class_embeds") or 0)
         return Kind("classes" if classes else "nothing", False, latent, STEPS, classes)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 # What turns noise into samples is all networks but these, which prepare or judge.
 NOT_SAMPLING = ("text_encoder", "tokenizer", "image_encoder", "safety_checker", "feature_extractor")
+DECODERS = ("vae", "vqvae", "movq")
 WRAPPERS = {
     "OptimizedModule": "_orig_mod",
     "DataParallel": "module",
@@ -37,6 +38,11 @@ def networks(pipe: Any, /) -> list[tuple[str, nn.Module]]:
         for name, part in sorted(pipe.components.items())
         if isinstance(part, torch.nn.Module) and not name.startswith(NOT_SAMPLING)
     ]
+
+
+def denoisers(pipe: Any, /) -> list[tuple[str, nn.Module]]:
+    """The same without decoders: networks that are evaluated at the steps."""
+    return [(name, part) for name, part in networks(pipe) if name not in DECODERS]
 
 
 def hook(register: Any, function: Any, **options: Any) -> Any:

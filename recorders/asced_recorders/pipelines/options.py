@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.writing.options import ModuleOptions, StoreOptions
+from asced_recorders.writing.options import ModuleOptions
 from asced_stores.errors import InputError
 from asced_stores.options import option, options
 
@@ -46,7 +46,7 @@ class PipelineOptions(LoadOptions, SchedulerOptions):
 
 
 @options
-class RecordOptions(LoadOptions, SchedulerOptions, ModuleOptions, StoreOptions):
+class RecordOptions(LoadOptions, SchedulerOptions, ModuleOptions):
     """Everything that a recording of many runs is asked to do.
 
     Raises

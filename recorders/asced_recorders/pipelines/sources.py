@@ -94,7 +94,7 @@ class UnconditionalSource:
         return [self.seed + run * draws + draw for run in runs for draw in range(draws)]
 
     def known_spec(self) -> TrajectorySpec | None:
-        """Everything is known beforehand, but how many numbers the network's inside gives."""
+        """Everything is known beforehand, but how many activations there are."""
         if self.settings.activations:
             return None
         shape = sample_shape(self.pipe)
@@ -152,8 +152,8 @@ class UnconditionalSource:
         generators = generators or run_generators(seeds)
         pipe.scheduler.set_timesteps(self.steps)
         x_init = initial_noise(pipe, generators)
-        with self.evaluations as watch, self.activations as inside:
-            capture.ran, capture.inside = watch.since, inside.since
+        with self.evaluations as watch, self.activations as activations:
+            capture.ran, capture.activations = watch.since, activations.since
             end = sample_unconditional(
                 pipe,
                 x_init=x_init,
@@ -291,8 +291,13 @@ class PipelineSource:
         arguments |= end_of_call(self.pipe, bound, capture.show)
         loops = loops_shown(self.pipe, capture.show, lay_out)
         self.noise = NoiseWatch(arguments["generator"])
-        with Tap(self.pipe, capture), self.evaluations as watch, self.activations as inside, loops:
-            capture.ran, capture.inside = watch.since, inside.since
+        with (
+            Tap(self.pipe, capture),
+            self.evaluations as watch,
+            self.activations as activations,
+            loops,
+        ):
+            capture.ran, capture.activations = watch.since, activations.since
             output = self.pipe(**arguments)
         scalars = self._scalars(seeds, chosen, bound)
         facts = read_call(bound, prompts=self.keep_prompts, defaults=self.defaults)

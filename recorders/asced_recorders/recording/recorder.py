@@ -37,7 +37,7 @@ from asced_recorders.writing.corrections import (
     corrector_among,
 )
 from asced_recorders.writing.flight import OBSERVED
-from asced_recorders.writing.options import ModuleOptions, StoreOptions
+from asced_recorders.writing.options import ModuleOptions
 from asced_recorders.writing.session import Session
 from asced_recorders.writing.settings import make_spec
 from asced_stores.backends.opening import url_of
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 @options
-class RecorderOptions(ModuleOptions, StoreOptions):
+class RecorderOptions(ModuleOptions):
     """How a `Recorder` records."""
 
     prompts: bool = option(True, "Keep the prompts.")
@@ -237,7 +237,7 @@ class Recorder:
             loops_shown(self.pipe, self.capture.show, lambda more: self._lay_out(arguments | more))
         )
         self.capture.ran = self._evaluations.since
-        self.capture.inside = self._activations.since
+        self.capture.activations = self._activations.since
         self._seeds = fresh_seeds(arguments.get("generator"))
         self._noise = NoiseWatch(arguments.get("generator"))
         defaults = default_arguments(self.pipe)

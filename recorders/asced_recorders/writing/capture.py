@@ -168,7 +168,7 @@ class Capture(TapListener):
         Says at each step whether the network computed since the last one (`EvaluationWatch`).
     evaluated : list of bool
         What it said of each step of the batch.
-    inside : callable, optional
+    activations : callable, optional
         Gives at each step the activations of so many runs since the last (`ActivationWatch`).
     known : dict of int to StepEvent
         Steps that were sampled before, and are shown in the place of idle ones (pruning).
@@ -195,7 +195,7 @@ class Capture(TapListener):
         self.most_runs: int | None = None
         self.ran: Callable[[], bool] | None = None
         self.evaluated: list[bool] = []
-        self.inside: Callable[[int], Tensor | None] | None = None
+        self.activations: Callable[[int], Tensor | None] | None = None
         self._activations: list[Tensor] = []
         self.known: dict[int, StepEvent] = {}
         self.raw_shape: tuple[int, ...] = ()
@@ -243,14 +243,14 @@ class Capture(TapListener):
             sample = rearrange(event.sample)
             self.raw_shape = tuple(event.sample.shape)
             self._check_rows(event, sample.shape[0])
-            self._look_inside(len(sample))
+            self._keep_activations(len(sample))
             if self.on_first is not None:
                 self.on_first(event.table, tuple(sample.shape[1:]))
                 self.on_first = None
             self.buffer = take_buffer(self.take, event.steps, sample, self.settings)
             self.buffer.put("x_init", sample)
         else:
-            self._look_inside(self.buffer.count)
+            self._keep_activations(self.buffer.count)
         buffer = self.buffer
         if "eps" in buffer.tensors:
             buffer.put("eps", rearrange(event.eps), event.step)
@@ -263,9 +263,9 @@ class Capture(TapListener):
         self.evaluated.append(True if self.ran is None else self.ran())
         self.done += 1
 
-    def _look_inside(self, runs: int) -> None:
+    def _keep_activations(self, runs: int) -> None:
         """Keep what the network's modules gave for this step."""
-        found = None if self.inside is None else self.inside(runs)
+        found = None if self.activations is None else self.activations(runs)
         if found is not None:
             self._activations.append(found)
 

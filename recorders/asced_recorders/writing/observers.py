@@ -57,7 +57,10 @@ class Observation:
 
 
 class RunObserver(Protocol):
-    """Is shown each batch, in the writer's thread: sampling goes on meanwhile."""
+    """Is shown each batch, in the writer's thread: sampling goes on meanwhile.
+
+    One that needs activations names their modules in an attribute ``activations``.
+    """
 
     def observe(self, batch: ObservedBatch) -> Observation:
         """Conclude what to keep of a batch."""

@@ -99,23 +99,6 @@ class Settings:
 
 
 @options
-class ModuleOptions(Settings):
-    """What to record of each run, the network's inside among it."""
-
-    activations: Sequence[str] = option(
-        (),
-        "Modules of the network of which pooled activations are kept by step, for example "
-        "mid_block,up_blocks.0: some hundred numbers a module.",
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.activations, str):
-            raise InputError(f"activations is {self.activations!r}: give a list of names")
-        object.__setattr__(self, "activations", tuple(self.activations))
-
-
-@options
 class StoreOptions(Settings):
     """What to record of each run, and how its store is written."""
 
@@ -148,3 +131,27 @@ class StoreOptions(Settings):
         super().__post_init__()
         if self.resume and self.overwrite:
             raise InputError("resume and overwrite exclude each other: choose one")
+
+
+@options
+class ModuleOptions(StoreOptions):
+    """The same of recordings whose network is at hand, activations of its modules among it."""
+
+    activations: Sequence[str] = option(
+        (),
+        "Modules of the network of which pooled activations are kept by step, for example "
+        "mid_block,up_blocks.0: some hundred numbers a module.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.activations, str):
+            raise InputError(f"activations is {self.activations!r}: give a list of names")
+        object.__setattr__(self, "activations", tuple(self.activations))
+        for observer in self.observers:
+            wanted = tuple(getattr(observer, "activations", ()))
+            if wanted and wanted != self.activations:
+                raise InputError(
+                    f"{type(observer).__name__} looks at activations of the network: record them "
+                    f"with --activations {','.join(wanted)}, in code activations={list(wanted)}"
+                )

@@ -36,6 +36,7 @@ class BackgroundWriter:
         self._jobs: queue.Queue[tuple[int, Any] | None] = queue.Queue()
         self._state = threading.Condition()
         self._spare: list[RunBuffer] = []
+        self._queued: list[RunBuffer] = []
         self._made = 0
         self._depth = depth
         self._error: BaseException | None = None
@@ -92,10 +93,14 @@ class BackgroundWriter:
                     self._state.wait(timeout=1.0)
 
     def give_back(self, buffer: RunBuffer) -> None:
-        """Return a buffer whose batch is written, or was given up."""
+        """Return a buffer whose batch was given up.
+
+        One that is queued stays the writer's, whatever interrupts the caller after `submit`.
+        """
         with self._state:
-            self._spare.append(buffer)
-            self._state.notify_all()
+            if not any(buffer is one for one in self._queued):
+                self._spare.append(buffer)
+                self._state.notify_all()
 
     def submit(
         self,
@@ -121,6 +126,8 @@ class BackgroundWriter:
             Further arrays, for example the image.
         """
         self.check()
+        with self._state:
+            self._queued.append(buffer)
         self._jobs.put((batch, (buffer, runs, dict(scalars), dict(extra or {}))))
 
     def drain(self) -> None:
@@ -163,6 +170,8 @@ class BackgroundWriter:
         buffer, runs, scalars, extra = job
         self._write(batch, {**buffer.arrays(), **extra}, runs, scalars)
         count = buffer.count
+        with self._state:
+            self._queued = [one for one in self._queued if one is not buffer]
         self.give_back(buffer)
         if self.on_commit is not None:
             self.on_commit(batch, count)

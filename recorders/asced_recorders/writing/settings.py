@@ -23,7 +23,7 @@ def make_spec(
 ) -> TrajectorySpec:
     """Lay out what each run will consist of.
 
-    `evaluated` where caches may answer, and how many numbers of the network's inside there are.
+    `evaluated` where caches may answer, and how many activations are kept of a step.
     """
     kept = list(settings.kept(table.steps))
     if len(kept) < table.steps:

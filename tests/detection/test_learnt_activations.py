@@ -26,7 +26,7 @@ STEPS, MODULE, RUNS = 5, "mid_block", 160
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: Any, make_tiny: Any) -> tuple[Any, Path, aa.Thresholds, Any]:
     """A pipeline, its runs, and thresholds that learnt an outcome which one module knows."""
-    folder = tmp_path_factory.mktemp("inside")
+    folder = tmp_path_factory.mktemp("activations")
     pipe = make_tiny("DDIM", 3)
     given: Any = {"runs": RUNS, "steps": STEPS, "batch_size": RUNS}
     record(pipe, folder / "runs.zarr", activations=[MODULE], **given)
@@ -87,6 +87,9 @@ def test_thresholds_choose_what_is_kept(taught: Any, tmp_path: Path) -> None:
     wanted = detect(open_runs(folder / "runs.zarr"), thresholds)["flagged"].values[:8]
     given: Any = {"runs": 8, "steps": STEPS, "batch_size": 8, "activations": [MODULE]}
     observers = [FlagObserver(thresholds)]
+    with pytest.raises(InputError, match=r"in code activations=\['mid_block'\]"):
+        record(pipe, tmp_path / "kept.zarr", observers=observers, **(given | {"activations": []}))
+    assert not (tmp_path / "kept.zarr").exists()
     record(pipe, tmp_path / "kept.zarr", keep="flagged", observers=observers, **given)
     assert (observed_features(tmp_path / "kept.zarr")["flagged"] == wanted).all()
 
