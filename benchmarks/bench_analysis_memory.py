@@ -25,12 +25,9 @@ import sys, time
 import dask.array, numpy, pandas, scipy.stats, scipy.ndimage, sklearn.ensemble
 import sklearn.decomposition, sklearn.covariance, xarray, zarr
 import asced_analysis as aa
-from asced_analysis import accessor, calibration
-from asced_analysis.counts.histograms import loops as count_loops
-from asced_analysis.statistics.by_step import features
-from asced_analysis.phases.segmentation import segmentation as phases
-from asced_analysis.statistics.by_step import by_step as statistics
-from asced_analysis.compute import streaming
+import asced_analysis.accessor, asced_analysis.calibration, asced_analysis.counts.loops
+import asced_analysis.compute.streaming
+work = {"stats": aa.step_statistics, "phases": aa.segment_phases, "features": aa.run_features}
 name, path, runs, corrected = sys.argv[1:]
 if name == "evaluate":
     import torch, diffusers
@@ -43,9 +40,7 @@ ds = aa.open_runs(path)
 ds = ds.isel(run=slice(0, int(runs)))
 before, start = peak(), time.perf_counter()
 used = time.process_time()
-if name == "stats": statistics.step_statistics(ds)
-elif name == "phases": phases.segment_phases(ds)
-elif name == "features": features.run_features(ds)
+if name in work: work[name](ds)
 elif name == "calibrate": aa.calibrate(ds, "calibrated", false_alarm_rate=0.05)
 elif name == "evaluate": aa.evaluate(path, corrected)
 print(peak(), peak() - before, time.perf_counter() - start, time.process_time() - used)

@@ -1,6 +1,7 @@
 """Memory of the commands that read large runs step by step, in blocks of one step of one run.
 
-Run ``python benchmarks/bench_step_memory.py`` (or ``--quick``, ``--json``, ``--only features``). A
+Run ``python benchmarks/bench_step_memory.py`` (or ``--quick``, ``--json``, ``--only features``;
+``--video`` for two videos of 387 MB, each command in a process of its own, with all its memory). A
 block is what a command reads of one step of one run, as it is stored. Runs of two sizes are made;
 the growth of the peak between them, by the growth of the block, is what is asked to be at most
 three. NumPy's arrays are counted where they are made (tracemalloc), so that the figure is the same
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -34,6 +36,8 @@ from asced_analysis.statistics.regions import artifact_regions, region_profile
 from asced_stores.format import memory
 from asced_stores.testing import synthetic_store
 
+VIDEO: dict[str, Any] = {"runs": 2, "batch_size": 1, "steps": 20, "shape": (21, 16, 90, 160)}
+OF_VIDEO = ("features", "statistics", "phases", "audit", "regions")
 BOTH, EPS, X0 = ("eps", "x0"), ("eps",), ("x0",)
 RATE = 0.25
 
@@ -122,13 +126,48 @@ def measure(name: str, folder: Path, shape: tuple[int, ...], steps: int) -> dict
     }
 
 
+def of_video(name: str, path: Path) -> dict[str, Any]:
+    """Memory in all and time of one command, in a process of its own."""
+    command = [sys.executable, __file__, "--video", str(path), "--only", name]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return dict(json.loads(said))
+
+
+def in_process(name: str, path: Path) -> dict[str, Any]:
+    """The same in this process, which does nothing else."""
+    begun, worked = time.perf_counter(), time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few runs
+        ROWS[name].work(open_runs(path))
+    status = Path("/proc/self/status").read_text()  # ru_maxrss remembers the parent's
+    peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    runs = VIDEO["runs"]
+    return {
+        "row": f"{name}: two videos of 387 MB",
+        "peak_mb": round(peak / 1e6),
+        "seconds_a_run": round((time.perf_counter() - begun) / runs, 2),
+        "cpu_seconds_a_run": round((time.process_time() - worked) / runs, 2),
+    }
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and print one row each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small runs of few steps")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", nargs="+", choices=ROWS)
+    parser.add_argument("--video", nargs="?", const="", help="two large videos (at PATH)")
     options = parser.parse_args(arguments)
+    if options.video:
+        print(json.dumps(in_process(options.only[0], Path(options.video))))
+        return 0
+    if options.video is not None:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "videos.zarr"
+            synthetic_store(path, **VIDEO)
+            for name in options.only or OF_VIDEO:
+                print(json.dumps(of_video(name, path)), flush=True)
+        return 0
     read_plainly(setattr)
     with TemporaryDirectory() as folder:
         for name in options.only or ROWS:

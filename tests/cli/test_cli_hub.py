@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import TOKEN, Hub, serving
+from hub_server import TOKEN, Hub, reached
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.thresholds import Thresholds
@@ -28,18 +28,7 @@ from asced_stores.testing import synthetic_store
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub that the client in this process talks to, with a cache of its own."""
-    from huggingface_hub import constants
-
-    with serving() as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.endpoint)
-        monkeypatch.setattr(
-            constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            served.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache/hub"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with reached(monkeypatch, tmp_path / "cache/hub") as served:
         yield served
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from help_examples import examples
-from hub_server import TOKEN, serving
+from hub_server import reached
 from PIL import Image
 
 from asced_cli.main import run
@@ -160,18 +160,7 @@ def test_an_example_that_serves_opens_its_page_and_stops(
 @pytest.fixture
 def hub(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A Hub that holds what the examples pull."""
-    from huggingface_hub import constants
-
-    with serving() as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.endpoint)
-        monkeypatch.setattr(
-            constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            served.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache/hub"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with reached(monkeypatch, tmp_path / "cache/hub") as served:
         for name in ("thresholds.json", "runs.zarr"):
             assert run(["push", str(made / "fashion" / name), "owner/name"]) == 0
         store = made / "fashion" / "corrected.zarr"

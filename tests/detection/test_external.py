@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,9 @@ def test_tables_as_excel_writes_them_in_europe(tmp_path: Path) -> None:
     assert read_labels(path) == {3: True, 4: False}
     path.write_text("\ufeffrun;score;by\n3;0,25;ann, bo\n4;-1,5;ann\n5;2;bo\n", "utf-8")
     assert read_outcomes(path, better="lower").scores == {3: 0.25, 4: -1.5, 5: 2.0}
+    packed = tmp_path / "table.csv.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_outcomes(packed, better="lower").scores == {3: 0.25, 4: -1.5, 5: 2.0}
     path.write_text("prompt;label\na cat, red;3\n", "utf-8")
     assert read_prompts(path) == (Prompt("a cat, red", label=3),)
 

@@ -13,8 +13,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
 
 TOKEN = "hf_loopbackSecret0123456789abcdefghij"
 
@@ -177,3 +180,18 @@ def serving() -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def reached(patch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
+    """A Hub that the client in this process talks to, with a cache of its own."""
+    from huggingface_hub import constants
+
+    with serving() as hub:
+        files = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(constants, "ENDPOINT", hub.endpoint)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        patch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        patch.setenv("HF_TOKEN", TOKEN)
+        yield hub
