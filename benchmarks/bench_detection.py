@@ -80,9 +80,10 @@ def synthetic_thresholds() -> tuple[Any, dict[str, Any]]:
     """Thresholds of the variant `calibrated` whose grid spans twelve steps, and the sampler."""
     from asced_analysis.calibration.fitting import UNCALIBRATED, default_parameters
     from asced_analysis.thresholds.document import Correction, Levels, Thresholds, Window
+    from asced_analysis.thresholds.registries import VARIANTS
 
     log_snr = np.linspace(-6.0, 3.0, FRAMES).tolist()
-    parameters, cleanup = default_parameters("calibrated", {})
+    parameters, cleanup = default_parameters(VARIANTS.get("calibrated"), {})
     cells = (0.0,) * (FRAMES - 1)
     thresholds = Thresholds(
         "calibrated",
@@ -161,9 +162,10 @@ def loop_rows(pairs: int, runs: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "runs.zarr"
         record(pipe, store, runs=128, steps=STEPS, batch_size=32)
+        learnt = {"method": "outcome", "pipeline": pipe, "outcome": {"epochs": 2}}
         for name, options in (
             ("fashion with detection and correction", {}),
-            ("fashion with a learnt detector", {"method": "outcome", "outcome": {"epochs": 2}}),
+            ("fashion with a learnt detector", learnt),
         ):
             path = Path(folder) / f"{len(found)}.json"
             calibrate(store, false_alarm_rate=0.1, **options).save(path)
@@ -208,7 +210,7 @@ def latent_row(pairs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         store, path = Path(folder) / "runs.zarr", Path(folder) / "learnt.json"
         record(pipe, store, runs=128, steps=STEPS, batch_size=16)
-        teaching = {"method": "outcome", "outcome": {"epochs": 1}}
+        teaching = {"method": "outcome", "pipeline": pipe, "outcome": {"epochs": 1}}
         calibrate(store, false_alarm_rate=0.1, **teaching).save(path)
         return verdict_row(
             list(GOALS)[5], lambda x, t: large(x, t, text), store, path, pairs, runs=1
