@@ -76,4 +76,7 @@ def _convert(value: Any, kind: type[T], place: str) -> T:
     try:
         return read_as(value, kind, place, partial=PARTIAL)
     except MismatchError as error:
-        raise ThresholdsError(f"thresholds file: {error}") from None
+        raise ThresholdsError(
+            f"thresholds file: {error}. It was edited, or made by another version of the toolkit: "
+            "calibrate again"
+        ) from None

@@ -1,4 +1,4 @@
-"""Which runs break, and how early that shows: against labels by eye (docs/emoji.md).
+"""Which runs break, and how early that shows: against labels by eye (docs/truth-emoji.md).
 
     python -m experiments.detection.who_breaks runs.zarr --labels labels.csv --out who-breaks.jsonl
 
