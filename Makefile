@@ -117,7 +117,7 @@ emoji: $(STAMP)
 # where one changed.
 EXECUTED := build/notebooks
 $(EXECUTED)/.done: $(STAMP) $(wildcard notebooks/*.ipynb)
-	ASCED_EXECUTED=$(CURDIR)/$(EXECUTED) $(BIN)/python -m pytest -q -k runs tests/house/test_notebooks.py
+	ASCED_EXECUTED=$(CURDIR)/$(EXECUTED) $(BIN)/python -m pytest -q -k runs tests/project/test_notebooks.py
 	touch $@
 
 docs: $(EXECUTED)/.done
