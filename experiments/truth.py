@@ -20,7 +20,7 @@ from typing import Any
 from asced_recorders import load_pipeline
 from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_stores import open_runs
-from experiments.datasets.sets import STEPS, Split, bar_of, judge_of, mean_distance, natural_sets
+from experiments.datasets.sets import STEPS, Split, judge_of, limit_of, mean_distance, natural_sets
 
 EARLY, MIDDLE, LATE = (0.08, 8 / STEPS), (0.08, 12 / STEPS), (0.16, 18 / STEPS)
 
@@ -54,7 +54,7 @@ class Bench:
         from experiments.detection.detectors import Detectors
 
         fit, tune = self.sets["fit"], self.sets["tune"]
-        bad = mean_distance(tune.distance("teacher")) > bar_of(tune, "teacher")
+        bad = mean_distance(tune.distance("teacher")) > limit_of(tune, "teacher")
         folder = tune.store.parent
         return Detectors(folder / "detectors", fit.dataset, tune.dataset, bad, folder.name)
 

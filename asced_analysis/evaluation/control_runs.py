@@ -98,7 +98,7 @@ def control_figures(
     paired: PairedRuns,
     before: NDArray[np.float32],
     after: NDArray[np.float32],
-    bar: float,
+    limit: float,
 ) -> ControlFigures:
     """Area, repair and harm of a control's runs.
 
@@ -108,10 +108,10 @@ def control_figures(
     paired : PairedRuns
     before, after : float32 arrays, shape (n, rows, columns)
         Local distances.
-    bar : float
+    limit : float
         Mean local distance above which a run is broken.
     """
-    was, now = (maps.mean((1, 2)) > bar for maps in (before, after))
+    was, now = (maps.mean((1, 2)) > limit for maps in (before, after))
     return ControlFigures(
         effect=effect,
         runs=len(paired.runs),

@@ -74,18 +74,18 @@ class Effect:
 
 
 def damaged_locations(before: Maps, among: Maps | None = None) -> NDArray[np.bool_]:
-    """The least realistic tenth of all locations of these runs; by the bar of others, if given.
+    """The least realistic tenth of all locations of these runs; by the limit of others, if given.
 
     None where all locations are alike. Of masks, which know only 0 and 1, all that is marked.
     """
     among = before if among is None else among
     if not len(before) or np.ptp(among) == 0:
         return np.zeros(before.shape, np.bool_)
-    bar = np.quantile(among, 1 - DAMAGED)
-    return np.asarray(before > bar if bar < among.max() else before >= bar)
+    limit = np.quantile(among, 1 - DAMAGED)
+    return np.asarray(before > limit if limit < among.max() else before >= limit)
 
 
-def drawn_anew(
+def change_by_chance(
     population: Maps, before: Maps, damaged: NDArray[np.bool_]
 ) -> ByLocation[float | None]:
     """Change that runs drawn anew would show, which no correction is needed for.

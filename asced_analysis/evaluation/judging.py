@@ -24,8 +24,8 @@ from asced_analysis.evaluation.effects import (
     Effect,
     against_controls,
     against_other_runs,
+    change_by_chance,
     damaged_locations,
-    drawn_anew,
     effect_of,
     pixel_change,
     unpaired_effect,
@@ -41,7 +41,11 @@ from asced_analysis.evaluation.judges import (
     given_judge,
 )
 from asced_analysis.evaluation.options import EvaluateOptions
-from asced_analysis.evaluation.outcome_rates import outcome_rates, unpaired_outcome_rates, worst_bar
+from asced_analysis.evaluation.outcome_rates import (
+    outcome_rates,
+    unpaired_outcome_rates,
+    worst_quarter_limit,
+)
 from asced_analysis.evaluation.parts import (
     Change,
     ControlFigures,
@@ -124,13 +128,13 @@ def evaluate(
     parts = len(names) + 2
     tell = options.progress or (lambda done, total: None)
     before, after = _both(compared, assessor)
-    bar = worst_bar(before.distance)
+    limit = worst_quarter_limit(before.distance)
     tell(1, parts)
     changes = quality_change(compared, before, after, assessor, NEIGHBOURS)
     if not compared.paired:
         differ = FlaggedRuns(
             effect=unpaired_effect(before.distance, after.distance),
-            endings=unpaired_outcome_rates(before.distance, after.distance, bar),
+            endings=unpaired_outcome_rates(before.distance, after.distance, limit),
         )
         tell(2, parts)
         return _facts(compared, assessor, second.attributes, changes, differ)
@@ -143,12 +147,12 @@ def evaluate(
     masked = len(paired.runs) and compared.masks is not None
     flagged_runs = FlaggedRuns(
         effect=effect.figures(),
-        endings=outcome_rates(before.distance, after.distance, compared.flagged, bar),
+        endings=outcome_rates(before.distance, after.distance, compared.flagged, limit),
         inside_mask=mean_estimate(inside[np.isfinite(inside)]),
         outside_mask=mean_estimate(outside[np.isfinite(outside)]),
         mask_area=float(paired.masks.mean()) if masked else None,
         evaluations=compared.evaluations(),
-        drawn_anew=drawn_anew(before.maps, was, damaged),
+        chance=change_by_chance(before.maps, was, damaged),
     )
     tell(2, parts)
     of_controls: dict[str, Effect] = {}
@@ -163,7 +167,7 @@ def evaluate(
             of_controls[name] = effect_of(
                 there, then, wrong.before, wrong.after, damaged_locations(there, was)
             )
-            figures[name] = control_figures(of_controls[name].figures(), wrong, there, then, bar)
+            figures[name] = control_figures(of_controls[name].figures(), wrong, there, then, limit)
             tell(3 + done, parts)
     return replace(
         _facts(compared, assessor, second.attributes, changes, flagged_runs),

@@ -17,7 +17,7 @@ from asced_analysis.realism.content import worst_level
 WORST = 0.25  # of the recorded runs: these count as broken
 
 
-def worst_bar(before: NDArray[np.float64]) -> float:
+def worst_quarter_limit(before: NDArray[np.float64]) -> float:
     """Mean local distance above which a recorded run is in the worst quarter.
 
     Where more than a quarter are equally bad, as with outcomes of 0 and 1, these are all in it.
@@ -29,7 +29,7 @@ def outcome_rates(
     before: NDArray[np.float64],
     after: NDArray[np.float64],
     flagged: NDArray[np.bool_],
-    bar: float,
+    limit: float,
 ) -> OutcomeRates:
     """Shares of runs that a correction repairs and harms.
 
@@ -38,43 +38,43 @@ def outcome_rates(
     before, after : float64 arrays, shape (n,)
         Mean local distance of every run, lower is better.
     flagged : bool array, shape (n,)
-    bar : float
-        Above it a run is broken (`worst_bar`).
+    limit : float
+        Above it a run is broken (`worst_quarter_limit`).
     """
-    was, now = before > bar, after > bar
+    was, now = before > limit, after > limit
     broken, good = flagged & was, flagged & ~was
     harmed = ~was & now
     return OutcomeRates(
-        bar=bar,
+        bar=limit,
         broken=int(broken.sum()),
         good=int(good.sum()),
         repaired=share_estimate(~now[broken]),
         good_after=share_estimate(~now[flagged]),
         harmed_of_flagged_good=share_estimate(harmed[good]),
         harmed_of_all_good=share_estimate(harmed[~was]),
-        beyond_bar=Change(
+        worst_quarter=Change(
             share_estimate(was[flagged]),
             share_estimate(now[flagged]),
             change_of_share(was[flagged], now[flagged]),
         ),
-        drawn_anew=float(was.mean()),
+        chance=float(was.mean()),
     )
 
 
 def unpaired_outcome_rates(
-    before: NDArray[np.float64], after: NDArray[np.float64], bar: float
+    before: NDArray[np.float64], after: NDArray[np.float64], limit: float
 ) -> OutcomeRates:
     """The same of different runs: nobody leaves or falls, but shares can be compared."""
-    was, now = before > bar, after > bar
+    was, now = before > limit, after > limit
     shares = Change(share_estimate(was), share_estimate(now), unpaired_estimate(now, was))
     return OutcomeRates(
-        bar=bar,
+        bar=limit,
         broken=int(was.sum()),
         good=int((~was).sum()),
         repaired=NOTHING,
         good_after=share_estimate(~now),
         harmed_of_flagged_good=NOTHING,
         harmed_of_all_good=NOTHING,
-        beyond_bar=shares,
-        drawn_anew=float(was.mean()),
+        worst_quarter=shares,
+        chance=float(was.mean()),
     )

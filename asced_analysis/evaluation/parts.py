@@ -95,12 +95,12 @@ class OutcomeRates:
         Of all flagged runs.
     harmed_of_flagged_good, harmed_of_all_good : Estimate
         The runs that break, as shares of those that were good.
-    beyond_bar : Change
+    worst_quarter : Change
         Shares of broken ones among the flagged runs, of different runs among all; the change holds
         0 where as many break as are repaired.
-    drawn_anew : float
-        What chance alone would break: of fresh draws as many lie beyond the bar as of the recorded
-        runs.
+    chance : float
+        What chance alone would break: the share of the recorded runs in the worst quarter, which
+        fresh draws would have too.
     """
 
     bar: float
@@ -110,8 +110,8 @@ class OutcomeRates:
     good_after: Estimate
     harmed_of_flagged_good: Estimate
     harmed_of_all_good: Estimate
-    beyond_bar: Change
-    drawn_anew: float
+    worst_quarter: Change
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class FlaggedRuns:
         Share of the image.
     evaluations : float or None
         Of the denoiser, mean of a flagged run.
-    drawn_anew : ByLocation of float, or None
+    chance : ByLocation of float, or None
         Change of local distance that runs drawn anew would show: the damaged tenth, which was
         chosen by that distance, looks better in any other draw. None of different runs.
     """
@@ -139,7 +139,7 @@ class FlaggedRuns:
     outside_mask: Estimate = NOTHING
     mask_area: float | None = None
     evaluations: float | None = None
-    drawn_anew: ByLocation[float | None] | None = None
+    chance: ByLocation[float | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from asced_stores.errors import InputError
 from asced_stores.files import write_json
 
 FORMAT = "asced-evaluation"
-FORMAT_VERSION = "2.2"
+FORMAT_VERSION = "2.3"
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -74,7 +74,7 @@ class Evaluation:
     """
 
     format: Literal["asced-evaluation"] = "asced-evaluation"
-    format_version: Literal["2.2"] = "2.2"
+    format_version: Literal["2.3"] = "2.3"
     judge: JudgeFacts
     paired: bool
     pairs: str

@@ -84,7 +84,7 @@ def _changed(found: Evaluation, claims: Claims) -> Group:
             "pixel change inside the mask": flagged.inside_mask,
             "pixel change outside the mask": flagged.outside_mask,
         }
-        anew = _locations_anew(flagged)
+        anew = _locations_by_chance(flagged)
         rows += [
             (name, f"{figure}{anew.get(name, '')}")
             for name, figure in figures.items()
@@ -99,7 +99,7 @@ def _changed(found: Evaluation, claims: Claims) -> Group:
 def _ended(found: Evaluation, claims: Claims) -> Group:
     title, ends = claims.ended, found.flagged_runs.endings
     if not found.paired:
-        beyond = ends.beyond_bar
+        beyond = ends.worst_quarter
         shares = f"{share_text(beyond.before)} before, {share_text(beyond.after)} after"
         rows = (
             (f"in or beyond {claims.worst}", shares),
@@ -111,7 +111,7 @@ def _ended(found: Evaluation, claims: Claims) -> Group:
     left = f"{claims.left} {share_text(ends.repaired)} of {ends.broken}"
     if not ends.broken:
         left = f"no flagged run was in {claims.worst}"
-    line = f"{left}; {claims.fell} {share_text(ends.harmed_of_all_good)}; {_anew(ends)}"
+    line = f"{left}; {claims.fell} {share_text(ends.harmed_of_all_good)}; {_by_chance(ends)}"
     return Group(title, line, tuple(_ending_rows(found.flagged_runs, claims)))
 
 
@@ -164,17 +164,17 @@ def _ending_rows(flagged: FlaggedRuns, claims: Claims) -> list[tuple[str, str]]:
         (f"  {claims.left}", share_text(ends.repaired)),
         (f"{claims.fell}, of flagged {claims.good} ones", share_text(ends.harmed_of_flagged_good)),
         (f"{claims.fell}, of all {claims.good} runs", share_text(ends.harmed_of_all_good)),
-        ("  by chance", _anew(ends)),
-        (f"flagged runs in {claims.worst}, change", share_text(ends.beyond_bar.change)),
+        ("  by chance", _by_chance(ends)),
+        (f"flagged runs in {claims.worst}, change", share_text(ends.worst_quarter.change)),
         *([] if paid is None else [("evaluations a flagged run", f"{paid:.1f}")]),
     ]
 
 
-def _locations_anew(flagged: FlaggedRuns) -> dict[str, str]:
+def _locations_by_chance(flagged: FlaggedRuns) -> dict[str, str]:
     """What any other draw would do where a figure chose the places: they look better by chance."""
-    if flagged.drawn_anew is None:
+    if flagged.chance is None:
         return {}
-    by_row = {DAMAGED: flagged.drawn_anew.damaged, ELSEWHERE: flagged.drawn_anew.undamaged}
+    by_row = {DAMAGED: flagged.chance.damaged, ELSEWHERE: flagged.chance.undamaged}
     return {
         name: f"; of runs drawn anew {change:+.3g}"
         for name, change in by_row.items()
@@ -182,9 +182,9 @@ def _locations_anew(flagged: FlaggedRuns) -> dict[str, str]:
     }
 
 
-def _anew(ends: OutcomeRates) -> str:
+def _by_chance(ends: OutcomeRates) -> str:
     """What would become of runs that are drawn anew, which no correction is needed for."""
-    return f"of runs drawn anew, {100 * ends.drawn_anew:.0f} % would be in the worst quarter"
+    return f"of runs drawn anew, {100 * ends.chance:.0f} % would be in the worst quarter"
 
 
 def share_text(estimate: Estimate) -> str:

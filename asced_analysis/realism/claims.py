@@ -54,11 +54,11 @@ class Claims:
     better, worse : str
         What a lower and a higher value means, as comparatives.
     worst : str
-        What the recorded runs beyond the bar are called.
+        What the recorded runs beyond the limit are called.
     bad, good : str
-        Single runs beyond the bar, and the others.
+        Single runs beyond the limit, and the others.
     left, fell : str
-        What happened to a bad run that is no longer beyond the bar, and to a good one that is.
+        What happened to a bad run that is no longer beyond the limit, and to a good one that is.
     meaning : str
         One sentence for those who never heard of it.
     of_sets : bool

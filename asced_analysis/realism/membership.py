@@ -4,8 +4,8 @@ An image that is in the reference has distance zero to it, and any other image t
 its own patches are left out of the search, and those of its paired run (corrected or not: outside
 the mask the two are one picture). An image that is not in the reference leaves one of it
 out all the same: with 49 references against 50, runs that end alike are told apart by that alone
-(15 % of fresh runs lay beyond a bar where 25 % is right). This is the one place that decides what
-is left out, for every judge, teacher, threshold and bar.
+(15 % of fresh runs lay in the worst quarter where 25 % is right). This is the one place that
+decides what is left out, for every judge, teacher and threshold.
 """
 
 from __future__ import annotations
@@ -129,9 +129,9 @@ def seats(
     """The recorded run whose place each run of another store takes, one of its own group.
 
     A recorded run meets one run of its own prompt less than a fresh one does, because it is one of
-    them itself: of 4 runs a prompt, fresh runs then look too typical (.19 beyond a bar where .25 is
-    right). A fresh run that is compared with what one recorded run of its prompt is compared with
-    could have been that run.
+    them itself: of 4 runs a prompt, fresh runs then look too typical (.19 in the worst quarter
+    where .25 is right). A fresh run that is compared with what one recorded run of its prompt is
+    compared with could have been that run.
 
     Parameters
     ----------

@@ -157,12 +157,11 @@ def stores_in_words(evaluation: Evaluation) -> tuple[str, ...]:
         f"{effect}; negative is {claims.better}."
     ]
     if not evaluation.paired:
-        beyond = evaluation.flagged_runs.endings.beyond_bar
+        beyond = evaluation.flagged_runs.endings.worst_quarter
         share, before = (percent(one.value or 0) for one in (beyond.after, beyond.before))
         low, high = (percent(one or 0) for one in (beyond.after.low, beyond.after.high))
         said.append(
-            f"{share} ({low} to {high}) of them lie beyond the bar of {claims.worst}, where "
-            f"{before} of these do."
+            f"{share} ({low} to {high}) of them lie in {claims.worst}, where {before} of these do."
         )
     return tuple(said)
 
@@ -192,7 +191,7 @@ def effect_in_words(evaluation: Evaluation) -> tuple[str, ...]:
             f"{percent(ends.repaired.value, 0)} ({low} to {high}) of the {ends.broken} "
             f"flagged {were} in {claims.worst} left it; of the runs that were not, "
             f"{percent(ends.harmed_of_all_good.value or 0)} fell into it. Of runs that are "
-            f"drawn anew, {percent(ends.drawn_anew, 0)} lie there."
+            f"drawn anew, {percent(ends.chance, 0)} lie there."
         )
     if evaluation.judge.chose:
         said.append("The judge also chose among the draws, so that its figures are too kind.")

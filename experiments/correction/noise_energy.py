@@ -81,7 +81,7 @@ def predicted(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[st
     judged = report.distance("judge")
     distance, rms = mean_distance(judged), energy(starts)
     worst = distance > np.quantile(distance, 0.75)
-    broken = distance > real_bar(0.99)
+    broken = distance > real_limit(0.99)
     edges = np.quantile(rms, np.linspace(0, 1, STRATA + 1)[1:-1])
     strata = np.searchsorted(edges, rms)
     scores = {"starting noise, step 0": rms}
@@ -125,7 +125,7 @@ def predicted(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[st
     return {"rows": rows, "strata": shares, "local_energy": maps, "values": starts[0].size}
 
 
-def real_bar(share: float, name: str = "judge") -> float:
+def real_limit(share: float, name: str = "judge") -> float:
     """Local distance that so many real images stay below, as the judge or another sees them."""
     return float(np.quantile(_real_distances(name, REAL), share))
 
@@ -175,7 +175,7 @@ def samplers(bench: Any) -> dict[str, Any]:
 
     A sampler that draws noise at every step forgets the energy of its start.
     """
-    rows, bar, model = {}, real_bar(0.99), judge_of()
+    rows, limit, model = {}, real_limit(0.99), judge_of()
     for label, scheduler in SAMPLERS.items():
         path = bench.cache / f"energy-{scheduler}.zarr"
         record(
@@ -199,7 +199,7 @@ def samplers(bench: Any) -> dict[str, Any]:
             "image_auroc_interval": interval(
                 lambda i, r=rms, w=worst: image_auroc(r[i], w[i]), len(rms)
             ),
-            "broken": mean_estimate((distance > bar).astype(float)).to_dict(),
+            "broken": mean_estimate((distance > limit).astype(float)).to_dict(),
             "distance": mean_estimate(distance).to_dict(),
             "detail": detail(images),
         }
@@ -211,8 +211,8 @@ def populations(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[
     """The whole population from starts of equal energy, beside itself."""
     model = judge_of()
     radii = neighbour_radii(model.vectors, 3)
-    bars = {q: real_bar(q) for q in (0.95, 0.99)}
-    views = {name: (model_named(name), real_bar(0.99, name)) for name in ("teacher", "patches")}
+    limits = {q: real_limit(q) for q in (0.95, 0.99)}
+    views = {name: (model_named(name), real_limit(0.99, name)) for name in ("teacher", "patches")}
     versions = {"as drawn": report.samples}
     for target in TARGETS:
         versions[f"root mean square {target:g}"] = sampled(
@@ -232,15 +232,15 @@ def populations(bench: Any, report: Split, starts: NDArray[np.float32]) -> dict[
             "distance": float(distance.mean()),
             "beyond_real": {
                 str(q): mean_estimate((distance > one).astype(float)).to_dict()
-                for q, one in bars.items()
+                for q, one in limits.items()
             },
             "repaired": mean_estimate((distance <= worst)[first[1] > worst]).to_dict(),
             "broken_repaired": mean_estimate(
-                (distance <= bars[0.99])[first[1] > bars[0.99]]
+                (distance <= limits[0.99])[first[1] > limits[0.99]]
             ).to_dict(),
             "harmed": mean_estimate((distance > worst)[first[1] <= worst]).to_dict(),
             "broken_harmed": mean_estimate(
-                (distance > bars[0.99])[first[1] <= bars[0.99]]
+                (distance > limits[0.99])[first[1] <= limits[0.99]]
             ).to_dict(),
             "beyond_real_by": {
                 one: mean_estimate(mean_distance(local_realism(images, seen)) > limit).to_dict()

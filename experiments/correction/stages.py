@@ -16,7 +16,7 @@ from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.realism import local_realism
 from asced_analysis.replay.recording import Recording
 from experiments.correction.continuing import continued
-from experiments.datasets.sets import STEPS, Split, bar_of, judge_of, mean_distance
+from experiments.datasets.sets import STEPS, Split, judge_of, limit_of, mean_distance
 from experiments.detection.detectors import MAIN
 
 WINDOW = (0.08, 12 / STEPS)
@@ -32,7 +32,7 @@ class Stage:
     chosen: NDArray[np.intp]
     maps: NDArray[np.float32]
     before: NDArray[np.float32]
-    bar: float
+    limit: float
     bench: Any
 
     @property
@@ -100,7 +100,7 @@ def stage_of(bench: Any, name: str, *, share: float = FLAGGED) -> Stage:
         chosen,
         ranked.maps[chosen],
         split.distance("judge")[chosen],
-        bar_of(other),
+        limit_of(other),
         bench,
     )
 
@@ -114,7 +114,7 @@ def figures(stage: Stage, ends: NDArray[np.float32], evaluations: float) -> dict
     """
     before = mean_distance(stage.before)
     after = mean_distance(local_realism(ends, judge_of()))
-    was, now = before > stage.bar, after > stage.bar
+    was, now = before > stage.limit, after > stage.limit
     return {
         "flagged": len(before),
         "changes": [round(float(one), 5) for one in after - before],
@@ -125,7 +125,7 @@ def figures(stage: Stage, ends: NDArray[np.float32], evaluations: float) -> dict
         "good": mean_estimate(~now).to_dict(),
         "harmed_of_flagged_good": mean_estimate(now[~was]).to_dict(),
         "harmed_of_all_good": float(
-            (now & ~was).sum() / (mean_distance(stage.split.distance("judge")) <= stage.bar).sum()
+            (now & ~was).sum() / (mean_distance(stage.split.distance("judge")) <= stage.limit).sum()
         ),
         "evaluations_per_flagged_run": float(evaluations),
     }

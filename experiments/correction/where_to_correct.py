@@ -36,7 +36,7 @@ from experiments.correction.every_correction import (
 from experiments.correction.masks import SHARE
 from experiments.correction.placing import NEIGHBOURS
 from experiments.datasets.faults import CHECKPOINT, LEAST_DAMAGE, clipped, damage_of
-from experiments.datasets.sets import STEPS, bar_of, judge_of, mean_distance
+from experiments.datasets.sets import STEPS, judge_of, limit_of, mean_distance
 from experiments.detection.detectors import MAIN
 
 NATURAL_STEP, PLANTED_STEP = 12, CHECKPOINT
@@ -113,14 +113,14 @@ def natural(bench: Any) -> dict[str, Any]:
     report, tune, detectors = bench.sets["report"], bench.sets["tune"], bench.detectors()
     window = (0.08, NATURAL_STEP / STEPS)
     ranked = {n: detectors.ranked(n, window, report.dataset, "report")[0] for n in NATURAL_MAPS}
-    bar, judge = bar_of(tune), judge_of()
+    limit, judge = limit_of(tune), judge_of()
     place = float(np.quantile(tune.distance("judge"), 0.9))
 
     def see(images: NDArray[np.float32]) -> Seen:
         distance = local_realism(images, judge)
         score = mean_distance(distance)
         area = (distance > place).mean((1, 2))
-        return Seen(score, score > bar, area, distance, features(images, judge))
+        return Seen(score, score > limit, area, distance, features(images, judge))
 
     before = see(report.samples)
     assert before.distance is not None

@@ -116,7 +116,7 @@ def mean_distance(maps: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(maps.mean((1, 2), dtype=np.float64))
 
 
-def bar_of(split: Split, model: str = "judge") -> float:
+def limit_of(split: Split, model: str = "judge") -> float:
     """Local distance beyond which a run belongs to the worst quarter, from other runs."""
     return float(np.quantile(mean_distance(split.distance(model)), 0.75))
 

@@ -46,7 +46,7 @@ def check_judge(report: Split) -> dict[str, Any]:
 
     `beyond_real`: share of samples less real than 90, 95 and 99 % of real images are; what exceeds
     10, 5 and 1 % is damage that the model does, the rest is content that is rare among real images
-    too. `real_beyond_worst_quarter`: share of real images that the worst quarter's bar would call
+    too. `real_beyond_worst_quarter`: share of real images that the worst quarter's limit would call
     broken.
     """
     result: dict[str, Any] = {"images": COUNT}
@@ -55,7 +55,7 @@ def check_judge(report: Split) -> dict[str, Any]:
         model = load_embedded(name)
         real = garments(1 - HALF[name], COUNT)
         before = local_realism(real, model)
-        bars = {q: float(np.quantile(mean_distance(before), q)) for q in (0.9, 0.95, 0.99)}
+        limits = {q: float(np.quantile(mean_distance(before), q)) for q in (0.9, 0.95, 0.99)}
         ends = mean_distance(report.distance(name))
         values = np.concatenate([mean_distance(before), ends])
         labels = np.arange(len(values)) >= len(real)
@@ -65,8 +65,8 @@ def check_judge(report: Split) -> dict[str, Any]:
                 lambda i, v=values, la=labels: image_auroc(v[i], la[i]), len(values)
             ),
             "beyond_real": {
-                f"{q:g}": mean_estimate((ends > bar).astype(float)).to_dict()
-                for q, bar in bars.items()
+                f"{q:g}": mean_estimate((ends > limit).astype(float)).to_dict()
+                for q, limit in limits.items()
             },
             "real_beyond_worst_quarter": float(
                 (mean_distance(before) > np.quantile(ends, 0.75)).mean()

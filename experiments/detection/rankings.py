@@ -12,7 +12,7 @@ from asced_analysis.correction.controls import foreground
 from asced_analysis.detection.change_maps import pool
 from asced_analysis.realism import upsample
 from experiments.datasets.faults import KINDS, LEAST_DAMAGE
-from experiments.datasets.sets import Split, bar_of, mean_distance
+from experiments.datasets.sets import Split, limit_of, mean_distance
 from experiments.detection.detectors import CANDIDATES, OPTIONS, Detectors
 from experiments.detection.outcome_comparison import content_strata
 from experiments.detection.ranking import (
@@ -42,7 +42,7 @@ def natural(
     maps = report.distance("judge")
     distance = mean_distance(maps)
     shape = report.samples.shape[-2], report.samples.shape[-1]
-    worst = distance > bar_of(tune)
+    worst = distance > limit_of(tune)
     places = upsample(maps > np.quantile(tune.distance("judge"), 0.9), shape)
     inside = np.stack([foreground(sample) for sample in report.samples])
     strata = content_strata(np.asarray(pool(report.samples, 16)))
@@ -247,7 +247,7 @@ def options(
     kinds = np.asarray(faulted["kind"].values)
     maps = clean.distance("judge")
     shape = clean.samples.shape[-2], clean.samples.shape[-1]
-    worst = mean_distance(maps) > bar_of(tune)
+    worst = mean_distance(maps) > limit_of(tune)
     places = upsample(maps > np.quantile(tune.distance("judge"), 0.9), shape)
 
     def measure(undisturbed: Ranked, ranked: Ranked) -> dict[str, Any]:

@@ -244,8 +244,8 @@ def _seen(subject: Subject, ends: NDArray[np.float32], broken: NDArray[np.bool_]
 def _broken(subject: Subject, pool: Pool, ends: NDArray[np.float32]) -> NDArray[np.bool_]:
     if subject.counted is not None:
         return subject.counted(ends)
-    assert pool.bar is not None
-    return subject.distances(ends) > pool.bar
+    assert pool.limit is not None
+    return subject.distances(ends) > pool.limit
 
 
 def main() -> None:

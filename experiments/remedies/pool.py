@@ -34,14 +34,14 @@ class Pool:
         Self-consistency of the ends, less content's share; lower is better.
     broken : bool array, shape (n,)
         The truth.
-    bar : float or None
+    limit : float or None
         Beyond which the judge's distance is broken; None where it is counted.
     """
 
     ends: Images
     taught: Floats
     broken: NDArray[np.bool_]
-    bar: float | None
+    limit: float | None
 
     @property
     def folder(self) -> Path | None:
@@ -109,8 +109,8 @@ def recorded_pool(subject: Subject, runs: int) -> RecordedPool:
     if subject.counted is not None:
         return RecordedPool(ends, taught, subject.counted(ends), None, store)
     distance = _kept(subject, "distance", lambda: subject.distances(ends))
-    bar = worst_level(distance[: len(ends) // 2], WORST)
-    return RecordedPool(ends, taught, distance > bar, bar, store)
+    limit = worst_level(distance[: len(ends) // 2], WORST)
+    return RecordedPool(ends, taught, distance > limit, limit, store)
 
 
 def point_pool(points: int, smoothing: float, seed: int = 0) -> PointPool:

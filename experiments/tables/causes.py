@@ -19,7 +19,7 @@ def beyond(results: Results) -> str:
     """How much of the samples' tail is damage."""
     found = results["judge"]
     head = ["", *(f"less real than {float(q):.0%} of real images" for q in ("0.9", "0.95", "0.99"))]
-    head += ["real images beyond the samples' worst-quarter bar"]
+    head += ["real images beyond the samples' worst-quarter limit"]
     rows = [
         [
             name,

@@ -71,7 +71,10 @@ def test_a_mismatch_names_what_differs(thresholds: Thresholds, tmp_path: Path) -
         (b'{"format": "asced-thresholds", "format_version": 1}', "expected something like"),
         (b'{"format": "asced-thresholds", "format": "asced-thresholds"}', "twice"),
         (b'{"format": "asced-thresholds", "format_version": "1.0", "x": NaN}', "NaN"),
-        (b'{"format": "asced-thresholds", "format_version": "1.0"}', "required property .*: calibrate again"),
+        (
+            b'{"format": "asced-thresholds", "format_version": "1.0"}',
+            "required property .*: calibrate again",
+        ),
         (b"9" * 10_000, "no JSON"),
     ],
 )

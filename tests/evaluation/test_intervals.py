@@ -18,7 +18,7 @@ from asced_analysis.evaluation.intervals import (
     share_estimate,
     unpaired_estimate,
 )
-from asced_analysis.evaluation.outcome_rates import worst_bar
+from asced_analysis.evaluation.outcome_rates import worst_quarter_limit
 
 LAWS = {
     "normal": (lambda rng, n: rng.standard_normal(n), 0.0),
@@ -149,5 +149,5 @@ def test_the_worst_are_all_that_are_as_bad_as_the_worst() -> None:
     """Outcomes of 0 and 1: a quarter of 34 % is all of them, of 8 % what there is."""
     for bad in (34, 8):
         scores = np.array([1.0] * bad + [0.0] * (100 - bad))
-        assert (scores > worst_bar(scores)).sum() == bad
-    assert not (np.ones(5) > worst_bar(np.ones(5))).any()
+        assert (scores > worst_quarter_limit(scores)).sum() == bad
+    assert not (np.ones(5) > worst_quarter_limit(np.ones(5))).any()

@@ -71,8 +71,8 @@ def test_other_seeds_are_compared_unpaired(tiny_runs: Path, others: dict[str, Pa
     assert effect["high"] > effect["low"]
     ends = data["flagged_runs"]["endings"]
     assert ends["repaired"]["value"] is None
-    assert ends["beyond_bar"]["before"]["value"] == 0.25
-    assert ends["beyond_bar"]["change"]["low"] <= 0 <= ends["beyond_bar"]["change"]["high"]
+    assert ends["worst_quarter"]["before"]["value"] == 0.25
+    assert ends["worst_quarter"]["change"]["low"] <= 0 <= ends["worst_quarter"]["change"]["high"]
     assert data["by_run"] == []
     assert result.summary()
     assert any("least typical" in name for name, _ in result.table())
@@ -203,7 +203,7 @@ def test_the_damaged_tenth_is_compared_with_chance(
     rng = np.random.default_rng(0)
     first, second = (dict(enumerate(rng.random((20, 16, 16)) < 0.1)) for _ in range(2))
     result = evaluate(tiny_runs, others["again"], outcomes=(first, second))
-    effect, anew = result.flagged_runs.effect, result.flagged_runs.drawn_anew
+    effect, anew = result.flagged_runs.effect, result.flagged_runs.chance
     assert effect.damaged.high < -0.8
     assert effect.undamaged.low > 0.05
     for found, chance in ((effect.damaged, anew.damaged), (effect.undamaged, anew.undamaged)):

@@ -197,7 +197,7 @@ def test_a_loop_of_ones_own(tmp_path: Path) -> None:
     assert "No control was sampled" not in said
     true_without_real_images(sentences(Path(page)))
     assert not fresh.data["paired"]
-    beyond = fresh.data["flagged_runs"]["endings"]["beyond_bar"]["after"]
+    beyond = fresh.data["flagged_runs"]["endings"]["worst_quarter"]["after"]
     assert beyond["low"] <= 0.25 <= beyond["high"]
     for result in (paired, fresh):
         true_without_real_images(said_of(result))

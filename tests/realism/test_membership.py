@@ -11,7 +11,7 @@ import xarray as xr
 
 from asced_analysis import open_runs
 from asced_analysis.evaluation.judges import AFTER, BEFORE, RealismJudge
-from asced_analysis.evaluation.outcome_rates import worst_bar
+from asced_analysis.evaluation.outcome_rates import worst_quarter_limit
 from asced_analysis.realism import local_realism, patch_model
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.judges import choose_judge
@@ -102,7 +102,7 @@ def test_everybody_meets_as_many_references() -> None:
 def test_fresh_runs_are_beyond_the_worst_quarters_bar_as_often_as_they_should_be(
     channels: int, kind: str
 ) -> None:
-    """240 fresh runs of 4 populations; the bar and the share are both drawn.
+    """240 fresh runs of 4 populations; the limit and the share are both drawn.
 
     Noise ends nearly alike, so that features fitted to the recorded runs alone would tell them.
     """
@@ -133,7 +133,7 @@ def prompted(seed: int, prompts: int = 13, each: int = 3) -> tuple[xr.Dataset, x
 
 
 def test_fresh_runs_of_few_prompts_meet_as_many_of_their_own_as_recorded_ones() -> None:
-    """Without a seat of their own prompt .19 of them lie beyond the bar, not .25."""
+    """Without a seat of their own prompt .19 of them lie beyond the limit, not .25."""
     shares = []
     for seed in range(16):
         recorded, fresh = prompted(seed)
@@ -141,7 +141,7 @@ def test_fresh_runs_of_few_prompts_meet_as_many_of_their_own_as_recorded_ones() 
         every = np.arange(recorded.sizes["run"])
         was = assessor.assess(recorded, every, BEFORE, paired=True).distance
         now = assessor.assess(fresh, every, AFTER, paired=False).distance
-        shares.append(np.mean(now > worst_bar(was)))
+        shares.append(np.mean(now > worst_quarter_limit(was)))
     assert 0.22 < np.mean(shares) < 0.29
 
 

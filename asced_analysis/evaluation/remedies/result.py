@@ -29,7 +29,7 @@ class Trial:
     evaluations : float
         A delivered image; guidance counts as one with what it guides.
     broken : Estimate
-        Share beyond the bar of the worst quarter of plain runs.
+        Share beyond the limit of the worst quarter of plain runs.
     change : Estimate
         Of that share, against plain sampling.
     distance : Estimate

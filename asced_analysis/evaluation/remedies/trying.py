@@ -19,7 +19,7 @@ from asced_analysis.evaluation.intervals import (
     share_estimate,
     unpaired_estimate,
 )
-from asced_analysis.evaluation.outcome_rates import worst_bar
+from asced_analysis.evaluation.outcome_rates import worst_quarter_limit
 from asced_analysis.evaluation.remedies.kinds import (
     KINDS,
     Bench,
@@ -199,16 +199,16 @@ class _Look:
     rows: float = 0.0
     pictures: NDArray[np.float32] | None = None
     distance: NDArray[np.float64] | None = None
-    bar: float = np.nan
+    limit: float = np.nan
     seen: dict[str, NDArray[np.bool_]] | None = None
 
     def plain(self, one: Remedy, runs: Runs, seeds: Runs) -> Trial:
-        """Draw plain runs; the worst quarter of them sets the bar."""
+        """Draw plain runs; the worst quarter of them sets the limit."""
         drawn = one.draw(runs, seeds)
         self.rows = float(drawn.rows or self.bench.steps)
         self.pictures, self.distance = self._look(drawn, runs)
-        self.bar = worst_bar(self.distance)
-        broken = self.distance > self.bar
+        self.limit = worst_quarter_limit(self.distance)
+        broken = self.distance > self.limit
         self.seen = {one.title: broken}
         steps, share = float(self.bench.steps), share_estimate(broken)
         return Trial(one.title, one.code, steps, share, NOTHING, NOTHING, None)
@@ -220,7 +220,7 @@ class _Look:
         assert self.seen is not None
         drawn = one.draw(runs, seeds)
         pictures, distance = self._look(drawn, runs)
-        before, after = self.distance > self.bar, distance > self.bar
+        before, after = self.distance > self.limit, distance > self.limit
         self.seen[one.title] = after
         if drawn.paired:
             change = change_of_share(before, after)

@@ -1,11 +1,11 @@
-"""Fresh runs beyond the bar of the recorded runs' worst quarter: 25 % is right.
+"""Fresh runs beyond the limit of the recorded runs' worst quarter: 25 % is right.
 
-    python -m experiments.judges.bars --model ddpm
-    python -m experiments.judges.bars --model sd
-    python -m experiments.judges.bars --model smooth --runs 200 --seeds 300
-    python -m experiments.judges.bars --store runs.zarr
-    python -m experiments.judges.bars --model ddpm --renoise
-    python -m experiments.judges.bars --model sd --splits 20
+    python -m experiments.judges.worst_quarter --model ddpm
+    python -m experiments.judges.worst_quarter --model sd
+    python -m experiments.judges.worst_quarter --model smooth --runs 200 --seeds 300
+    python -m experiments.judges.worst_quarter --store runs.zarr
+    python -m experiments.judges.worst_quarter --model ddpm --renoise
+    python -m experiments.judges.worst_quarter --model sd --splits 20
 
 A tiny DDPM and a tiny Stable Diffusion of random weights, five seeds each, smooth random images, or
 blocks of a recorded store; the mean has a 95 % interval over seeds. Chance alone leaves one seed of
@@ -31,7 +31,7 @@ from scipy.ndimage import gaussian_filter
 from asced_analysis import open_runs
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.judges import AFTER, BEFORE, RealismJudge
-from asced_analysis.evaluation.outcome_rates import worst_bar
+from asced_analysis.evaluation.outcome_rates import worst_quarter_limit
 from asced_analysis.realism.judges import choose_judge
 from experiments.judges.writing import tell
 
@@ -77,7 +77,7 @@ def smooth(count: int, seed: int) -> xr.Dataset:
 
 
 def shares(dataset: Any, recorded: int) -> float:
-    """Share of the runs behind the first `recorded` that lie beyond the bar of these."""
+    """Share of the runs behind the first `recorded` that lie beyond the limit of these."""
     before, after = (
         dataset.isel(run=slice(0, recorded)),
         dataset.isel(run=slice(recorded, None)),
@@ -85,7 +85,7 @@ def shares(dataset: Any, recorded: int) -> float:
     assessor = RealismJudge(choose_judge("patches", before), before)
     was = assessor.assess(before, np.arange(before.sizes["run"]), BEFORE, paired=True).distance
     now = assessor.assess(after, np.arange(after.sizes["run"]), AFTER, paired=False).distance
-    return float(np.mean(now > worst_bar(was)))
+    return float(np.mean(now > worst_quarter_limit(was)))
 
 
 def split_again(dataset: Any, splits: int) -> list[float]:
@@ -188,8 +188,8 @@ def _renoised(path: Path, pipe: Any, folder: str) -> dict[str, Any]:
         "change": flagged.effect.all.to_dict(),
         "harmed_of_good": flagged.endings.harmed_of_flagged_good.to_dict(),
         "repaired": flagged.endings.repaired.to_dict(),
-        "drawn_anew": flagged.endings.drawn_anew,
-        "change_of_share": flagged.endings.beyond_bar.change.to_dict(),
+        "chance": flagged.endings.chance,
+        "change_of_share": flagged.endings.worst_quarter.change.to_dict(),
     }
 
 
