@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.regions import Region
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
+    from asced_analysis.replay.jobs import Job
+    from asced_analysis.replay.recording import Batch
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
 
 RECORDED = torch.float16
 """Precision of a recording, unless it says another."""
+
+Passes: TypeAlias = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64]]
+"""Samples (n, channel, y, x), what was edited (n, y, x), and evaluations of the denoiser (n,)."""
 
 
 @dataclass
@@ -66,8 +73,8 @@ class Strategy:
     edits : bool
         False for what leaves every run as it is.
     in_loop : bool
-        False for what needs more than one pass of sampling: only replay can do it, by what is
-        registered with `asced_analysis.replay.further_passes.further_passes`.
+        False for what needs more than one pass of sampling: only replay can do it, by
+        `sample_again`.
     streams_masks : bool
         Asks for the mask after every step of the window, not only at ``T_c``.
     from_checkpoint : bool
@@ -132,6 +139,34 @@ class Strategy:
     def after_step(self, event: StepEvent, sample: Tensor, state: LoopState) -> Tensor | None:
         """Return another sample entering the next step, or None to leave it."""
         return None
+
+    def sample_again(self, job: Job, batch: Batch, masks: NDArray[np.bool_]) -> Passes:
+        """Sample flagged runs again, where one pass is not enough (``in_loop = False``).
+
+        Parameters
+        ----------
+        job : Job
+            The replay: pipeline, recording, ``T_c``, thresholds.
+        batch : Batch
+            Flagged runs alone.
+        masks : bool array, shape (n, y, x)
+
+        Returns
+        -------
+        samples : float32 array, shape (n, channel, y, x)
+        edited : bool array, shape (n, y, x)
+        evaluations : float64 array, shape (n,)
+            Of the denoiser.
+
+        Raises
+        ------
+        InputError
+            Where the strategy does not say how.
+        """
+        raise InputError(
+            f"strategy {self.name} samples a run more than once, and does not say how: give it a "
+            "method sample_again, or set in_loop = True"
+        )
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.detection.registry import extra_evaluations
-from asced_analysis.replay import best_of_draws, multi_pass  # noqa: F401  register passes
-from asced_analysis.replay.further_passes import further_passes
 from asced_analysis.replay.planning import Plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import earlier_x0, resample
@@ -143,8 +141,8 @@ class Job:
         samples = self.recording.read(batch, "sample").copy()
         if flagged.any():
             chosen = self.recording.select(batch.runs[flagged])
-            new, facts["mask"][flagged], paid = further_passes(
-                self.strategy, self, chosen, masks[flagged]
+            new, facts["mask"][flagged], paid = self.strategy.sample_again(
+                self, chosen, masks[flagged]
             )
             samples[flagged] = new
             facts["evaluations"][flagged] += paid

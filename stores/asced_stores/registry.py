@@ -26,9 +26,9 @@ class Registry(Generic[Part]):
     group : str
         Entry point group of other distributions, for example ``asced.detection``.
     package : str
-        Where the built-in parts lie: part `name` is ``package.name``.
+        Where the built-in parts lie.
     modules : tuple of str
-        Names of the built-in parts, which are their modules' names.
+        Their modules inside the package; a part is called as its module is.
     attribute : str
         What a module calls its part.
 
@@ -44,8 +44,7 @@ class Registry(Generic[Part]):
     ) -> None:
         self.kind = kind
         self.group = group
-        self._package = package
-        self._modules = modules
+        self._modules = {name.rpartition(".")[2]: f"{package}.{name}" for name in modules}
         self._attribute = attribute
         self._registered: dict[str, Part] = {}
         self._entries: dict[str, Any] | None = None
@@ -65,7 +64,7 @@ class Registry(Generic[Part]):
         if name not in self._registered:
             self.check(name)
             if name in self._modules:
-                module = import_module(f"{self._package}.{name}")
+                module = import_module(self._modules[name])
                 self._registered[name] = getattr(module, self._attribute)
             else:
                 self._registered[name] = self._brought()[name].load()

@@ -90,7 +90,7 @@ def test_the_best_draw_goes_on(
 
 def predicted(recording: Recording, seed: int, options: dict[str, Any]) -> np.ndarray:
     """Predicted x0 right before the choice, of one draw."""
-    from asced_analysis.replay.best_of_draws import Look
+    from asced_analysis.replay.best_of import Look
     from asced_analysis.replay.sampling import resample
     from asced_recorders.tap.tap import ListenerChain
 

@@ -194,6 +194,38 @@ def test_a_strategy_of_one_s_own_is_known_by_its_name(
         Corrector(None, strategy=Unnamed())
 
 
+def test_a_strategy_of_one_s_own_samples_flagged_runs_again(
+    tiny_runs: Path, tiny_pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asced_analysis.correction import STRATEGIES
+
+    monkeypatch.setattr(STRATEGIES, "_registered", dict(STRATEGIES._registered))
+
+    class Mirrored(Strategy):
+        """Flagged runs are seen in a mirror, at the price of two evaluations."""
+
+        name = "mirrored"
+        in_loop = False
+
+        def sample_again(self, job: Any, batch: Any, masks: Any) -> Any:
+            ends = job.recording.read(batch, "sample")[..., ::-1]
+            return ends, masks, np.full(len(ends), 2.0)
+
+    class Silent(Strategy):
+        name = "silent"
+        in_loop = False
+
+    given: dict[str, Any] = {"masks": {3: SQUARE}, "step": 4, "pipeline": tiny_pipeline}
+    with pytest.raises(InputError, match="silent samples a run more than once, and does not say"):
+        replay(tiny_runs, tmp_path / "s.zarr", strategy=Silent(), **given)
+    replayed = replay(tiny_runs, tmp_path / "m.zarr", strategy=Mirrored(), **given)
+    again, before = open_runs(replayed.path), open_runs(tiny_runs)
+    wanted = before["sample"].values.copy()
+    wanted[3] = wanted[3][..., ::-1]
+    assert (again["sample"].values == wanted).all()
+    assert again["evaluations"].values.tolist() == [2.0 * (run == 3) for run in range(len(wanted))]
+
+
 def test_what_does_not_come_back_is_an_error_that_says_what_is_missing(
     runs: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
