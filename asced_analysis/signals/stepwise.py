@@ -139,7 +139,7 @@ Sums: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
 def _sums(values: npt.NDArray[Any], *formula: Any) -> Sums:
-    """Sums over the runs of a block, leaving NaN out, and of how many runs.
+    """Sums over the runs of a block, leaving NaN out, and of how many runs (one number, if of all).
 
     The result is linear in what is recorded, so that its sum follows from the sum of that.
     """
@@ -155,7 +155,7 @@ def _sums(values: npt.NDArray[Any], *formula: Any) -> Sums:
             values.sum(0, out=total[0])
         total = _block(total, *formula)
         if not np.isnan(total).any():
-            return total, np.broadcast_to(float(len(values)), total.shape)
+            return total, np.full((1,) * total.ndim, float(len(values)))
     every = _block(values, *formula)
     return np.nansum(every, 0, keepdims=True), (~np.isnan(every)).sum(0, float, keepdims=True)
 
@@ -164,6 +164,7 @@ def _over_others(sums: Sums, axis: tuple[int, ...], keepdims: bool) -> Sums:
     """Sums over runs summed along the other axes too."""
     total, count = sums
     if others := axis[1:]:
+        count = np.broadcast_to(count, total.shape)
         return total.sum(others, float, keepdims=True), count.sum(others, keepdims=True)
     return total, count
 
@@ -172,11 +173,11 @@ def _joined(parts: Any, axis: tuple[int, ...], keepdims: bool) -> Sums:
     """Sums of several blocks, of which Dask hands over lists of lists."""
     if isinstance(parts, tuple):
         return parts
-    total, count = map(np.array, _joined(parts[0], axis, keepdims))
-    for part in parts[1:]:
+    total, count = _joined(parts[0], axis, keepdims)
+    for place, part in enumerate(parts[1:]):
         more, of_how_many = _joined(part, axis, keepdims)
-        total += more
-        count += of_how_many
+        total = np.add(total, more, out=total if place else None)
+        count = count + of_how_many  # one number for all, or one a value
     return total, count
 
 

@@ -8,6 +8,7 @@ import time
 from types import SimpleNamespace
 
 import dask
+import numba
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ import xarray as xr
 from asced_analysis.accessor import open_runs
 from asced_analysis.compute import streaming
 from asced_analysis.counts.loops import widen
+from asced_analysis.signals.half_precision import by_bits, converts
 from asced_analysis.statistics.by_step import (
     QUANTILES,
     counts_of,
@@ -206,6 +208,32 @@ def test_widening_is_right_for_every_fp16_number():
     out = np.empty(every.size, np.float32)
     widen(every.view(np.int16), out)
     np.testing.assert_array_equal(out, every.view(np.float16).astype(np.float32))
+
+
+def test_so_it_is_on_a_processor_without_an_instruction_for_it():
+    every = np.arange(1 << 16, dtype=np.uint16)
+
+    @numba.njit
+    def widened(halves):
+        return np.array([by_bits(half) for half in halves])
+
+    found = widened(every.view(np.int16))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, every.view(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "expected"),
+    [
+        ("x86_64-unknown-linux-gnu", "+avx,+f16c,-avx512f", True),
+        ("x86_64-unknown-linux-gnu", "+avx,-f16c", False),
+        ("x86_64-unknown-linux-gnu", "", False),
+        ("arm64-apple-darwin24.0.0", "+neon", True),
+        ("powerpc64le-unknown-linux-gnu", "+vsx", False),
+    ],
+)
+def test_an_instruction_is_used_where_there_is_one(machine, features, expected):
+    assert converts(machine, features) is expected
 
 
 def count_shards(blocks, folder):
