@@ -14,10 +14,9 @@ from torch import Tensor
 from asced_analysis.correction.detecting import watched_modules
 from asced_analysis.correction.edit_settings import EditSettings
 from asced_analysis.correction.edited_call import Assigned, EditedCall
-from asced_analysis.correction.handed_steps import HandedStep, SeenTable, loop_table
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network
-from asced_analysis.correction.loop_steps import LoopSteps, OpenSteps
+from asced_analysis.correction.loop_step import LoopStep, PartialStepTable, loop_table
 from asced_analysis.correction.settings import (
     GivenMasks,
     ImageReport,
@@ -25,6 +24,7 @@ from asced_analysis.correction.settings import (
     strategy_of,
 )
 from asced_analysis.correction.step_callback import StepCallback
+from asced_analysis.correction.stepped_loops import ScheduledLoop, UnscheduledLoop
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.detection.registry import needs_network
 from asced_recorders.tap.schedulers import step_table
@@ -123,10 +123,10 @@ class Corrector(EditSettings, TapListener):
         self._images = 0
         self._call: EditedCall | None = None
         self._continuing = False
-        self._loop: LoopSteps | OpenSteps = (
-            OpenSteps(self)
+        self._loop: ScheduledLoop | UnscheduledLoop = (
+            UnscheduledLoop(self)
             if schedule is None
-            else LoopSteps(self, loop_table(*schedule, scheduler_class=self.known_sampler))
+            else ScheduledLoop(self, loop_table(*schedule, scheduler_class=self.known_sampler))
         )
 
     @property
@@ -295,7 +295,7 @@ class Corrector(EditSettings, TapListener):
         >>> corrector.report[0].changed
         1.0
         """
-        handed = HandedStep(
+        taken = LoopStep(
             sample=sample,
             model_output=model_output,
             alpha=alpha,
@@ -306,7 +306,7 @@ class Corrector(EditSettings, TapListener):
             next_sigma=next_sigma,
             sigma_data=sigma_data,
         )
-        return self._loop.take(handed)
+        return self._loop.take(taken)
 
     def __repr__(self) -> str:
         """Short."""
@@ -320,8 +320,8 @@ class Corrector(EditSettings, TapListener):
 
     def target(self, table: StepTable) -> int:
         """``T_c`` on the steps of a sampler."""
-        if isinstance(table, SeenTable):
-            assert isinstance(self._loop, OpenSteps)
+        if isinstance(table, PartialStepTable):
+            assert isinstance(self._loop, UnscheduledLoop)
             assert self._loop.edit_at is not None
             return self._loop.edit_at
         return (

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
-from asced_analysis.correction.handed_steps import SeenTable
 from asced_analysis.correction.lookahead import predict
+from asced_analysis.correction.loop_step import PartialStepTable
 from asced_analysis.correction.strategy import RECORDED
 from asced_analysis.detection.log_snr_grid import TOLERANCE
 from asced_analysis.detection.registry import modules_of
@@ -117,7 +117,7 @@ class Watch:
     @property
     def _sampler(self) -> tuple[str | None, int | None]:
         """The sampler; of a loop whose schedule goes on, that it is the thresholds' is taken."""
-        if isinstance(self.table, SeenTable):
+        if isinstance(self.table, PartialStepTable):
             return None, None
         return self.table.scheduler_class, self.table.steps
 

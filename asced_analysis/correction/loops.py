@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from asced_analysis.correction.handed_steps import rows
-from asced_analysis.correction.loop_steps import LoopSteps
+from asced_analysis.correction.loop_step import rows
+from asced_analysis.correction.stepped_loops import ScheduledLoop
 from asced_recorders.pipelines.named_functions import named_function
 from asced_recorders.tap.events import TapListener
 from asced_recorders.tap.schedulers import StepTable
@@ -67,13 +67,13 @@ class LoopSampler:
             Of the recorded store: what the loop's arrays looked like.
         listener : TapListener or None
         scalars, runs
-            See `LoopSteps`.
+            See `ScheduledLoop`.
         """
         shape = attributes.get("loop_shape") or x_init.shape[1:]
         start: Any = x_init.reshape(len(x_init), *shape)
         if attributes.get("loop_array") != "numpy":
             start = torch.from_numpy(start.copy()).to(self.device)
-        step = LoopSteps(listener, table, scalars=scalars, runs=runs)
+        step = ScheduledLoop(listener, table, scalars=scalars, runs=runs)
         with torch.no_grad():
             end = step.finish(self.loop(start, step))
         found = rows(end).detach().float().cpu().numpy()

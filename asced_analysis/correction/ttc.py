@@ -39,7 +39,7 @@ class TargetedCorrection(Strategy):
         Strength of the perturbation.
     eta : float
         Stochasticity (DDIM's eta) of the one step from ``T_c``, inside the mask.
-    again : tuple of float
+    renoise_steps : tuple of float
         Further steps whose entering sample is edited in the same mask, from the latest predicted
         x0: steps, or shares of sampling below 1 (which hold for any number of steps).
     """
@@ -51,7 +51,7 @@ class TargetedCorrection(Strategy):
     reverse_step: int = 1
     noise_scale: float = 0.0
     eta: float = 0.0
-    again: tuple[float, ...] = ()
+    renoise_steps: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the parameters."""
@@ -65,29 +65,30 @@ class TargetedCorrection(Strategy):
             )
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta lies in 0..1, not {self.eta}")
-        given = self.again if isinstance(self.again, (list, tuple)) else (self.again,)
-        object.__setattr__(self, "again", tuple(given))  # JSON knows lists only
-        for when in self.again:
-            check_when("again", when)
+        given = self.renoise_steps
+        steps = tuple(given) if isinstance(given, (list, tuple)) else (given,)  # JSON knows lists
+        object.__setattr__(self, "renoise_steps", steps)
+        for when in self.renoise_steps:
+            check_when("renoise_steps", when)
 
     @property
     def title(self) -> str:
         """The name, and the further steps."""
-        more = ", ".join(f"{when:g}" for when in self.again)
+        more = ", ".join(f"{when:g}" for when in self.renoise_steps)
         return f"{self.name}, again at {more}" if more else self.name
 
     def edited_steps(self, correction_step: int, steps: int) -> list[int]:
         """``T_c``, with eta the step after it, and further ones."""
         following = [correction_step + 1] if self.eta else []
-        return [correction_step, *following, *(step_of(when, steps) for when in self.again)]
+        return [correction_step, *following, *(step_of(when, steps) for when in self.renoise_steps)]
 
     def check(self, table: StepTable, correction_step: int) -> None:
         """Refuse further steps that do not come after ``T_c``, or can't be edited."""
-        for when in self.again:
+        for when in self.renoise_steps:
             step = step_of(when, table.steps)
             if not correction_step < step < table.steps:
                 raise InputError(
-                    f"again asks for step {step}; expected one after T_c, which is step "
+                    f"renoise_steps asks for step {step}; expected one after T_c, which is step "
                     f"{correction_step}, and before the end at {table.steps}"
                 )
         super().check(table, correction_step)
@@ -110,7 +111,7 @@ class TargetedCorrection(Strategy):
             drawn = stochastic_step(event, state.noise(sample, 2), self.eta)
             if drawn is not None:
                 sample = drawn = blend(sample, drawn, state.mask)
-        if entering in {step_of(when, event.steps) for when in self.again}:
+        if entering in {step_of(when, event.steps) for when in self.renoise_steps}:
             return self._renewed(
                 event, sample, state, event.x0.to(state.recorded), AGAIN + 2 * entering
             )

@@ -126,7 +126,7 @@ def replayed(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
     """
     recording = Recording(first)
     ds = replayed_runs(recording, second)
-    notes = _came_back(second)
+    notes = _reproduction_notes(second)
     place = {int(run): i for i, run in enumerate(recording.dataset["run"].values)}
     at = np.array([place[int(run)] for run in ds["run"].values], np.intp)
     changed = ~(np.asarray(ds["difference"].values) == 0)
@@ -146,7 +146,7 @@ def replayed(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
     )
 
 
-def _came_back(store: TrajectoryStore) -> list[str]:
+def _reproduction_notes(store: TrajectoryStore) -> list[str]:
     """Refuse a replay of which unedited runs are other ones; a note where that is not known."""
     exact = exactness(store)
     if not exact.runs:

@@ -157,11 +157,11 @@ class Monitor:
         corrector : Corrector
             With the report of this call.
         """
-        from asced_analysis.correction.handed_steps import SeenTable
+        from asced_analysis.correction.loop_step import PartialStepTable
 
         if event.step == 0:
             self._call.began = perf_counter()
-        whole = not isinstance(event.table, SeenTable)  # else T_c is the last that is heard of it
+        whole = not isinstance(event.table, PartialStepTable)  # else nothing follows T_c
         if event.step + (1 if whole else 2) != event.steps:
             return
         finite = sample.reshape(len(sample), -1).isfinite().all(1).cpu().numpy()

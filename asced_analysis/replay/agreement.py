@@ -93,7 +93,7 @@ class NotReproducedError(InputError):
     """Unedited runs did not come back although nothing that is known of the two differs."""
 
 
-def check_came_back(replayed: TrajectoryStore, likely: str) -> None:
+def check_reproduced(replayed: TrajectoryStore, likely: str) -> None:
     """Refuse a replay of which unedited runs are other ones.
 
     Parameters

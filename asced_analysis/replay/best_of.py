@@ -84,7 +84,7 @@ class BestOf(Renoise):
         """Refuse a choice that is made too early, or too late."""
         super().check(table, correction_step)
         at = self.choosing_step(table.steps)
-        last = max([correction_step, *(step_of(when, table.steps) for when in self.again)])
+        last = max([correction_step, *(step_of(when, table.steps) for when in self.renoise_steps)])
         if not last < at <= table.steps:
             raise InputError(
                 f"the choice is made at step {at}; expected one after the last edit, which is of "

@@ -12,7 +12,7 @@ from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.registry import known_parameters
 from asced_analysis.correction.settings import correction_settings, correction_step, strategy_of
 from asced_analysis.correction.strategy import Strategy
-from asced_analysis.replay.agreement import check_came_back
+from asced_analysis.replay.agreement import check_reproduced
 from asced_analysis.replay.calls import likely_missing
 from asced_analysis.replay.jobs import Job
 from asced_analysis.replay.options import ReplayOptions
@@ -161,7 +161,7 @@ def replay(
         )
     given = tuple(options.call_options or ())
     called = options.call is not None
-    check_came_back(replayed, likely_missing(recording, pipe, called=called, given=given))
+    check_reproduced(replayed, likely_missing(recording, pipe, called=called, given=given))
     return replayed
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asced_analysis.phases.segmentation import Phases
 from asced_stores.errors import InputError, install_hint
-from asced_stores.files import aside, check_out, whole
+from asced_stores.files import check_out, old_copy, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,9 +78,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     import xarray as xr
 
     target = Path(path)
-    if not target.exists() and aside(target).exists():
+    if not target.exists() and old_copy(target).exists():
         raise InputError(
-            f"{target} does not exist, but {aside(target)} does: the earlier result, which an "
+            f"{target} does not exist, but {old_copy(target)} does: the earlier result, which an "
             f"interrupted save was replacing. Rename it to {target.name} to use it"
         )
     if not target.exists():

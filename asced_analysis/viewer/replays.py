@@ -16,8 +16,8 @@ def correction_in_words(attributes: Mapping[str, Any]) -> str:
         words.append(str(parameters["where"]))
     if "draws" in parameters:
         words.append(f"best of {parameters['draws']} draws")
-    if parameters.get("again"):
-        words.append("again at " + ", ".join(f"{when:g}" for when in parameters["again"]))
+    if parameters.get("renoise_steps"):
+        words.append("again at " + ", ".join(f"{when:g}" for when in parameters["renoise_steps"]))
     if attributes.get("correction_step") is not None:
         words.append(f"step {attributes['correction_step']}")
     return ", ".join(words)

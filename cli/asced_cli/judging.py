@@ -97,7 +97,7 @@ def teacher_options(function: F) -> F:
             "of --outcomes.",
         ),
         click.option(
-            "--within-content/--as-it-is",
+            "--within-content/--keep-content",
             default=None,
             help="Subtract what content explains of the outcomes.  [default: if it is over 5 %]",
         ),

@@ -108,9 +108,9 @@ def places(stage: Stage, note: Any) -> None:
 def again(stage: Stage, note: Any) -> None:
     """The same mask renewed at two steps."""
     kinds = {
-        "learnt map, 12%": (TargetedCorrection(again=(16,)), top_share(stage.maps)),
-        "all": (Renoise(again=(16,)), None),
-        "the whole foreground": (Renoise(again=(16,), where="foreground"), None),
+        "learnt map, 12%": (TargetedCorrection(renoise_steps=(16,)), top_share(stage.maps)),
+        "all": (Renoise(renoise_steps=(16,)), None),
+        "the whole foreground": (Renoise(renoise_steps=(16,), where="foreground"), None),
     }
     for label, (strategy, mask) in kinds.items():
         ends, _ = stage.sample(f"{label}-again", strategy, 12, mask)

@@ -63,7 +63,7 @@ def measure_policies(bench: Any) -> None:
     every12, _ = stage.sample("everywhere-12", Renoise(), 12)
     mask12, _ = stage.sample("learnt map, 12%-12", TargetedCorrection(), 12, top_share(stage.maps))
     twice, _ = stage.sample(
-        "the whole foreground-again", Renoise(again=(16,), where="foreground"), 12
+        "the whole foreground-again", Renoise(renoise_steps=(16,), where="foreground"), 12
     )
     new4, paid4 = restarted(stage, pool, 4, seed=1)
     new8, paid8 = restarted(stage, pool, 8, level=strict_level(bench), seed=2)

@@ -149,7 +149,7 @@ def write_json(path: PathLike, content: Any, *, overwrite: bool = False) -> Path
     return write_whole(path, text, overwrite=overwrite)
 
 
-def aside(target: Path) -> Path:
+def old_copy(target: Path) -> Path:
     """Where an old folder lies for the moment in which a new one takes its place."""
     return target.with_name(f".{target.name}.old")
 
@@ -159,7 +159,7 @@ def _put(part: Path, target: Path) -> None:
     if not target.is_dir():
         part.replace(target)
         return
-    old = aside(target)
+    old = old_copy(target)
     _remove(old)  # left where a replacement was cut short when the new one was in place
     target.rename(old)
     try:

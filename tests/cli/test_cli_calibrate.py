@@ -184,7 +184,7 @@ def test_who_teaches_from_the_command_line(
     for given, name, reference in (
         (["--outcomes", str(scores)], "outcomes of scores.csv", "given"),
         (["--network", f"{network}:halve"], "self-consistency", "model"),
-        (["--real", str(real), "--as-it-is"], "patches", "real"),
+        (["--real", str(real), "--keep-content"], "patches", "real"),
         (["--teacher", "patches", "--within-content"], "patches", "population"),
     ):
         assert run([*command, *given]) == 0

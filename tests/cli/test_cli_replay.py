@@ -46,8 +46,16 @@ def test_strategies_and_their_parameters(
     for number, (options, expected) in enumerate(
         (
             (
-                ["renoise", "--where", "foreground", "--again", "8", "--set", "reverse_step=2"],
-                {"where": "foreground", "again": [8.0], "reverse_step": 2},
+                [
+                    "renoise",
+                    "--where",
+                    "foreground",
+                    "--renoise-step",
+                    "8",
+                    "--set",
+                    "reverse_step=2",
+                ],
+                {"where": "foreground", "renoise_steps": [8.0], "reverse_step": 2},
             ),
             (
                 ["best_of", "--draws", "2", "--choose", "8", "--teacher", "patches"],

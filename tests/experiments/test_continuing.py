@@ -29,7 +29,7 @@ def test_edits_are_those_of_branches(tiny_runs: Path, tiny_pipeline: Any, tmp_pa
     recording, pipe = begin(tiny_runs, tiny_pipeline)
     branches = [
         Branch(step=6),
-        Branch(step=4, strategy="renoise", seed=1, parameters={"again": (7,)}),
+        Branch(step=4, strategy="renoise", seed=1, parameters={"renoise_steps": (7,)}),
         Branch(step=6, strategy="renoise", parameters={"where": "foreground"}),
     ]
     given = dict(zip(RUNS.tolist(), MASKS, strict=True))
@@ -38,7 +38,7 @@ def test_edits_are_those_of_branches(tiny_runs: Path, tiny_pipeline: Any, tmp_pa
     for number, (strategy, step, masks, seed) in enumerate(
         [
             (TargetedCorrection(), 6, MASKS, 0),
-            (Renoise(again=(7,)), 4, None, 1),
+            (Renoise(renoise_steps=(7,)), 4, None, 1),
             (Renoise(where="foreground"), 6, None, 0),
         ]
     ):

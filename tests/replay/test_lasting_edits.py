@@ -176,7 +176,7 @@ def test_a_solver_that_does_not_keep_noise_is_refused_by_name(name: str, options
 
 
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "ttc": {"noise_scale": 0.0, "again": (16,)},
+    "ttc": {"noise_scale": 0.0, "renoise_steps": (16,)},
     "renoise": {"where": "everywhere"},
     "state_replacement": {},
     "stochastic_steps": {"count": 3},

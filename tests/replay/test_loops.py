@@ -19,7 +19,7 @@ import torch
 
 from asced_analysis.calibration import calibrate
 from asced_analysis.correction import Corrector
-from asced_analysis.correction.handed_steps import HandedStep, loop_table
+from asced_analysis.correction.loop_step import LoopStep, loop_table
 from asced_analysis.detection.apply import detect
 from asced_analysis.evaluation import evaluate, tune
 from asced_analysis.replay import Branch, branch, exactness, replay
@@ -219,7 +219,7 @@ def test_score_clipping_moves_the_next_sample_of_a_deterministic_loop(starts: li
     asked, table = corrector(), loop_table(*schedule)
 
     def clipped(**given: Any) -> Any:  # as under diffusers: the network's word is another
-        handed = HandedStep(**given)
+        handed = LoopStep(**given)
         step = [level[0] for level in LEVELS].index(given["alpha"])
         if step == 0:
             asked.begin(table)

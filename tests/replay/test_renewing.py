@@ -98,15 +98,22 @@ def test_a_further_step_is_renewed_in_the_same_place(
     strategy: str, tiny_runs: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:
     once = replay(tiny_runs, tmp_path / "a.zarr", strategy=strategy, **options)
-    twice = replay(tiny_runs, tmp_path / "b.zarr", strategy=strategy, again=LATER, **options)
+    twice = replay(
+        tiny_runs, tmp_path / "b.zarr", strategy=strategy, renoise_steps=LATER, **options
+    )
     assert (samples(once) != samples(twice)).any()
     assert (edited(once) == edited(twice)).all()
     share = replay(
-        tiny_runs, tmp_path / "c.zarr", strategy=strategy, again=(LATER / 10,), **options
+        tiny_runs, tmp_path / "c.zarr", strategy=strategy, renoise_steps=(LATER / 10,), **options
     )
     assert (samples(share) == samples(twice)).all()
     part = replay(
-        tiny_runs, tmp_path / "d.zarr", strategy=strategy, again=LATER, start=STEP, **options
+        tiny_runs,
+        tmp_path / "d.zarr",
+        strategy=strategy,
+        renoise_steps=LATER,
+        start=STEP,
+        **options,
     )
     assert (samples(part) == samples(twice)).all()
     assert open_runs(twice.path)["evaluations"].values.max() == 10  # no more than once
@@ -130,7 +137,7 @@ def test_the_further_edit_is_alpha_x0_and_fresh_noise(tiny_runs: Path, tiny_pipe
 
     recording = Recording(tiny_runs)
     batch = recording.select([3, 12])
-    corrector = Spy(None, step=STEP, again=(LATER,))
+    corrector = Spy(None, step=STEP, renoise_steps=(LATER,))
     corrector.assign(batch.runs, masks=np.stack([SQUARE, SQUARE.T]))
     resample(recording, batch, tiny_pipeline, corrector=corrector)
     inside = np.stack([SQUARE, SQUARE.T])[:, None]
@@ -147,7 +154,11 @@ def test_the_further_edit_is_alpha_x0_and_fresh_noise(tiny_runs: Path, tiny_pipe
 def test_common_random_numbers_hold_for_places_and_further_steps(
     tiny_runs: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    named: dict[str, Any] = {"strategy": "renoise", "where": "foreground", "again": (LATER,)}
+    named: dict[str, Any] = {
+        "strategy": "renoise",
+        "where": "foreground",
+        "renoise_steps": (LATER,),
+    }
     both = replay(tiny_runs, tmp_path / "a.zarr", **named, **options)
     alone = replay(tiny_runs, tmp_path / "b.zarr", **named, **{**options, "masks": {3: SQUARE}})
     assert (samples(both)[0] == samples(alone)[0]).all()
@@ -174,7 +185,7 @@ def test_controls_of_what_finds_its_own_place(
 def test_branches_renew_the_foreground(
     tiny_runs: Path, options: dict[str, Any], rounding: Callable[[Any], float], tmp_path: Path
 ) -> None:
-    parameters = {"where": "foreground", "again": (LATER,)}
+    parameters = {"where": "foreground", "renoise_steps": (LATER,)}
     given = {name: options[name] for name in ("masks", "pipeline")}
     replayed = branch(
         tiny_runs,
@@ -208,8 +219,8 @@ def test_branches_renew_the_foreground(
     ("strategy", "parameters", "message"),
     [
         ("renoise", {"where": "nowhere"}, "one of mask, everywhere, foreground"),
-        ("ttc", {"again": 0}, "a step, or a share"),
-        ("ttc", {"again": (7.5,)}, "a whole step"),
+        ("ttc", {"renoise_steps": 0}, "a step, or a share"),
+        ("ttc", {"renoise_steps": (7.5,)}, "a whole step"),
         ("ttc", {"noise_scale": "much", "eta": "x"}, "makes no sense"),
         ("best_of", {"draws": 0}, "at least 1"),
         ("best_of", {"choose": -1}, "a step, or a share"),
@@ -227,10 +238,10 @@ def test_steps_that_cannot_be_are_refused_before_anything_is_written(
 ) -> None:
     out = tmp_path / "c.zarr"
     for named, message in (
-        ({"strategy": "ttc", "again": STEP}, "one after T_c, which is step 6"),
-        ({"strategy": "ttc", "again": 10}, "before the end at 10"),
+        ({"strategy": "ttc", "renoise_steps": STEP}, "one after T_c, which is step 6"),
+        ({"strategy": "ttc", "renoise_steps": 10}, "before the end at 10"),
         ({"strategy": "best_of", "choose": STEP}, "one after the last edit"),
-        ({"strategy": "best_of", "choose": LATER, "again": LATER}, "entering step 8"),
+        ({"strategy": "best_of", "choose": LATER, "renoise_steps": LATER}, "entering step 8"),
     ):
         with pytest.raises(InputError, match=message):
             replay(tiny_runs, out, **named, **options)
@@ -241,7 +252,7 @@ def test_steps_that_cannot_be_are_refused_before_anything_is_written(
         Corrector(None, strategy="best_of")
     table = replace_field(table_of(tiny_pipeline, 10), editable=np.arange(10) != LATER)
     with pytest.raises(InputError, match=r"does not allow.*step 8.*\[7, 9\]"):
-        make_strategy("ttc", again=LATER).check(table, STEP)
+        make_strategy("ttc", renoise_steps=LATER).check(table, STEP)
     for strategy in (
         "ttc",
         "state_replacement",
@@ -279,7 +290,12 @@ def test_stored_parameters_are_json(
     tiny_runs: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:
     replayed = replay(
-        tiny_runs, tmp_path / "a.zarr", strategy="renoise", again=(LATER,), where=top, **options
+        tiny_runs,
+        tmp_path / "a.zarr",
+        strategy="renoise",
+        renoise_steps=(LATER,),
+        where=top,
+        **options,
     )
     stored = TrajectoryStore.open(replayed.path).attributes["strategy_parameters"]
-    assert json.loads(json.dumps(stored))["again"] == [LATER]
+    assert json.loads(json.dumps(stored))["renoise_steps"] == [LATER]

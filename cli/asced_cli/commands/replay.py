@@ -27,8 +27,8 @@ option = options_of(ReplayOptions)
 @click.command(
     cls=Command,
     sections={
-        "The correction": "where again draws choose teacher step seed grow soft noise_scale eta "
-        "settings",
+        "The correction": "where renoise_steps draws choose teacher step seed grow soft "
+        "noise_scale eta settings",
         "Which runs, and controls": "masks only_flagged control override",
         "Sampling": "batch_size threads",
         "The store": "overwrite endpoint",
@@ -90,7 +90,8 @@ option = options_of(ReplayOptions)
     help="Region that renoise and best_of renew.",
 )
 @click.option(
-    "--again",
+    "--renoise-step",
+    "renoise_steps",
     type=float,
     multiple=True,
     help="Later step at which to re-noise once more (ttc, renoise, best_of). Repeatable.",
@@ -129,7 +130,7 @@ def command(
     start: str,
     control: str | None,
     masks: str | None,
-    again: tuple[float, ...],
+    renoise_steps: tuple[float, ...],
     settings: dict[str, Any],
     as_json: bool,
     **more: Any,
@@ -147,7 +148,7 @@ def command(
         "start": start if start == "init" else int(start),
         "control": control,
         "masks": None if masks is None else read_masks(masks),
-        "again": again or None,
+        "renoise_steps": renoise_steps or None,
     }
     with progress_callback("replay") as tell:
         replayed = replay(store, out, progress=tell, **{**given(chosen), **settings})

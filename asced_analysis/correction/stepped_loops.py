@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.handed_steps import (
-    HandedStep,
-    SeenTable,
+from asced_analysis.correction.loop_step import (
+    LoopStep,
+    PartialStepTable,
     like,
     loop_table,
     rows,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from asced_analysis.correction.corrector import Corrector
 
 
-class LoopSteps:
+class ScheduledLoop:
     """Tells a listener the steps of a loop whose schedule is known.
 
     Parameters
@@ -66,11 +66,11 @@ class LoopSteps:
 
     def __call__(self, **given: Any) -> Any:
         """Hand over a step; what comes back is to be sampled on. See `Corrector.step`."""
-        return self.take(HandedStep(**given))
+        return self.take(LoopStep(**given))
 
-    def take(self, handed: HandedStep) -> Any:
+    def take(self, given: LoopStep) -> Any:
         """Take in a step."""
-        here = float(log_snr(*handed.level))
+        here = float(log_snr(*given.level))
         begins = same_level(here, float(self.table.log_snr[0]))  # after a pass, or a broken one
         if begins or self.done == self.table.steps:
             self.done = 0
@@ -81,30 +81,30 @@ class LoopSteps:
                 f"{expected:.5g}: hand every step over once, noisy end first, on the schedule that "
                 "was given (or recorded)"
             )
-        self.last = handed.next_sample
+        self.last = given.next_sample
         step, self.done = self.done, self.done + 1
         if self.listener is None:
             return self.last
         if step == 0:
             self.table = replace(
                 self.table,
-                prediction_type=canonical_prediction_type(handed.prediction_type),
-                sigma_data=handed.sigma_data,
+                prediction_type=canonical_prediction_type(given.prediction_type),
+                sigma_data=given.sigma_data,
             )
             self.listener.begin(self.table)
-        event = handed.event(self.table, step)
+        event = given.event(self.table, step)
         said = self.listener.before_step(event)
         if said is not None:
-            self._go_on(handed.moved(said, event), handed)
+            self._go_on(given.moved(said, event), given)
             event = event.replaced(said)
         if self.last is not None:
-            self._go_on(self.listener.after_step(event, rows(self.last)), handed)
+            self._go_on(self.listener.after_step(event, rows(self.last)), given)
         return self.last
 
-    def _go_on(self, sample: Tensor | None, handed: HandedStep) -> None:
+    def _go_on(self, sample: Tensor | None, given: LoopStep) -> None:
         """Sample on with another sample, in the loop's own form."""
         if sample is not None:
-            self.last = like(sample, handed.next_sample)
+            self.last = like(sample, given.next_sample)
 
     def finish(self, end: Any) -> Any:
         """The end of the runs, once the loop has returned."""
@@ -115,11 +115,11 @@ class LoopSteps:
             )
         end = self.last if end is None else end
         if end is None:
-            raise InputError("the loop returned nothing, and step was not given next_sample")
+            raise InputError("the loop returned nothing, and step was not handed next_sample")
         return end
 
 
-class OpenSteps:
+class UnscheduledLoop:
     """Steps of a loop whose schedule is not known beforehand, for a corrector.
 
     What the detector looks at is kept until the next noise level is that of ``T_c``; then the
@@ -143,11 +143,11 @@ class OpenSteps:
 
     def __call__(self, **given: Any) -> Any:
         """Hand over a step; see `Corrector.step`."""
-        return self.take(HandedStep(**given))
+        return self.take(LoopStep(**given))
 
-    def take(self, handed: HandedStep) -> Any:
+    def take(self, given: LoopStep) -> Any:
         """Take in a step."""
-        here, following = handed.level, handed.next_level
+        here, following = given.level, given.next_level
         if following is None:
             raise InputError(
                 "the noise level of the next step is not known: give next_alpha and next_sigma, or "
@@ -157,34 +157,34 @@ class OpenSteps:
             self.clear()
         if self.edit_at is not None:
             self.levels.append(here)
-            return handed.next_sample
+            return given.next_sample
         levels = [*self.levels, here, following]
-        kind = canonical_prediction_type(handed.prediction_type)
+        kind = canonical_prediction_type(given.prediction_type)
         table = loop_table(
             [a for a, _ in levels],
             [s for _, s in levels],
             prediction_type=kind,
-            kind=SeenTable,
+            kind=PartialStepTable,
             scheduler_class=self.corrector.known_sampler,
         )
-        event = handed.event(table, len(self.levels))
+        event = given.event(table, len(self.levels))
         dtype = self.corrector.recorded
         self.levels.append(here)
         self.kept.append((event.eps.to(dtype), event.x0.to(dtype)))
         if not self._is_due(len(self.levels), float(log_snr(*following))):
             if following[1] == 0:
                 self._refuse_late(float(log_snr(*here)))
-            return handed.next_sample
-        if handed.next_sample is None:
+            return given.next_sample
+        if given.next_sample is None:
             raise InputError("this step's next sample is to be edited: give next_sample")
         self.corrector.begin(table)
         for step, (eps, x0) in enumerate(self.kept):
             past = type(event)(table, step, event.sample, eps, None)
             past._prediction = (eps.float(), x0.float())
             self.corrector.before_step(past)
-        changed = self.corrector.after_step(past, rows(handed.next_sample))
+        changed = self.corrector.after_step(past, rows(given.next_sample))
         self.kept = []
-        return handed.next_sample if changed is None else like(changed, handed.next_sample)
+        return given.next_sample if changed is None else like(changed, given.next_sample)
 
     def _is_due(self, step: int, level: float) -> bool:
         """Whether the sample entering this step is the one to edit; steps come in order."""

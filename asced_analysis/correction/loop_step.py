@@ -19,12 +19,12 @@ from asced_stores.format.noise_levels import canonical_prediction_type, eps_and_
 
 
 @dataclass(frozen=True)
-class SeenTable(StepTable):
+class PartialStepTable(StepTable):
     """The steps of a loop as far as they are known: those taken, and the next one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class HandedStep:
+class LoopStep:
     """What a loop says of a step; see `asced_analysis.correction.Corrector.step`.
 
     Attributes
@@ -147,7 +147,7 @@ def loop_table(
         Noise levels of the samples that the network sees; a last level without noise is left out.
     prediction_type : str
     kind : type
-        `SeenTable` for a schedule that goes on.
+        `PartialStepTable` for a schedule that goes on.
     scheduler_class : str
         What thresholds know the sampler as.
     """
