@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from asced_analysis.evaluation.control_runs import PairedRuns
 from asced_analysis.evaluation.intervals import (
+    Change,
     change_estimate,
     mean_estimate,
     unpaired_estimate,
 )
 from asced_analysis.evaluation.judges import AT_ONCE, Assessment, Judge, RealismJudge
 from asced_analysis.evaluation.matching import pair_runs, replayed_runs
-from asced_analysis.evaluation.parts import Change, OtherRuns
+from asced_analysis.evaluation.parts import OtherRuns
 from asced_analysis.evaluation.populations import compare, quality_of
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.pictures import judged_variable, picture_shape, read_pictures

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import CONTROLS, Control
 from asced_analysis.correction.regions import PLACES, is_found
+from asced_analysis.evaluation.effects import EffectFigures
 from asced_analysis.evaluation.intervals import share_estimate
-from asced_analysis.evaluation.parts import ControlFigures, EffectFigures
+from asced_analysis.evaluation.parts import ControlFigures
 from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.replay.decoding import pictures_of

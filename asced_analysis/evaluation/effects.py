@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,71 @@ from asced_analysis.evaluation.intervals import (
     ratio_parts,
     unpaired_estimate,
 )
-from asced_analysis.evaluation.parts import AgainstControls, ByLocation, EffectFigures
 from asced_analysis.realism.local import upsample
 
 DAMAGED = 0.1
 CHANGED = 2 / 255
-WHERE = tuple(one.name for one in fields(ByLocation))
 OF_LOCATIONS = ("all", "damaged", "undamaged")
 Maps = NDArray[np.float32]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ByLocation(Generic[T]):
+    """A figure over the locations of the flagged runs.
+
+    Attributes
+    ----------
+    all : T
+    damaged, undamaged : T
+        The tenth of all locations that is least realistic before, and the others.
+    per_changed_pixel : T
+        Sum over all locations, over the number of pixels that changed visibly.
+    """
+
+    all: T
+    damaged: T
+    undamaged: T
+    per_changed_pixel: T
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Name and figure of each group of locations."""
+        return ((one.name, getattr(self, one.name)) for one in fields(ByLocation))
+
+
+WHERE = tuple(one.name for one in fields(ByLocation))
+
+
+@dataclass(frozen=True)
+class EffectFigures(ByLocation[Estimate]):
+    """Change of local distance: lower is better, so a negative change is a repair.
+
+    Attributes
+    ----------
+    improved : Estimate
+        Share of runs whose mean distance fell.
+    """
+
+    improved: Estimate
+
+
+@dataclass(frozen=True)
+class AgainstControls(Estimate):
+    """Effect minus that of the best control, paired by run; negative: the mask repairs more.
+
+    The best control is chosen on the same runs, which makes the difference look smaller, never
+    larger.
+
+    Attributes
+    ----------
+    best_control : str or None
+        The best one of equal area.
+    against : mapping of str to Estimate
+        The difference to every control, ``everywhere`` among them, which is not of equal area.
+    """
+
+    best_control: str | None
+    against: Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)

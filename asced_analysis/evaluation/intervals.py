@@ -54,6 +54,15 @@ class Estimate:
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
+@dataclass(frozen=True)
+class Change:
+    """A figure of all runs before and after, and how it changed."""
+
+    before: Estimate
+    after: Estimate
+    change: Estimate
+
+
 NOTHING = Estimate(None, None, None)
 
 

@@ -30,7 +30,7 @@ from asced_analysis.evaluation.effects import (
     pixel_change,
     unpaired_effect,
 )
-from asced_analysis.evaluation.intervals import mean_estimate
+from asced_analysis.evaluation.intervals import Change, mean_estimate
 from asced_analysis.evaluation.judges import (
     AFTER,
     BEFORE,
@@ -46,13 +46,7 @@ from asced_analysis.evaluation.outcome_rates import (
     unpaired_outcome_rates,
     worst_quarter_limit,
 )
-from asced_analysis.evaluation.parts import (
-    Change,
-    ControlFigures,
-    FlaggedRuns,
-    JudgeFacts,
-    RunChange,
-)
+from asced_analysis.evaluation.parts import ControlFigures, FlaggedRuns, JudgeFacts, RunChange
 from asced_analysis.evaluation.populations import estimates, quality_of
 from asced_analysis.evaluation.result import Evaluation
 from asced_analysis.realism.claims import claims_of

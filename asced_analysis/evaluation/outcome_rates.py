@@ -2,19 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.evaluation.intervals import (
     NOTHING,
+    Change,
+    Estimate,
     change_of_share,
     share_estimate,
     unpaired_estimate,
 )
-from asced_analysis.evaluation.parts import Change, OutcomeRates
 from asced_analysis.realism.content import worst_level
 
 WORST = 0.25  # of the recorded runs: these count as broken
+
+
+@dataclass(frozen=True)
+class OutcomeRates:
+    """Shares of runs that a correction repairs and harms, with exact (Blaker's) 95 % intervals.
+
+    Attributes
+    ----------
+    bar : float
+        Mean local distance above which a run counts as broken.
+    broken, good : int
+        Numbers of flagged runs before.
+    repaired : Estimate
+        Of the flagged broken runs the share that is not broken any more.
+    good_after : Estimate
+        Of all flagged runs.
+    harmed_of_flagged_good, harmed_of_all_good : Estimate
+        The runs that break, as shares of those that were good.
+    worst_quarter : Change
+        Shares of broken ones among the flagged runs, of different runs among all; the change holds
+        0 where as many break as are repaired.
+    chance : float
+        What chance alone would break: the share of the recorded runs in the worst quarter, which
+        fresh draws would have too.
+    """
+
+    bar: float
+    broken: int
+    good: int
+    repaired: Estimate
+    good_after: Estimate
+    harmed_of_flagged_good: Estimate
+    harmed_of_all_good: Estimate
+    worst_quarter: Change
+    chance: float
 
 
 def worst_quarter_limit(before: NDArray[np.float64]) -> float:

@@ -1,117 +1,19 @@
 """The parts of an evaluation as they stand in the file: names and types, said once.
 
-``evaluation.json`` is written from these classes and read into them; its JSON Schema follows.
+``evaluation.json`` is written from these classes and read into them; its JSON Schema follows. Those
+of effects and of outcome rates stand beside what computes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from asced_analysis.evaluation.effects import ByLocation, EffectFigures
 from asced_analysis.evaluation.intervals import NOTHING, Estimate
+from asced_analysis.evaluation.outcome_rates import OutcomeRates
 from asced_analysis.realism.claims import Reference
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ByLocation(Generic[T]):
-    """A figure over the locations of the flagged runs.
-
-    Attributes
-    ----------
-    all : T
-    damaged, undamaged : T
-        The tenth of all locations that is least realistic before, and the others.
-    per_changed_pixel : T
-        Sum over all locations, over the number of pixels that changed visibly.
-    """
-
-    all: T
-    damaged: T
-    undamaged: T
-    per_changed_pixel: T
-
-    def items(self) -> Iterator[tuple[str, T]]:
-        """Name and figure of each group of locations."""
-        return ((one.name, getattr(self, one.name)) for one in fields(ByLocation))
-
-
-@dataclass(frozen=True)
-class EffectFigures(ByLocation[Estimate]):
-    """Change of local distance: lower is better, so a negative change is a repair.
-
-    Attributes
-    ----------
-    improved : Estimate
-        Share of runs whose mean distance fell.
-    """
-
-    improved: Estimate
-
-
-@dataclass(frozen=True)
-class AgainstControls(Estimate):
-    """Effect minus that of the best control, paired by run; negative: the mask repairs more.
-
-    The best control is chosen on the same runs, which makes the difference look smaller, never
-    larger.
-
-    Attributes
-    ----------
-    best_control : str or None
-        The best one of equal area.
-    against : mapping of str to Estimate
-        The difference to every control, ``everywhere`` among them, which is not of equal area.
-    """
-
-    best_control: str | None
-    against: Mapping[str, Estimate]
-
-
-@dataclass(frozen=True)
-class Change:
-    """A figure of all runs before and after, and how it changed."""
-
-    before: Estimate
-    after: Estimate
-    change: Estimate
-
-
-@dataclass(frozen=True)
-class OutcomeRates:
-    """Shares of runs that a correction repairs and harms, with exact (Blaker's) 95 % intervals.
-
-    Attributes
-    ----------
-    bar : float
-        Mean local distance above which a run counts as broken.
-    broken, good : int
-        Numbers of flagged runs before.
-    repaired : Estimate
-        Of the flagged broken runs the share that is not broken any more.
-    good_after : Estimate
-        Of all flagged runs.
-    harmed_of_flagged_good, harmed_of_all_good : Estimate
-        The runs that break, as shares of those that were good.
-    worst_quarter : Change
-        Shares of broken ones among the flagged runs, of different runs among all; the change holds
-        0 where as many break as are repaired.
-    chance : float
-        What chance alone would break: the share of the recorded runs in the worst quarter, which
-        fresh draws would have too.
-    """
-
-    bar: float
-    broken: int
-    good: int
-    repaired: Estimate
-    good_after: Estimate
-    harmed_of_flagged_good: Estimate
-    harmed_of_all_good: Estimate
-    worst_quarter: Change
-    chance: float
 
 
 @dataclass(frozen=True)

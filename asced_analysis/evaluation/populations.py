@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.evaluation.intervals import (
+    Change,
     Counts,
     Estimate,
     bootstrap,
@@ -19,7 +20,6 @@ from asced_analysis.evaluation.intervals import (
     share_estimate,
     unpaired_estimate,
 )
-from asced_analysis.evaluation.parts import Change
 from asced_analysis.realism.distances import (
     inside_manifold,
     neighbour_radii,

@@ -9,11 +9,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from asced_analysis.evaluation.intervals import Estimate
+from asced_analysis.evaluation.effects import AgainstControls, ByLocation
+from asced_analysis.evaluation.intervals import Change, Estimate
 from asced_analysis.evaluation.parts import (
-    AgainstControls,
-    ByLocation,
-    Change,
     ControlFigures,
     FlaggedRuns,
     JudgeFacts,

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asced_analysis.correction.controls import IN_WORDS
+from asced_analysis.evaluation.effects import AgainstControls
 from asced_analysis.evaluation.intervals import Estimate
-from asced_analysis.evaluation.parts import AgainstControls, FlaggedRuns, OutcomeRates
+from asced_analysis.evaluation.outcome_rates import OutcomeRates
+from asced_analysis.evaluation.parts import FlaggedRuns
 from asced_analysis.realism.claims import Claims
 
 if TYPE_CHECKING:

@@ -11,15 +11,10 @@ import pytest
 from asced_analysis import calibrate, plots
 from asced_analysis.detection.apply import detect
 from asced_analysis.evaluation import Evaluation
-from asced_analysis.evaluation.intervals import NOTHING, Estimate
-from asced_analysis.evaluation.parts import (
-    Change,
-    ControlFigures,
-    EffectFigures,
-    FlaggedRuns,
-    JudgeFacts,
-    OutcomeRates,
-)
+from asced_analysis.evaluation.effects import EffectFigures
+from asced_analysis.evaluation.intervals import NOTHING, Change, Estimate
+from asced_analysis.evaluation.outcome_rates import OutcomeRates
+from asced_analysis.evaluation.parts import ControlFigures, FlaggedRuns, JudgeFacts
 from asced_analysis.realism.claims import Kind, Reference
 from asced_analysis.statistics.by_step import step_statistics
 from asced_stores import open_runs
