@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any, TypeVar
 
 import click
@@ -56,20 +56,50 @@ def options_of(kind: type) -> Callable[..., Callable[[F], F]]:
     known = {one.name: one for one in fields(kind)}
 
     def option(name: str, *flags: str, **settings: Any) -> Callable[[F], F]:
-        field = known[name]
-        meaning = re.split(r"(?<=\.)\s", field.metadata["meaning"])[0].replace("`", "")
-        made: dict[str, Any] = {"help": meaning, "show_default": field.type != "bool"}
-        if field.type == "bool":
-            made |= {"is_flag": True, "flag_value": not field.default, "default": field.default}
-        else:
-            made["type"] = TYPES.get(str(field.type).removesuffix(" | None"), str)
-            if isinstance(field.default, (int, float, str)):
-                made["default"] = field.default
-        return click.option(
-            *(flags or (f"--{name.replace('_', '-')}",)), name, **{**made, **settings}
-        )
+        words, made = _option(known[name])
+        return click.option(*(flags or words[:1]), name, **{**made, **settings})
 
     return option
+
+
+def all_options(kind: type) -> Callable[[click.Command], click.Command]:
+    """A decorator that gives a command a flag for every other field of a class of options.
+
+    Those that are numbers, words or yes and no: what else a field holds, its command says how to
+    read. A new field is so an option of the command, in its first section unless it is listed in
+    another.
+    """
+
+    def decorate(command: click.Command) -> click.Command:
+        there = [one.name for one in command.params]
+        made = [
+            click.Option(words, **settings)
+            for field in fields(kind)
+            if field.name not in there and _plain(field) in TYPES
+            for words, settings in [_option(field)]
+        ]
+        before = there.index("as_json")  # what every command has stands last
+        command.params[before:before] = made
+        return command
+
+    return decorate
+
+
+def _option(field: Field[Any]) -> tuple[list[str], dict[str, Any]]:
+    """Flag and name of a field, and what click is told of it."""
+    meaning = re.split(r"(?<=\.)\s", field.metadata["meaning"])[0].replace("`", "")
+    made: dict[str, Any] = {"help": meaning, "show_default": field.type != "bool"}
+    if field.type == "bool":
+        made |= {"is_flag": True, "flag_value": not field.default, "default": field.default}
+    else:
+        made["type"] = TYPES.get(_plain(field), str)
+        if isinstance(field.default, (int, float, str)):
+            made["default"] = field.default
+    return [f"--{field.name.replace('_', '-')}", field.name], made
+
+
+def _plain(field: Field[Any]) -> str:
+    return str(field.type).removesuffix(" | None")
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

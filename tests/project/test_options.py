@@ -20,13 +20,16 @@ from asced_cli.commands import evaluate as evaluate_command
 from asced_cli.commands import record as record_command
 from asced_cli.commands import replay as replay_command
 from asced_cli.commands import tune as tune_command
+from asced_cli.option_classes import all_options
 from asced_recorders import Recorder, record
 from asced_recorders.custom.loop import CustomRecorder
 from asced_recorders.custom.options import CustomOptions
 from asced_recorders.pipelines.options import RecordOptions
 from asced_recorders.recording.recorder import RecorderOptions
 from asced_stores.errors import InputError
+from asced_stores.options import option, options
 
+JSON = click.Option(["--json", "as_json"], is_flag=True)
 CALLS = {
     "evaluate": (evaluate, EvaluateOptions, ("call", "progress")),
     "tune": (tune, TuneOptions, ("call", "progress")),
@@ -96,3 +99,18 @@ def test_the_command_line_has_every_option(command: Any, name: str) -> None:
     _, kind, in_code_alone = CALLS[name]
     flags = {one.name for one in command.command.params if isinstance(one, click.Option)}
     assert {one.name for one in fields(kind)} - flags == set(in_code_alone)
+
+
+def test_a_new_option_is_a_flag_of_its_command_at_once() -> None:
+    @options
+    class Patient(TuneOptions):
+        patience: int | None = option(None, "Candidates that may be no better. Then it ends.")
+        told: Callable[[], None] | None = option(None, "Has no form on the command line.")
+
+    plain = click.Command("tune", params=[click.Option(["--share", "share"]), JSON])
+    command = all_options(Patient)(plain)
+    assert [one.name for one in command.params] == ["share", "patience", "as_json"]
+    assert command.params[1].opts == ["--patience"]
+    assert command.params[1].type is click.INT
+    assert isinstance(command.params[1], click.Option)
+    assert command.params[1].help == "Candidates that may be no better."

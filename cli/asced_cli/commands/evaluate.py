@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from asced_analysis.evaluation.options import EvaluateOptions
 from asced_cli import completion
 from asced_cli.command import Command, OutFile
 from asced_cli.judging import better_option, judge_option, real_option
+from asced_cli.option_classes import all_options
 from asced_cli.options import (
     emit,
     endpoint_option,
@@ -20,6 +22,7 @@ from asced_cli.options import (
 )
 
 
+@all_options(EvaluateOptions)
 @click.command(
     cls=Command,
     epilog=examples(

@@ -10,7 +10,7 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import Command, Named, OutStore
-from asced_cli.option_classes import ListOf, given, options_of
+from asced_cli.option_classes import ListOf, all_options, given, options_of
 from asced_cli.options import emit, endpoint_option, examples, json_option, settings_option
 from asced_recorders.pipelines.options import RecordOptions
 
@@ -20,6 +20,7 @@ PRUNING = ListOf(int, "how many to draw and to finish, for example 4:1", ":", 2)
 WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
 
 
+@all_options(RecordOptions)
 @click.command(
     cls=Command,
     sections={
@@ -100,8 +101,6 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
 )
 @option("value_range", type=(float, float), metavar="LOW HIGH")
 @option("prompts", metavar="FILE", help="Text, CSV or JSONL; one prompt a run.")
-@option("negative_prompt")
-@option("guidance_scale")
 @option("keep_prompts", "--no-prompts", help="Keep keyed hashes of the prompts, not the prompts.")
 @settings_option(
     "--call-option",
@@ -124,24 +123,16 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
     help="Thresholds for --keep flagged and --prune.",
 )
 @option("labels", "--classes", type=NUMBERS, metavar="NUMBERS")
-@option("resume")
-@option("overwrite")
 @option(
     "fsync",
     "--no-fsync",
     help="Do not wait for the disk: a loss of power may damage the last batches.",
 )
-@option("ignore_disk")
 @option("device")
 @option("precision", type=click.Choice(["float32", "float16", "bfloat16"]))
 @option("variant", "--weights-variant")
-@option("revision")
 @option("local_files_only", "--offline")
-@option("allow_pickle")
-@option("trust_remote_code")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the model.")
-@option("rank")
-@option("world_size")
 @endpoint_option
 @json_option
 def command(

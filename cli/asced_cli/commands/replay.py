@@ -9,7 +9,7 @@ import click
 from asced_analysis.replay.options import ReplayOptions
 from asced_cli import completion
 from asced_cli.command import Command, OutStore
-from asced_cli.option_classes import given, options_of
+from asced_cli.option_classes import all_options, given, options_of
 from asced_cli.options import (
     emit,
     endpoint_option,
@@ -24,6 +24,7 @@ from asced_cli.registry_option import RegistryName, RegistryOption
 option = options_of(ReplayOptions)
 
 
+@all_options(ReplayOptions)
 @click.command(
     cls=Command,
     sections={
@@ -101,10 +102,6 @@ option = options_of(ReplayOptions)
 @option("teacher", metavar="FEATURES")
 @option("start")
 @option("control", type=click.Choice(["shuffled", "foreground", "everywhere"]))
-@option("step")
-@option("seed")
-@option("grow")
-@option("soft")
 @click.option(
     "--noise-scale", type=float, help="Strength of the perturbation (ttc, renoise, best_of)."
 )
@@ -115,13 +112,7 @@ option = options_of(ReplayOptions)
     help="Any other parameter of the strategy (reverse_step=3, tries=5, mad_scale=2).",
 )
 @option("masks", help="Masks from outside: <run>.png in a folder, COCO (.json), or .npz.")
-@option("only_flagged")
-@option("batch_size")
-@option("threads")
 @sampler_options
-@option("override")
-@option("overwrite")
-@option("resume")
 @endpoint_option
 @json_option
 def command(

@@ -10,7 +10,7 @@ from asced_analysis.evaluation.options import TuneOptions
 from asced_cli import completion
 from asced_cli.command import Command, OutFile
 from asced_cli.judging import judge_option, real_option
-from asced_cli.option_classes import ListOf, options_of
+from asced_cli.option_classes import ListOf, all_options, options_of
 from asced_cli.options import (
     emit,
     endpoint_option,
@@ -25,6 +25,7 @@ option = options_of(TuneOptions)
 NAMES = ListOf(str, "names, for example ttc,renoise")
 
 
+@all_options(TuneOptions)
 @click.command(
     cls=Command,
     sections={
@@ -67,7 +68,6 @@ NAMES = ListOf(str, "names, for example ttc,renoise")
 @option("strengths", type=ListOf(float, "numbers, for example 0,0.1"), default="0")
 @option("strategies", type=NAMES, default="ttc,renoise")
 @option("places", type=NAMES, default="everywhere,foreground")
-@option("share")
 @judge_option
 @real_option
 @sampler_options
