@@ -50,7 +50,7 @@ _TINY = 1e-12
 
 
 def run_features(ds: xr.Dataset, *, by_step: bool = False, progress: bool = False) -> pd.DataFrame:
-    """Eighteen numbers a run, from its recorded eps and x0.
+    """A few numbers a run, those of `DESCRIPTIONS`, from its recorded eps and x0.
 
     Parameters
     ----------

@@ -103,7 +103,8 @@ def test_the_command_line_has_every_option(command: Any, name: str) -> None:
 
 def test_a_new_option_is_a_flag_of_its_command_at_once() -> None:
     @options
-    class Patient(TuneOptions):
+    class Patient:
+        share: float = option(0.25, "Has a line in the command.")
         patience: int | None = option(None, "Candidates that may be no better. Then it ends.")
         told: Callable[[], None] | None = option(None, "Has no form on the command line.")
 
