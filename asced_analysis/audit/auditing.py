@@ -28,7 +28,7 @@ ROOTS = (
     checks.check_finite,
     checks.check_start,
     checks.check_terminal,
-    checks.check_told,
+    checks.check_timestep,
     checks.check_shift,
     checks.check_next,
 )
@@ -117,7 +117,7 @@ def _look(seen: checks.Seen) -> tuple[list[Finding], list[str]]:
                 findings.append(said)
             else:
                 notes.append(said)
-    roots = {one.name for one in findings} & {"start", "told", "next_level"}
+    roots = {one.name for one in findings} & {"start", "timestep", "next_level"}
     for said in checks.check_path(seen):
         if roots:
             notes.append(f"probably because of that ({', '.join(sorted(roots))}): {said.what}")

@@ -21,8 +21,8 @@ from asced_analysis.audit.levels import (
     asked_shift,
     due_scales,
     effective_shift,
-    told_level,
-    told_slack,
+    level_in_timesteps,
+    timestep_tolerance,
     uneven_stride,
 )
 from asced_analysis.audit.moments import Ends, Moments
@@ -244,24 +244,24 @@ def check_terminal(seen: Seen) -> Iterator[Finding | str]:
     )
 
 
-def check_told(seen: Seen) -> Iterator[Finding | str]:
+def check_timestep(seen: Seen) -> Iterator[Finding | str]:
     """What the network was told beside the level of its sample."""
     levels = seen.levels
-    told = told_level(levels)
-    if told is None:
+    expected = level_in_timesteps(levels)
+    if expected is None:
         if levels.kind != "variance preserving":
             yield "timesteps were not compared with levels: what they mean is not recorded"
         return
-    apart = np.abs(told - levels.timestep)
-    wrong = np.flatnonzero(apart > told_slack(levels))
+    apart = np.abs(expected - levels.timestep)
+    wrong = np.flatnonzero(apart > timestep_tolerance(levels))
     if not wrong.size:
         return
     step = int(wrong[0])
     yield Finding(
-        "told",
+        "timestep",
         step,
         f"the network is told timestep {levels.timestep[step]:.4g}, and the sample lies at the "
-        f"level of timestep {told[step]:.4g}; {wrong.size} of {len(apart)} steps disagree",
+        f"level of timestep {expected[step]:.4g}; {wrong.size} of {len(apart)} steps disagree",
         "timesteps were replaced without their levels (timesteps= or scheduler.timesteps set by "
         "hand), or the levels were replaced without their timesteps (sigmas= or a shift applied "
         "to one of the two)",

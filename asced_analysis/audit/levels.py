@@ -96,7 +96,7 @@ def due_scales(levels: Levels) -> tuple[float, ...]:
     return tuple(due)
 
 
-def told_level(levels: Levels) -> Floats | None:
+def level_in_timesteps(levels: Levels) -> Floats | None:
     """The timestep that belongs to each recorded level, where the scheduler's configuration tells.
 
     Returns
@@ -121,7 +121,7 @@ def told_level(levels: Levels) -> Floats | None:
     return np.interp(ratio, np.log(table), np.arange(len(table), dtype=np.float64))
 
 
-def told_slack(levels: Levels) -> float:
+def timestep_tolerance(levels: Levels) -> float:
     """By how much a timestep may be off: schedulers round it to a whole number."""
     if "sigma_data" in levels.config or levels.config.get("timestep_type") == "continuous":
         return 0.01

@@ -19,7 +19,7 @@ class Finding:
     Attributes
     ----------
     name : str
-        Short and stable, as ``start`` or ``told``.
+        Short and stable, as ``start`` or ``timestep``.
     step : int or None
         First step at which it shows; None where it belongs to the schedule as a whole.
     what : str
@@ -82,7 +82,7 @@ class Audit:
         import pandas as pd
 
         names = {
-            "timestep": "told",
+            "timestep": "timestep",
             "alpha": "alpha",
             "sigma": "sigma",
             "energy": "energy of x",

@@ -225,7 +225,7 @@ def calibrate(
         from asced_analysis.realism.self_consistency import DRAWS
 
         options, given = dict(outcome or {}), dict(parameters or {})
-        says = choose_teacher(
+        labeller = choose_teacher(
             source,
             split.fit,
             teacher=teacher,
@@ -239,7 +239,7 @@ def calibrate(
             call_options=call_options,
             draws=options.pop("draws", DRAWS),
         )
-        check_learnable(source, split.fit, says)
+        check_learnable(source, split.fit, labeller)
         ahead = options.pop("lookahead", None)
         if ahead is not None:
             source, given["lookahead"] = lookahead_source(source, steps, ahead, pipeline)
@@ -252,7 +252,7 @@ def calibrate(
             window=steps,
             correction=correction,
             parameters=given,
-            teacher=says,
+            teacher=labeller,
             report=split.report,
             **options,
         )

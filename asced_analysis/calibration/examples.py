@@ -38,9 +38,9 @@ def gather(
     """
     if len(source.sample_shape) != 3:
         raise InputError("learning from outcomes works on images and latents, not on video yet")
-    says = RealismTeacher(teacher) if isinstance(teacher, RealismModel) else teacher
+    labeller = RealismTeacher(teacher) if isinstance(teacher, RealismModel) else teacher
     chosen = np.zeros_like(only)
-    chosen[np.flatnonzero(only & says.knows(source))[:most_runs]] = True
+    chosen[np.flatnonzero(only & labeller.knows(source))[:most_runs]] = True
     parts: list[tuple[Any, ...]] = []
     contents: list[dict[str, Any]] = []
     vectors: list[Floats] = []
@@ -67,11 +67,11 @@ def gather(
             f"step {stream.last_step} a module did not run (a cache answered) or overflowed. "
             "Choose another window or other inputs, or record without the cache"
         )
-    target, goal = says.outcomes(source, rows, channels.shape[-2:])
+    target, goal = labeller.outcomes(source, rows, channels.shape[-2:])
     bad = np.flatnonzero(~np.isfinite(goal))
     if len(bad):
         run = int(source.dataset["run"].values[rows[bad[0]]])
-        raise InputError(f"{says.name} gives run {run} an outcome that is not finite")
+        raise InputError(f"{labeller.name} gives run {run} an outcome that is not finite")
     content = {
         name: np.concatenate([one[name] for one in contents])
         for name in contents[0]

@@ -89,19 +89,19 @@ def fit_outcome(
     Thresholds
         Without level, guarantee and conformance vectors.
     """
-    says = RealismTeacher(teacher) if isinstance(teacher, RealismModel) else teacher
-    check_learnable(source, fit, says)
+    labeller = RealismTeacher(teacher) if isinstance(teacher, RealismModel) else teacher
+    check_learnable(source, fit, labeller)
     stream = untrained_stream(source, fit, window=window, parameters=parameters)
-    examples = gather(source, stream, fit, says, most_runs=most_runs, like=content)
+    examples = gather(source, stream, fit, labeller, most_runs=most_runs, like=content)
     if np.ptp(examples.goal) == 0:
         raise InputError(
-            f"by {says.name}, all {len(examples.rows)} runs that are learnt from ended alike: "
+            f"by {labeller.name}, all {len(examples.rows)} runs that are learnt from ended alike: "
             "there is nothing to learn; give outcomes, or record runs, of another kind as well"
         )
-    learnable, taught = within_matched_content(examples, says, within_content)
+    learnable, taught = within_matched_content(examples, labeller, within_content)
     stream = learn(stream, learnable, epochs=epochs, seed=seed)
     if report is not None and report.any():
-        taught["measured"] = measured_on(source, stream, report, says, content)
+        taught["measured"] = measured_on(source, stream, report, labeller, content)
     notes = doubts(taught["measured"])
     held, _ = parts_of(len(examples.rows), seed)
     if np.ptp(examples.goal[held]) == 0:

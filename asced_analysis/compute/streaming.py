@@ -183,9 +183,9 @@ def tree_merge(parts: Sequence[Graph], merge: Callable[[Sequence[T]], T]) -> Gra
     dask.delayed.Delayed
     """
     dask = untyped_dask()
-    level, join = list(parts), dask.delayed(merge, pure=False)
+    level, merged = list(parts), dask.delayed(merge, pure=False)
     while len(level) > 1:
-        level = [join(level[at : at + FAN_IN]) for at in range(0, len(level), FAN_IN)]
+        level = [merged(level[at : at + FAN_IN]) for at in range(0, len(level), FAN_IN)]
     return level[0]
 
 

@@ -1,7 +1,7 @@
 """Dynamics standardised against a population on the log-SNR grid, in constant memory.
 
 Per grid cell, the size of the signal's change is pooled to a small map, its logarithm compared with
-the population's location and scale, and joined over the window. The level comes from calibration;
+the population's location and scale, and combined over the window. The level comes from calibration;
 the clean-up (an opening) is nested in it.
 """
 
@@ -48,7 +48,7 @@ class State:
 
     grid: GridState
     shape: tuple[int, int]
-    joined: Any = None
+    combined: Any = None
     latest: Any = None
     cells: int = 0
 
@@ -96,7 +96,7 @@ class Stream:
         state = replace(state, grid=grid)
         for cell, change in cells:
             size = log_change(change, self.parameters, contrast_of=grid.signal)
-            state = self._join(state, self.standardise(cell, size))
+            state = self._combine(state, self.standardise(cell, size))
         return state
 
     def standardise(self, cell: int, size: Any) -> Any:
@@ -119,12 +119,12 @@ class Stream:
 
     def statistic(self, state: State) -> Any:
         """Opened map over the window so far, shape (batch, map y, map x), or None before any."""
-        if state.joined is None:
+        if state.combined is None:
             return None
-        joined = state.joined
-        if self.parameters.join == "mean":
-            joined = joined / state.cells
-        return grey_opening(joined, self.parameters.min_width)
+        combined = state.combined
+        if self.parameters.combine == "mean":
+            combined = combined / state.cells
+        return grey_opening(combined, self.parameters.min_width)
 
     def detect(self, state: State, level: float) -> tuple[Any, Any, Any]:
         """Mask, score and flag of each run at a level (see `streaming.Detection`)."""
@@ -135,19 +135,19 @@ class Stream:
         score = xp.max(statistic, axis=(-2, -1))
         return enlarge(statistic > level, *state.shape), score, score > level
 
-    def _join(self, state: State, robust: Any) -> State:
+    def _combine(self, state: State, robust: Any) -> State:
         """Join one cell with those before it."""
         xp = array_api_compat.array_namespace(robust)
-        if self.parameters.join == "mean":
-            joined = robust if state.joined is None else state.joined + robust
-        elif self.parameters.join == "peak":
-            joined = robust if state.joined is None else xp.maximum(state.joined, robust)
+        if self.parameters.combine == "mean":
+            combined = robust if state.combined is None else state.combined + robust
+        elif self.parameters.combine == "peak":
+            combined = robust if state.combined is None else xp.maximum(state.combined, robust)
         elif state.latest is None:
-            joined = xp.full_like(robust, UNSEEN)
+            combined = xp.full_like(robust, UNSEEN)
         else:
-            joined = xp.maximum(state.joined, xp.minimum(state.latest, robust))
-        latest = robust if self.parameters.join == "persistent" else None
-        return replace(state, joined=joined, latest=latest, cells=state.cells + 1)
+            combined = xp.maximum(state.combined, xp.minimum(state.latest, robust))
+        latest = robust if self.parameters.combine == "persistent" else None
+        return replace(state, combined=combined, latest=latest, cells=state.cells + 1)
 
 
 def artifact_mask(
@@ -203,7 +203,7 @@ def artifact_mask(
     state = stream.start(shape)
     for cell in range(cells):
         size = log_change(flat[:, cell, ...], parameters)
-        state = stream._join(state, stream.standardise(cell, size))
+        state = stream._combine(state, stream.standardise(cell, size))
     mask = enlarge(stream.statistic(state) > level, shape[-2], shape[-1])
     return xp.reshape(mask, (*shape[:-4], *shape[-2:]))
 

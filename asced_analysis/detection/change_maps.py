@@ -36,7 +36,7 @@ class Settings:
     contrast : str
         `local` divides the change by the local standard deviation of the signal (plus `floor` *
         10), so that faint structures count as much as bold ones; `none` does not.
-    join : str
+    combine : str
         Over the window's cells: `peak` (largest), `persistent` (largest of the smaller of two
         adjacent cells: what refinement repairs at once does not count), or `mean`.
     direction : str
@@ -52,7 +52,7 @@ class Settings:
     blur: Annotated[float, Meta(ge=0, lt=1)] = 1 / 32
     floor: Annotated[float, Meta(gt=0, le=10)] = 2e-3
     contrast: Literal["none", "local"] = "none"
-    join: Literal["peak", "persistent", "mean"] = "mean"
+    combine: Literal["peak", "persistent", "mean"] = "mean"
     direction: Literal["high", "low", "both"] = "high"
     by_position: bool = True
 
@@ -74,7 +74,7 @@ class Parameters(Settings):
         for name, value, expected in (
             ("signal", self.signal, SIGNALS),
             ("contrast", self.contrast, ("none", "local")),
-            ("join", self.join, ("peak", "persistent", "mean")),
+            ("combine", self.combine, ("peak", "persistent", "mean")),
             ("direction", self.direction, ("high", "low", "both")),
         ):
             if value not in expected:

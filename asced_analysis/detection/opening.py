@@ -41,8 +41,8 @@ def grey_opening(statistic: Any, width: int, /) -> Any:
     return opened
 
 
-def _slide(xp: Any, values: Any, width: int, axis: int, join: Any) -> Any:
-    """Join every `width` neighbours of an axis; the axis gets shorter by ``width - 1``."""
+def _slide(xp: Any, values: Any, width: int, axis: int, combine: Any) -> Any:
+    """Combine every `width` neighbours of an axis; the axis gets shorter by ``width - 1``."""
     length = values.shape[axis] - width + 1
     result = None
     for offset in range(width):
@@ -51,7 +51,7 @@ def _slide(xp: Any, values: Any, width: int, axis: int, join: Any) -> Any:
             if axis == -1
             else values[..., offset : offset + length, :]
         )
-        result = part if result is None else join(result, part)
+        result = part if result is None else combine(result, part)
     return result
 
 

@@ -62,14 +62,14 @@ def build_module(thresholds: Thresholds, shape: tuple[int, ...]) -> Any:
             robust = (torch.log(size + given.floor) - self.location) / self.scale
             robust = {"high": robust, "low": -robust, "both": robust.abs()}[given.direction]
             seen = (self.grid[1:] > log_snr[0])[None, :, None, None]
-            if given.join == "mean":
-                joined = (robust * seen).sum(dim=1) / seen.sum(dim=1)
+            if given.combine == "mean":
+                combined = (robust * seen).sum(dim=1) / seen.sum(dim=1)
             else:
                 robust = torch.where(seen, robust, torch.full_like(robust, UNSEEN))
-                if given.join == "persistent":
+                if given.combine == "persistent":
                     robust = torch.minimum(robust[:, 1:], robust[:, :-1])
-                joined = robust.amax(dim=1)
-            opened = self.opened(joined)
+                combined = robust.amax(dim=1)
+            opened = self.opened(combined)
             score = opened.amax(dim=(-2, -1))
             mask = opened > levels.level
             big = mask.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
@@ -108,13 +108,13 @@ def build_module(thresholds: Thresholds, shape: tuple[int, ...]) -> Any:
                 mean = torch.nn.functional.avg_pool2d(padded, factor)
             return self.blur_y @ mean @ self.blur_x if sigma > 0 else mean
 
-        def opened(self, joined: torch.Tensor) -> torch.Tensor:
+        def opened(self, combined: torch.Tensor) -> torch.Tensor:
             """Grey opening by a square."""
             window = (min(opening, rows), min(opening, columns))
             if window == (1, 1):
-                return joined
+                return combined
             pool = torch.nn.functional.max_pool2d
-            eroded = -pool(-joined[:, None], window, stride=1)
+            eroded = -pool(-combined[:, None], window, stride=1)
             border = (window[1] - 1, window[1] - 1, window[0] - 1, window[0] - 1)
             padded = torch.nn.functional.pad(eroded, border, value=-float("inf"))
             return pool(padded, window, stride=1)[:, 0]

@@ -1,7 +1,7 @@
 """Look at runs: a gallery, one run step by step, thresholds under a slider, masks by hand.
 
 The same page is served locally by ``asced view`` and shown inside a notebook by
-``ds.asced.explore()``. Python answers questions (`session`), one script in the browser asks them;
+``ds.asced.explore()``. Python answers requests (`session`), which one script in the browser sends;
 server and widget only carry bytes between the two. Needs ``pip install asced-analysis[viewer]``.
 """
 

@@ -225,7 +225,7 @@ class _Question(_Handler):
         try:
             given = json.loads(self.request.body)
             if not isinstance(given, dict):
-                raise InputError("a question's body is a JSON object")
+                raise InputError("a request's body is a JSON object")
             message = await loop.run_in_executor(self.viewer._pool, self._answer, of, name, given)
         except (AscedError, ValueError) as error:
             self._fail(400, str(error))

@@ -1,4 +1,4 @@
-"""The page's questions and their answers, for the server and the notebook alike."""
+"""The page's requests and the answers to them, for the server and the notebook alike."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PAGE_SIZE = 48
 
 
 class Session:
-    """Runs under the eyes of one or more people; answers questions by name.
+    """Runs under the eyes of one or more people; answers requests by name.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class Session:
         self.signals = frames.signals_of(self.runs)
         self._counted: set[str] = set()
         self._files = Exporter(self)
-        self._questions: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
+        self._requests: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
             "about": self._about,
             "table": self._table,
             "scores": self._scores,
@@ -109,12 +109,12 @@ class Session:
         if self.distances is not None:
             self.background.add("distances", self.distances.measure(), rank=2)
 
-    def answer(self, question: str, given: Mapping[str, Any]) -> Answer:
-        """Answer a question of the page.
+    def answer(self, request: str, given: Mapping[str, Any]) -> Answer:
+        """Answer a request of the page.
 
         Parameters
         ----------
-        question : str
+        request : str
             Its name.
         given : mapping
             Plain JSON values.
@@ -122,17 +122,17 @@ class Session:
         Raises
         ------
         InputError
-            Where there is no such question, or what was given makes no sense.
+            Where there is no such request, or what was given makes no sense.
         """
-        if question not in self._questions:
-            raise InputError(f"no question {question!r}")
+        if request not in self._requests:
+            raise InputError(f"no request {request!r}")
         with self.background.answering():
             try:
-                return self._questions[question](given)
+                return self._requests[request](given)
             except (KeyError, TypeError, ValueError) as error:
                 if isinstance(error, InputError):
                     raise
-                raise InputError(f"{question}: {given!r} makes no sense ({error})") from error
+                raise InputError(f"{request}: {given!r} makes no sense ({error})") from error
 
     def close(self) -> None:
         """End the work behind the page."""

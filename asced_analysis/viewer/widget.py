@@ -44,10 +44,10 @@ class Explorer(anywidget.AnyWidget):
         self.on_msg(self._asked)
 
     def _asked(self, _widget: Any, message: Any, _buffers: Any) -> None:
-        """Answer one question of the script."""
+        """Answer one request of the script."""
         number = message.get("number")
         try:
-            answer = self.session.answer(str(message["question"]), dict(message["given"]))
+            answer = self.session.answer(str(message["request"]), dict(message["given"]))
         except (AscedError, KeyError) as error:
             self.send({"number": number, "error": str(error)})
         except Exception as error:  # must reach the person, not only the kernel's log

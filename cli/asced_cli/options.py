@@ -155,7 +155,7 @@ def _settings(_: click.Context, parameter: click.Parameter, pairs: Sequence[str]
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals or name in settings:
-            wrong = "comes twice" if name in settings else "is no NAME=VALUE, such as join=peak"
+            wrong = "comes twice" if name in settings else "is no NAME=VALUE, such as combine=peak"
             raise click.BadParameter(f"{pair!r} {wrong}", param=parameter)
         try:
             word = value.lower() if value in ("True", "False") else value

@@ -136,7 +136,7 @@ FAULTS = (
     ),
     Fault(
         "timesteps replaced, levels not (Euler)",
-        ("told",),
+        ("timestep",),
         lambda pipe: loop(pipe, "EulerDiscrete", Way(schedule=_replaced)),
     ),
     Fault(

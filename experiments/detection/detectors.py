@@ -53,15 +53,17 @@ CANDIDATES: dict[str, Candidate] = {
 }
 """Own variants first, then the paper's, then what others do."""
 
-BREAKS = {"signal": "innovation", "join": "peak"}
+BREAKS = {"signal": "innovation", "combine": "peak"}
 OPTIONS: dict[str, Candidate] = {
     "as it comes": Candidate("calibrated"),
-    "peak": Candidate("calibrated", {"join": "peak"}),
-    "persistent": Candidate("calibrated", {"join": "persistent"}),
+    "peak": Candidate("calibrated", {"combine": "peak"}),
+    "persistent": Candidate("calibrated", {"combine": "persistent"}),
     "local contrast": Candidate("calibrated", {"contrast": "local"}),
-    "local contrast, peak": Candidate("calibrated", {"contrast": "local", "join": "peak"}),
+    "local contrast, peak": Candidate("calibrated", {"contrast": "local", "combine": "peak"}),
     "weighted score": Candidate("calibrated", {"signal": "weighted_score"}),
-    "weighted score, peak": Candidate("calibrated", {"signal": "weighted_score", "join": "peak"}),
+    "weighted score, peak": Candidate(
+        "calibrated", {"signal": "weighted_score", "combine": "peak"}
+    ),
     "innovation": Candidate("calibrated", {"signal": "innovation"}),
     "innovation, peak": Candidate("calibrated", BREAKS),
     "innovation, peak, two-sided": Candidate("calibrated", BREAKS | {"direction": "both"}),
@@ -70,7 +72,7 @@ OPTIONS: dict[str, Candidate] = {
     "innovation, peak, no blur": Candidate("calibrated", BREAKS | {"blur": 0.0}),
     "innovation, peak, floor 0.01": Candidate("calibrated", BREAKS | {"floor": 1e-2}),
     "innovation, persistent": Candidate(
-        "calibrated", {"signal": "innovation", "join": "persistent"}
+        "calibrated", {"signal": "innovation", "combine": "persistent"}
     ),
 }
 """Choices of `calibrated`."""

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--fresh", type=int, default=4096)
     parser.add_argument("--others", nargs="*", default=[])
     parser.add_argument("--signals", nargs="*", default=["predicted_x0", "weighted_score"])
-    parser.add_argument("--join", default="mean")
+    parser.add_argument("--combine", default="mean")
     arguments = parser.parse_args()
     runs = open_runs(arguments.runs)
     stores = {"fresh seeds": open_source(runs.isel(run=slice(-arguments.fresh, None)))}
@@ -42,7 +42,7 @@ def main() -> None:
             thresholds = calibrate(
                 runs.isel(run=slice(0, 1024)),
                 false_alarm_rate=rate,
-                parameters={"signal": signal, "join": arguments.join},
+                parameters={"signal": signal, "combine": arguments.combine},
             )
             guarantee = thresholds.guarantee
             assert guarantee.order_statistic is not None
@@ -52,7 +52,7 @@ def main() -> None:
                 band = expected_band(guarantee.calibrate, guarantee.order_statistic, source.runs)
                 row = {
                     "signal": signal,
-                    "join": arguments.join,
+                    "combine": arguments.combine,
                     "store": name.rsplit("/", 1)[-1],
                     "promised": rate,
                     "flagged": count,

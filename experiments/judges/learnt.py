@@ -70,10 +70,10 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         seen = against(truth_of("shapes", expected)[1])
         yield {**shared, "score": f"rules counted on predicted x0, step {step}", **seen}
     source = open_source(dataset)
-    says = choose_teacher(
+    labeller = choose_teacher(
         source, np.ones(source.runs, bool), pipeline=pipe, store=args.store, draws=args.draws
     )
-    outcome = says.outcomes(source, fresh, source.sample_shape[-2:])[1]
+    outcome = labeller.outcomes(source, fresh, source.sample_shape[-2:])[1]
     yield {**shared, "score": "self-consistency of the finished sample", **against(outcome)}
     for name, taken in (("content", shown(content)), ("content and starting energy", content)):
         share, predicted = explained_by(outcome, taken)

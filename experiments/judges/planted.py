@@ -119,8 +119,8 @@ def rows(runs: int, epochs: int) -> Iterator[dict[str, Any]]:
             taught = learnt.teacher
             assert taught is not None
             source = open_source(str(fresh))
-            says = choose_teacher(source, np.ones(runs, bool), **given)
-            outcome = says.outcomes(source, np.arange(runs), (SIDE, SIDE))[1]
+            labeller = choose_teacher(source, np.ones(runs, bool), **given)
+            outcome = labeller.outcomes(source, np.arange(runs), (SIDE, SIDE))[1]
             row = {
                 "teacher": name,
                 "outcome": agreement(outcome, broken, areas),

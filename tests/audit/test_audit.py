@@ -156,7 +156,7 @@ def test_timesteps_that_were_replaced_under_the_levels(sampled):
     pipe = LatentLoop(Exact(), diffusers.EulerDiscreteScheduler(**TRAILING))
     pipe.change = lambda s: setattr(s, "timesteps", torch.linspace(999, 1, 10).round())
     audit = aa.audit(sampled(pipe))
-    assert names(audit) == ["told"]
+    assert names(audit) == ["timestep"]
     assert "timesteps=" in audit.findings[0].cause
 
 

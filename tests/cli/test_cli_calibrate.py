@@ -49,13 +49,17 @@ def test_parameters_of_the_variant(
 ) -> None:
     out = tmp_path / "out.json"
     command = ["calibrate", str(folder / "runs.zarr"), "--false-alarm-rate", "0.1"]
-    given = ["--set", "join=peak", "--set", "floor=0.01", "--set"]
+    given = ["--set", "combine=peak", "--set", "floor=0.01", "--set"]
     assert run([*command, *given, "by_position=false", "--out", str(out)]) == 0
     parameters = Thresholds.load(out).parameters
-    assert (parameters["join"], parameters["floor"]) == ("peak", 0.01)
+    assert (parameters["combine"], parameters["floor"]) == ("peak", 0.01)
     assert parameters["by_position"] is False
     capsys.readouterr()
-    for wrong, said in (("join", "NAME=VALUE"), ("magic=1", "magic"), ("join=magic", "magic")):
+    for wrong, said in (
+        ("combine", "NAME=VALUE"),
+        ("magic=1", "magic"),
+        ("combine=magic", "magic"),
+    ):
         assert run([*command, "--set", wrong]) == 2
         assert said in capsys.readouterr().err
 

@@ -185,11 +185,11 @@ def test_a_mistyped_scheduler_variant_and_setting(
         (["calibrate", store, "--strategy", "nope"], "nope"),
         (["calibrate", store, "--confidence", "2"], "0<x<1"),
         (["calibrate", store, "--set", "floor=nan"], "floor is 'nan'"),
-        (["calibrate", store, "--set", "join=most"], "expected one of peak, persistent, mean"),
+        (["calibrate", store, "--set", "combine=most"], "expected one of peak, persistent, mean"),
         (["calibrate", store, "--set", "min_area=nan"], "expected a share"),
         (["calibrate", store, "--false-alarm-rate", "0"], "0<x<1"),
-        (["calibrate", store, "--set", "join"], "NAME=VALUE"),
-        (["calibrate", store, "--set", "join=peak", "--set", "join=mean"], "twice"),
+        (["calibrate", store, "--set", "combine"], "NAME=VALUE"),
+        (["calibrate", store, "--set", "combine=peak", "--set", "combine=mean"], "twice"),
         (["record", "--pipeline", "fashion", "--out", "x.zarr", "--call-option", "=3"], "="),
     ):
         assert run(arguments) == 2, arguments

@@ -28,8 +28,8 @@ PORT = Path(__file__).parent / "port" / "detector.mjs"
 LEARNT_PORT = PORT.with_name("outcome.mjs")
 OPTIONS: list[dict[str, Any]] = [
     {},
-    {"signal": "weighted_score", "join": "persistent", "direction": "both"},
-    {"signal": "innovation", "join": "mean", "resolution": 7, "contrast": "local"},
+    {"signal": "weighted_score", "combine": "persistent", "direction": "both"},
+    {"signal": "innovation", "combine": "mean", "resolution": 7, "contrast": "local"},
     {"by_position": True, "direction": "low", "blur": 0.0},
 ]
 

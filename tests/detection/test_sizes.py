@@ -13,11 +13,11 @@ from asced_stores.testing import synthetic_store
 
 
 def test_pixels_become_fractions_of_the_recorded_image() -> None:
-    given = {"min_area": 100, "min_width": 4, "join": "mean"}
+    given = {"min_area": 100, "min_width": 4, "combine": "mean"}
     assert as_fractions(given, (1, 16, 32)) == {
         "min_area": 100 / 512,
         "min_width": 4 / 16,
-        "join": "mean",
+        "combine": "mean",
     }
     assert as_fractions({"min_width": 0.25}, (1, 16, 32)) == {"min_width": 0.25}
 

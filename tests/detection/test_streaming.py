@@ -69,8 +69,8 @@ def test_loop_and_store_agree(variant: str, store: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"join": "persistent", "direction": "both"},
-        {"join": "mean", "by_position": True},
+        {"combine": "persistent", "direction": "both"},
+        {"combine": "mean", "by_position": True},
         {"contrast": "local", "direction": "low", "resolution": 8},
     ],
 )

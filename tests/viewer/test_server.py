@@ -72,7 +72,7 @@ def test_without_the_token_nothing_is_told(server: ViewerServer, path: str) -> N
         assert b"runs" not in content.replace(b"`asced view`", b"")
 
 
-def test_questions_are_answered_with_a_header_and_arrays(server: ViewerServer) -> None:
+def test_requests_are_answered_with_a_header_and_arrays(server: ViewerServer) -> None:
     cookie = with_cookie(server)
     answer, content = ask(server, "/api/gallery", '{"rows": [2]}', **cookie, **JSON)
     assert answer.status == 200
@@ -164,14 +164,14 @@ def test_a_slow_answer_holds_up_nobody(server: ViewerServer, monkeypatch: Any) -
     import threading
 
     going, seen = threading.Event(), threading.Event()
-    real = server.session._questions["about"]
+    real = server.session._requests["about"]
 
     def slow(given: Any) -> Any:
         seen.set()
         assert going.wait(20)
         return real(given)
 
-    monkeypatch.setitem(server.session._questions, "about", slow)
+    monkeypatch.setitem(server.session._requests, "about", slow)
     cookie = with_cookie(server)
     waiting = threading.Thread(target=ask, args=(server, "/api/about", "{}"), kwargs=cookie | JSON)
     waiting.start()

@@ -398,9 +398,9 @@ def test_a_large_run_is_read_by_the_steps_that_are_shown(
 
 
 @pytest.mark.parametrize(
-    ("question", "given", "said"),
+    ("request", "given", "said"),
     [
-        ("nothing", {}, "no question"),
+        ("nothing", {}, "no request"),
         ("run", {"row": 96}, "no run at position 96"),
         ("run", {}, "makes no sense"),
         ("gallery", {"rows": "x"}, "makes no sense"),
@@ -413,11 +413,11 @@ def test_a_large_run_is_read_by_the_steps_that_are_shown(
         ("export", {"what": "selection", "rows": []}, "no run is selected"),
     ],
 )
-def test_senseless_questions_are_refused(
-    plain: Session, question: str, given: dict[str, Any], said: str
+def test_senseless_requests_are_refused(
+    plain: Session, request: str, given: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(AscedError, match=said):
-        plain.answer(question, given)
+        plain.answer(request, given)
 
 
 def test_runs_without_trajectory_are_refused(runs: xr.Dataset) -> None:

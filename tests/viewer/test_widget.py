@@ -63,9 +63,9 @@ def test_the_widget_shows_itself_and_answers(kernel: Any, looked_at: Path) -> No
     ran(kernel, "assert widget.session.hand.labels == {4: True}\nwidget.close()")
 
 
-def asked(client: Any, comm: str, number: int, question: str, given: dict[str, Any]) -> None:
-    """Send a question as the script does, by a custom message of the widget."""
-    content = {"number": number, "question": question, "given": given}
+def asked(client: Any, comm: str, number: int, request: str, given: dict[str, Any]) -> None:
+    """Send a request as the script does, by a custom message of the widget."""
+    content = {"number": number, "request": request, "given": given}
     data = {"method": "custom", "content": content}
     message = client.session.msg("comm_msg", {"comm_id": comm, "data": data})
     client.shell_channel.send(message)
@@ -81,4 +81,4 @@ def heard(client: Any, comm: str, number: int) -> dict[str, Any]:
             continue
         if content["data"].get("content", {}).get("number") == number:
             return message
-    raise AssertionError(f"no answer to question {number}")
+    raise AssertionError(f"no answer to request {number}")

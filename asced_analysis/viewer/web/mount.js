@@ -20,9 +20,9 @@ class Viewer {
     element.replaceChildren(el("p", { className: "asced-note" }, "Opening ..."));
   }
 
-  async ask(question, given) {
+  async ask(request, given) {
     try {
-      const answer = await this.transport.ask(question, given);
+      const answer = await this.transport.ask(request, given);
       this.message.classList.remove("asced-error");
       return answer;
     } catch (error) {

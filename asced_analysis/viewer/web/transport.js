@@ -24,8 +24,8 @@ function withArrays(header, bytes) {
 // Questions go to a route under the page: "api", or "beside" of a second store.
 function httpTransport(under) {
   return {
-    async ask(question, given = {}) {
-      const response = await fetch(`${under}/${question}`, {
+    async ask(request, given = {}) {
+      const response = await fetch(`${under}/${request}`, {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify(given),
@@ -67,12 +67,12 @@ function widgetTransport(model) {
   };
   model.on("msg:custom", heard);
   return {
-    ask(question, given = {}) {
+    ask(request, given = {}) {
       last += 1;
       const number = last;
       return new Promise((resolve, reject) => {
         waiting.set(number, { resolve, reject });
-        model.send({ number, question, given });
+        model.send({ number, request, given });
       });
     },
     close() {

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         ),
         (
             "Find faults that break the predicted noise at a single step",
-            "asced calibrate runs.zarr --set signal=innovation --set join=peak --out faults.json",
+            "asced calibrate runs.zarr --set signal=innovation --set combine=peak --out f.json",
         ),
         (
             "Learn to predict which runs end badly, from how recorded runs ended",

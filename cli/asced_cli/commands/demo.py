@@ -56,28 +56,28 @@ def command(out: str, overwrite: bool, as_json: bool, classes: str, **asked: Any
     """
     from asced_analysis.report import write_report
     from asced_analysis.report.corrections import compared
-    from asced_cli.walk import planned
+    from asced_cli.demo_stages import plan_demo
     from asced_stores.errors import InputError
 
     folder = Path(out)
     numbers = [int(one) for one in classes.split(",") if one.strip()]
-    walk = planned(out=folder, overwrite=overwrite, classes=numbers, **asked)
-    if walk.embedded and walk.real:
+    demo = plan_demo(out=folder, overwrite=overwrite, classes=numbers, **asked)
+    if demo.embedded and demo.real:
         raise InputError("the embedded model has its own teacher and judge: leave --real out")
     folder.mkdir(parents=True, exist_ok=True)
-    walk.record()
-    statistics, phases = walk.analyse()
-    pipe = None if walk.embedded else _loaded(walk.pipeline)
-    thresholds = walk.calibrate(pipe)
-    flagged = walk.replay(thresholds, pipe)
-    evaluation = walk.evaluate(pipe) if flagged else None
-    others = walk.compare(thresholds, pipe) if evaluation is not None else []
-    with walk.stage("report", "one page"):
+    demo.record()
+    statistics, phases = demo.analyse()
+    pipe = None if demo.embedded else _loaded(demo.pipeline)
+    thresholds = demo.calibrate(pipe)
+    flagged = demo.replay(thresholds, pipe)
+    evaluation = demo.evaluate(pipe) if flagged else None
+    others = demo.compare(thresholds, pipe) if evaluation is not None else []
+    with demo.stage("report", "one page"):
         write_report(
-            walk.file("runs.zarr"),
-            walk.file("report.html"),
+            demo.file("runs.zarr"),
+            demo.file("report.html"),
             thresholds=thresholds,
-            replay=None if evaluation is None else walk.file("corrected.zarr"),
+            replay=None if evaluation is None else demo.file("corrected.zarr"),
             evaluation=evaluation,
             compare=others,
             phases=phases,
@@ -85,15 +85,15 @@ def command(out: str, overwrite: bool, as_json: bool, classes: str, **asked: Any
             pipeline=pipe,
             overwrite=overwrite,
         )
-        walk.results["report"] = str(walk.file("report.html"))
-    seconds, results = walk.seconds, walk.results
+        demo.results["report"] = str(demo.file("report.html"))
+    seconds, results = demo.seconds, demo.results
     table = [(name, f"{seconds[name]:6.1f} s  {results[name]}") for name in seconds]
     corrections = [] if evaluation is None else [*compared(evaluation, *others).rows]
     result: dict[str, Any] = {
         "seconds": seconds,
-        "files": {name: str(path) for name, path in walk.files.items()},
+        "files": {name: str(path) for name, path in demo.files.items()},
         "flagged": flagged,
-        "runs": walk.runs,
+        "runs": demo.runs,
         "corrections": {row[0]: row[1] for row in corrections},
     }
     total = ("total", f"{sum(seconds.values()):6.1f} s")

@@ -94,7 +94,7 @@ def record(
             check_pruning(pruning, options.runs or 0, options.batch_size)
             source.facts["pruning"] = pruning_facts(source, pruning, options.batch_size)
         sample = source.sample if pruning is None else partial(sample_pruned, source, pruning)
-        _RecordingLoop(session, source, options).walk(sample)
+        _RecordingLoop(session, source, options).record_batches(sample)
         failed = False
     finally:
         session.close(quietly=failed)
@@ -139,7 +139,9 @@ class _RecordingLoop:
         groups = 1 if self.rule is None else max(1, GROUP_RUNS // batch_size)
         self.store_batch = min(batch_size * groups, max(runs, batch_size))
 
-    def walk(self, sample: Callable[[range, Capture], tuple[dict[str, Any], Any]]) -> None:
+    def record_batches(
+        self, sample: Callable[[range, Capture], tuple[dict[str, Any], Any]]
+    ) -> None:
         """Record what falls to this process, as `sample` draws it."""
         session, source, report = self.session, self.source, self.report
         spec = source.known_spec()

@@ -93,8 +93,8 @@ function detect(vector) {
   const [rows, columns] = [cells[0].length, cells[0][0].length];
   const joined = grid2(rows, columns, (y, x) => {
     const z = cells.map((cell) => cell[y][x]);
-    if (parameters.join === "mean") return z.reduce((a, b) => a + b) / z.length;
-    if (parameters.join === "peak") return Math.max(...z);
+    if (parameters.combine === "mean") return z.reduce((a, b) => a + b) / z.length;
+    if (parameters.combine === "peak") return Math.max(...z);
     return Math.max(-1e4, ...z.slice(1).map((v, i) => Math.min(v, z[i])));
   });
   const w = cleanup.min_width === 0 ? 1 : Math.max(2, Math.ceil(cleanup.min_width * Math.min(rows, columns) - 1e-9));

@@ -44,8 +44,8 @@ def plain_prompts(count: int) -> list[str]:
 
 
 @dataclass
-class Walk:
-    """What is walked, and what came of it so far.
+class Demo:
+    """One demonstration: what it was asked for, and what came of it so far.
 
     Attributes
     ----------
@@ -273,7 +273,7 @@ def refuse_too_few(runs: int, rate: float) -> None:
         )
 
 
-def planned(
+def plan_demo(
     pipeline: str,
     *,
     runs: int | None,
@@ -282,7 +282,7 @@ def planned(
     prompts: str | None,
     classes: Sequence[int],
     **more: Any,
-) -> Walk:
+) -> Demo:
     """Defaults for the kind of pipeline, where nothing else was asked for.
 
     Raises
@@ -317,7 +317,7 @@ def planned(
     others: dict[str, dict[str, Any]] = {"ttc": {"strategy": "ttc"}}
     if not kind.own_loop:
         others["best"] = {"strategy": "best_of", "draws": 2}
-    walk = Walk(
+    demo = Demo(
         pipeline,
         runs=runs,
         steps=steps or kind.steps,
@@ -326,10 +326,10 @@ def planned(
         others=others,
         **more,
     )
-    if walk.steps < FEWEST_STEPS:
+    if demo.steps < FEWEST_STEPS:
         raise InputError(
-            f"{walk.steps} steps are too few to tell phases apart, which the report does: give "
+            f"{demo.steps} steps are too few to tell phases apart, which the report does: give "
             f"--steps {FEWEST_STEPS} or more, or record, calibrate and replay command by command"
         )
-    refuse_too_few(walk.runs, walk.rate)
-    return walk
+    refuse_too_few(demo.runs, demo.rate)
+    return demo
