@@ -17,11 +17,12 @@ from asced_analysis.calibration.fitting import fit_variant
 from asced_analysis.calibration.minimum_runs import check_minimum_runs
 from asced_analysis.calibration.splits import FRACTIONS, split_runs
 from asced_analysis.compute.source import Source, open_source
+from asced_analysis.detection.registry import VARIANTS
 from asced_analysis.detection.scoring import with_model
 from asced_analysis.detection.variant import Variant
 from asced_analysis.thresholds import conformal
 from asced_analysis.thresholds.document import Correction, Thresholds
-from asced_analysis.thresholds.registries import STRATEGIES, VARIANTS
+from asced_analysis.thresholds.registries import STRATEGIES
 from asced_stores.errors import InputError, TooFewStepsError
 
 LATEST_CORRECTION = 0.48

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.detection.registry import VARIANTS
 from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
 from asced_analysis.thresholds.document import Thresholds
 from asced_analysis.thresholds.parts import ConformanceVector
-from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 
 SIDE = 16

@@ -18,8 +18,7 @@ from asced_analysis.correction.lookahead import predict
 from asced_analysis.correction.loop_step import PartialStepTable
 from asced_analysis.correction.strategy import RECORDED
 from asced_analysis.detection.log_snr_grid import TOLERANCE
-from asced_analysis.detection.registry import modules_of
-from asced_analysis.thresholds.registries import VARIANTS
+from asced_analysis.detection.registry import VARIANTS, modules_of
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,10 +7,13 @@ from typing import Any
 
 from asced_analysis.correction.regions import region_name
 from asced_analysis.correction.strategy import Strategy
-from asced_analysis.thresholds.registries import STRATEGIES
+from asced_analysis.thresholds import registries
 from asced_stores.errors import InputError, UnknownOptionError
+from asced_stores.registry import Registry
 
 __all__ = ["STRATEGIES", "make_strategy", "parameters_of"]
+
+STRATEGIES: Registry[type[Strategy]] = registries.STRATEGIES
 
 
 def make_strategy(strategy: str | Strategy, **parameters: Any) -> Strategy:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from asced_analysis.thresholds.registries import VARIANTS
+from asced_analysis.thresholds import registries
 from asced_stores.registry import Registry
 
 if TYPE_CHECKING:
     from asced_analysis.compute.source import Source
-    from asced_analysis.detection.variant import Lookahead
+    from asced_analysis.detection.variant import Lookahead, Variant
     from asced_analysis.thresholds.document import Thresholds
 
 __all__ = ["LOOKAHEADS", "VARIANTS", "extra_evaluations", "modules_of", "needs_network"]
+
+VARIANTS: Registry[Variant] = registries.VARIANTS
 
 LOOKAHEADS: Registry[Callable[[Source, Any], Lookahead]] = Registry(
     "source of lookaheads",

@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from asced_analysis.compute.source import Batch, Source
 from asced_analysis.detection.feeding import feed
-from asced_analysis.detection.registry import LOOKAHEADS, modules_of, needs_network
+from asced_analysis.detection.registry import LOOKAHEADS, VARIANTS, modules_of, needs_network
 from asced_analysis.detection.streaming import Detection, Detector, make_detector
 from asced_analysis.realism.self_consistency import network_at
 from asced_analysis.thresholds.document import Thresholds
-from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

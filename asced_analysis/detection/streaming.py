@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat
 import numpy as np
 
+from asced_analysis.detection.registry import VARIANTS
 from asced_analysis.detection.variant import Sampler, Stream
-from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import json
 from os import PathLike
 from pathlib import Path
 
+from asced_analysis.detection.registry import VARIANTS
 from asced_analysis.thresholds.document import Thresholds, schema
-from asced_analysis.thresholds.registries import VARIANTS
 from asced_stores.errors import InputError
 from asced_stores.files import check_out, whole, write_json
 

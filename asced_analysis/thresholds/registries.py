@@ -1,19 +1,16 @@
 """The parts that thresholds name: detection variants and correction strategies.
 
-Looked up by name, so that thresholds need neither room's code to be read or listed.
+Looked up by name, so that thresholds need neither room's code to be read or listed. What a part is,
+`asced_analysis.detection.registry` and `asced_analysis.correction.registry` say.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from asced_stores.registry import Registry
 
-if TYPE_CHECKING:
-    from asced_analysis.correction.strategy import Strategy
-    from asced_analysis.detection.variant import Variant
-
-VARIANTS: Registry[Variant] = Registry(
+VARIANTS: Registry[Any] = Registry(
     "detection variant",
     group="asced.detection",
     package="asced_analysis.detection",
@@ -31,7 +28,7 @@ VARIANTS: Registry[Variant] = Registry(
     attribute="VARIANT",
 )
 
-STRATEGIES: Registry[type[Strategy]] = Registry(
+STRATEGIES: Registry[Any] = Registry(
     "correction strategy",
     group="asced.correction",
     package="asced_analysis",
