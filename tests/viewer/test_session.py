@@ -398,7 +398,7 @@ def test_a_large_run_is_read_by_the_steps_that_are_shown(
 
 
 @pytest.mark.parametrize(
-    ("request", "given", "said"),
+    ("asked", "given", "said"),
     [
         ("nothing", {}, "no request"),
         ("run", {"row": 96}, "no run at position 96"),
@@ -414,10 +414,10 @@ def test_a_large_run_is_read_by_the_steps_that_are_shown(
     ],
 )
 def test_senseless_requests_are_refused(
-    plain: Session, request: str, given: dict[str, Any], said: str
+    plain: Session, asked: str, given: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(AscedError, match=said):
-        plain.answer(request, given)
+        plain.answer(asked, given)
 
 
 def test_runs_without_trajectory_are_refused(runs: xr.Dataset) -> None:
