@@ -26,10 +26,6 @@ def seeded_noise(seed: int, shape: Sequence[int]) -> npt.NDArray[np.float32]:
         Of the generator; at least 0.
     shape : sequence of int
         Of the tensor, with at least 16 numbers: torch draws fewer in another way.
-
-    Returns
-    -------
-    numpy.ndarray, float32
     """
     count = int(np.prod(shape))
     if count < _BLOCK:

@@ -107,14 +107,7 @@ class SteppedFrames(Stepped):
 
 
 def run_bytes(ds: Any, variables: Iterable[str]) -> int:
-    """Bytes of what is read of one run.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
-    variables : iterable of str
-    """
+    """Bytes of what is read of one run."""
     sizes = [(ds[name].dtype.itemsize, *ds[name].sizes.items()) for name in variables]
     return sum(
         itemsize * math.prod(size for dim, size in dims if dim != "run")

@@ -88,10 +88,6 @@ def shard_tasks(
     **options
         Passed to every call.
 
-    Returns
-    -------
-    list of dask.delayed.Delayed
-
     Raises
     ------
     InputError
@@ -158,10 +154,6 @@ def merged_task_bytes(total: int, threads: int) -> int:
         Bytes of all runs.
     threads : int
         At work on them.
-
-    Returns
-    -------
-    int
     """
     least, most = MERGED_BYTES
     tasks = max(LEAST_TASKS, TASKS_A_THREAD * threads)
@@ -177,10 +169,6 @@ def tree_merge(parts: Sequence[Graph], merge: Callable[[Sequence[T]], T]) -> Gra
         At least one.
     merge : callable
         Pure and associative.
-
-    Returns
-    -------
-    dask.delayed.Delayed
     """
     dask = untyped_dask()
     level, merged = list(parts), dask.delayed(merge, pure=False)

@@ -25,11 +25,6 @@ class StepCallback:
 
     Once nothing refers to it any more, the pipeline is as it was.
 
-    Parameters
-    ----------
-    corrector : Corrector
-    pipeline : DiffusionPipeline
-
     Raises
     ------
     InputError

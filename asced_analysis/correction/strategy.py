@@ -171,12 +171,7 @@ class Strategy:
 
 @dataclass(frozen=True)
 class KnownByName(Strategy):
-    """A strategy of which a store holds the name, and nobody here the code.
-
-    Attributes
-    ----------
-    called : str
-    """
+    """A strategy of which a store holds the name, and nobody here the code."""
 
     called: str = ""
 

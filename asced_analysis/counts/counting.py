@@ -231,10 +231,6 @@ def plan_counts(ds: xr.Dataset, signal: str, measure: str) -> Plan:
     signal, measure : str
         As in `asced_analysis.step_statistics`.
 
-    Returns
-    -------
-    Plan
-
     Raises
     ------
     InputError

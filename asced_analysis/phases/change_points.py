@@ -48,10 +48,6 @@ def shortest_segment(steps: int) -> int:
     steps : int
         Length of the curves.
 
-    Returns
-    -------
-    int
-
     Raises
     ------
     TooFewStepsError
@@ -74,10 +70,6 @@ def is_wide_enough(
         Of the steps, such as the log-SNR that each spans.
     first, last : numpy.ndarray
         First step of each stretch, and the step after its last one.
-
-    Returns
-    -------
-    numpy.ndarray of bool
     """
     shortest = shortest_segment(widths.size)
     edges = np.concatenate([[0.0], np.cumsum(widths / widths.mean())])
@@ -95,10 +87,6 @@ def segment(curves: npt.ArrayLike, widths: npt.ArrayLike | None = None) -> Segme
     widths : array, shape (step,), optional
         Weight of each step, such as the log-SNR that it spans; all alike by default. A segment
         has at least `shortest_segment` steps, or is as wide as so many steps of mean width.
-
-    Returns
-    -------
-    Segmentation
     """
     values = np.atleast_2d(np.asarray(curves))
     steps = values.shape[1]

@@ -222,12 +222,7 @@ def run_tests(
 
 
 def block_length(steps: int) -> int:
-    """Steps that stay together where there is one curve: one, or a 24th of many.
-
-    Parameters
-    ----------
-    steps : int
-    """
+    """Steps that stay together where there is one curve: one, or a 24th of many."""
     return max(1, steps // _BLOCKS)
 
 

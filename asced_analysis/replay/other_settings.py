@@ -78,10 +78,6 @@ def draw_runs(
     corrector : Corrector, optional
     options : mapping, optional
         Arguments of the call that the store does not hold.
-
-    Returns
-    -------
-    Drawn
     """
     ends: list[Any] = [None] * len(runs)
     rows = 0

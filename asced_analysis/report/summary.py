@@ -37,10 +37,6 @@ def in_plain_words(
     flagged : int or None
         Number of flagged runs; None where nothing detects.
     evaluation : Evaluation or None
-
-    Returns
-    -------
-    tuple of Key, tuple of str
     """
     runs, steps = ds.sizes["run"], ds.sizes["step"]
     keys = [Key(f"{runs:,}", "runs"), Key(str(steps), "steps each")]

@@ -44,10 +44,6 @@ def with_channel(ds: xr.Dataset) -> xr.Dataset:
     ds : xarray.Dataset
         Runs as `open_runs` returns them, or a selection of them.
 
-    Returns
-    -------
-    xarray.Dataset
-
     Raises
     ------
     InputError

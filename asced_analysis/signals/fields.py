@@ -66,11 +66,6 @@ def signal(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
 def score(ds: xr.Dataset) -> xr.DataArray:
     """Score of the noised distribution, ``-eps / sigma``, lazily.
 
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
-
     Returns
     -------
     xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
@@ -214,11 +209,6 @@ def norm(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
 def sample(ds: xr.Dataset) -> xr.DataArray:
     """Sample entering each step, ``x = alpha * x0 + sigma * eps``, lazily.
 
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
-
     Returns
     -------
     xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
@@ -232,11 +222,6 @@ def sample(ds: xr.Dataset) -> xr.DataArray:
 
 def regular_steps(ds: xr.Dataset) -> tuple[xr.Dataset, list[int]]:
     """Leave out the singular first steps (alpha = 0), where the weighted score is infinite.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
 
     Returns
     -------
@@ -291,10 +276,6 @@ def check_signal(name: str) -> Signal:
     name : str
         What was asked for.
 
-    Returns
-    -------
-    str
-
     Raises
     ------
     InputError
@@ -317,10 +298,6 @@ def recorded(ds: xr.Dataset, name: str) -> xr.DataArray:
         Runs as `open_runs` returns them.
     name : str
         ``eps``, ``x0``, ``sample``, ...
-
-    Returns
-    -------
-    xarray.DataArray
 
     Raises
     ------

@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 class Exporter:
-    """Makes files out of what a session shows.
-
-    Parameters
-    ----------
-    session : Session
-    """
+    """Makes files out of what a session shows."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

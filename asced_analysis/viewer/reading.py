@@ -54,11 +54,6 @@ class Kept:
 class Trajectories:
     """Runs by their position (row) in the dataset.
 
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
-
     Raises
     ------
     InputError

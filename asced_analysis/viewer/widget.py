@@ -27,12 +27,7 @@ except ModuleNotFoundError as error:
 
 
 class Explorer(anywidget.AnyWidget):
-    """A session as a notebook widget; made by `explore`.
-
-    Parameters
-    ----------
-    session : Session
-    """
+    """A session as a notebook widget; made by `explore`."""
 
     _esm = page.script()
     _css = page.style()

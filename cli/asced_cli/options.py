@@ -102,12 +102,7 @@ def note_unkept(out: str | None, *, as_json: bool) -> None:
 
 
 def note_memory(runs: Any) -> None:
-    """Say beforehand what runs too large to hold will take; nothing where they are small.
-
-    Parameters
-    ----------
-    runs : path, TrajectoryStore or xarray.Dataset
-    """
+    """Say beforehand what runs too large to hold will take; nothing where they are small."""
     from asced_analysis.compute.source import open_source
     from asced_analysis.compute.stepped import memory_note
 
