@@ -1,8 +1,9 @@
-"""Options of evaluating and of tuning a correction."""
+"""Options of evaluating and of tuning a correction, and of trying remedies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asced_analysis.replay.options import SamplerOptions
@@ -13,11 +14,12 @@ if TYPE_CHECKING:
     from asced_analysis.correction.controls import Control
     from asced_analysis.realism.local import RealismModel
     from asced_analysis.realism.real_images import Real, RealImages
+    from asced_analysis.thresholds.document import Thresholds
 
 
 @options
-class EvaluateOptions(SamplerOptions):
-    """Who judges, and which controls are sampled; by what sampler, the replay was told as well."""
+class JudgeOptions:
+    """Who judges, and what is real."""
 
     judge: str | RealismModel | None = option(
         None, "A kind of features by name (`asced_analysis.realism.judges.choose_judge`)."
@@ -28,6 +30,12 @@ class EvaluateOptions(SamplerOptions):
         "with the recorded population, and the result says what is typical there, not what is "
         "real.",
     )
+
+
+@options
+class EvaluateOptions(SamplerOptions, JudgeOptions):
+    """Who judges, and which controls are sampled; by what sampler, the replay was told as well."""
+
     outcomes: Any = option(
         None,
         "A pair of scores by run from elsewhere, or masks of broken places, of the recorded and of "
@@ -89,3 +97,32 @@ class TuneOptions(SamplerOptions):
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise InputError(f"share is {self.share}; expected a share of the runs in 0..1")
+
+
+@options
+class RemedyOptions(SamplerOptions, JudgeOptions):
+    """What may be tried, at what cost, and who chooses."""
+
+    thresholds: Thresholds | str | Path | None = option(
+        None, "For corrections and pruning, which are left out without them."
+    )
+    budget: int | None = option(
+        None,
+        "Evaluations of the network a delivered image; by default twice the recorded steps.",
+    )
+    runs: int = option(64, "Runs to draw with each remedy, and for the confirmation.")
+    chooser: str | RealismModel | None = option(
+        None,
+        "A kind of features that chooses; the judge confirms. They never share reference images: "
+        "of real ones each takes a half of its own.",
+    )
+    progress: Callable[[int, int], None] | None = option(
+        None, "Called with remedies done and remedies in all."
+    )
+
+    def __post_init__(self) -> None:
+        if self.loop is not None or self.call is not None:
+            raise InputError(
+                "remedies need a pipeline: a loop or call of your own is given no other sampler; "
+                "use tune(loop=...)"
+            )

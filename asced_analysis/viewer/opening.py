@@ -4,45 +4,28 @@ from __future__ import annotations
 
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from asced_analysis.realism.judges import choose_judge
+from asced_analysis.viewer.options import ViewOptions
 from asced_analysis.viewer.session import Session
 from asced_stores.errors import InputError
+from asced_stores.options import takes
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from asced_analysis.realism.local import RealismModel
-    from asced_analysis.realism.real_images import Real, RealImages
-    from asced_analysis.thresholds.document import Thresholds
 
-
-def open_session(
-    runs: str | PathLike[str] | xr.Dataset,
-    *,
-    thresholds: Thresholds | str | PathLike[str] | None = None,
-    replay: str | PathLike[str] | xr.Dataset | None = None,
-    override: bool = False,
-    pipeline: Any = None,
-    keep_scores: bool = True,
-    judge: str | RealismModel | None = None,
-    real: Real | RealImages | None = None,
-) -> Session:
+@takes(ViewOptions)
+def open_session(runs: str | PathLike[str] | xr.Dataset, options: ViewOptions) -> Session:
     """Open runs, thresholds and a replay for looking, if they belong together.
 
     Parameters
     ----------
     runs : path or xarray.Dataset
         A store, or runs as `open_runs` returns them.
-    thresholds : Thresholds or path, optional
-    replay : path or xarray.Dataset, optional
-        What `replay` made of these runs.
-    override, pipeline, keep_scores
-        As in `Session`.
-    judge, real
-        Who measures each run's local distance, and real images to compare with, as in
-        `asced_analysis.evaluate`; without both nothing is measured.
+    options : ViewOptions
+        Each by keyword.
 
     Raises
     ------
@@ -56,19 +39,21 @@ def open_session(
 
     ds = runs if isinstance(runs, xr.Dataset) else open_runs(runs)
     source = str(ds.encoding.get("source", ""))
+    thresholds, replay = options.thresholds, options.replay
     if isinstance(thresholds, (str, PathLike)):
         thresholds = Thresholds.load(thresholds)
     if replay is not None and not isinstance(replay, xr.Dataset):
         replay = _corrected(source, fspath(replay))
+    measured = options.judge is not None or options.real is not None
     return Session(
         ds,
         name=Path(source).name or "runs",
         thresholds=thresholds,
         corrected=replay,
-        override=override,
-        pipeline=pipeline,
-        keep_scores=keep_scores,
-        judge=None if judge is None and real is None else choose_judge(judge, ds, real=real),
+        override=options.override,
+        pipeline=options.pipeline,
+        keep_scores=options.keep_scores,
+        judge=choose_judge(options.judge, ds, real=options.real) if measured else None,
     )
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from asced_analysis.viewer import page
 from asced_analysis.viewer.opening import open_session
+from asced_analysis.viewer.options import ViewOptions
 from asced_analysis.viewer.session import Session
 from asced_stores.errors import AscedError, InputError, install_hint
+from asced_stores.options import takes
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from asced_analysis.realism.local import RealismModel
-    from asced_analysis.realism.real_images import Real, RealImages
-    from asced_analysis.thresholds.document import Thresholds
 
 try:
     import anywidget
@@ -56,33 +53,16 @@ class Explorer(anywidget.AnyWidget):
         super().close()
 
 
-def explore(
-    ds: xr.Dataset,
-    *,
-    thresholds: Thresholds | str | PathLike[str] | None = None,
-    replay: str | PathLike[str] | xr.Dataset | None = None,
-    override: bool = False,
-    pipeline: Any = None,
-    judge: str | RealismModel | None = None,
-    real: Real | RealImages | None = None,
-) -> Explorer:
+@takes(ViewOptions)
+def explore(ds: xr.Dataset, options: ViewOptions) -> Explorer:
     """Look at runs inside a notebook, with what ``asced view`` shows.
 
     Parameters
     ----------
     ds : xarray.Dataset
         Runs as `open_runs` returns them.
-    thresholds : Thresholds or path, optional
-        Score the runs and draw their masks under a slider.
-    replay : path or xarray.Dataset, optional
-        Corrected versions, beside the runs.
-    override : bool
-        Use thresholds that were calibrated on something else.
-    pipeline : DiffusionPipeline, str or Path, optional
-        For thresholds with a lookahead; by default the one that the store names.
-    judge, real
-        Who measures each run's local distance, and real images to compare with, as in
-        `asced_analysis.evaluate`.
+    options : ViewOptions
+        Each by keyword.
 
     Returns
     -------
@@ -95,13 +75,4 @@ def explore(
     InputError
         Where these do not belong together, or anywidget is not installed.
     """
-    session = open_session(
-        ds,
-        thresholds=thresholds,
-        replay=replay,
-        override=override,
-        pipeline=pipeline,
-        judge=judge,
-        real=real,
-    )
-    return Explorer(session)
+    return Explorer(open_session(ds, **vars(options)))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from asced_analysis.evaluation.intervals import (
     share_estimate,
     unpaired_estimate,
 )
+from asced_analysis.evaluation.options import RemedyOptions
 from asced_analysis.evaluation.outcome_rates import worst_quarter_limit
 from asced_analysis.evaluation.remedies.kinds import (
     KINDS,
@@ -40,29 +40,14 @@ from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
-
-if TYPE_CHECKING:
-    from asced_analysis.correction.lookahead import Network
-    from asced_analysis.realism.real_images import Real, RealImages
+from asced_stores.options import takes
 
 FEWEST = 8
 ROOM = 1.02  # of the budget: what pruning looks at does not always divide it
 
 
-def try_remedies(
-    store: TrajectoryStore | str | Path,
-    *,
-    thresholds: Thresholds | str | Path | None = None,
-    budget: int | None = None,
-    runs: int = 64,
-    judge: str | RealismModel | None = None,
-    chooser: str | RealismModel | None = None,
-    real: Real | RealImages | None = None,
-    pipeline: Any = None,
-    call_options: Mapping[str, Any] | None = None,
-    network: Network | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Remedies:
+@takes(RemedyOptions)
+def try_remedies(store: TrajectoryStore | str | Path, options: RemedyOptions) -> Remedies:
     """Try samplers, steps, guidance, noise normalisation, corrections and pruning at equal cost.
 
     Every remedy draws as many runs, under the prompts and options of recorded ones. The best by
@@ -73,25 +58,8 @@ def try_remedies(
     ----------
     store : TrajectoryStore or path
         Recorded runs of the pipeline.
-    thresholds : Thresholds or path, optional
-        For corrections and pruning, which are left out without them.
-    budget : int, optional
-        Evaluations of the network a delivered image; by default twice the recorded steps.
-    runs : int
-        Drawn with each remedy, and for the confirmation.
-    judge, chooser : str or RealismModel, optional
-        Kinds of features (`asced_analysis.realism.judges.choose_judge`): who confirms, and who
-        chooses. They never share reference images.
-    real : path, array or RealImages, optional
-        Real images, of which each takes a half of its own.
-    pipeline : DiffusionPipeline or str, optional
-        By default the one that the store names.
-    call_options : mapping, optional
-        Arguments that the store does not hold, as in `asced_analysis.replay.replay`.
-    network : callable, optional
-        For thresholds with a lookahead.
-    progress : callable, optional
-        Called with remedies done and remedies in all.
+    options : RemedyOptions
+        Each by keyword.
 
     Returns
     -------
@@ -109,21 +77,23 @@ def try_remedies(
     >>> found.budget, found.trials[0].evaluations
     (14, 12.0)
     """
-    recording = Recording(store)
-    real = real_images_of(real, recording.dataset)  # before the pipeline is loaded
-    pipe = matching_pipeline(recording.attributes, pipeline)
+    runs, recording = options.runs, Recording(store)
+    real = real_images_of(options.real, recording.dataset)  # before the pipeline is loaded
+    pipe = matching_pipeline(recording.attributes, options.pipeline)
     if isinstance(pipe, LoopSampler):
         raise InputError("a loop of your own cannot be given another sampler: use tune(loop=...)")
-    repeat_calls(recording, pipe, options=call_options)
-    bench = _bench(recording, pipe, thresholds, budget, network, call_options)
+    repeat_calls(recording, pipe, options=options.call_options)
+    bench = _bench(recording, pipe, options)
     numbers = np.asarray(recording.dataset["run"].values, np.int64)
     if runs < FEWEST:
         raise InputError(f"runs is {runs}: at least {FEWEST} are needed to compare anything")
     seeds = np.asarray(recording.dataset["seed"].values, np.int64)
     chosen_on, fresh = _seeds(seeds, runs)
     conditions = np.resize(numbers, runs)
-    first = _Look(bench, choose_judge(chooser, recording.dataset, real=real, role="teacher"))
-    second = _Look(bench, choose_judge(judge, recording.dataset, real=real))
+    first = _Look(
+        bench, choose_judge(options.chooser, recording.dataset, real=real, role="teacher")
+    )
+    second = _Look(bench, choose_judge(options.judge, recording.dataset, real=real))
     found = [one for kind in KINDS for one in kind(bench)]
     tried = [one for one in found if isinstance(one, Remedy)]
     skipped = {one.title: one.reason for one in found if isinstance(one, Skipped)}
@@ -132,7 +102,7 @@ def try_remedies(
         f"pipe(..., num_inference_steps={bench.steps})",
         sampling(bench, pipe, bench.steps),
     )
-    tell = progress or (lambda done, total: None)
+    tell = options.progress or (lambda done, total: None)
     parts = len(tried) + 4
     with recorded_threads(recording.attributes):
         trials = [first.plain(plain, conditions, chosen_on)]
@@ -162,26 +132,20 @@ def try_remedies(
     )
 
 
-def _bench(
-    recording: Recording,
-    pipe: Any,
-    thresholds: Thresholds | str | Path | None,
-    budget: int | None,
-    network: Network | None,
-    options: Mapping[str, Any] | None,
-) -> Bench:
+def _bench(recording: Recording, pipe: Any, options: RemedyOptions) -> Bench:
     """Check what is given."""
+    thresholds = options.thresholds
     if thresholds is not None and not isinstance(thresholds, Thresholds):
         thresholds = Thresholds.load(thresholds)
     steps = int(recording.attributes.get("steps", recording.steps))
-    budget = 2 * steps if budget is None else budget
+    budget = 2 * steps if options.budget is None else options.budget
     if budget < steps:
         raise InputError(
             f"a budget of {budget} evaluations is below the {steps} steps of the recorded runs: "
             "give more, or record runs of fewer steps"
         )
-    lookahead = lookahead_network(thresholds, pipe, network)
-    return Bench(recording, pipe, budget, thresholds, lookahead, options or {})
+    lookahead = lookahead_network(thresholds, pipe, options.network)
+    return Bench(recording, pipe, budget, thresholds, lookahead, options.call_options or {})
 
 
 def _seeds(recorded: NDArray[np.int64], runs: int) -> tuple[Runs, Runs]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from asced_analysis.evaluation.options import TuneOptions
+from asced_analysis.evaluation.options import RemedyOptions, TuneOptions
 from asced_cli import completion
 from asced_cli.command import Command, OutFile
 from asced_cli.judging import judge_option, real_option
@@ -21,7 +21,7 @@ from asced_cli.options import (
     sampler_options,
 )
 
-option = options_of(TuneOptions)
+option, remedy_option = options_of(TuneOptions), options_of(RemedyOptions)
 NAMES = ListOf(str, "names, for example ttc,renoise")
 
 
@@ -60,10 +60,8 @@ NAMES = ListOf(str, "names, for example ttc,renoise")
     is_flag=True,
     help="Try samplers, steps, guidance, corrections and pruning; confirm the best on fresh seeds.",
 )
-@click.option("--budget", type=int, help="Evaluations an image.  [default: twice the steps]")
-@click.option(
-    "--runs", type=int, default=64, show_default=True, help="Runs to draw with each remedy."
-)
+@remedy_option("budget", help="Evaluations an image.  [default: twice the steps]")
+@remedy_option("runs")
 @option("steps", type=ListOf(int, "whole numbers, for example 8,12"))
 @option("strengths", type=ListOf(float, "numbers, for example 0,0.1"), default="0")
 @option("strategies", type=NAMES, default="ttc,renoise")
@@ -95,9 +93,7 @@ def command(
 
     note_unkept(out, as_json=as_json)
     if remedies:
-        if more["loop"] is not None:
-            raise InputError("--remedies needs a pipeline: a loop is given no other sampler")
-        shared = ("judge", "real", "pipeline", "call_options", "network")
+        shared = ("judge", "real", "pipeline", "loop", "call_options", "network")
         _remedies(
             store,
             out,

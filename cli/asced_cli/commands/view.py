@@ -6,13 +6,18 @@ import signal
 import sys
 import threading
 import webbrowser
+from typing import Any
 
 import click
 
+from asced_analysis.viewer.options import ViewOptions
 from asced_cli import completion
 from asced_cli.command import Command
 from asced_cli.judging import judge_option, real_option
+from asced_cli.option_classes import options_of
 from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
+
+option = options_of(ViewOptions)
 
 
 @click.command(
@@ -40,18 +45,8 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
     sections={"Serving": "host port open_browser no_cache", "The model": "pipeline override"},
 )
 @click.argument("store", shell_complete=completion.stores)
-@click.option(
-    "--thresholds",
-    metavar="FILE",
-    shell_complete=completion.files(".json"),
-    help="File of `asced calibrate`; shows scores, masks and levels.",
-)
-@click.option(
-    "--replay",
-    metavar="STORE",
-    shell_complete=completion.stores,
-    help="Store of `asced replay`; shows corrected versions.",
-)
+@option("thresholds", metavar="FILE", shell_complete=completion.files(".json"))
+@option("replay", metavar="STORE", shell_complete=completion.stores)
 @judge_option
 @real_option
 @click.option(
@@ -76,24 +71,19 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, pipe
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
 @click.option("--no-cache", is_flag=True, help="Keep no scores beside the store.")
-@click.option("--override", is_flag=True, help="Use thresholds of another model anyway.")
+@option("override")
 @pipeline_option
 @endpoint_option
 @json_option
 def command(
     store: str,
-    thresholds: str | None,
-    replay: str | None,
-    judge: str | None,
-    real: str | None,
     beside: str | None,
     host: str,
     port: int,
     open_browser: bool,
     no_cache: bool,
-    override: bool,
-    pipeline: str | None,
     as_json: bool,
+    **more: Any,
 ) -> None:
     """Serve a page to look at the runs of STORE, until Ctrl-C.
 
@@ -106,27 +96,12 @@ def command(
 
     runs = open_runs(store)
     second = None if beside is None else open_runs(beside)
-    if second is not None and replay is None and "replay_of" in second.attrs:
-        replay, second = beside, None  # it has no steps: its ends stand at each run's own
-    session = open_session(
-        runs,
-        thresholds=thresholds,
-        replay=replay,
-        override=override,
-        pipeline=pipeline,
-        keep_scores=not no_cache,
-        judge=judge,
-        real=real,
-    )
-    other = None
-    if second is not None:
-        other = open_session(
-            second,
-            thresholds=thresholds,
-            override=override,
-            pipeline=pipeline,
-            keep_scores=not no_cache,
-        )
+    if second is not None and more["replay"] is None and "replay_of" in second.attrs:
+        more["replay"], second = beside, None  # it has no steps: its ends stand at each run's own
+    more["keep_scores"] = not no_cache
+    session = open_session(runs, **more)
+    alone = {"replay": None, "judge": None, "real": None}
+    other = None if second is None else open_session(second, **{**more, **alone})
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
