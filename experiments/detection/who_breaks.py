@@ -1,6 +1,8 @@
-"""Which runs break, and how early that shows: against labels by eye (docs/truth-emoji.md).
+r"""Which runs break, and how early that shows: against labels by eye (docs/truth-emoji.md).
 
     python -m experiments.detection.who_breaks runs.zarr --labels labels.csv --out who-breaks.jsonl
+    python -m experiments.detection.who_breaks build/remedies/emoji/pool.zarr --set pool \
+        --labels experiments/models/emoji/drawn-labels.csv --out who-breaks-guidance-4.jsonl
 
 The runs are of `emoji`, recorded with ``--activations``. Every predictor is the same forest on
 other inputs, or the same logistic regression, and is judged on runs that it did not learn from
@@ -19,8 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.realism import local_realism, patch_model
+from asced_analysis.realism import features, local_realism, patch_model
 from asced_analysis.realism.content import auroc, content_of, matched_auroc
+from asced_analysis.realism.distances import squared_distances
+from asced_analysis.realism.imagenet import imagenet_model
 from asced_analysis.realism.pictures import read_pictures
 from asced_stores import open_runs
 from experiments.detection.ranking import interval
@@ -35,12 +39,19 @@ CLASSES = {"faces": ("face",), "hands": ("hand",)}
 Floats = NDArray[np.float64]
 
 
-def read_labels(path: Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Runs that are broken or whole at the first look, and which; unsure ones are left out."""
+def read_labels(path: Path, name: str | None = None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Runs that are broken or whole at the first look, and which; unsure ones are left out.
+
+    Parameters
+    ----------
+    path : Path
+    name : str, optional
+        The set, where the table holds several.
+    """
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["pass"] == "0"]
-    sure = [(int(row["run"]), row["label"] == "broken") for row in rows if row["label"] != "unsure"]
-    runs, broken = zip(*sure, strict=True)
+    own = [row for row in rows if row.get("set") == name and row["label"] != "unsure"]
+    runs, broken = zip(*((int(row["run"]), row["label"] == "broken") for row in own), strict=True)
     return np.array(runs), np.array(broken)
 
 
@@ -147,10 +158,17 @@ def judges(ds: Any, real: Path) -> dict[str, Floats]:
     _, number = np.unique(design, return_inverse=True)
     found = {}
     for part, name in enumerate(("one half of the designs", "the other half")):
-        model = patch_model(images[number % 2 == part], name=name)
+        mine = images[number % 2 == part]
+        model = patch_model(mine, name=name)
         distance = local_realism(pictures, model)
         found[f"patches, {name}: mean"] = distance.mean((1, 2)).astype(np.float64)
         found[f"patches, {name}: worst place"] = distance.max((1, 2)).astype(np.float64)
+        model = imagenet_model(mine)
+        distance = local_realism(pictures, model)
+        found[f"ImageNet, {name}: mean"] = distance.mean((1, 2)).astype(np.float64)
+        found[f"ImageNet, {name}: worst place"] = distance.max((1, 2)).astype(np.float64)
+        apart = squared_distances(features(pictures, model), model.vectors)
+        found[f"ImageNet, {name}: nearest image"] = np.sqrt(apart.min(1)).astype(np.float64)
     return found
 
 
@@ -166,9 +184,9 @@ def rows(
     for name, score in whose.items():
         yield {"judge": name, **figures(score, broken, *given)}
     for step in STEPS:
-        for name, features in inputs(ds, step).items():
+        for name, known in inputs(ds, step).items():
             for kind in ("forest", "linear"):
-                score = predicted(features, broken, kind)
+                score = predicted(known, broken, kind)
                 yield {
                     "step": step,
                     "inputs": name,
@@ -217,9 +235,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store")
     parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--set", help="of labels, where the table holds several")
     parser.add_argument("--out", type=Path, help="File to write (*.jsonl).")
     arguments = parser.parse_args()
-    runs, broken = read_labels(arguments.labels)
+    runs, broken = read_labels(arguments.labels, arguments.set)
     ds = open_runs(arguments.store)
     at = {int(run): place for place, run in enumerate(ds["run"].values)}
     ds = ds.isel(run=[at[int(run)] for run in runs]).load()

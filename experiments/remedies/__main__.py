@@ -43,7 +43,7 @@ from experiments.remedies.drawing import WAYS, drawn
 from experiments.remedies.learnt import network_scores
 from experiments.remedies.measuring import Images, Real, content_kept
 from experiments.remedies.pool import STEPS, Floats, Pool, recorded_pool
-from experiments.remedies.subjects import SUBJECTS, Subject
+from experiments.remedies.subjects import SUBJECTS, Subject, seen_by_eye
 from experiments.remedies.tables import looks_table, remedies_table
 from experiments.tables.files import RESULTS, write_tables
 
@@ -70,7 +70,8 @@ class Bench:
     ) -> dict[str, Any]:
         """A row of runs finished among recorded ones."""
         plain, broken = self.plain, self.pool.broken
-        each = partitions(content, self.report, plan, count=PARTITIONS)
+        classes = None if content is None else self.pool.classes
+        each = partitions(content, self.report, plan, count=PARTITIONS, classes=classes)
         sets = [finished(scores, groups, plan) for groups in each]
         shares = [float(broken[one].mean()) for one in sets]
         size, rng = min(len(sets[0]), SIZE), np.random.default_rng(1)
@@ -104,9 +105,10 @@ class Bench:
         """Of the mean over partitions, by runs drawn with replacement; one partition of each."""
         rng = np.random.default_rng(3)
         broken, found = self.pool.broken, []
+        classes = None if content is None else self.pool.classes
         for seed in range(400):
             runs = rng.choice(self.report, len(self.report))
-            groups = next(partitions(content, runs, plan, count=1, seed=seed))
+            groups = next(partitions(content, runs, plan, count=1, seed=seed, classes=classes))
             found.append(broken[finished(scores, groups, plan)].mean())
         low, middle, high = np.quantile(found, [0.025, 0.5, 0.975])
         return Estimate(value, max(0.0, float(low + value - middle)), float(high + value - middle))
@@ -231,6 +233,9 @@ def bench_of(name: str, runs: int) -> tuple[Bench, dict[str, Any]]:
         ends = drawn(subject, way, steps, DRAWN)
         if ends is None or len(ends) < SIZE:
             return None
+        if subject.eyes is not None:
+            known, broken = seen_by_eye(subject.eyes, f"{way}-{steps}", len(ends))
+            return _seen(subject, ends[known], broken[known]) if known.any() else None
         return _seen(subject, ends, _broken(subject, pool, ends))
 
     facts = {"truth": subject.truth, "judge": subject.model.name, "runs": len(plain)}

@@ -106,22 +106,46 @@ def forest(features: Floats, taught: Floats, first: NDArray[np.bool_], seed: int
 
 
 def partitions(
-    content: Floats | None, runs: NDArray[np.intp], plan: Plan, *, count: int, seed: int = 0
+    content: Floats | None,
+    runs: NDArray[np.intp],
+    plan: Plan,
+    *,
+    count: int,
+    seed: int = 0,
+    classes: NDArray[np.int64] | None = None,
 ) -> Iterator[NDArray[np.intp]]:
-    """Runs in groups of draws, shape (group, draws): at random, or sorted by content in batches."""
+    """Runs in groups of draws, shape (group, draws): at random, or of like content in batches.
+
+    Parameters
+    ----------
+    content : float64 array, shape (n,), optional
+        By which the runs of a batch are sorted.
+    runs : int array
+        Those to put into groups.
+    plan : Plan
+    count : int
+        Partitions.
+    seed : int, optional
+    classes : int array, shape (n,), optional
+        All draws of a group are of one class; content is not asked then.
+    """
     rng = np.random.default_rng(seed)
     draws = plan.draws * plan.finish
     for _ in range(count):
         order = rng.permutation(runs)
-        order = order[: len(order) // draws * draws]
-        if content is not None:
-            at_once = DELIVERED * plan.draws
-            order = np.concatenate(
-                [
-                    part[np.argsort(content[part], kind="stable")]
-                    for part in np.split(order, range(at_once, len(order), at_once))
-                ]
-            )
+        if classes is not None:
+            own = [order[classes[order] == one] for one in np.unique(classes[order])]
+            order = np.concatenate([part[: len(part) // draws * draws] for part in own])
+        else:
+            order = order[: len(order) // draws * draws]
+            if content is not None:
+                at_once = DELIVERED * plan.draws
+                order = np.concatenate(
+                    [
+                        part[np.argsort(content[part], kind="stable")]
+                        for part in np.split(order, range(at_once, len(order), at_once))
+                    ]
+                )
         yield order.reshape(-1, draws)
 
 
@@ -138,7 +162,7 @@ def chosen_plan(pool: Pool, views: dict[int, Floats], budget: int) -> Plan:
 
     def cost(plan: Plan) -> float:
         content = brightness(pool, plan.look)
-        each = partitions(content, runs, plan, count=40, seed=1)
+        each = partitions(content, runs, plan, count=40, seed=1, classes=pool.classes)
         scores = views[plan.look]
         return float(np.mean([worst[finished(scores, one, plan)].mean() for one in each]))
 

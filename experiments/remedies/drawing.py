@@ -39,6 +39,7 @@ class Way:
     options: dict[str, Any] = field(default_factory=dict)
     normalised: bool = False
     renoised: bool = False
+    guidance: float | None = None
 
 
 WAYS = {
@@ -47,6 +48,9 @@ WAYS = {
     "sde": Way("SDE sampler (DPM-Solver++ 2M)", "dpm++", {"algorithm_type": "sde-dpmsolver++"}),
     "normalised": Way("noise normalisation", normalised=True),
     "renoised": Way("all re-noised in the middle of sampling", renoised=True),
+    "guidance-1": Way("no guidance, twice the steps", guidance=1.0),
+    "guidance-2": Way("guidance 2", guidance=2.0),
+    "guidance-7": Way("guidance 7", guidance=7.0),
 }
 
 
@@ -97,13 +101,15 @@ def _sample(subject: Subject, way: Way, steps: int, seeds: list[int]) -> NDArray
     import torch
 
     pipe = subject.pipe
+    if way.guidance == 1:  # one evaluation a step, where other scales take two
+        steps *= 2
     if way.scheduler is not None:
         pipe = with_sampler(pipe, way.scheduler, way.options)
     generators = run_generators(seeds)
     listener = Renoising(seeds) if way.renoised else None
     with normalised_noise(pipe) if way.normalised else nullcontext(), torch.no_grad():
         if is_called(pipe):
-            return subject.call(pipe, steps, seeds, generators, listener)
+            return subject.call(pipe, steps, seeds, generators, listener, way.guidance)
         pipe.scheduler.set_timesteps(steps)
         ends = sample_unconditional(
             pipe,

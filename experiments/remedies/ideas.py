@@ -77,7 +77,8 @@ def _row(
     bench: Any, plan: Plan, name: str, scores: Floats, content: Floats | None
 ) -> dict[str, Any]:
     pool, report = bench.pool, bench.report
-    each = partitions(content, report, plan, count=PARTITIONS)
+    classes = None if content is None else pool.classes
+    each = partitions(content, report, plan, count=PARTITIONS, classes=classes)
     sets = [finished(scores, groups, plan) for groups in each]
     kept = [content_kept(bench.plain.only(report), bench.plain.only(one)) for one in sets[:10]]
     return {

@@ -16,7 +16,7 @@ from asced_analysis.realism.content import worst_level
 from asced_recorders import record
 from asced_stores import open_runs
 from experiments.datasets.gaussian_grid import away_from_modes, predicted_noise, sample, schedule
-from experiments.remedies.subjects import Images, Subject
+from experiments.remedies.subjects import Images, Subject, seen_by_eye
 
 STEPS = 25
 WORST = 0.25
@@ -36,12 +36,15 @@ class Pool:
         The truth.
     limit : float or None
         Beyond which the judge's distance is broken; None where it is counted.
+    classes : int array, shape (n,), optional
+        Draws compete within a class, where there are classes.
     """
 
     ends: Images
     taught: Floats
     broken: NDArray[np.bool_]
     limit: float | None
+    classes: NDArray[np.int64] | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -60,9 +63,22 @@ class Pool:
 
 @dataclass(frozen=True)
 class RecordedPool(Pool):
-    """Of a store."""
+    """Of a store.
+
+    Attributes
+    ----------
+    store : Path
+    known : bool array, shape (runs of the store,)
+        Runs of which the truth is known: the pool's own.
+    """
 
     store: Path = Path()
+    known: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    @property
+    def first(self) -> NDArray[np.bool_]:
+        """The first half of the store."""
+        return np.asarray((np.arange(len(self.known)) < len(self.known) // 2)[self.known])
 
     @property
     def folder(self) -> Path:
@@ -72,7 +88,7 @@ class RecordedPool(Pool):
     @cached_property
     def dataset(self) -> Any:
         """Opened runs."""
-        return open_runs(self.store)
+        return open_runs(self.store).isel(run=np.flatnonzero(self.known))
 
     def x0(self, step: int) -> Images:
         """Read it."""
@@ -95,8 +111,9 @@ def recorded_pool(subject: Subject, runs: int) -> RecordedPool:
     store = subject.cache / "pool.zarr"
     if not store.exists():
         how: dict[str, Any] = {"fields": ("eps", "x0", "x_init", "sample"), "seed": subject.seed}
+        how |= subject.recorded
         if subject.name == "emoji":
-            how["labels"] = subject.labels(range(runs))
+            how["labels"] = subject.labels(range(subject.seed, subject.seed + runs))
             how["call_options"] = {"guidance_scale": subject.guidance, "output_type": "latent"}
         part = store.with_name("pool.part.zarr")
         record(
@@ -106,11 +123,18 @@ def recorded_pool(subject: Subject, runs: int) -> RecordedPool:
     dataset = open_runs(store)
     ends = np.asarray(dataset["sample"].values, np.float32)
     taught = _kept(subject, "taught", lambda: _ask(subject, store, ends))
-    if subject.counted is not None:
-        return RecordedPool(ends, taught, subject.counted(ends), None, store)
-    distance = _kept(subject, "distance", lambda: subject.distances(ends))
-    limit = worst_level(distance[: len(ends) // 2], WORST)
-    return RecordedPool(ends, taught, distance > limit, limit, store)
+    known, limit = np.ones(len(ends), np.bool_), None
+    classes = np.asarray(dataset["label"].values) if "label" in dataset else None
+    if subject.eyes is not None:
+        known, broken = seen_by_eye(subject.eyes, "pool", len(ends))
+    elif subject.counted is not None:
+        broken = subject.counted(ends)
+    else:
+        distance = _kept(subject, "distance", lambda: subject.distances(ends))
+        limit = worst_level(distance[: len(ends) // 2], WORST)
+        broken = distance > limit
+    own = None if classes is None else classes[known]
+    return RecordedPool(ends[known], taught[known], broken[known], limit, own, store, known)
 
 
 def point_pool(points: int, smoothing: float, seed: int = 0) -> PointPool:
@@ -126,7 +150,7 @@ def point_pool(points: int, smoothing: float, seed: int = 0) -> PointPool:
         mean += (noised - sigma[level] * eps) / alpha[level] / 4
     taught = np.log(((mean - ends) ** 2).mean(1) + 1e-8)
     pictures = ends[:, :, None, None].astype(np.float32)
-    return PointPool(pictures, taught, away_from_modes(ends), None, path)
+    return PointPool(pictures, taught, away_from_modes(ends), None, path=path)
 
 
 def _ask(subject: Subject, store: Any, ends: Images) -> Floats:

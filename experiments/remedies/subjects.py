@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,12 @@ class Subject:
         For models of classes.
     seed : int
         Of the first recorded run.
+    only : tuple of str
+        Classes drawn: those whose name holds one of these words.
+    recorded : mapping
+        More options of `asced_recorders.record`.
+    eyes : Path, optional
+        Labels by eye (`experiments.models.emoji.drawn`), which then are the truth.
     """
 
     name: str
@@ -50,6 +56,9 @@ class Subject:
     counted: Callable[[Images], NDArray[np.bool_]] | None = None
     guidance: float = 1.0
     seed: int = 0
+    only: tuple[str, ...] = ("",)
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+    eyes: Path | None = None
 
     @property
     def cache(self) -> Path:
@@ -76,10 +85,16 @@ class Subject:
         """Class of each run: by its seed, as frequent as in the training."""
         from experiments.models.emoji.sample import draw_labels
 
-        return [draw_labels(1, seed)[0] for seed in seeds]
+        return [draw_labels(1, seed, only=self.only)[0] for seed in seeds]
 
     def call(
-        self, pipe: Any, steps: int, seeds: Sequence[int], generators: Any, listener: Any
+        self,
+        pipe: Any,
+        steps: int,
+        seeds: Sequence[int],
+        generators: Any,
+        listener: Any,
+        guidance: float | None = None,
     ) -> Images:
         """Ends of a pipeline of classes."""
         from contextlib import nullcontext
@@ -89,12 +104,30 @@ class Subject:
         with nullcontext() if listener is None else Tap(pipe, listener):
             found = pipe(
                 class_labels=self.labels(seeds),
-                guidance_scale=self.guidance,
+                guidance_scale=self.guidance if guidance is None else guidance,
                 num_inference_steps=steps,
                 generator=generators,
                 output_type="latent",
             ).images
         return np.asarray(found, np.float32)
+
+
+def seen_by_eye(labels: Path, name: str, count: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of so many images of a set were called broken or whole for sure, and which broken.
+
+    Parameters
+    ----------
+    labels : Path
+        Written by `experiments.models.emoji.blind`.
+    name : str
+        The set.
+    count : int
+    """
+    from experiments.models.emoji.blind import read
+
+    said = read(labels, name)
+    words = np.array([said.get(run, "unsure") for run in range(count)])
+    return words != "unsure", words == "broken"
 
 
 def _fashion() -> Subject:
@@ -126,9 +159,17 @@ def _emoji() -> Subject:
     return Subject(
         "emoji",
         folder,
-        "whitened patches of held-out emoji, worst quarter",
+        "labels by eye",
         lambda: patch_model(real, name="whitened patches of held-out emoji"),
-        guidance=2.0,
+        guidance=4.0,
+        seed=700_000,
+        only=("face", "hand"),
+        recorded={
+            "fields": ("eps", "x0", "x_init", "checkpoint_sample", "sample", "image"),
+            "checkpoints": (8, 12),
+            "activations": ("mid_block",),
+        },
+        eyes=folder / "drawn-labels.csv",
     )
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from asced_analysis.replay import replay
 from asced_recorders import record
 from asced_stores import open_runs
-from experiments.models.emoji import export, fetch, labelling, network, train
+from experiments.models.emoji import blind, export, fetch, labelling, network, places, train
 from experiments.models.emoji.pipeline import EmojiPipeline
 
 EMOJI = (  # code points, category, subcategory, skin tones
@@ -300,3 +300,47 @@ def test_boxes_become_masks_and_a_picture(tmp_path: Path) -> None:
     assert mask.sum() == 200
     images = np.full((10, 64, 64, 3), 255, np.uint8)
     assert labelling.picture(images, rows, each=1, scale=2).size == (128, 3 * 128)
+
+
+def test_sheets_of_several_sets_are_blind_and_every_look_is_kept(tmp_path: Path) -> None:
+    images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 64, 64, 3), np.uint8)
+    sets = [
+        blind.Shown(name, images[part], np.arange(3), np.full(3, 60))
+        for name, part in (("plain", slice(3)), ("other", slice(3, 6)))
+    ]
+    assert len(blind.write(sets, tmp_path)) == 1
+    key = [tuple(cell) for cell in json.loads((tmp_path / "key.json").read_text())]
+    assert sorted(key) == [(name, run) for name in ("other", "plain") for run in range(3)]
+    assert key != sorted(key)  # in random order
+    first = "\n".join(f"{cell} broken 1 2 3 4" for cell in range(4))
+    rows = blind.collect(key, [("one", first), ("two", "3 whole\n4 whole\n")])
+    assert len(rows) == 6
+    seen = [row for row in rows if (row["set"], row["run"]) == key[3]]
+    assert [(row["viewer"], row["pass"], row["label"]) for row in seen] == [
+        ("one", 0, "broken"),
+        ("two", 1, "whole"),
+    ]
+    assert seen[0]["width"] == "3"
+
+
+def test_masks_that_hit_their_own_box_are_told_from_those_that_like_the_middle() -> None:
+    rng = np.random.default_rng(0)
+    where = {
+        run: (int(x), int(y), int(x) + 12, int(y) + 12)
+        for run, (x, y) in enumerate(rng.integers(0, 50, (40, 2)))
+    }
+    given = places.box_masks(where, np.arange(40), 64)
+    assert (given.sum((1, 2)) == 144).all()
+    middle = np.zeros_like(given)
+    middle[:, 26:38, 26:38] = True
+    hits, likes = places.placed(given, given), places.placed(middle, given)
+    assert hits["inside"] == pytest.approx(1)
+    assert hits["more"]["low"] > 0.8
+    assert likes["more"]["low"] <= 0 <= likes["more"]["high"]
+    assert (
+        places.placed(np.zeros_like(given) | (np.arange(40) < 7)[:, None, None], given)["runs"] == 7
+    )
+    for area in (60, 144, 300):
+        assert places.sized(given[0], area).sum() == area
+    assert (places.sized(given[0], 60) <= given[0]).all()
+    assert (places.sized(given[0], 300) >= given[0]).all()

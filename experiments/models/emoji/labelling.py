@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,47 +63,70 @@ def write_sheets(
     columns, rows : int, optional
         Cells of a sheet.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     order = shuffled(len(images), twice)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "order.json").write_text(json.dumps(order))
-    side, page, written = 3 * images.shape[1], columns * rows, []
-    for start in range(0, len(order), page):
+    cells = [(images[run], titles[run]) for run, _ in order]
+    return draw_sheets(cells, folder, columns, rows)
+
+
+def draw_sheets(
+    cells: Sequence[tuple[Any, str]], folder: Path, columns: int = 8, rows: int = 5
+) -> list[Path]:
+    """Numbered sheets of images (uint8, row, column, 3) and titles, in the order given.
+
+    Parameters
+    ----------
+    cells : sequence of (array, str)
+    folder : Path
+    columns, rows : int, optional
+        Cells of a sheet.
+    """
+    side, page, written = 3 * len(cells[0][0]), columns * rows, []
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(cells), page):
         sheet = Image.new("RGB", (columns * (side + 8), rows * (side + 20)), "grey")
         draw = ImageDraw.Draw(sheet)
-        for cell, (run, _) in enumerate(order[start : start + page]):
+        for cell, (image, title) in enumerate(cells[start : start + page]):
             left, top = cell % columns * (side + 8) + 4, cell // columns * (side + 20) + 16
-            drawn = Image.fromarray(np.asarray(images[run])).resize(
+            drawn = Image.fromarray(np.asarray(image)).resize(
                 (side, side), Image.Resampling.NEAREST
             )
             sheet.paste(drawn, (left, top))
-            draw.text((left, top - 14), f"{start + cell}  {titles[run]}", fill="white")
+            draw.text((left, top - 14), f"{start + cell}  {title}", fill="white")
         written.append(folder / f"sheet-{start // page:02d}.png")
         sheet.save(written[-1])
     return written
 
 
 def read_notes(notes: str, order: list[tuple[int, int]]) -> list[dict[str, Any]]:
-    """One row a cell, from the lines that were written while looking.
+    """One row a cell, from the lines that were written while looking (see `said_of`)."""
+    said = said_of(notes, len(order))
+    rows = []
+    for number, (run, turn) in enumerate(order):
+        word, *box = said.get(number, ["whole"])
+        rows.append({"run": run, "pass": turn, "label": word, **dict(zip(BOX, box, strict=False))})
+    return sorted(rows, key=lambda row: (row["pass"], row["run"]))
+
+
+def said_of(notes: str, cells: int) -> dict[int, list[str]]:
+    """What the lines of some notes say, by the number of the cell: a word, and a box if any.
 
     Raises
     ------
     ValueError
         A line that names no cell, says another word, or holds half a box.
     """
-    said: dict[int, list[str]] = {}
+    said = {}
     for line in notes.splitlines():
         words = line.split("#")[0].split()
         if not words:
             continue
         number = int(words[0])
-        if number >= len(order) or len(words) not in (2, 6) or words[1] not in WORDS:
+        if number >= cells or len(words) not in (2, 6) or words[1] not in WORDS:
             raise ValueError(f"{line!r}: expected 'number {'|'.join(WORDS)} [x y width height]'")
         said[number] = words[1:]
-    rows = []
-    for number, (run, turn) in enumerate(order):
-        word, *box = said.get(number, ["whole"])
-        rows.append({"run": run, "pass": turn, "label": word, **dict(zip(BOX, box, strict=False))})
-    return sorted(rows, key=lambda row: (row["pass"], row["run"]))
+    return said
 
 
 def agreement(rows: list[dict[str, Any]]) -> dict[str, float]:
