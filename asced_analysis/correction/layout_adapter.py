@@ -41,6 +41,10 @@ class LayoutAdapter(TapListener):
         """Pass it on."""
         self.listener.begin(table)
 
+    def calling(self, inside: bool) -> None:
+        """Pass it on."""
+        self.listener.calling(inside)
+
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Show the step; a changed model output is brought back to the pipeline's order."""
         self.shape = event.sample.shape

@@ -16,7 +16,6 @@ from asced_analysis.evaluation.intervals import share_estimate
 from asced_analysis.evaluation.parts import ControlFigures
 from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.pictures import read_pictures
-from asced_analysis.replay.decoding import pictures_of
 from asced_analysis.replay.options import SamplerOptions
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds
@@ -176,7 +175,7 @@ class ControlSampler:
                 batch = self.recording.select(runs[begin : begin + AT_ONCE])
                 samples, facts = job.sample(batch)
                 before.append(read_pictures(self.recording.dataset, batch.positions))
-                after.append(pictures_of(samples, self.recording.dataset, self.pipe))
+                after.append(job.decoder.pictures(samples, batch.runs))
                 masks.append(np.asarray(facts["mask"], np.bool_))
         return PairedRuns(
             runs,

@@ -19,7 +19,7 @@ from asced_analysis.realism.judges import choose_judge, real_images_of
 from asced_analysis.realism.local import local_realism
 from asced_analysis.realism.pictures import read_pictures
 from asced_analysis.replay.branching import Branch, branch
-from asced_analysis.replay.decoding import pictures_of
+from asced_analysis.replay.decoding import Decoder
 from asced_analysis.replay.planning import detect_recorded, lookahead_network
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import schedule_of
@@ -170,9 +170,10 @@ def tune(
         seen = read_pictures(recording.dataset, at)
         before = local_realism(seen, model, runs=numbers).mean((1, 2))
         changes = []
+        decoder = Decoder(recording, pipe)
         for i in range(len(branches)):
             samples = ds["branch_sample"].isel(branch=i).values
-            drawn = pictures_of(samples, recording.dataset, pipe)
+            drawn = decoder.pictures(samples, numbers)
             changes.append(local_realism(drawn, model, runs=numbers).mean((1, 2)) - before)
         even = np.asarray(ds["run"].values) % 2 == 0
     candidates = tuple(

@@ -213,11 +213,10 @@ def _kept(look: Look) -> Tensor:
 def _mean_distance(job: Job, batch: Batch, x0: Tensor | None) -> NDArray[np.float64]:
     """Mean local distance of each run, as the teacher sees its predicted x0, decoded if need be."""
     from asced_analysis.realism.local import local_realism
-    from asced_analysis.replay.decoding import pictures_of
 
     assert x0 is not None
     assert job.teacher is not None
-    seen = pictures_of(x0.numpy(), job.recording.dataset, job.pipe)
+    seen = job.decoder.pictures(x0.numpy(), batch.runs)
     distance = local_realism(seen, job.teacher, runs=batch.runs)
     return np.asarray(distance.mean((1, 2), dtype=np.float64))
 

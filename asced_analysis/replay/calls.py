@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import inspect
+import re
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -29,6 +31,7 @@ from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
 
 TOLERANCE = 1e-2
+KNOWS_LATENT = re.compile(r"""output_type\s*[!=]=\s*["']latent["']""")
 
 
 class Ends(TapListener):
@@ -156,22 +159,11 @@ def repeat_calls(
         unknown = sorted(set(options) - set(call_parameters(pipe)))
         if unknown:
             raise InputError(f"{type(pipe).__name__} takes no argument {', '.join(unknown)}")
-        call = with_options(recording, options)
-    recording.call = call
+    recording.call, recording.call_options = call, options or {}
     called = not (isinstance(pipe, LoopSampler) or recording.is_ours(pipe))
-    if called and (call is None or options):
+    if called and call is None:
         batch = next(recording.batches())
         recorded_arguments(recording, batch, pipe, given=options or ())
-
-
-def with_options(recording: Recording, options: Mapping[str, Any]) -> Call:
-    """The recorded call with further arguments; a function among them is asked for each batch."""
-
-    def call(pipe: Any, batch: Batch) -> Any:
-        given = options_of_batch(options, batch)
-        return pipe(**{**recorded_arguments(recording, batch, pipe, given=given), **given})
-
-    return call
 
 
 def recorded_arguments(
@@ -202,9 +194,28 @@ def recorded_arguments(
         )
     arguments.setdefault("num_inference_steps", int(attributes.get("steps", recording.steps)))
     arguments["generator"] = call_generator(run_generators([int(seed) for seed in batch.seeds]))
-    if "output_type" in takes and not is_modular(pipe):  # many of those know no latents
-        arguments["output_type"] = "latent" if hasattr(pipe, "vae") else "np"
     return {name: value for name, value in arguments.items() if name in takes}
+
+
+def undecoded_output(pipe: Any) -> dict[str, str]:
+    """Argument by which a pipeline hands over its latents and decodes nothing, where it has one."""
+    if is_modular(pipe):  # many of those know no latents
+        return {}
+    try:
+        source = inspect.getsource(inspect.unwrap(type(pipe).__call__))
+    except (OSError, TypeError):
+        return {}
+    return {"output_type": "latent"} if KNOWS_LATENT.search(source) else {}
+
+
+def _repeat(recording: Recording, batch: Batch, pipe: Any, *, decoded: bool) -> None:
+    """Make the recorded call once more, as the caller does it or by what the store knows of it."""
+    if recording.call is not None:
+        recording.call(pipe, batch)
+        return
+    own = options_of_batch(recording.call_options, batch)
+    arguments = recorded_arguments(recording, batch, pipe, given=own)
+    pipe(**arguments | ({} if decoded else undecoded_output(pipe)) | own)
 
 
 def call_again(
@@ -215,6 +226,7 @@ def call_again(
     *,
     begin: FromCheckpoint | None = None,
     anew: bool = False,
+    told: Callable[[Any], None] | None = None,
 ) -> NDArray[np.float32]:
     """Call a pipeline for a recorded batch, and return the ends of its runs.
 
@@ -229,19 +241,21 @@ def call_again(
         Begin at a checkpoint; it stands around the listener.
     anew : bool
         The batch's seeds are not the recorded ones: do not expect the recorded noise.
+    told : callable, optional
+        Told what the pipeline returned, decoded as in the recorded call.
     """
     ends = Ends(None if anew else recording.read(batch, "x_init"))
     watch = begin if begin is not None else listener
     chain: TapListener = ends if watch is None else ListenerChain(watch, ends)
     idle = nullcontext() if begin is None else idle_denoisers(pipe, begin)
 
-    told: dict[str, Any] = {}
+    known: dict[str, Any] = {}
 
     def lay_out(more: dict[str, Any]) -> None:
-        adapter.layout = layout_of(pipe, told | more)
+        adapter.layout = layout_of(pipe, known | more)
 
     def blends(arguments: dict[str, Any]) -> dict[str, Any]:
-        told.update(arguments)
+        known.update(arguments)
         return end_of_call(pipe, arguments, show)
 
     def show(sample: Tensor) -> None:
@@ -250,13 +264,10 @@ def call_again(
     with (
         idle,
         adapted_tap(pipe, chain) as adapter,
-        CallWatch(pipe, blends, lambda *_: None, lambda: None),
+        CallWatch(pipe, blends, lambda _, output: told and told(output), lambda: None),
         loops_shown(pipe, show, lay_out),
     ):
-        if recording.call is not None:
-            recording.call(pipe, batch)
-        else:
-            pipe(**recorded_arguments(recording, batch, pipe))
+        _repeat(recording, batch, pipe, decoded=told is not None)
     if ends.end is None:
         raise InputError("the call did not come to the recorded schedule's end")
     return ends.end.numpy()

@@ -1,38 +1,145 @@
-"""Samples as the pictures that judges look at: decoded where those of the recording are."""
+"""Samples as images: decoded as those of the recording were."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.realism.pictures import as_pictures, from_image, judged_variable
+from asced_analysis.replay.calls import call_again
+from asced_analysis.replay.from_checkpoint import FromCheckpoint
+from asced_analysis.replay.recording import Recording
+from asced_recorders.pipelines.data_range import range_of
+from asced_recorders.pipelines.decoding import shown_images, to_image
+from asced_stores.errors import InputError
 
-if TYPE_CHECKING:
-    import xarray as xr
+Images = NDArray[np.uint8]
+AT_ONCE = 32  # runs
+ALIKE = 1.0  # of 255, on average: what another device or another number of runs may round
 
 
-def pictures_of(
-    samples: NDArray[np.floating[Any]], dataset: xr.Dataset, pipe: Any
-) -> NDArray[np.float32]:
-    """Pictures (n, channel, y, x) in -1..1 of samples that were just drawn.
+class Decoder:
+    """Decodes samples of a recording's runs.
+
+    The autoencoder is asked, where that gives the recorded image of the recorded sample. Pipelines
+    that decode in a way of their own (by frames, with other decoders, with what comes after them)
+    are called instead: with networks that repeat their first answer, and with the samples in the
+    place of the last step's. This costs an evaluation a call.
 
     Parameters
     ----------
-    samples : array, shape (n, [frame,] channel, y, x)
-    dataset : xarray.Dataset
-        The recording, whose pictures they are to be compared with.
-    pipe : DiffusionPipeline
-        Its autoencoder decodes latents.
+    recording : Recording
+        Knows how its calls are repeated.
+    pipe : DiffusionPipeline or LoopSampler
     """
-    if judged_variable(dataset) != "image":
-        return as_pictures(samples, dataset.attrs)
-    import torch
 
-    from asced_recorders.pipelines.data_range import range_of
-    from asced_recorders.pipelines.decoding import to_image
+    def __init__(self, recording: Recording, pipe: Any) -> None:
+        self.recording = recording
+        self.pipe = None if isinstance(pipe, LoopSampler) else pipe
+        self.range = range_of(recording.attributes)
 
-    tensor = torch.from_numpy(np.asarray(samples, np.float32))
-    size = dataset.sizes["row"], dataset.sizes["column"]
-    return from_image(to_image(pipe, tensor, range_of(dataset.attrs), size))
+    def images(self, samples: NDArray[np.floating[Any]], runs: NDArray[np.int64]) -> Images:
+        """Images of samples, in the recorded size.
+
+        Parameters
+        ----------
+        samples : array, shape (n, [frame,] channel, y, x)
+        runs : int64 array, shape (n,)
+            Recorded runs that they are of, or whose conditions they were sampled with.
+
+        Returns
+        -------
+        ndarray, shape (n, row, column, colour), uint8
+
+        Raises
+        ------
+        InputError
+            Where the pipeline does not give the recorded images of the recorded samples.
+        """
+        return self._by_call(samples, runs) if self.calls else self._by_autoencoder(samples)
+
+    def pictures(
+        self, samples: NDArray[np.floating[Any]], runs: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The same as judges look at them, shape (n, channel, y, x), in -1..1."""
+        if judged_variable(self.recording.dataset) != "image":
+            return as_pictures(samples, self.recording.attributes)
+        return from_image(self.images(samples, runs))
+
+    @cached_property
+    def calls(self) -> bool:
+        """Whether the pipeline is called to decode, as the first recorded run shows.
+
+        Raises
+        ------
+        InputError
+        """
+        recording = self.recording
+        if recording.spec.image_shape is None or "image" not in recording.dataset:
+            return False
+        first = next(recording.batches())
+        runs = first.runs[:1]
+        one = recording.select(runs)
+        sample, image = recording.read(one, "sample"), recording.read(one, "image")
+        if not np.isfinite(sample).all():
+            return False
+        off = np.inf
+        with suppress(Exception):  # whatever the autoencoder of a stranger raises
+            off = _difference(self._by_autoencoder(sample), image)
+        if off <= ALIKE:
+            return False
+        if self.pipe is None or recording.is_ours(self.pipe):
+            raise _other_images(off)
+        off = _difference(self._by_call(sample, runs), image)
+        if off > ALIKE:
+            raise _other_images(off)
+        return True
+
+    def _by_autoencoder(self, samples: NDArray[np.floating[Any]]) -> Images:
+        return to_image(self.pipe, torch.from_numpy(np.asarray(samples, np.float32)), self.range)
+
+    def _by_call(self, samples: NDArray[np.floating[Any]], runs: NDArray[np.int64]) -> Images:
+        recording, images = self.recording, list[Any]([None] * len(runs))
+        for places in recording.calls_of(runs, AT_ONCE):
+            part = np.asarray(samples, np.float32)[places]
+            ends = torch.from_numpy(part)
+            outputs: list[Any] = []
+            call_again(
+                recording,
+                recording.select(runs[places]),
+                self.pipe,
+                None,
+                begin=FromCheckpoint(None, recording.steps, ends),
+                anew=True,
+                told=outputs.append,
+            )
+            shown = shown_images(self.pipe, outputs[-1], ends, self.range)
+            if shown is None:
+                raise InputError(
+                    f"{type(self.pipe).__name__} hands over no images in the repeated call, and "
+                    "the recording holds one of each run: repeat it with the recorded output_type"
+                )
+            for place, image in zip(places, shown, strict=True):
+                images[place] = image
+        return np.stack(images)
+
+
+def _difference(found: Images, image: Images) -> float:
+    """Mean difference of two images, of 255."""
+    if found.shape != image.shape:
+        return np.inf
+    return float(np.abs(found.astype(np.int16) - image).mean(dtype=np.float64))
+
+
+def _other_images(off: float) -> InputError:
+    size = "of another size" if off == np.inf else f"that are {off:.3g} of 255 off"
+    return InputError(
+        f"the recorded samples decode to images {size}: give the pipeline as it was recorded "
+        "(decoder, tiling, what comes after it), or record without the field image"
+    )

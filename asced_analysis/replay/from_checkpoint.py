@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from asced_analysis.correction.replaced_networks import denoisers, replaced_forward
+from asced_recorders.pipelines.networks import rows_of
 from asced_recorders.tap.schedulers import StepTable
 from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
@@ -87,13 +88,14 @@ def idle_denoisers(pipe: Any, checkpoint: FromCheckpoint) -> Iterator[None]:
 def _idle(network: torch.nn.Module, checkpoint: FromCheckpoint) -> Callable[..., Any]:
     """What one network answers."""
     real = network.forward
-    first: list[Any] = []
+    first: dict[int, Any] = {}  # by rows: some pipelines give up guidance on their way
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         if not checkpoint.waiting:
             return real(*args, **kwargs)
-        if not first:
-            first.append(real(*args, **kwargs))
-        return first[0]
+        rows = rows_of(args, kwargs)
+        if rows not in first:
+            first[rows] = real(*args, **kwargs)
+        return first[rows]
 
     return forward

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.detection.registry import extra_evaluations
+from asced_analysis.replay.decoding import Decoder
 from asced_analysis.replay.planning import Plan
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import earlier_x0, resample
@@ -63,6 +65,11 @@ class Job:
     soft: int = 0
     network: Network | None = None
     teacher: RealismModel | None = None
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """Makes images of what is sampled."""
+        return Decoder(self.recording, self.pipe)
 
     @property
     def extra_evaluations(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.halting import counting
-from asced_analysis.replay.calls import call_again, recorded_arguments
+from asced_analysis.replay.calls import call_again, recorded_arguments, undecoded_output
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import class_labels
 from asced_recorders.pipelines.calls import options_of_batch
@@ -81,7 +81,7 @@ def draw_runs(
     """
     ends: list[Any] = [None] * len(runs)
     rows = 0
-    for places in _together(recording, runs):
+    for places in recording.calls_of(runs, AT_ONCE):
         batch = replace(recording.select(runs[places]), seeds=seeds[places])
         if corrector is not None:
             corrector.assign(seeds[places], groups=batch.groups(corrector.thresholds))
@@ -103,7 +103,8 @@ def call_arguments(
 ) -> dict[str, Any]:
     """Arguments of the recorded call with other steps and guidance."""
     given = options_of_batch(options, batch)
-    arguments = recorded_arguments(recording, batch, pipe, given=given) | given
+    arguments = recorded_arguments(recording, batch, pipe, given=given)
+    arguments |= undecoded_output(pipe) | given
     arguments = {name: value for name, value in arguments.items() if name not in SCHEDULES}
     arguments["num_inference_steps"] = steps
     if guidance != 1.0:
@@ -170,15 +171,3 @@ def _draw(
             labels=class_labels(batch),
         )
     return np.asarray(ends.float().cpu().numpy(), np.float32)
-
-
-def _together(recording: Recording, runs: NDArray[np.int64]) -> Sequence[NDArray[np.intp]]:
-    """Places of runs that share a recorded call, in parts of a bearable size."""
-    numbers = np.asarray(recording.dataset["run"].values, np.int64)
-    batch_of = dict(zip(numbers.tolist(), recording.dataset["batch"].values.tolist(), strict=True))
-    calls = np.array([batch_of[int(run)] for run in runs])
-    parts = []
-    for number in np.unique(calls):
-        places = np.flatnonzero(calls == number)
-        parts += [places[at : at + AT_ONCE] for at in range(0, len(places), AT_ONCE)]
-    return parts

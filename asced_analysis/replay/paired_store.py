@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.registry import parameters_of
 from asced_analysis.replay.agreement import visible_difference
 from asced_analysis.replay.jobs import Facts, Job
@@ -154,17 +153,8 @@ def _commit(
     away = np.abs(samples - recorded)
     pixels = away.max(axis=tuple(range(1, away.ndim - 2)))
     arrays: Facts = {"sample": samples, "mask": facts["mask"]}
-    if (image_shape := job.recording.spec.image_shape) is not None:
-        import torch
-
-        from asced_recorders.pipelines.data_range import range_of
-        from asced_recorders.pipelines.decoding import to_image
-
-        pipe = None if isinstance(job.pipe, LoopSampler) else job.pipe
-        value_range = range_of(job.recording.spec.attributes)
-        arrays["image"] = to_image(
-            pipe, torch.from_numpy(samples), value_range, (image_shape[0], image_shape[1])
-        )
+    if job.recording.spec.image_shape is not None:
+        arrays["image"] = job.decoder.images(samples, batch.runs)
     with np.errstate(invalid="ignore"):
         visible = visible_difference(job.recording.attributes)  # an 8-bit value would change
         changed = (pixels > visible).mean((1, 2), dtype=np.float64)

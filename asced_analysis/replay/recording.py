@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,9 +66,12 @@ class Recording:
     call : callable or None
         ``call(pipe, batch)`` repeats the recorded call of a pipeline that is called; None: it is
         made from what the store knows (`asced_analysis.replay.calls`).
+    call_options : mapping
+        Arguments that are added to what the store knows.
     """
 
     call: Call | None = None
+    call_options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, store: TrajectoryStore | str | Path) -> None:
         if not isinstance(store, TrajectoryStore):
@@ -95,8 +99,8 @@ class Recording:
         It fits unconditional models, unless they were called with what it does not do.
         """
         given = self.attributes.get("call") or {}
-        plain = self.call is None and not any(given.get(name) for name in OF_CALLS)
-        return plain and is_unconditional(pipe)
+        plain = not any(given.get(name) for name in OF_CALLS)
+        return plain and not (self.call or self.call_options) and is_unconditional(pipe)
 
     def check_uncorrected(self, strategy: Strategy) -> None:
         """Refuse to correct runs that were corrected while they were recorded.
@@ -137,6 +141,17 @@ class Recording:
         if missing:
             raise InputError(f"{self.store.path} has no run {missing[0]}")
         return self._batch(-1, np.array([order[int(run)] for run in runs], np.intp))
+
+    def calls_of(self, runs: NDArray[np.int64], at_once: int) -> list[NDArray[np.intp]]:
+        """Places, among some runs, of those that share a recorded call: so many at most."""
+        numbers = np.asarray(self.dataset["run"].values, np.int64).tolist()
+        batch_of = dict(zip(numbers, self.dataset["batch"].values.tolist(), strict=True))
+        calls = np.array([batch_of[int(run)] for run in runs])
+        parts: list[NDArray[np.intp]] = []
+        for number in np.unique(calls):
+            places = np.flatnonzero(calls == number)
+            parts += [places[at : at + at_once] for at in range(0, len(places), at_once)]
+        return parts
 
     def _batch(self, number: int, positions: NDArray[np.intp]) -> Batch:
         coords = self.dataset.coords

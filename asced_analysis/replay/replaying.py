@@ -137,6 +137,7 @@ def replay(
             network=lookahead,
             teacher=_teacher(options.teacher, chosen, recording),
         )
+        _ = job.decoder.calls  # refuses images that do not come back, before any work
         conditions = differences(recording.attributes, pipe, batch_size=options.batch_size)
         replayed = replay_store(
             out,

@@ -20,6 +20,7 @@ from asced_analysis.replay import exactness, replay
 from asced_recorders import Recorder, record
 from asced_recorders.pipelines.devices import default_device
 from asced_recorders.pipelines.fingerprint import model_fingerprint
+from asced_recorders.pipelines.unseeded import NoiseWatch
 from asced_recorders.tap.tap import StepEvent, Tap, TapListener
 from asced_stores import open_runs
 
@@ -109,3 +110,14 @@ def test_a_corrector_edits_on_the_device(pipe: Any) -> None:
         with Tap(pipe, corrector if correct else TapListener()):
             images.append(pipe(generator=generator(), **CALL).images)
     assert (images[0] != images[1]).any()
+
+
+def test_noise_of_any_device_is_noticed(device: str) -> None:
+    """A pipeline may lie on several: its scheduler may draw on another than the current one."""
+    if device == "cpu" or torch.accelerator.device_count() < 2:
+        pytest.skip("one device")
+    last = f"{default_device()}:{torch.accelerator.device_count() - 1}"
+    watch = NoiseWatch(generator())
+    assert watch.facts() == {}
+    torch.randn(2, device=last)
+    assert watch.facts() == {"unseeded_noise": True}

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from asced_recorders import Recorder, record
+from asced_recorders.pipelines import activations
 from asced_recorders.pipelines.activations import MOST_CHANNELS, modules_of, pooled
+from asced_recorders.tap.tap import Tap, TapListener
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
@@ -180,3 +182,36 @@ def test_of_loops_of_other_libraries(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="comes with activations"):
             recorder.step(alpha=0.5, sigma=0.9, activations=np.ones((3, 2)), **step)
     assert "activations" not in open_runs(tmp_path / "d")
+
+
+def test_of_a_step_its_first_evaluation_alone_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not Heun's second one, nor what a listener asks of the network beside the pipeline."""
+    monkeypatch.setattr(activations, "MOST_VALUES", 64)  # pooled in parts
+    pipe = tiny_pipelines.stable_diffusion()
+    pipe.scheduler = diffusers.HeunDiscreteScheduler(beta_schedule="scaled_linear")
+    seen: list[torch.Tensor] = []
+
+    class Lookahead(TapListener):
+        def ask(self, *_: Any) -> None:
+            with torch.no_grad():
+                pipe.unet(torch.ones(1, 4, 8, 8), 5, torch.ones(1, 16, 8))
+
+        before_step = after_step = ask
+
+    def see(_: Any, __: Any, output: torch.Tensor) -> None:
+        seen.append(output.detach().clone())
+
+    path = tmp_path / "runs.zarr"
+    with Tap(pipe, Lookahead()), Recorder(pipe, path, activations=["mid_block"]):
+        handle = pipe.unet.mid_block.register_forward_hook(see)
+        pipe("a", num_inference_steps=3)
+        handle.remove()
+    own = [values for values in seen if len(values) == 2]  # the pipeline's are doubled for guidance
+    assert len(own) == 5
+    assert len(seen) == 5 + 2 * 3
+    found = open_runs(path)["activations"].values[0]
+    for step in range(3):
+        wanted = moments(own[2 * step], 1).mean((0, 1))
+        assert np.allclose(found[step], wanted, atol=1e-4 * np.abs(wanted).max())

@@ -118,6 +118,57 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     assert not (tmp_path / "runs.zarr").exists()
 
 
+def test_what_was_said_of_a_refused_batch_holds_for_the_next_try(tmp_path: Path) -> None:
+    x = np.zeros((1, 1, 4, 4))
+    step: dict[str, Any] = {"sample": x, "model_output": x, "alpha": 0.6, "sigma": 0.8}
+    path = tmp_path / "runs.zarr"
+    with Recorder.custom(path, (1, 4, 4), 1) as recorder:
+        recorder.describe(seed=7, prompt="a")
+        with pytest.raises(InputError, match="sigma above 0"):
+            recorder.step(**{**step, "sigma": 0.0})
+        recorder.step(**step)  # the same batch again
+        recorder.commit()
+        recorder.describe(seed=8)
+        with pytest.raises(InputError, match="sigma above 0"):
+            recorder.step(**{**step, "sigma": 0.0})
+        recorder.step(**step)  # another one, of which this is said after its steps
+        recorder.describe(seed=9)
+        recorder.describe(seed=10)  # the next one's
+        recorder.step(**step)
+        recorder.commit()
+        recorder.describe(seed=11)
+        recorder.discard()
+        recorder.step(**step)
+    ds = open_runs(path)
+    assert ds["seed"].values.tolist() == [7, 9, 10, -1]
+    assert ds["prompt"].values.tolist() == ["a", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"activations": 3}, "activations are the recorder's own: call them otherwise"),
+        ({"format": "mine"}, "format are the recorder's own"),
+        ({"call": "by hand"}, "attribute call is 'by hand': give a mapping"),
+        ({"level": float("nan")}, "attributes are not strictly JSON"),
+    ],
+)
+def test_facts_that_stand_in_others_place_are_refused_at_once(
+    attributes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Recorder.custom(tmp_path / "runs.zarr", (1, 4, 4), 1, attributes=attributes)
+    network = torch.nn.Identity()
+    with pytest.raises(InputError, match=message):
+        Recorder.watch(
+            network,
+            tmp_path / "runs.zarr",
+            levels=[(0.6, 0.8)],
+            prediction_type="epsilon",
+            attributes=attributes,
+        )
+
+
 def test_another_schedule_is_refused(tmp_path: Path) -> None:
     x = np.zeros((1, 1, 4, 4))
     with Recorder.custom(tmp_path / "runs.zarr", (1, 4, 4), 1) as recorder:

@@ -16,7 +16,7 @@ import torch
 from asced_recorders import Recorder
 from asced_recorders.custom.adapters.k_diffusion import recording_callback
 from asced_stores import open_runs
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, StoreExistsError
 
 MEAN, SPREAD = 0.4, 0.3
 SHAPE = (1, 4, 4)
@@ -85,6 +85,24 @@ def test_second_evaluations_are_not_steps(tmp_path: Path) -> None:
     np.testing.assert_allclose(ds["sigma"], sigmas[:-1], rtol=1e-6)
     np.testing.assert_allclose(ds["sample"].values[:3], end, atol=1e-6)
     assert ds["seed"].values.tolist() == [1, 2, 3, -1, -1, -1]
+
+
+def test_each_run_has_what_was_said_of_it(tmp_path: Path) -> None:
+    network, sigmas = Exact(sigma_levels), torch.tensor([10.0, 1.0, 0.0])
+    path = tmp_path / "runs.zarr"
+    given: Any = {"levels": sigma_levels, "prediction_type": "sample"}
+    with Recorder.watch(network, path, **given) as recorder:
+        with pytest.raises(InputError, match="are no facts of a run"):
+            recorder.describe(seeds=1)
+        for seed in range(3):  # no end() tells where a run ends
+            recorder.describe(seed=seed)
+            heun(network, noise(10), sigmas)
+            recorder.describe(prompt=f"number {seed}")
+    ds = open_runs(path)
+    assert ds["seed"].values.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert ds["prompt"].values[::3].tolist() == ["number 0", "number 1", "number 2"]
+    with pytest.raises(StoreExistsError, match="exists already"):  # before anything is sampled
+        Recorder.watch(network, path, **given)
 
 
 def test_levels_may_be_given_in_order(tmp_path: Path) -> None:

@@ -91,6 +91,27 @@ def test_a_queued_buffer_is_not_handed_out_again_before_it_is_written() -> None:
     assert seen == [1.0, 7.0]
 
 
+def test_buffers_that_are_lost_or_cannot_be_made_do_not_stop_the_next_batch() -> None:
+    def refused() -> RunBuffer:
+        raise MemoryError
+
+    seen: list[int] = []
+    with BackgroundWriter(lambda batch, *_: seen.append(batch), depth=2) as writer:
+        for _ in range(3):  # more often than there may be buffers
+            with pytest.raises(MemoryError):
+                writer.take(refused, KEY)
+            filled(writer, 0.0)  # an interrupt came before anybody held it
+        buffer = filled(writer, 1.0)
+        for _ in range(2):
+            writer.give_back(buffer)  # by an error's handler, and by that of its caller
+        assert writer.take(lambda: RunBuffer(KEY), KEY) is buffer
+        other = filled(writer, 2.0)
+        assert other is not buffer
+        for batch, one in enumerate((buffer, other)):
+            writer.submit(batch, one, range(3), {})
+    assert seen == [0, 1]
+
+
 def test_an_error_of_the_disk_is_raised_to_the_sampler() -> None:
     def write(*_: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -22,6 +22,7 @@ from asced_analysis.replay.agreement import NotReproducedError
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
 from asced_recorders import Recorder, record
+from asced_recorders.pipelines import unseeded
 from asced_recorders.pipelines.sampling import run_generators
 from asced_recorders.tap.tap import ListenerChain, TapListener
 from asced_stores import open_runs
@@ -63,6 +64,46 @@ def test_one_run_is_called_with_one_generator(tmp_path: Path) -> None:
     assert len(set(open_runs(store.path)["x_init"].values[:, 0, 0, 0])) == 2
 
 
+class Depth(diffusers.StableDiffusionPipeline):
+    """Shows what it decodes in its own way and hands over no latents, as Marigold does."""
+
+    nearest = 1.0
+
+    def __call__(
+        self,
+        prompt: Any = None,
+        num_inference_steps: int = 50,
+        generator: Any = None,
+        output_type: str = "np",
+    ) -> Any:
+        assert output_type in ("np", "pt")
+        call = {"num_inference_steps": num_inference_steps, "generator": generator}
+        latents = super().__call__(prompt, **call, output_type="latent").images
+        return SimpleNamespace(prediction=self.shown(latents))
+
+    @torch.no_grad()
+    def shown(self, latents: torch.Tensor) -> Any:
+        depth = self.vae.decode(latents).sample.mean(1).sigmoid()
+        return (self.nearest - depth).abs()[..., None].numpy()
+
+
+def test_a_pipeline_that_decodes_in_its_own_way_is_asked_to(tmp_path: Path) -> None:
+    pipe = quiet(tiny_pipelines.stable_diffusion())
+    pipe.__class__ = Depth
+    store = record(pipe, tmp_path / "r.zarr", runs=2, steps=3, batch_size=2, prompts=["a b", "c"])
+    assert store.spec.image_shape == (16, 16, 1)
+    mask = np.ones(store.spec.sample_shape[-2:], bool)
+    replayed = replay(store, tmp_path / "c.zarr", masks={1: mask}, step=2, pipeline=pipe)
+    found = open_runs(replayed.path)
+    assert (found["difference"].values > 0).tolist() == [False, True]
+    shown = pipe.shown(torch.from_numpy(found["sample"].values)) * 255
+    np.testing.assert_allclose(found["image"].values, shown, atol=1)
+    pipe.nearest = 0.0
+    with pytest.raises(InputError, match=r"recorded samples decode to images that are .* of 255"):
+        replay(store, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
+    assert not (tmp_path / "n.zarr").exists()
+
+
 class Binned(VaeImageProcessor):
     """Scales what was decoded to the size that was asked for, as PixArt and Sana do."""
 
@@ -95,6 +136,18 @@ def test_noise_that_no_seed_tells_is_said(tmp_path: Path, caplog: pytest.LogCapt
     assert caplog.text.count("torch's own generator") == 1
     with pytest.raises(NotReproducedError, match="noise from torch's own generator"):
         replay(tmp_path / "drawing", tmp_path / "again", strategy="none", pipeline=pipe)
+
+
+def test_generators_of_every_device_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told by a stand-in for torch's module of a device: two devices are seldom at hand."""
+    states = [torch.zeros(2), torch.zeros(2)]
+    module = SimpleNamespace(get_rng_state_all=lambda: [state.clone() for state in states])
+    monkeypatch.setattr(unseeded, "default_device", lambda: "cuda")
+    monkeypatch.setattr(torch, "get_device_module", lambda _: module)
+    watch = unseeded.NoiseWatch(torch.Generator())
+    assert watch.facts() == {}
+    states[1] += 1
+    assert watch.facts() == {"unseeded_noise": True}
 
 
 def test_steps_that_are_too_few_are_refused_before_the_network_is_asked() -> None:

@@ -51,6 +51,8 @@ def test_singular_levels_have_an_infinite_log_snr() -> None:
         ({"fields": ("eps", "nothing")}, "fields"),
         ({"dtype": "bfloat16"}, "float16 or float32"),
         ({"extra": (VariableSpec("eps", (), (), "bool"),)}, "in use"),
+        ({"extra": (VariableSpec("run", (), (), "int64"),)}, "in use"),
+        ({"extra": (VariableSpec("token", ("token", "y"), (3, 4), "bool"),)}, "their dimensions"),
         ({"extra": (VariableSpec("mask", ("y",), (9,), "bool"),)}, "along y"),
         ({"attributes": {"log_snr": math.inf}}, "strictly JSON"),
         ({"attributes": {"array": np.ones(2)}}, "strictly JSON"),

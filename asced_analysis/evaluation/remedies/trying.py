@@ -33,7 +33,7 @@ from asced_analysis.realism.content import content_of, varying
 from asced_analysis.realism.judges import choose_judge, real_images_of
 from asced_analysis.realism.local import RealismModel, local_realism
 from asced_analysis.replay.calls import repeat_calls
-from asced_analysis.replay.decoding import pictures_of
+from asced_analysis.replay.decoding import Decoder
 from asced_analysis.replay.other_settings import Drawn
 from asced_analysis.replay.planning import lookahead_network
 from asced_analysis.replay.recording import Recording
@@ -207,7 +207,7 @@ class _Look:
 
     def _look(self, drawn: Drawn, runs: Runs) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Pictures and mean local distances; runs stand where recorded ones of their prompts do."""
-        pictures = pictures_of(drawn.ends, self.bench.recording.dataset, self.bench.pipe)
+        pictures = Decoder(self.bench.recording, self.bench.pipe).pictures(drawn.ends, runs)
         return pictures, local_realism(pictures, self.model, runs=runs).mean((1, 2))
 
 

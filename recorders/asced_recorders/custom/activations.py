@@ -18,10 +18,13 @@ class HandedActivations:
     ----------
     values : int
         Numbers a run and step; 0 where none are handed over.
+    modules : list of dict
+        Which of them come from which module, where that is known.
     """
 
     def __init__(self) -> None:
         self.values = 0
+        self.modules: list[dict[str, Any]] = []
         self._fixed = False
         self._by_step: list[NDArray[np.float32]] = []
 
@@ -73,4 +76,5 @@ class HandedActivations:
         """Say how many there are, as attributes of a store."""
         if not self.values:
             return {}
-        return {"activations": [{"module": "handed over", "values": self.values}]}
+        whole = [{"module": "handed over", "values": self.values}]
+        return {"activations": self.modules or whole}

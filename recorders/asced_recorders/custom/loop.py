@@ -11,7 +11,7 @@ from asced_recorders.custom.activations import HandedActivations
 from asced_recorders.custom.levels import HandedLevels, one_number
 from asced_recorders.custom.model import check_model, facts_of
 from asced_recorders.custom.options import CustomOptions
-from asced_recorders.custom.samples import as_rows, form_of
+from asced_recorders.custom.samples import as_rows, check_facts, form_of
 from asced_recorders.pipelines.data_range import DataRange
 from asced_recorders.pipelines.decoding import pixels_to_image
 from asced_recorders.pipelines.provenance import device_facts, versions
@@ -110,6 +110,7 @@ class CustomRecorder:
         self.activations = HandedActivations()
         self._end: Tensor | None = None
         self._facts: dict[str, Any] = {}
+        self._left_over = False  # facts of a batch that was refused
         self._provenance: dict[str, Any] = {}
         self._closed = False
 
@@ -134,10 +135,9 @@ class CustomRecorder:
         **facts
             ``seed``, ``prompt``, ``label``, ``guidance_scale``: one value a run, or one for all.
         """
-        known = ("seed", "prompt", "label", "guidance_scale")
-        unknown = sorted(set(facts) - set(known))
-        if unknown:
-            raise InputError(f"{unknown} are no facts of a run: give some of {', '.join(known)}")
+        check_facts(facts)
+        if self._left_over:
+            self._facts, self._left_over = {}, False
         if self._done == self.steps and set(facts) & set(self._facts):
             with self._abandoned_on_error():
                 self._commit()
@@ -257,13 +257,16 @@ class CustomRecorder:
     def _abandoned_on_error(self) -> Iterator[None]:
         """Leave out a batch of which something is refused, so that the next one works.
 
-        One that is whole stays, where the next one was refused.
+        What was said of it holds for the next one, until something else is said: it may be the
+        same batch again. One that is whole stays, where the next one was refused.
         """
         try:
             yield
         except BaseException:
             if self._end is None:
+                facts = self._facts
                 self.discard()
+                self._facts, self._left_over = facts, True
             raise
 
     @property
@@ -288,7 +291,7 @@ class CustomRecorder:
         buffer, self._buffer = self._buffer, None
         if buffer is not None:
             self.session.background.give_back(buffer)
-        self._end, self._facts = None, {}
+        self._end, self._facts, self._left_over = None, {}, False
         self.levels.discard()
         self.activations.discard()
 
@@ -352,10 +355,10 @@ class CustomRecorder:
             image = self._image(end)
         found, masks = correction_values(self.corrector, buffer.count, tuple(end.shape[1:]))
         more = masks | self.activations.arrays(list(buffer.kept))
-        self.session.append(buffer, batch_size, self._facts | found, image, more)
         self.activations.finish()
         self.levels.finish()
-        self._buffer, self._facts = None, {}
+        self.session.append(buffer, batch_size, self._facts | found, image, more)
+        self._buffer, self._facts, self._left_over = None, {}, False
 
     def _image(self, end: Tensor) -> NDArray[np.uint8] | None:
         """The ends of the runs as images, where they are grey or RGB."""

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from asced_recorders.writing.options import StoreOptions
+from asced_stores.errors import InputError
+from asced_stores.format.metadata import RESERVED_ATTRIBUTES
 from asced_stores.options import option, options
+
+KNOWN = {
+    "pipeline": str,
+    "pipeline_class": str,
+    "scheduler_class": str,
+    "scheduler_module": str,
+    "scheduler_base": str,
+    "scheduler_config": Mapping,
+    "model_fingerprint": str,
+    "call": Mapping,
+    "versions": Mapping,
+}
+"""Facts that a store has a meaning for and a loop may know better, with their kinds."""
+OWN = frozenset(
+    (
+        *RESERVED_ATTRIBUTES,
+        *("activations", "adapters", "call_missing", "compute", "correction", "device"),
+        *("dropped_steps", "flags", "guider", "guider_2", "keep", "kept_steps", "launch"),
+        *("loop", "loop_array", "loop_shape", "model_dtype", "networks_by_step"),
+        *("prediction_type", "pruning", "repacked", "replay_conditions", "replay_of"),
+        *("selected_from", "sigma_data", "start", "steps", "stores", "strategy", "threads"),
+        *("thresholds", "unseeded_noise", "value_range"),
+    )
+)
+"""Facts that are the recorder's own to say, and that readers of a store go by."""
 
 
 @options
@@ -14,7 +42,9 @@ class CustomOptions(StoreOptions):
     """How a loop of one's own is recorded."""
 
     attributes: Mapping[str, Any] | None = option(
-        None, "Further facts for the store; they go before those that are found."
+        None,
+        "Further facts for the store, strictly JSON. Those of model, scheduler, call and versions "
+        "go before what is found; names that are the recorder's own are refused.",
     )
     model: Any = option(
         None,
@@ -29,3 +59,30 @@ class CustomOptions(StoreOptions):
         "returns what it makes of `next_sample`, and the store keeps each run's flag, score and "
         "mask.",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_attributes(self.attributes or {})
+
+
+def check_attributes(attributes: Mapping[str, Any]) -> None:
+    """Refuse facts that would stand in the place of a recorder's own, before anything is sampled.
+
+    Raises
+    ------
+    InputError
+    """
+    if taken := sorted(OWN.intersection(attributes)):
+        raise InputError(
+            f"attributes {', '.join(taken)} are the recorder's own: call them otherwise"
+        )
+    for name, kind in KNOWN.items():
+        if name in attributes and not isinstance(attributes[name], kind):
+            wanted = "text" if kind is str else "a mapping"
+            raise InputError(
+                f"attribute {name} is {attributes[name]!r}: give {wanted}, or call it otherwise"
+            )
+    try:
+        json.dumps(attributes, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"attributes are not strictly JSON: {error}") from error

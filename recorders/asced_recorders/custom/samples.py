@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asced_stores.errors import InputError
@@ -53,3 +53,16 @@ def form_of(sample: Any, runs: int) -> dict[str, Any]:
         "loop_shape": [int(n) for n in sample.shape[int(len(sample) == runs) :]],
         "loop_array": "torch" if hasattr(sample, "detach") else "numpy",
     }
+
+
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """Refuse what is no fact of a run.
+
+    Raises
+    ------
+    InputError
+    """
+    known = ("seed", "prompt", "label", "guidance_scale")
+    unknown = sorted(set(facts) - set(known))
+    if unknown:
+        raise InputError(f"{unknown} are no facts of a run: give some of {', '.join(known)}")

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 from asced_recorders.custom.levels import one_number
 from asced_recorders.custom.loop import CustomRecorder
 from asced_recorders.custom.options import CustomOptions
+from asced_recorders.custom.samples import check_facts
 from asced_recorders.pipelines.activations import ActivationWatch
+from asced_recorders.writing.session import Session
+from asced_stores.backends.opening import url_of
 from asced_stores.errors import InputError
 from asced_stores.options import check_names
 
@@ -109,6 +112,7 @@ class NetworkRecorder:
                 "calls, or hand over the steps of the loop with Recorder.custom"
             )
         check_names(options, [one.name for one in fields(CustomOptions)], "Recorder.watch")
+        Session(url_of(store), CustomOptions(**options)).close()  # refuses what cannot be written
         self.network, self.path = network, store
         self.levels, self.prediction_type = levels, prediction_type
         self.sigma_data, self.options = sigma_data, options
@@ -150,7 +154,14 @@ class NetworkRecorder:
 
     def describe(self, **facts: Any) -> None:
         """Say what the runs of the present batch are; see `CustomRecorder.describe`."""
-        self._facts = facts
+        check_facts(facts)
+        if (
+            set(facts) & set(self._facts)
+            and self._run
+            and len(self._run) == (self.steps or len(self._run))
+        ):
+            self._finish(None)  # they are of the next batch
+        self._facts = {**self._facts, **facts}
 
     def end(self, sample: Any) -> None:
         """Give the sample that came out, and commit the batch.
@@ -161,7 +172,7 @@ class NetworkRecorder:
 
     def discard(self) -> None:
         """Abandon the batch that was begun."""
-        self._run = []
+        self._run, self._facts = [], {}
 
     def _see(self, args: Any, kwargs: Any, output: Any) -> None:
         """Take one call of the network."""
@@ -174,7 +185,7 @@ class NetworkRecorder:
             if found.sample.shape == last.sample.shape and bool(
                 (found.sample == last.sample).all()
             ):
-                self.discard()
+                self._run = []
                 raise InputError(
                     "the network was called twice with one sample: guidance is made of several "
                     "calls. Watch what the sampler calls, with the guidance inside, or hand over "
@@ -189,7 +200,7 @@ class NetworkRecorder:
         elif len(self._run) > 1 and found.log_snr > self._run[-2].log_snr:
             self._run[-1] = found  # Heun with churn: noise was added before the step began
         else:
-            self.discard()
+            self._run = []
             raise InputError(
                 "the loop walks back to an earlier noise level: its runs are no trajectories, and "
                 "are not recorded"
@@ -229,9 +240,8 @@ class NetworkRecorder:
         if self._recorder is None:
             shape = tuple(run[0].sample.shape[1:])
             options = {"model": self.network, **self.options}
-            if facts := self.activations.facts():
-                options["attributes"] = {**facts, **(options.get("attributes") or {})}
             self._recorder = CustomRecorder(self.path, shape, self.steps, **options)
+            self._recorder.activations.modules = self.activations.facts().get("activations", [])
         if self._facts:
             self._recorder.describe(**self._facts)
             self._facts = {}

@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 MOST_CHANNELS = 128
 """A module with more gives the means of as many groups of neighbouring channels."""
 
+MOST_VALUES = 1 << 24
+"""So many are copied to float32 at once: an activation of half precision is not, as a whole."""
+
 
 class ActivationWatch:
     """Pools the outputs of modules between one step and the next.
 
     Of each channel the mean and the standard deviation over its places are kept (of a module that
     gives one vector a row, its values). Where the network is asked several times for one step,
-    doubled batches of classifier-free guidance included, the mean over these.
+    doubled batches of classifier-free guidance included, the mean over these. Further evaluations
+    of a second-order step, and those of a lookahead, are not the step's, and left out.
 
     Parameters
     ----------
@@ -43,6 +47,7 @@ class ActivationWatch:
         self.widths: dict[str, int] = {}
         self._found: dict[str, list[tuple[str, Tensor]]] = {}
         self._rows = 0
+        self._paused = False
         self._handles: list[Any] = []
 
     def __enter__(self) -> Self:
@@ -66,6 +71,13 @@ class ActivationWatch:
         """Let go what was seen of a call that is over, or failed."""
         self._found = {name: [] for name in self.names}
         self._rows = 0
+        self._paused = False
+
+    def pause(self, inside: bool) -> None:
+        """Be blind inside a call of the scheduler; what is seen after it is the next call's."""
+        self._paused = inside
+        if not inside:
+            self._found = {name: [] for name in self.names}
 
     def since(self, runs: int) -> Tensor | None:
         """End a step: what the modules gave since the last one.
@@ -136,7 +148,7 @@ class ActivationWatch:
         return sum(self.widths.values())
 
     def _begin(self, module: Any, args: Any, kwargs: Any) -> None:
-        self._rows = max(1, rows_of(args, kwargs))
+        self._rows = 0 if self._paused else max(1, rows_of(args, kwargs))
 
     def _end(self, *_: Any) -> None:
         self._rows = 0
@@ -205,14 +217,20 @@ def pooled(values: Tensor) -> Tensor:
     """
     import torch
 
-    values = values.detach().float()
+    values = values.detach()
     if values.ndim < 2:
         values = values.reshape(len(values) if values.ndim else 1, -1)
     if values.ndim == 2:
-        parts = [values]
+        parts = [values.float()]
     else:
-        flat = values if values.ndim == 3 else values.flatten(2).transpose(1, 2)
-        parts = [flat.mean(dim=1), flat.std(dim=1, correction=0)]
+        channel = 2 if values.ndim == 3 else 1
+        places = [axis for axis in range(1, values.ndim) if axis != channel]
+        at_once = max(1, MOST_VALUES * values.shape[channel] // max(1, values.numel()))
+        found = [
+            torch.std_mean(some.float(), dim=places, correction=0)
+            for some in torch.split(values, at_once, dim=channel)
+        ]
+        parts = [torch.cat([each[which] for each in found], dim=1) for which in (1, 0)]
     if parts[0].shape[1] > MOST_CHANNELS:
         parts = [torch.nn.functional.adaptive_avg_pool1d(one, MOST_CHANNELS) for one in parts]
     return torch.cat(parts, dim=1)

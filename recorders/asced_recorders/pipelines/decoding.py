@@ -16,14 +16,8 @@ if TYPE_CHECKING:
 COLOURS = (1, 3)  # channels of an image: grey, RGB
 
 
-def to_image(
-    pipe: Any,
-    sample: Tensor,
-    /,
-    value_range: Range = DIFFUSERS,
-    size: tuple[int, int] | None = None,
-) -> NDArray[np.uint8]:
-    """Image of each run, as diffusers itself would show it.
+def to_image(pipe: Any, sample: Tensor, /, value_range: Range = DIFFUSERS) -> NDArray[np.uint8]:
+    """Image of each run, as most pipelines of diffusers show it.
 
     Parameters
     ----------
@@ -33,9 +27,6 @@ def to_image(
         End of the runs; of a video, the middle frame is shown.
     value_range : tuple of float
         Between which pixels lie, where the sample is the image.
-    size : tuple of int, optional
-        Rows and columns of decoded images, where a pipeline samples in a resolution of its own and
-        scales and crops what it decodes (PixArt and Sana, whose resolutions lie in bins).
 
     Returns
     -------
@@ -50,12 +41,7 @@ def to_image(
     frames = sample if sample.ndim == 5 else sample[:, None]
     if vae is None:
         return pixels_to_image(frames[:, frames.shape[1] // 2].float(), value_range)
-    pixels = _decode_middle(vae, frames, tokens_channels_last(pipe))
-    if size is not None and tuple(pixels.shape[-2:]) != size:
-        from diffusers.image_processor import PixArtImageProcessor
-
-        pixels = PixArtImageProcessor.resize_and_crop_tensor(pixels, size[1], size[0])
-    return pixels_to_image(pixels)
+    return pixels_to_image(_decode_middle(vae, frames, tokens_channels_last(pipe)))
 
 
 def pixels_to_image(pixels: Tensor, /, value_range: Range = DIFFUSERS) -> NDArray[np.uint8]:
@@ -196,7 +182,7 @@ def _handed_over(output: Any) -> Any:
         return output
     values = output if isinstance(output, dict) else getattr(output, "values", None)
     given = not isinstance(output, dict) and isinstance(values, dict)  # in a modular call's state
-    for name in ("images", "videos", "frames", "image", "video", "latents"):
+    for name in ("images", "videos", "frames", "image", "video", "prediction", "latents"):
         if given and name in ("image", "video"):
             continue  # what the caller gave, not what was made of it
         found = values.get(name) if isinstance(values, dict) else getattr(output, name, None)

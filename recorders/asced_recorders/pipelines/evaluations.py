@@ -28,7 +28,7 @@ class EvaluationWatch:
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
-        self.watching = False
+        self.watching = self.paused = False
         self._handles: list[Any] = []
         self._counters: list[_Counter] = []
         self._asked: set[str] = set()
@@ -37,6 +37,7 @@ class EvaluationWatch:
     def __enter__(self) -> Self:
         self.watching = skips_work(self.pipe)
         self._asked, self._by_step = set(), []
+        self.pause(False)
         found = denoisers(self.pipe)
         kinds = [type(part) for _, part in found]
         for name, module in found:
@@ -51,6 +52,12 @@ class EvaluationWatch:
         for handle in self._handles:
             handle.remove()
         self._handles, self._counters = [], []
+
+    def pause(self, inside: bool) -> None:
+        """Pass over evaluations that are not the pipeline's own, or count them again."""
+        self.paused = inside
+        for counter in self._counters:
+            counter.paused = inside
 
     def since(self) -> bool:
         """End a step: whether every network that was asked for it answered by computing."""
@@ -67,13 +74,15 @@ class EvaluationWatch:
         return {"networks_by_step": self._by_step} if len(set(self._by_step)) > 1 else {}
 
     def _note(self, name: str, *_: Any) -> None:
-        self._asked.add(name)
+        if not self.paused:
+            self._asked.add(name)
 
 
 class _Counter:
     """Rows through the leaves of one network, for each row that goes into it."""
 
     def __init__(self, module: nn.Module, handles: list[Any]) -> None:
+        self.paused = False
         self.inside = 0
         self.rows = 1
         self.full = 0.0
@@ -99,4 +108,5 @@ class _Counter:
         self.inside += rows_of(args, kwargs)
 
     def _end(self, module: Any, args: Any, output: Any) -> None:
-        self.shares.append(self.inside / self.rows)
+        if not self.paused:
+            self.shares.append(self.inside / self.rows)

@@ -153,7 +153,7 @@ class UnconditionalSource:
         pipe.scheduler.set_timesteps(self.steps)
         x_init = initial_noise(pipe, generators)
         with self.evaluations as watch, self.activations as activations:
-            capture.ran, capture.activations = watch.since, activations.since
+            capture.watched_by(watch, activations)
             end = sample_unconditional(
                 pipe,
                 x_init=x_init,
@@ -297,7 +297,7 @@ class PipelineSource:
             self.activations as activations,
             loops,
         ):
-            capture.ran, capture.activations = watch.since, activations.since
+            capture.watched_by(watch, activations)
             output = self.pipe(**arguments)
         scalars = self._scalars(seeds, chosen, bound)
         facts = read_call(bound, prompts=self.keep_prompts, defaults=self.defaults)

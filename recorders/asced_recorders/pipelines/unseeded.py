@@ -49,5 +49,7 @@ def _own_states() -> list[Tensor]:
     device = default_device()
     states = [torch.get_rng_state()]
     if device != "cpu":
-        states.append(torch.get_device_module(device).get_rng_state())
+        module = torch.get_device_module(device)
+        every = getattr(module, "get_rng_state_all", None)  # a pipeline may lie on several
+        states += [module.get_rng_state()] if every is None else every()
     return states

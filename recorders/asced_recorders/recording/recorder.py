@@ -236,8 +236,7 @@ class Recorder:
         self._during.enter_context(
             loops_shown(self.pipe, self.capture.show, lambda more: self._lay_out(arguments | more))
         )
-        self.capture.ran = self._evaluations.since
-        self.capture.activations = self._activations.since
+        self.capture.watched_by(self._evaluations, self._activations)
         self._seeds = fresh_seeds(arguments.get("generator"))
         self._noise = NoiseWatch(arguments.get("generator"))
         defaults = default_arguments(self.pipe)

@@ -143,6 +143,13 @@ class TapListener:
     def begin(self, table: StepTable) -> None:
         """Be told the schedule, right before the first step of a run."""
 
+    def calling(self, inside: bool) -> None:
+        """Be told when a call of ``scheduler.step`` begins, and when it is over.
+
+        Every call is told, also of further evaluations of a second-order step. What networks
+        compute inside is asked by listeners, and not by the pipeline.
+        """
+
     def before_step(self, event: StepEvent) -> Tensor | None:
         """See a step before the scheduler takes it; return another model output, or None."""
         return None
@@ -184,6 +191,11 @@ class ListenerChain(TapListener):
         """Tell every listener."""
         for listener in self.listeners:
             listener.begin(table)
+
+    def calling(self, inside: bool) -> None:
+        """Tell every listener."""
+        for listener in self.listeners:
+            listener.calling(inside)
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Ask every listener; the last replacement counts."""

@@ -67,6 +67,15 @@ class Stream:
         timestep = self._argument("timestep", args, kwargs)
         if scheduler is not self.walker and self._is_beside(args, kwargs):
             return real(scheduler, *args, **kwargs)
+        self.listener.calling(True)
+        try:
+            return self._step(scheduler, real, timestep, args, kwargs)
+        finally:
+            self.listener.calling(False)
+
+    def _step(
+        self, scheduler: Any, real: Callable[..., Any], timestep: Any, args: Any, kwargs: Any
+    ) -> Any:
         if self.table is None or self.call >= len(self.table.calls):
             self._begin(scheduler, timestep)
         table = self.table

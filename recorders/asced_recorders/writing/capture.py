@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,6 +170,8 @@ class Capture(TapListener):
         What it said of each step of the batch.
     activations : callable, optional
         Gives at each step the activations of so many runs since the last (`ActivationWatch`).
+    watches : sequence
+        Watches over the networks, which pause inside the scheduler's calls (``pause(inside)``).
     known : dict of int to StepEvent
         Steps that were sampled before, and are shown in the place of idle ones (pruning).
     scheduler : SchedulerMixin
@@ -197,6 +199,7 @@ class Capture(TapListener):
         self.evaluated: list[bool] = []
         self.activations: Callable[[int], Tensor | None] | None = None
         self._activations: list[Tensor] = []
+        self.watches: Sequence[Any] = ()
         self.known: dict[int, StepEvent] = {}
         self.raw_shape: tuple[int, ...] = ()
         self.changed: list[Any] = []
@@ -232,6 +235,16 @@ class Capture(TapListener):
         self.shown = False
         self.done = 0
         self.end = None
+
+    def watched_by(self, evaluations: Any, activations: Any) -> None:
+        """Take watches over the networks of the call that begins."""
+        self.ran, self.activations = evaluations.since, activations.since
+        self.watches = evaluations, activations
+
+    def calling(self, inside: bool) -> None:
+        """Let those who watch the networks pass over what listeners ask of them inside a call."""
+        for watch in self.watches:
+            watch.pause(inside)
 
     def before_step(self, event: StepEvent) -> None:
         """Keep eps, x0 and, where asked for, the entering sample."""

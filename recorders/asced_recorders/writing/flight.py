@@ -143,6 +143,11 @@ def observe(
     batch = ObservedBatch(arrays, runs, spec, scalars)
     for observer in observers:
         found = observer.observe(batch)
+        if both := sorted({*features, *counts} & {*found.features, *found.counts}):
+            raise InputError(
+                f"two observers give {', '.join(both)}: give one of them other names, or record "
+                "with one of them"
+            )
         features |= found.features
         counts |= found.counts
         if found.keep is not None:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-import queue
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 from asced_recorders.writing.capture import RunBuffer
 from asced_stores.errors import InputError
 
 
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One batch that is to be written."""
+
+    batch: int
+    buffer: RunBuffer
+    runs: Any
+    scalars: dict[str, Any]
+    extra: dict[str, Any]
+
+
 class BackgroundWriter:
     """Commits batches in a thread; sampling waits where the disk is slower than the model.
+
+    An interrupt may come between any two lines of the sampling thread, and making a buffer may
+    fail. So nothing is counted: a batch is queued by one append and stays first in the queue until
+    it is written, and a buffer that was lost on the way leaves the set of those that live.
 
     Parameters
     ----------
@@ -33,11 +50,10 @@ class BackgroundWriter:
     ) -> None:
         self._write = write
         self.on_commit = on_commit
-        self._jobs: queue.Queue[tuple[int, Any] | None] = queue.Queue()
+        self._jobs: deque[_Job | None] = deque()  # None: the last one
         self._state = threading.Condition()
         self._spare: list[RunBuffer] = []
-        self._queued: list[RunBuffer] = []
-        self._made = 0
+        self._alive: weakref.WeakSet[RunBuffer] = weakref.WeakSet()
         self._depth = depth
         self._error: BaseException | None = None
         self._closed = False
@@ -81,16 +97,15 @@ class BackgroundWriter:
         with self._state:
             while True:
                 self.check()
-                if self._spare:
-                    buffer = self._spare.pop()
-                    if buffer.key == key:
-                        return buffer
-                    self._made -= 1
-                elif self._made < self._depth:
-                    self._made += 1
-                    return make()
-                else:
-                    self._state.wait(timeout=1.0)
+                found = [one for one in self._spare if one.key == key]
+                self._spare = found[1:]
+                if found:
+                    return found[0]
+                if len(self._alive) < self._depth:
+                    buffer = make()
+                    self._alive.add(buffer)
+                    return buffer
+                self._state.wait(timeout=1.0)
 
     def give_back(self, buffer: RunBuffer) -> None:
         """Return a buffer whose batch was given up.
@@ -98,7 +113,8 @@ class BackgroundWriter:
         One that is queued stays the writer's, whatever interrupts the caller after `submit`.
         """
         with self._state:
-            if not any(buffer is one for one in self._queued):
+            queued = any(job is not None and job.buffer is buffer for job in self._jobs)
+            if not queued and not any(buffer is one for one in self._spare):
                 self._spare.append(buffer)
                 self._state.notify_all()
 
@@ -126,14 +142,14 @@ class BackgroundWriter:
             Further arrays, for example the image.
         """
         self.check()
-        with self._state:
-            self._queued.append(buffer)
-        self._jobs.put((batch, (buffer, runs, dict(scalars), dict(extra or {}))))
+        self._put(_Job(batch, buffer, runs, dict(scalars), dict(extra or {})))
 
     def drain(self) -> None:
         """Wait until everything queued so far is committed, or raise why it was not."""
         self.check()
-        self._jobs.join()
+        with self._state:
+            while self._jobs and self._error is None:
+                self._state.wait(timeout=1.0)
         self.check()
 
     def close(self, *, quietly: bool = False) -> None:
@@ -144,7 +160,7 @@ class BackgroundWriter:
         quietly : bool
             Do not raise the writer's error: another one is on its way already.
         """
-        self._jobs.put(None)
+        self._put(None)
         self._thread.join()
         try:
             if not quietly:
@@ -152,26 +168,34 @@ class BackgroundWriter:
         finally:
             self._closed = True
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                if self._error is None:
-                    self._commit(*job)
-            except BaseException as error:  # it is raised in the sampling thread
-                error.add_note("a batch was not committed; go on with --resume")
-                with self._state:
-                    self._error = error
-                    self._state.notify_all()
-            finally:
-                self._jobs.task_done()
-        self._jobs.task_done()
-
-    def _commit(self, batch: int, job: tuple[RunBuffer, Any, Any, Any]) -> None:
-        buffer, runs, scalars, extra = job
-        self._write(batch, {**buffer.arrays(), **extra}, runs, scalars)
-        count = buffer.count
+    def _put(self, job: _Job | None) -> None:
         with self._state:
-            self._queued = [one for one in self._queued if one is not buffer]
-        self.give_back(buffer)
-        if self.on_commit is not None:
-            self.on_commit(batch, count)
+            self._jobs.append(job)
+            self._state.notify_all()
+
+    def _work(self) -> None:
+        while self._write_next():
+            pass
+
+    def _write_next(self) -> bool:
+        """Write the first batch of the queue; whether another may come."""
+        with self._state:
+            while not self._jobs:
+                self._state.wait()
+            job = self._jobs[0]  # it stays there until it is written
+        if job is None:
+            return False
+        try:
+            if self._error is None:
+                arrays = {**job.buffer.arrays(), **job.extra}
+                self._write(job.batch, arrays, job.runs, job.scalars)
+                if self.on_commit is not None:
+                    self.on_commit(job.batch, job.buffer.count)
+        except BaseException as error:  # it is raised in the sampling thread
+            error.add_note("a batch was not committed; go on with --resume")
+            self._error = error
+        with self._state:
+            self._jobs.popleft()
+            self._spare.append(job.buffer)
+            self._state.notify_all()
+        return True

@@ -39,7 +39,7 @@ STEP_COORDINATES = ("timestep", "alpha", "sigma", "log_snr")
 RESERVED = frozenset(
     (
         *(*FIELDS, *RUN_SCALARS, *STEP_COORDINATES),
-        *("commits", "slot", "step", "checkpoint", "frame", "channel", "y", "x"),
+        *("commits", "slot", "run", "step", "checkpoint", "frame", "channel", "y", "x"),
         *("row", "column", "colour"),
     )
 )
@@ -224,6 +224,11 @@ class TrajectorySpec:
         taken = sorted(set(names) & RESERVED | {n for n in names if names.count(n) > 1})
         if taken:
             raise InputError(f"extra variables take names that are in use: {', '.join(taken)}")
+        dims = {dim for variable in self.extra for dim in variable.dims}
+        if both := sorted(dims.intersection(names)):
+            raise InputError(
+                f"extra variables bear names of their dimensions: {', '.join(both)}; rename them"
+            )
         lengths_by_dim: dict[str, int] = {}
         for variable in self.variables:
             for dim, length in zip(variable.dims, variable.shape, strict=True):
