@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asced_analysis.detection.registry import VARIANTS
 from asced_analysis.thresholds.document import Thresholds, schema
+from asced_analysis.thresholds.wording import measured_in_words
 from asced_stores.errors import InputError
 from asced_stores.files import check_out, whole, write_json
 
@@ -68,14 +69,10 @@ def export_schema(out: str | PathLike[str], *, overwrite: bool = False) -> Path:
 def readme(thresholds: Thresholds) -> str:
     """The algorithm in plain steps, with this file's guarantee."""
     guarantee = thresholds.guarantee
-    measured = (
-        "not measured"
-        if guarantee.measured is None
-        else f"{guarantee.measured:.4f} on {guarantee.report} held-out {guarantee.unit}s"
-    )
     promise = (
         f"Promised rate {guarantee.promised:g} of {guarantee.population} ({guarantee.method}, "
-        f"{guarantee.calibrate} calibration {guarantee.unit}s); measured {measured}."
+        f"{guarantee.calibrate} calibration {guarantee.unit}s); measured: "
+        f"{measured_in_words(guarantee)}."
     )
     return f"""# Detector `{thresholds.variant}`
 

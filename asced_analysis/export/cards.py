@@ -11,7 +11,7 @@ from typing import Any
 
 from asced_analysis.realism.claims import taught_rows
 from asced_analysis.thresholds.document import Thresholds
-from asced_analysis.thresholds.wording import guarantee_in_words, percent, sentence
+from asced_analysis.thresholds.wording import guarantee_in_words, promise_rows, sentence
 from asced_stores.format.calls import HIDDEN
 from asced_stores.hub import HubReference
 from asced_stores.reading.summary import summarise
@@ -35,22 +35,7 @@ def thresholds_card(thresholds: Thresholds, reference: HubReference) -> str:
     str
         Markdown, with the Hub's header.
     """
-    kept, fits = thresholds.guarantee, thresholds.fingerprint
-    measured = "not measured"
-    if kept.measured is not None and kept.interval is not None:
-        low, high = kept.interval
-        measured = (
-            f"{percent(kept.measured)} ({percent(low)} to {percent(high)}) of {kept.report} "
-            f"held-out {kept.unit}s"
-        )
-    promise = [
-        ("detector", thresholds.variant),
-        ("correction", str(thresholds.correction)),
-        ("promised false-alarm rate", f"{percent(kept.promised)} of {kept.population}"),
-        ("measured, 95 % interval", measured),
-        ("method", f"{kept.method}; {kept.calibrate} calibration {kept.unit}s"),
-        ("holds at every sample size", "yes" if kept.finite_sample else "no"),
-    ]
+    fits = thresholds.fingerprint
     fitted = [(name, _plain(value)) for name, value in fits.items() if value is not None]
     parts = [
         _header("model", reference, ("thresholds",)),
@@ -66,8 +51,8 @@ def thresholds_card(thresholds: Thresholds, reference: HubReference) -> str:
         _code("sh", f"asced pull {_argument(reference)} thresholds.json"),
         "## What is promised",
         *guarantee_in_words(thresholds),
-        *map(sentence, kept.notes),
-        _table(promise),
+        *map(sentence, thresholds.guarantee.notes),
+        _table(promise_rows(thresholds)),
     ]
     if thresholds.teacher is not None:
         rows = [(name.strip(), value) for name, value in taught_rows(thresholds.teacher)]

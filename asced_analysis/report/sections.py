@@ -13,7 +13,7 @@ from asced_analysis.plots.outlines import outlined_place
 from asced_analysis.realism.claims import taught_rows
 from asced_analysis.report.page import Case, Picture, Section, Table
 from asced_analysis.report.pictures import as_rgb, figure_uri, png_uri, upscaled, with_outline
-from asced_analysis.thresholds.wording import guarantee_in_words, percent
+from asced_analysis.thresholds.wording import guarantee_in_words, percent, promise_rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -128,27 +128,9 @@ def thresholds_section(thresholds: Thresholds, detected: xr.Dataset | None = Non
     """The level, what it promises and to whom, and how the runs' scores lie about it."""
     from asced_analysis import plots
 
-    guarantee, window = thresholds.guarantee, thresholds.window
-    measured = (
-        "not measured"
-        if guarantee.measured is None or guarantee.interval is None
-        else f"{percent(guarantee.measured)} ({' to '.join(map(percent, guarantee.interval))})"
-    )
-    rows = [
-        ("variant", thresholds.variant),
-        ("level", f"{thresholds.levels.level:.4g}"),
-        ("looks at", f"steps {window.steps[0]} to {window.steps[1]} of {window.of_steps}"),
-        ("method", guarantee.method),
-        ("promised false-alarm rate", percent(guarantee.promised)),
-        ("measured on held-out runs, 95 % interval", measured),
-        ("population", guarantee.population),
-        (
-            f"{guarantee.unit}s to fit, calibrate, report",
-            f"{guarantee.fit}, {guarantee.calibrate}, {guarantee.report}",
-        ),
-        ("holds at every sample size", "yes" if guarantee.finite_sample else "no"),
-        ("correction", str(thresholds.correction)),
-    ]
+    guarantee = thresholds.guarantee
+    split = f"{guarantee.fit}, {guarantee.calibrate}, {guarantee.report}"
+    rows = [*promise_rows(thresholds), (f"{guarantee.unit}s to fit, calibrate, report", split)]
     if thresholds.teacher is not None:
         rows += [(name.strip(), value) for name, value in taught_rows(thresholds.teacher)]
     figures = []

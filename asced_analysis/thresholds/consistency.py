@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from asced_analysis.thresholds.files import ThresholdsError
 
 if TYPE_CHECKING:
-    from asced_analysis.thresholds.document import Thresholds
+    from asced_analysis.thresholds.content import Content
     from asced_analysis.thresholds.parts import Guarantee
 
 LARGEST_LEVEL = 1e30
@@ -20,7 +20,7 @@ LARGEST_LOG_SNR = 200.0
 _BY_HAND = "the file was changed by hand?"
 
 
-def check_consistency(thresholds: Thresholds) -> None:
+def check_consistency(thresholds: Content) -> None:
     """Refuse numbers that cannot belong together, the first one found.
 
     Raises
@@ -32,7 +32,7 @@ def check_consistency(thresholds: Thresholds) -> None:
         raise ThresholdsError(f"{problem}; {_BY_HAND}")
 
 
-def _levels(thresholds: Thresholds) -> Iterator[str]:
+def _levels(thresholds: Content) -> Iterator[str]:
     levels = thresholds.levels
     if any(b <= a for a, b in itertools.pairwise(levels.log_snr)):
         yield "levels.log_snr must rise"
@@ -50,7 +50,7 @@ def _levels(thresholds: Thresholds) -> Iterator[str]:
             yield f"{name} is {level:g}, and no score is that large"
 
 
-def _window(thresholds: Thresholds) -> Iterator[str]:
+def _window(thresholds: Content) -> Iterator[str]:
     window, grid = thresholds.window, thresholds.levels.log_snr
     if window.steps[0] > window.steps[1] or window.of_steps <= window.steps[1]:
         yield f"window.steps {window.steps} don't lie in order within {window.of_steps} steps"

@@ -47,6 +47,7 @@ from asced_analysis.thresholds.parts import (
 )
 from asced_analysis.thresholds.registries import STRATEGIES, VARIANTS
 from asced_analysis.thresholds.schema import read_content, schema
+from asced_analysis.thresholds.wording import promise_rows
 from asced_stores.errors import AscedError, InputError
 from asced_stores.files import check_out, write_whole
 
@@ -131,21 +132,8 @@ class Thresholds(Content):
         """A short table for notebooks."""
         from asced_stores.notebook import html_table
 
-        kept, (first, last) = self.guarantee, self.window.normalised_time
-        measured = "not measured"
-        if kept.measured is not None:
-            measured = f"{100 * kept.measured:.1f} % of {kept.report} held-out {kept.unit}s"
-        rows = [
-            ("promised false alarms", f"{100 * kept.promised:g} % of {kept.population}"),
-            ("measured", measured),
-            ("method", f"{kept.method}; {kept.calibrate} calibration {kept.unit}s"),
-            ("level", f"{self.levels.level:.4g}"),
-            ("window", f"{first:.2f} to {last:.2f} of sampling"),
-            ("correction", str(self.correction)),
-        ]
-        if self.groups:
-            rows.append(("groups", f"{len(self.groups)} with levels of their own"))
-        return html_table(f"Thresholds: {self.variant}", ("", ""), rows, "; ".join(kept.notes))
+        title, notes = f"Thresholds: {self.variant}", "; ".join(self.guarantee.notes)
+        return html_table(title, ("", ""), promise_rows(self)[1:], notes)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: plain dicts, lists, strings and finite numbers."""

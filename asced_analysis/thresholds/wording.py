@@ -1,11 +1,12 @@
-"""What a guarantee means, in words: for reports, and for cards on the Hub."""
+"""What a guarantee means, in words and as a table: for commands, reports, notebooks and cards."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asced_analysis.thresholds.document import Thresholds
+    from asced_analysis.thresholds.content import Content
+    from asced_analysis.thresholds.parts import Guarantee
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -18,7 +19,37 @@ def sentence(note: str) -> str:
     return f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}"
 
 
-def guarantee_in_words(thresholds: Thresholds) -> tuple[str, ...]:
+def measured_in_words(guarantee: Guarantee) -> str:
+    """The rate on held-out runs, with its interval."""
+    if guarantee.measured is None or guarantee.interval is None:
+        return "not measured"
+    low, high = map(percent, guarantee.interval)
+    held_out = f"{guarantee.report} held-out {guarantee.unit}s"
+    return f"{percent(guarantee.measured)} ({low} to {high}) of {held_out}"
+
+
+def promise_rows(thresholds: Content) -> list[tuple[str, str]]:
+    """What thresholds are, what they promise and what was measured, as rows of a table."""
+    guarantee, window = thresholds.guarantee, thresholds.window
+    rows = [
+        ("variant", thresholds.variant),
+        ("level", f"{thresholds.levels.level:.4g}"),
+        ("looks at", f"steps {window.steps[0]} to {window.steps[1]} of {window.of_steps}"),
+        (
+            "promised false-alarm rate",
+            f"{percent(guarantee.promised)} of {guarantee.population}",
+        ),
+        ("measured, 95 % interval", measured_in_words(guarantee)),
+        ("method", f"{guarantee.method}; {guarantee.calibrate} calibration {guarantee.unit}s"),
+        ("holds at every sample size", "yes" if guarantee.finite_sample else "no"),
+        ("correction", str(thresholds.correction)),
+    ]
+    if thresholds.groups:
+        rows.append(("groups", f"{len(thresholds.groups)} with levels of their own"))
+    return rows
+
+
+def guarantee_in_words(thresholds: Content) -> tuple[str, ...]:
     """What the promise means and what it does not."""
     guarantee = thresholds.guarantee
     unit = guarantee.unit

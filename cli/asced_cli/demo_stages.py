@@ -151,6 +151,7 @@ class Demo:
     def calibrate(self, pipe: Any) -> Any:
         """Learn how runs end badly; where that can't be learnt, flag what is unusual."""
         from asced_analysis import Thresholds, calibrate
+        from asced_analysis.thresholds.wording import measured_in_words
         from asced_stores.errors import InputError
 
         common: dict[str, Any] = {"false_alarm_rate": self.rate, "pipeline": pipe}
@@ -169,10 +170,8 @@ class Demo:
                 how = "by what is unusual, since how runs end could not be learnt"
             thresholds.save(self.file("thresholds.json"), overwrite=self.overwrite)
             kept = thresholds.guarantee
-            measured = "not measured" if kept.measured is None else f"measured {kept.measured:.1%}"
             self.results["calibrate"] = (
-                f"{how}; promised {kept.promised:.1%}, {measured} on {kept.report} held-out "
-                f"{kept.unit}s"
+                f"{how}; promised {kept.promised:.1%}; flagged: {measured_in_words(kept)}"
             )
         return Thresholds.load(self.file("thresholds.json"))
 

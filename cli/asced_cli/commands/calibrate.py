@@ -201,6 +201,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
     from asced_analysis.detection.external import read_labels
     from asced_analysis.realism.claims import taught_rows
     from asced_analysis.realism.functions import load_function
+    from asced_analysis.thresholds.wording import promise_rows
     from asced_stores.errors import InputError
 
     labels, normal = options.pop("labels"), options.pop("normal")
@@ -237,11 +238,7 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
         normal_name=Path(normal).stem if normal else "",
         **options,
     )
-    guarantee, window = thresholds.guarantee, thresholds.window
-    measured = "not measured"
-    if guarantee.measured is not None and guarantee.interval is not None:
-        low, high = guarantee.interval
-        measured = f"{guarantee.measured:.3f} ({low:.3f} to {high:.3f}) on {guarantee.report} runs"
+    guarantee = thresholds.guarantee
     band = None if thresholds.groups else guarantee.band()
     tighter = ", ".join(f"{rate}: {runs}" for rate, runs in guarantee.needed.items())
     emit(
@@ -255,15 +252,9 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
         },
         as_json=as_json,
         table=[
-            ("variant", thresholds.variant),
-            ("level", f"{thresholds.levels.level:.4g}"),
-            ("promised", f"{guarantee.promised:g} of {guarantee.population}"),
-            ("method", f"{guarantee.method}, {guarantee.calibrate} {guarantee.unit}s"),
-            ("measured", measured),
+            *promise_rows(thresholds),
             *([("expected, 99 %", _expected(guarantee, band))] if band else []),
             ("runs for tighter rates", tighter or "-"),
-            ("window", f"steps {window.steps[0]} to {window.steps[1]} of {window.of_steps}"),
-            ("correction", str(thresholds.correction)),
             *(() if thresholds.teacher is None else taught_rows(thresholds.teacher)),
             *(("note", note) for note in guarantee.notes),
             *([("written", out)] if out else []),
