@@ -1,13 +1,17 @@
-"""A command of ``asced``: what it writes is checked first, its options stand in sections."""
+"""A command of ``asced``: outputs are checked first, options have sections, JSON on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+ENDPOINT = "AWS_ENDPOINT_URL_S3"
+JSON = "asced.json"
 FIRST = "Options"
 """The section of what people need first."""
 
@@ -146,3 +150,102 @@ class Command(click.Command):
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)
+
+
+def asced_command(
+    *examples: tuple[str, str], sections: Mapping[str, str] | None = None, remote: bool = True
+) -> Callable[[Callable[..., Any]], Command]:
+    """Make a function a command, with ``--json`` and, for what reads stores, ``--endpoint``.
+
+    Parameters
+    ----------
+    *examples : (str, str)
+        Of the help: what each is for, and a line that can be copied whole.
+    sections : mapping of str to str, optional
+        As in `Command`.
+    remote : bool
+        Whether its stores may be ``s3://`` paths.
+    """
+    shown = "\n".join(f"  # {purpose}\n  {line}" for purpose, line in examples)
+
+    def decorate(function: Callable[..., Any]) -> Command:
+        epilog = f"\b\nExamples:\n{shown}\n"
+        made = click.command(cls=Command, epilog=epilog, sections=sections)(function)
+        if remote:
+            made.params.append(_ENDPOINT_OPTION)
+        made.params.append(_JSON_OPTION)
+        return made
+
+    return decorate
+
+
+def _set_endpoint(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    before = os.environ.get(ENDPOINT)
+    os.environ[ENDPOINT] = value
+
+    def restore() -> None:
+        os.environ.pop(ENDPOINT)
+        if before is not None:
+            os.environ[ENDPOINT] = before
+
+    context.call_on_close(restore)
+
+
+def _set_json(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta[JSON] = value
+
+
+# The endpoint stands in the environment while a command runs, where its threads and processes look.
+_ENDPOINT_OPTION = click.Option(
+    ["--endpoint"],
+    metavar="URL",
+    help="URL of the object storage, for s3:// paths (credentials: from the environment).",
+    expose_value=False,
+    callback=_set_endpoint,
+)
+_JSON_OPTION = click.Option(
+    ["--json", "as_json"],
+    is_flag=True,
+    help="Print one JSON object.",
+    expose_value=False,
+    callback=_set_json,
+)
+
+
+def as_json() -> bool:
+    """Whether the command prints for machines."""
+    return bool(click.get_current_context().meta.get(JSON))
+
+
+def emit(
+    result: Mapping[str, Any],
+    table: Iterable[tuple[str, str]] = (),
+    *,
+    written: Sequence[str | None] = (),
+) -> None:
+    """Print a result as JSON for machines, or as an aligned table for people.
+
+    Parameters
+    ----------
+    result : mapping
+        What JSON can hold.
+    table : iterable of (str, str)
+        Name and value.
+    written : sequence of str or None
+        Files that were written, which end the table.
+    """
+    if as_json():
+        click.echo(json.dumps(result, allow_nan=False))
+        return
+    rows = [*table, *(("written", path) for path in written if path)]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def note_unkept(out: str | None) -> None:
+    """Say at once that a long computation will not be kept."""
+    if out is None and not as_json():
+        click.echo("note: without --out, only what is printed is kept", err=True)

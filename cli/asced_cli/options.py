@@ -1,11 +1,10 @@
-"""What the commands share: the ``--json`` option, tables and progress bars."""
+"""What commands share: the store, the sampler, settings by name, and progress bars."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,46 +14,9 @@ from asced_cli import completion
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
-ENDPOINT = "AWS_ENDPOINT_URL_S3"
 
 
-def examples(*lines: tuple[str, str]) -> str:
-    """The examples of a command's help: what each is for, and a line that can be copied whole."""
-    shown = "\n".join(f"  # {purpose}\n  {line}" for purpose, line in lines)
-    return f"\b\nExamples:\n{shown}\n"
-
-
-def json_option(function: F) -> F:
-    """Add ``--json``: one JSON object on standard output, for machines."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
-
-
-def endpoint_option(function: F) -> F:
-    """Add ``--endpoint``: where an ``s3://`` path is served, if not at AWS.
-
-    It stands in the environment while the command runs, where every part of it, its threads and
-    processes look.
-    """
-    text = "URL of the object storage, for s3:// paths (credentials: from the environment)."
-    option = click.option(
-        "--endpoint", metavar="URL", help=text, expose_value=False, callback=_set_endpoint
-    )
-    return option(function)
-
-
-def _set_endpoint(context: click.Context, _: click.Parameter, value: str | None) -> None:
-    if value is None:
-        return
-    before = os.environ.get(ENDPOINT)
-    os.environ[ENDPOINT] = value
-
-    def restore() -> None:
-        os.environ.pop(ENDPOINT)
-        if before is not None:
-            os.environ[ENDPOINT] = before
-
-    context.call_on_close(restore)
-
+store_argument = click.argument("store", shell_complete=completion.stores, metavar="STORE")
 
 pipeline_option = click.option(
     "--pipeline",
@@ -83,22 +45,6 @@ def sampler_options(function: F) -> F:
         help="Beside --loop, for thresholds with a lookahead: f(sample, alpha, sigma) -> x0.",
     )
     return pipeline_option(loop(call_option(network(function))))
-
-
-def emit(result: Mapping[str, Any], *, as_json: bool, table: Sequence[tuple[str, str]]) -> None:
-    """Print a result as JSON for machines, or as an aligned table for people."""
-    if as_json:
-        click.echo(json.dumps(result, allow_nan=False))
-        return
-    width = max((len(name) for name, _ in table), default=0)
-    for name, value in table:
-        click.echo(f"{name:<{width}}  {value}")
-
-
-def note_unkept(out: str | None, *, as_json: bool) -> None:
-    """Say at once that a long computation will not be kept."""
-    if out is None and not as_json:
-        click.echo("note: without --out, only what is printed is kept", err=True)
 
 
 def note_memory(runs: Any) -> None:

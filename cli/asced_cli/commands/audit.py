@@ -6,27 +6,21 @@ import sys
 
 import click
 
-from asced_cli import completion
-from asced_cli.command import FIGURE, SHARE, Command
-from asced_cli.options import emit, endpoint_option, examples, json_option, note_memory
+from asced_cli.command import FIGURE, SHARE, as_json, asced_command, emit
+from asced_cli.options import note_memory, store_argument
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        ("A table by step, and what is wrong", "asced audit runs.zarr"),
-        ("With a picture, and for machines", "asced audit runs.zarr --plot audit.png --json"),
-    ),
+@asced_command(
+    ("A table by step, and what is wrong", "asced audit runs.zarr"),
+    ("With a picture, and for machines", "asced audit runs.zarr --plot audit.png --json"),
 )
-@click.argument("store", shell_complete=completion.stores, metavar="STORE")
+@store_argument
 @click.option("--plot", type=FIGURE, help="Draw it (*.png, *.svg, *.pdf).")
 @click.option(
     "--confidence", type=SHARE, default=0.99, show_default=True, help="Confidence of the intervals."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
-@endpoint_option
-@json_option
-def command(store: str, plot: str | None, confidence: float, overwrite: bool, as_json: bool) -> int:
+def command(store: str, plot: str | None, confidence: float, overwrite: bool) -> int:
     """Check whether the samples of STORE fit the noise levels of their schedule.
 
     Exit status 1 if something was found, with its likely cause.
@@ -41,8 +35,8 @@ def command(store: str, plot: str | None, confidence: float, overwrite: bool, as
         from asced_analysis import plots
 
         plots.save_figure(plots.audit_curves(found), plot)
-    if as_json:
-        emit({**found.to_dict(), "plot": plot}, as_json=True, table=[])
+    if as_json():
+        emit({**found.to_dict(), "plot": plot})
     else:
         click.echo(str(found))
         if plot:

@@ -7,27 +7,44 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asced_cli import completion
-from asced_cli.command import SHARE, Command, OutFile
+from asced_cli.command import SHARE, OutFile, asced_command, emit, note_unkept
 from asced_cli.judging import teacher_options
-from asced_cli.options import (
-    call_option,
-    emit,
-    endpoint_option,
-    examples,
-    json_option,
-    note_memory,
-    note_unkept,
-    pipeline_option,
-    settings_option,
-)
+from asced_cli.options import call_option, note_memory, pipeline_option, settings_option
 from asced_cli.registry_option import RegistryName, RegistryOption
 
 if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Guarantee, Thresholds
 
 
-@click.command(
-    cls=Command,
+@asced_command(
+    (
+        "At most one ordinary run in twenty is flagged",
+        "asced calibrate runs.zarr --false-alarm-rate 0.05 --out thresholds.json",
+    ),
+    (
+        "Find faults that break the predicted noise at a single step",
+        "asced calibrate runs.zarr --set signal=innovation --set combine=peak --out f.json",
+    ),
+    (
+        "Learn to predict which runs end badly, from how recorded runs ended",
+        "asced calibrate runs.zarr --variant outcome --method outcome --out learnt.json",
+    ),
+    (
+        "The same, taught by scores from elsewhere (a reward model, people)",
+        "asced calibrate runs.zarr --method outcome --outcomes scores.csv --better higher",
+    ),
+    (
+        "The same, with a lookahead of 0.24 of sampling",
+        "asced calibrate runs.zarr --method outcome --lookahead 0.24 --out lookahead.json",
+    ),
+    (
+        "Add a level for another sampler",
+        "asced calibrate --transfer euler.zarr thresholds.json --out everywhere.json",
+    ),
+    (
+        "Have new runs drifted from those of the calibration? Status 1 if so",
+        "asced calibrate --check new.zarr thresholds.json",
+    ),
     sections={
         "How the level is found": "confidence groups labels normal parameters window phases seed",
         "Learning from outcomes": "teacher real network outcomes better masks within_content "
@@ -35,36 +52,6 @@ if TYPE_CHECKING:
         "Other samplers and drift": "transfer check significance",
         "The file": "overwrite endpoint",
     },
-    epilog=examples(
-        (
-            "At most one ordinary run in twenty is flagged",
-            "asced calibrate runs.zarr --false-alarm-rate 0.05 --out thresholds.json",
-        ),
-        (
-            "Find faults that break the predicted noise at a single step",
-            "asced calibrate runs.zarr --set signal=innovation --set combine=peak --out f.json",
-        ),
-        (
-            "Learn to predict which runs end badly, from how recorded runs ended",
-            "asced calibrate runs.zarr --variant outcome --method outcome --out learnt.json",
-        ),
-        (
-            "The same, taught by scores from elsewhere (a reward model, people)",
-            "asced calibrate runs.zarr --method outcome --outcomes scores.csv --better higher",
-        ),
-        (
-            "The same, with a lookahead of 0.24 of sampling",
-            "asced calibrate runs.zarr --method outcome --lookahead 0.24 --out lookahead.json",
-        ),
-        (
-            "Add a level for another sampler",
-            "asced calibrate --transfer euler.zarr thresholds.json --out everywhere.json",
-        ),
-        (
-            "Have new runs drifted from those of the calibration? Status 1 if so",
-            "asced calibrate --check new.zarr thresholds.json",
-        ),
-    ),
 )
 @click.argument("source", shell_complete=completion.stores)
 @click.option(
@@ -143,8 +130,6 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=OutFile(".json"), help="Thresholds file to write (*.json).")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@endpoint_option
-@json_option
 def command(
     source: str,
     transfer: str | None,
@@ -152,7 +137,6 @@ def command(
     out: str | None,
     overwrite: bool,
     significance: float,
-    as_json: bool,
     **options: Any,
 ) -> int:
     """Calibrate thresholds on the recorded runs of SOURCE.
@@ -168,13 +152,13 @@ def command(
         if out:
             raise InputError("--check writes nothing: give --out with --transfer, or leave it out")
         file, store = _file_first(source, check)
-        return _check(Thresholds.load(file), store, significance, options["pipeline"], as_json)
-    note_unkept(out, as_json=as_json)
+        return _check(Thresholds.load(file), store, significance, options["pipeline"])
+    note_unkept(out)
     if transfer:
         file, store = _file_first(source, transfer)
-        thresholds = _transfer(Thresholds.load(file), store, out, options["pipeline"], as_json)
+        thresholds = _transfer(Thresholds.load(file), store, out, options["pipeline"])
     else:
-        thresholds = _calibrate(source, out, as_json, options)
+        thresholds = _calibrate(source, out, options)
     if out:
         thresholds.save(out, overwrite=overwrite)
     return 0
@@ -191,7 +175,7 @@ def _file_first(first: str, second: str) -> tuple[str, str]:
     return (second, first) if swapped and not is_thresholds(first) else (first, second)
 
 
-def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, Any]) -> Thresholds:
+def _calibrate(source: str, out: str | None, options: dict[str, Any]) -> Thresholds:
     """Calibrate and print what is promised."""
     from pathlib import Path
 
@@ -250,15 +234,14 @@ def _calibrate(source: str, out: str | None, as_json: bool, options: dict[str, A
             "expected_flags": band,
             "out": out,
         },
-        as_json=as_json,
         table=[
             *promise_rows(thresholds),
             *([("expected, 99 %", _expected(guarantee, band))] if band else []),
             ("runs for tighter rates", tighter or "-"),
             *(() if thresholds.teacher is None else taught_rows(thresholds.teacher)),
             *(("note", note) for note in guarantee.notes),
-            *([("written", out)] if out else []),
         ],
+        written=[out],
     )
     return thresholds
 
@@ -270,7 +253,7 @@ def _expected(guarantee: Guarantee, band: tuple[int, int]) -> str:
 
 
 def _transfer(
-    thresholds: Thresholds, store: str, out: str | None, pipeline: str | None, as_json: bool
+    thresholds: Thresholds, store: str, out: str | None, pipeline: str | None
 ) -> Thresholds:
     """Measure another sampler."""
     from dataclasses import asdict
@@ -282,20 +265,17 @@ def _transfer(
     entry = known.transfers[-1]
     emit(
         {"transfer": asdict(entry), "out": out},
-        as_json=as_json,
         table=[
             ("sampler", f"{entry.scheduler_class} at {entry.steps} steps, {entry.runs} runs"),
             ("realised", f"{entry.realised:.4f}, {entry.factor:.2f} times the promise"),
             ("level there", f"{entry.level:.4g}"),
-            *([("written", out)] if out else []),
         ],
+        written=[out],
     )
     return known
 
 
-def _check(
-    thresholds: Thresholds, store: str, significance: float, pipeline: str | None, as_json: bool
-) -> int:
+def _check(thresholds: Thresholds, store: str, significance: float, pipeline: str | None) -> int:
     """Test for drift; exit status 1 where there is some."""
     from asced_analysis.calibration import check
 
@@ -312,7 +292,6 @@ def _check(
                 for name, distance, p in drift.comparisons
             ],
         },
-        as_json=as_json,
         table=[
             ("drift", "yes: recalibrate" if drift.drifted else "none found"),
             ("runs", f"{drift.runs} new, {drift.shipped_runs} of the calibration"),

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import click
 
-from asced_cli.command import Command
-from asced_cli.options import emit, examples, json_option
+from asced_cli.command import as_json, asced_command, emit
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        ("For this shell only", 'eval "$(asced completion bash)"'),
-        (
-            "From now on, in bash",
-            "asced completion bash > ~/.local/share/bash-completion/completions/asced",
-        ),
-        ("From now on, in fish", "asced completion fish > ~/.config/fish/completions/asced.fish"),
+@asced_command(
+    ("For this shell only", 'eval "$(asced completion bash)"'),
+    (
+        "From now on, in bash",
+        "asced completion bash > ~/.local/share/bash-completion/completions/asced",
     ),
+    ("From now on, in fish", "asced completion fish > ~/.config/fish/completions/asced.fish"),
+    remote=False,
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@json_option
-def command(shell: str, as_json: bool) -> None:
+def command(shell: str) -> None:
     """Print the completion script of a SHELL.
 
     Commands, options and their values complete: stores, pipelines, schedulers, variants. Bash needs
@@ -39,7 +35,7 @@ def command(shell: str, as_json: bool) -> None:
     # Not `source()`: that asks the bash of this machine for its version, where the script may go
     # to another one.
     text = script.source_template % script.source_vars()
-    if as_json:
-        emit({"shell": shell, "script": text}, as_json=True, table=[])
+    if as_json():
+        emit({"shell": shell, "script": text})
     else:
         click.echo(text)

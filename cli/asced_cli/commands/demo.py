@@ -8,22 +8,18 @@ from typing import Any
 import click
 
 from asced_cli import completion
-from asced_cli.command import SHARE, Command, OutFile
-from asced_cli.options import emit, examples, json_option
+from asced_cli.command import SHARE, OutFile, asced_command, emit
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        ("The whole path, with a report at its end", "asced demo --out demo --runs 512"),
-        ("On a model of your own", "asced demo --pipeline ./my-model --out mine"),
-        (
-            "With prompts and real images of your own",
-            "asced demo --pipeline ./my-model --prompts prompts.txt --real photos --out mine",
-        ),
+@asced_command(
+    ("The whole path, with a report at its end", "asced demo --out demo --runs 512"),
+    ("On a model of your own", "asced demo --pipeline ./my-model --out mine"),
+    (
+        "With prompts and real images of your own",
+        "asced demo --pipeline ./my-model --prompts prompts.txt --real photos --out mine",
     ),
-    context_settings={"max_content_width": 100},
     sections={"Your own pipeline": "pipeline prompts classes real"},
+    remote=False,
 )
 @click.option("--out", type=OutFile(folder=True), default="asced-demo", show_default=True)
 @click.option("--runs", type=click.IntRange(min=1), help="[default: 512, of your own model 200]")
@@ -48,8 +44,7 @@ from asced_cli.options import emit, examples, json_option
 )
 @click.option("--classes", default="", metavar="NUMBERS", help="Such as 3,7. [default: all]")
 @click.option("--real", help="Real images: a folder, .npz or Zarr. Half of them teach, half judge.")
-@json_option
-def command(out: str, overwrite: bool, as_json: bool, classes: str, **asked: Any) -> None:
+def command(out: str, overwrite: bool, classes: str, **asked: Any) -> None:
     """Record, analyse, calibrate, replay, evaluate and report on a model, by default `fashion`.
 
     Without real images the model itself teaches, and the judge says what is typical of it.
@@ -97,7 +92,7 @@ def command(out: str, overwrite: bool, as_json: bool, classes: str, **asked: Any
         "corrections": {row[0]: row[1] for row in corrections},
     }
     total = ("total", f"{sum(seconds.values()):6.1f} s")
-    emit(result, as_json=as_json, table=[*table, total, *((row[0], row[1]) for row in corrections)])
+    emit(result, table=[*table, total, *((row[0], row[1]) for row in corrections)])
 
 
 def _loaded(name: str) -> Any:

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from asced_cli import completion
-from asced_cli.command import Command, OutFile
-from asced_cli.options import (
-    emit,
-    endpoint_option,
-    examples,
-    json_option,
-    note_memory,
-    pipeline_option,
-)
+from asced_cli.command import OutFile, asced_command, emit
+from asced_cli.options import note_memory, pipeline_option, store_argument
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        (
-            "Which runs, as a table",
-            "asced detect runs.zarr --thresholds thresholds.json --out flags.csv",
-        ),
-        (
-            "The masks as well",
-            "asced detect runs.zarr --thresholds thresholds.json --out flags.npz",
-        ),
-        (
-            "With thresholds with a lookahead, on a pipeline of your own",
-            "asced detect runs.zarr --thresholds lookahead.json --pipeline path/to/pipeline",
-        ),
+@asced_command(
+    (
+        "Which runs, as a table",
+        "asced detect runs.zarr --thresholds thresholds.json --out flags.csv",
+    ),
+    (
+        "The masks as well",
+        "asced detect runs.zarr --thresholds thresholds.json --out flags.npz",
+    ),
+    (
+        "With thresholds with a lookahead, on a pipeline of your own",
+        "asced detect runs.zarr --thresholds lookahead.json --pipeline path/to/pipeline",
     ),
 )
-@click.argument("store", shell_complete=completion.stores)
+@store_argument
 @click.option(
     "--thresholds",
     "path",
@@ -54,17 +46,8 @@ from asced_cli.options import (
     metavar="FILE.py:FUNCTION",
     help="f(sample, alpha, sigma) -> predicted x0, instead of a pipeline.",
 )
-@endpoint_option
-@json_option
 def command(
-    store: str,
-    path: str,
-    out: str | None,
-    overwrite: bool,
-    override: bool,
-    pipeline: str | None,
-    network: str | None,
-    as_json: bool,
+    store: str, path: str, out: str | None, overwrite: bool, network: str | None, **more: Any
 ) -> None:
     """Flag the runs of STORE whose score lies above the thresholds' level.
 
@@ -78,22 +61,16 @@ def command(
 
     runs = open_runs(store)
     note_memory(runs)
-    found = detect(
-        runs,
-        Thresholds.load(path),
-        override=override,
-        pipeline=pipeline,
-        network=None if network is None else load_function(network)[0],
-    )
+    own = None if network is None else load_function(network)[0]
+    found = detect(runs, Thresholds.load(path), network=own, **more)
     result = write_detections(found, out, overwrite=overwrite)
     emit(
         result,
-        as_json=as_json,
         table=[
             ("runs", str(result["runs"])),
             ("flagged", f"{result['flagged']} ({result['share']:.1%})"),
             ("level", f"{result['level']:.4g}"),
             ("flagged runs", ", ".join(str(run) for run in result["flagged_runs"][:20])),
-            *([("written", out)] if out else []),
         ],
+        written=[out],
     )

@@ -5,16 +5,13 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.command import Command
-from asced_cli.options import emit, examples, json_option
+from asced_cli.command import asced_command, emit
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        ("The installation", "asced doctor"),
-        ("What can be done with this pipeline?", "asced doctor ./my-model --folder /scratch"),
-    ),
+@asced_command(
+    ("The installation", "asced doctor"),
+    ("What can be done with this pipeline?", "asced doctor ./my-model --folder /scratch"),
+    remote=False,
 )
 @click.argument("name", required=False, shell_complete=completion.pipelines, metavar="[PIPELINE]")
 @click.option("--pipeline", shell_complete=completion.pipelines, help="The same as PIPELINE.")
@@ -23,14 +20,12 @@ from asced_cli.options import emit, examples, json_option
 )
 @click.option("--folder", default=".", show_default=True, help="Where stores will lie.")
 @click.option("--offline", is_flag=True, help="Never contact the hub.")
-@json_option
 def command(
     name: str | None,
     pipeline: str | None,
     steps: int | None,
     folder: str,
     offline: bool,
-    as_json: bool,
 ) -> int:
     """Check versions, devices and disk; of a PIPELINE, what can be done with it.
 
@@ -56,5 +51,5 @@ def command(
     }
     marks = {"ok": "  ", "warning": "? ", "problem": "! "}
     table = [(marks[check.state] + check.name, check.found) for check in checks]
-    emit(result, as_json=as_json, table=table)
+    emit(result, table=table)
     return 1 if problems else 0

@@ -9,32 +9,22 @@ import click
 
 from asced_analysis.evaluation.options import EvaluateOptions
 from asced_cli import completion
-from asced_cli.command import Command, OutFile
+from asced_cli.command import OutFile, asced_command, emit
 from asced_cli.judging import better_option, judge_option, real_option
 from asced_cli.option_classes import all_options
-from asced_cli.options import (
-    emit,
-    endpoint_option,
-    examples,
-    json_option,
-    progress_callback,
-    sampler_options,
-)
+from asced_cli.options import progress_callback, sampler_options
 
 
 @all_options(EvaluateOptions)
-@click.command(
-    cls=Command,
-    epilog=examples(
-        (
-            "Runs against their corrected versions, with three controls",
-            "asced evaluate runs.zarr corrected.zarr --out evaluation.json",
-        ),
-        ("How realistic recorded runs are, alone", "asced evaluate runs.zarr --out quality.json"),
-        (
-            "Of a pipeline of one's own",
-            "asced evaluate runs.zarr corrected.zarr --pipeline ./my-model --out evaluation.json",
-        ),
+@asced_command(
+    (
+        "Runs against their corrected versions, with three controls",
+        "asced evaluate runs.zarr corrected.zarr --out evaluation.json",
+    ),
+    ("How realistic recorded runs are, alone", "asced evaluate runs.zarr --out quality.json"),
+    (
+        "Of a pipeline of one's own",
+        "asced evaluate runs.zarr corrected.zarr --pipeline ./my-model --out evaluation.json",
     ),
     sections={"The model, for controls": "pipeline loop call_options network"},
 )
@@ -54,15 +44,12 @@ from asced_cli.options import (
 @click.option("--controls/--no-controls", default=True, show_default=True)
 @sampler_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@endpoint_option
-@json_option
 def command(
     runs: str,
     corrected: str | None,
     out: str | None,
     outcomes: tuple[str, ...],
     overwrite: bool,
-    as_json: bool,
     **more: Any,
 ) -> None:
     """Compare CORRECTED, a replay or any other store, with RUNS; or judge RUNS alone."""
@@ -76,18 +63,13 @@ def command(
         alone = quality(runs, judge=more["judge"], real=more["real"])
         if out:
             write_json(out, alone, overwrite=overwrite)
-        written = [("written", out)] if out else []
-        emit(alone, as_json=as_json, table=[*rows_of(alone), *written])
+        emit(alone, rows_of(alone), written=[out])
         return
     with progress_callback("evaluate") as tell:
         result = evaluate(runs, corrected, outcomes=outcomes or None, progress=tell, **more)
     if out:
         result.save(out, overwrite=overwrite)
-    emit(
-        result.to_dict(),
-        as_json=as_json,
-        table=[*result.table(), *([("written", out)] if out else [])],
-    )
+    emit(result.to_dict(), result.table(), written=[out])
 
 
 def rows_of(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

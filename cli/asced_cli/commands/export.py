@@ -7,35 +7,31 @@ from typing import Any
 import click
 
 from asced_cli import completion
-from asced_cli.command import Command
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.command import asced_command, emit
 
 OF_THRESHOLDS = ("bundle", "torch")
 OF_RUNS = ("coco", "png")
 OF_NOTHING = ("schema", "grafana")
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        (
-            "A folder from which a port in any language can be written and checked",
-            "asced export thresholds.json --format bundle --out detector/",
-        ),
-        (
-            "A torch program that runs without this package",
-            "asced export thresholds.json --format torch --out detector.pt2",
-        ),
-        ("The schema of the thresholds file", "asced export --format schema --out schema.json"),
-        ("The dashboard for Grafana", "asced export --format grafana --out dashboard.json"),
-        (
-            "Pictures and detected masks for FiftyOne, CVAT or Label Studio",
-            "asced export runs.zarr --thresholds thresholds.json --format coco --out labelling/",
-        ),
-        (
-            "The masks of a replay, as PNG files",
-            "asced export corrected.zarr --format png --out masks/",
-        ),
+@asced_command(
+    (
+        "A folder from which a port in any language can be written and checked",
+        "asced export thresholds.json --format bundle --out detector/",
+    ),
+    (
+        "A torch program that runs without this package",
+        "asced export thresholds.json --format torch --out detector.pt2",
+    ),
+    ("The schema of the thresholds file", "asced export --format schema --out schema.json"),
+    ("The dashboard for Grafana", "asced export --format grafana --out dashboard.json"),
+    (
+        "Pictures and detected masks for FiftyOne, CVAT or Label Studio",
+        "asced export runs.zarr --thresholds thresholds.json --format coco --out labelling/",
+    ),
+    (
+        "The masks of a replay, as PNG files",
+        "asced export corrected.zarr --format png --out masks/",
     ),
     sections={"Masks": "thresholds masks only_flagged pipeline"},
 )
@@ -60,11 +56,7 @@ OF_NOTHING = ("schema", "grafana")
 @click.option("--masks", help="Masks from outside: a folder of PNGs, COCO (.json), or .npz.")
 @click.option("--only-flagged", is_flag=True, help="Leave out runs whose mask is empty.")
 @click.option("--pipeline", help="For thresholds with a lookahead, if the store names no pipeline.")
-@endpoint_option
-@json_option
-def command(
-    source: str | None, form: str, out: str, overwrite: bool, as_json: bool, **of: Any
-) -> None:
+def command(source: str | None, form: str, out: str, overwrite: bool, **of: Any) -> None:
     """Export SOURCE: thresholds to another deployment, or the masks of a store to labelling tools.
 
     Schema and dashboard need no SOURCE.
@@ -89,7 +81,7 @@ def command(
         path = export_bundle(Thresholds.load(source), out, overwrite=overwrite)
     else:
         path = export_program(Thresholds.load(source), out, overwrite=overwrite)
-    emit({"format": form, "out": str(path)}, as_json=as_json, table=[("written", str(path))])
+    emit({"format": form, "out": str(path)}, written=[str(path)])
 
 
 def _masks(

@@ -5,30 +5,22 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import click
-
-from asced_cli import completion
-from asced_cli.command import Command
-from asced_cli.options import emit, endpoint_option, examples, json_option
+from asced_cli.command import asced_command, emit
+from asced_cli.options import store_argument
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        ("For people", "asced info runs.zarr"),
-        ("For machines", "asced info runs.zarr --json"),
-    ),
+@asced_command(
+    ("For people", "asced info runs.zarr"),
+    ("For machines", "asced info runs.zarr --json"),
 )
-@click.argument("store", shell_complete=completion.stores, metavar="STORE")
-@endpoint_option
-@json_option
-def command(store: str, as_json: bool) -> None:
+@store_argument
+def command(store: str) -> None:
     """Show what a STORE holds, how complete it is and who wrote what."""
     from asced_stores import TrajectoryStore
     from asced_stores.reading.summary import summarise
 
     facts = summarise(TrajectoryStore.open(store))
-    emit(facts, as_json=as_json, table=_table(facts))
+    emit(facts, table=_table(facts))
 
 
 def _table(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -5,23 +5,14 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.command import Command, OutStore
-from asced_cli.options import (
-    emit,
-    endpoint_option,
-    examples,
-    json_option,
-    progress_callback,
-)
+from asced_cli.command import OutStore, asced_command, emit
+from asced_cli.options import progress_callback
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        (
-            "Two days of recording as one store",
-            "asced merge monday.zarr tuesday.zarr --out both.zarr",
-        ),
+@asced_command(
+    (
+        "Two days of recording as one store",
+        "asced merge monday.zarr tuesday.zarr --out both.zarr",
     ),
 )
 @click.argument(
@@ -29,9 +20,7 @@ from asced_cli.options import (
 )
 @click.option("--out", required=True, type=OutStore(), metavar="STORE", help="The new store.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that lies there.")
-@endpoint_option
-@json_option
-def command(stores: tuple[str, ...], out: str, overwrite: bool, as_json: bool) -> None:
+def command(stores: tuple[str, ...], out: str, overwrite: bool) -> None:
     """Join STOREs of the same fingerprint into a new one, without reading their data."""
     from asced_stores import TrajectoryStore
     from asced_stores.copying.merging import merge
@@ -42,6 +31,5 @@ def command(stores: tuple[str, ...], out: str, overwrite: bool, as_json: bool) -
     result = {"out": out, "runs": merged.planned_runs, "batches": merged.batches}
     emit(
         result,
-        as_json=as_json,
         table=[("merged", f"{merged.planned_runs} runs in {merged.batches} batches, {out}")],
     )

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from asced_cli import completion
-from asced_cli.command import FIGURE, SHARE, Command, OutFile
-from asced_cli.options import emit, endpoint_option, examples, json_option, note_memory
+from asced_cli.command import FIGURE, SHARE, OutFile, asced_command, emit
+from asced_cli.options import note_memory, store_argument
 
 if TYPE_CHECKING:
     from asced_analysis.phases.segmentation import Boundary, Phases
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        (
-            "Boundaries and a picture of them",
-            "asced phases runs.zarr --out phases.json --plot phases.png",
-        ),
+@asced_command(
+    (
+        "Boundaries and a picture of them",
+        "asced phases runs.zarr --out phases.json --plot phases.png",
     ),
 )
-@click.argument("store", shell_complete=completion.stores, metavar="STORE")
+@store_argument
 @click.option(
     "--out", type=OutFile(".json"), help="Write boundaries, intervals and curves (*.json)."
 )
@@ -45,19 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
-@endpoint_option
-@json_option
-def command(
-    store: str,
-    out: str | None,
-    plot: str | None,
-    cutoff: float,
-    unit: str,
-    confidence: float,
-    seed: int,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def command(store: str, out: str | None, plot: str | None, overwrite: bool, **options: Any) -> None:
     """Find where Mutation and Refinement begin in the runs of STORE, with intervals."""
     from asced_analysis.phases.segmentation import segment_phases
     from asced_analysis.statistics.saving import save
@@ -65,22 +49,15 @@ def command(
 
     ds = open_runs(store)
     note_memory(ds)
-    phases = segment_phases(
-        ds,
-        cutoff=cutoff,
-        unit=unit,  # type: ignore[arg-type]
-        confidence=confidence,
-        seed=seed,
-        progress=sys.stderr.isatty(),
-    )
+    phases = segment_phases(ds, **options, progress=sys.stderr.isatty())
     if out:
         save(phases, out, overwrite=overwrite)
     if plot:
         from asced_analysis import plots
 
         plots.save_figure(plots.phase_curve(phases), plot)
-    table = _table(phases) + [("written", name) for name in (out, plot) if name]
-    emit(json.loads(phases.to_json(per_run=False)), as_json=as_json, table=table)
+    result = json.loads(phases.to_json(per_run=False))
+    emit(result, _table(phases), written=[out, plot])
 
 
 def _table(phases: Phases) -> list[tuple[str, str]]:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import click
 
-from asced_cli.command import Command
-from asced_cli.options import emit, examples, json_option
+from asced_cli.command import asced_command, emit
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        ("Thresholds", "asced pull owner/name thresholds.json"),
-        ("Runs, as a certain commit had them", "asced pull owner/name@1f3c2a7 runs.zarr"),
-        ("One of several stores", "asced pull owner/name/corrected.zarr corrected.zarr"),
-    ),
+@asced_command(
+    ("Thresholds", "asced pull owner/name thresholds.json"),
+    ("Runs, as a certain commit had them", "asced pull owner/name@1f3c2a7 runs.zarr"),
+    ("One of several stores", "asced pull owner/name/corrected.zarr corrected.zarr"),
+    remote=False,
 )
 @click.argument("repository", metavar="OWNER/NAME")
 @click.argument("target", metavar="OUT")
 @click.option("--overwrite", is_flag=True, help="Replace what lies there.")
-@json_option
-def command(repository: str, target: str, overwrite: bool, as_json: bool) -> None:
+def command(repository: str, target: str, overwrite: bool) -> None:
     """Bring thresholds (OUT.json) or a store (OUT.zarr) from a repository of the Hub.
 
     Cut short, the same command goes on.
@@ -28,4 +24,4 @@ def command(repository: str, target: str, overwrite: bool, as_json: bool) -> Non
     from asced_analysis.export.hub import pull
 
     path = pull(repository, target, overwrite=overwrite)
-    emit({"out": str(path)}, as_json=as_json, table=[("written", str(path))])
+    emit({"out": str(path)}, written=[str(path)])

@@ -5,23 +5,19 @@ from __future__ import annotations
 import click
 
 from asced_cli import completion
-from asced_cli.command import Command
-from asced_cli.options import emit, examples, json_option
+from asced_cli.command import asced_command, emit
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        ("Thresholds, to a model repository", "asced push thresholds.json owner/name"),
-        ("Runs, to a dataset repository", "asced push runs.zarr owner/name"),
-    ),
+@asced_command(
+    ("Thresholds, to a model repository", "asced push thresholds.json owner/name"),
+    ("Runs, to a dataset repository", "asced push runs.zarr owner/name"),
+    remote=False,
 )
 @click.argument("path", shell_complete=completion.stores_and_thresholds, metavar="PATH")
 @click.argument("repository", metavar="OWNER/NAME")
 @click.option("--public", is_flag=True, help="Make a new repository public.")
 @click.option("--no-card", is_flag=True, help="Leave the README of the repository as it is.")
-@json_option
-def command(path: str, repository: str, public: bool, no_card: bool, as_json: bool) -> None:
+def command(path: str, repository: str, public: bool, no_card: bool) -> None:
     """Put thresholds or a store into a repository of the Hub, with a card.
 
     A repository that is missing is made, private unless --public. Log in first with `hf auth
@@ -31,4 +27,4 @@ def command(path: str, repository: str, public: bool, no_card: bool, as_json: bo
 
     at = push(path, repository, public=public, card=not no_card)
     result = {"repository": at.repo, "path": at.path, "reference": str(at)}
-    emit(result, as_json=as_json, table=[("pushed", str(at))])
+    emit(result, table=[("pushed", str(at))])

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from asced_cli import completion
-from asced_cli.command import Command, Named, OutStore
+from asced_cli.command import Named, OutStore, as_json, asced_command, emit
 from asced_cli.option_classes import ListOf, all_options, given, options_of
-from asced_cli.options import emit, endpoint_option, examples, json_option, settings_option
+from asced_cli.options import settings_option
 from asced_recorders.pipelines.options import RecordOptions
 
 option = options_of(RecordOptions)
@@ -21,8 +21,34 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
 
 
 @all_options(RecordOptions)
-@click.command(
-    cls=Command,
+@asced_command(
+    (
+        "The embedded model",
+        "asced record --pipeline fashion --runs 512 --steps 25 --out runs.zarr",
+    ),
+    (
+        "A folder of your own, another sampler; the same line goes on where it stopped",
+        "asced record --pipeline ./my-model --scheduler euler --runs 1000 --out runs.zarr --resume",
+    ),
+    (
+        "Prompts, one a line",
+        "asced record --pipeline owner/name --prompts prompts.txt --batch-size 4 --out runs.zarr",
+    ),
+    (
+        "Two processes",
+        "torchrun --nproc-per-node 2 -m asced_cli record --pipeline fashion "
+        "--runs 512 --out runs.zarr",
+    ),
+    (
+        "Statistics of every run, trajectories of flagged ones only",
+        "asced record --pipeline fashion --runs 100000 --keep flagged "
+        "--thresholds thresholds.json --out runs.zarr",
+    ),
+    (
+        "Draw four runs for each that is recorded; finish the one with the lowest early score",
+        "asced record --pipeline fashion --runs 64 --steps 12 --prune 4:1 "
+        "--thresholds thresholds.json --out pruned.zarr",
+    ),
     sections={
         "Sampling": "scheduler scheduler_options negative_prompt guidance_scale call_options "
         "labels device precision threads",
@@ -32,37 +58,6 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
         "The store and its disk": "overwrite fsync ignore_disk endpoint",
         "Several processes": "rank world_size",
     },
-    epilog=examples(
-        (
-            "The embedded model",
-            "asced record --pipeline fashion --runs 512 --steps 25 --out runs.zarr",
-        ),
-        (
-            "A folder of your own, another sampler; the same line goes on where it stopped",
-            "asced record --pipeline ./my-model --scheduler euler --runs 1000 --out "
-            "runs.zarr --resume",
-        ),
-        (
-            "Prompts, one a line",
-            "asced record --pipeline owner/name --prompts prompts.txt --batch-size 4 "
-            "--out runs.zarr",
-        ),
-        (
-            "Two processes",
-            "torchrun --nproc-per-node 2 -m asced_cli record --pipeline fashion "
-            "--runs 512 --out runs.zarr",
-        ),
-        (
-            "Statistics of every run, trajectories of flagged ones only",
-            "asced record --pipeline fashion --runs 100000 --keep flagged "
-            "--thresholds thresholds.json --out runs.zarr",
-        ),
-        (
-            "Draw four runs for each that is recorded; finish the one with the lowest early score",
-            "asced record --pipeline fashion --runs 64 --steps 12 --prune 4:1 "
-            "--thresholds thresholds.json --out pruned.zarr",
-        ),
-    ),
 )
 @click.option(
     "--pipeline",
@@ -133,15 +128,12 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
 @option("variant", "--weights-variant")
 @option("local_files_only", "--offline")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of the model.")
-@endpoint_option
-@json_option
 def command(
     pipeline: str,
     out: str,
     threads: int | None,
     thresholds: str | None,
     prune: tuple[int, int] | None,
-    as_json: bool,
     **more: Any,
 ) -> int | None:
     """Record full score trajectories of a pipeline into a store.
@@ -157,7 +149,7 @@ def command(
 
         torch.set_num_threads(threads)
     rank, _ = placement(more["rank"], more["world_size"])
-    reporter = _JsonEvents() if as_json else _Bar(quiet=rank > 0)
+    reporter = _JsonEvents() if as_json() else _Bar(quiet=rank > 0)
     if thresholds and more["keep"] == "all" and prune is None:
         raise InputError("--thresholds goes with --keep flagged or --prune")
     more["observers"] = _observers(more["keep"], thresholds)
@@ -174,14 +166,14 @@ def command(
         "bytes": int(facts.get("bytes", 0)),
         "seconds": facts.get("seconds"),
     }
-    if rank == 0 or as_json:
+    if rank == 0 or as_json():
         full = f", {result['kept']} of them in full" if more["keep"] != "all" else ""
         table = [
             ("store", str(result["store"])),
             ("recorded", f"{result['runs']} runs of {result['steps']} steps{full}"),
             ("written", f"{result['bytes'] / 1e6:.1f} MB in {result['seconds']} s"),
         ]
-        emit(result, as_json=as_json, table=table)
+        emit(result, table=table)
     return None
 
 

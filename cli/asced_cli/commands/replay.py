@@ -8,25 +8,48 @@ import click
 
 from asced_analysis.replay.options import ReplayOptions
 from asced_cli import completion
-from asced_cli.command import Command, OutStore
+from asced_cli.command import OutStore, asced_command, emit
 from asced_cli.option_classes import all_options, given, options_of
-from asced_cli.options import (
-    emit,
-    endpoint_option,
-    examples,
-    json_option,
-    progress_callback,
-    sampler_options,
-    settings_option,
-)
+from asced_cli.options import progress_callback, sampler_options, settings_option, store_argument
 from asced_cli.registry_option import RegistryName, RegistryOption
 
 option = options_of(ReplayOptions)
 
 
 @all_options(ReplayOptions)
-@click.command(
-    cls=Command,
+@asced_command(
+    (
+        "Flagged runs again, corrected; the others come back as they were",
+        "asced replay runs.zarr --thresholds thresholds.json --out corrected.zarr",
+    ),
+    (
+        "The same from a recorded checkpoint, which costs half",
+        "asced replay runs.zarr --thresholds thresholds.json --start 12 --out corrected.zarr",
+    ),
+    (
+        "Re-noise the foreground of flagged runs, and leave the other runs as they are",
+        "asced replay runs.zarr --thresholds learnt.json --strategy renoise --where foreground "
+        "--out renewed.zarr",
+    ),
+    (
+        "The better of two such draws, chosen at step 20",
+        "asced replay runs.zarr --thresholds learnt.json --strategy best_of --draws 2 "
+        "--choose 20 --start 12 --out best.zarr",
+    ),
+    (
+        "Prove that the recording comes back",
+        "asced replay runs.zarr --strategy none --out again.zarr",
+    ),
+    (
+        "Of a pipeline of one's own: a store keeps no path",
+        "asced replay runs.zarr --thresholds thresholds.json --pipeline "
+        "./my-model --out corrected.zarr",
+    ),
+    (
+        "Of a sampling loop of one's own, sample(x_init, step) in mine.py",
+        "asced replay runs.zarr --thresholds thresholds.json --loop mine:sample "
+        "--out corrected.zarr",
+    ),
     sections={
         "The correction": "where renoise_steps draws choose teacher step seed grow soft "
         "noise_scale eta settings",
@@ -34,42 +57,8 @@ option = options_of(ReplayOptions)
         "Sampling": "batch_size threads",
         "The store": "overwrite endpoint",
     },
-    epilog=examples(
-        (
-            "Flagged runs again, corrected; the others come back as they were",
-            "asced replay runs.zarr --thresholds thresholds.json --out corrected.zarr",
-        ),
-        (
-            "The same from a recorded checkpoint, which costs half",
-            "asced replay runs.zarr --thresholds thresholds.json --start 12 --out corrected.zarr",
-        ),
-        (
-            "Re-noise the foreground of flagged runs, and leave the other runs as they are",
-            "asced replay runs.zarr --thresholds learnt.json --strategy renoise --where foreground "
-            "--out renewed.zarr",
-        ),
-        (
-            "The better of two such draws, chosen at step 20",
-            "asced replay runs.zarr --thresholds learnt.json --strategy best_of --draws 2 "
-            "--choose 20 --start 12 --out best.zarr",
-        ),
-        (
-            "Prove that the recording comes back",
-            "asced replay runs.zarr --strategy none --out again.zarr",
-        ),
-        (
-            "Of a pipeline of one's own: a store keeps no path",
-            "asced replay runs.zarr --thresholds thresholds.json --pipeline "
-            "./my-model --out corrected.zarr",
-        ),
-        (
-            "Of a sampling loop of one's own, sample(x_init, step) in mine.py",
-            "asced replay runs.zarr --thresholds thresholds.json --loop mine:sample "
-            "--out corrected.zarr",
-        ),
-    ),
 )
-@click.argument("store", shell_complete=completion.stores)
+@store_argument
 @click.option(
     "--out",
     required=True,
@@ -113,8 +102,6 @@ option = options_of(ReplayOptions)
 )
 @option("masks", help="Masks from outside: <run>.png in a folder, COCO (.json), or .npz.")
 @sampler_options
-@endpoint_option
-@json_option
 def command(
     store: str,
     out: str,
@@ -123,7 +110,6 @@ def command(
     masks: str | None,
     renoise_steps: tuple[float, ...],
     settings: dict[str, Any],
-    as_json: bool,
     **more: Any,
 ) -> None:
     """Sample the runs of STORE again from the same noise, correcting the flagged ones."""
@@ -160,7 +146,6 @@ def command(
             "start": start,
             "exactness": agreement.to_dict(),
         },
-        as_json=as_json,
         table=[
             ("written", out),
             ("strategy", done.title if control is None else f"{done.title}, control {control}"),

@@ -7,29 +7,26 @@ from typing import Any
 import click
 
 from asced_cli import completion
-from asced_cli.command import Command, OutFile
+from asced_cli.command import OutFile, asced_command, emit
 from asced_cli.judging import judge_option, real_option
-from asced_cli.options import emit, endpoint_option, examples, json_option, note_memory
+from asced_cli.options import note_memory
 
 
-@click.command(
-    cls=Command,
+@asced_command(
+    ("Runs alone: phases and dynamics", "asced report runs.zarr --out report.html"),
+    (
+        "Everything there is",
+        "asced report runs.zarr --thresholds thresholds.json --replay "
+        "corrected.zarr --evaluation evaluation.json --out report.html",
+    ),
+    (
+        "For a wiki",
+        "asced report runs.zarr --thresholds thresholds.json --out report.md",
+    ),
     sections={
         "Judge": "evaluation compare pipeline judge real",
         "Form": "gallery overwrite",
     },
-    epilog=examples(
-        ("Runs alone: phases and dynamics", "asced report runs.zarr --out report.html"),
-        (
-            "Everything there is",
-            "asced report runs.zarr --thresholds thresholds.json --replay "
-            "corrected.zarr --evaluation evaluation.json --out report.html",
-        ),
-        (
-            "For a wiki",
-            "asced report runs.zarr --thresholds thresholds.json --out report.md",
-        ),
-    ),
 )
 @click.argument("runs", shell_complete=completion.stores)
 @click.option(
@@ -64,9 +61,7 @@ from asced_cli.options import emit, endpoint_option, examples, json_option, note
 )
 @click.option("--gallery", type=click.IntRange(min=0), default=24, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@endpoint_option
-@json_option
-def command(runs: str, out: str, as_json: bool, **more: Any) -> None:
+def command(runs: str, out: str, **more: Any) -> None:
     """Write one page about RUNS that needs no network and escapes every stored string."""
     from asced_analysis.report import write_report
 
@@ -75,6 +70,5 @@ def command(runs: str, out: str, as_json: bool, **more: Any) -> None:
     size = path.stat().st_size
     emit(
         {"out": str(path), "bytes": size},
-        as_json=as_json,
         table=[("written", str(path)), ("size", f"{size / 1e6:.1f} MB")],
     )

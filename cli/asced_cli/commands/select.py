@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from asced_cli import completion
-from asced_cli.command import Command, OutStore
-from asced_cli.options import (
-    emit,
-    endpoint_option,
-    examples,
-    json_option,
-    progress_callback,
-)
+from asced_cli.command import OutStore, asced_command, emit
+from asced_cli.options import progress_callback, store_argument
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        ("Some runs", "asced select runs.zarr --runs 0-99,250 --out some.zarr"),
-    ),
+@asced_command(
+    ("Some runs", "asced select runs.zarr --runs 0-99,250 --out some.zarr"),
 )
-@click.argument("store", shell_complete=completion.stores, metavar="STORE")
+@store_argument
 @click.option("--runs", metavar="LIST", help="Numbers and ranges: 0-99,250. Default: all.")
 @click.option("--label", type=int, multiple=True, help="Only runs of this label; repeatable.")
 @click.option(
@@ -33,17 +25,8 @@ from asced_cli.options import (
 @click.option("--out", required=True, type=OutStore(), metavar="STORE", help="The new store.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that lies there.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted copy.")
-@endpoint_option
-@json_option
 def command(
-    store: str,
-    runs: str | None,
-    label: tuple[int, ...],
-    status: str,
-    out: str,
-    overwrite: bool,
-    resume: bool,
-    as_json: bool,
+    store: str, runs: str | None, label: tuple[int, ...], status: str, out: str, **options: Any
 ) -> None:
     """Copy chosen runs of a STORE to a new one; they keep their numbers."""
     import numpy as np
@@ -66,14 +49,7 @@ def command(
 
     source = TrajectoryStore.open(store)
     with progress_callback("copying") as progress:
-        made = select_runs(
-            source,
-            out,
-            chosen,
-            statuses=("complete", "failed") if status == "any" else (status,),
-            overwrite=overwrite,
-            resume=resume,
-            progress=progress,
-        )
+        statuses = ("complete", "failed") if status == "any" else (status,)
+        made = select_runs(source, out, chosen, statuses=statuses, **options, progress=progress)
     result = {"out": out, "runs": made.planned_runs}
-    emit(result, as_json=as_json, table=[("copied", f"{made.planned_runs} runs to {out}")])
+    emit(result, table=[("copied", f"{made.planned_runs} runs to {out}")])

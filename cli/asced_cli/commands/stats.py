@@ -7,25 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asced_cli import completion
-from asced_cli.command import FIGURE, Command, OutFile
-from asced_cli.options import emit, endpoint_option, examples, json_option, note_memory
+from asced_cli.command import FIGURE, OutFile, asced_command, emit
+from asced_cli.options import note_memory, store_argument
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        ("Medians, MADs and quantiles by step", "asced stats runs.zarr --out stats.zarr"),
-        (
-            "Another day's runs added, without reading the first ones again",
-            "asced stats more.zarr --add stats.zarr --out all.zarr",
-        ),
+@asced_command(
+    ("Medians, MADs and quantiles by step", "asced stats runs.zarr --out stats.zarr"),
+    (
+        "Another day's runs added, without reading the first ones again",
+        "asced stats more.zarr --add stats.zarr --out all.zarr",
     ),
 )
-@click.argument("store", shell_complete=completion.stores, metavar="STORE")
+@store_argument
 @click.option(
     "--signal",
     type=click.Choice(["weighted_score", "predicted_x0", "innovation", "eps", "x0"]),
@@ -53,8 +49,6 @@ if TYPE_CHECKING:
 )
 @click.option("--plot", type=FIGURE, help="Draw the dynamics curves (*.png, *.svg, *.pdf).")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
-@endpoint_option
-@json_option
 def command(
     store: str,
     signal: str,
@@ -65,7 +59,6 @@ def command(
     out: str | None,
     plot: str | None,
     overwrite: bool,
-    as_json: bool,
 ) -> None:
     """Median, MAD and quantiles by step, over all pixels of all runs of STORE.
 
@@ -105,11 +98,7 @@ def command(
         from asced_analysis import plots
 
         plots.save_figure(plots.dynamics_curves(result), plot)
-    emit(
-        _facts(result),
-        as_json=as_json,
-        table=_table(result) + [("written", name) for name in (out, plot) if name],
-    )
+    emit(_facts(result), _table(result), written=[out, plot])
     if "note" in result.attrs:
         click.echo(f"note: {result.attrs['note']}", err=True)
 

@@ -8,43 +8,32 @@ import click
 
 from asced_analysis.evaluation.options import RemedyOptions, TuneOptions
 from asced_cli import completion
-from asced_cli.command import Command, OutFile
+from asced_cli.command import OutFile, asced_command, emit, note_unkept
 from asced_cli.judging import judge_option, real_option
 from asced_cli.option_classes import ListOf, all_options, options_of
-from asced_cli.options import (
-    emit,
-    endpoint_option,
-    examples,
-    json_option,
-    note_unkept,
-    progress_callback,
-    sampler_options,
-)
+from asced_cli.options import progress_callback, sampler_options, store_argument
 
 option, remedy_option = options_of(TuneOptions), options_of(RemedyOptions)
 NAMES = ListOf(str, "names, for example ttc,renoise")
 
 
 @all_options(TuneOptions)
-@click.command(
-    cls=Command,
+@asced_command(
+    (
+        "Choose step and strategy; on other runs than those you will report",
+        "asced tune runs.zarr --thresholds thresholds.json --out tuned.json",
+    ),
+    (
+        "Which sampler, steps, guidance, correction or pruning helps at this cost",
+        "asced tune runs.zarr --remedies --budget 14 --runs 8 --out remedies.json",
+    ),
     sections={
         "Candidates": "steps strengths strategies places share",
         "Remedies": "remedies budget runs",
         "The file": "overwrite endpoint",
     },
-    epilog=examples(
-        (
-            "Choose step and strategy; on other runs than those you will report",
-            "asced tune runs.zarr --thresholds thresholds.json --out tuned.json",
-        ),
-        (
-            "Which sampler, steps, guidance, correction or pruning helps at this cost",
-            "asced tune runs.zarr --remedies --budget 14 --runs 8 --out remedies.json",
-        ),
-    ),
 )
-@click.argument("store", shell_complete=completion.stores)
+@store_argument
 @click.option(
     "--thresholds",
     shell_complete=completion.files(".json"),
@@ -70,8 +59,6 @@ NAMES = ListOf(str, "names, for example ttc,renoise")
 @real_option
 @sampler_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@endpoint_option
-@json_option
 def command(
     store: str,
     thresholds: str | None,
@@ -80,7 +67,6 @@ def command(
     budget: int | None,
     runs: int,
     overwrite: bool,
-    as_json: bool,
     **more: Any,
 ) -> None:
     """Try corrections of the most suspicious runs of STORE, and keep the best.
@@ -91,14 +77,13 @@ def command(
     from asced_analysis.evaluation.tuning import tune
     from asced_stores.errors import InputError
 
-    note_unkept(out, as_json=as_json)
+    note_unkept(out)
     if remedies:
         shared = ("judge", "real", "pipeline", "loop", "call_options", "network")
         _remedies(
             store,
             out,
             overwrite=overwrite,
-            as_json=as_json,
             thresholds=thresholds,
             budget=budget,
             runs=runs,
@@ -120,20 +105,17 @@ def command(
     ]
     emit(
         {**result.to_dict(), "out": out},
-        as_json=as_json,
         table=[
             ("judge", f"{result.judge}: {result.reference}"),
             ("runs", str(result.runs)),
             ("change of local distance", "lower is better"),
             *rows,
-            *([("written", out)] if out else []),
         ],
+        written=[out],
     )
 
 
-def _remedies(
-    store: str, out: str | None, *, overwrite: bool, as_json: bool, **options: Any
-) -> None:
+def _remedies(store: str, out: str | None, *, overwrite: bool, **options: Any) -> None:
     """Try remedies and print the table, and what to write to get the best."""
     from asced_analysis.evaluation.remedies.trying import try_remedies
     from asced_stores.files import write_json
@@ -145,15 +127,14 @@ def _remedies(
     rows = [(title, "   ".join(rest)) for title, *rest in found.table()]
     emit(
         {**found.to_dict(), "out": out},
-        as_json=as_json,
         table=[
             ("judge", f"{found.judge}: {found.reference}; chosen by {found.chooser}"),
             *rows,
             *((f"not tried: {title}", why) for title, why in found.skipped.items()),
             ("", found.verdict()),
             *(("to get it", line) if not at else ("", line) for at, line in _lines(found.code)),
-            *([("written", out)] if out else []),
         ],
+        written=[out],
     )
 
 

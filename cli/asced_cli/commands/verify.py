@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import click
 
-from asced_cli import completion
-from asced_cli.command import Command
-from asced_cli.options import (
-    emit,
-    endpoint_option,
-    examples,
-    json_option,
-    progress_callback,
-)
+from asced_cli.command import asced_command, emit
+from asced_cli.options import progress_callback, store_argument
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        ("Read everything once. Status 1 if there is damage", "asced verify runs.zarr"),
-        (
-            "Take damaged batches out; `asced record --resume` draws them again",
-            "asced verify runs.zarr --drop",
-        ),
+@asced_command(
+    ("Read everything once. Status 1 if there is damage", "asced verify runs.zarr"),
+    (
+        "Take damaged batches out; `asced record --resume` draws them again",
+        "asced verify runs.zarr --drop",
     ),
 )
-@click.argument("store", shell_complete=completion.stores, metavar="STORE")
+@store_argument
 @click.option("--drop", is_flag=True, help="Take damaged batches out, to be recorded again.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64))
-@endpoint_option
-@json_option
-def command(store: str, drop: bool, threads: int, as_json: bool) -> int:
+def command(store: str, drop: bool, threads: int) -> int:
     """Check every chunk of a STORE against its checksum; exit status 1 where one is damaged."""
     from asced_stores import TrajectoryStore
 
@@ -49,5 +37,5 @@ def command(store: str, drop: bool, threads: int, as_json: bool) -> int:
     read = f"{report.batches} batches, {report.runs} runs, {report.bytes / 1e6:.1f} MB"
     if report.observed:
         read += f"; observations of {report.observed} runs"
-    emit(report.to_json(), as_json=as_json, table=[*rows, ("checked", read), ("result", verdict)])
+    emit(report.to_json(), table=[*rows, ("checked", read), ("result", verdict)])
     return 0 if report.ok else 1

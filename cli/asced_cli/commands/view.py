@@ -12,39 +12,36 @@ import click
 
 from asced_analysis.viewer.options import ViewOptions
 from asced_cli import completion
-from asced_cli.command import Command
+from asced_cli.command import asced_command, emit
 from asced_cli.judging import judge_option, real_option
 from asced_cli.option_classes import options_of
-from asced_cli.options import emit, endpoint_option, examples, json_option, pipeline_option
+from asced_cli.options import pipeline_option, store_argument
 
 option = options_of(ViewOptions)
 
 
-@click.command(
-    cls=Command,
-    epilog=examples(
-        (
-            "Runs alone, scored by how far their features lie from the others'",
-            "asced view runs.zarr",
-        ),
-        (
-            "With thresholds under a slider, and corrected versions",
-            "asced view runs.zarr --thresholds thresholds.json --replay corrected.zarr",
-        ),
-        ("Two stores side by side, run by run", "asced view before.zarr --beside after.zarr"),
-        (
-            "Sorted by how far each picture lies from real ones",
-            "asced view runs.zarr --real photos",
-        ),
-        (
-            "On another machine: forward its port (ssh -L 8717:127.0.0.1:8717 HOST) and open the "
-            "printed address here",
-            "asced view runs.zarr --port 8717",
-        ),
+@asced_command(
+    (
+        "Runs alone, scored by how far their features lie from the others'",
+        "asced view runs.zarr",
+    ),
+    (
+        "With thresholds under a slider, and corrected versions",
+        "asced view runs.zarr --thresholds thresholds.json --replay corrected.zarr",
+    ),
+    ("Two stores side by side, run by run", "asced view before.zarr --beside after.zarr"),
+    (
+        "Sorted by how far each picture lies from real ones",
+        "asced view runs.zarr --real photos",
+    ),
+    (
+        "On another machine: forward its port (ssh -L 8717:127.0.0.1:8717 HOST) and open the "
+        "printed address here",
+        "asced view runs.zarr --port 8717",
     ),
     sections={"Serving": "host port open_browser no_cache", "The model": "pipeline override"},
 )
-@click.argument("store", shell_complete=completion.stores)
+@store_argument
 @option("thresholds", metavar="FILE", shell_complete=completion.files(".json"))
 @option("replay", metavar="STORE", shell_complete=completion.stores)
 @judge_option
@@ -73,8 +70,6 @@ option = options_of(ViewOptions)
 @click.option("--no-cache", is_flag=True, help="Keep no scores beside the store.")
 @option("override")
 @pipeline_option
-@endpoint_option
-@json_option
 def command(
     store: str,
     beside: str | None,
@@ -82,7 +77,6 @@ def command(
     port: int,
     open_browser: bool,
     no_cache: bool,
-    as_json: bool,
     **more: Any,
 ) -> None:
     """Serve a page to look at the runs of STORE, until Ctrl-C.
@@ -108,7 +102,6 @@ def command(
     with ViewerServer(session, beside=other, host=host, port=port) as server:
         emit(
             {"url": server.url, "port": server.port, "runs": int(runs.sizes["run"])},
-            as_json=as_json,
             table=[
                 ("runs", f"{runs.sizes['run']:,} of {store}"),
                 ("open", server.url),
