@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asced_cli.main import run
-from asced_cli.options import ENDPOINT
+from asced_cli.command import ENDPOINT
 from asced_stores import TrajectoryStore, open_runs
 
 
