@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asced_cli.main import run
 from asced_cli.command import ENDPOINT
+from asced_cli.main import run
 from asced_stores import TrajectoryStore, open_runs
 
 
