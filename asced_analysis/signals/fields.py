@@ -332,6 +332,7 @@ def _combine(
     magnitudes: bool = False,
 ) -> xr.DataArray:
     """Steps times factors, or differences of neighbours, lazily (`signals.stepwise.combine`)."""
+    from asced_analysis.signals import windows  # noqa: F401  (xarray's windows look at ours)
     from asced_analysis.signals.stepwise import combine
 
     steps = array.sizes["step"]

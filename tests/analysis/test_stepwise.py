@@ -90,6 +90,19 @@ def test_one_step_of_differences_reads_two():
     assert [(key[1].start, key[1].stop) for key in recorded.read] == [(4, 6)] * 3
 
 
+def test_runs_of_one_step_are_selected_before_it_is_read():
+    recorded = Recorded(VALUES)
+    array = combine(
+        dask.array.from_array(recorded, chunks=(3, -1, -1, -1, -1), lock=False),
+        *(BEFORE, AFTER, 1, 1),
+    )
+    one = array[:, 4][4:6, :, 1][:, 0]
+    recorded.read.clear()
+    expected = plain(VALUES, 1)[4:6, 4, 0, 1]
+    np.testing.assert_array_equal(one.compute(scheduler="synchronous"), expected)
+    assert [(key[0].start, key[1].start, key[1].stop) for key in recorded.read] == [(3, 4, 6)]
+
+
 def test_magnitudes_are_differenced(lazy):
     array = lazy(VALUES, 1)
     ones = np.ones(7)

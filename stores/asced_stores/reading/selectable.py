@@ -6,6 +6,7 @@ computed, it works on whole blocks.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -26,7 +27,8 @@ class _OneOfDask(type):
 class SelectableArray(dask.array.Array, metaclass=_OneOfDask):
     """A Dask array whose rising rows and ranges along other axes are made anew.
 
-    Whatever else is done with it gives a plain Dask array, and it mixes with those.
+    One place of an axis leaves such an array of fewer axes. Whatever else is done with it gives a
+    plain Dask array, and it mixes with those.
     """
 
     part: Callable[[tuple[Any, ...]], dask.array.Array]
@@ -59,8 +61,12 @@ class SelectableArray(dask.array.Array, metaclass=_OneOfDask):
         if 0 in sizes:
             return select(self, index)
         part = self if sizes == list(self.shape) else self.part(chosen)
-        whole = all(isinstance(one, slice) and one == slice(None) for one in rest)
-        return part if whole else select(part, rest)
+        if all(isinstance(one, slice) and one == slice(None) for one in rest):
+            return part
+        taken = select(part, rest)
+        if not isinstance(part, SelectableArray) or not all(map(_is_plain, rest)):
+            return taken
+        return SelectableArray.of(taken, functools.partial(_of_fewer_axes, part, rest, taken))
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """NumPy's functions as Dask has them."""
@@ -85,6 +91,28 @@ def select(array: dask.array.Array, index: Any) -> dask.array.Array:
     plain: Any = dask.array.Array.__getitem__
     selected: dask.array.Array = plain(array, index)
     return selected
+
+
+def _is_plain(key: Any) -> bool:
+    """Whether an axis stays whole, or is dropped for its only place."""
+    return isinstance(key, int) or (isinstance(key, slice) and key == slice(None))
+
+
+def _of_fewer_axes(
+    array: SelectableArray,
+    dropped: tuple[Any, ...],
+    taken: dask.array.Array,
+    chosen: tuple[Any, ...],
+) -> dask.array.Array:
+    """A part of an array of which some axes were dropped.
+
+    Scattered rows are taken of what was dropped already: they are those of groups, which share what
+    is read.
+    """
+    if isinstance(chosen[0], np.ndarray):
+        return select(taken, chosen)
+    left = iter(chosen)
+    return array[tuple(0 if isinstance(one, int) else next(left) for one in dropped)]
 
 
 def _split(key: Any, size: int, axis: int) -> tuple[Any, Any]:
