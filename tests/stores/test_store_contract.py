@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from asced_stores.testing.contract import StoreContract
+from store_contract import StoreContract
 
 
 class TestLocalDisk(StoreContract):

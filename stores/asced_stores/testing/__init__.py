@@ -1,4 +1,4 @@
-"""For tests: small synthetic stores, and the contract suite that every backend must pass."""
+"""For tests: small synthetic stores, and what every backend must do (`backend_contract`)."""
 
 from __future__ import annotations
 

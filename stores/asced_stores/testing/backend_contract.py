@@ -61,5 +61,3 @@ class BackendContract:
             backend.replace(key, b"x")
         assert sorted(backend.names("a")) == ["1", "2"]
         assert backend.names("nothing") == []
-
-    # --- reading what was written ---------------------------------------------------------------

@@ -1,10 +1,8 @@
-"""What every backend must do: a test class that a new backend subclasses.
+"""What a store must do on every backend: a test class that the tests of a new backend subclass.
 
 A subclass gives one fixture, ``path``, that names a fresh backend, and if need be another,
 ``storage_options``. See ``tests/stores/test_store_contract.py``.
 """
-
-# ruff: noqa: D102
 
 from __future__ import annotations
 
