@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from asced_analysis.thresholds.typed_json import finite_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +111,7 @@ class Audit:
             "notes": list(self.notes),
             "confidence": self.confidence,
             "steps": {
-                str(name): [_plain(value) for value in self.steps[name].values.tolist()]
+                str(name): finite_json(self.steps[name].values.tolist())
                 for name in (*self.steps.coords, *self.steps.data_vars)
             },
         }
@@ -125,8 +126,3 @@ class Audit:
         if self.sound:
             lines.append(f"nothing found in {self.runs} runs")
         return "\n".join(lines)
-
-
-def _plain(value: Any) -> Any:
-    """A number that JSON has."""
-    return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -136,7 +136,7 @@ class Stream:
         return enlarge(statistic > level, *state.shape), score, score > level
 
     def _combine(self, state: State, robust: Any) -> State:
-        """Join one cell with those before it."""
+        """Combine one cell with those before it."""
         xp = array_api_compat.array_namespace(robust)
         if self.parameters.combine == "mean":
             combined = robust if state.combined is None else state.combined + robust

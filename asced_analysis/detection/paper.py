@@ -15,6 +15,7 @@ import array_api_compat
 from asced_analysis.detection.components import keep_components
 from asced_analysis.detection.medians import nonnegative_median
 from asced_analysis.detection.released import components_above
+from asced_analysis.detection.run_scores import wide
 from asced_analysis.detection.variant import Sampler, Variant
 from asced_stores.errors import InputError
 
@@ -104,7 +105,7 @@ def artifact_mask(
             "(..., step, channel, y, x)"
         )
     xp = array_api_compat.array_namespace(weighted_score)
-    scores = _wide(xp, weighted_score)
+    scores = wide(weighted_score)
     mask = xp.any(_exceeds(xp, scores, parameters), axis=-3)
     if min_area <= 0 and min_width <= 1:
         return mask
@@ -137,11 +138,6 @@ def dispersion(dynamics: Any, parameters: Parameters) -> Any:
     count = flat.shape[-1]
     center = (ordered[..., (count - 1) // 2] + ordered[..., count // 2]) / 2
     return nonnegative_median(abs(flat - center[..., None]))
-
-
-def _wide(xp: Any, values: Any) -> Any:
-    """At least float32."""
-    return values if values.dtype in (xp.float32, xp.float64) else xp.astype(values, xp.float32)
 
 
 @dataclass(frozen=True)
@@ -187,7 +183,7 @@ class Stream:
         if not self.first_step <= step <= self.last_step:
             return state
         xp = array_api_compat.array_namespace(eps)
-        score = _wide(xp, eps) * -self.kappa[step]
+        score = wide(eps) * -self.kappa[step]
         banked = abs(score) if self.parameters.bank_mean == "absolute" else score
         bank = xp.mean(banked, axis=(-3, -2, -1))
         if state.score is None:

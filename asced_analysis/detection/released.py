@@ -19,6 +19,7 @@ from msgspec import Meta
 from asced_analysis.detection.blur import gaussian_blur
 from asced_analysis.detection.components import grow, keep_components, nested_score
 from asced_analysis.detection.medians import median_and_mad
+from asced_analysis.detection.run_scores import wide
 from asced_analysis.detection.variant import COMPONENTS, Sampler, Variant
 from asced_stores.errors import InputError
 
@@ -160,8 +161,7 @@ def frame(x0: Any) -> Any:
         Whole numbers 0 .. 255.
     """
     xp = array_api_compat.array_namespace(x0)
-    wide = x0 if x0.dtype in (xp.float32, xp.float64) else xp.astype(x0, xp.float32)
-    scaled = (wide + 1) * 127.5
+    scaled = (wide(x0) + 1) * 127.5
     # an array's own clip is one pass, the namespace's several (4 ms a run)
     inside = scaled.clip(0.0, 255.0) if hasattr(scaled, "clip") else xp.clip(scaled, 0.0, 255.0)
     return xp.astype(xp.floor(inside), xp.float32)

@@ -52,6 +52,7 @@ from asced_analysis.evaluation.result import Evaluation
 from asced_analysis.realism.claims import claims_of
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.judges import choose_judge, real_images_of
+from asced_analysis.thresholds.typed_json import finite_json
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 from asced_stores.options import takes
@@ -335,17 +336,12 @@ def _by_run(
     return tuple(
         RunChange(
             run=int(paired.runs[i]),
-            score=_finite(paired.scores[i]),
+            score=finite_json(float(paired.scores[i])),
             mask_area=float(paired.masks[i].mean()),
-            inside_mask=_finite(inside[i]),
-            outside_mask=_finite(outside[i]),
+            inside_mask=finite_json(float(inside[i])),
+            outside_mask=finite_json(float(outside[i])),
             local_realism_before=float(before[i].mean()),
             local_realism_after=float(after[i].mean()),
         )
         for i in range(len(paired.runs))
     )
-
-
-def _finite(value: float) -> float | None:
-    """Return the number, or None where there is none: JSON knows no NaN."""
-    return float(value) if np.isfinite(value) else None

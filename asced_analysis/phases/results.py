@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from asced_analysis.thresholds.typed_json import finite_json
 from asced_stores.errors import InputError
 from asced_stores.notebook import html_table
 
@@ -195,7 +196,7 @@ class Phases:
                 "run": self.per_run.index.to_list(),
                 **{name: self.per_run[name].to_list() for name in self.per_run.columns},
             }
-        return json.dumps(_null(document), allow_nan=False)
+        return json.dumps(finite_json(document), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Phases:
@@ -268,17 +269,6 @@ def _read_boundary(entry: dict[str, Any]) -> Boundary:
         name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
     }
     return Boundary(**values)
-
-
-def _null(value: Any) -> Any:
-    """Replace what JSON cannot hold by None."""
-    if isinstance(value, dict):
-        return {key: _null(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_null(entry) for entry in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
 
 
 def _nan(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """Derived variables of recorded runs, lazily: the xarray layer over `signals.dynamics`.
 
-Every function takes a Dataset as `open_runs` returns it and gives a DataArray with the same run
-coordinates, chunked as the store is; nothing is read before ``compute``.
+Every function takes a Dataset as `open_runs` returns it, and the name of a signal where there are
+several: ``weighted_score``, ``predicted_x0`` or ``innovation``. It gives a DataArray with the same
+run coordinates, chunked as the store is; nothing is read before ``compute``.
 """
 
 from __future__ import annotations
@@ -37,13 +38,6 @@ UNITS = "data units"
 
 def signal(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     """One of the three signals, lazily.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
-    name : {"weighted_score", "predicted_x0", "innovation"}
-        Which signal.
 
     Returns
     -------
@@ -81,10 +75,8 @@ def dynamics(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
 
     Parameters
     ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
     name : {"weighted_score", "predicted_x0", "innovation"}
-        Which signal; an innovation is a difference already.
+        An innovation is a difference already.
 
     Returns
     -------
@@ -110,13 +102,6 @@ def dynamics(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
 def acceleration(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     """``|D_k| - |D_{k-1}|`` of a signal, lazily: a sharp rise, then a sharp fall, at an artifact.
 
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
-    name : {"weighted_score", "predicted_x0", "innovation"}
-        Which signal.
-
     Returns
     -------
     xarray.DataArray, dims (run, step, [frame,] channel, y, x), float32
@@ -129,13 +114,6 @@ def acceleration(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
 
 def log_snr_rate(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     """Dynamics per unit of log-SNR, lazily: comparable between step counts and schedulers.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
-    name : {"weighted_score", "predicted_x0", "innovation"}
-        Which signal.
 
     Returns
     -------
@@ -159,8 +137,6 @@ def trajectory_variance(ds: xr.Dataset, *, last: int | None = None) -> xr.DataAr
 
     Parameters
     ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
     last : int, optional
         Number of steps; all of them by default.
 
@@ -182,13 +158,6 @@ def trajectory_variance(ds: xr.Dataset, *, last: int | None = None) -> xr.DataAr
 
 def norm(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     """Root mean square of a signal over pixels and channels, by run and step, lazily.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
-    name : {"weighted_score", "predicted_x0", "innovation"}
-        Which signal.
 
     Returns
     -------
@@ -294,8 +263,6 @@ def recorded(ds: xr.Dataset, name: str) -> xr.DataArray:
 
     Parameters
     ----------
-    ds : xarray.Dataset
-        Runs as `open_runs` returns them.
     name : str
         ``eps``, ``x0``, ``sample``, ...
 

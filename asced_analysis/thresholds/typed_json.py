@@ -1,7 +1,8 @@
-"""JSON that follows from dataclasses: its schema, and reading by it."""
+"""JSON that follows from dataclasses: its schema, and reading by it; numbers that JSON has."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -14,6 +15,15 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 class MismatchError(ValueError):
     """A value does not fit its class; the message names the place in the file."""
+
+
+def finite_json(value: Any) -> Any:
+    """Plain values, nested as they are, with null for the numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: finite_json(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_json(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def json_schema(kind: type, partial: frozenset[str] = frozenset()) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from asced_analysis.signals import fields
+from asced_analysis.thresholds.typed_json import finite_json
 from asced_analysis.viewer.scoring import pieces_of
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ class Population:
             "signal": signal,
             "runs": int(found.attrs["runs"]),
             "step": [int(step) for step in found["step"].values],
-            "median": _plain(found["median"].values),
+            "median": finite_json(found["median"].values.tolist()),
             "probability": [float(p) for p in found["probability"].values],
-            "quantile": [_plain(row) for row in quantile.values],
+            "quantile": finite_json(quantile.values.tolist()),
         }
 
     def boundaries(self) -> dict[str, Any] | None:
@@ -94,10 +95,10 @@ class Population:
             "runs": self.phases.runs,
             "p_value": float(self.phases.p_value),
             "verdict": self.phases.verdict(),
-            "mutation": _plain([population.mutation.step])[0],
-            "refinement": _plain([population.refinement.step])[0],
-            "mutation_interval": _plain(population.mutation.step_interval),
-            "refinement_interval": _plain(population.refinement.step_interval),
+            "mutation": finite_json(float(population.mutation.step)),
+            "refinement": finite_json(float(population.refinement.step)),
+            "mutation_interval": finite_json(population.mutation.step_interval),
+            "refinement_interval": finite_json(population.refinement.step_interval),
         }
 
 
@@ -105,8 +106,3 @@ def _mixed(pieces: list[slice]) -> list[slice]:
     """The same pieces in an order that has nothing to do with how they were recorded."""
     order = np.random.default_rng(0).permutation(len(pieces))
     return [pieces[place] for place in order]
-
-
-def _plain(values: Any) -> list[float | None]:
-    """Numbers as JSON has them; NaN is null."""
-    return [float(v) if np.isfinite(v) else None for v in np.asarray(values, np.float64)]

@@ -115,20 +115,15 @@ def _probabilities(text: str) -> list[float]:
 
 def _facts(result: xr.Dataset) -> dict[str, Any]:
     """What a machine wants to know; NaN and infinity are null."""
+    from asced_analysis.thresholds.typed_json import finite_json
+
     names = ("median", "mad", "mean", "quantile", "count", "nan", "infinite")
     return {
         **{name: result.attrs[name] for name in ("signal", "measure", "by", "runs", "units")},
         "step": result["step"].values.tolist(),
         "probability": result["probability"].values.tolist(),
-        **{name: _null(result[name].values.tolist()) for name in names},
+        **{name: finite_json(result[name].values.tolist()) for name in names},
     }
-
-
-def _null(value: Any) -> Any:
-    """Null for numbers that JSON cannot hold."""
-    if isinstance(value, list):
-        return [_null(entry) for entry in value]
-    return value if not isinstance(value, float) or abs(value) < float("inf") else None
 
 
 def _table(result: xr.Dataset) -> list[tuple[str, str]]:
