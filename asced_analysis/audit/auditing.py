@@ -87,7 +87,7 @@ def audit(ds: xr.Dataset, *, confidence: float = 0.99, progress: bool = False) -
         moments = _moments(ds, levels, ends, progress, saturate=True)
     found = quantities(moments, levels.alpha, levels.sigma, confidence=confidence)
     shape = tuple(int(ds["x0"].sizes[dim]) for dim in ds["x0"].dims if dim not in ("run", "step"))
-    seen = checks.Seen(
+    seen = checks.AuditInputs(
         levels, ends, moments, found, shape, _guidance(ds), confidence, ds.sizes["run"], alike
     )
     findings, notes = _look(seen)
@@ -107,7 +107,7 @@ def audit(ds: xr.Dataset, *, confidence: float = 0.99, progress: bool = False) -
     )
 
 
-def _look(seen: checks.Seen) -> tuple[list[Finding], list[str]]:
+def _look(seen: checks.AuditInputs) -> tuple[list[Finding], list[str]]:
     """Everything that is wrong; what follows from an earlier finding becomes a note."""
     findings: list[Finding] = []
     notes: list[str] = []
@@ -249,7 +249,7 @@ def _cached(ds: xr.Dataset, moments: Moments) -> list[str]:
     ]
 
 
-def _table(ds: xr.Dataset, seen: checks.Seen) -> xr.Dataset:
+def _table(ds: xr.Dataset, seen: checks.AuditInputs) -> xr.Dataset:
     """Every quantity by step, with intervals and tolerances."""
     values: dict[str, Any] = {}
     for name in ("energy", "noise", "eps_energy", "eps_excess", "next_noise", "angle"):

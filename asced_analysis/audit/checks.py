@@ -48,7 +48,7 @@ TERMINAL_LEADING = 2e-2
 
 
 @dataclass(frozen=True)
-class Seen:
+class AuditInputs:
     """Everything that the checks look at.
 
     Attributes
@@ -131,7 +131,7 @@ class Seen:
         return None
 
 
-def check_finite(seen: Seen) -> Iterator[Finding]:
+def check_finite(seen: AuditInputs) -> Iterator[Finding]:
     """NaN, infinity and overflow: the first step, and how many runs."""
     bad = seen.moments.first_bad
     if not bad.sum():
@@ -157,7 +157,7 @@ def check_finite(seen: Seen) -> Iterator[Finding]:
     )
 
 
-def check_start(seen: Seen) -> Iterator[Finding]:
+def check_start(seen: AuditInputs) -> Iterator[Finding]:
     """The start's noise beside what its level asks for."""
     levels, due = seen.levels, due_scales(seen.levels)
     sigma = float(levels.sigma[0])
@@ -178,7 +178,7 @@ def check_start(seen: Seen) -> Iterator[Finding]:
         yield _start_finding(seen, scale, f"{scale / sigma:.0%} of it")
 
 
-def _start_finding(seen: Seen, scale: float, size: str) -> Finding:
+def _start_finding(seen: AuditInputs, scale: float, size: str) -> Finding:
     """A start of the wrong scale, and why that may be."""
     sigma = float(seen.levels.sigma[0])
     alpha = float(seen.levels.alpha[0])
@@ -215,7 +215,7 @@ def _start_finding(seen: Seen, scale: float, size: str) -> Finding:
     )
 
 
-def check_terminal(seen: Seen) -> Iterator[Finding | str]:
+def check_terminal(seen: AuditInputs) -> Iterator[Finding | str]:
     """A start of pure noise at a level that still holds an image."""
     levels = seen.levels
     ratio = float(levels.alpha[0] / levels.sigma[0]) ** 2
@@ -244,7 +244,7 @@ def check_terminal(seen: Seen) -> Iterator[Finding | str]:
     )
 
 
-def check_timestep(seen: Seen) -> Iterator[Finding | str]:
+def check_timestep(seen: AuditInputs) -> Iterator[Finding | str]:
     """What the network was told beside the level of its sample."""
     levels = seen.levels
     expected = level_in_timesteps(levels)
@@ -268,7 +268,7 @@ def check_timestep(seen: Seen) -> Iterator[Finding | str]:
     )
 
 
-def check_shift(seen: Seen) -> Iterator[Finding]:
+def check_shift(seen: AuditInputs) -> Iterator[Finding]:
     """A flow-matching schedule that was shifted more often than asked for."""
     found, asked = effective_shift(seen.levels), asked_shift(seen.levels, seen.shape)
     if found is None or asked is None or abs(math.log(asked)) < 0.05:
@@ -284,7 +284,7 @@ def check_shift(seen: Seen) -> Iterator[Finding]:
         )
 
 
-def check_next(seen: Seen) -> Iterator[Finding]:
+def check_next(seen: AuditInputs) -> Iterator[Finding]:
     """Each step's result beside the level of the next step."""
     if seen.saturated:
         return
@@ -318,7 +318,7 @@ def check_next(seen: Seen) -> Iterator[Finding]:
     )
 
 
-def check_path(seen: Seen) -> Iterator[Finding]:
+def check_path(seen: AuditInputs) -> Iterator[Finding]:
     """Energy, noise and predictions along the way beside what their levels ask for."""
     found, levels = seen.quantities, seen.levels
     energy, noise = seen.tolerance("energy", ENERGY), seen.tolerance("noise", NOISE)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.calibration.splits import in_all
+from asced_analysis.calibration.splits import total_runs
 from asced_analysis.thresholds.conformal import conformal_level, runs_needed
 from asced_stores.errors import InputError
 
@@ -71,14 +71,14 @@ def group_levels(
     found = ", ".join(f"{name} ({size})" for name, size in list(small.items())[:10])
     recorded = names.size if runs is None else runs
     if not levels:
-        most = in_all(recorded, max(small.values()), needed)
+        most = total_runs(recorded, max(small.values()), needed)
         raise InputError(
             f"no group has the {needed} runs to calibrate on that a rate of {rate:g} needs (of "
             f"these {recorded} runs: {found}): record some {most} runs in all, or leave groups out "
             "for one level"
         )
     if small:
-        most = in_all(recorded, min(small.values()), needed)
+        most = total_runs(recorded, min(small.values()), needed)
         warnings.warn(
             f"groups with fewer than the {needed} runs to calibrate on that a rate of {rate:g} "
             f"needs use the pooled level: {found}{' ...' if len(small) > 10 else ''}; some {most} "

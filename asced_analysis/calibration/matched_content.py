@@ -103,7 +103,7 @@ def measured_on(
     }
 
 
-def doubts(measured: HeldOutFigures | None) -> tuple[str, ...]:
+def learning_warnings(measured: HeldOutFigures | None) -> tuple[str, ...]:
     """What to say where the learnt score tells broken runs from like ones no better than chance."""
     if measured is None:
         return ()

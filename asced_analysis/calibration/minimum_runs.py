@@ -11,7 +11,7 @@ import numpy as np
 
 from asced_analysis.calibration.labels import FOLDS
 from asced_analysis.calibration.robust import FEWEST
-from asced_analysis.calibration.splits import Split, in_all
+from asced_analysis.calibration.splits import Split, total_runs
 from asced_analysis.compute.source import Source
 from asced_analysis.thresholds.conformal import TooFewRunsError, check_rate, runs_needed
 
@@ -65,8 +65,9 @@ def check_minimum_runs(
         else f". {split.unit.capitalize()}s repeat, so whole {split.unit}s are split and each "
         "counts once"
     )
+    in_all = total_runs(source.runs, count, needed)
     raise TooFewRunsError(
         f"the method {method} needs {needed} {what} to calibrate on{promise}; of these "
-        f"{source.runs} runs it has {count}: record some {in_all(source.runs, count, needed)} runs "
+        f"{source.runs} runs it has {count}: record some {in_all} runs "
         f"in all{', or promise a larger rate' if promise else ''}{repeated}"
     )

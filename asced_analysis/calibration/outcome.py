@@ -15,9 +15,13 @@ import numpy.typing as npt
 
 from asced_analysis.calibration.examples import MOST_RUNS, gather
 from asced_analysis.calibration.fitting import UNCALIBRATED
-from asced_analysis.calibration.matched_content import doubts, measured_on, within_matched_content
+from asced_analysis.calibration.matched_content import (
+    learning_warnings,
+    measured_on,
+    within_matched_content,
+)
 from asced_analysis.calibration.outcome_training import learn, parts_of
-from asced_analysis.calibration.splits import in_all
+from asced_analysis.calibration.splits import total_runs
 from asced_analysis.calibration.teachers import RealismTeacher, Teacher
 from asced_analysis.compute.source import Source
 from asced_analysis.detection import change_maps, outcome
@@ -102,7 +106,7 @@ def fit_outcome(
     stream = learn(stream, learnable, epochs=epochs, seed=seed)
     if report is not None and report.any():
         taught["measured"] = measured_on(source, stream, report, labeller, content)
-    notes = doubts(taught["measured"])
+    notes = learning_warnings(taught["measured"])
     held, _ = parts_of(len(examples.rows), seed)
     if np.ptp(examples.goal[held]) == 0:
         notes += (
@@ -161,7 +165,7 @@ def check_learnable(source: Source, fit: npt.NDArray[np.bool_], teacher: Teacher
                 if unknown
                 else ": "
             )
-            + f"record some {in_all(source.runs, taught, FEWEST_RUNS)} runs in all"
+            + f"record some {total_runs(source.runs, taught, FEWEST_RUNS)} runs in all"
         )
 
 

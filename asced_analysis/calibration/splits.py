@@ -146,7 +146,7 @@ def _units(
     return np.arange(names.size), "run", keep, tuple(notes)
 
 
-def in_all(runs: int, used: int, needed: int) -> int:
+def total_runs(runs: int, used: int, needed: int) -> int:
     """How many runs there must be in all, so that ``needed`` are used where ``used`` of them are.
 
     People choose how many runs they record, not how many fall to one part of them.

@@ -12,7 +12,6 @@ from asced_analysis.detection.apply import levels_of
 from asced_analysis.detection.scoring import scores_of, with_lookahead
 from asced_analysis.thresholds import conformal
 from asced_analysis.thresholds.document import (
-    TOLERATED_FACTOR,
     FingerprintMismatchError,
     PortabilityWarning,
     Thresholds,
@@ -83,8 +82,3 @@ def calibrate_transfer(thresholds: Thresholds, runs: Any, *, pipeline: Any = Non
             level,
         )
     )
-
-
-def holds(entry: Transfer) -> bool:
-    """Whether the original level kept its promise there within the tolerated factor."""
-    return 1 / TOLERATED_FACTOR <= entry.factor <= TOLERATED_FACTOR

@@ -71,11 +71,11 @@ class Shards:
         from dask.optimization import cull
 
         names = list(arrays)
-        held = _futures(list(arrays.values()))
+        held_by_cluster = _futures(list(arrays.values()))
         # of what a cluster holds, Dask's own optimization leaves an empty graph
         chosen = (
             list(arrays.values())
-            if held
+            if held_by_cluster
             else untyped_dask().optimize(*(arrays[name] for name in names))
         )
         self._arrays = {
@@ -92,9 +92,9 @@ class Shards:
         self._graph, self._needs = cull(whole, ends)  # type: ignore[no-untyped-call]
         users = Counter(key for needs in self._needs.values() for key in needs)
         self._shared: dict[Any, Any] = {
-            key: held.get(key) or _delayed(key, self._graph[key])
+            key: held_by_cluster.get(key) or _delayed(key, self._graph[key])
             for key, needs in self._needs.items()
-            if key in held or (not needs and users[key] > 1)
+            if key in held_by_cluster or (not needs and users[key] > 1)
         }
         self.common: dict[Any, Any] = {}
 
@@ -118,7 +118,7 @@ class Shards:
         return Reading(tasks, self._arrays, common)
 
 
-def held(arrays: Mapping[str, Any]) -> bool:
+def held_by_cluster(arrays: Mapping[str, Any]) -> bool:
     """Whether a cluster holds some of these DataArrays already."""
     return bool(_futures([array.data for array in arrays.values()]))
 

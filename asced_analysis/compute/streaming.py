@@ -17,7 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from asced_analysis.compute.shard_graphs import Shards, Work, call_work, held, untyped_dask
+from asced_analysis.compute.shard_graphs import (
+    Shards,
+    Work,
+    call_work,
+    held_by_cluster,
+    untyped_dask,
+)
 from asced_analysis.compute.stepped import SteppedReading, is_large
 from asced_stores.errors import InputError
 
@@ -112,7 +118,7 @@ def shard_tasks(
     if stepwise and (is_large(ds, variables) if large is None else large):
         # step by step from the store; what lies in memory, here or on a cluster, is there anyway
         whole = {name: _ordered(ds[name]) for name in variables}
-        if all(array.chunks is not None for array in whole.values()) and not held(whole):
+        if all(array.chunks is not None for array in whole.values()) and not held_by_cluster(whole):
             for run in range(runs):
                 only = slice(run, run + 1)
                 one = {name: array[only].data for name, array in whole.items()}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
+class BatchDetections:
     """What a detector says of a batch.
 
     Attributes
@@ -43,7 +43,7 @@ class Found:
     scores: NDArray[np.float64]
 
 
-class Watch:
+class LoopDetector:
     """A detector that is shown one step after the other.
 
     Parameters
@@ -81,7 +81,7 @@ class Watch:
             lookahead=None if network is None else partial(predict, network, table),
         )
         self.first_flagged: Tensor | None = None
-        self._seen: Found | None = None
+        self._seen: BatchDetections | None = None
         self._state: Any = None
 
     def check(self, target: int) -> None:
@@ -147,15 +147,15 @@ class Watch:
             **read_activations(self.activations, event),
         )
 
-    def result(self, runs: int) -> Found:
+    def result(self, runs: int) -> BatchDetections:
         """What is known by now, frames united by run."""
         result = self.detector.result(self._state, self.levels)
         masks, flagged, scores = by_run(
             _to_numpy(result.mask), _to_numpy(result.flagged), _to_numpy(result.score), runs
         )
-        return Found(masks, flagged, scores)
+        return BatchDetections(masks, flagged, scores)
 
-    def so_far(self, event: StepEvent, *, last: bool) -> Found | None:
+    def so_far(self, event: StepEvent, *, last: bool) -> BatchDetections | None:
         """What was found up to this step, united with what was found before.
 
         Keeps the step at which each run was first flagged. None while it is too early to say.
@@ -172,10 +172,12 @@ class Watch:
         new = (self.first_flagged < 0) & seen
         self.first_flagged = torch.where(new, event.step, self.first_flagged)
         if self._seen is not None:  # what was edited on the way stays in the report
-            found = Found(
+            found = BatchDetections(
                 found.masks | self._seen.masks, found.flagged | self._seen.flagged, found.scores
             )
-        self._seen = Found(found.masks & found.flagged[:, None, None], found.flagged, found.scores)
+        self._seen = BatchDetections(
+            found.masks & found.flagged[:, None, None], found.flagged, found.scores
+        )
         return found
 
 

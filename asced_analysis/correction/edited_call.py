@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import Watch
+from asced_analysis.correction.detecting import LoopDetector
 from asced_analysis.correction.masks import broadcast_to_sample, grow, soften
 from asced_analysis.correction.noise import run_noise
 from asced_analysis.correction.regions import find_regions, is_found
@@ -142,14 +142,14 @@ class EditedCall:
                 self.state.first_flagged = torch.as_tensor(given.first_flagged)
                 self._whole_mask = self.state.mask
 
-    def _make_watch(self, table: StepTable) -> Watch | None:
+    def _make_watch(self, table: StepTable) -> LoopDetector | None:
         """Make the detector of the thresholds, unless masks are given."""
         corrector = self.corrector
         if self.assigned.given is not None or not corrector.looks:
             return None
         if corrector.thresholds is None:
             raise InputError("a corrector without thresholds needs masks: call assign() first")
-        return Watch(
+        return LoopDetector(
             corrector.thresholds,
             table,
             corrector.network,

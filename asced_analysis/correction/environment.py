@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from asced_analysis.correction.loops import LoopSampler
-from asced_analysis.correction.recorded_loops import of_a_loop
+from asced_analysis.correction.recorded_loops import is_loop_recording
 from asced_recorders.pipelines.model_facts import adapter_scales, compute_facts
 from asced_recorders.pipelines.provenance import execution_device, public_config
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
@@ -103,7 +103,7 @@ def _named_pipeline(attributes: Mapping[str, Any]) -> Any:
     from asced_recorders.pipelines.loading import is_function
 
     name = str(attributes.get("pipeline") or "")
-    if of_a_loop(attributes):
+    if is_loop_recording(attributes):
         raise InputError(
             "the store was recorded from a sampling loop of one's own, which it does not hold: "
             "give it with --loop FILE.py:FUNCTION (in code: loop=...)"

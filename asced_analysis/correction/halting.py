@@ -107,7 +107,7 @@ class Halting(TapListener):
         raise HaltedError
 
 
-class GoingOn(TapListener):
+class ContinuedCall(TapListener):
     """Puts back what a call left behind, once its step is reached.
 
     Parameters
@@ -149,7 +149,7 @@ class GoingOn(TapListener):
 
 
 @contextmanager
-def counting(pipe: Any, listener: GoingOn | None = None) -> Iterator[list[int]]:
+def counting(pipe: Any, listener: ContinuedCall | None = None) -> Iterator[list[int]]:
     """Count evaluated rows of the sample's networks, and let them be idle while a listener is.
 
     Yields
@@ -166,7 +166,7 @@ def counting(pipe: Any, listener: GoingOn | None = None) -> Iterator[list[int]]:
 
 @contextmanager
 def _watched(
-    network: torch.nn.Module, count: list[int], listener: GoingOn | None
+    network: torch.nn.Module, count: list[int], listener: ContinuedCall | None
 ) -> Iterator[None]:
     """The same for one network; it is left as it was."""
     real = network.forward

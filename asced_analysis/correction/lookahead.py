@@ -88,7 +88,7 @@ def pipeline_network(pipeline: Any) -> Network:
     return ask
 
 
-def of_levels(network: Callable[[Any, Any, Any], Any]) -> Network:
+def network_by_step(network: Callable[[Any, Any, Any], Any]) -> Network:
     """A network that is asked by noise level, ``network(sample, alpha, sigma)``, as one by step."""
 
     @torch.no_grad()

@@ -85,7 +85,7 @@ class LoopSampler:
         return np.asarray(found.reshape(x_init.shape), np.float32)
 
 
-def in_place_of(pipeline: Any, loop: Loop | str | None) -> Any:
+def pipeline_or_loop(pipeline: Any, loop: Loop | str | None) -> Any:
     """The pipeline, or a loop that is given in its place."""
     if loop is None:
         return pipeline

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import Watch, watched_modules
-from asced_analysis.correction.halting import GoingOn, HaltedError, Halting, counting
+from asced_analysis.correction.detecting import LoopDetector, watched_modules
+from asced_analysis.correction.halting import ContinuedCall, HaltedError, Halting, counting
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network
 from asced_analysis.detection.registry import needs_network
@@ -220,7 +220,7 @@ class Pruner:
         rows = _by_content(look.content, self.draw) if group is None else group
         chosen = _best(look.scores, rows, self.finish)
         generators = run_generators([seeds[row] for row in chosen])
-        going_on = GoingOn(halting.halt.only(chosen.tolist()), generators)
+        going_on = ContinuedCall(halting.halt.only(chosen.tolist()), generators)
         with counting(pipe, going_on) as evaluated_later, adapted_tap(pipe, going_on):
             output = call(chosen, generators)
         if going_on.end is None:
@@ -258,7 +258,7 @@ class _Look(TapListener):
 
     def __init__(self, thresholds: Thresholds, network: Network | None) -> None:
         self.thresholds, self.network = thresholds, network
-        self.watch: Watch | None = None
+        self.watch: LoopDetector | None = None
         self.activations: ActivationWatch | None = None
         self.started = False
         self.last = -1
@@ -267,7 +267,9 @@ class _Look(TapListener):
 
     def begin(self, table: StepTable) -> None:
         """Make the detector for this schedule."""
-        self.watch = Watch(self.thresholds, table, self.network, activations=self.activations)
+        self.watch = LoopDetector(
+            self.thresholds, table, self.network, activations=self.activations
+        )
         self.last = self.watch.window[1]
         self.started = False
 

@@ -9,13 +9,13 @@ CUSTOM = "custom"
 """What a recorded loop calls its scheduler."""
 
 
-def of_a_loop(attributes: Mapping[str, Any]) -> bool:
+def is_loop_recording(attributes: Mapping[str, Any]) -> bool:
     """Whether a store was recorded from a loop of one's own, and from no pipeline.
 
     Examples
     --------
-    >>> from asced_analysis.correction.recorded_loops import of_a_loop
-    >>> of_a_loop({"scheduler_class": "DDIMScheduler"})
+    >>> from asced_analysis.correction.recorded_loops import is_loop_recording
+    >>> is_loop_recording({"scheduler_class": "DDIMScheduler"})
     False
     """
     return attributes.get("scheduler_class") == CUSTOM

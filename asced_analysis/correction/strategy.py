@@ -170,7 +170,7 @@ class Strategy:
 
 
 @dataclass(frozen=True)
-class KnownByName(Strategy):
+class UnregisteredStrategy(Strategy):
     """A strategy of which a store holds the name, and nobody here the code."""
 
     called: str = ""

@@ -117,7 +117,7 @@ class Comparison:
         )
 
 
-def replayed(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
+def compare_replay(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
     """A replay beside its recording.
 
     Raises
@@ -174,7 +174,7 @@ def _reproduction_notes(store: TrajectoryStore) -> list[str]:
     ]
 
 
-def stores(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
+def compare_stores(first: TrajectoryStore, second: TrajectoryStore) -> Comparison:
     """Any two stores, paired where their runs began alike.
 
     Raises

@@ -49,11 +49,11 @@ def recorded_strategy(attributes: Mapping[str, Any]) -> Strategy:
     picture, as the foreground is.
     """
     from asced_analysis.correction.registry import make_strategy
-    from asced_analysis.correction.strategy import KnownByName
+    from asced_analysis.correction.strategy import UnregisteredStrategy
 
     name = str(attributes["strategy"])
     if name not in STRATEGIES:
-        return KnownByName(name)
+        return UnregisteredStrategy(name)
     parameters = dict(attributes.get("strategy_parameters", {}))
     if "where" in parameters and parameters["where"] not in PLACES:
         parameters["where"] = "foreground"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from asced_analysis.detection.given_outcomes import given_outcomes
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.local import RealismModel, features, local_realism
-from asced_analysis.realism.membership import seats
+from asced_analysis.realism.membership import stand_ins
 from asced_analysis.realism.outcomes import Outcomes
 from asced_analysis.realism.pictures import read_pictures
 from asced_stores.errors import InputError
@@ -94,7 +94,7 @@ class RealismJudge:
     ----------
     model : RealismModel
     recorded : xarray.Dataset, optional
-        The recorded runs: runs not paired with them take their places (`membership.seats`).
+        The recorded runs: runs not paired with them take their places (`membership.stand_ins`).
     """
 
     model: RealismModel
@@ -143,7 +143,7 @@ class RealismJudge:
             return list(zip(*columns, strict=True)) if columns else [()] * runs.sizes["run"]
 
         groups = groups_of(dataset)
-        return seats(
+        return stand_ins(
             [groups[place] for place in positions],
             groups_of(self.recorded),
             np.asarray(self.recorded["run"].values, np.int64),

@@ -11,8 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control
-from asced_analysis.correction.recorded_loops import of_a_loop
-from asced_analysis.evaluation.comparison import Comparison, quality_change, replayed, stores
+from asced_analysis.correction.recorded_loops import is_loop_recording
+from asced_analysis.evaluation.comparison import (
+    Comparison,
+    compare_replay,
+    compare_stores,
+    quality_change,
+)
 from asced_analysis.evaluation.control_runs import (
     ControlSampler,
     PairedRuns,
@@ -102,7 +107,7 @@ def evaluate(
     first, second = _store(recorded), _store(corrected)
     options, given = _read_first(options, first, second)
     is_replay = second.attributes.get("replay_of") is not None
-    compared = replayed(first, second) if is_replay else stores(first, second)
+    compared = compare_replay(first, second) if is_replay else compare_stores(first, second)
     _enough(compared)
     if first.backend.position == second.backend.position:
         raise InputError(f"{first.path} and {second.path} are the same store: give two")
@@ -259,7 +264,7 @@ def _controls(
     options: EvaluateOptions, store: TrajectoryStore, compared: Comparison
 ) -> list[Control]:
     """Controls to run; none by default where there is nothing to sample them with."""
-    named = store.attributes.get("pipeline") and not of_a_loop(store.attributes)
+    named = store.attributes.get("pipeline") and not is_loop_recording(store.attributes)
     if options.controls is True and not named and options.pipeline is None and options.loop is None:
         compared.notes.append(
             "no controls: the recording names no pipeline to sample them with, and no loop was "

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asced_analysis.realism.claims import taught_rows
+from asced_analysis.realism.claims import teacher_rows
 from asced_analysis.thresholds.document import Thresholds
 from asced_analysis.thresholds.wording import guarantee_in_words, promise_rows, sentence
 from asced_stores.format.calls import HIDDEN
@@ -55,7 +55,7 @@ def thresholds_card(thresholds: Thresholds, reference: HubReference) -> str:
         _table(promise_rows(thresholds)),
     ]
     if thresholds.teacher is not None:
-        rows = [(name.strip(), value) for name, value in taught_rows(thresholds.teacher)]
+        rows = [(name.strip(), value) for name, value in teacher_rows(thresholds.teacher)]
         parts += ["## Who said how runs ended", _table(rows)]
     parts += [
         "## What they fit",

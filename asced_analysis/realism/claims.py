@@ -156,7 +156,7 @@ def claims_of(reference: Reference) -> Claims:
     return _CLAIMS[reference.kind]
 
 
-def taught_rows(teacher: Mapping[str, Any]) -> list[tuple[str, str]]:
+def teacher_rows(teacher: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Who said how runs ended, and how that and what was learnt from it follow content.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asced_analysis.realism.claims import Reference
-from asced_analysis.realism.local import RealismModel, crossed
+from asced_analysis.realism.local import RealismModel, cross_fitted
 from asced_analysis.realism.membership import halves
 from asced_analysis.realism.pictures import picture_shape, read_pictures, undecoded
 from asced_analysis.realism.real_images import Real, RealImages, Role, read_real, without_runs
@@ -107,7 +107,7 @@ def choose_judge(
         )
     source = f"the {role}'s half of the recorded runs"
     of = Reference("population", source if seen is None else f"{source} ({seen})", len(own))
-    return crossed(
+    return cross_fitted(
         lambda images, runs: kind.build(given, images, of, runs), pictures[own], numbers[some][own]
     )
 

@@ -50,7 +50,7 @@ class RealismModel:
         Whose patches are left out for whom; None where no image of the reference is ever judged.
     other : RealismModel or None
         The same features, fitted and compared on another half of a population: it judges the images
-        of this half, and this one those of the other (`crossed`).
+        of this half, and this one those of the other (`cross_fitted`).
 
     Examples
     --------
@@ -215,8 +215,8 @@ def _crosswise(
     assert first.members is not None
     assert second.members is not None
     own, fellow = first.members.holds(images, runs), second.members.holds(images, runs)
-    toss = first.members.toss(images, runs)
-    by_second = own | (~fellow & toss)
+    coin = first.members.random_half(images, runs)
+    by_second = own | (~fellow & coin)
     parts = {}
     for model, chosen in ((first, ~by_second), (second, by_second)):
         numbers = None if runs is None else np.asarray(runs)[chosen]
@@ -229,7 +229,7 @@ def _crosswise(
     return out
 
 
-def crossed(
+def cross_fitted(
     build: Callable[[Array, NDArray[np.integer[Any]] | None], RealismModel],
     images: Array,
     runs: NDArray[np.integer[Any]] | None = None,

@@ -57,7 +57,7 @@ class Membership:
             np.bool_,
         )
 
-    def toss(
+    def random_half(
         self, images: NDArray[np.float32], runs: NDArray[np.integer[Any]] | None
     ) -> NDArray[np.bool_]:
         """A coin for each image, the same for a run and its paired run."""
@@ -121,7 +121,7 @@ def membership_of(
     return Membership(np.asarray(begins, np.intp), content, by_run)
 
 
-def seats(
+def stand_ins(
     groups: Sequence[Hashable],
     recorded_groups: Sequence[Hashable],
     recorded_runs: NDArray[np.integer[Any]],
@@ -149,8 +149,9 @@ def seats(
     Examples
     --------
     >>> import numpy as np
-    >>> from asced_analysis.realism.membership import seats
-    >>> sorted(seats(["a cat", "a cat"], ["a cat", "a dog", "a cat"], np.array([5, 6, 7])).tolist())
+    >>> from asced_analysis.realism.membership import stand_ins
+    >>> recorded = ["a cat", "a dog", "a cat"]
+    >>> sorted(stand_ins(["a cat", "a cat"], recorded, np.array([5, 6, 7])).tolist())
     [5, 7]
     """
     order = np.random.default_rng(0).permutation(len(recorded_runs))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.realism.claims import Reference
-from asced_analysis.realism.local import Array, RealismModel, crossed
+from asced_analysis.realism.local import Array, RealismModel, cross_fitted
 from asced_analysis.realism.modules import PATCHES, model_from_references
 from asced_analysis.realism.registry import FeatureKind
 from asced_stores.errors import InputError
@@ -90,7 +90,7 @@ def patch_model(
         Of their choice.
     of : Reference, optional
         What the reference is. Where it is not said, its images may be judged themselves: each half
-        of them then judges the other (`asced_analysis.realism.local.crossed`).
+        of them then judges the other (`asced_analysis.realism.local.cross_fitted`).
     runs : int array, shape (n,), optional
         The runs that the reference's images are of, where they are recorded ones.
 
@@ -114,7 +114,7 @@ def patch_model(
             some = Reference(images=len(images))
             return patch_model(images, name=name, patches=patches, seed=seed, of=some, runs=numbers)
 
-        return crossed(build, reference, runs)
+        return cross_fitted(build, reference, runs)
     centre, projection = whitening_of(reference, seed=seed)
 
     def encode(images: Array) -> tuple[Array, Array]:

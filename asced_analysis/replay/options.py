@@ -64,10 +64,10 @@ class SamplerOptions:
             Where it is not the recorded model's, or its calls cannot be repeated.
         """
         from asced_analysis.correction.environment import matching_pipeline
-        from asced_analysis.correction.loops import in_place_of
+        from asced_analysis.correction.loops import pipeline_or_loop
         from asced_analysis.replay.calls import repeat_calls
 
-        pipe = matching_pipeline(recording.attributes, in_place_of(self.pipeline, self.loop))
+        pipe = matching_pipeline(recording.attributes, pipeline_or_loop(self.pipeline, self.loop))
         repeat_calls(recording, pipe, self.call, self.call_options)
         return pipe
 

@@ -16,7 +16,7 @@ from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
 from asced_analysis.correction.lookahead import (
     Network,
     RecordedTable,
-    of_levels,
+    network_by_step,
     pipeline_network,
     predict,
 )
@@ -97,7 +97,7 @@ def lookahead_network(
                 "these thresholds need a lookahead, which a loop alone cannot give: "
                 "give network=f, with f(sample, alpha, sigma) -> predicted x0"
             )
-        return of_levels(network)
+        return network_by_step(network)
     return pipeline_network(pipe) if network is None else network
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.loops import LoopSampler
-from asced_analysis.correction.recorded_loops import of_a_loop
+from asced_analysis.correction.recorded_loops import is_loop_recording
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import call_again
 from asced_analysis.replay.from_checkpoint import FromCheckpoint
@@ -79,7 +79,7 @@ def check_start(
         return 0
     if not isinstance(start, int):
         raise InputError(f"start is 'init' or a step, not {start!r}")
-    if of_a_loop(recording.attributes):
+    if is_loop_recording(recording.attributes):
         raise InputError("a loop of one's own begins at its start: give start='init'")
     if start not in recording.spec.checkpoints:
         known = ", ".join(map(str, recording.spec.checkpoints)) or "none"

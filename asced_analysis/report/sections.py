@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asced_analysis.plots.images import is_latent
 from asced_analysis.plots.outlines import outlined_place
-from asced_analysis.realism.claims import taught_rows
+from asced_analysis.realism.claims import teacher_rows
 from asced_analysis.report.page import Case, Picture, Section, Table
 from asced_analysis.report.pictures import as_rgb, figure_uri, png_uri, upscaled, with_outline
 from asced_analysis.thresholds.wording import guarantee_in_words, percent, promise_rows
@@ -132,7 +132,7 @@ def thresholds_section(thresholds: Thresholds, detected: xr.Dataset | None = Non
     split = f"{guarantee.fit}, {guarantee.calibrate}, {guarantee.report}"
     rows = [*promise_rows(thresholds), (f"{guarantee.unit}s to fit, calibrate, report", split)]
     if thresholds.teacher is not None:
-        rows += [(name.strip(), value) for name, value in taught_rows(thresholds.teacher)]
+        rows += [(name.strip(), value) for name, value in teacher_rows(thresholds.teacher)]
     figures = []
     if detected is not None and np.isfinite(detected["score"].values).any():
         flagged = int(np.count_nonzero(detected["flagged"].values))

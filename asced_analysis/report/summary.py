@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asced_analysis.correction.recorded_loops import of_a_loop
+from asced_analysis.correction.recorded_loops import is_loop_recording
 from asced_analysis.evaluation.intervals import NOTHING, Estimate
 from asced_analysis.plots.images import is_latent
 from asced_analysis.report.page import Key
@@ -92,7 +92,7 @@ def _channels(ds: xr.Dataset) -> list[str]:
 
 def _sampler(ds: xr.Dataset, steps: int) -> str:
     """By what the runs were sampled, and in how many steps."""
-    if of_a_loop(ds.attrs):
+    if is_loop_recording(ds.attrs):
         return f"in {steps} steps of a custom loop"
     return (
         f"from {ds.attrs.get('pipeline', 'a pipeline')} in {steps} steps with "

@@ -55,7 +55,6 @@ __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "LARGEST_FILE",
-    "TOLERATED_FACTOR",
     "Cleanup",
     "Correction",
     "FingerprintMismatchError",
@@ -70,8 +69,6 @@ __all__ = [
     "parse_json",
     "schema",
 ]
-
-TOLERATED_FACTOR = 1.5
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ ANSWER = 2**20
 """Size of the pictures that are sent at once, if a step is not larger."""
 
 
-class Kept:
+class RecentResults:
     """The latest results of slow calls, up to a number of bytes."""
 
     def __init__(self, room: int) -> None:
@@ -79,8 +79,8 @@ class Trajectories:
         self.steps, self.channels = int(sizes["step"]), int(sizes["channel"])
         self.height, self.width = int(sizes["y"]), int(sizes["x"])
         self.frames = int(sizes.get("frame", 1))
-        self._kept = Kept(ROOM)
-        self._small = Kept(ROOM // 8)
+        self._kept = RecentResults(ROOM)
+        self._small = RecentResults(ROOM // 8)
 
     @cached_property
     def run_bytes(self) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.viewer.reading import Kept, Trajectories
+from asced_analysis.viewer.reading import RecentResults, Trajectories
 from asced_analysis.viewer.scoring import ScoreFile, Scores, by_features, by_thresholds
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class RunScores:
         pipeline: Any = None,
     ) -> None:
         self._runs, self._thresholds, self._corrected = runs, thresholds, corrected
-        self._states = Kept(64 * 2**20)
+        self._states = RecentResults(64 * 2**20)
         self._detector = None
         count = len(runs.runs)
         self._above = np.zeros(count)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from asced_analysis.calibration import calibrate, calibrate_transfer
-from asced_analysis.correction.detecting import Watch
+from asced_analysis.correction.detecting import LoopDetector
 from asced_analysis.detection.apply import detect
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
@@ -95,7 +95,7 @@ def test_the_loop_asks_for_the_group(store: Path, thresholds: Thresholds) -> Non
         scheduler_class="DDIMScheduler",
     )
     batch = next(iter(recording.batches()))
-    watch = Watch(thresholds, table, None)
+    watch = LoopDetector(thresholds, table, None)
     with pytest.raises(InputError, match="levels by label"):
         watch.start(torch.zeros(BATCH, 1, 16, 16))
     watch.start(torch.zeros(BATCH, 1, 16, 16), batch.scalars["label"])

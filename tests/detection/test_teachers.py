@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from asced_analysis import calibrate, open_runs
-from asced_analysis.calibration.matched_content import doubts, within_matched_content
+from asced_analysis.calibration.matched_content import learning_warnings, within_matched_content
 from asced_analysis.calibration.outcome_training import Examples, parts_of
 from asced_analysis.calibration.splits import split_runs
 from asced_analysis.calibration.teachers import GivenTeacher, choose_teacher
@@ -301,9 +301,9 @@ def test_the_energy_of_the_start_is_measured_and_stays() -> None:
 
 def test_what_was_learnt_in_vain_is_said_in_the_thresholds() -> None:
     figures: Any = {"runs": 26, "auroc": 0.4, "auroc_matched": 0.36, "content": {}}
-    (note,) = doubts(figures)
+    (note,) = learning_warnings(figures)
     assert "AUROC 0.36 on 26 runs" in note
-    assert doubts({**figures, "auroc_matched": 0.8}) == doubts(None) == ()
+    assert learning_warnings({**figures, "auroc_matched": 0.8}) == learning_warnings(None) == ()
 
 
 def test_a_score_that_was_fitted_on_one_kind_of_end_is_said(recorded: Path) -> None:

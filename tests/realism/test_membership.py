@@ -16,7 +16,7 @@ from asced_analysis.realism import local_realism, patch_model
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.judges import choose_judge
 from asced_analysis.realism.local import nearest_distances
-from asced_analysis.realism.membership import halves, seats
+from asced_analysis.realism.membership import halves, stand_ins
 from asced_analysis.realism.pictures import read_pictures
 from asced_stores.errors import InputError
 
@@ -147,7 +147,7 @@ def test_fresh_runs_of_few_prompts_meet_as_many_of_their_own_as_recorded_ones() 
 
 def test_seats_are_of_the_own_prompt_and_shared_evenly() -> None:
     recorded = np.arange(10, 16)
-    found = seats(["a"] * 4 + ["b", "c"], ["a", "b"] * 3, recorded)
+    found = stand_ins(["a"] * 4 + ["b", "c"], ["a", "b"] * 3, recorded)
     assert sorted(found[:3]) == [10, 12, 14]
     assert found[3] == found[0]
     assert found[4] in (11, 13, 15)

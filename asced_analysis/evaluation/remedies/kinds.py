@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.corrector import Corrector
-from asced_analysis.correction.detecting import Watch
+from asced_analysis.correction.detecting import LoopDetector
 from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.noise_normalisation import normalised_noise
 from asced_analysis.correction.pruner import Pruner
@@ -53,7 +53,7 @@ GUIDANCE = (0.75, 1.5)
 
 
 @dataclass(frozen=True)
-class Bench:
+class RemedyContext:
     """What remedies are tried on.
 
     Attributes
@@ -109,126 +109,128 @@ class Skipped:
     reason: str
 
 
-Kind = Callable[[Bench], Iterator[Remedy | Skipped]]
+Kind = Callable[[RemedyContext], Iterator[Remedy | Skipped]]
 
 
-def more_steps(bench: Bench) -> Iterator[Remedy | Skipped]:
+def more_steps(context: RemedyContext) -> Iterator[Remedy | Skipped]:
     """The same sampler with all steps that the budget pays for."""
-    if bench.budget <= bench.steps:
-        yield Skipped("more steps", f"the budget is that of the recorded {bench.steps} steps")
+    if context.budget <= context.steps:
+        yield Skipped("more steps", f"the budget is that of the recorded {context.steps} steps")
         return
     yield Remedy(
-        f"{bench.budget} steps",
-        f"pipe(..., num_inference_steps={bench.budget})",
-        sampling(bench, bench.pipe, bench.budget),
+        f"{context.budget} steps",
+        f"pipe(..., num_inference_steps={context.budget})",
+        sampling(context, context.pipe, context.budget),
     )
 
 
-def other_samplers(bench: Bench) -> Iterator[Remedy | Skipped]:
+def other_samplers(context: RemedyContext) -> Iterator[Remedy | Skipped]:
     """Samplers that the model was trained for as well."""
-    present = type(bench.pipe.scheduler).__name__
+    present = type(context.pipe.scheduler).__name__
     for name, options, each, what in SAMPLERS:
-        pipe = with_sampler(bench.pipe, name, options)
+        pipe = with_sampler(context.pipe, name, options)
         kind = type(getattr(pipe, "scheduler", None)).__name__
         if pipe is None or (kind == present and not options):
             continue
         given = "".join(f", {key}={value!r}" for key, value in options.items())
-        steps = bench.budget // each
+        steps = context.budget // each
         yield Remedy(
             f"{kind.removesuffix('Scheduler')} ({what}), {steps} steps",
             f"pipe.scheduler = {kind}.from_config(pipe.scheduler.config{given})\n"
             f"pipe(..., num_inference_steps={steps})",
-            sampling(bench, pipe, steps),
+            sampling(context, pipe, steps),
         )
 
 
-def other_guidance(bench: Bench) -> Iterator[Remedy | Skipped]:
+def other_guidance(context: RemedyContext) -> Iterator[Remedy | Skipped]:
     """Less and more guidance than was recorded."""
-    pipe = bench.pipe
+    pipe = context.pipe
     if not is_called(pipe):
         return
-    first = bench.recording.select(bench.recording.dataset["run"].values[:1])
+    first = context.recording.select(context.recording.dataset["run"].values[:1])
     scale = guidance_scale(
-        pipe, call_arguments(bench.recording, pipe, first, bench.steps, bench.options)
+        pipe, call_arguments(context.recording, pipe, first, context.steps, context.options)
     )
     if scale <= 1:
         yield Skipped("guidance", f"the runs were drawn at scale {scale:g}: without guidance")
         return
     for factor in GUIDANCE:
         yield Remedy(
-            f"guidance {factor * scale:g} instead of {scale:g}, {bench.budget} steps",
-            f"pipe(..., guidance_scale={factor * scale:g}, num_inference_steps={bench.budget})",
-            sampling(bench, pipe, bench.budget, guidance=factor),
+            f"guidance {factor * scale:g} instead of {scale:g}, {context.budget} steps",
+            f"pipe(..., guidance_scale={factor * scale:g}, num_inference_steps={context.budget})",
+            sampling(context, pipe, context.budget, guidance=factor),
         )
 
 
-def starting_noise(bench: Bench) -> Iterator[Remedy | Skipped]:
+def starting_noise(context: RemedyContext) -> Iterator[Remedy | Skipped]:
     """Noise of one energy after the first step."""
 
     def draw(runs: Runs, seeds: Runs) -> Drawn:
-        with normalised_noise(bench.pipe):
-            return sampling(bench, bench.pipe, bench.budget)(runs, seeds)
+        with normalised_noise(context.pipe):
+            return sampling(context, context.pipe, context.budget)(runs, seeds)
 
     yield Remedy(
-        f"noise normalisation, {bench.budget} steps",
+        f"noise normalisation, {context.budget} steps",
         "from asced_analysis.correction import normalised_noise\n\n"
-        f"with normalised_noise(pipe):\n    pipe(..., num_inference_steps={bench.budget})",
+        f"with normalised_noise(pipe):\n    pipe(..., num_inference_steps={context.budget})",
         draw,
     )
 
 
-def corrections(bench: Bench) -> Iterator[Remedy | Skipped]:
+def corrections(context: RemedyContext) -> Iterator[Remedy | Skipped]:
     """What corrects flagged runs in the loop, at the recorded number of steps."""
-    if bench.thresholds is None:
+    if context.thresholds is None:
         yield Skipped("corrections", "they need thresholds (asced calibrate)")
         return
-    own = bench.thresholds.correction.strategy
+    own = context.thresholds.correction.strategy
     for name in dict.fromkeys((own, *STRATEGIES)):
         kind = STRATEGIES.get(name)
         if not kind.edits or not kind.in_loop:
             continue
         try:
-            _corrector(bench, name)
+            _corrector(context, name)
         except AscedError as error:
             yield Skipped(f"correction {name}", str(error))
             continue
         own_words = "" if name == own else f", strategy={name!r}"
         yield Remedy(
-            f"correction {name} of flagged runs, {bench.steps} steps",
+            f"correction {name} of flagged runs, {context.steps} steps",
             "from asced_analysis import Corrector\n\n"
             f'with Corrector.from_file("thresholds.json"{own_words}).attach(pipe):\n'
-            f"    pipe(..., num_inference_steps={bench.steps})",
-            _correcting(bench, name),
+            f"    pipe(..., num_inference_steps={context.steps})",
+            _correcting(context, name),
         )
 
 
-def pruning(bench: Bench) -> Iterator[Remedy | Skipped]:
+def pruning(context: RemedyContext) -> Iterator[Remedy | Skipped]:
     """Draw several, look early, finish the most promising."""
-    if bench.thresholds is None:
+    if context.thresholds is None:
         yield Skipped("pruning", "it needs thresholds (asced calibrate)")
         return
-    thresholds, steps = bench.thresholds, bench.steps
-    looked = _last_look(bench, thresholds) + 1 + int(bench.network is not None)
-    draws = 1 + (bench.budget - steps) // looked
+    thresholds, steps = context.thresholds, context.steps
+    looked = _last_look(context, thresholds) + 1 + int(context.network is not None)
+    draws = 1 + (context.budget - steps) // looked
     if draws < 2:
         yield Skipped(
             "pruning", f"two draws looked at up to step {looked - 1} cost {steps + looked}"
         )
         return
 
-    pruner = Pruner(thresholds, draw=draws, finish=1, network=bench.network)
+    pruner = Pruner(thresholds, draw=draws, finish=1, network=context.network)
 
     def draw(runs: Runs, seeds: Runs) -> Drawn:
         ends, cost = [], 0.0
-        together = 1 if is_called(bench.pipe) else max(1, AT_ONCE // draws)
+        together = 1 if is_called(context.pipe) else max(1, AT_ONCE // draws)
         for at in range(0, len(runs), together):
             some, first = runs[at : at + together], int(seeds[at]) * draws
             call: dict[str, Any] = {"num_inference_steps": steps}
-            if is_called(bench.pipe):
-                batch = bench.recording.select(some)
-                call = call_arguments(bench.recording, bench.pipe, batch, steps, bench.options)
+            if is_called(context.pipe):
+                batch = context.recording.select(some)
+                call = call_arguments(
+                    context.recording, context.pipe, batch, steps, context.options
+                )
                 call.pop("generator")
-            pruned = pruner.sample(bench.pipe, groups=len(some), seed=first, **call)
+            pruned = pruner.sample(context.pipe, groups=len(some), seed=first, **call)
             ends.append(pruned.samples.float().cpu().numpy())
             cost += pruned.evaluations * len(some)
         return Drawn(np.concatenate(ends), evaluations=cost / len(runs), paired=False)
@@ -252,39 +254,39 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
-def sampling(bench: Bench, pipe: Any, steps: int, *, guidance: float = 1.0) -> Draw:
+def sampling(context: RemedyContext, pipe: Any, steps: int, *, guidance: float = 1.0) -> Draw:
     """Plain sampling under some setting."""
     return partial(
-        draw_runs, bench.recording, pipe, steps=steps, guidance=guidance, options=bench.options
+        draw_runs, context.recording, pipe, steps=steps, guidance=guidance, options=context.options
     )
 
 
-def _corrector(bench: Bench, strategy: str) -> Corrector:
+def _corrector(context: RemedyContext, strategy: str) -> Corrector:
     """A corrector of the thresholds, refused here where the sampler does not allow it."""
-    corrector = Corrector(bench.thresholds, strategy=strategy, network=bench.network)
-    corrector.target(schedule_of(bench.pipe, bench.recording))
+    corrector = Corrector(context.thresholds, strategy=strategy, network=context.network)
+    corrector.target(schedule_of(context.pipe, context.recording))
     return corrector
 
 
-def _correcting(bench: Bench, strategy: str) -> Draw:
+def _correcting(context: RemedyContext, strategy: str) -> Draw:
     """Sampling with a correction in the loop."""
 
     def draw(runs: Runs, seeds: Runs) -> Drawn:
-        corrector = _corrector(bench, strategy)
+        corrector = _corrector(context, strategy)
         return draw_runs(
-            bench.recording,
-            bench.pipe,
+            context.recording,
+            context.pipe,
             runs,
             seeds,
-            steps=bench.steps,
+            steps=context.steps,
             corrector=corrector,
-            options=bench.options,
+            options=context.options,
         )
 
     return draw
 
 
-def _last_look(bench: Bench, thresholds: Thresholds) -> int:
+def _last_look(context: RemedyContext, thresholds: Thresholds) -> int:
     """The last step that thresholds look at."""
-    table = schedule_of(bench.pipe, bench.recording)
-    return Watch(thresholds, table, bench.network).window[1]
+    table = schedule_of(context.pipe, context.recording)
+    return LoopDetector(thresholds, table, context.network).window[1]

@@ -22,8 +22,8 @@ from asced_analysis.evaluation.options import RemedyOptions
 from asced_analysis.evaluation.outcome_rates import worst_quarter_limit
 from asced_analysis.evaluation.remedies.kinds import (
     KINDS,
-    Bench,
     Remedy,
+    RemedyContext,
     Runs,
     Skipped,
     sampling,
@@ -83,7 +83,7 @@ def try_remedies(store: TrajectoryStore | str | Path, options: RemedyOptions) ->
     if isinstance(pipe, LoopSampler):
         raise InputError("a loop of your own cannot be given another sampler: use tune(loop=...)")
     repeat_calls(recording, pipe, options=options.call_options)
-    bench = _bench(recording, pipe, options)
+    context = _context(recording, pipe, options)
     numbers = np.asarray(recording.dataset["run"].values, np.int64)
     if runs < FEWEST:
         raise InputError(f"runs is {runs}: at least {FEWEST} are needed to compare anything")
@@ -91,16 +91,16 @@ def try_remedies(store: TrajectoryStore | str | Path, options: RemedyOptions) ->
     chosen_on, fresh = _seeds(seeds, runs)
     conditions = np.resize(numbers, runs)
     first = _Look(
-        bench, choose_judge(options.chooser, recording.dataset, real=real, role="teacher")
+        context, choose_judge(options.chooser, recording.dataset, real=real, role="teacher")
     )
-    second = _Look(bench, choose_judge(options.judge, recording.dataset, real=real))
-    found = [one for kind in KINDS for one in kind(bench)]
+    second = _Look(context, choose_judge(options.judge, recording.dataset, real=real))
+    found = [one for kind in KINDS for one in kind(context)]
     tried = [one for one in found if isinstance(one, Remedy)]
     skipped = {one.title: one.reason for one in found if isinstance(one, Skipped)}
     plain = Remedy(
-        f"plain, {bench.steps} steps",
-        f"pipe(..., num_inference_steps={bench.steps})",
-        sampling(bench, pipe, bench.steps),
+        f"plain, {context.steps} steps",
+        f"pipe(..., num_inference_steps={context.steps})",
+        sampling(context, pipe, context.steps),
     )
     tell = options.progress or (lambda done, total: None)
     parts = len(tried) + 4
@@ -112,8 +112,8 @@ def try_remedies(store: TrajectoryStore | str | Path, options: RemedyOptions) ->
                 trials.append(first.against(one, conditions, chosen_on))
             except InputError as error:
                 skipped[one.title] = str(error)
-        best = _best(trials, bench.budget)
-        wanted = [one for one in tried if one.title in (f"{bench.budget} steps", best.title)]
+        best = _best(trials, context.budget)
+        wanted = [one for one in tried if one.title in (f"{context.budget} steps", best.title)]
         confirmed = [second.plain(plain, conditions, fresh)]
         wanted.sort(key=lambda one: one.title == best.title)
         confirmed += [second.against(one, conditions, fresh) for one in wanted]
@@ -123,7 +123,7 @@ def try_remedies(store: TrajectoryStore | str | Path, options: RemedyOptions) ->
         confirmed=tuple(confirmed),
         best=best.title,
         helps=_helps(second, confirmed),
-        budget=bench.budget,
+        budget=context.budget,
         runs=runs,
         chooser=first.model.name,
         judge=second.model.name,
@@ -132,7 +132,7 @@ def try_remedies(store: TrajectoryStore | str | Path, options: RemedyOptions) ->
     )
 
 
-def _bench(recording: Recording, pipe: Any, options: RemedyOptions) -> Bench:
+def _context(recording: Recording, pipe: Any, options: RemedyOptions) -> RemedyContext:
     """Check what is given."""
     thresholds = options.thresholds
     if thresholds is not None and not isinstance(thresholds, Thresholds):
@@ -145,7 +145,7 @@ def _bench(recording: Recording, pipe: Any, options: RemedyOptions) -> Bench:
             "give more, or record runs of fewer steps"
         )
     lookahead = lookahead_network(thresholds, pipe, options.network)
-    return Bench(recording, pipe, budget, thresholds, lookahead, options.call_options or {})
+    return RemedyContext(recording, pipe, budget, thresholds, lookahead, options.call_options or {})
 
 
 def _seeds(recorded: NDArray[np.int64], runs: int) -> tuple[Runs, Runs]:
@@ -158,7 +158,7 @@ def _seeds(recorded: NDArray[np.int64], runs: int) -> tuple[Runs, Runs]:
 class _Look:
     """One judge, who sees plain runs first and compares the others with them."""
 
-    bench: Bench
+    context: RemedyContext
     model: RealismModel
     rows: float = 0.0
     pictures: NDArray[np.float32] | None = None
@@ -169,12 +169,12 @@ class _Look:
     def plain(self, one: Remedy, runs: Runs, seeds: Runs) -> Trial:
         """Draw plain runs; the worst quarter of them sets the limit."""
         drawn = one.draw(runs, seeds)
-        self.rows = float(drawn.rows or self.bench.steps)
+        self.rows = float(drawn.rows or self.context.steps)
         self.pictures, self.distance = self._look(drawn, runs)
         self.limit = worst_quarter_limit(self.distance)
         broken = self.distance > self.limit
         self.seen = {one.title: broken}
-        steps, share = float(self.bench.steps), share_estimate(broken)
+        steps, share = float(self.context.steps), share_estimate(broken)
         return Trial(one.title, one.code, steps, share, NOTHING, NOTHING, None)
 
     def against(self, one: Remedy, runs: Runs, seeds: Runs) -> Trial:
@@ -194,7 +194,7 @@ class _Look:
             moved = unpaired_estimate(distance, self.distance)
         evaluations = drawn.evaluations
         if evaluations is None:
-            evaluations = float(drawn.rows or 0) * self.bench.steps / self.rows
+            evaluations = float(drawn.rows or 0) * self.context.steps / self.rows
         return Trial(
             one.title,
             one.code,
@@ -207,7 +207,7 @@ class _Look:
 
     def _look(self, drawn: Drawn, runs: Runs) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Pictures and mean local distances; runs stand where recorded ones of their prompts do."""
-        pictures = Decoder(self.bench.recording, self.bench.pipe).pictures(drawn.ends, runs)
+        pictures = Decoder(self.context.recording, self.context.pipe).pictures(drawn.ends, runs)
         return pictures, local_realism(pictures, self.model, runs=runs).mean((1, 2))
 
 

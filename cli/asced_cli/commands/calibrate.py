@@ -183,7 +183,7 @@ def _calibrate(source: str, out: str | None, options: dict[str, Any]) -> Thresho
     from asced_analysis.calibration.choose_level import LEARNING
     from asced_analysis.detection import VARIANTS
     from asced_analysis.detection.external import read_labels
-    from asced_analysis.realism.claims import taught_rows
+    from asced_analysis.realism.claims import teacher_rows
     from asced_analysis.realism.functions import load_function
     from asced_analysis.thresholds.wording import promise_rows
     from asced_stores.errors import InputError
@@ -238,7 +238,7 @@ def _calibrate(source: str, out: str | None, options: dict[str, Any]) -> Thresho
             *promise_rows(thresholds),
             *([("expected, 99 %", _expected(guarantee, band))] if band else []),
             ("runs for tighter rates", tighter or "-"),
-            *(() if thresholds.teacher is None else taught_rows(thresholds.teacher)),
+            *(() if thresholds.teacher is None else teacher_rows(thresholds.teacher)),
             *(("note", note) for note in guarantee.notes),
         ],
         written=[out],

@@ -58,7 +58,7 @@ class Rehearsal:
         return [after - call == 1 for call, after in pairwise(calls)]
 
 
-class Knows:
+class ConstantGuider:
     """Stands where ComfyUI's guider stands, and predicts one value everywhere.
 
     Parameters
@@ -281,12 +281,12 @@ def _run(
     seen: Callable[[int, Tensor, float], None],
     taken: Callable[..., None],
     answer: float = 0.0,
-) -> Knows:
+) -> ConstantGuider:
     """Sample where the answer is known, on the host, without touching torch's generators."""
     import torch
 
     own = extra.get("model_options", {}).get("sampler_post_cfg_function", [])
-    model = Knows(guider, own, seen, answer)
+    model = ConstantGuider(guider, own, seen, answer)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             sampler.sample(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from asced_stores.errors import InputError
 
 
-class HandedActivations:
+class GivenActivations:
     """Those of the batch that was begun.
 
     Attributes

@@ -13,7 +13,7 @@ from asced_stores.format.noise_levels import canonical_prediction_type, log_snr
 Level = tuple[float, float, float]  # timestep, alpha, sigma
 
 
-class HandedLevels:
+class GivenLevels:
     """Checks each level against those before it and against the batches before.
 
     Attributes

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from asced_recorders.custom.activations import HandedActivations
-from asced_recorders.custom.levels import HandedLevels, one_number
+from asced_recorders.custom.activations import GivenActivations
+from asced_recorders.custom.levels import GivenLevels, one_number
 from asced_recorders.custom.model import check_model, facts_of
 from asced_recorders.custom.options import CustomOptions
 from asced_recorders.custom.samples import as_rows, check_facts, form_of
@@ -106,8 +106,8 @@ class CustomRecorder:
         if self.store is not None:
             check_correction(self.store.spec.attributes, self.corrector)
         self._buffer: RunBuffer | None = None
-        self.levels = HandedLevels()
-        self.activations = HandedActivations()
+        self.levels = GivenLevels()
+        self.activations = GivenActivations()
         self._end: Tensor | None = None
         self._facts: dict[str, Any] = {}
         self._left_over = False  # facts of a batch that was refused

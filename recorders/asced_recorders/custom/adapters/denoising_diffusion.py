@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.custom.adapters.entering import Entering
+from asced_recorders.custom.adapters.entering import DelayedSteps
 
 if TYPE_CHECKING:
     from asced_recorders.custom.adapters.entering import Loop
@@ -39,7 +39,7 @@ def sampling_loop(diffusion: Any) -> Loop:
     """
 
     def loop(x_init: Any, step: Any) -> Any:
-        entering = Entering(step)
+        entering = DelayedSteps(step)
         kind, begun = KINDS[diffusion.objective], False
 
         def level(t: Any) -> tuple[float, float]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Loop = Callable[[Any, Any], Any]
 
 
-class Entering:
+class DelayedSteps:
     """Hands the steps of a loop over, each when the sample of the next one is seen.
 
     Parameters

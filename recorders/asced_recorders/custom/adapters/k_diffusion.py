@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.custom.adapters.entering import Entering
+from asced_recorders.custom.adapters.entering import DelayedSteps
 from asced_recorders.custom.loop import CustomRecorder
 from asced_stores.errors import InputError
 
@@ -69,7 +69,7 @@ def sampling_loop(
         )
 
     def loop(x_init: Any, step: Any) -> Any:
-        entering = Entering(step)
+        entering = DelayedSteps(step)
         left = 0  # evaluations of this step that are still to come
 
         def network(x: Tensor, sigma: Tensor, **extra: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.custom.adapters.entering import Entering
+from asced_recorders.custom.adapters.entering import DelayedSteps
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def sampling_loop(
         )
 
     def loop(x_init: Any, step: Any) -> Any:
-        entering = Entering(step)
+        entering = DelayedSteps(step)
         real = model.predict_eps_cfg
 
         def predict(x: Any, sigma: Any, *rest: Any) -> Any:
