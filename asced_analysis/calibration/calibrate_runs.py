@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ from asced_analysis.calibration.drift import run_counts
 from asced_analysis.calibration.energies import run_energies
 from asced_analysis.calibration.fitting import fit_variant
 from asced_analysis.calibration.minimum_runs import check_minimum_runs
-from asced_analysis.calibration.splits import FRACTIONS, split_runs
+from asced_analysis.calibration.options import CalibrateOptions, TeacherOptions
+from asced_analysis.calibration.splits import Split, split_runs
 from asced_analysis.compute.source import Source, open_source
 from asced_analysis.detection.registry import VARIANTS
 from asced_analysis.detection.scoring import with_model
@@ -24,6 +25,7 @@ from asced_analysis.thresholds import conformal
 from asced_analysis.thresholds.document import Correction, Thresholds
 from asced_analysis.thresholds.registries import STRATEGIES
 from asced_stores.errors import InputError, TooFewStepsError
+from asced_stores.options import takes
 
 LATEST_CORRECTION = 0.48
 """Last share of sampling at which a correction is useful, as the paper has it."""
@@ -34,32 +36,12 @@ WINDOW = (0.2, LATEST_CORRECTION)
 """First step and correction step, as shares of sampling: Mutation as the paper has it."""
 
 
+_DEFAULTS = CalibrateOptions()
+
+
+@takes(CalibrateOptions)
 def calibrate(
-    store: Any,
-    variant: str = "calibrated",
-    *,
-    method: str = "conformal",
-    false_alarm_rate: float = 0.05,
-    confidence: float | None = None,
-    window: tuple[float, float] | Literal["phases"] | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    strategy: str | None = None,
-    fractions: tuple[float, float, float] = FRACTIONS,
-    seed: int = 0,
-    groups: str | None = None,
-    normal: Mapping[int, bool] | None = None,
-    normal_name: str = "the given label",
-    labels: Mapping[int, bool] | None = None,
-    costs: tuple[float, float] = (1.0, 1.0),
-    outcome: Mapping[str, Any] | None = None,
-    teacher: Any = None,
-    real: Any = None,
-    network: Any = None,
-    outcomes: Any = None,
-    masks: Any = None,
-    better: str = "lower",
-    pipeline: Any = None,
-    call_options: Mapping[str, Any] | None = None,
+    store: Any, variant: str = "calibrated", options: CalibrateOptions = _DEFAULTS
 ) -> Thresholds:
     """Calibrate thresholds on recorded runs.
 
@@ -68,66 +50,9 @@ def calibrate(
     store : path, TrajectoryStore or xarray.Dataset
         Recorded runs.
     variant : str
-        A name of `asced_analysis.detection.VARIANTS`.
-    method : str
-        `conformal`: split conformal at run level. `risk`: conformal risk control of the flagged
-        share of the image (`false_alarm_rate` is that share; variant `calibrated`). `robust`: for
-        calibration sets with up to a fifth of broken runs, without a finite-sample guarantee.
-        `labels`: cheapest level for `labels` and `costs`. `outcome`: learn from how the recorded
-        runs ended, then split conformal (variant `outcome`).
-    false_alarm_rate : float
-        Share of the population's runs that may be flagged.
-    confidence : float, optional
-        Keep the rate for this very calibration with this confidence, instead of on average.
-    window : (float, float) or "phases", optional
-        Shares of sampling at which the window begins and at which the correction edits; the
-        window's last step is the one before. `WINDOW` by default. "phases": from the beginning of
-        the runs' Mutation phase to its end, or to `LATEST_CORRECTION` where that is earlier and
-        leaves a window.
-    parameters : mapping, optional
-        Overrides of the variant's parameters.
-    strategy : str, optional
-        Default correction: by default what was measured to repair (docs/truth.md), for `outcome`
-        ``renoise`` of the foreground, for variants that point at a place ``ttc``.
-    fractions : (float, float, float)
-        Shares of the runs for fit, calibrate and report.
-    seed : int
-        Of the split.
-    groups : str, optional
-        A coordinate of the runs (`label`, `prompt`, `guidance_scale`): groups with enough runs get
-        a level of their own, the others the pooled one, with a warning.
-    normal : mapping of run id to bool, optional
-        Restricts the promise to runs that a label calls normal.
-    normal_name : str
-        What the label is called in the guarantee.
-    labels : mapping of run id to bool, optional
-        For `labels`: which runs are broken; runs without a label are left out.
-    costs : (float, float)
-        For `labels`: of a false alarm and of a miss.
-    outcome : mapping, optional
-        For `outcome`: options of `asced_analysis.calibration.outcome.fit_outcome`; `lookahead`, the
-        share of sampling by which the model is evaluated once more beyond the window's end
-        (0.24 is a good one); `draws` of noise, for self-consistency; `content`, features by name
-        whose nearest runs count as like content.
-    teacher : str, RealismModel or Teacher, optional
-        For `outcome`: who says how runs ended. By default ``self-consistency``, the model's own
-        prediction from its re-noised ends; with real images, ``patches``. Also any other kind of
-        features (`asced_analysis.realism.judges.choose_judge`).
-    real : path, array or RealImages, optional
-        Real images for the teacher, who takes one half of them.
-    network : callable, optional
-        ``network(sample, alpha, sigma)`` to predicted x0, for self-consistency, teacher or
-        variant: of loops that no pipeline describes.
-    outcomes : path or mapping of run to number or mask, optional
-        Scores from elsewhere (CSV or Parquet with columns run and score): they teach instead.
-    masks : folder, ``.npz`` or mapping, optional
-        Broken places by run, from elsewhere; alone, or beside the scores of `outcomes`.
-    better : {"lower", "higher"}
-        Which of these scores are good.
-    pipeline : DiffusionPipeline, str or Path, optional
-        By default the one that the store names.
-    call_options : mapping, optional
-        Arguments of its calls that the store does not hold, as in `asced_analysis.replay.replay`.
+        A name of `asced_analysis.detection.VARIANTS`; `calibrated` by default.
+    options : CalibrateOptions
+        Each by keyword.
 
     Returns
     -------
@@ -146,27 +71,140 @@ def calibrate(
     >>> thresholds.guarantee.promised, thresholds.guarantee.unit
     (0.2, 'run')
     """
-    conformal.check_rate(false_alarm_rate)
-    if method not in METHODS:
-        raise InputError(f"method {method!r} is unknown; expected one of {METHODS}")
-    kind, method = _paired(VARIANTS.get(variant), method)
-    evaluates = (
-        not kind.learnt and kind.extra_evaluations({**kind.parameters(), **(parameters or {})}) > 0
-    )
+    conformal.check_rate(options.false_alarm_rate)
+    if options.method not in METHODS:
+        raise InputError(f"method {options.method!r} is unknown; expected one of {METHODS}")
+    kind, method = _paired(VARIANTS.get(variant), options.method)
+    parameters = dict(options.parameters or {})
+    evaluates = not kind.learnt and kind.extra_evaluations({**kind.parameters(), **parameters}) > 0
     if not kind.learnt:
-        for name, value in (
-            ("teacher", teacher),
-            ("real", real),
-            ("network", None if evaluates else network),
-            ("outcomes", outcomes),
-            ("masks", masks),
-        ):
-            if value is not None:
-                raise InputError(
-                    f"{name} is for learning from outcomes, and {kind.name} learns from none: "
-                    "choose method outcome, or leave it out"
-                )
+        _refuse_teachers(kind, options, evaluates=evaluates)
     source = open_source(store)
+    _check_steps(source, options.strategy)
+    _check_numbers(source, options)
+    strategy = kind.correction[0] if options.strategy is None else options.strategy
+    STRATEGIES.check(strategy)
+    window = phases_window(source) if options.window == "phases" else options.window
+    steps, correction = window_and_correction(source, window or WINDOW, strategy)
+    if correction.strategy == kind.correction[0]:
+        correction = replace(correction, parameters=kind.correction[1])
+    labels, normal = options.labels, options.normal
+    if method == "labels" and not labels:
+        raise InputError("method labels needs labels; give a mapping of run id to broken or not")
+    kept = dict.fromkeys(labels, True) if method == "labels" and labels else normal
+    split = split_runs(
+        prompts_of(source),
+        source.runs,
+        seeds=source.dataset["seed"].values if "seed" in source.dataset.coords else None,
+        prompts_hidden=_prompts_hidden(source),
+        fractions=options.fractions,
+        seed=options.seed,
+        eligible=_eligible(source, kept),
+    )
+    request = Request(
+        method,
+        options.false_alarm_rate,
+        options.confidence,
+        options.groups,
+        labels,
+        options.costs,
+        "all runs" if normal is None else f"runs called normal by {options.normal_name}",
+    )
+    check_minimum_runs(
+        source,
+        split,
+        method,
+        options.false_alarm_rate,
+        confidence=options.confidence,
+        labels=labels,
+    )
+    run_means = None
+    if kind.learnt:
+        source, thresholds = _learnt(store, source, split, steps, correction, options)
+    else:
+        if evaluates:
+            source = with_model(source, options.pipeline, options.network)
+        thresholds, run_means = fit_variant(
+            source, kind, split.fit, window=steps, correction=correction, parameters=parameters
+        )
+    chosen = choose_level(source, thresholds, split, request)
+    thresholds = replace(
+        thresholds,
+        levels=replace(thresholds.levels, level=chosen.level),
+        guarantee=replace(
+            chosen.guarantee, notes=(*thresholds.guarantee.notes, *chosen.guarantee.notes)
+        ),
+        groups=chosen.groups,
+        grouped_by=options.groups if chosen.groups else None,
+        fingerprint={**thresholds.fingerprint, "dtype": source.dtype},
+        counts=run_counts(
+            run_means,
+            chosen.scores,
+            run_energies(source, thresholds.levels.log_snr, only=split.fit),
+        ),
+    )
+    return replace(thresholds, conformance=conformance_vectors(thresholds))
+
+
+def _learnt(
+    store: Any,
+    source: Source,
+    split: Split,
+    steps: tuple[int, int],
+    correction: Correction,
+    options: CalibrateOptions,
+) -> tuple[Source, Thresholds]:
+    """What is learnt from how runs ended, and the runs with what it looks at."""
+    import xarray as xr
+
+    from asced_analysis.calibration.outcome import (
+        check_learnable,
+        fit_outcome,
+        lookahead_source,
+    )
+    from asced_analysis.calibration.teachers import choose_teacher
+    from asced_analysis.realism.judges import choose_judge
+    from asced_analysis.realism.self_consistency import DRAWS
+
+    learning, parameters = dict(options.outcome or {}), dict(options.parameters or {})
+    labeller = choose_teacher(
+        source,
+        split.fit,
+        **{one.name: getattr(options, one.name) for one in fields(TeacherOptions)},
+        store=None if isinstance(store, (Source, xr.Dataset)) else store,
+        draws=learning.pop("draws", DRAWS),
+    )
+    check_learnable(source, split.fit, labeller)
+    ahead = learning.pop("lookahead", None)
+    if ahead is not None:
+        source, parameters["lookahead"] = lookahead_source(source, steps, ahead, options.pipeline)
+    if isinstance(learning.get("content"), str):
+        known = source.dataset.isel(run=np.flatnonzero(split.fit))
+        learning["content"] = choose_judge(learning["content"], known, role="teacher")
+    return source, fit_outcome(
+        source,
+        split.fit,
+        window=steps,
+        correction=correction,
+        parameters=parameters,
+        teacher=labeller,
+        report=split.report,
+        **learning,
+    )
+
+
+def _refuse_teachers(kind: Variant, options: CalibrateOptions, *, evaluates: bool) -> None:
+    """Refuse what teaches, of a variant that learns from no outcomes."""
+    for name in ("teacher", "real", "network", "outcomes", "masks"):
+        if getattr(options, name) is not None and not (evaluates and name == "network"):
+            raise InputError(
+                f"{name} is for learning from outcomes, and {kind.name} learns from none: "
+                "choose method outcome, or leave it out"
+            )
+
+
+def _check_steps(source: Source, strategy: str | None) -> None:
+    """Refuse runs of too few steps to look at, and to correct after."""
     if source.steps < FEWEST_STEPS:
         found = f"{source.steps} step{'s' * (source.steps != 1)}"
         raise TooFewStepsError(
@@ -177,114 +215,6 @@ def calibrate(
             f"these runs have {FEWEST_STEPS} steps; to correct with {strategy} after a window "
             f"takes at least {FEWEST_STEPS + 1}: record more steps, or leave the strategy out"
         )
-    _check_numbers(source, groups, parameters, costs)
-    if confidence is not None:
-        conformal.check_confidence(confidence)
-    if strategy is None:
-        strategy = kind.correction[0]
-    STRATEGIES.check(strategy)
-    if window == "phases":
-        window = phases_window(source)
-    steps, correction = window_and_correction(source, window or WINDOW, strategy)
-    if correction.strategy == kind.correction[0]:
-        correction = replace(correction, parameters=kind.correction[1])
-    if method == "labels" and not labels:
-        raise InputError("method labels needs labels; give a mapping of run id to broken or not")
-    kept = dict.fromkeys(labels, True) if method == "labels" and labels else normal
-    split = split_runs(
-        prompts_of(source),
-        source.runs,
-        seeds=source.dataset["seed"].values if "seed" in source.dataset.coords else None,
-        prompts_hidden=_prompts_hidden(source),
-        fractions=fractions,
-        seed=seed,
-        eligible=_eligible(source, kept),
-    )
-    request = Request(
-        method,
-        false_alarm_rate,
-        confidence,
-        groups,
-        labels,
-        costs,
-        "all runs" if normal is None else f"runs called normal by {normal_name}",
-    )
-    check_minimum_runs(
-        source, split, method, false_alarm_rate, confidence=confidence, labels=request.labels
-    )
-    run_means = None
-    if kind.learnt:
-        import xarray as xr
-
-        from asced_analysis.calibration.outcome import (
-            check_learnable,
-            fit_outcome,
-            lookahead_source,
-        )
-        from asced_analysis.calibration.teachers import choose_teacher
-        from asced_analysis.realism.judges import choose_judge
-        from asced_analysis.realism.self_consistency import DRAWS
-
-        options, given = dict(outcome or {}), dict(parameters or {})
-        labeller = choose_teacher(
-            source,
-            split.fit,
-            teacher=teacher,
-            real=real,
-            network=network,
-            outcomes=outcomes,
-            masks=masks,
-            better=better,
-            store=None if isinstance(store, (Source, xr.Dataset)) else store,
-            pipeline=pipeline,
-            call_options=call_options,
-            draws=options.pop("draws", DRAWS),
-        )
-        check_learnable(source, split.fit, labeller)
-        ahead = options.pop("lookahead", None)
-        if ahead is not None:
-            source, given["lookahead"] = lookahead_source(source, steps, ahead, pipeline)
-        if isinstance(options.get("content"), str):
-            known = source.dataset.isel(run=np.flatnonzero(split.fit))
-            options["content"] = choose_judge(options["content"], known, role="teacher")
-        thresholds = fit_outcome(
-            source,
-            split.fit,
-            window=steps,
-            correction=correction,
-            parameters=given,
-            teacher=labeller,
-            report=split.report,
-            **options,
-        )
-    else:
-        if evaluates:
-            source = with_model(source, pipeline, network)
-        thresholds, run_means = fit_variant(
-            source,
-            kind,
-            split.fit,
-            window=steps,
-            correction=correction,
-            parameters=dict(parameters or {}),
-        )
-    chosen = choose_level(source, thresholds, split, request)
-    thresholds = replace(
-        thresholds,
-        levels=replace(thresholds.levels, level=chosen.level),
-        guarantee=replace(
-            chosen.guarantee, notes=(*thresholds.guarantee.notes, *chosen.guarantee.notes)
-        ),
-        groups=chosen.groups,
-        grouped_by=groups if chosen.groups else None,
-        fingerprint={**thresholds.fingerprint, "dtype": source.dtype},
-        counts=run_counts(
-            run_means,
-            chosen.scores,
-            run_energies(source, thresholds.levels.log_snr, only=split.fit),
-        ),
-    )
-    return replace(thresholds, conformance=conformance_vectors(thresholds))
 
 
 def _paired(variant: Variant, method: str) -> tuple[Variant, str]:
@@ -350,25 +280,23 @@ def prompts_of(source: Source) -> list[Any] | None:
     return list(source.dataset["prompt"].values)
 
 
-def _check_numbers(
-    source: Source,
-    groups: str | None,
-    parameters: Mapping[str, Any] | None,
-    costs: tuple[float, float],
-) -> None:
+def _check_numbers(source: Source, options: CalibrateOptions) -> None:
     """Refuse what makes no sense before anything is read."""
     by_run = sorted(
         str(name) for name, values in source.dataset.coords.items() if values.dims == ("run",)
     )
-    if groups is not None and groups not in by_run:
+    if options.groups is not None and options.groups not in by_run:
         raise InputError(
-            f"the runs have no coordinate {groups!r} to group by; they have {', '.join(by_run)}"
+            f"the runs have no coordinate {options.groups!r} to group by; they have "
+            f"{', '.join(by_run)}"
         )
-    for name, value in (parameters or {}).items():
+    for name, value in (options.parameters or {}).items():
         if isinstance(value, float) and not np.isfinite(value):
             raise InputError(f"parameter {name} is {value}; expected a finite number")
-    if not all(np.isfinite(cost) and cost > 0 for cost in costs):
-        raise InputError(f"costs are {costs}; expected two positive numbers")
+    if not all(np.isfinite(cost) and cost > 0 for cost in options.costs):
+        raise InputError(f"costs are {options.costs}; expected two positive numbers")
+    if options.confidence is not None:
+        conformal.check_confidence(options.confidence)
 
 
 def _prompts_hidden(source: Source) -> bool:

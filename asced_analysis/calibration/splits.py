@@ -16,9 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.calibration.options import FRACTIONS
 from asced_stores.errors import InputError
-
-FRACTIONS = (0.4, 0.4, 0.2)
 
 
 @dataclass(frozen=True)

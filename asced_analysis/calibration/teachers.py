@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.calibration.options import TeacherOptions
 from asced_analysis.compute.source import Source
 from asced_analysis.detection.given_outcomes import given_outcomes
 from asced_analysis.realism.claims import Reference
@@ -28,9 +29,10 @@ from asced_analysis.realism.self_consistency import (
     self_consistency,
 )
 from asced_stores.errors import InputError
+from asced_stores.options import option, options, takes
 
 if TYPE_CHECKING:
-    from asced_analysis.realism.real_images import Real, RealImages
+    pass
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
@@ -212,20 +214,17 @@ class GivenTeacher:
         return resized(self.given.masks_of(numbers), shape).astype(np.float32), scores
 
 
+@options
+class LabellingOptions(TeacherOptions):
+    """The same, and what is asked where no network is given."""
+
+    store: Any = option(None, "Of the runs, which names the pipeline.")
+    draws: int = option(DRAWS, "Of noise, for self-consistency.")
+
+
+@takes(LabellingOptions)
 def choose_teacher(
-    source: Source,
-    fit: npt.NDArray[np.bool_],
-    *,
-    teacher: Teacher | RealismModel | str | None = None,
-    real: Real | RealImages | None = None,
-    network: Network | None = None,
-    outcomes: Any = None,
-    masks: Any = None,
-    better: Any = "lower",
-    store: Any = None,
-    pipeline: Any = None,
-    call_options: Mapping[str, Any] | None = None,
-    draws: int = DRAWS,
+    source: Source, fit: npt.NDArray[np.bool_], options: LabellingOptions
 ) -> Teacher:
     """Make who labels runs: by default the model itself.
 
@@ -234,20 +233,16 @@ def choose_teacher(
     source : Source
     fit : bool array, shape (run,)
         Runs to learn from; only these are a population's reference.
-    teacher : str, RealismModel or Teacher, optional
-        ``self-consistency`` or a kind of features (`realism.judges.choose_judge`).
-    real, network, outcomes, masks, better
-        See `asced_analysis.calibrate`.
-    store, pipeline, call_options
-        What is asked where no network is given.
-    draws : int
-        Of noise, for self-consistency.
+    options : LabellingOptions
+        Each by keyword.
 
     Raises
     ------
     InputError
         Where two teachers are asked for at once, or the model cannot be asked.
     """
+    teacher, real, network = options.teacher, options.real, options.network
+    outcomes, masks, better = options.outcomes, options.masks, options.better
     if better != "lower" and outcomes is None:
         raise InputError(f"better={better!r} says which outcomes are good: give outcomes as well")
     if outcomes is not None or masks is not None:
@@ -267,7 +262,7 @@ def choose_teacher(
             raise InputError(
                 "self-consistency looks at no real images; name features, or leave out"
             )
-        return _self_consistency(source, network, store, pipeline, call_options, draws)
+        return _self_consistency(source, options)
     if network is not None:
         raise InputError(
             f"a network is for the teacher self-consistency, not for {teacher or 'real images'}"
@@ -277,32 +272,27 @@ def choose_teacher(
     return RealismTeacher(choose_judge(teacher, known, real=real, role="teacher", others=others))
 
 
-def _self_consistency(
-    source: Source,
-    network: Network | None,
-    store: Any,
-    pipeline: Any,
-    call_options: Mapping[str, Any] | None,
-    draws: int,
-) -> SelfConsistencyTeacher:
+def _self_consistency(source: Source, options: LabellingOptions) -> SelfConsistencyTeacher:
     """Ask the given network, or the recorded pipeline."""
     step = level_step(source.log_snr, level_for(int(np.prod(source.sample_shape))))
     alpha, sigma = source.alpha[step], source.sigma[step]
-    if network is not None:
-        own = network_at(network, alpha, sigma)
+    if options.network is not None:
+        own = network_at(options.network, alpha, sigma)
 
         def ask(noised: Floats, runs: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
             return np.asarray(own(noised))
 
     else:
-        place = store if store is not None else source.dataset.encoding.get("source")
+        place = source.dataset.encoding.get("source") if options.store is None else options.store
         if place is None:
             raise InputError(
                 "the default teacher evaluates the model, and this dataset does not say which "
                 "store it is of: give the store's path, a network, real images, or another teacher"
             )
         try:
-            ask = import_module(SAMPLING).NETWORK(place, pipeline, step, call_options)
+            ask = import_module(SAMPLING).NETWORK(
+                place, options.pipeline, step, options.call_options
+            )
         except InputError as error:
             error.add_note(
                 "The default teacher of outcome learning evaluates the model itself. Give the "
@@ -312,7 +302,7 @@ def _self_consistency(
                 "(patches)."
             )
             raise
-    return SelfConsistencyTeacher(ask, alpha, sigma, source.log_snr[step], draws)
+    return SelfConsistencyTeacher(ask, alpha, sigma, source.log_snr[step], options.draws)
 
 
 def resized(maps: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from asced_analysis.calibration.options import CalibrateOptions
 from asced_cli import completion
 from asced_cli.command import SHARE, OutFile, asced_command, emit, note_unkept
 from asced_cli.judging import teacher_options
+from asced_cli.option_classes import options_of
 from asced_cli.options import call_option, note_memory, pipeline_option, settings_option
 from asced_cli.registry_option import RegistryName, RegistryOption
 
 if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Guarantee, Thresholds
+
+option = options_of(CalibrateOptions)
 
 
 @asced_command(
@@ -74,26 +78,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="Detection variant.",
 )
-@click.option(
-    "--method",
-    type=click.Choice(["conformal", "robust", "risk", "labels", "outcome"]),
-    default="conformal",
-    show_default=True,
-    help="How the level is found; labels and outcome learn from labels, or from how runs end.",
-)
-@click.option(
-    "--false-alarm-rate",
-    type=SHARE,
-    default=0.05,
-    show_default=True,
-    help="At most this share of ordinary runs is flagged.",
-)
-@click.option(
-    "--confidence",
-    type=SHARE,
-    help="Probability that this calibration keeps the rate; by default it holds on average.",
-)
-@click.option("--groups", help="Coordinate whose values get levels of their own (label, prompt).")
+@option("method", type=click.Choice(["conformal", "robust", "risk", "labels", "outcome"]))
+@option("false_alarm_rate", type=SHARE)
+@option("confidence", type=SHARE)
+@option("groups")
 @click.option(
     "--labels", help="CSV with columns run and label, or masks: broken runs (method labels)."
 )
@@ -104,7 +92,7 @@ if TYPE_CHECKING:
 @settings_option(
     "--set", "parameters", help="A parameter of the variant, as docs/thresholds.md lists them."
 )
-@click.option("--window", type=(float, float), help="Shares of sampling: first step, correction.")
+@option("window", type=(float, float))
 @click.option("--phases", is_flag=True, help="Window: the runs' own Mutation phase.")
 @click.option(
     "--strategy",
@@ -120,7 +108,7 @@ if TYPE_CHECKING:
 @teacher_options
 @pipeline_option
 @call_option
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split of runs.")
+@option("seed")
 @click.option(
     "--significance",
     type=SHARE,
