@@ -17,7 +17,7 @@ demo: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not stress and not gpu and not pages"
 
-# What a reader follows, run whole: notebooks, examples of functions and of --help, the walks of the
+# What a reader follows, run whole: notebooks, examples of functions and of --help, the whole paths of the
 # demo and of docs/own-pipeline.md, an installation without torch, the documentation's build.
 test-pages: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m pages

@@ -1,4 +1,4 @@
-"""docs/own-pipeline.md walked on three pipelines that are not `fashion`.
+"""docs/own-pipeline.md followed on three pipelines that are not `fashion`.
 
 An unconditional colour model, latents with prompts and guidance, and a loop of one's own,
 with real images and without; every sentence of each report has to be true of that model.
@@ -34,7 +34,7 @@ RUNS, STEPS, RATE = 104, 6, "0.2"
 
 
 @dataclass(frozen=True)
-class Walk:
+class OwnProject:
     """What a user has after recording: a folder, commands that sample, a few real images."""
 
     folder: Path
@@ -56,18 +56,18 @@ def real_images(folder: Path, colour: bool) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unconditional(make_tiny: Callable[..., Any], tmp_path_factory: Any) -> Walk:
+def unconditional(make_tiny: Callable[..., Any], tmp_path_factory: Any) -> OwnProject:
     folder = tmp_path_factory.mktemp("colour")
     make_tiny("DDIM", 3, timestep_spacing="trailing").save_pretrained(folder / "my-model")
     command = ["record", "--pipeline", str(folder / "my-model"), "--runs", str(RUNS)]
     command += ["--steps", str(STEPS), "--batch-size", "52", "--out", str(folder / "runs.zarr")]
     assert run(command) == 0
     pipeline = ["--pipeline", str(folder / "my-model")]
-    return Walk(folder, folder / "runs.zarr", pipeline, real_images(folder / "photos", True))
+    return OwnProject(folder, folder / "runs.zarr", pipeline, real_images(folder / "photos", True))
 
 
 @pytest.fixture(scope="module")
-def latent(tmp_path_factory: Any) -> Walk:
+def latent(tmp_path_factory: Any) -> OwnProject:
     from tiny_pipelines import stable_diffusion
 
     folder = tmp_path_factory.mktemp("latent")
@@ -80,46 +80,58 @@ def latent(tmp_path_factory: Any) -> Walk:
     command += ["--prompts", str(folder / "prompts.txt"), "--batch-size", "52"]
     assert run([*command, "--out", str(folder / "runs.zarr")]) == 0
     pipeline = ["--pipeline", str(folder / "my-model")]
-    return Walk(folder, folder / "runs.zarr", pipeline, real_images(folder / "photos", True))
+    return OwnProject(folder, folder / "runs.zarr", pipeline, real_images(folder / "photos", True))
 
 
-def learnt_and_corrected(walk: Walk, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    """Thresholds that the model itself taught, and the replay; made once for a walk."""
-    here, runs = walk.folder, str(walk.runs)
+def learnt_and_corrected(
+    project: OwnProject, capsys: pytest.CaptureFixture[str]
+) -> tuple[str, str]:
+    """Thresholds that the model itself taught, and the replay; made once for a project."""
+    here, runs = project.folder, str(project.runs)
     learnt, out = here / "learnt.json", here / "corrected.zarr"
     if not learnt.exists():
         command = ["calibrate", runs, "--method", "outcome", "--false-alarm-rate", RATE]
-        assert run([*command, *walk.pipeline, "--out", str(learnt)]) == 0
+        assert run([*command, *project.pipeline, "--out", str(learnt)]) == 0
         said = capsys.readouterr().out
         assert "self-consistency: the model itself" in said
         assert "content explains" in said
         taught = aa.Thresholds.load(learnt).teacher
         assert taught is not None
         assert taught["reference"]["kind"] == "model"
-        command = ["replay", runs, "--thresholds", str(learnt), *walk.pipeline]
+        command = ["replay", runs, "--thresholds", str(learnt), *project.pipeline]
         assert run([*command, "--out", str(out)]) == 0
     return str(learnt), str(out)
 
 
 @pytest.fixture(params=["unconditional", "latent"])
-def walk(request: pytest.FixtureRequest) -> Walk:
-    found: Walk = request.getfixturevalue(request.param)
+def project(request: pytest.FixtureRequest) -> OwnProject:
+    found: OwnProject = request.getfixturevalue(request.param)
     return found
 
 
-def test_from_a_folder_to_a_judgement(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
-    learnt, out = learnt_and_corrected(walk, capsys)
-    judged = str(walk.folder / "evaluation.json")
-    command = ["evaluate", str(walk.runs), out, *walk.pipeline, "--no-controls", "--out", judged]
+def test_from_a_folder_to_a_judgement(
+    project: OwnProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learnt, out = learnt_and_corrected(project, capsys)
+    judged = str(project.folder / "evaluation.json")
+    command = [
+        "evaluate",
+        str(project.runs),
+        out,
+        *project.pipeline,
+        "--no-controls",
+        "--out",
+        judged,
+    ]
     assert run(command) == 0
     said = capsys.readouterr().out
     assert "the judge's half of the recorded runs" in said
     true_without_real_images(said)
     true_without_real_images(said_of(Evaluation.load(judged)))
-    if "prompt" in aa.open_runs(walk.runs).coords:
+    if "prompt" in aa.open_runs(project.runs).coords:
         return  # pages differ in their figures alone, and drawing is slow
-    report = walk.folder / "report.html"
-    command = ["report", str(walk.runs), "--thresholds", learnt, "--replay", out]
+    report = project.folder / "report.html"
+    command = ["report", str(project.runs), "--thresholds", learnt, "--replay", out]
     assert run([*command, "--evaluation", judged, "--out", str(report)]) == 0
     text = sentences(report)
     true_without_real_images(text)
@@ -129,13 +141,13 @@ def test_from_a_folder_to_a_judgement(walk: Walk, capsys: pytest.CaptureFixture[
     assert f"{found['value']:.3g}" in text
 
 
-def test_with_real_images(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
-    _learnt, out = learnt_and_corrected(walk, capsys)
-    runs, real = str(walk.runs), ["--real", str(walk.real)]
+def test_with_real_images(project: OwnProject, capsys: pytest.CaptureFixture[str]) -> None:
+    _learnt, out = learnt_and_corrected(project, capsys)
+    runs, real = str(project.runs), ["--real", str(project.real)]
     command = ["calibrate", runs, "--method", "outcome", "--false-alarm-rate", RATE, *real]
-    assert run([*command, "--out", str(walk.folder / "taught.json")]) == 0
+    assert run([*command, "--out", str(project.folder / "taught.json")]) == 0
     assert "the teacher's half of the real images in photos, 12 images" in capsys.readouterr().out
-    judged = str(walk.folder / "by-real.json")
+    judged = str(project.folder / "by-real.json")
     command = ["evaluate", runs, out, *real, "--no-controls", "--out", judged]
     assert run(command) == 0
     said = capsys.readouterr().out
@@ -143,9 +155,9 @@ def test_with_real_images(walk: Walk, capsys: pytest.CaptureFixture[str]) -> Non
     assert "local distance to real images" in said
     assert "Frechet distance" in said
     true_with_real_images(said_of(Evaluation.load(judged)))
-    if "prompt" not in aa.open_runs(walk.runs).coords:
+    if "prompt" not in aa.open_runs(project.runs).coords:
         return
-    report = walk.folder / "by-real.html"
+    report = project.folder / "by-real.html"
     command = ["report", runs, "--replay", out, "--evaluation", judged, "--out", str(report)]
     assert run(command) == 0
     true_with_real_images(sentences(report))

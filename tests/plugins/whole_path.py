@@ -1,6 +1,6 @@
 """The whole path with parts of another distribution; run by the test in a process of its own.
 
-python walk.py PIPELINE FOLDER
+python whole_path.py PIPELINE FOLDER
 """
 
 from __future__ import annotations
