@@ -21,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.phases.change_points import is_wide_enough, splits_of
+from asced_analysis.phases.intervals import blocks_of_runs
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Curves: TypeAlias = npt.NDArray[np.floating[Any]]
 
-MOST_RUNS = 1024
-"""More runs are averaged to so many blocks of runs."""
 RUNS_TO_FLIP = 8
 """With fewer runs there are too few signs: of five, no p-value is below 2 / 2**5."""
 FEWEST_REPLICATES = 99
@@ -170,7 +169,7 @@ def population_tests(
         mean = curves.mean(axis=0, keepdims=True, dtype=np.float64)
         found = run_tests(mean, widths, replicates, rng, level=1.0)[0]
         return found, "sign flips and permutations of steps"
-    runs: Floats = np.asarray(_blocks_of_runs(curves, rng), np.float64)
+    runs: Floats = np.asarray(blocks_of_runs(curves, rng), np.float64)
     runs = runs - runs.mean(axis=1, keepdims=True)
     number = max(replicates, FEWEST_REPLICATES)
     signs = rng.choice([-1.0, 1.0], (number, len(runs))) / len(runs)
@@ -255,11 +254,3 @@ def _tests(
     return Significance(
         change, share(rises, own[0]), share(falls, own[1]), (share(rises, up), share(falls, down))
     )
-
-
-def _blocks_of_runs(curves: Curves, rng: np.random.Generator) -> Curves:
-    """The runs, or means of blocks of them."""
-    if len(curves) <= MOST_RUNS:
-        return curves
-    order = np.array_split(rng.permutation(len(curves)), MOST_RUNS)
-    return np.stack([curves[part].mean(axis=0, dtype=np.float64) for part in order])
