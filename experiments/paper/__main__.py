@@ -5,7 +5,8 @@
     python -m experiments.paper --pipeline FOLDER --real IMAGES --features imagenet
 
 Corrected stores are kept in the cache, so that an interrupted command goes on; results are added
-to those in ``--out``. ``--labels`` takes what people said (columns ``run`` and ``broken``);
+to those in ``--out``. ``--labels`` takes what people said (columns ``run`` and ``broken``, or
+labels of `experiments.models.emoji`, with ``#SET`` after the file's name for one of several sets);
 without it the judge calls the worst tenth broken and the better half whole.
 """
 
@@ -51,8 +52,8 @@ def parser() -> argparse.ArgumentParser:
         help="judge, teacher, patches, imagenet or FILE.py:FUNCTION (docs/paper.md); others after "
         "the first are measured for table 1 alone",
     )
-    made.add_argument("--real", type=Path, help="real images: a folder, or a .npy of 0..255")
-    made.add_argument("--labels", type=Path, help="CSV of run and broken, as people labelled them")
+    made.add_argument("--real", type=Path, help="real images: a folder, .npz, .npy or Zarr")
+    made.add_argument("--labels", type=Path, help="CSV of run and broken, or FILE#SET of emoji")
     made.add_argument("--thresholds", type=Path, action="append", default=[], help="for table 2")
     made.add_argument("--detector", choices=("released", "paper"), action="append")
     made.add_argument("--only", choices=PARTS, action="append", help="in the order given")

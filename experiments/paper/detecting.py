@@ -20,6 +20,7 @@ from asced_analysis.thresholds.document import Thresholds
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from asced_stores.format.noise_levels import weighted_score
+from experiments.detection.who_breaks import read_labels
 from experiments.paper.published import ABNORMAL
 from experiments.paper.setting import Setting
 
@@ -37,20 +38,31 @@ def labels_of(setting: Setting, labels: Path | None) -> tuple[Bools, Bools, str]
     Parameters
     ----------
     labels : Path, optional
-        A table of two columns, ``run`` and ``broken`` (0 or 1), as people labelled them; by
-        default the judge's worst tenth and its better half.
+        A table of two columns, ``run`` and ``broken`` (0 or 1), as people labelled them, or one of
+        `experiments.models.emoji`, for ``FILE#SET`` its rows of that set; by default the judge's
+        worst tenth and its better half.
     """
     runs = [int(run) for run in open_runs(setting.store)["run"].values]
     if labels is None:
         bad, good = np.quantile(setting.distance, [WORST, BEST])
         return setting.distance > bad, setting.distance <= good, setting.model.name
-    with labels.open(newline="", encoding="utf-8") as file:
-        told = {int(row["run"]): row["broken"].strip() == "1" for row in csv.DictReader(file)}
+    told = _told(labels)
     broken = np.array([told.get(run) is True for run in runs])
     whole = np.array([told.get(run) is False for run in runs])
     if not broken.any() or not whole.any():
         raise InputError(f"{labels} calls no recorded run broken, or none whole")
     return broken, whole, f"people ({labels.name})"
+
+
+def _told(labels: Path) -> dict[int, bool]:
+    """Whether each labelled run is broken."""
+    path, _, name = str(labels).partition("#")
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if rows and "label" in rows[0]:
+        runs, broken = read_labels(Path(path), name or None)
+        return dict(zip(runs.tolist(), broken.tolist(), strict=True))
+    return {int(row["run"]): row["broken"].strip() == "1" for row in rows}
 
 
 def table_two(

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from asced_analysis.realism import RealismModel, patch_model
 from asced_analysis.realism.judges import choose_judge
+from asced_analysis.realism.real_images import read_real
 from asced_analysis.replay.recording import Recording
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
 REFERENCES = 1000
-SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def judge_of(name: str | None, real: Path | None, store: Path) -> RealismModel:
@@ -28,7 +28,7 @@ def judge_of(name: str | None, real: Path | None, store: Path) -> RealismModel:
         given. A function takes the real images and returns a `RealismModel`, as
         `asced_analysis.realism.model_from_module` makes one of any torch module.
     real : Path, optional
-        Real images: a folder of pictures, or an array in .npy.
+        Real images: a folder, .npz, .npy or Zarr; cropped and scaled to the pictures' size.
     """
     own = name is not None and ":" in name
     if real is None:
@@ -39,7 +39,7 @@ def judge_of(name: str | None, real: Path | None, store: Path) -> RealismModel:
             return patch_model(seen[:REFERENCES], name="patches of the population's own pictures")
         return choose_judge(name, Recording(store).dataset)
     shape = pictures_of(store, first=1).shape[1:]
-    images = real_images(real, shape)
+    images = read_real(real, shape).images
     if own:
         return own_model(str(name), images)
     if name == "imagenet":
@@ -77,38 +77,3 @@ def pictures_of(store: Path, first: int | None = None) -> NDArray[np.float32]:
         raise InputError(f"{store} holds latents without their images: record them as well")
     shown = ds["image"].values.astype(np.float32) / 127.5 - 1
     return np.ascontiguousarray(np.moveaxis(shown, -1, 1))
-
-
-def real_images(place: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Real images (n, channel, y, x) in -1..1, as large and as colourful as the runs' pictures.
-
-    Parameters
-    ----------
-    place : Path
-        A folder of pictures, which are cropped to the pictures' format and resized; or a .npy of
-        0..255, of the pictures' size.
-    shape : (int, int, int)
-        Channel, y, x of a run's picture.
-    """
-    channels, *size = shape
-    if place.is_dir():
-        from PIL import Image, ImageOps
-
-        files = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES)
-        if not files:
-            raise InputError(f"{place} holds no {' or '.join(SUFFIXES)}")
-        rows = []
-        for one in files:
-            with Image.open(one) as opened:
-                picture = opened.convert("L" if channels == 1 else "RGB")
-                rows.append(np.asarray(ImageOps.fit(picture, (size[1], size[0]))))
-        array = np.stack(rows)
-    else:
-        array = np.load(place, allow_pickle=False)
-    colour = array[..., None] if array.ndim == 3 else array
-    if colour.dtype != np.uint8 or colour.shape[1:] != (*size, channels):
-        raise InputError(
-            f"{place} holds {array.dtype} of shape {array.shape}: expected 0..255 as uint8, "
-            f"(n, {size[0]}, {size[1]}{', ' + str(channels) if channels > 1 else ''})"
-        )
-    return np.ascontiguousarray(np.moveaxis(colour, -1, 1), np.float32) / 127.5 - 1
