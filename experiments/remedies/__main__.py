@@ -1,6 +1,7 @@
 """Fewer broken images for the same evaluations: every remedy, at 25, 50 and 100 a delivered image.
 
     python -m experiments.remedies.drawing shapes   # ways to sample; may run beside
+    python -m experiments.remedies.correcting shapes  # corrections, after the plain runs are there
     python -m experiments.remedies shapes           # pruning, best of N, and the tables
     python -m experiments.remedies grid
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,11 @@ from experiments.remedies.choosing import (
     generic,
     partitions,
 )
+from experiments.remedies.correcting import CORRECTIONS, broken_after, corrected
 from experiments.remedies.drawing import WAYS, drawn
 from experiments.remedies.learnt import network_scores
 from experiments.remedies.measuring import Images, Real, content_kept
-from experiments.remedies.pool import STEPS, Floats, Pool, recorded_pool
+from experiments.remedies.pool import STEPS, Floats, Pool, RecordedPool, recorded_pool
 from experiments.remedies.subjects import SUBJECTS, Subject, seen_by_eye
 from experiments.remedies.tables import looks_table, remedies_table
 from experiments.tables.files import RESULTS, write_tables
@@ -59,9 +61,16 @@ class Bench:
     """One model: its plain runs, its real images, and what was drawn otherwise."""
 
     def __init__(
-        self, pool: Pool, plain: Images, real: Real, draws: Draws, pipe: Any = None
+        self,
+        pool: Pool,
+        plain: Images,
+        real: Real,
+        draws: Draws,
+        pipe: Any = None,
+        corrected: Mapping[str, tuple[Images, float]] | None = None,
     ) -> None:
         self.pool, self.plain, self.real, self.draws, self.pipe = pool, plain, real, draws, pipe
+        self.corrected = corrected or {}
         self.report = np.flatnonzero(~pool.first)
         self.views = {look: predicted(pool, look, pool.taught, "self") for look in LOOKS}
 
@@ -113,7 +122,7 @@ class Bench:
         low, middle, high = np.quantile(found, [0.025, 0.5, 0.975])
         return Estimate(value, max(0.0, float(low + value - middle)), float(high + value - middle))
 
-    def sampled(self, images: Images, steps: int) -> dict[str, Any]:
+    def sampled(self, images: Images, steps: float) -> dict[str, Any]:
         """A row of images that were drawn on their own."""
         size = min(SIZE, len(images))
         return self.real.at_size(images, size, MEASURED) | {
@@ -138,6 +147,9 @@ def rows_of(bench: Bench, budget: int) -> dict[str, dict[str, Any]]:
         images = None if way == "plain" else bench.draws(way, budget)
         if images is not None:
             rows[f"{one.title}, {budget} steps"] = bench.sampled(images, budget)
+    for title, (images, paid) in bench.corrected.items():
+        if paid <= budget + STEPS / 10 and budget < 2 * STEPS:
+            rows[f"{title}, {STEPS} steps"] = bench.sampled(images, paid)
     if budget > STEPS:
         rows |= _chosen_rows(bench, budget)
     if equal is not None:
@@ -239,7 +251,26 @@ def bench_of(name: str, runs: int) -> tuple[Bench, dict[str, Any]]:
         return _seen(subject, ends, _broken(subject, pool, ends))
 
     facts = {"truth": subject.truth, "judge": subject.model.name, "runs": len(plain)}
-    return Bench(pool, plain, Real(subject.model.vectors), draws, subject.pipe), facts
+    edited = corrected_runs(subject, pool)
+    real = Real(subject.model.vectors)
+    return Bench(pool, plain, real, draws, subject.pipe, edited), facts
+
+
+def corrected_runs(subject: Subject, pool: RecordedPool) -> dict[str, tuple[Images, float]]:
+    """The second half with each correction that was made so far, and evaluations a run."""
+    found = {}
+    for strategy, title in CORRECTIONS.items():
+        one = corrected(subject, strategy)
+        if one is None:
+            continue
+        known, broken = np.ones(len(one.ends), np.bool_), None
+        if subject.eyes is not None:
+            before = seen_by_eye(subject.eyes, "pool", len(pool.known))
+            known, broken = broken_after(subject, strategy, one, before)
+        else:
+            broken = _broken(subject, pool, one.ends)
+        found[title] = _seen(subject, one.ends[known], broken[known]), one.evaluations
+    return found
 
 
 def _seen(subject: Subject, ends: NDArray[np.float32], broken: NDArray[np.bool_]) -> Images:

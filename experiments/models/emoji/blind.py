@@ -57,7 +57,7 @@ class Shown:
 
 
 def of_store(name: str, store: Any, flagged: int | None = None) -> Shown:
-    """Runs of a store; or so many of those that a replay corrected, the same ones of all replays.
+    """Runs of a store; or so many of those that a replay corrected, of the second half.
 
     Parameters
     ----------
