@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.loop_step import rows
 from asced_analysis.correction.stepped_loops import ScheduledLoop
-from asced_recorders.pipelines.named_functions import named_function
 from asced_recorders.tap.events import TapListener
 from asced_recorders.tap.schedulers import StepTable
 from asced_stores.errors import InputError
+from asced_stores.named_functions import named_function
 
 Loop = Callable[[Any, Any], Any]
 """``loop(x_init, step)`` samples from `x_init`, calls `step` at every step, and returns the end."""

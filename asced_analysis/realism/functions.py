@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from asced_analysis.realism.local import Array, Encoder, RealismModel
 from asced_analysis.realism.modules import referred
 from asced_analysis.realism.registry import FeatureKind
 from asced_stores.errors import InputError
+from asced_stores.named_functions import named_function
 
 
 class FunctionKind(FeatureKind):
@@ -56,27 +56,9 @@ def load_function(given: str) -> tuple[Callable[..., Any], str]:
     InputError
         Where there is no such file, module or function.
     """
+    function = named_function(given)
     place, _, name = given.rpartition(":")
-    if place.endswith(".py"):
-        path = Path(place)
-        if not path.is_file():
-            raise InputError(f"there is no file {place} that could hold the function {name}")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        try:
-            module = importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"there is no module {place!r} that could hold the function {name}"
-            ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise InputError(f"{place} has no function {name!r}")
-    file = getattr(module, "__file__", None)
+    file = place if place.endswith(".py") else getattr(sys.modules[place], "__file__", None)
     content = Path(file).read_bytes() if file else place.encode()
     return function, hashlib.sha256(content + name.encode()).hexdigest()
 

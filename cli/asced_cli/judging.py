@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from asced_cli import completion
+from asced_cli.options import function_named
 
 F = TypeVar("F", bound=Callable[..., Any])
 NAMES = ("patches", "imagenet", "judge", "teacher", "committee")
@@ -80,6 +81,7 @@ def teacher_options(function: F) -> F:
         click.option(
             "--network",
             metavar="FILE.py:FUNCTION",
+            callback=function_named,
             help="f(sample, alpha, sigma) to predicted x0, for self-consistency of a loop that no "
             "pipeline describes.",
         ),

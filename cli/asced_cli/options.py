@@ -25,8 +25,9 @@ pipeline_option = click.option(
 )
 
 
-def _function(_: click.Context, __: click.Parameter, name: str | None) -> Any:
-    from asced_recorders.pipelines.named_functions import named_function
+def function_named(_: click.Context, __: click.Parameter, name: str | None) -> Any:
+    """The function that an option names (`asced_stores.named_functions`)."""
+    from asced_stores.named_functions import named_function
 
     return None if name is None else named_function(name)
 
@@ -41,7 +42,7 @@ def sampler_options(function: F) -> F:
     network = click.option(
         "--network",
         metavar="FILE.py:FUNCTION",
-        callback=_function,
+        callback=function_named,
         help="Beside --loop, for thresholds with a lookahead: f(sample, alpha, sigma) -> x0.",
     )
     return pipeline_option(loop(call_option(network(function))))

@@ -26,7 +26,7 @@ import asced_analysis as aa
 from asced_analysis.evaluation import Evaluation, evaluate
 from asced_cli.main import run
 from asced_recorders import Recorder
-from asced_recorders.pipelines.named_functions import named_function
+from asced_stores.named_functions import named_function
 
 pytestmark = pytest.mark.pages
 

@@ -106,6 +106,28 @@ def test_features_of_real_images_are_looked_at_once(tmp_path: Path, cache: Path)
     assert len(list(cache.rglob("*.npz"))) == 2, "populations are not kept"
 
 
+def test_a_file_of_features_may_hold_dataclasses_and_import_what_lies_beside_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "beside_it.py").write_text("AXIS = 1\n")
+    file = tmp_path / "features_of_mine.py"
+    file.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "import numpy as np\n"
+        "from beside_it import AXIS\n"
+        "@dataclass\n"
+        "class Mover:\n"
+        "    axis: int = AXIS\n"
+        "def maps(images):\n"
+        "    return np.moveaxis(images, Mover().axis, -1)\n"
+    )
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 3, 8, 8)).astype(np.float32)
+    kind = kind_of(f"{file}:maps")
+    model = kind.build(f"{file}:maps", images, None, None)
+    assert model.name == "features_of_mine.py:maps"
+
+
 def test_features_far_from_zero_do_not_cancel(tmp_path: Path) -> None:
     from asced_analysis.realism.modules import model_from_references
 

@@ -11,8 +11,8 @@ import torch
 from asced_cli.main import run
 from asced_recorders.pipelines.devices import available_devices, default_device
 from asced_recorders.pipelines.loading import _move, load_pipeline
-from asced_recorders.pipelines.named_functions import named_function
 from asced_stores.errors import InputError
+from asced_stores.named_functions import named_function
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99", "cpu:x", ""])

@@ -172,7 +172,6 @@ def _calibrate(source: str, out: str | None, options: dict[str, Any]) -> Thresho
     from asced_analysis.detection import VARIANTS
     from asced_analysis.detection.external import read_labels
     from asced_analysis.realism.claims import teacher_rows
-    from asced_analysis.realism.functions import load_function
     from asced_analysis.thresholds.wording import promise_rows
     from asced_stores.errors import InputError
 
@@ -188,7 +187,6 @@ def _calibrate(source: str, out: str | None, options: dict[str, Any]) -> Thresho
             f"--pipeline is for --method {LEARNING} and for variants that evaluate the model; "
             "choose one, or leave --pipeline out"
         )
-    network = options.pop("network")
     asked = {
         "lookahead": lookahead,
         **{name: options.pop(name) for name in ("within_content", "content")},
@@ -204,7 +202,6 @@ def _calibrate(source: str, out: str | None, options: dict[str, Any]) -> Thresho
         outcome=extra,
         pipeline=pipeline,
         call_options=options.pop("call_options"),
-        network=None if network is None else load_function(network)[0],
         labels=read_labels(labels) if labels else None,
         normal={run: not bad for run, bad in read_labels(normal).items()} if normal else None,
         normal_name=Path(normal).stem if normal else "",

@@ -8,7 +8,7 @@ import click
 
 from asced_cli import completion
 from asced_cli.command import OutFile, asced_command, emit
-from asced_cli.options import note_memory, pipeline_option, store_argument
+from asced_cli.options import function_named, note_memory, pipeline_option, store_argument
 
 
 @asced_command(
@@ -44,25 +44,22 @@ from asced_cli.options import note_memory, pipeline_option, store_argument
 @click.option(
     "--network",
     metavar="FILE.py:FUNCTION",
+    callback=function_named,
     help="f(sample, alpha, sigma) -> predicted x0, instead of a pipeline.",
 )
-def command(
-    store: str, path: str, out: str | None, overwrite: bool, network: str | None, **more: Any
-) -> None:
+def command(store: str, path: str, out: str | None, overwrite: bool, **more: Any) -> None:
     """Flag the runs of STORE whose score lies above the thresholds' level.
 
     Thresholds with a lookahead evaluate the model: the one that the store names, or --pipeline.
     """
     from asced_analysis.detection.apply import detect
     from asced_analysis.detection.external import write_detections
-    from asced_analysis.realism.functions import load_function
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores import open_runs
 
     runs = open_runs(store)
     note_memory(runs)
-    own = None if network is None else load_function(network)[0]
-    found = detect(runs, Thresholds.load(path), network=own, **more)
+    found = detect(runs, Thresholds.load(path), **more)
     result = write_detections(found, out, overwrite=overwrite)
     emit(
         result,

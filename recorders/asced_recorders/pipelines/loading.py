@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from asced_recorders.pipelines.devices import available_devices, default_device
-from asced_recorders.pipelines.named_functions import named_function
 from asced_recorders.pipelines.options import PipelineOptions, SchedulerOptions
 from asced_recorders.pipelines.scheduler_names import make_scheduler
 from asced_stores.errors import InputError
+from asced_stores.named_functions import named_function
 from asced_stores.options import takes
 
 MODELS = Path(__file__).parents[1] / "models"
