@@ -139,12 +139,14 @@ class LoopDetector:
 
     def update(self, event: StepEvent) -> None:
         """Take in one step, rounded as it is recorded."""
+        watch = self.activations
+        more = {} if watch is None else {"activations": watch.since(len(event.sample))}
         self._state = self.detector.update(
             self._state,
             event.step,
             eps=as_pictures(event.eps.to(self.dtype).float()),
             x0=as_pictures(event.x0.to(self.dtype).float()),
-            **read_activations(self.activations, event),
+            **more,
         )
 
     def result(self, runs: int) -> BatchDetections:
@@ -203,11 +205,6 @@ def watched_modules(pipe: Any, thresholds: Thresholds | None) -> Iterator[Activa
         )
     with ActivationWatch(pipe, names) as watch:
         yield watch
-
-
-def read_activations(watch: ActivationWatch | None, event: StepEvent) -> dict[str, Any]:
-    """Activations of a step, as a detector takes them; nothing where none are watched."""
-    return {} if watch is None else {"activations": watch.since(len(event.sample))}
 
 
 def _to_numpy(array: Any) -> NDArray[Any]:

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asced_analysis.correction.halting import HaltedError
 from asced_analysis.correction.regions import Region
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.correction.strategy import Passes, check_when, step_of
 from asced_analysis.replay.recording import Batch
 from asced_analysis.replay.sampling import (
-    StopSamplingError,
     earlier_x0,
     resample,
     resample_from,
@@ -160,7 +160,7 @@ class Look(TapListener):
         if event.step + 1 == self.step:
             self.x0, self.entering = event.x0.float().cpu(), next_sample.float().clone()
             if self.stop:
-                raise StopSamplingError
+                raise HaltedError
         return None
 
 
@@ -171,7 +171,7 @@ def _entering(job: Job, batch: Batch) -> Tensor:
             execution_device(job.pipe)
         )
     look = Look(job.target, stop=True)
-    with suppress(StopSamplingError):
+    with suppress(HaltedError):
         resample(job.recording, batch, job.pipe, start=job.begin, listener=look)
     return _kept(look)
 
@@ -187,7 +187,7 @@ def _draw(
         batch.runs, x0=earlier_x0(job.recording, batch, begin, execution_device(job.pipe)), **given
     )
     chain = ListenerChain(corrector, look)
-    with suppress(StopSamplingError):
+    with suppress(HaltedError):
         if entering is None:
             return resample(
                 job.recording,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import read_activations, watched_modules
-from asced_analysis.correction.lookahead import predict
+from asced_analysis.correction.detecting import LoopDetector, watched_modules
+from asced_analysis.correction.halting import HaltedError
 from asced_analysis.correction.noise import noise_seed
 from asced_analysis.correction.regions import Region
 from asced_analysis.correction.settings import recorded_precision
 from asced_analysis.correction.strategy import Passes, Strategy
 from asced_analysis.replay.recording import Batch
-from asced_analysis.replay.sampling import StopSamplingError, class_labels, table_of
+from asced_analysis.replay.sampling import class_labels, table_of
 from asced_recorders.pipelines.sampling import (
     initial_noise,
     run_generators,
@@ -30,7 +29,6 @@ from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.replay.jobs import Job
-    from asced_recorders.pipelines.activations import ActivationWatch
     from asced_recorders.tap.schedulers import StepTable
 
 Samples = NDArray[np.float32]
@@ -148,32 +146,22 @@ class _Judged:
 class _Watch(TapListener):
     """Detect, and stop once the window is complete."""
 
-    def __init__(self, detector: Any, last: int, dtype: torch.dtype) -> None:
-        self.detector = detector
-        self.dtype = dtype
-        self.last = last
-        self.state: Any = None
-        self.activations: ActivationWatch | None = None
+    def __init__(self, detector: LoopDetector, last: int, groups: NDArray[Any] | None) -> None:
+        self.detector, self.last, self.groups = detector, last, groups
         self.entering: Tensor | None = None
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Take in one step."""
-        if self.state is None:
-            self.state = self.detector.start(tuple(event.sample.shape))
-        self.state = self.detector.update(
-            self.state,
-            event.step,
-            eps=event.eps.to(self.dtype).float(),
-            x0=event.x0.to(self.dtype).float(),
-            **read_activations(self.activations, event),
-        )
+        if event.step == 0:
+            self.detector.start(event.sample, self.groups)
+        self.detector.update(event)
         return None
 
     def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
         """Keep what enters the next step, and abandon the batch, after the last of interest."""
         if event.step >= self.last:
             self.entering = next_sample.float()
-            raise StopSamplingError
+            raise HaltedError
         return None
 
 
@@ -185,31 +173,17 @@ def _judge_start(
     groups: NDArray[Any] | None,
 ) -> _Judged:
     """Scores and flags of new draws, sampled only as far as the detector looks."""
-    from asced_analysis.detection.streaming import make_detector
-
     assert job.thresholds is not None
-    detector = make_detector(
-        job.thresholds,
-        alpha=tuple(map(float, table.alpha)),
-        sigma=tuple(map(float, table.sigma)),
-        log_snr=tuple(map(float, table.log_snr)),
-        level=job.thresholds.level_for(table.scheduler_class, table.steps),
-        lookahead=None if job.network is None else partial(predict, job.network, table),
-    )
     dtype = recorded_precision(None, job.recording.spec.dtype)
-    watch = _Watch(detector, min(detector.last_step, job.target - 1), dtype)
+    detector = LoopDetector(job.thresholds, table, job.network, dtype)
+    watch = _Watch(detector, min(detector.window[1], job.target - 1), groups)
     modules = watched_modules(job.pipe, job.thresholds)
-    with suppress(StopSamplingError), modules as watch.activations:
+    with suppress(HaltedError), modules as detector.activations:
         _sample_seeds(job, seeds, labels, watch)
-    found = detector.result(
-        watch.state, job.thresholds.levels_for(groups, table.scheduler_class, table.steps)
-    )
+    found = detector.result(len(seeds))
     assert watch.entering is not None
     return _Judged(
-        np.asarray(torch.as_tensor(found.score).cpu(), np.float64),
-        np.asarray(torch.as_tensor(found.flagged).cpu(), np.bool_),
-        watch.entering,
-        watch.last + 1,
+        np.asarray(found.scores, np.float64), found.flagged, watch.entering, watch.last + 1
     )
 
 

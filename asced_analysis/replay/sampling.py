@@ -27,10 +27,6 @@ from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
 
-class StopSamplingError(Exception):
-    """Enough was seen of a batch: it is abandoned."""
-
-
 def table_of(pipe: Any, steps: int) -> StepTable:
     """Schedule of the pipeline's scheduler with so many steps."""
     pipe.scheduler.set_timesteps(steps)
