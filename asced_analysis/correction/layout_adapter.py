@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.calls import CallWatch, with_guidance
-from asced_recorders.tap.layouts import Layout, as_stepped, layout_of
+from asced_recorders.tap.layout_choice import layout_of
+from asced_recorders.tap.layouts import Layout, as_stepped
 from asced_recorders.tap.tap import StepEvent, Tap, TapListener
 
 if TYPE_CHECKING:

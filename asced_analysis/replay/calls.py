@@ -26,7 +26,7 @@ from asced_recorders.pipelines.calls import (
 )
 from asced_recorders.pipelines.ends import end_of_call, loops_shown
 from asced_recorders.pipelines.sampling import call_generator, run_generators
-from asced_recorders.tap.layouts import layout_of
+from asced_recorders.tap.layout_choice import layout_of
 from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
 from asced_stores.errors import InputError
 
@@ -215,7 +215,8 @@ def _repeat(recording: Recording, batch: Batch, pipe: Any, *, decoded: bool) -> 
         return
     own = options_of_batch(recording.call_options, batch)
     arguments = recorded_arguments(recording, batch, pipe, given=own)
-    pipe(**arguments | ({} if decoded else undecoded_output(pipe)) | own)
+    asked = {} if decoded or recording.own_decoding else undecoded_output(pipe)
+    pipe(**arguments | asked | own)
 
 
 def call_again(

@@ -68,10 +68,14 @@ class Recording:
         made from what the store knows (`asced_analysis.replay.calls`).
     call_options : mapping
         Arguments that are added to what the store knows.
+    own_decoding : bool
+        Whether the pipeline decodes in a way of its own: it is then asked for what the recorded
+        calls were asked for, and not for latents, which some such pipelines cannot hand over.
     """
 
     call: Call | None = None
     call_options: Mapping[str, Any] = MappingProxyType({})
+    own_decoding: bool = False
 
     def __init__(self, store: TrajectoryStore | str | Path) -> None:
         if not isinstance(store, TrajectoryStore):

@@ -18,7 +18,7 @@ from tiny_pipelines import sd3, sdxl
 from asced_analysis.replay import replay
 from asced_recorders import Recorder
 from asced_recorders.pipelines.decoding import to_image
-from asced_recorders.tap.layouts import layout_of
+from asced_recorders.tap.layout_choice import layout_of
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 

@@ -343,7 +343,7 @@ def test_video_of_an_unknown_layout_is_refused(build: Build, tmp_path: Path) -> 
     type_of = type("SomeVideoPipeline", (type(pipe),), {})
     pipe.__class__ = type_of
     with (
-        pytest.raises(InputError, match="whether frames or channels come first"),
+        pytest.raises(InputError, match="which axis of its latents are the channels"),
         Recorder(pipe, tmp_path / "runs.zarr"),
     ):
         pipe(["a"], num_frames=4, num_inference_steps=2, height=16, width=16)  # and channels

@@ -203,6 +203,23 @@ def test_an_edit_enters_the_next_step_and_is_not_undone(name: str) -> None:
     assert not torch.equal(edited, sample(name, None, [1, 2]))
 
 
+def test_what_a_copy_walks_beside_the_run_is_not_touched_by_an_edit() -> None:
+    """The sound of a video, stepped by a copy of a scheduler whose corrector edits would meet."""
+
+    def sound(listener: TapListener) -> torch.Tensor:
+        scheduler = diffusers.UniPCMultistepScheduler()
+        with Tap(scheduler, listener):
+            scheduler.set_timesteps(6)
+            beside = copy.deepcopy(scheduler)
+            video, heard = torch.ones(1, 4, 3, 3), torch.ones(5, 7)
+            for t in scheduler.timesteps:
+                video = scheduler.step(0.3 * video, t, video).prev_sample
+                heard = beside.step(0.2 * heard, t, heard).prev_sample
+        return heard
+
+    assert torch.equal(sound(Edit(3)), sound(TapListener()))
+
+
 def test_a_scheduler_that_remembers_something_unknown_is_refused_after_an_edit() -> None:
     class Momentum(diffusers.DDIMScheduler):
         velocity: Any = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.pipelines.data_range import DIFFUSERS, Range
-from asced_recorders.tap.layouts import tokens_channels_last
+from asced_recorders.tap.layout_choice import tokens_channels_last
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from asced_recorders.pipelines.sampling import (
     sample_unconditional,
 )
 from asced_recorders.pipelines.unseeded import NoiseWatch
-from asced_recorders.tap.layouts import layout_of
+from asced_recorders.tap.layout_choice import layout_of
 from asced_recorders.tap.schedulers import StepTable, scheduler_class, step_table
 from asced_recorders.tap.tap import Tap
 from asced_recorders.writing.capture import Capture

@@ -25,7 +25,8 @@ from asced_recorders.pipelines.fingerprint import ModelWatch
 from asced_recorders.pipelines.prompts import prompt_key
 from asced_recorders.pipelines.provenance import check_sampler, pipeline_facts
 from asced_recorders.pipelines.unseeded import NoiseWatch
-from asced_recorders.tap.layouts import Layout, layout_of
+from asced_recorders.tap.layout_choice import layout_of
+from asced_recorders.tap.layouts import Layout
 from asced_recorders.tap.tap import Tap
 from asced_recorders.writing.capture import Capture
 from asced_recorders.writing.corrections import (

@@ -42,8 +42,8 @@ def tapped_class(plain: type, stream: Stream) -> type:
         @functools.wraps(method)
         def corrected(self: Any, *args: Any, **kwargs: Any) -> Any:
             result = method(self, *args, **kwargs)
-            if stream.edited is None or not stream.active:
-                return result
+            if stream.edited is None or not stream.active or self is not stream.walker:
+                return result  # a copy walks the sound or the actions of a video beside it
             return kwargs["this_sample"].where(stream.edited, result)
 
         return corrected
