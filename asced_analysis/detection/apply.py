@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.compute.source import open_source
 from asced_analysis.compute.stepped import Stepped, SteppedFrames, is_large
-from asced_analysis.detection.scoring import check_recorded, detect_rows, failed_flagged
+from asced_analysis.detection.scoring import (
+    check_recorded,
+    detect_rows,
+    failed_flagged,
+    with_lookahead,
+)
 from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
 
 if TYPE_CHECKING:
@@ -138,24 +144,21 @@ def bind(
     """
     from asced_analysis.thresholds.document import fingerprint_of
 
-    numbers = {name: runs[name].values.tolist() for name in ("alpha", "sigma", "log_snr")}
+    source = open_source(runs)
     level = thresholds.levels.level
     if not override:
-        variable = runs["x0"] if "x0" in runs else runs["eps"]
-        sizes = dict(zip(variable.dims, variable.shape, strict=True))
-        shape = [sizes[d] for d in ("frame", "channel", "y", "x") if d in sizes]
-        here = fingerprint_of(runs.attrs, shape, steps=int(runs.sizes["step"]))
+        here = fingerprint_of(runs.attrs, source.sample_shape, steps=source.steps)
         thresholds.check_fingerprint(here)
         level = thresholds.level_for(here["scheduler_class"], here["steps"])
-    lookahead = None
-    from asced_analysis.detection.registry import needs_network
-    from asced_analysis.detection.scoring import with_lookahead
-
-    if needs_network(thresholds):
-        from asced_analysis.compute.source import open_source
-
-        lookahead = with_lookahead(open_source(runs), thresholds, pipeline, network).lookahead
-    return make_detector(thresholds, **numbers, level=level, lookahead=lookahead)
+    source = with_lookahead(source, thresholds, pipeline, network)
+    return make_detector(
+        thresholds,
+        alpha=source.alpha,
+        sigma=source.sigma,
+        log_snr=source.log_snr,
+        level=level,
+        lookahead=source.lookahead,
+    )
 
 
 def levels_of(

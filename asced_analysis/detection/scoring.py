@@ -121,12 +121,7 @@ def detections(
         detector.needs(), steps=(detector.first_step, detector.last_step), only=only
     )
     for batch in batches:
-        yield batch, detect_batch(detector, batch)
-
-
-def detect_batch(detector: Detector, batch: Batch) -> Detection:
-    """Run the streaming detector over one batch."""
-    return detect_rows(detector, batch.arrays)
+        yield batch, detect_rows(detector, batch.arrays)
 
 
 def detect_rows(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.environment import matching_pipeline
+from asced_analysis.correction.halting import HaltedError
 from asced_analysis.replay.calls import repeat_calls
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import class_labels, resample_from
@@ -25,10 +26,6 @@ from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
 
 AT_ONCE = 32
-
-
-class _AnsweredError(Exception):
-    """The model has answered: nothing more of the run is wanted."""
 
 
 class _Answer(TapListener):
@@ -42,7 +39,7 @@ class _Answer(TapListener):
         """Look."""
         if event.step == self.step:
             self.x0 = event.x0.float().cpu()
-            raise _AnsweredError
+            raise HaltedError
         return None
 
 
@@ -75,17 +72,12 @@ def recorded_network(
     recording = Recording(store)
     pipe = matching_pipeline(recording.attributes, pipeline)
     repeat_calls(recording, pipe, options=call_options)
-    numbers = np.asarray(recording.dataset["batch"].values)
-    batch_of = dict(zip(recording.dataset["run"].values.tolist(), numbers.tolist(), strict=True))
 
     def ask(samples: NDArray[np.float32], runs: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         out = np.empty_like(samples)
-        calls = np.array([batch_of[int(run)] for run in runs])
-        for number in np.unique(calls):  # runs of one call share its options
-            places = np.flatnonzero(calls == number)
-            for begin in range(0, len(places), AT_ONCE):
-                some = places[begin : begin + AT_ONCE]
-                out[some] = _once(recording, pipe, samples[some], np.asarray(runs)[some], step)
+        asked = np.asarray(runs, np.int64)
+        for some in recording.calls_of(asked, AT_ONCE):  # runs of one call share its options
+            out[some] = _once(recording, pipe, samples[some], asked[some], step)
         return out
 
     return ask
@@ -95,14 +87,14 @@ def _once(
     recording: Recording,
     pipe: Any,
     samples: NDArray[np.float32],
-    runs: NDArray[np.integer[Any]],
+    runs: NDArray[np.int64],
     step: int,
 ) -> NDArray[np.float32]:
     """One evaluation for a few runs of one call."""
-    batch = recording.select(runs.astype(np.int64))
+    batch = recording.select(runs)
     answer = _Answer(step)
     entering = torch.from_numpy(samples).to(execution_device(pipe))
-    with suppress(_AnsweredError):
+    with suppress(HaltedError):
         if is_unconditional(pipe):
             sample_unconditional(
                 pipe,
