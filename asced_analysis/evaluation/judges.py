@@ -116,7 +116,7 @@ class RealismJudge:
         """See runs of a store, a few at a time (see `Judge`)."""
         numbers = np.asarray(dataset["run"].values, np.int64)[positions]
         if not paired:
-            numbers = self._seats(dataset, positions)
+            numbers = self._stand_ins(dataset, positions)
         parts = [
             self.see(
                 read_pictures(dataset, positions[at : at + AT_ONCE]), numbers[at : at + AT_ONCE]
@@ -130,7 +130,7 @@ class RealismJudge:
             np.concatenate(vectors) if vectors else None,
         )
 
-    def _seats(self, dataset: xr.Dataset, positions: NDArray[np.intp]) -> NDArray[np.int64]:
+    def _stand_ins(self, dataset: xr.Dataset, positions: NDArray[np.intp]) -> NDArray[np.int64]:
         """Recorded runs of the same prompt and class, whose places these runs take."""
         if self.recorded is None:
             return np.full(len(positions), -1, np.int64)

@@ -133,7 +133,7 @@ def prompted(seed: int, prompts: int = 13, each: int = 3) -> tuple[xr.Dataset, x
 
 
 def test_fresh_runs_of_few_prompts_meet_as_many_of_their_own_as_recorded_ones() -> None:
-    """Without a seat of their own prompt .19 of them lie beyond the limit, not .25."""
+    """Without stand-ins of their own prompt .19 of them lie beyond the limit, not .25."""
     shares = []
     for seed in range(16):
         recorded, fresh = prompted(seed)
