@@ -40,20 +40,28 @@ VIDEO: dict[str, Any] = {"runs": 2, "batch_size": 1, "steps": 20, "shape": (21, 
 OF_VIDEO = ("features", "statistics", "phases", "audit", "regions")
 BOTH, EPS, X0 = ("eps", "x0"), ("eps",), ("x0",)
 RATE = 0.25
+SIDE = 64
+"""Of images; larger ones have no larger maps."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A command, what it reads, and how many runs it takes."""
+    """A command, what it reads, how many runs, and whether images: of so many times 64 x 64."""
 
     work: Callable[[Any], Any]
     reads: tuple[str, ...] = EPS
     runs: int = 1
+    images: bool = False
+    larger: int = 4
 
 
 def _profile(ds: Any) -> None:
     region = pd.Series({"run": 0, "top": 0, "left": 0, "height": 4, "width": 4})
     region_profile(ds, region)
+
+
+def _detect(ds: Any) -> None:
+    detect(ds, _known(ds), override=True).compute()
 
 
 ROWS = {
@@ -66,7 +74,44 @@ ROWS = {
     "regions of a run": Row(lambda ds: artifact_regions(ds, reference="run")),
     "profile of a region": Row(_profile),
     "calibrate": Row(lambda ds: calibrate(ds, false_alarm_rate=RATE), X0, 40),
-    "detect": Row(lambda ds: detect(ds, _known(ds), override=True).compute(), X0, 2),
+    "detect": Row(_detect, X0, 2),
+    "calibrate on images": Row(lambda ds: calibrate(ds, false_alarm_rate=RATE), X0, 40, True),
+    "detect of images": Row(_detect, X0, 2, True, 16),
+    "drift": Row(lambda ds: check(ds, calibrate(ds, false_alarm_rate=RATE)), BOTH, 40),
+}
+_THRESHOLDS: dict[tuple[int, ...], Any] = {}
+
+
+def _known(ds: Any) -> Any:
+    """Thresholds of 40 runs of a frame like these runs', made once; of images, whose maps fit."""
+    steps, *shape = (ds["x0"].shape[at] for at in (1, -3, -2, -1))
+    if "frame" not in ds["x0"].dims:
+        shape[1:] = [SIDE, SIDE]
+    if (steps, *shape) not in _THRESHOLDS:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "frames.zarr"
+            synthetic_store(path, runs=40, batch_size=20, steps=steps, shape=(1, *shape))
+            _THRESHOLDS[steps, *shape] = calibrate(path, false_alarm_rate=RATE)
+    return _THRESHOLDS[steps, *shape]
+
+
+def _detect(ds: Any) -> None:
+    detect(ds, _known(ds), override=True).compute()
+
+
+ROWS = {
+    "statistics": Row(step_statistics),
+    "statistics of x0": Row(lambda ds: step_statistics(ds, "x0", measure="value"), X0),
+    "features": Row(run_features, BOTH),
+    "phases": Row(segment_phases, runs=2),
+    "audit": Row(audit, BOTH),
+    "regions": Row(artifact_regions),
+    "regions of a run": Row(lambda ds: artifact_regions(ds, reference="run")),
+    "profile of a region": Row(_profile),
+    "calibrate": Row(lambda ds: calibrate(ds, false_alarm_rate=RATE), X0, 40),
+    "detect": Row(_detect, X0, 2),
+    "calibrate on images": Row(lambda ds: calibrate(ds, false_alarm_rate=RATE), X0, 40, True),
+    "detect of images": Row(_detect, X0, 2, True, 16),
     "drift": Row(lambda ds: check(ds, calibrate(ds, false_alarm_rate=RATE)), BOTH, 40),
 }
 _THRESHOLDS: dict[tuple[int, ...], Any] = {}
@@ -74,7 +119,7 @@ _THRESHOLDS: dict[tuple[int, ...], Any] = {}
 
 def _known(ds: Any) -> Any:
     """Thresholds of 40 single frames of these runs' size, made once."""
-    steps, _, *shape = ds["x0"].shape[1:]
+    steps, shape = ds["x0"].shape[1], ds["x0"].shape[-3:]
     if (steps, *shape) not in _THRESHOLDS:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "frames.zarr"
@@ -106,12 +151,13 @@ def peak_of(work: Callable[[Any], Any], ds: Any) -> tuple[int, float]:
 
 
 def measure(name: str, folder: Path, shape: tuple[int, ...], steps: int) -> dict[str, Any]:
-    """One row: runs of a quarter of the frames, and of all."""
+    """One row: runs of a quarter of the frames, and of all; of images, of a quarter of the area."""
     row = ROWS[name]
     peaks, blocks, seconds = [], [], 0.0
     for frames in (shape[0] // 4, shape[0]):
-        size = (frames, *shape[1:])
-        path = folder / f"{row.runs}-{frames}.zarr"
+        side = SIDE * math.isqrt(row.larger * frames // shape[0])
+        size = (shape[1], side, side) if row.images else (frames, *shape[1:])
+        path = folder / f"{row.runs}-{'x'.join(map(str, size))}.zarr"
         if not path.exists():
             synthetic_store(path, runs=row.runs, batch_size=row.runs, steps=steps, shape=size)
         peak, seconds = peak_of(row.work, open_runs(path))

@@ -126,7 +126,7 @@ def is_large(ds: Any, variables: Iterable[str]) -> bool:
     return run_bytes(ds, variables) > LARGE_RUN_BYTES
 
 
-def memory_note(ds: Any, variables: list[str]) -> str:
+def memory_note(ds: Any, variables: list[str], *, held: int = STEPS_HELD) -> str:
     """What large runs will take, to be said before the work; nothing where runs are small.
 
     Parameters
@@ -135,6 +135,8 @@ def memory_note(ds: Any, variables: list[str]) -> str:
         Runs as `open_runs` returns them.
     variables : list of str
         What is read.
+    held : int
+        Steps of a run, as they are stored, that lie in memory at once.
     """
     if not is_large(ds, variables):
         return ""
@@ -142,5 +144,5 @@ def memory_note(ds: Any, variables: list[str]) -> str:
 
     total = run_bytes(ds, variables)
     step = total / max(1, ds.sizes.get("step", 1))
-    need = PROGRAM_BYTES + CPU_COUNT * (STEPS_HELD * step + THREAD_BYTES)
+    need = PROGRAM_BYTES + CPU_COUNT * (held * step + THREAD_BYTES)
     return f" of {total / 1e6:,.0f} MB each, step by step in about {need / 1e6:,.0f} MB of memory"

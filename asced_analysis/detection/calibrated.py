@@ -7,7 +7,7 @@ the clean-up (an opening) is nested in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.compute.stepped import STEPS_HELD
 from asced_analysis.detection.calibrated_steps import ALGORITHM
 from asced_analysis.detection.change_maps import (
     Parameters,
@@ -30,7 +31,7 @@ from asced_analysis.detection.log_snr_grid import (
     make_grid,
 )
 from asced_analysis.detection.opening import grey_opening
-from asced_analysis.detection.population import fit_population
+from asced_analysis.detection.population import fit_population, sizes_by_bands
 from asced_analysis.detection.variant import Sampler, Variant, nested, table
 from asced_analysis.thresholds.parts import Cleanup
 from asced_stores.errors import InputError
@@ -96,6 +97,14 @@ class Stream:
         state = replace(state, grid=grid)
         for cell, change in cells:
             size = log_change(change, self.parameters, contrast_of=grid.signal)
+            state = self._combine(state, self.standardise(cell, size))
+        return state
+
+    def seen(self, arrays: Mapping[str, Any], first_step: int) -> State:
+        """State after all steps of a large image, which is read by bands of its rows."""
+        state = self.start(next(iter(arrays.values())).shape)
+        sizes = sizes_by_bands(arrays, first_step, self.signal, self.parameters)
+        for cell, size in sizes.items():
             state = self._combine(state, self.standardise(cell, size))
         return state
 
@@ -217,6 +226,7 @@ class _Calibrated(Variant):
     opened_maps = True
     parameters_type = Settings
     cleanup = Cleanup("opening", min_width=0.12)
+    steps_held = STEPS_HELD
     algorithm = ALGORITHM
 
     def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:

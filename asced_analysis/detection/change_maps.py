@@ -5,6 +5,7 @@ What `calibrated` and `outcome` look at, and what a population is measured by.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log
 from typing import Annotated, Any, Literal
@@ -101,23 +102,62 @@ def log_change(change: Any, parameters: Parameters, *, contrast_of: Any = None) 
     -------
     array, float32, shape (batch, map y, map x)
     """
-    xp = array_api_compat.array_namespace(change)
-    size = xp.sqrt(_smooth(pool(change * change, parameters.resolution), parameters))
+    return log_size(pooled(change, parameters, contrast_of=contrast_of), parameters)
+
+
+def pooled(
+    change: Any, parameters: Parameters, *, contrast_of: Any = None, factor: int | None = None
+) -> tuple[Any, ...]:
+    """The maps that `log_size` needs: what is made of them knows no pixel any more.
+
+    Parameters
+    ----------
+    change, parameters, contrast_of
+        As in `log_change`; or only some of the image's rows, from one that a map's begins with.
+    factor : int, optional
+        Side in pixels of a cell, where these are not all rows.
+
+    Returns
+    -------
+    tuple of array, each of shape (batch, map y, map x)
+    """
+    given = [change * change]
     if parameters.contrast == "local" and contrast_of is not None:
-        mean = _smooth(pool(contrast_of, parameters.resolution), parameters)
-        square = _smooth(pool(contrast_of * contrast_of, parameters.resolution), parameters)
+        given += [contrast_of, contrast_of * contrast_of]
+    return tuple(pool(values, parameters.resolution, factor) for values in given)
+
+
+def log_size(maps: Sequence[Any], parameters: Parameters) -> Any:
+    """Logarithm of the size of a change, from what `pooled` makes of it.
+
+    Parameters
+    ----------
+    maps : sequence of array, each of shape (batch, map y, map x)
+    parameters : Parameters
+
+    Returns
+    -------
+    array, float32, shape (batch, map y, map x)
+    """
+    xp = array_api_compat.array_namespace(maps[0])
+    squares, *contrast = (_smooth(values, parameters) for values in maps)
+    size = xp.sqrt(squares)
+    if contrast:
+        mean, square = contrast
         deviation = xp.sqrt(xp.clip(square - mean * mean, 0.0, None))
         size = size / (deviation + 10 * parameters.floor)
     return xp.log(size + parameters.floor)
 
 
-def pool(values: Any, resolution: int) -> Any:
+def pool(values: Any, resolution: int, factor: int | None = None) -> Any:
     """Mean over channels and square cells, until no side is longer than `resolution`.
 
     Parameters
     ----------
     values : array, shape (batch, channel, y, x)
     resolution : int
+    factor : int, optional
+        Side of the cells; by default that of an image of this size.
 
     Returns
     -------
@@ -125,7 +165,7 @@ def pool(values: Any, resolution: int) -> Any:
         A last cell that sticks out of the image is filled by repeating the edge.
     """
     xp = array_api_compat.array_namespace(values)
-    factor = pooling_factor(values.shape[-2], values.shape[-1], resolution)
+    factor = factor or pooling_factor(values.shape[-2], values.shape[-1], resolution)
     channels = values.shape[-3]
     total = _sum([values[..., channel, :, :] for channel in range(channels)])
     if factor > 1:

@@ -1,8 +1,9 @@
-"""Steps of recorded runs given to what looks at them, a few frames of a large video at a time.
+"""Steps of recorded runs given to what looks at them, a part of a large run at a time.
 
 What a detector keeps between steps, and makes of one, is widened: fourteen times a step as it is
 stored. Frames do not know of each other, so a large video is gone through several times, each time
-for some of its frames, of which few are worked on at once.
+for some of its frames, of which few are worked on at once. A large image is gone through likewise
+by bands of rows, by what can put its parts together afterwards.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any, TypeVar
 from asced_analysis.compute.stepped import Stepped
 
 State = TypeVar("State")
-PASSES = 3
-"""How often a large video is read, for a third of its frames each time."""
+PASSES, IMAGE_PASSES = 3, 4
+"""How often a large video is read, for a third of its frames each time; an image, for its rows."""
 FRAME_VALUES = 1 << 16
 """Values of the frames that are worked on at once, if there are more than one."""
+BAND_VALUES = 1 << 13
+"""Values of the rows of an image that are worked on at once, if a cell of its map has no more."""
 
 
 def feed(
@@ -63,6 +66,60 @@ def feed(
                 states[place] = update(states[place], first_step + offset, **own)
             del given, own  # before the next step is read
         yield from zip(groups, states, strict=True)
+
+
+def is_large_image(arrays: Mapping[str, Any]) -> bool:
+    """Whether the arrays are those of one image that is read step by step.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        As in `feed`.
+    """
+    return all(isinstance(one, Stepped) and one.shape[0] == 1 for one in arrays.values())
+
+
+def feed_bands(
+    arrays: Mapping[str, Any],
+    first_step: int,
+    height: int,
+    start: Callable[[], State],
+    update: Callable[..., State],
+) -> Iterator[State]:
+    """Give every step of a large image to what keeps a state for each band of its rows.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array, shape (1, step, channel, y, x)
+        Read step by step.
+    first_step : int
+        Of the arrays.
+    height : int
+        Rows of a band; the last may have fewer.
+    start : callable
+        To a state.
+    update : callable
+        ``update(state, step, **bands of that step)`` to the next state; it may keep what it is
+        given.
+
+    Yields
+    ------
+    State
+        After the last step; of each band, from the top.
+    """
+    _, steps, *_, rows, _ = next(iter(arrays.values())).shape
+    bands = [slice(at, min(at + height, rows)) for at in range(0, rows, height)]
+    each = -(-len(bands) // IMAGE_PASSES)
+    for first in range(0, len(bands), each):
+        some = bands[first : first + each]
+        states = [start() for _ in some]
+        for offset in range(steps):
+            given = {name: values[:, offset] for name, values in arrays.items()}
+            for place, band in enumerate(some):
+                own = {name: values[..., band, :].copy() for name, values in given.items()}
+                states[place] = update(states[place], first_step + offset, **own)
+            del given, own  # before the next step is read
+        yield from states
 
 
 def _passes(rows: int, values: int, *, split: bool) -> list[list[slice]]:

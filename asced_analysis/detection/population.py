@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,18 @@ import numpy.typing as npt
 
 from asced_analysis.compute.source import Batch
 from asced_analysis.detection import change_maps
-from asced_analysis.detection.feeding import feed
+from asced_analysis.detection.feeding import (
+    BAND_VALUES,
+    IMAGE_PASSES,
+    feed,
+    feed_bands,
+    is_large_image,
+)
 from asced_analysis.detection.log_snr_grid import GridSignal, GridState
 
 Floats = npt.NDArray[np.float64]
 _Sizes = tuple[GridState, dict[int, npt.NDArray[Any]]]
+_Maps = tuple[GridState, dict[int, tuple[npt.NDArray[Any], ...]]]
 
 BIN_WIDTH = 0.01
 BIN_WIDTH_BY_POSITION = 0.1
@@ -83,6 +90,9 @@ def cell_sizes(
     batch: Batch, signal: GridSignal, parameters: change_maps.Parameters
 ) -> Iterable[tuple[int, dict[int, npt.NDArray[Any]]]]:
     """Log change of a batch in every grid cell, as ``(rows, {cell: (row, y, x)})``."""
+    if is_large_image(batch.arrays):
+        yield 1, sizes_by_bands(batch.arrays, batch.first_step, signal, parameters)
+        return
 
     def update(state: _Sizes, step: int, **given: Any) -> _Sizes:
         grid, sizes = state
@@ -94,6 +104,53 @@ def cell_sizes(
     fed = feed(batch.arrays, batch.first_step, lambda _: (GridState(), {}), update)
     for rows, (_, sizes) in fed:
         yield rows.stop - rows.start, sizes
+
+
+def sizes_by_bands(
+    arrays: Mapping[str, Any],
+    first_step: int,
+    signal: GridSignal,
+    parameters: change_maps.Parameters,
+) -> dict[int, npt.NDArray[Any]]:
+    """Log change of a large image in every grid cell, band by band of its rows.
+
+    Parameters
+    ----------
+    arrays, first_step
+        As in `feeding.feed_bands`.
+    signal : GridSignal
+    parameters : change_maps.Parameters
+
+    Returns
+    -------
+    dict of int to array, shape (1, map y, map x)
+    """
+    *_, channels, height, width = next(iter(arrays.values())).shape
+    factor = change_maps.pooling_factor(height, width, parameters.resolution)
+    cells_high = min(BAND_VALUES // (channels * width * factor), height // factor // IMAGE_PASSES)
+
+    def update(state: _Maps, step: int, **given: Any) -> _Maps:
+        grid, cells = state
+        grid, changes = signal.advance(grid, step, **given)
+        for cell, change in changes:
+            cells[cell] = change_maps.pooled(
+                change, parameters, contrast_of=grid.signal, factor=factor
+            )
+        return grid, cells
+
+    band = factor * max(1, cells_high)
+    bands = feed_bands(arrays, first_step, band, lambda: (GridState(), {}), update)
+    parts = [cells for _, cells in bands]
+    return {
+        cell: change_maps.log_size(
+            [
+                np.concatenate(maps, axis=-2)
+                for maps in zip(*(part[cell] for part in parts), strict=True)
+            ],
+            parameters,
+        )
+        for cell in parts[0]
+    }
 
 
 def location_and_scale(counts: npt.NDArray[Any], centers: Floats) -> tuple[Floats, Floats]:

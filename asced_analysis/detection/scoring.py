@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.compute.source import Batch, Source
-from asced_analysis.detection.feeding import feed
+from asced_analysis.detection.feeding import feed, is_large_image
 from asced_analysis.detection.registry import LOOKAHEADS, VARIANTS, modules_of, needs_network
-from asced_analysis.detection.streaming import Detection, Detector, make_detector
+from asced_analysis.detection.streaming import Detection, Detector, DetectorState, make_detector
 from asced_analysis.realism.self_consistency import network_at
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores.errors import InputError
@@ -137,10 +137,7 @@ def detect_rows(
     levels : array, shape (row,), optional
         Of each row, where groups have levels of their own.
     """
-    fed = feed(
-        *(arrays, detector.first_step, detector.start, detector.update),
-        whole=detector.lookahead is not None,
-    )
+    fed = watched(detector, arrays, detector.first_step)
     parts = [
         failed_flagged(detector.result(state, None if levels is None else levels[rows]))
         for rows, state in fed
@@ -149,6 +146,28 @@ def detect_rows(
         return parts[0]
     columns = ([getattr(one, name) for one in parts] for name in ("mask", "score", "flagged"))
     return Detection(*(np.concatenate([np.asarray(part) for part in one]) for one in columns))
+
+
+def watched(
+    detector: Detector, arrays: Mapping[str, Any], first_step: int
+) -> Iterator[tuple[slice, DetectorState]]:
+    """Rows, and what the detector knows of them after the last step.
+
+    Parameters
+    ----------
+    detector : Detector
+    arrays, first_step
+        As in `feeding.feed`.
+    """
+    if is_large_image(arrays):
+        state = detector.start((1, *next(iter(arrays.values())).shape[2:]))
+        if (seen := getattr(state.stream, "seen", None)) is not None:
+            yield slice(0, 1), replace(state, inner=seen(arrays, first_step))
+            return
+    yield from feed(
+        *(arrays, first_step, detector.start, detector.update),
+        whole=detector.lookahead is not None,
+    )
 
 
 def failed_flagged(found: Detection) -> Detection:
@@ -200,10 +219,7 @@ def statistics_of(
         detector.needs(), steps=(detector.first_step, detector.last_step), only=only
     )
     for batch in batches:
-        fed = feed(
-            *(batch.arrays, batch.first_step, detector.start, detector.update),
-            whole=detector.lookahead is not None,
-        )
+        fed = watched(detector, batch.arrays, batch.first_step)
         parts = [np.asarray(state.stream.statistic(state.inner)) for _, state in fed]
         statistic = np.concatenate(parts)
         yield statistic.reshape(-1, batch.frames * statistic.shape[-2], statistic.shape[-1])

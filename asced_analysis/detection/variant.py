@@ -119,6 +119,9 @@ class Variant:
         Parameters as thresholds hold them, with types, bounds and defaults: sizes are fractions.
     cleanup : Cleanup
         By default.
+    steps_held : int
+        Steps of a large image, as they are stored, that detection takes memory for; of a video it
+        works on a few frames at a time.
     correction : (str, mapping)
         The correction that thresholds of this variant carry by default: a strategy's name, and its
         parameters.
@@ -141,6 +144,7 @@ class Variant:
     opened_maps: ClassVar[bool] = False
     parameters_type: ClassVar[type[Any]] = NoParameters
     cleanup: ClassVar[Cleanup] = NO_CLEANUP
+    steps_held: ClassVar[int] = 16
     correction: ClassVar[tuple[str, Mapping[str, Any]]] = ("ttc", {})
     algorithm: ClassVar[str] = ""
 

@@ -48,13 +48,16 @@ def sampler_options(function: F) -> F:
     return pipeline_option(loop(call_option(network(function))))
 
 
-def note_memory(runs: Any) -> None:
+def note_memory(runs: Any, variant: str | None = None) -> None:
     """Say beforehand what runs too large to hold will take; nothing where they are small."""
     from asced_analysis.compute.source import open_source
-    from asced_analysis.compute.stepped import memory_note
+    from asced_analysis.compute.stepped import STEPS_HELD, memory_note
+    from asced_analysis.detection.registry import VARIANTS
 
     ds = open_source(runs).dataset
-    if said := memory_note(ds, [name for name in ("eps", "x0") if name in ds]):
+    by_frames = variant is None or "frame" in ds.dims
+    held = STEPS_HELD if by_frames else VARIANTS.get(str(variant)).steps_held
+    if said := memory_note(ds, [name for name in ("eps", "x0") if name in ds], held=held):
         click.echo(f"note: {ds.sizes['run']} runs{said}", err=True)
 
 

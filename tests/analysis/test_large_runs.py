@@ -63,12 +63,14 @@ def test_numbers_are_the_same_step_by_step(video, name, monkeypatch):
     assert max(reads) <= 2  # frames of a sample, and one step
 
 
-@pytest.fixture(scope="module")
-def flagged(tmp_path_factory):
-    """Videos of which a quarter is flagged."""
-    path = tmp_path_factory.mktemp("flagged") / "video.zarr"
-    synthetic_store(path, runs=40, batch_size=8, steps=6, shape=(2, 3, 8, 8))
-    return open_runs(path), calibrate(path, false_alarm_rate=0.25)
+@pytest.fixture(scope="module", params=["videos", "images"])
+def flagged(request, tmp_path_factory):
+    """Runs of which a quarter is flagged; images whose last row of cells sticks out."""
+    path = tmp_path_factory.mktemp("flagged") / "runs.zarr"
+    shape = (2, 3, 8, 8) if request.param == "videos" else (2, 71, 9)
+    synthetic_store(path, runs=40, batch_size=8, steps=6, shape=shape)
+    parameters = {} if request.param == "videos" else {"contrast": "local"}
+    return open_runs(path), calibrate(path, false_alarm_rate=0.25, parameters=parameters)
 
 
 def test_detection_is_the_same_step_by_step(flagged, monkeypatch):
@@ -94,7 +96,8 @@ def test_detection_is_the_same_step_by_step(flagged, monkeypatch):
     for name in ("mask", "score", "flagged"):
         np.testing.assert_array_equal(found[name], whole[name], strict=True)
     assert set(reads) == {(1, 1)}
-    assert calibrate(open_source(ds), false_alarm_rate=0.25) == thresholds
+    parameters = thresholds.parameters
+    assert calibrate(open_source(ds), false_alarm_rate=0.25, parameters=parameters) == thresholds
 
 
 def test_what_it_takes_is_said_beforehand(video, monkeypatch, capsys):
@@ -141,5 +144,7 @@ def test_what_is_said_beforehand_is_what_is_measured(monkeypatch):
     ds = xr.Dataset(dict.fromkeys(("eps", "x0"), (dims, values)))
     said = " of {} MB each, step by step in about {} MB of memory"
     assert stepped.memory_note(ds, ["eps"]) == said.format(194, round(300 + 2 * (3 * 9.6768 + 64)))
+    more = stepped.memory_note(ds, ["eps"], held=16)
+    assert more == said.format(194, round(300 + 2 * (16 * 9.6768 + 64)))
     both = stepped.memory_note(ds, ["eps", "x0"])
     assert both == said.format(387, round(300 + 2 * (3 * 2 * 9.6768 + 64)))

@@ -57,9 +57,9 @@ def command(store: str, path: str, out: str | None, overwrite: bool, **more: Any
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores import open_runs
 
-    runs = open_runs(store)
-    note_memory(runs)
-    found = detect(runs, Thresholds.load(path), **more)
+    runs, thresholds = open_runs(store), Thresholds.load(path)
+    note_memory(runs, thresholds.variant)
+    found = detect(runs, thresholds, **more)
     result = write_detections(found, out, overwrite=overwrite)
     emit(
         result,
