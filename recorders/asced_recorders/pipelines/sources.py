@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.pipelines.activations import ActivationWatch
 from asced_recorders.pipelines.call_facts import CallFacts, own_arguments, read_call
 from asced_recorders.pipelines.calls import (
     call_parameters,
@@ -15,14 +14,11 @@ from asced_recorders.pipelines.calls import (
     with_guidance,
 )
 from asced_recorders.pipelines.data_range import Range
-from asced_recorders.pipelines.decoding import has_image, is_pixels, shown_images, to_image
+from asced_recorders.pipelines.decoding import has_image, shown_images, to_image
 from asced_recorders.pipelines.ends import end_of_call, loops_shown
-from asced_recorders.pipelines.evaluations import EvaluationWatch
-from asced_recorders.pipelines.fingerprint import ModelWatch
-from asced_recorders.pipelines.model_facts import compute_facts, skips_work
 from asced_recorders.pipelines.options import RecordOptions
 from asced_recorders.pipelines.prompts import Prompt, prompt_key, prompts_hash
-from asced_recorders.pipelines.provenance import pipeline_facts
+from asced_recorders.pipelines.run_source import RunSource
 from asced_recorders.pipelines.sampling import (
     call_generator,
     initial_noise,
@@ -35,7 +31,6 @@ from asced_recorders.tap.layout_choice import layout_of
 from asced_recorders.tap.schedulers import StepTable, scheduler_class, step_table
 from asced_recorders.tap.tap import Tap
 from asced_recorders.writing.capture import Capture
-from asced_recorders.writing.settings import make_spec
 from asced_stores.errors import InputError
 from asced_stores.format.calls import hidden_prompt
 
@@ -52,24 +47,14 @@ LOOP = "asced_recorders.pipelines.sampling"
 """What a store says of itself whose runs our own loop sampled."""
 
 
-class UnconditionalSource:
-    """Our own loop around a UNet of pixels, with any scheduler.
+class UnconditionalSource(RunSource):
+    """Our own loop around a UNet of pixels, with any scheduler; see `RunSource`."""
 
-    Parameters
-    ----------
-    pipe : DiffusionPipeline
-    name : str
-        What it is called in the store.
-    options : RecordOptions
-    """
+    loop = LOOP
+    call = CallFacts({})
 
     def __init__(self, pipe: Any, name: str, options: RecordOptions) -> None:
-        self.pipe, self.name, self.settings = pipe, name, options
-        self.facts: dict[str, Any] = {}
-        self.model = ModelWatch(pipe)
-        self.evaluations = EvaluationWatch(pipe)
-        self.activations = ActivationWatch(pipe, options.activations)
-        self.steps, self.seed = options.steps, options.seed
+        super().__init__(pipe, name, options)
         self.labels = labels = options.labels
         classes = pipe.unet.config.get("num_class_embeds")
         if classes and not labels:
@@ -89,10 +74,6 @@ class UnconditionalSource:
         """Whether the model has classes."""
         return bool(self.labels)
 
-    def seeds(self, runs: Sequence[int], draws: int = 1) -> list[int]:
-        """The first seed and the number of the draw."""
-        return [self.seed + run * draws + draw for run in runs for draw in range(draws)]
-
     def known_spec(self) -> TrajectorySpec | None:
         """Everything is known beforehand, but how many activations there are."""
         if self.settings.activations:
@@ -100,30 +81,11 @@ class UnconditionalSource:
         shape = sample_shape(self.pipe)
         return self.spec(self.table, shape, self.expected_image(shape))
 
-    def spec(
-        self, table: StepTable, shape: Sequence[int], image_shape: Sequence[int] | None
-    ) -> TrajectorySpec:
-        """Lay out a run."""
-        facts = self.asked() | pipeline_facts(self.pipe, self.pipe.scheduler, table)
-        return _laid_out(self, table, shape, image_shape, facts)
-
-    def asked(self) -> dict[str, Any]:
-        """What it was asked to do, as attributes of a store."""
-        facts: dict[str, Any] = {
-            "pipeline": self.name,
-            "pipeline_class": type(self.pipe).__name__,
-            "loop": LOOP,
-            "steps": self.steps,
-            "seed": self.seed,
-            "call": {},
-            "call_missing": [],
-            "compute": compute_facts(self.pipe),
-            **self.activations.asked(),
-            **self.facts,
-        }
-        if self.labels:
-            facts["labels_sha256"] = prompts_hash([Prompt(label=int(v)) for v in self.labels])
-        return facts
+    def conditions(self) -> dict[str, Any]:
+        """A hash of the classes."""
+        if not self.labels:
+            return {}
+        return {"labels_sha256": prompts_hash([Prompt(label=int(v)) for v in self.labels])}
 
     def expected_image(self, shape: Sequence[int]) -> tuple[int, int, int] | None:
         """The sample is the image, if it is grey or RGB."""
@@ -164,25 +126,19 @@ class UnconditionalSource:
             )
         return scalars, end
 
-    def is_pixels(self, ends: Tensor) -> bool:
-        """Grey and RGB are."""
-        return is_pixels(self.pipe, ends)
-
     def images(self, output: Any, ends: Tensor, value_range: Range) -> NDArray[np.uint8] | None:
         """The ends themselves, if they are grey or RGB."""
         shown = has_image(self.pipe, tuple(ends.shape[1:]))
         return to_image(self.pipe, ends, value_range) if shown else None
 
 
-class PipelineSource:
+class PipelineSource(RunSource):
     """A pipeline that is called with prompts, classes, or only a number of images.
 
     Parameters
     ----------
-    pipe : DiffusionPipeline
-    name : str
-        What it is called in the store.
-    options : RecordOptions
+    pipe, name, options
+        As of `RunSource`.
     prompts : sequence of Prompt
         Or classes; repeated to the number of runs, empty for a pipeline that takes none.
     """
@@ -190,13 +146,8 @@ class PipelineSource:
     def __init__(
         self, pipe: Any, name: str, options: RecordOptions, prompts: Sequence[Prompt] = ()
     ) -> None:
-        self.pipe, self.name, self.settings = pipe, name, options
-        self.facts: dict[str, Any] = {}
-        self.model = ModelWatch(pipe)
-        self.evaluations = EvaluationWatch(pipe)
-        self.activations = ActivationWatch(pipe, options.activations)
-        self.noise = NoiseWatch(None)
-        self.steps, self.seed, self.prompts = options.steps, options.seed, tuple(prompts)
+        super().__init__(pipe, name, options)
+        self.loop, self.prompts = type(pipe).__name__, tuple(prompts)
         self.guidance_scale, self.negative_prompt = options.guidance_scale, options.negative_prompt
         self.keep_prompts, self.options = options.keep_prompts, dict(options.call_options or {})
         self.parameters = call_parameters(pipe)
@@ -232,35 +183,10 @@ class PipelineSource:
         """Whether runs have prompts, classes or arguments of their own."""
         return bool(self.prompts) or any(callable(value) for value in self.options.values())
 
-    def known_spec(self) -> None:
-        """Shape and schedule show at the first step."""
-        return
-
-    def spec(
-        self, table: StepTable, shape: Sequence[int], image_shape: Sequence[int] | None
-    ) -> TrajectorySpec:
-        """Lay out a run."""
-        facts = self.asked() | pipeline_facts(self.pipe, self.pipe.scheduler, table)
-        facts |= self.evaluations.facts() | self.noise.facts()
-        return _laid_out(self, table, shape, image_shape, facts)
-
-    def asked(self) -> dict[str, Any]:
-        """What it was asked to do, as attributes of a store."""
-        facts: dict[str, Any] = {
-            "pipeline": self.name,
-            "pipeline_class": type(self.pipe).__name__,
-            "loop": type(self.pipe).__name__,
-            "steps": self.steps,
-            "seed": self.seed,
-            "guidance_scale": self.guidance_scale,
-            **self.call.attributes(),
-            "compute": compute_facts(self.pipe),
-            **self.activations.asked(),
-            **self.facts,
-        }
-        if self.prompts:
-            facts["prompts_sha256"] = prompts_hash(self.prompts)
-        return facts
+    def conditions(self) -> dict[str, Any]:
+        """Guidance, and a hash of the prompts."""
+        facts: dict[str, Any] = {"guidance_scale": self.guidance_scale}
+        return facts | ({"prompts_sha256": prompts_hash(self.prompts)} if self.prompts else {})
 
     def expected_image(self, shape: Sequence[int]) -> tuple[int, int, int] | None:
         """Size of the decoded image, by the autoencoder's factor."""
@@ -303,10 +229,6 @@ class PipelineSource:
         facts = read_call(bound, prompts=self.keep_prompts, defaults=self.defaults)
         scalars["arguments"] = own_arguments(facts, len(runs), self.call.attributes())
         return scalars, output
-
-    def is_pixels(self, ends: Tensor) -> bool:
-        """Those of a pipeline without an autoencoder are."""
-        return is_pixels(self.pipe, ends)
 
     def images(self, output: Any, ends: Tensor, value_range: Range) -> NDArray[np.uint8] | None:
         """What the pipeline returned, or its pixels in another range."""
@@ -383,22 +305,3 @@ class PipelineSource:
         if isinstance(scale, (int, float)):
             scalars["guidance_scale"] = float(scale)
         return scalars
-
-
-def _laid_out(
-    source: UnconditionalSource | PipelineSource,
-    table: StepTable,
-    shape: Sequence[int],
-    image_shape: Sequence[int] | None,
-    facts: Mapping[str, Any],
-) -> TrajectorySpec:
-    """What a run of a source consists of."""
-    return make_spec(
-        source.settings,
-        table,
-        shape,
-        image_shape,
-        {**facts, **source.activations.facts(), **source.facts},
-        evaluated=skips_work(source.pipe),
-        activations=source.activations.values,
-    )

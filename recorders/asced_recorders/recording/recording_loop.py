@@ -103,9 +103,7 @@ def record(
     return session.store
 
 
-def _source(
-    pipe: Any, name: str, options: RecordOptions, prompts: Sequence[Prompt]
-) -> UnconditionalSource | PipelineSource:
+def _source(pipe: Any, name: str, options: RecordOptions, prompts: Sequence[Prompt]) -> RunSource:
     """Our own loop where it fits, else the pipeline itself."""
     if is_unconditional(pipe):
         if prompts or any((options.guidance_scale, options.negative_prompt, options.call_options)):
