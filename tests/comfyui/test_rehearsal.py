@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from asced_recorders.comfyui.levels import noise_level
-from asced_recorders.comfyui.rehearsal import lasting, rehearse
+from asced_recorders.comfyui.rehearsal import SamplerCall, lasting, rehearse
 from asced_stores.errors import InputError
 
 SIGMAS = torch.tensor([14.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.0])
@@ -103,10 +103,11 @@ def test_steps_are_told_from_calls_and_edits_are_tried(
 ) -> None:
     sampler, guider = Sampler(function), SimpleNamespace(inner_model=None)
     before = torch.random.get_rng_state()
-    plan = rehearse(sampler, guider, SIGMAS, {})
+    call = SamplerCall(sampler, guider, SIGMAS, {})
+    plan = rehearse(call)
     assert list(plan.steps) == calls
     assert plan.schedule == SIGMAS[:-1].tolist()
-    found = lasting(sampler, guider, SIGMAS, {}, plan, [2, 3], level)
+    found = lasting(call, plan, [2, 3], level)
     assert found == {2: lasts, 3: lasts}
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -117,7 +118,7 @@ def test_a_sampler_that_fails_or_says_nothing_is_refused_by_name() -> None:
 
     for function, words in ((breaks, "breaks failed .*conds"), (lambda *_: 0, "does not say when")):
         with pytest.raises(InputError, match=words):
-            rehearse(Sampler(function), SimpleNamespace(inner_model=None), SIGMAS, {})
+            rehearse(SamplerCall(Sampler(function), SimpleNamespace(inner_model=None), SIGMAS, {}))
 
 
 def test_a_level_that_nobody_names_is_refused() -> None:

@@ -24,7 +24,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asced_recorders.comfyui.levels import noise_level
-from asced_recorders.comfyui.rehearsal import Rehearsal, lasting, name_of, rehearse, straight
+from asced_recorders.comfyui.rehearsal import (
+    Rehearsal,
+    SamplerCall,
+    lasting,
+    rehearse,
+    straight,
+)
 from asced_recorders.tap.events import ListenerChain, StepEvent, TapListener
 from asced_recorders.tap.schedulers import StepTable
 from asced_stores.errors import InputError
@@ -39,19 +45,11 @@ LISTENERS, RUN = "asced_listeners", "asced_run"  # in transformer_options
 
 
 @dataclass
-class Sampling:
-    """One call of a sampler, before it begins.
+class Sampling(SamplerCall):
+    """A call of a sampler, before it begins.
 
     Attributes
     ----------
-    sampler : object
-        Of ComfyUI.
-    guider : object
-        Holds model, prompts and guidance.
-    sigmas : Tensor, shape (steps + 1,)
-        As ComfyUI has them.
-    extra : dict
-        Options of the model, and the seed.
     shape : tuple of int
         Of the samples, in the recorded order: (run, [frame,] channel, y, x).
     table : StepTable
@@ -65,10 +63,6 @@ class Sampling:
         Whether the sampler is run again from its start at each edit.
     """
 
-    sampler: Any
-    guider: Any
-    sigmas: Tensor
-    extra: dict[str, Any]
     shape: tuple[int, ...]
     table: StepTable
     plan: Rehearsal
@@ -80,11 +74,6 @@ class Sampling:
     def seed(self) -> int:
         """The sampler's seed."""
         return int(self.extra.get("seed") or 0)
-
-    @property
-    def name(self) -> str:
-        """The sampler's name."""
-        return name_of(self.sampler)
 
     @property
     def whole(self) -> bool:
@@ -113,9 +102,9 @@ class Sampling:
                 "an inpainting mask is put over the sample at every step, so that no edit would "
                 "last: sample without the latent's noise mask, or leave the correction out"
             )
-        facts = self.sampler, self.guider, self.sigmas, self.extra, self.plan
-        lost = [step for step, lasts in lasting(*facts, steps, self.level).items() if not lasts]
-        if lost and not straight(*facts, self.level):
+        found = lasting(self, self.plan, steps, self.level)
+        lost = [step for step, lasts in found.items() if not lasts]
+        if lost and not straight(self, self.plan, self.level):
             raise InputError(
                 f"the sampler {self.name} mixes in what the model said before step {lost[0]}, and "
                 "leaves the straight path to what it says, so that no edit of its sample would "
@@ -172,7 +161,8 @@ def _sample(
 ) -> Any:
     """Around a sampler: make the listeners, sample, and show them the end."""
     options = extra["model_options"]["transformer_options"]
-    sampling = _sampling(executor.class_obj, guider, sigmas, extra, noise, denoise_mask)
+    call = SamplerCall(executor.class_obj, guider, sigmas, extra)
+    sampling = _sampling(call, noise, inpaints=denoise_mask is not None)
     with ExitStack() as stack:
         for attach in options[LISTENERS]:
             sampling.listeners.append(stack.enter_context(attach(sampling)))
@@ -322,29 +312,22 @@ class _Run:
                 past.copy_(denoised.where(edited, past))
 
 
-def _sampling(
-    sampler: Any,
-    guider: Any,
-    sigmas: Tensor,
-    extra: dict[str, Any],
-    noise: Tensor,
-    denoise_mask: Any,
-) -> Sampling:
+def _sampling(call: SamplerCall, noise: Tensor, *, inpaints: bool) -> Sampling:
     """What is known before the sampler begins."""
     if noise.ndim not in (4, 5):
         raise InputError(
             f"the latent has shape {tuple(noise.shape)}: images (run, channel, y, x) and video "
             "(run, channel, frame, y, x) are recorded and corrected"
         )
-    if not hasattr(guider, "outer_predict_noise"):
-        raise InputError(f"{type(guider).__name__} calls no wrappers: {NEWER}")
-    plan = rehearse(sampler, guider, sigmas, extra)
-    levels = [noise_level(_model_sampling(guider), sigma) for sigma in plan.schedule]
+    if not hasattr(call.guider, "outer_predict_noise"):
+        raise InputError(f"{type(call.guider).__name__} calls no wrappers: {NEWER}")
+    plan = rehearse(call)
+    levels = [noise_level(_model_sampling(call.guider), sigma) for sigma in plan.schedule]
     alpha, sigma = np.array(levels).T
     falling = np.asarray(log_snr(alpha, sigma))
     if not (sigma > 0).all() or not (np.diff(falling) > 0).all():
         raise InputError(
-            f"the sampler {name_of(sampler)} walks back to noisier levels, or takes a step from "
+            f"the sampler {call.name} walks back to noisier levels, or takes a step from "
             "none: its runs are no trajectories, and are not recorded or corrected"
         )
     steps = len(levels)
@@ -358,10 +341,10 @@ def _sampling(
         calls=np.arange(steps),
         editable=np.ones(steps, np.bool_),
         resumable=False,
-        scheduler_class=f"ComfyUI {name_of(sampler)}",
+        scheduler_class=f"ComfyUI {call.name}",
     )
     shape = tuple(_arrange(noise).shape)
-    return Sampling(sampler, guider, sigmas, extra, shape, table, plan, denoise_mask is not None)
+    return Sampling(**vars(call), shape=shape, table=table, plan=plan, inpaints=inpaints)
 
 
 def _model_sampling(guider: Any) -> Any:

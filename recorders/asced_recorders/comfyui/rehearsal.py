@@ -28,6 +28,35 @@ LASTING = 0.05  # of the noise's size, and of the correlation with the old noise
 STRAIGHT = 0.02  # of the noise's size; DEIS integrates its coefficients to 0.012 on flow's levels
 
 
+@dataclass
+class SamplerCall:
+    """One call of a sampler, as ComfyUI makes it.
+
+    Attributes
+    ----------
+    sampler : object
+        Of ComfyUI.
+    guider : object
+        Holds model, prompts and guidance.
+    sigmas : Tensor, shape (steps + 1,)
+        As ComfyUI has them.
+    extra : dict
+        What the sampler hands to the model: its options, and the seed.
+    """
+
+    sampler: Any
+    guider: Any
+    sigmas: Tensor
+    extra: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The sampler's name, as people choose it."""
+        function = getattr(self.sampler, "sampler_function", None)
+        name = getattr(function, "__name__", type(self.sampler).__name__)
+        return str(name).removeprefix("sample_").removesuffix("_function")
+
+
 @dataclass(frozen=True)
 class Rehearsal:
     """What a sampler did.
@@ -114,17 +143,8 @@ class ConstantGuider:
         return denoised
 
 
-def rehearse(sampler: Any, guider: Any, sigmas: Tensor, extra: dict[str, Any]) -> Rehearsal:
+def rehearse(sampling: SamplerCall) -> Rehearsal:
     """Learn which calls of the model begin a step.
-
-    Parameters
-    ----------
-    sampler, guider : object
-        Of ComfyUI.
-    sigmas : Tensor, shape (steps + 1,)
-        Its schedule.
-    extra : dict
-        What the sampler hands to the model: options and seed.
 
     Raises
     ------
@@ -142,7 +162,7 @@ def rehearse(sampler: Any, guider: Any, sigmas: Tensor, extra: dict[str, Any]) -
         nonlocal gain
         if x.shape != noise.shape:
             raise InputError(
-                f"the sampler {name_of(sampler)} changes the sample's size on its way: its runs "
+                f"the sampler {sampling.name} changes the sample's size on its way: its runs "
                 "are not recorded or corrected"
             )
         if call == 0:
@@ -153,10 +173,10 @@ def rehearse(sampler: Any, guider: Any, sigmas: Tensor, extra: dict[str, Any]) -
         if len(levels) - 1 not in marks:
             marks.append(len(levels) - 1)
 
-    _run(sampler, guider, sigmas, extra, noise, seen, taken)
+    _run(sampling, noise, seen, taken)
     if not marks or marks[0] < 0:
         raise InputError(
-            f"the sampler {name_of(sampler)} does not say when it has taken a step (its callback), "
+            f"the sampler {sampling.name} does not say when it has taken a step (its callback), "
             "so that its steps are not known: it is not recorded or corrected"
         )
     begins = []
@@ -167,10 +187,7 @@ def rehearse(sampler: Any, guider: Any, sigmas: Tensor, extra: dict[str, Any]) -
 
 
 def lasting(
-    sampler: Any,
-    guider: Any,
-    sigmas: Tensor,
-    extra: dict[str, Any],
+    sampling: SamplerCall,
     plan: Rehearsal,
     steps: Sequence[int],
     level: Callable[[float], tuple[float, float]],
@@ -179,8 +196,7 @@ def lasting(
 
     Parameters
     ----------
-    sampler, guider, sigmas, extra
-        As in `rehearse`.
+    sampling : SamplerCall
     plan : Rehearsal
     steps : sequence of int
         Which to try.
@@ -214,17 +230,12 @@ def lasting(
                 old = float((eps[at] * start[at]).mean()) / (now * _size(start[at]))
                 found[step] &= abs(now / usual - 1) <= LASTING and abs(old) <= LASTING
 
-    _run(sampler, guider, sigmas, extra, noise, seen, lambda *facts: None)
+    _run(sampling, noise, seen, lambda *facts: None)
     return found
 
 
 def straight(
-    sampler: Any,
-    guider: Any,
-    sigmas: Tensor,
-    extra: dict[str, Any],
-    plan: Rehearsal,
-    level: Callable[[float], tuple[float, float]],
+    sampling: SamplerCall, plan: Rehearsal, level: Callable[[float], tuple[float, float]]
 ) -> bool:
     """Whether a sampler keeps to ``alpha * x0 + sigma * eps`` where the model always says x0.
 
@@ -235,7 +246,7 @@ def straight(
 
     Parameters
     ----------
-    sampler, guider, sigmas, extra, plan, level
+    sampling, plan, level
         As in `lasting`.
     """
     import torch
@@ -249,15 +260,8 @@ def straight(
         eps = plan.gain / level(plan.levels[0])[1] * noise
         fits = fits and _size((x - alpha) / sigma - eps) <= STRAIGHT
 
-    model = _run(sampler, guider, sigmas, extra, noise, seen, lambda *facts: None, answer=1.0)
+    model = _run(sampling, noise, seen, lambda *facts: None, answer=1.0)
     return fits and not model.learns
-
-
-def name_of(sampler: Any) -> str:
-    """The sampler's name, as people choose it."""
-    function = getattr(sampler, "sampler_function", None)
-    name = getattr(function, "__name__", type(sampler).__name__)
-    return str(name).removeprefix("sample_").removesuffix("_function")
 
 
 def _seeded(seed: int) -> torch.Generator:
@@ -273,10 +277,7 @@ def _size(eps: Tensor) -> float:
 
 
 def _run(
-    sampler: Any,
-    guider: Any,
-    sigmas: Tensor,
-    extra: dict[str, Any],
+    sampling: SamplerCall,
     noise: Tensor,
     seen: Callable[[int, Tensor, float], None],
     taken: Callable[..., None],
@@ -285,14 +286,14 @@ def _run(
     """Sample where the answer is known, on the host, without touching torch's generators."""
     import torch
 
-    own = extra.get("model_options", {}).get("sampler_post_cfg_function", [])
-    model = ConstantGuider(guider, own, seen, answer)
+    own = sampling.extra.get("model_options", {}).get("sampler_post_cfg_function", [])
+    model = ConstantGuider(sampling.guider, own, seen, answer)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            sampler.sample(
+            sampling.sampler.sample(
                 model,
-                sigmas.detach().cpu().clone(),
-                dict(extra),
+                sampling.sigmas.detach().cpu().clone(),
+                dict(sampling.extra),
                 taken,
                 noise,
                 torch.full_like(noise, answer),
@@ -303,7 +304,7 @@ def _run(
         raise
     except Exception as error:
         raise InputError(
-            f"the sampler {name_of(sampler)} failed on a model that predicts {answer:g} ({error}), "
+            f"the sampler {sampling.name} failed on a model that predicts {answer:g} ({error}), "
             "so that its steps are not known: it is not recorded or corrected"
         ) from error
     return model

@@ -59,63 +59,30 @@ def call_generator(
     return generators[0] if len(generators) == 1 else list(generators)
 
 
-def draw_noise(
-    generators: Sequence[torch.Generator], shape: Sequence[int], *, device: Any = None
-) -> Tensor:
-    """Standard normal noise, shape (run, *shape), float32, each run from its own generator.
+def initial_noise(pipe: Any, seeds: Sequence[int] | Sequence[torch.Generator]) -> Tensor:
+    """Start of each run: the tensor that enters step 0, scaled by ``init_noise_sigma``.
 
     What a run gets does not depend on the batch it is in.
-    """
-    import torch
-
-    rows = [torch.randn(tuple(shape), generator=one, dtype=torch.float32) for one in generators]
-    return torch.stack(rows).to(device=device)
-
-
-def initial_noise(
-    pipe: Any,
-    seeds: Sequence[int] | Sequence[torch.Generator],
-    shape: Sequence[int] | None = None,
-    dtype: Any = None,
-    device: Any = None,
-    scheduler: Any = None,
-) -> Tensor:
-    """Start of each run: the tensor that enters step 0, scaled by ``init_noise_sigma``.
 
     Parameters
     ----------
     pipe : DiffusionPipeline
-        Of an unconditional model.
+        Of an unconditional model. Its scheduler's timesteps must be set: the scale depends on them.
     seeds : sequence of int, or of torch.Generator
         One a run. Generators are moved on by the draw; a stochastic scheduler goes on with them.
-    shape : sequence of int, optional
-        (channel, y, x); the model's own by default.
-    dtype : torch.dtype, optional
-        float32 by default.
-    device : torch.device, optional
-        The model's by default.
-    scheduler : SchedulerMixin, optional
-        The pipeline's by default. Its timesteps must be set: the scale depends on them.
 
     Returns
     -------
-    Tensor, shape (run, channel, y, x)
+    Tensor, shape (run, channel, y, x), float32
     """
     import torch
 
-    scheduler = pipe.scheduler if scheduler is None else scheduler
-    generators = (
-        list(seeds)
-        if len(seeds) and isinstance(seeds[0], torch.Generator)
-        else run_generators([int(seed) for seed in seeds])  # type: ignore[arg-type]
-    )
-    noise = draw_noise(
-        generators,  # type: ignore[arg-type]
-        sample_shape(pipe) if shape is None else shape,
-        device=_device(pipe) if device is None else device,
-    )
-    scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
-    return (noise * scale).to(torch.float32 if dtype is None else dtype)
+    given = [one for one in seeds if isinstance(one, torch.Generator)]
+    generators = given or run_generators([int(seed) for seed in seeds])  # type: ignore[arg-type]
+    shape = sample_shape(pipe)
+    rows = [torch.randn(shape, generator=one, dtype=torch.float32) for one in generators]
+    scale = float(getattr(pipe.scheduler, "init_noise_sigma", 1.0))
+    return torch.stack(rows).to(_device(pipe)) * scale
 
 
 def sample_unconditional(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from asced_recorders.tap.schedulers import StepTable
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@dataclass(eq=False, slots=True)
 class StepEvent:
     """What is known when ``scheduler.step`` is called at a new noise level.
 
@@ -37,34 +39,14 @@ class StepEvent:
         has not said it yet.
     """
 
-    __slots__ = (
-        "_prediction",
-        "changed",
-        "first_order",
-        "model_output",
-        "sample",
-        "scheduler",
-        "step",
-        "table",
-    )
-
-    def __init__(
-        self,
-        table: StepTable,
-        step: int,
-        sample: Tensor,
-        model_output: Tensor,
-        scheduler: Any,
-        first_order: bool = True,
-    ) -> None:
-        self.table = table
-        self.step = step
-        self.sample = sample
-        self.model_output = model_output
-        self.scheduler = scheduler
-        self.first_order = first_order
-        self.changed: bool | Tensor = False
-        self._prediction: tuple[Tensor, Tensor] | None = None
+    table: StepTable
+    step: int
+    sample: Tensor
+    model_output: Tensor
+    scheduler: Any
+    first_order: bool = True
+    changed: bool | Tensor = False
+    _prediction: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False)
 
     @property
     def steps(self) -> int:
@@ -84,14 +66,12 @@ class StepEvent:
     @property
     def next_alpha(self) -> float:
         """Signal level of the next step's sample; 1 after the last."""
-        last = self.step + 1 >= self.table.steps
-        return 1.0 if last else float(self.table.alpha[self.step + 1])
+        return 1.0 if self.step + 1 >= self.steps else float(self.table.alpha[self.step + 1])
 
     @property
     def next_sigma(self) -> float:
         """Noise level of the next step's sample; 0 after the last."""
-        last = self.step + 1 >= self.table.steps
-        return 0.0 if last else float(self.table.sigma[self.step + 1])
+        return 0.0 if self.step + 1 >= self.steps else float(self.table.sigma[self.step + 1])
 
     @property
     def prediction_type(self) -> str:
@@ -115,11 +95,7 @@ class StepEvent:
 
     def replaced(self, model_output: Tensor) -> StepEvent:
         """Return the same event with another model output."""
-        other = StepEvent(
-            self.table, self.step, self.sample, model_output, self.scheduler, self.first_order
-        )
-        other.changed = self.changed
-        return other
+        return replace(self, model_output=model_output)
 
     def _predict(self) -> tuple[Tensor, Tensor]:
         if self._prediction is None:

@@ -151,8 +151,6 @@ class Capture(TapListener):
         ``take(make, key)`` hands out a buffer (`BackgroundWriter.take`).
     settings : Settings, optional
         What to keep; all by default.
-    layout : Layout
-        How the pipeline's tensors become (run, [frame,] channel, y, x).
     check : callable, optional
         Called at each step; raises what should stop the sampling.
     on_first : callable, optional
@@ -160,6 +158,8 @@ class Capture(TapListener):
 
     Attributes
     ----------
+    layout : Layout
+        How the pipeline's tensors become (run, [frame,] channel, y, x).
     expected_runs : int or None
         How many rows a batch must have, where that is known.
     most_runs : int or None
@@ -183,14 +183,13 @@ class Capture(TapListener):
         take: Callable[..., RunBuffer],
         *,
         settings: Settings | None = None,
-        layout: Layout | None = None,
         check: Callable[[], None] | None = None,
         on_first: Callable[[StepTable, tuple[int, ...]], None] | None = None,
     ) -> None:
         self.take = take
         self.settings = settings or Settings()
         self.checkpoints = {step: i for i, step in enumerate(self.settings.checkpoints)}
-        self.layout = Layout() if layout is None else layout
+        self.layout = Layout()
         self.check = check
         self.on_first = on_first
         self.expected_runs: int | None = None

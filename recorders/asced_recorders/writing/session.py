@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +50,6 @@ class Session:
     flight : FlightRecorder, optional
         Keeps few runs of each batch, and the statistics of all; without one the options' observers
         see every batch before it is written.
-    depth : int
-        Batches in memory at once.
-    on_commit : callable, optional
-        Told each batch and its number of runs when it is committed.
 
     Raises
     ------
@@ -67,8 +63,6 @@ class Session:
         options: StoreOptions | None = None,
         *,
         flight: FlightRecorder | None = None,
-        depth: int = 2,
-        on_commit: Callable[[int, int], None] | None = None,
     ) -> None:
         from asced_stores.writing.placement import placement
 
@@ -97,7 +91,7 @@ class Session:
             )
         if found is not None and options.resume:
             self._join(found)
-        self.background = BackgroundWriter(self._write, depth=depth, on_commit=on_commit)
+        self.background = BackgroundWriter(self._write)
 
     def ensure(self, spec: TrajectorySpec, batch_size: int) -> TrajectoryStore:
         """Make the store if it is not there, else check that it is the same recording.

@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,19 +81,7 @@ class VerifyReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {
-            "ok": self.ok,
-            "problems": [
-                {"batch": p.batch, "key": p.key, "message": p.message} for p in self.problems
-            ],
-            "batches": self.batches,
-            "runs": self.runs,
-            "bytes": self.bytes,
-            "missing": list(self.missing),
-            "leftovers": list(self.leftovers),
-            "dropped": list(self.dropped),
-            "observed": self.observed,
-        }
+        return {"ok": self.ok, **asdict(self)}
 
 
 def verify(
