@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -15,8 +15,6 @@ from asced_analysis.correction.regions import Region
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_analysis.replay.jobs import Job
-    from asced_analysis.replay.recording import Batch
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
 
@@ -140,14 +138,14 @@ class Strategy:
         """Return another sample entering the next step, or None to leave it."""
         return None
 
-    def sample_again(self, job: Job, batch: Batch, masks: NDArray[np.bool_]) -> Passes:
+    def sample_again(self, job: Any, batch: Any, masks: NDArray[np.bool_]) -> Passes:
         """Sample flagged runs again, where one pass is not enough (``in_loop = False``).
 
         Parameters
         ----------
-        job : Job
+        job : asced_analysis.replay.jobs.Job
             The replay: pipeline, recording, ``T_c``, thresholds.
-        batch : Batch
+        batch : asced_analysis.replay.recording.Batch
             Flagged runs alone.
         masks : bool array, shape (n, y, x)
 

@@ -11,7 +11,7 @@ from asced_stores.errors import InputError
 from asced_stores.options import option, options
 
 if TYPE_CHECKING:
-    from asced_recorders.pipelines.pruned import Pruning
+    from asced_recorders.pipelines.pruning import Pruning
 
 
 @options

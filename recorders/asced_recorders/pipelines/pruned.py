@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from asced_recorders.pipelines.pruning import Pruning
 from asced_recorders.tap.tap import StepEvent
 from asced_recorders.writing.capture import Capture, RunBuffer
 from asced_stores.errors import InputError
@@ -16,35 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from asced_recorders.pipelines.run_source import RunSource
-
-
-class Chosen(Protocol):
-    """What was finished: `output` as the call returned it, and `chosen` among the draws."""
-
-    output: Any
-    chosen: NDArray[np.int64]
-
-
-class Pruning(Protocol):
-    """Draws several runs, looks early, and finishes some (`asced_analysis.correction.Pruner`)."""
-
-    draw: int
-    finish: int
-
-    def facts(self) -> dict[str, Any]:
-        """Say who chooses, for the store."""
-
-    def prune(
-        self,
-        pipe: Any,
-        call: Callable[[NDArray[np.int64], list[torch.Generator]], Any],
-        seeds: Sequence[int],
-        group: NDArray[np.int64] | None,
-    ) -> Chosen:
-        """Sample all draws to the look by ``call(rows, generators)``, then the chosen to the end.
-
-        `group` says who competes with whom; None: draws of equal content.
-        """
 
 
 def check_pruning(pruning: Pruning, runs: int, batch_size: int) -> None:
