@@ -128,9 +128,12 @@ def _named_pipeline(attributes: Mapping[str, Any]) -> Any:
 
 
 def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:
-    """Return the pipeline with the recorded scheduler; the one given keeps its own."""
+    """Return the pipeline with the recorded scheduler; the one given keeps its own.
+
+    It is the very one where its scheduler is the recorded one: callbacks and caches may hold it.
+    """
     name = attributes.get("scheduler_class")
-    if not name:
+    if not name or _has_scheduler(pipe, attributes):
         return pipe
     copied = copy.copy(pipe)
     config = dict(attributes.get("scheduler_config") or {})
@@ -140,6 +143,15 @@ def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:
         str(name), config, module=module, present=getattr(pipe, "scheduler", None)
     )
     return copied
+
+
+def _has_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> bool:
+    present: Any = getattr(pipe, "scheduler", None)
+    kind = type(present)
+    named = kind.__name__, attributes.get("scheduler_module", kind.__module__)
+    return named == (attributes["scheduler_class"], kind.__module__) and (
+        public_config(present.config) == attributes.get("scheduler_config")
+    )
 
 
 def with_guider(pipe: Any, attributes: Mapping[str, Any]) -> Any:

@@ -40,9 +40,11 @@ class Ends(TapListener):
     def __init__(self, x_init: NDArray[np.float32] | None) -> None:
         self.x_init = None if x_init is None else torch.from_numpy(x_init)
         self.end: Tensor | None = None
+        self.seen = 0
 
     def before_step(self, event: StepEvent) -> None:
         """Compare the first sample with the recorded one."""
+        self.seen += 1
         if event.step or self.x_init is None:
             return
         found = event.sample.float().cpu()
@@ -269,6 +271,11 @@ def call_again(
         loops_shown(pipe, show, lay_out),
     ):
         _repeat(recording, batch, pipe, decoded=told is not None)
+    if not ends.seen and recording.call is not None:
+        raise InputError(
+            "call(pipe, batch) did not sample with the pipeline that it is given, which has the "
+            "recorded scheduler: call that one"
+        )
     if ends.end is None:
         raise InputError("the call did not come to the recorded schedule's end")
     return ends.end.numpy()

@@ -95,6 +95,24 @@ def test_a_change_gives_another_fingerprint(change: str, build: Build) -> None:
     assert model_fingerprint(pipe) != before
 
 
+def test_scales_of_ip_adapters_are_part_of_it(build: Build) -> None:
+    from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+
+    pipe = build("sd")
+    processors = {
+        name: IPAdapterAttnProcessor2_0(hidden_size=8, cross_attention_dim=8, scale=0.7)
+        if name.endswith("attn2.processor")
+        else processor
+        for name, processor in pipe.unet.attn_processors.items()
+    }
+    pipe.unet.set_attn_processor(processors)
+    before = model_fingerprint(pipe)
+    for processor in pipe.unet.attn_processors.values():
+        if hasattr(processor, "scale"):
+            processor.scale = [0.2]  # as set_ip_adapter_scale does
+    assert model_fingerprint(pipe) != before
+
+
 def test_another_controlnet_is_another_model(build: Build) -> None:
     pipe = build("sd")
     nets = []

@@ -104,6 +104,23 @@ def test_a_pipeline_that_decodes_in_its_own_way_is_asked_to(tmp_path: Path) -> N
     assert not (tmp_path / "n.zarr").exists()
 
 
+def test_a_call_may_hold_the_pipeline_itself_where_its_scheduler_is_the_recorded_one(
+    tmp_path: Path,
+) -> None:
+    pipe = quiet(tiny_pipelines.stable_diffusion())
+
+    def call(*_: Any) -> Any:
+        return pipe("a b", num_inference_steps=2, generator=run_generators([4]))
+
+    with Recorder(pipe, tmp_path / "r.zarr", fields=("x_init", "sample")):
+        call()
+    given: dict[str, Any] = {"strategy": "none", "pipeline": pipe, "call": call}
+    assert exactness(replay(tmp_path / "r.zarr", tmp_path / "n.zarr", **given)).bit_exact
+    pipe.scheduler = diffusers.DDIMScheduler()
+    with pytest.raises(InputError, match="did not sample with the pipeline that it is given"):
+        replay(tmp_path / "r.zarr", tmp_path / "o.zarr", **given)
+
+
 class Binned(VaeImageProcessor):
     """Scales what was decoded to the size that was asked for, as PixArt and Sana do."""
 

@@ -53,7 +53,7 @@ def functional_facts(module: nn.Module, /) -> dict[str, Any]:
             note("adapters", path, _adapter(part))
         if any(isinstance(own.get(name), (int, float)) for name in FREEU):
             note("freeu", path, [own.get(name) for name in FREEU])
-        processor = own.get("processor")
+        processor = own.get("processor") or own.get("_modules", {}).get("processor")
         if processor is not None and (numbers := _settings(processor)) and len(numbers) > 1:
             note("processors", path, numbers)
     return found
