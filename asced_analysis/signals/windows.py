@@ -58,7 +58,8 @@ def over_windows(data: Any, axis: int, window: Window) -> dask.array.Array:
     Parameters
     ----------
     data : dask.array.Array, float32 or float64
-        Its blocks along the axis stay, but those shorter than four windows are joined.
+        A block of the result is made of as many values along the axis as one of its blocks has,
+        or of four windows and more.
     axis : int
     window : Window
 
@@ -67,11 +68,10 @@ def over_windows(data: Any, axis: int, window: Window) -> dask.array.Array:
     dask.array.Array
         Of the same shape and type.
     """
-    size = data.shape[axis]
-    edges = [0]
-    for stop in np.cumsum(data.chunks[axis]).tolist():
-        if stop == size or stop - edges[-1] >= 4 * window.length:
-            edges.append(stop)
+    size, each = data.shape[axis], max(data.chunks[axis])
+    shared = window.length - 1  # with the block before
+    own = each - shared if each > 4 * shared else 4 * window.length
+    edges = [0, size] if each == size else [*range(0, size, own), size]
     parts = []
     fold: Any = _of_block
     for start, stop in itertools.pairwise(edges):

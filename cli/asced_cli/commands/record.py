@@ -24,11 +24,11 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
 @asced_command(
     (
         "The embedded model",
-        "asced record --pipeline fashion --runs 512 --steps 25 --out runs.zarr",
+        "asced record --pipeline fashion --runs 64 --steps 25 --out runs.zarr",
     ),
     (
         "A folder of your own, another sampler; the same line goes on where it stopped",
-        "asced record --pipeline ./my-model --scheduler euler --runs 1000 --out runs.zarr --resume",
+        "asced record --pipeline ./my-model --scheduler euler --runs 200 --out runs.zarr --resume",
     ),
     (
         "Prompts, one a line",
@@ -37,11 +37,11 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
     (
         "Two processes",
         "torchrun --nproc-per-node 2 -m asced_cli record --pipeline fashion "
-        "--runs 512 --out runs.zarr",
+        "--runs 64 --out runs.zarr",
     ),
     (
         "Statistics of every run, trajectories of flagged ones only",
-        "asced record --pipeline fashion --runs 100000 --keep flagged "
+        "asced record --pipeline fashion --runs 256 --keep flagged "
         "--thresholds thresholds.json --out runs.zarr",
     ),
     (
