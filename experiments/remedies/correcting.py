@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from asced_analysis.calibration import calibrate
 from asced_analysis.replay import replay
 from asced_analysis.thresholds.document import Thresholds
-from asced_stores import open_runs
+from asced_stores import TrajectoryStore, open_runs
 from experiments.remedies.pool import STEPS
 from experiments.remedies.subjects import SUBJECTS, Images, Subject, seen_by_eye
 
@@ -102,6 +102,7 @@ def correct(subject: Subject, strategy: str) -> None:
         )
         thresholds.save(path)
     part = out.with_suffix(".part.zarr")
+    checkpoints = TrajectoryStore.open(store).spec.checkpoints
     replay(
         store,
         part,
@@ -109,6 +110,7 @@ def correct(subject: Subject, strategy: str) -> None:
         strategy=strategy,
         pipeline=subject.pipe,
         only_flagged=True,
+        start=max(checkpoints) if checkpoints and strategy != "restart" else "init",
         resume=part.exists(),
     )
     part.rename(out)
