@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from experiments.remedies import choosing, grid
+from experiments.datasets import sets
+from experiments.remedies import choosing, correcting, grid
 from experiments.remedies.__main__ import Bench, rows_of
 from experiments.remedies.choosing import Plan, coarse, finished, generic, partitions, plans
+from experiments.remedies.subjects import Subject, seen_by_eye
 
 
 def test_every_plan_keeps_to_its_budget_and_spends_what_it_can() -> None:
@@ -31,6 +35,30 @@ def test_draws_of_equal_content_deliver_the_content_that_was_drawn() -> None:
         assert len(set(chosen.tolist())) == len(chosen) == 400
         assert scores[chosen].mean() < scores.mean()
         assert (ks_2samp(size[chosen], size).pvalue > 0.05) == kept
+
+
+def test_draws_of_a_class_compete_among_themselves() -> None:
+    classes = np.repeat([0, 1, 2], [40, 21, 5])
+    groups = next(partitions(None, np.arange(66), Plan(8, 2, 3), count=1, classes=classes))
+    assert groups.shape == (6 + 3, 6)  # what is left of a class over whole groups is left out
+    assert (classes[groups] == classes[groups][:, :1]).all()
+    assert len(np.unique(groups)) == groups.size
+
+
+def test_of_corrected_runs_only_the_flagged_ones_are_looked_at_again(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    said = [
+        *("pool,4,0,whole", "pool,5,0,broken", "pool,6,0,unsure", "pool,7,0,broken"),
+        *("corrected-ttc,5,0,whole", "corrected-ttc,7,0,unsure", "corrected-ttc,4,0,broken"),
+    ]
+    path.write_text("\n".join(["set,run,pass,label", *said]) + "\n")
+    subject = Subject("mine", "fashion", "labels by eye", sets.judge_of, eyes=path)
+    flagged = np.array([False, True, False, True])
+    ends = np.zeros((4, 1, 2, 2), np.float32)
+    one = correcting.Corrected(np.arange(4, 8), ends, flagged, 25.0)
+    known, broken = correcting.broken_after(subject, "ttc", one, seen_by_eye(path, "pool", 8))
+    assert known.tolist() == [True, True, False, False]
+    assert broken[:2].tolist() == [False, False]
 
 
 def test_features_know_place_and_need_no_picture() -> None:
