@@ -5,7 +5,7 @@ r"""Images of several sets, looked at without knowing which set each is of.
     python -m experiments.models.emoji.blind sheets build/emoji/blind \
         --set pool=build/remedies/emoji/pool.zarr --drawn 50
     python -m experiments.models.emoji.blind sheets build/emoji/blind --set box=box.zarr \
-        --set shuffled=shuffled.zarr --flagged 120
+        --set shuffled=shuffled.zarr
     python -m experiments.models.emoji.blind collect build/emoji/blind labels.csv one.txt two.txt
 
 All images in random order under numbers of their own. ``key.json`` says which cell is which; it
@@ -56,21 +56,13 @@ class Shown:
     labels: NDArray[np.int64]
 
 
-def of_store(name: str, store: Any, flagged: int | None = None) -> Shown:
-    """Runs of a store; or so many of those that a replay corrected, of the second half.
-
-    Parameters
-    ----------
-    name : str
-    store : str or Path
-    flagged : int, optional
-    """
+def of_store(name: str, store: Any) -> Shown:
+    """Runs of a store; of a replay those that it corrected."""
     from asced_stores import open_runs
 
     ds = open_runs(store)
-    if flagged is not None:
-        chosen = np.random.default_rng(SEED).permutation(np.flatnonzero(ds["flagged"].values))
-        ds = ds.isel(run=np.sort(chosen[:flagged]))
+    if "flagged" in ds:
+        ds = ds.isel(run=np.flatnonzero(ds["flagged"].values))
     return Shown(name, ds["image"].values, ds["run"].values, ds["label"].values)
 
 
@@ -151,7 +143,6 @@ def main() -> None:
     sheets = commands.add_parser("sheets")
     sheets.add_argument("folder", type=Path)
     sheets.add_argument("--set", action="append", default=[], help="NAME=STORE")
-    sheets.add_argument("--flagged", type=int, help="so many corrected runs of each store")
     sheets.add_argument("--drawn", type=int, nargs="*", default=[], help="ways to sample, by steps")
     collected = commands.add_parser("collect")
     collected.add_argument("folder", type=Path)
@@ -160,7 +151,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "sheets":
         named = [one.split("=", 1) for one in arguments.set]
-        sets = [of_store(name, store, arguments.flagged) for name, store in named]
+        sets = [of_store(name, store) for name, store in named]
         sets += of_remedies(arguments.drawn)
         print(f"{len(write(sets, arguments.folder))} sheets of {sum(len(s.runs) for s in sets)}")
         return

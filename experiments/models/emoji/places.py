@@ -6,11 +6,12 @@ r"""Whether masks of detectors lie where a viewer put a box.
         --thresholds released=released.json --thresholds learnt=learnt.json \
         --masks build/emoji/masks --out docs/results/emoji/places.md
 
-Only runs with a box are asked. *Inside* is the share of a mask's pixels that lie in its run's box;
-*another run's box* is the same for the boxes of other runs (all pairs), so that a mask which only
-likes the middle of the picture gains nothing. ``--masks`` writes each detector's masks for
-``asced replay --masks``, all made as large as the median box, so that corrections by different
-detectors renew equally much.
+Only runs with a box are asked, and of each detector those nine tenths that score highest: its
+level is lowered to that, so that detectors are compared at equal numbers. *Inside* is the share of
+a mask's pixels that lie in its run's box; *another run's box* is the same for the boxes of other
+runs (all pairs), so that a mask which only likes the middle of the picture gains nothing. All masks
+are made as large as the median box. ``--masks`` writes them for ``asced replay --masks``, of the
+same runs for every detector.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from experiments.models.emoji.labelling import boxes
 from experiments.tables.cells import percent, share, table
 
 RESAMPLES = 2000
+FLAGGED = 0.9  # of the runs with a box
 Masks = NDArray[np.bool_]
 
 
@@ -53,6 +56,20 @@ def sized(mask: Masks, area: int) -> Masks:
     kept = np.zeros(mask.size, np.bool_)
     kept[np.argsort(-depth.ravel(), kind="stable")[:area]] = True
     return kept.reshape(mask.shape)
+
+
+def masks_of(ds: Any, thresholds: Any) -> Masks:
+    """Masks of a detector at the level that flags `FLAGGED` of these runs."""
+    from asced_analysis.compute.source import open_source
+    from asced_analysis.detection.apply import detect
+    from asced_analysis.detection.scoring import scores_of
+
+    every = np.ones(ds.sizes["run"], np.bool_)
+    _, scores = scores_of(open_source(ds), thresholds, every)
+    level = float(np.quantile(scores, 1 - FLAGGED))
+    lowered = replace(thresholds, levels=replace(thresholds.levels, level=level))
+    found = detect(ds, lowered, override=True)
+    return np.asarray((found["mask"] & found["flagged"]).values, np.bool_)
 
 
 def placed(masks: Masks, given: Masks) -> dict[str, Any]:
@@ -101,7 +118,6 @@ def result(found: Mapping[str, Mapping[str, Any]]) -> str:
 def main() -> None:
     """Print and write the table, and masks to correct with."""
     from asced_analysis import Thresholds
-    from asced_analysis.detection import detect
     from asced_stores import open_runs
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -111,6 +127,7 @@ def main() -> None:
     parser.add_argument("--thresholds", action="append", required=True, help="NAME=FILE")
     parser.add_argument("--second-half", action="store_true", help="runs of the second half alone")
     parser.add_argument("--masks", type=Path, help="folder for masks of equal size")
+    parser.add_argument("--runs", type=int, default=100, help="that get masks, at most")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()
     with arguments.labels.open(newline="") as file:
@@ -127,7 +144,7 @@ def main() -> None:
     every = {"box": given}
     for one in arguments.thresholds:
         name, path = one.split("=", 1)
-        mask = detect(ds, Thresholds.load(path), override=True)["mask"].values
+        mask = masks_of(ds, Thresholds.load(path))
         every[name] = np.stack([sized(one, area) for one in mask])
     found = {name: placed(mask, given) for name, mask in every.items() if name != "box"}
     text = result(found)
@@ -135,12 +152,14 @@ def main() -> None:
     if arguments.out is not None:
         arguments.out.write_text(text + "\n")
     if arguments.masks is not None:
+        common = np.flatnonzero(np.all([mask.any((1, 2)) for mask in every.values()], axis=0))
+        chosen = np.random.default_rng(0).permutation(common)[: arguments.runs]
         for name, masks in every.items():
             folder = arguments.masks / name
             folder.mkdir(parents=True, exist_ok=True)
-            for run, mask in zip(runs, masks, strict=True):
-                if mask.any():
-                    Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{run}.png")
+            for place in chosen:
+                picture = Image.fromarray(masks[place].astype(np.uint8) * 255)
+                picture.save(folder / f"{runs[place]}.png")
 
 
 if __name__ == "__main__":
