@@ -21,6 +21,7 @@ LOOKS = (4, 7, 11, 14, 18, 20, 22)
 DELIVERED = 16  # runs of a batch, whose draws are sampled at once and sorted by content
 FINISHED = (1, 4)  # of each group of draws
 PARTITIONS = 200
+GROUPED = 0.8
 
 
 @dataclass(frozen=True)
@@ -156,13 +157,18 @@ def finished(scores: Floats, groups: NDArray[np.intp], plan: Plan) -> NDArray[np
 
 
 def chosen_plan(pool: Pool, views: dict[int, Floats], budget: int) -> Plan:
-    """The plan whose finished runs the teacher likes best, on the first half: no truth is asked."""
+    """The plan whose finished runs the teacher likes best, on the first half: no truth is asked.
+
+    Plans whose groups hold fewer than `GROUPED` of the runs, since classes are small, are left out.
+    """
     runs = np.flatnonzero(pool.first)
     worst = pool.taught > np.quantile(pool.taught[runs], 0.75)
 
     def cost(plan: Plan) -> float:
         content = brightness(pool, plan.look)
-        each = partitions(content, runs, plan, count=40, seed=1, classes=pool.classes)
+        each = list(partitions(content, runs, plan, count=40, seed=1, classes=pool.classes))
+        if each[0].size < GROUPED * len(runs):
+            return np.inf
         scores = views[plan.look]
         return float(np.mean([worst[finished(scores, one, plan)].mean() for one in each]))
 
