@@ -184,6 +184,7 @@ def _chosen_rows(bench: Bench, budget: int) -> dict[str, dict[str, Any]]:
             predicted(pool, plan.look, pool.broken.astype(float), "truth"),
             content,
         ),
+        ("a perfect choice", pool.broken.astype(float), content),
         ("chance", np.random.default_rng(5).random(len(content)), content),
     ):
         if scores is not None:
@@ -218,7 +219,23 @@ def looks_of(bench: Bench) -> dict[str, dict[str, float | None]]:
             "the same, taught by the truth": auroc(truth[report], pool.broken[report]),
             "brightness alone": auroc(brightness(pool, look)[report], pool.broken[report]),
         }
+        if pool.classes is not None:
+            own = pool.classes[report]
+            within = auroc_within(scores[report], pool.broken[report], own)
+            found[str(look)]["the first, within a class"] = within
     return found
+
+
+def auroc_within(
+    scores: Floats, broken: NDArray[np.bool_], classes: NDArray[np.int64]
+) -> float | None:
+    """AUROC over the pairs of one class each."""
+    right = pairs = 0.0
+    for one in np.unique(classes):
+        bad, good = scores[(classes == one) & broken], scores[(classes == one) & ~broken]
+        right += float((bad[:, None] > good).sum() + (bad[:, None] == good).sum() / 2)
+        pairs += len(bad) * len(good)
+    return right / pairs if pairs else None
 
 
 def predicted(pool: Pool, look: int, taught: Floats, teacher: str) -> Floats:

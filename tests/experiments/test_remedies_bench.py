@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 
 from experiments.datasets import sets
 from experiments.remedies import choosing, correcting, grid
-from experiments.remedies.__main__ import Bench, rows_of
+from experiments.remedies.__main__ import Bench, auroc_within, rows_of
 from experiments.remedies.choosing import Plan, coarse, finished, generic, partitions, plans
 from experiments.remedies.subjects import Subject, seen_by_eye
 
@@ -43,6 +43,14 @@ def test_draws_of_a_class_compete_among_themselves() -> None:
     assert groups.shape == (6 + 3, 6)  # what is left of a class over whole groups is left out
     assert (classes[groups] == classes[groups][:, :1]).all()
     assert len(np.unique(groups)) == groups.size
+
+
+def test_auroc_within_classes_counts_no_pair_of_two_classes() -> None:
+    classes = np.array([0, 0, 0, 1, 1, 2])
+    broken = np.array([True, False, False, True, False, True])
+    scores = np.array([3.0, 1.0, 3.0, 0.0, 9.0, 5.0])
+    assert auroc_within(scores, broken, classes) == (1 + 0.5 + 0) / 3
+    assert auroc_within(scores[-1:], broken[-1:], classes[-1:]) is None
 
 
 def test_of_corrected_runs_only_the_flagged_ones_are_looked_at_again(tmp_path: Path) -> None:
@@ -85,6 +93,7 @@ def test_pruning_halves_what_breaks_on_the_grid(monkeypatch: pytest.MonkeyPatch)
     assert learnt["broken"]["value"] < chance["broken"]["value"] / 2
     assert learnt["content"] > 0.05
     assert learnt["evaluations"] <= 50
+    assert by_name["a perfect choice"]["broken"]["value"] <= learnt["broken"]["value"]
     assert chance["broken"]["value"] == pytest.approx(
         rows["plain, 25 steps"]["broken"]["value"], abs=0.04
     )

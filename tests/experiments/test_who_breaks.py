@@ -50,7 +50,7 @@ def test_corrected_versions_are_compared_run_by_run() -> None:
     said = {"recorded": "b" * 20, "box": "w" * 12 + "b" * 8, "shuffled": "w" * 2 + "b" * 18}
     words = {"w": "whole", "b": "broken"}
     rows = [
-        {"run": str(run), "correction": arm, "label": words[one]}
+        {"run": str(run), "set": arm, "label": words[one]}
         for arm, labels in said.items()
         for run, one in enumerate(labels)
     ]

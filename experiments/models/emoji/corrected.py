@@ -2,65 +2,43 @@ r"""Corrected samples, looked at blindly: how many come out whole, by where they
 
 ::
 
-    python -m experiments.models.emoji.corrected sheets runs.zarr build/emoji/blind \
-        --arm box=box.zarr --arm shuffled=shuffled.zarr --arm everywhere=everywhere.zarr
-    python -m experiments.models.emoji.corrected table docs/results/emoji/corrected-labels.csv
+    python -m experiments.models.emoji.corrected docs/results/emoji/corrected-labels.csv
+    python -m experiments.models.emoji.corrected experiments/models/emoji/drawn-labels.csv \
+        --sets arm- --against box-shuffled
 
-The same runs of each store, and as they were recorded, in random order under numbers of their own.
-``key.json`` says which cell is which; it is not looked at before all labels are there.
+The labels are those of `experiments.models.emoji.blind`; ``--sets`` says how the names of the
+corrections begin. All runs were broken as they were recorded.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from experiments.models.emoji.labelling import write_sheets
 
 RECORDED = "recorded"
 RESAMPLES = 2000
 
 
-def write(runs: Any, arms: Mapping[str, Any], count: int, folder: Path, titles: list[str]) -> None:
-    """Sheets of `count` flagged runs in every arm, in random order, and the key.
-
-    Parameters
-    ----------
-    runs : xarray.Dataset
-    arms : mapping of str to xarray.Dataset
-        Replays.
-    count : int
-    folder : Path
-    titles : list of str
-        What each run of `runs` was asked to show.
-    """
-    first = next(iter(arms.values()))
-    flagged = first["run"].values[first["flagged"].values]
-    chosen = np.random.default_rng(5).permutation(flagged)[:count]
-    where = {int(run): place for place, run in enumerate(runs["run"].values)}
-    images, names, key = [], [], []
-    for arm, ds in {RECORDED: runs, **arms}.items():
-        at = {int(run): place for place, run in enumerate(ds["run"].values)}
-        pictures = ds["image"].values
-        images += [pictures[at[int(run)]] for run in chosen]
-        names += [titles[where[int(run)]] for run in chosen]
-        key += [(arm, int(run)) for run in chosen]
-    write_sheets(np.stack(images), names, folder, 0)
-    (folder / "key.json").write_text(json.dumps(key))
+def read(path: Path, prefix: str) -> list[dict[str, str]]:
+    """First looks at the corrections' sets, under names without their common beginning."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        row | {"set": row["set"].removeprefix(prefix)}
+        for row in rows
+        if row["set"].startswith(prefix) and row.get("pass", "0") == "0"
+    ]
 
 
 def whole(rows: list[dict[str, str]]) -> dict[str, NDArray[np.bool_]]:
     """Whether each run came out whole, by arm, runs in one order."""
     runs = sorted({int(row["run"]) for row in rows})
-    said = {(row["correction"], int(row["run"])): row["label"] == "whole" for row in rows}
-    arms = dict.fromkeys(row["correction"] for row in rows)
+    said = {(row["set"], int(row["run"])): row["label"] == "whole" for row in rows}
+    arms = dict.fromkeys(row["set"] for row in rows)
     return {arm: np.array([said[arm, run] for run in runs]) for arm in arms}
 
 
@@ -84,7 +62,7 @@ def result(rows: list[dict[str, str]], against: str = "shuffled") -> str:
     found = whole(rows)
     lines = []
     for arm, here in found.items():
-        words = [row["label"] for row in rows if row["correction"] == arm]
+        words = [row["label"] for row in rows if row["set"] == arm]
         line = [arm, share(float(here.mean())), share(words.count("unsure") / len(words))]
         if arm in (against, RECORDED):
             lines.append([*line, "-", "-"])
@@ -102,30 +80,13 @@ def result(rows: list[dict[str, str]], against: str = "shuffled") -> str:
 
 
 def main() -> None:
-    """Sheets or the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    sheets = commands.add_parser("sheets")
-    sheets.add_argument("store")
-    sheets.add_argument("folder", type=Path)
-    sheets.add_argument("--arm", action="append", required=True, help="NAME=STORE")
-    sheets.add_argument("--runs", type=int, default=120)
-    shown = commands.add_parser("table")
-    shown.add_argument("labels", type=Path)
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("--sets", default="", help="how the names of the corrections' sets begin")
+    parser.add_argument("--against", default="shuffled", help="the control")
     arguments = parser.parse_args()
-    if arguments.command == "table":
-        with arguments.labels.open(newline="") as file:
-            print(result(list(csv.DictReader(file))))
-        return
-    from asced_stores import open_runs
-    from experiments.models.emoji.network import FOLDER
-
-    known = json.loads((FOLDER / "classes.json").read_text())
-    names = {one["label"]: one["name"] for one in known}
-    runs = open_runs(arguments.store)
-    arms = {name: open_runs(path) for name, path in (one.split("=", 1) for one in arguments.arm)}
-    titles = [names.get(int(label), "any") for label in runs["label"].values]
-    write(runs, arms, arguments.runs, arguments.folder, titles)
+    print(result(read(arguments.labels, arguments.sets), arguments.against))
 
 
 if __name__ == "__main__":
