@@ -1,4 +1,4 @@
-"""The examples of ``asced record --help``, run as they are printed."""
+"""The examples of ``asced record --help`` that need no thresholds, run as they are printed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ pytestmark = [pytest.mark.pages, pytest.mark.timeout(900)]
 
 PROMPTS = ("a red house", "a green tree", "a blue boat")
 PRINTED = (command_of("record").epilog or "").replace("\\\n", "").splitlines()
-LINES = [line.strip() for line in PRINTED if line.strip().startswith(("asced ", "torchrun "))]
+LINES = [
+    line.strip()
+    for line in PRINTED
+    if line.strip().startswith("asced ") and "--thresholds" not in line
+]
 
 
 def test_there_are_examples() -> None:
-    assert len(LINES) == 6
+    assert len(LINES) == 3
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -36,16 +40,8 @@ def test_an_example_that_records_runs_as_printed(
     monkeypatch.chdir(tmp_path)
     make_tiny("DDIM", 1).save_pretrained("my-model")
     Path("prompts.txt").write_text("\n".join(PROMPTS))
-    if "--thresholds" in words:
-        steps = words[words.index("--steps") + 1] if "--steps" in words else "25"
-        some = f"record --pipeline fashion --runs 100 --steps {steps} --out some.zarr"
-        assert run(some.split()) == 0
-        assert run(["calibrate", "some.zarr", "--out", "thresholds.json"]) == 0
     out = words[words.index("--out") + 1]
-    if words[0] == "torchrun":
-        beside = str(Path(sys.executable).with_name("torchrun"))
-        subprocess.run([beside, *words[1:]], check=True, timeout=800)
-    elif "owner/name" in words:
+    if "owner/name" in words:
         with serving() as hub:
             stable_diffusion().save_pretrained("served")
             files = {
@@ -61,7 +57,4 @@ def test_an_example_that_records_runs_as_printed(
         assert run(words[1:]) == 0
     found = open_runs(out)
     asked = int(words[words.index("--runs") + 1]) if "--runs" in words else len(PROMPTS)
-    if "flagged" not in words:
-        assert found.sizes["run"] == asked
-    else:
-        assert found.sizes["run"] < asked
+    assert found.sizes["run"] == asked

@@ -30,8 +30,8 @@ pytestmark = [
 ]
 
 RUNS, STEPS, PORT = 100, 25, 8717
-ELSEWHERE = ("asced record", "asced demo")
-"""`record`: test_cli_recorded_examples; a demo takes minutes, and test_cli_demo's fewer runs."""
+ELSEWHERE = ("asced record", "asced demo", "asced tune")
+"""`record` without thresholds: test_cli_recorded_examples; others are said with fewer runs."""
 OWN = ("./my-model", "--loop mine:sample")
 LOOP = """
 from asced_recorders import load_pipeline

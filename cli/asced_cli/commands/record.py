@@ -37,11 +37,11 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
     (
         "Two processes",
         "torchrun --nproc-per-node 2 -m asced_cli record --pipeline fashion "
-        "--runs 64 --out runs.zarr",
+        "--runs 512 --out runs.zarr",
     ),
     (
         "Statistics of every run, trajectories of flagged ones only",
-        "asced record --pipeline fashion --runs 256 --keep flagged "
+        "asced record --pipeline fashion --runs 100000 --keep flagged "
         "--thresholds thresholds.json --out runs.zarr",
     ),
     (
