@@ -138,6 +138,25 @@ def test_torchrun_shares_the_batches_between_two_processes(
 
 
 @pytest.mark.slow
+def test_a_process_without_a_batch_ends_well(tiny_folder: Path, tmp_path: Path) -> None:
+    """One batch for two processes: both end with status 0, and the second says 0 runs."""
+    out = tmp_path / "runs.zarr"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    line = arguments(tiny_folder, out, "--batch-size", "64", "--json")
+    command = [*launcher, "--nproc-per-node", "2", "-m", "asced_cli", *line]
+    done = subprocess.run(
+        command, check=True, env=environment(), capture_output=True, text=True, timeout=280
+    )
+    said, end = [], 0
+    while (at := done.stdout.find("{", end)) >= 0:
+        found, end = json.JSONDecoder().raw_decode(done.stdout, at)
+        said.append(found)
+    assert sorted(one["runs"] for one in said) == [0, 20]
+    assert "Traceback" not in done.stderr
+    assert open_runs(out).sizes["run"] == 20
+
+
+@pytest.mark.slow
 def test_slurm_restarts_with_another_number_of_processes(
     tiny_folder: Path, reference: Path, tmp_path: Path
 ) -> None:

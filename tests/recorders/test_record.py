@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_pipelines import dit
 
 from asced_recorders import load_pipeline, record
 from asced_recorders.pipelines.sampling import initial_noise, run_generators, sample_unconditional
 from asced_recorders.tap.schedulers import step_table
+from asced_recorders.writing.session import Session
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError, NotATrajectoryStoreError, StoreExistsError
 
@@ -203,6 +206,42 @@ def test_two_processes_share_the_batches(
     whole, parts = open_runs(tiny_runs), open_runs(path)
     assert parts["rank"].values.tolist() == [0] * 8 + [1] * 8 + [0] * 4
     np.testing.assert_array_equal(parts["sample"].values, whole["sample"].values)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_process_without_a_batch_waits_for_the_store(
+    conditional: bool, make_tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two starts first: of 4 runs in batches of 8 nothing is left to it."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one launch")
+    path = tmp_path / "runs.zarr"
+    events: list[dict[str, Any]] = []
+    waiting = threading.Event()
+    wait = Session._wait_for_store
+
+    def waited(session: Session) -> TrajectoryStore:
+        waiting.set()
+        return wait(session)
+
+    monkeypatch.setattr(Session, "_wait_for_store", waited)
+
+    def one(rank: int, tell: Any = None) -> TrajectoryStore:
+        pipe = dit() if conditional else make_tiny("DDIM", 1)
+        settings: dict[str, Any] = {"runs": 4, "steps": 3, "batch_size": 8, "seed": 7}
+        if conditional:
+            settings["labels"] = [1] * 4
+        return record(pipe, path, rank=rank, world_size=2, progress=tell, **settings)
+
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(one, 1, events.append)
+        assert waiting.wait(60)
+        assert not path.exists()
+        first = one(0)
+        assert second.result(60).spec.attributes == first.spec.attributes
+    assert [event["event"] for event in events if event["event"] == "batch"] == []
+    assert events[-1]["event"] == "done"
+    assert events[-1]["done"] == 0
+    assert open_runs(path)["rank"].values.tolist() == [0] * 4
 
 
 @pytest.mark.parametrize(

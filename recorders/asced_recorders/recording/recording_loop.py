@@ -42,7 +42,8 @@ def record(
     """Draw runs from a pipeline and record their trajectories.
 
     Run ``i`` draws from a generator of its own, seeded ``seed + i``, whatever the batch, the
-    process or a resume.
+    process or a resume. Of several processes, one that gets no batch waits until the first has made
+    the store, and returns it.
 
     Parameters
     ----------
@@ -95,12 +96,12 @@ def record(
             source.facts["pruning"] = pruning_facts(source, pruning, options.batch_size)
         sample = source.sample if pruning is None else partial(sample_pruned, source, pruning)
         _RecordingLoop(session, source, options).record_batches(sample)
+        store = session.joined()
         failed = False
     finally:
         session.close(quietly=failed)
     session.warn()
-    assert session.store is not None
-    return session.store
+    return store
 
 
 def _source(pipe: Any, name: str, options: RecordOptions, prompts: Sequence[Prompt]) -> RunSource:

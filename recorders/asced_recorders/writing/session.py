@@ -121,6 +121,19 @@ class Session:
             self.ensured = True
         return self.store
 
+    def joined(self) -> TrajectoryStore:
+        """The store; a process that got no batch waits until the first one has made it.
+
+        Raises
+        ------
+        InputError
+            If it is not made within an hour.
+        """
+        if self.store is None:
+            self._join(self._wait_for_store())
+        assert self.store is not None
+        return self.store
+
     def pending(self, batch_size: int) -> Iterator[int]:
         """Batches that fall to this process and are not committed.
 
