@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -344,3 +345,18 @@ def test_masks_that_hit_their_own_box_are_told_from_those_that_like_the_middle()
         assert places.sized(given[0], area).sum() == area
     assert (places.sized(given[0], 60) <= given[0]).all()
     assert (places.sized(given[0], 300) >= given[0]).all()
+
+
+def test_committed_labels_are_whole() -> None:
+    with (network.FOLDER / "drawn-labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    looks = [(row["set"], row["run"], row["pass"]) for row in rows]
+    assert len(set(looks)) == len(looks) == 5418
+    assert len({look[:2] for look in looks}) == 5018
+    assert {row["label"] for row in rows} == set(labelling.WORDS)
+    for row in rows:
+        given = [row[name] for name in labelling.BOX]
+        assert all(given) or not any(given)
+        if all(given):
+            x, y, width, height = map(int, given)
+            assert 0 <= x < x + width <= 64 and 0 <= y < y + height <= 64, row  # noqa: PT018
