@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,6 @@ from asced_analysis.realism.self_consistency import (
 )
 from asced_stores.errors import InputError
 from asced_stores.options import option, options, takes
-
-if TYPE_CHECKING:
-    pass
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]

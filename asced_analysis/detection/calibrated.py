@@ -100,7 +100,7 @@ class Stream:
             state = self._combine(state, self.standardise(cell, size))
         return state
 
-    def seen(self, arrays: Mapping[str, Any], first_step: int) -> State:
+    def by_bands(self, arrays: Mapping[str, Any], first_step: int) -> State:
         """State after all steps of a large image, which is read by bands of its rows."""
         state = self.start(next(iter(arrays.values())).shape)
         sizes = sizes_by_bands(arrays, first_step, self.signal, self.parameters)

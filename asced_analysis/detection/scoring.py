@@ -161,8 +161,8 @@ def watched(
     """
     if is_large_image(arrays):
         state = detector.start((1, *next(iter(arrays.values())).shape[2:]))
-        if (seen := getattr(state.stream, "seen", None)) is not None:
-            yield slice(0, 1), replace(state, inner=seen(arrays, first_step))
+        if (by_bands := getattr(state.stream, "by_bands", None)) is not None:
+            yield slice(0, 1), replace(state, inner=by_bands(arrays, first_step))
             return
     yield from feed(
         *(arrays, first_step, detector.start, detector.update),

@@ -68,7 +68,12 @@ class Sampler:
 
 
 class Stream(Protocol):
-    """A variant's statistic for one sampler and sample shape, in constant memory over steps."""
+    """A variant's statistic for one sampler and sample shape, in constant memory over steps.
+
+    A stream may have a method ``by_bands(arrays, first_step)``: the state after all steps of one
+    large image, whose rows it reads in bands (`Variant.steps_held`). Else such an image is read
+    whole, step by step.
+    """
 
     @property
     def first_step(self) -> int:

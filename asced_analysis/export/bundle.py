@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asced_analysis.detection.registry import VARIANTS
 from asced_analysis.thresholds.document import Thresholds, schema
-from asced_analysis.thresholds.wording import measured_in_words
+from asced_analysis.thresholds.wording import measured_in_words, promised_in_words
 from asced_stores.errors import InputError
 from asced_stores.files import check_out, whole, write_json
 
@@ -70,8 +70,8 @@ def readme(thresholds: Thresholds) -> str:
     """The algorithm in plain steps, with this file's guarantee."""
     guarantee = thresholds.guarantee
     promise = (
-        f"Promised rate {guarantee.promised:g} of {guarantee.population} ({guarantee.method}, "
-        f"{guarantee.calibrate} calibration {guarantee.unit}s); measured: "
+        f"Promised rate {promised_in_words(guarantee)} of {guarantee.population} "
+        f"({guarantee.method}, {guarantee.calibrate} calibration {guarantee.unit}s); measured: "
         f"{measured_in_words(guarantee)}."
     )
     return f"""# Detector `{thresholds.variant}`

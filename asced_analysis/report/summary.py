@@ -8,7 +8,7 @@ from asced_analysis.correction.recorded_loops import is_loop_recording
 from asced_analysis.evaluation.intervals import NOTHING, Estimate
 from asced_analysis.plots.images import is_latent
 from asced_analysis.report.page import Key
-from asced_analysis.thresholds.wording import percent, sentence
+from asced_analysis.thresholds.wording import percent, promised_in_words, sentence
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -46,7 +46,7 @@ def in_plain_words(
         _when(phases, steps),
     ]
     if thresholds is not None:
-        keys.append(Key(percent(thresholds.guarantee.promised), "promised false-alarm rate"))
+        keys.append(Key(promised_in_words(thresholds.guarantee), "promised false-alarm rate"))
         said.append(_promise(thresholds))
         said += map(sentence, thresholds.guarantee.notes)
     if flagged is not None:
@@ -136,7 +136,7 @@ def _promise(thresholds: Thresholds) -> str:
         )
     verb = "promise to" if guarantee.finite_sample else "aim to"
     return (
-        f"Thresholds ({thresholds.variant}) {verb} flag at most {percent(guarantee.promised)} of "
+        f"Thresholds ({thresholds.variant}) {verb} flag at most {promised_in_words(guarantee)} of "
         f"{guarantee.population}, on average over calibrations{measured}."
     )
 

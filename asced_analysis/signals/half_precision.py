@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
@@ -56,6 +56,13 @@ def by_bits(half: Any) -> Any:
     return np.int32(wide).view(np.float32) * _HALF_SCALE
 
 
-_machine, _, _features = cpu_target.target_context.codegen().magic_tuple()
-to_float: Any = by_instruction if converts(_machine, _features) else by_bits
+def _instruction_here() -> bool:
+    """Whether loops are compiled, for a processor that has the instruction."""
+    if config.DISABLE_JIT:
+        return False
+    machine, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return converts(machine, features)
+
+
+to_float: Any = by_instruction if _instruction_here() else by_bits
 """The one for this processor; loops that Numba keeps on disk are kept for each kind of it."""

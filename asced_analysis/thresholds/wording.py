@@ -10,8 +10,14 @@ if TYPE_CHECKING:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share as a percentage."""
-    return f"{100 * share:.{digits}f} %"
+    """A share as a percentage; below one percent with two digits that count."""
+    value = 100 * share
+    return f"{value:.2g} %" if 0 < value < 1 and digits else f"{value:.{digits}f} %"
+
+
+def promised_in_words(guarantee: Guarantee) -> str:
+    """The promised rate, as it was asked for."""
+    return f"{100 * guarantee.promised:g} %"
 
 
 def sentence(note: str) -> str:
@@ -37,7 +43,7 @@ def promise_rows(thresholds: Content) -> list[tuple[str, str]]:
         ("looks at", f"steps {window.steps[0]} to {window.steps[1]} of {window.of_steps}"),
         (
             "promised false-alarm rate",
-            f"{percent(guarantee.promised)} of {guarantee.population}",
+            f"{promised_in_words(guarantee)} of {guarantee.population}",
         ),
         ("measured, 95 % interval", measured_in_words(guarantee)),
         ("method", f"{guarantee.method}; {guarantee.calibrate} calibration {guarantee.unit}s"),
@@ -55,19 +61,19 @@ def guarantee_in_words(thresholds: Content) -> tuple[str, ...]:
     unit = guarantee.unit
     if not guarantee.finite_sample:
         meaning = (
-            f"The level aims at flagging {percent(guarantee.promised)} of {guarantee.population}. "
+            f"The level aims at flagging {promised_in_words(guarantee)} of {guarantee.population}. "
             "This method has no guarantee at a finite number of runs: trust the measured rate."
         )
     elif guarantee.confidence is not None:
         meaning = (
             f"With a confidence of {percent(guarantee.confidence, 0)}, this very level flags at "
-            f"most {percent(guarantee.promised)} of new runs that are like those of the "
+            f"most {promised_in_words(guarantee)} of new runs that are like those of the "
             f"calibration ({guarantee.population})."
         )
     else:
         meaning = (
             f"A new {unit} that is like those of the calibration ({guarantee.population}) is "
-            f"flagged with a probability of at most {percent(guarantee.promised)}, on average "
+            f"flagged with a probability of at most {promised_in_words(guarantee)}, on average "
             "over calibrations: if many people calibrated on as many runs, some would see more "
             "and some less. No assumption about the model or the score is needed."
         )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 LOCAL = "127.0.0.1"
 PORT = 8717
-LARGEST_QUESTION = 8 * 2**20
+LARGEST_REQUEST = 8 * 2**20
 SECURITY = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -134,14 +134,14 @@ class ViewerServer:
             [
                 (r"/", _Page, shared),
                 (r"/(viewer\.js|viewer\.css)", _Part, shared),
-                (r"/(api)/([a-z]+)", _Question, shared),
-                *([(r"/(beside)/([a-z]+)", _Question, shared)] if self.beside else []),
+                (r"/(api)/([a-z]+)", _Request, shared),
+                *([(r"/(beside)/([a-z]+)", _Request, shared)] if self.beside else []),
             ],
             default_handler_class=_Nothing,
             log_function=lambda _handler: None,
             compress_response=False,
         )
-        server = tornado.httpserver.HTTPServer(application, max_body_size=LARGEST_QUESTION)
+        server = tornado.httpserver.HTTPServer(application, max_body_size=LARGEST_REQUEST)
         server.add_socket(self._socket)
         self._ready.set()
         await self._stop.wait()
@@ -214,12 +214,12 @@ class _Part(_Handler):
             self.finish(page.style())
 
 
-class _Question(_Handler):
+class _Request(_Handler):
     """Answers, worked out in threads so that one slow read holds up nobody else."""
 
     async def post(self, of: str, name: str) -> None:
         if not self.request.headers.get("Content-Type", "").startswith("application/json"):
-            self._refuse("Questions are JSON.\n")
+            self._refuse("Requests are JSON.\n")
             return
         loop = asyncio.get_running_loop()
         try:

@@ -78,7 +78,8 @@ def all_options(kind: type) -> Callable[[click.Command], click.Command]:
             if field.name not in there and _plain(field) in TYPES
             for words, settings in [_option(field)]
         ]
-        before = there.index("as_json")  # what every command has stands last
+        last = ("endpoint", "as_json")  # what every command has stands last
+        before = min(there.index(name) for name in last if name in there)
         command.params[before:before] = made
         return command
 

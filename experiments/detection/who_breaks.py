@@ -27,6 +27,7 @@ from asced_analysis.realism.distances import squared_distances
 from asced_analysis.realism.imagenet import imagenet_model
 from asced_analysis.realism.pictures import read_pictures
 from asced_stores import open_runs
+from asced_stores.errors import InputError
 from experiments.detection.ranking import interval
 from experiments.models.emoji.network import FOLDER
 from experiments.remedies.choosing import generic
@@ -51,6 +52,11 @@ def read_labels(path: Path, name: str | None = None) -> tuple[NDArray[np.int64],
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["pass"] == "0"]
     own = [row for row in rows if row.get("set") == name and row["label"] != "unsure"]
+    if not own:
+        sets = sorted({row["set"] for row in rows if row.get("set")})
+        raise InputError(
+            f"{path} holds no sure label of set {name!r}: expected one of {', '.join(sets) or None}"
+        )
     runs, broken = zip(*((int(row["run"]), row["label"] == "broken") for row in own), strict=True)
     return np.array(runs), np.array(broken)
 

@@ -283,7 +283,10 @@ def corrected_runs(subject: Subject, pool: RecordedPool) -> dict[str, tuple[Imag
         known, broken = np.ones(len(one.ends), np.bool_), None
         if subject.eyes is not None:
             before = seen_by_eye(subject.eyes, "pool", len(pool.known))
-            known, broken = broken_after(subject, strategy, one, before)
+            after = broken_after(subject, strategy, one, before)
+            if after is None:
+                continue
+            known, broken = after
         else:
             broken = _broken(subject, pool, one.ends)
         found[title] = _seen(subject, one.ends[known], broken[known]), one.evaluations

@@ -27,6 +27,7 @@ CORRECTIONS = {
 }
 WINDOW = (0.24, 0.48)
 RATE = 0.25  # of the runs are corrected
+LOOKED_AT = 0.5  # of the flagged runs, at least
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def corrected(subject: Subject, strategy: str) -> Corrected | None:
 def broken_after(subject: Subject, strategy: str, one: Corrected, before: Any) -> Any:
     """Which of the corrected runs are known to be broken or whole, and which broken, by eye.
 
-    Runs that were not flagged are what they were; the flagged ones were looked at again.
+    Runs that were not flagged are what they were; the flagged ones were looked at again. None where
+    they were not.
 
     Parameters
     ----------
@@ -78,6 +80,8 @@ def broken_after(subject: Subject, strategy: str, one: Corrected, before: Any) -
     """
     assert subject.eyes is not None
     again = seen_by_eye(subject.eyes, f"corrected-{strategy}", len(before[0]))
+    if again[0][one.runs][one.flagged].mean() < LOOKED_AT:
+        return None
     return tuple(
         np.where(one.flagged, now[one.runs], was[one.runs])
         for now, was in zip(again, before, strict=True)

@@ -46,7 +46,7 @@ class Subject:
     recorded : mapping
         More options of `asced_recorders.record`.
     eyes : Path, optional
-        Labels by eye (`experiments.models.emoji.drawn`), which then are the truth.
+        Labels by eye (`experiments.models.emoji.blind`), which then are the truth.
     """
 
     name: str

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -220,6 +223,16 @@ def test_so_it_is_on_a_processor_without_an_instruction_for_it():
     found = widened(every.view(np.int16))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, every.view(np.float16).astype(np.float32))
+
+
+def test_and_where_numba_compiles_nothing():
+    program = "from asced_analysis.signals.half_precision import by_bits, to_float\n"
+    program += "import numpy as np; assert to_float is by_bits; print(to_float(np.int16(0x3C00)))"
+    surroundings = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=surroundings, capture_output=True, text=True
+    )
+    assert (found.stdout.strip(), found.stderr) == ("1.0", "")
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_thresholds_go_and_are_loaded_by_their_name(
     assert card.startswith("---\nlibrary_name: asced-analysis\n")
     for said in (
         'Corrector.from_file("hf://me/broken/thresholds.json")',
-        "| promised false-alarm rate | 20.0 % of all runs |",
+        "| promised false-alarm rate | 20 % of all runs |",
         "It is a promise about false alarms alone.",
         before.teacher["name"],  # type: ignore[index]
         "| sample_shape | \\[1, 8, 8] |",

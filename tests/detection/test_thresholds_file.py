@@ -25,6 +25,7 @@ from asced_analysis.thresholds.document import (
     schema,
 )
 from asced_analysis.thresholds.fingerprints import fingerprint_of
+from asced_analysis.thresholds.wording import guarantee_in_words, percent, promise_rows
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store
 
@@ -265,3 +266,21 @@ def test_other_conditions_of_computing_are_said(thresholds: Thresholds) -> None:
 
 def _compute(attributes: dict[str, Any]) -> dict[str, Any]:
     return {"compute": fingerprint_of(attributes, (1, 4, 4))["compute"]}
+
+
+@pytest.mark.parametrize(
+    ("rate", "words", "tenth"),
+    [
+        (0.05, "5 %", "0.5 %"),
+        (0.0125, "1.25 %", "0.12 %"),
+        (0.0005, "0.05 %", "0.005 %"),
+        (0.2, "20 %", "2.0 %"),
+    ],
+)
+def test_a_promise_is_told_as_it_was_asked_for(
+    thresholds: Thresholds, rate: float, words: str, tenth: str
+) -> None:
+    asked = replace(thresholds, guarantee=replace(thresholds.guarantee, promised=rate))
+    assert f"{words} of " in dict(promise_rows(asked))["promised false-alarm rate"]
+    assert any(f" {words}" in sentence for sentence in guarantee_in_words(asked))
+    assert percent(rate / 10) == tenth

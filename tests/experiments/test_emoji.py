@@ -324,6 +324,16 @@ def test_sheets_of_several_sets_are_blind_and_every_look_is_kept(tmp_path: Path)
     assert seen[0]["width"] == "3"
 
 
+def test_pairs_are_the_same_runs_of_every_set() -> None:
+    images = np.zeros((6, 64, 64, 3), np.uint8)
+    one = blind.Shown("recorded", images, np.arange(6), np.arange(6))
+    other = blind.Shown("box", images[:4], np.array([1, 2, 4, 5]), np.arange(4))
+    first, second = blind.paired([one, other], 3)
+    assert first.runs.tolist() == second.runs.tolist()
+    assert set(first.runs.tolist()) < {1, 2, 4, 5}
+    assert len(second.images) == 3
+
+
 def test_masks_that_hit_their_own_box_are_told_from_those_that_like_the_middle() -> None:
     rng = np.random.default_rng(0)
     where = {

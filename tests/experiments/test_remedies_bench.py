@@ -66,6 +66,7 @@ def test_of_corrected_runs_only_the_flagged_ones_are_looked_at_again(tmp_path: P
     one = correcting.Corrected(np.arange(4, 8), ends, flagged, 25.0)
     known, broken = correcting.broken_after(subject, "ttc", one, seen_by_eye(path, "pool", 8))
     assert known.tolist() == [True, True, False, False]
+    assert correcting.broken_after(subject, "renoise", one, seen_by_eye(path, "pool", 8)) is None
     assert broken[:2].tolist() == [False, False]
 
 

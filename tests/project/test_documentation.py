@@ -48,6 +48,14 @@ def test_links_hold(page: Path) -> None:
             assert parts.fragment in _anchors(file), f"{target} of {page.name}: no such heading"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_included_tables_are_there(page: Path) -> None:
+    for target in re.findall(r"^```\{include\} (.+)$", page.read_text(), flags=re.M):
+        assert (page.parent / target).is_file(), (
+            f"{page.name} includes {target}, which is not there"
+        )
+
+
 def _texts() -> list[str]:
     """Every string of the sources; formatted values are shown as NUL."""
     found = []

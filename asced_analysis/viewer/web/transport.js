@@ -1,4 +1,4 @@
-// Questions go out, a JSON header and typed arrays come back: by HTTP, or by a notebook's widget.
+// Requests go out, a JSON header and typed arrays come back: by HTTP, or by a notebook's widget.
 
 const ARRAY_TYPES = {
   uint8: Uint8Array,
@@ -21,7 +21,7 @@ function withArrays(header, bytes) {
   return answer;
 }
 
-// Questions go to a route under the page: "api", or "beside" of a second store.
+// Requests go to a route under the page: "api", or "beside" of a second store.
 function httpTransport(under) {
   return {
     async ask(request, given = {}) {

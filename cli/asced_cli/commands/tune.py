@@ -79,6 +79,11 @@ def command(
 
     note_unkept(out)
     if remedies:
+        if more["loop"] is not None:
+            raise InputError(
+                "--remedies needs a pipeline, since a loop is given no other sampler: give "
+                "--pipeline instead of --loop, or leave --remedies out"
+            )
         shared = ("judge", "real", "pipeline", "loop", "call_options", "network")
         _remedies(
             store,

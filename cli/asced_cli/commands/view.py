@@ -42,8 +42,18 @@ option = options_of(ViewOptions)
     sections={"Serving": "host port open_browser no_cache", "The model": "pipeline override"},
 )
 @store_argument
-@option("thresholds", metavar="FILE", shell_complete=completion.files(".json"))
-@option("replay", metavar="STORE", shell_complete=completion.stores)
+@option(
+    "thresholds",
+    metavar="FILE",
+    shell_complete=completion.files(".json"),
+    help="File of asced calibrate; shows scores, masks and levels.",
+)
+@option(
+    "replay",
+    metavar="STORE",
+    shell_complete=completion.stores,
+    help="Store of asced replay; shows corrected versions.",
+)
 @judge_option
 @real_option
 @click.option(

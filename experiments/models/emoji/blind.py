@@ -81,6 +81,17 @@ def of_remedies(budgets: Sequence[int]) -> Iterator[Shown]:
             yield Shown(f"{way}-{steps}", shown.astype(np.uint8), runs, np.array(labels))
 
 
+def paired(sets: Sequence[Shown], count: int) -> list[Shown]:
+    """So many runs that all sets hold, the same of each."""
+    common = sorted(set.intersection(*(set(one.runs.tolist()) for one in sets)))
+    chosen = np.random.default_rng(SEED).permutation(common)[:count]
+    return [
+        Shown(one.name, one.images[rows], one.runs[rows], one.labels[rows])
+        for one in sets
+        for rows in [np.flatnonzero(np.isin(one.runs, chosen))]
+    ]
+
+
 def write(sets: Sequence[Shown], folder: Path) -> list[Path]:
     """Sheets of all images in random order, and the key."""
     known = json.loads((FOLDER / "classes.json").read_text())
@@ -143,6 +154,7 @@ def main() -> None:
     sheets = commands.add_parser("sheets")
     sheets.add_argument("folder", type=Path)
     sheets.add_argument("--set", action="append", default=[], help="NAME=STORE")
+    sheets.add_argument("--paired", type=int, help="so many runs that all sets hold")
     sheets.add_argument("--drawn", type=int, nargs="*", default=[], help="ways to sample, by steps")
     collected = commands.add_parser("collect")
     collected.add_argument("folder", type=Path)
@@ -152,6 +164,8 @@ def main() -> None:
     if arguments.command == "sheets":
         named = [one.split("=", 1) for one in arguments.set]
         sets = [of_store(name, store) for name, store in named]
+        if arguments.paired is not None:
+            sets = paired(sets, arguments.paired)
         sets += of_remedies(arguments.drawn)
         print(f"{len(write(sets, arguments.folder))} sheets of {sum(len(s.runs) for s in sets)}")
         return
