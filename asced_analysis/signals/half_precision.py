@@ -58,7 +58,7 @@ def by_bits(half: Any) -> Any:
 
 def _instruction_here() -> bool:
     """Whether loops are compiled, for a processor that has the instruction."""
-    if config.DISABLE_JIT:
+    if getattr(config, "DISABLE_JIT", False):
         return False
     machine, _, features = cpu_target.target_context.codegen().magic_tuple()
     return converts(machine, features)
