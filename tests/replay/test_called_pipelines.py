@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,6 +103,78 @@ def test_a_pipeline_that_decodes_in_its_own_way_is_asked_to(tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"recorded samples decode to images that are .* of 255"):
         replay(store, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
     assert not (tmp_path / "n.zarr").exists()
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A pipeline and two runs of it with their images."""
+    pipe = quiet(tiny_pipelines.stable_diffusion())
+    path = tmp_path_factory.mktemp("painted") / "r.zarr"
+    record(pipe, path, runs=2, steps=2, batch_size=2, prompts=["a b"], fields=FINISHED)
+    return pipe, path
+
+
+FINISHED = ("x_init", "sample", "image")
+
+
+@pytest.fixture
+def rounded(painted: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Path]:
+    """The same where the autoencoder rounds otherwise, as on another device."""
+    pipe, path = painted
+    decode = pipe.vae.decode
+
+    def otherwise(*args: Any, **options: Any) -> Any:
+        (found,) = decode(*args, **options)
+        found[..., 0, 0] += 8 / 255  # of -1..1
+        return (found,)
+
+    monkeypatch.setattr(pipe.vae, "decode", otherwise)
+    return pipe, path
+
+
+def latents(pipe: Any, batch: Any) -> Any:
+    """The call of these runs, which decodes nothing."""
+    generator = run_generators(batch.seeds.tolist())
+    prompts = batch.scalars["prompt"].tolist()
+    return pipe(prompts, num_inference_steps=2, generator=generator, output_type="latent")
+
+
+@pytest.mark.parametrize("call", [None, latents])
+def test_the_autoencoder_decodes_what_another_device_rounds_otherwise(
+    call: Any, rounded: tuple[Any, Path], tmp_path: Path
+) -> None:
+    pipe, path = rounded
+    calls: list[Any] = []
+    hook = pipe.vae.post_quant_conv.register_forward_hook(lambda *_: calls.append(1))
+    out = replay(path, tmp_path / "n.zarr", strategy="none", pipeline=pipe, call=call)
+    hook.remove()
+    assert exactness(out).bit_exact
+    recorded, again = (open_runs(each)["image"].values.astype(int) for each in (path, out.path))
+    assert 1 < np.abs(again - recorded).max() <= 5
+    decoded = 3 if call is None else 2  # to compare, by the call too, and for the new store
+    assert len(calls) == decoded
+
+
+def test_marks_that_a_pipeline_adds_to_its_images_are_kept(
+    painted: tuple[Any, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Marking(VaeImageProcessor):
+        def postprocess(self, image: torch.Tensor, **options: Any) -> Any:
+            if options["output_type"] != "latent":
+                image[..., :2, :2] = 1.0
+            return super().postprocess(image, **options)
+
+    pipe = copy.copy(painted[0])
+    pipe.image_processor = Marking(vae_scale_factor=2)
+    store = record(
+        pipe, tmp_path / "r.zarr", runs=1, steps=2, batch_size=1, prompts=["a"], fields=FINISHED
+    )
+    with caplog.at_level("INFO"):
+        again = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
+    images = open_runs(again.path)["image"].values
+    assert (images[:, :2, :2] == 255).all()
+    np.testing.assert_array_equal(images, open_runs(store.path)["image"].values)
+    assert caplog.text.count("makes its images in a way of its own") == 1
 
 
 def test_a_call_may_hold_the_pipeline_itself_where_its_scheduler_is_the_recorded_one(
