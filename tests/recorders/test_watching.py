@@ -105,6 +105,66 @@ def test_each_run_has_what_was_said_of_it(tmp_path: Path) -> None:
         Recorder.watch(network, path, **given)
 
 
+def test_facts_of_the_next_batch_do_not_end_this_one(tmp_path: Path) -> None:
+    network, sigmas = Exact(sigma_levels), torch.tensor([10.0, 3.0, 1.0, 0.0])
+    path, end = tmp_path / "runs.zarr", torch.full((3, *SHAPE), 5.0)
+    given: Any = {"levels": sigma_levels, "prediction_type": "sample", "value_range": (-9, 9)}
+    with Recorder.watch(network, path, **given) as recorder:
+        with pytest.raises(InputError, match="no run that could end: the network was not called"):
+            recorder.end(end)
+        for sigma in sigmas[:-1]:  # of the first run nobody knows when it is whole
+            recorder.describe(seed=1)
+            network(noise(10), sigma)
+        recorder.describe(seed=2, label=7)
+        recorder.end(end)
+        with pytest.raises(InputError, match="no run that could end"):
+            recorder.end(end)
+        heun(network, noise(10), sigmas)
+        recorder.describe(seed=3)
+        recorder.describe(label=8)
+        recorder.end(end)
+        heun(network, noise(10), sigmas)
+    ds = check_facts_of(path, seed=[1, 2, 3], label=[-1, 7, 8])
+    assert ds.sizes["step"] == 3
+    assert (ds["sample"].values[:6] == 5).all()
+
+
+def test_what_was_said_of_a_refused_batch_goes_to_no_other(tmp_path: Path) -> None:
+    network, sigmas = Exact(sigma_levels), torch.tensor([10.0, 3.0, 1.0, 0.0])
+    path = tmp_path / "runs.zarr"
+    given: Any = {"levels": sigma_levels, "prediction_type": "sample", "steps": 3}
+    refused: dict[str, list[float]] = {
+        "called twice with one sample": [10.0, 10.0],
+        "walks back": [10.0, 3.0, 1.0, 5.0],
+        "2 noise levels, and runs of this store have 3": [10.0, 3.0, 10.0],
+    }
+    with Recorder.watch(network, path, **given) as recorder:
+        for seed, (message, walk) in enumerate(refused.items()):
+            recorder.describe(seed=99, prompt="a cat", label=3)
+            for sigma in walk[:-1]:
+                network(noise(10), torch.tensor(sigma))
+            with pytest.raises(InputError, match=message):
+                network(noise(10), torch.tensor(walk[-1]))
+            recorder.describe(seed=seed)
+            heun(network, noise(10), sigmas)
+            recorder.end(noise())
+        recorder.describe(seed=3, label=4)
+        network(noise(10), sigmas[0])
+        with pytest.raises(InputError, match="called twice"):
+            network(noise(10), sigmas[0])
+        heun(network, noise(10), sigmas)  # the same batch once more
+    ds = check_facts_of(path, seed=[0, 1, 2, 3], label=[-1, -1, -1, 4])
+    assert "prompt" not in ds or not any(ds["prompt"].values)
+
+
+def check_facts_of(path: Path, **facts: list[int]) -> Any:
+    """Batches of three runs have these facts."""
+    ds = open_runs(path)
+    for name, values in facts.items():
+        assert ds[name].values.tolist() == [value for value in values for _ in range(3)]
+    return ds
+
+
 def test_levels_may_be_given_in_order(tmp_path: Path) -> None:
     network, sigmas = Exact(sigma_levels), torch.tensor([10.0, 3.0, 1.0, 0.0])
     levels = [(1.0, float(sigma)) for sigma in sigmas[:-1]]

@@ -122,6 +122,8 @@ class NetworkRecorder:
         self._recorder: CustomRecorder | None = None
         self._handle: Any = None
         self._facts: dict[str, Any] = {}
+        self._next: dict[str, Any] = {}  # said once a run may be whole: the next call says of whom
+        self._left_over = False  # facts of a batch that was refused
 
     @property
     def store(self) -> TrajectoryStore | None:
@@ -153,26 +155,47 @@ class NetworkRecorder:
             self._recorder.close(quietly=error is not None)
 
     def describe(self, **facts: Any) -> None:
-        """Say what the runs of the present batch are; see `CustomRecorder.describe`."""
+        """Say what the runs of the present batch are; see `CustomRecorder.describe`.
+
+        Where a fact that was given already comes after the last step, it and what is said after it
+        are of the next batch; of the first run, whose steps are not known yet, the network's next
+        call shows whether it was the last one. `end` still gives the end of the batch before.
+        """
         check_facts(facts)
-        if (
-            set(facts) & set(self._facts)
-            and self._run
-            and len(self._run) == (self.steps or len(self._run))
-        ):
-            self._finish(None)  # they are of the next batch
-        self._facts = {**self._facts, **facts}
+        if self._left_over:
+            self._facts, self._left_over = {}, False
+        may_be_whole = bool(self._run) and self.steps in (None, len(self._run))
+        if self._next or (may_be_whole and set(facts) & set(self._facts)):
+            self._next |= facts
+        else:
+            self._facts |= facts
 
     def end(self, sample: Any) -> None:
         """Give the sample that came out, and commit the batch.
 
         Without it, the end of a run is its last predicted x0.
+
+        Raises
+        ------
+        InputError
+            If the network was not called since the last batch, or called at another number of
+            noise levels.
         """
+        if not self._run:
+            raise InputError(
+                "there is no run that could end: the network was not called since the last one "
+                "was committed, abandoned or refused. Call end() once, after the loop of a batch"
+            )
         self._finish(sample)
 
     def discard(self) -> None:
         """Abandon the batch that was begun."""
-        self._run, self._facts = [], {}
+        self._run, self._facts, self._next, self._left_over = [], {}, {}, False
+
+    def _abandon(self) -> None:
+        """Leave out what is refused; what was said of it holds until something else is said."""
+        self._run, self._facts, self._next = [], self._facts | self._next, {}
+        self._left_over = True
 
     def _see(self, args: Any, kwargs: Any, output: Any) -> None:
         """Take one call of the network."""
@@ -185,7 +208,7 @@ class NetworkRecorder:
             if found.sample.shape == last.sample.shape and bool(
                 (found.sample == last.sample).all()
             ):
-                self._run = []
+                self._abandon()
                 raise InputError(
                     "the network was called twice with one sample: guidance is made of several "
                     "calls. Watch what the sampler calls, with the guidance inside, or hand over "
@@ -200,11 +223,13 @@ class NetworkRecorder:
         elif len(self._run) > 1 and found.log_snr > self._run[-2].log_snr:
             self._run[-1] = found  # Heun with churn: noise was added before the step began
         else:
-            self._run = []
+            self._abandon()
             raise InputError(
                 "the loop walks back to an earlier noise level: its runs are no trajectories, and "
                 "are not recorded"
             )
+        if len(self._run) > 1:  # the run goes on: what was said is of it
+            self._facts, self._next = self._facts | self._next, {}
 
     def _evaluation(self, args: Any, kwargs: Any, output: Any) -> _Evaluation:
         sample = next(value for value in (*args, *kwargs.values()) if hasattr(value, "detach"))
@@ -225,10 +250,18 @@ class NetworkRecorder:
         return _Evaluation(sample.detach().clone(), output.detach().clone(), alpha, sigma, seen)
 
     def _finish(self, end: Any) -> None:
-        """Hand a whole run over."""
-        run, self._run = self._run, []
-        if not run:
+        """Hand a whole run over, if one was begun."""
+        if not self._run:
             return
+        try:
+            self._hand_over(self._run, end)
+        except BaseException:
+            self._abandon()
+            raise
+        self._run, self._facts, self._next, self._left_over = [], self._next, {}, False
+
+    def _hand_over(self, run: list[_Evaluation], end: Any) -> None:
+        """Record a run, and what was said of it."""
         if self.steps is None:
             self.steps = len(run)
         if len(run) != self.steps:
