@@ -14,7 +14,7 @@ import torch
 from asced_recorders import record
 from asced_recorders.recording.interruption import FinishBatch
 from asced_recorders.writing.capture import RunBuffer
-from asced_recorders.writing.ring import BackgroundWriter
+from asced_recorders.writing.ring import BackgroundWriter, _Job
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 
@@ -42,6 +42,30 @@ def test_batches_come_in_order_and_none_is_lost() -> None:
         for batch in range(12):
             writer.submit(batch, filled(writer, float(batch)), range(3), {})
     assert seen == [(batch, batch + 1.0) for batch in range(12)]
+
+
+def test_an_interrupt_between_queueing_and_telling_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The batch is written although nobody woke the thread that waits for one."""
+    waiting, seen = threading.Event(), []
+    wait = threading.Condition.wait
+
+    def tell(self: Any, timeout: float | None = None) -> bool:
+        waiting.set()
+        return wait(self, timeout)
+
+    monkeypatch.setattr(threading.Condition, "wait", tell)
+    with BackgroundWriter(lambda batch, *_: seen.append(batch)) as writer:
+        buffer = filled(writer, 0.0)
+        assert waiting.wait(10)
+        with writer._state:  # as `_put`, up to the interrupt
+            writer._jobs.append(_Job(0, buffer, range(3), {}, {}))
+        drained = threading.Thread(target=writer.drain, daemon=True)
+        drained.start()
+        drained.join(10)
+        assert not drained.is_alive()
+    assert seen == [0]
 
 
 def test_sampling_waits_for_a_slow_disk_and_memory_is_bounded() -> None:

@@ -181,7 +181,7 @@ class BackgroundWriter:
         """Write the first batch of the queue; whether another may come."""
         with self._state:
             while not self._jobs:
-                self._state.wait()
+                self._state.wait(timeout=1.0)  # an interrupt may come before `_put` notifies
             job = self._jobs[0]  # it stays there until it is written
         if job is None:
             return False
