@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,13 @@ def test_what_was_said_of_a_refused_batch_holds_for_the_next_try(tmp_path: Path)
         ({"activations": 3}, "activations are the recorder's own: call them otherwise"),
         ({"format": "mine"}, "format are the recorder's own"),
         ({"call": "by hand"}, "attribute call is 'by hand': give a mapping"),
-        ({"level": float("nan")}, "attributes are not strictly JSON"),
+        (
+            {"level": float("nan")},
+            r"attribute level is nan, which JSON does not hold: give text, a finite number",
+        ),
+        ({"of": [{"x": b"1"}]}, r"attribute of\[0\]\.x is b'1', which JSON does not hold"),
+        ({"of": {1: 2}}, "attribute of has the name 1: give text, for example '1'"),
+        ([("of", 1)], "give a mapping of names to values"),
     ],
 )
 def test_facts_that_stand_in_others_place_are_refused_at_once(
@@ -167,6 +174,17 @@ def test_facts_that_stand_in_others_place_are_refused_at_once(
             prediction_type="epsilon",
             attributes=attributes,
         )
+
+
+def test_facts_may_be_any_mapping_of_any_numbers(tmp_path: Path) -> None:
+    x = np.zeros((1, 1, 4, 4))
+    given: Any = {"count": np.int64(3), "of": MappingProxyType({"by": (np.float32(0.5), True)})}
+    with Recorder.custom(
+        tmp_path / "runs.zarr", (1, 4, 4), 1, attributes=MappingProxyType(given)
+    ) as recorder:
+        recorder.step(sample=x, model_output=x, alpha=0.6, sigma=0.8)
+    attributes = open_runs(tmp_path / "runs.zarr").attrs
+    assert (attributes["count"], attributes["of"]) == (3, {"by": [0.5, True]})
 
 
 def test_another_schedule_is_refused(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from asced_recorders.writing.options import StoreOptions
 from asced_stores.errors import InputError
@@ -61,17 +63,38 @@ class CustomOptions(StoreOptions):
     )
 
     def __post_init__(self) -> None:
+        """Check the options, and make plain dicts, lists and numbers of attributes.
+
+        Raises
+        ------
+        InputError
+            Where an option or an attribute cannot be written.
+        """
         super().__post_init__()
-        check_attributes(self.attributes or {})
+        if self.attributes is not None:
+            object.__setattr__(self, "attributes", checked_attributes(self.attributes))
 
 
-def check_attributes(attributes: Mapping[str, Any]) -> None:
+def checked_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Refuse facts that would stand in the place of a recorder's own, before anything is sampled.
+
+    Parameters
+    ----------
+    attributes : mapping of str
+        Of mappings, sequences, text, numbers (NumPy's too), truth values and None.
+
+    Returns
+    -------
+    dict
+        The same in plain dicts, lists and numbers, as JSON holds them.
 
     Raises
     ------
     InputError
+        Naming the attribute, and what may be given in its place.
     """
+    if not isinstance(attributes, Mapping):
+        raise InputError(f"attributes is {attributes!r}: give a mapping of names to values")
     if taken := sorted(OWN.intersection(attributes)):
         raise InputError(
             f"attributes {', '.join(taken)} are the recorder's own: call them otherwise"
@@ -82,7 +105,32 @@ def check_attributes(attributes: Mapping[str, Any]) -> None:
             raise InputError(
                 f"attribute {name} is {attributes[name]!r}: give {wanted}, or call it otherwise"
             )
+    return {_named(name, "attributes"): _plain(value, name) for name, value in attributes.items()}
+
+
+def _named(name: Any, where: str) -> str:
+    """Refuse a name that is no text, which JSON would change."""
+    if not isinstance(name, str):
+        raise InputError(f"{where} has the name {name!r}: give text, for example {str(name)!r}")
+    return name
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A value as JSON holds it; `name` says where it lies."""
+    if isinstance(value, Mapping):
+        return {
+            _named(key, f"attribute {name}"): _plain(each, f"{name}.{key}")
+            for key, each in value.items()
+        }
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [_plain(each, f"{name}[{place}]") for place, each in enumerate(value)]
+    if isinstance(value, np.generic):
+        value = value.item()
     try:
-        json.dumps(attributes, allow_nan=False)
+        json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(f"attributes are not strictly JSON: {error}") from error
+        raise InputError(
+            f"attribute {name} is {value!r}, which JSON does not hold: give text, a finite "
+            "number, true or false, None, or lists and mappings of them"
+        ) from error
+    return value
