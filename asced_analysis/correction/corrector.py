@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import watched_modules
+from asced_analysis.correction.detecting import ActivationListener, watched_modules
 from asced_analysis.correction.edit_settings import EditSettings
 from asced_analysis.correction.edited_call import Assigned, EditedCall
 from asced_analysis.correction.layout_adapter import adapted_tap
@@ -28,14 +28,12 @@ from asced_analysis.correction.stepped_loops import ScheduledLoop, UnscheduledLo
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.detection.registry import needs_network
 from asced_recorders.tap.schedulers import step_table
-from asced_recorders.tap.tap import TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.correction.controls import Control
     from asced_analysis.correction.edit_settings import Monitor
     from asced_analysis.thresholds.document import Thresholds
-    from asced_recorders.pipelines.activations import ActivationWatch
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
 
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Corrector", "ImageReport"]
 
 
-class Corrector(EditSettings, TapListener):
+class Corrector(EditSettings, ActivationListener):
     """Detect artifacts while sampling and correct them, on any pipeline the recorder supports.
 
     Parameters
@@ -117,7 +115,6 @@ class Corrector(EditSettings, TapListener):
             monitor=monitor,
         )
         self.network = network
-        self.activations: ActivationWatch | None = None
         self.arguments: dict[str, Any] = {}
         self._assigned = Assigned()
         self._images = 0

@@ -19,6 +19,7 @@ from asced_analysis.correction.loop_step import PartialStepTable
 from asced_analysis.correction.strategy import RECORDED
 from asced_analysis.detection.log_snr_grid import TOLERANCE
 from asced_analysis.detection.registry import VARIANTS, modules_of
+from asced_recorders.tap.events import TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -181,6 +182,25 @@ class LoopDetector:
             found.masks & found.flagged[:, None, None], found.flagged, found.scores
         )
         return found
+
+
+class ActivationListener(TapListener):
+    """A listener whose detector may look at activations: at those that the recorder keeps.
+
+    Further evaluations of a second-order step, and what listeners ask of a network, are left out.
+
+    Attributes
+    ----------
+    activations : ActivationWatch or None
+        None where no module is watched.
+    """
+
+    activations: ActivationWatch | None = None
+
+    def calling(self, inside: bool) -> None:
+        """Be blind inside a call of the scheduler, and let go what came before its end."""
+        if self.activations is not None:
+            self.activations.pause(inside)
 
 
 @contextmanager

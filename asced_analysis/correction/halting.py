@@ -88,6 +88,10 @@ class Halting(TapListener):
         self.table = table
         self.listener.begin(table)
 
+    def calling(self, inside: bool) -> None:
+        """Pass it on."""
+        self.listener.calling(inside)
+
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Pass it on."""
         return self.listener.before_step(event)

@@ -16,7 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import LoopDetector, watched_modules
+from asced_analysis.correction.detecting import (
+    ActivationListener,
+    LoopDetector,
+    watched_modules,
+)
 from asced_analysis.correction.halting import ContinuedCall, HaltedError, Halting, counting
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network
@@ -28,12 +32,10 @@ from asced_recorders.pipelines.sampling import (
     run_generators,
     sample_unconditional,
 )
-from asced_recorders.tap.tap import TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.thresholds import Thresholds
-    from asced_recorders.pipelines.activations import ActivationWatch
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
 
@@ -253,13 +255,12 @@ class Pruner:
         return pipeline_network(pipe) if self.network is None else self.network
 
 
-class _Look(TapListener):
+class _Look(ActivationListener):
     """Scores draws by what was predicted up to the thresholds' last step."""
 
     def __init__(self, thresholds: Thresholds, network: Network | None) -> None:
         self.thresholds, self.network = thresholds, network
         self.watch: LoopDetector | None = None
-        self.activations: ActivationWatch | None = None
         self.started = False
         self.last = -1
         self.scores: NDArray[np.float64] | None = None

@@ -52,6 +52,10 @@ class FromCheckpoint(TapListener):
         """Wait for the checkpoint."""
         self.table, self.waiting = table, True
 
+    def calling(self, inside: bool) -> None:
+        """Pass it on."""
+        self.listener.calling(inside)
+
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Show steps from the checkpoint on."""
         return None if self.waiting else self.listener.before_step(event)

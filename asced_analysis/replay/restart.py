@@ -11,7 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import LoopDetector, watched_modules
+from asced_analysis.correction.detecting import (
+    ActivationListener,
+    LoopDetector,
+    watched_modules,
+)
 from asced_analysis.correction.halting import HaltedError
 from asced_analysis.correction.noise import noise_seed
 from asced_analysis.correction.regions import Region
@@ -143,7 +147,7 @@ class _Judged:
     steps: int
 
 
-class _Watch(TapListener):
+class _Watch(ActivationListener):
     """Detect, and stop once the window is complete."""
 
     def __init__(self, detector: LoopDetector, last: int, groups: NDArray[Any] | None) -> None:
@@ -178,7 +182,8 @@ def _judge_start(
     detector = LoopDetector(job.thresholds, table, job.network, dtype)
     watch = _Watch(detector, min(detector.window[1], job.target - 1), groups)
     modules = watched_modules(job.pipe, job.thresholds)
-    with suppress(HaltedError), modules as detector.activations:
+    with suppress(HaltedError), modules as watch.activations:
+        detector.activations = watch.activations
         _sample_seeds(job, seeds, labels, watch)
     found = detector.result(len(seeds))
     assert watch.entering is not None

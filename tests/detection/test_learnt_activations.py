@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 
 import asced_analysis as aa
 from asced_analysis.correction import Corrector, Pruner
+from asced_analysis.correction.halting import Halting
 from asced_analysis.detection.apply import detect
+from asced_analysis.detection.streaming import Detector
 from asced_analysis.replay import replay
+from asced_analysis.replay.from_checkpoint import FromCheckpoint
 from asced_analysis.statistics.observing import FlagObserver, observed_features
 from asced_cli.main import run
 from asced_recorders import load_pipeline, record
-from asced_recorders.pipelines.sampling import run_generators
+from asced_recorders.pipelines.activations import pooled
+from asced_recorders.pipelines.sampling import (
+    initial_noise,
+    run_generators,
+    sample_unconditional,
+)
+from asced_recorders.tap.tap import TapListener
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
@@ -153,3 +165,85 @@ def test_without_activations_it_refuses(taught: Any, tmp_path: Path, make_tiny: 
             teacher="patches",
             false_alarm_rate=0.2,
         )
+
+
+@pytest.fixture
+def shown(taught: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Step, activations as a detector is given them, and as the pipeline's first call made them.
+
+    Steps are of second order, and the detector asks the network, as one with a lookahead does.
+    """
+    pipe = taught[0]
+    seen: list[Any] = []
+    own: list[torch.Tensor] = []
+    asking: list[bool] = []
+    heun = diffusers.HeunDiscreteScheduler
+    levels: Any = {"beta_start": 0.0001, "beta_end": 0.02, "timestep_spacing": "leading"}  # DDIM's
+    update, step = Detector.update, heun.step
+
+    def told(self: Any, state: Any, at: int, **given: Any) -> Any:
+        if not isinstance(given["activations"], torch.Tensor):  # a store is read
+            return update(self, state, at, **given)
+        seen.append((at, given["activations"], own[0]))
+        asking.append(True)
+        with torch.no_grad():
+            pipe.unet(torch.ones_like(given["x0"]), 5)
+        asking.clear()
+        return update(self, state, at, **given)
+
+    @functools.wraps(step)
+    def stepping(self: Any, *args: Any, **kwargs: Any) -> Any:
+        own.clear()
+        return step(self, *args, **kwargs)
+
+    def keep(_: Any, __: Any, output: torch.Tensor) -> None:
+        if not asking:
+            own.append(pooled(output))
+
+    monkeypatch.setattr(Detector, "update", told)
+    monkeypatch.setattr(heun, "step", stepping)
+    monkeypatch.setattr(pipe, "scheduler", heun(**levels, prediction_type="v_prediction"))
+    handle = pipe.unet.mid_block.register_forward_hook(keep)
+    yield seen
+    handle.remove()
+
+
+@pytest.mark.filterwarnings("ignore::asced_analysis.thresholds.fingerprints.PortabilityWarning")
+def test_of_second_order_steps_all_see_what_is_recorded(
+    taught: Any, shown: list[Any], tmp_path: Path
+) -> None:
+    pipe, _, thresholds, _ = taught
+    path, given = tmp_path / "runs.zarr", {"num_inference_steps": STEPS}
+    options: Any = {"runs": 4, "batch_size": 4, "value_range": (-4, 4)}
+    record(pipe, path, steps=STEPS, activations=[MODULE], **options)
+    recorded = open_runs(path)["activations"].values
+    corrector = Corrector(thresholds)
+    with corrector.attach(pipe):
+        pipe.scheduler.set_timesteps(STEPS)
+        start = initial_noise(pipe, run_generators(range(4)))
+        sample_unconditional(pipe, x_init=start, steps=STEPS)
+    looked = len(shown)
+    Pruner(thresholds, draw=2).sample(pipe, groups=2, **given)
+    assert [step for step, _, _ in shown] == [*range(looked)] * 2
+    assert looked > 1
+    close = 1e-5 * np.abs(recorded).max()
+    for step, found, _ in shown:  # the same calls of the same batch
+        assert np.allclose(found, recorded[:, step], atol=close)
+    shown.clear()
+    replay(path, tmp_path / "r.zarr", thresholds=thresholds, strategy="restart", pipeline=pipe)
+    assert len(shown) >= looked
+    for _, found, first in shown:
+        assert np.allclose(found, first, atol=close)
+
+
+def test_listeners_inside_others_are_told_of_calls() -> None:
+    told: list[bool] = []
+
+    class Inside(TapListener):
+        def calling(self, inside: bool) -> None:
+            told.append(inside)
+
+    for one in (FromCheckpoint(Inside(), 1, torch.ones(1)), Halting(Inside(), [])):
+        one.calling(True)
+        one.calling(False)
+    assert told == [True, False] * 2
