@@ -138,11 +138,17 @@ def memory_note(ds: Any, variables: list[str], *, held: int = STEPS_HELD) -> str
     held : int
         Steps of a run, as they are stored, that lie in memory at once.
     """
-    if not is_large(ds, variables):
+    if not (need := memory_need(ds, variables, held=held)):
         return ""
+    total = run_bytes(ds, variables)
+    return f" of {total / 1e6:,.0f} MB each, step by step in about {need / 1e6:,.0f} MB of memory"
+
+
+def memory_need(ds: Any, variables: list[str], *, held: int = STEPS_HELD) -> float:
+    """Bytes that `memory_note` speaks of; 0 where runs are small."""
+    if not is_large(ds, variables):
+        return 0.0
     from dask.system import CPU_COUNT
 
-    total = run_bytes(ds, variables)
-    step = total / max(1, ds.sizes.get("step", 1))
-    need = PROGRAM_BYTES + CPU_COUNT * (held * step + THREAD_BYTES)
-    return f" of {total / 1e6:,.0f} MB each, step by step in about {need / 1e6:,.0f} MB of memory"
+    step = run_bytes(ds, variables) / max(1, ds.sizes.get("step", 1))
+    return PROGRAM_BYTES + CPU_COUNT * (held * step + THREAD_BYTES)

@@ -28,6 +28,7 @@ from asced_analysis.detection.change_maps import (
 from asced_analysis.detection.log_snr_grid import (
     GridSignal,
     GridState,
+    made_of,
     make_grid,
 )
 from asced_analysis.detection.opening import grey_opening
@@ -228,6 +229,10 @@ class _Calibrated(Variant):
     cleanup = Cleanup("opening", min_width=0.12)
     steps_held = STEPS_HELD
     algorithm = ALGORITHM
+
+    def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """See `Variant.reads`."""
+        return made_of(parameters["signal"])
 
     def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the grid; see `Variant.stream`."""

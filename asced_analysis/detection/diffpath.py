@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +149,12 @@ class _DiffPath(Variant):
 
     name = "diffpath"
     summary = "DiffPath: six numbers of eps and its rate of change, by their distance (whole runs)."
+    steps_held = 12
     points = False
+
+    def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """See `Variant.reads`."""
+        return ("eps",)
 
     def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the window; see `Variant.stream`."""

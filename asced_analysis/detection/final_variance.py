@@ -60,6 +60,7 @@ class _FinalVariance(RunVariant):
 
     name = "final_variance"
     summary = "Variance of the window's last predicted x0 (whole runs)."
+    steps_held = 7
     stream_type = Stream
 
 

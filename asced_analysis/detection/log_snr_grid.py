@@ -45,6 +45,11 @@ class GridState:
     point: int = 0
 
 
+def made_of(signal: SignalName) -> tuple[str, ...]:
+    """Which of ``eps`` and ``x0`` a signal is made of."""
+    return ("x0",) if signal == "predicted_x0" else ("eps",)
+
+
 @dataclass(frozen=True)
 class GridSignal:
     """A signal's differences between grid points, for one sampler.
@@ -103,7 +108,7 @@ class GridSignal:
 
     def needs(self) -> tuple[str, ...]:
         """Which of ``eps`` and ``x0`` the signal is made of."""
-        return ("x0",) if self.name == "predicted_x0" else ("eps",)
+        return made_of(self.name)
 
     def advance(
         self, state: GridState, step: int, *, eps: Any = None, x0: Any = None

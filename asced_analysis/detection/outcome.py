@@ -325,6 +325,7 @@ class _Outcome(Variant):
 
     name = "outcome"
     summary = "Learnt from how the recorded runs ended: which trajectories end badly, and where."
+    steps_held = 15
     learnt = True
     parameters_type = Parameters
     on_grid = True

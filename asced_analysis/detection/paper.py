@@ -6,7 +6,7 @@ the mask is the union over the window. Where the text leaves a choice, it is a p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -214,6 +214,11 @@ class _Paper(Variant):
     name = "paper"
     parameters_type = Settings
     summary = "Eq. 4 of the paper: dynamics of the weighted score beyond its MAD and score bank."
+    steps_held = 16
+
+    def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """See `Variant.reads`."""
+        return ("eps",)
 
     def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the window; see `Variant.stream`."""

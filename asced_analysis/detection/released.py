@@ -7,7 +7,7 @@ robust threshold of the whole picture; flagged pixels are united over steps and 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil, prod
@@ -307,8 +307,13 @@ class _Released(Variant):
 
     name = "released"
     summary = "The released code: blurred changes of 8-bit predicted x0, in each image's own units."
+    steps_held = 17
     parameters_type = Settings
     cleanup = COMPONENTS
+
+    def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """See `Variant.reads`."""
+        return ("x0",)
 
     def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the window; see `Variant.stream`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -128,6 +128,10 @@ class RunVariant(Variant):
     points = False
     parameters_type: ClassVar[type[Any]] = Parameters
     stream_type: ClassVar[type[RunStream]]
+
+    def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """See `Variant.reads`."""
+        return (self.stream_type.variable,)
 
     def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> RunStream:
         """Bind the window; see `Variant.stream`."""

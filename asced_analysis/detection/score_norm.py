@@ -65,6 +65,7 @@ class _ScoreNorm(RunVariant):
 
     name = "score_norm"
     summary = "Norm of the score, averaged over the window's steps (whole runs)."
+    steps_held = 7
     stream_type = Stream
 
 

@@ -73,6 +73,7 @@ class _TrajectoryVariance(RunVariant):
 
     name = "trajectory_variance"
     summary = "Variance of predicted x0 over the window's steps (arXiv 2406.09358; whole runs)."
+    steps_held = 14
     stream_type = Stream
 
 

@@ -125,8 +125,8 @@ class Variant:
     cleanup : Cleanup
         By default.
     steps_held : int
-        Steps of a large image, as they are stored, that detection takes memory for; of a video it
-        works on a few frames at a time.
+        Steps of a large image, of what `reads` names and as they are stored, that detection takes
+        memory for (`bench_step_memory`); of a video it works on a few frames at a time.
     correction : (str, mapping)
         The correction that thresholds of this variant carry by default: a strategy's name, and its
         parameters.
@@ -156,6 +156,10 @@ class Variant:
     def parameters(self) -> dict[str, Any]:
         """Parameters and their defaults as thresholds hold them: sizes are fractions."""
         return asdict(self.parameters_type())
+
+    def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """Which of ``eps`` and ``x0`` its streams look at, with these parameters."""
+        return ("eps", "x0")
 
     def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind thresholds to a sampler, for samples of shape ``(batch, channel, y, x)``.

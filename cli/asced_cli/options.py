@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -48,16 +48,40 @@ def sampler_options(function: F) -> F:
     return pipeline_option(loop(call_option(network(function))))
 
 
-def note_memory(runs: Any, variant: str | None = None) -> None:
-    """Say beforehand what runs too large to hold will take; nothing where they are small."""
+def note_memory(
+    runs: Any,
+    variant: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    statistics: bool = False,
+) -> None:
+    """Say beforehand what runs too large to hold will take; nothing where they are small.
+
+    Parameters
+    ----------
+    runs : xarray.Dataset, str or Path
+    variant : str, optional
+        That detects; without one, statistics are read.
+    parameters : mapping, optional
+        The variant's, where they are not its defaults.
+    statistics : bool
+        Whether statistics are read as well.
+    """
     from asced_analysis.compute.source import open_source
-    from asced_analysis.compute.stepped import STEPS_HELD, memory_note
+    from asced_analysis.compute.stepped import STEPS_HELD, memory_need, memory_note
     from asced_analysis.detection.registry import VARIANTS
 
     ds = open_source(runs).dataset
-    by_frames = variant is None or "frame" in ds.dims
-    held = STEPS_HELD if by_frames else VARIANTS.get(str(variant)).steps_held
-    if said := memory_note(ds, [name for name in ("eps", "x0") if name in ds], held=held):
+    work: list[tuple[tuple[str, ...], int]] = []
+    if variant is None or statistics:
+        work.append((("eps", "x0"), STEPS_HELD))
+    if variant is not None:
+        own = VARIANTS.get(variant)
+        held = STEPS_HELD if "frame" in ds.dims else own.steps_held
+        work.append((own.reads({**own.parameters(), **(parameters or {})}), held))
+    needs = [([name for name in names if name in ds], held) for names, held in work]
+    names, held = max(needs, key=lambda one: memory_need(ds, one[0], held=one[1]))
+    if said := memory_note(ds, names, held=held):
         click.echo(f"note: {ds.sizes['run']} runs{said}", err=True)
 
 

@@ -17,7 +17,7 @@ from asced_analysis.calibration.splits import ExchangeableUnitWarning, split_run
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection import VARIANTS
 from asced_analysis.detection.population import location_and_scale
-from asced_analysis.detection.scoring import scores_of, with_lookahead
+from asced_analysis.detection.scoring import detector_for, scores_of, with_lookahead
 from asced_analysis.thresholds.conformal import TooFewRunsError, expected_band
 from asced_analysis.thresholds.document import (
     FingerprintMismatchError,
@@ -57,6 +57,7 @@ def test_new_runs_lie_in_the_beta_binomial_band(variant: str, store: Path, other
     source = open_source(others)
     if network is not None:
         source = with_lookahead(source, thresholds, network=network)
+    assert detector_for(source, thresholds).needs() == kind.reads(thresholds.parameters)
     _, scores = scores_of(source, thresholds, np.ones(source.runs, dtype=bool))
     assert guarantee.order_statistic is not None
     low, high = expected_band(guarantee.calibrate, guarantee.order_statistic, source.runs)

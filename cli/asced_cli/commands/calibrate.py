@@ -194,7 +194,7 @@ def _calibrate(source: str, out: str | None, options: dict[str, Any]) -> Thresho
     extra = {name: value for name, value in asked.items() if value is not None}
     if lookahead is not None and not learning:
         raise InputError(f"--lookahead belongs to --method {LEARNING}, not to {method}")
-    note_memory(source, variant)
+    note_memory(source, variant, options["parameters"])
     thresholds: Thresholds = calibrate(
         source,
         variant,
@@ -245,7 +245,7 @@ def _transfer(
 
     from asced_analysis.calibration import calibrate_transfer
 
-    note_memory(store, thresholds.variant)
+    note_memory(store, thresholds.variant, thresholds.parameters)
     known: Thresholds = calibrate_transfer(thresholds, store, pipeline=pipeline)
     entry = known.transfers[-1]
     emit(
@@ -264,7 +264,7 @@ def _check(thresholds: Thresholds, store: str, significance: float, pipeline: st
     """Test for drift; exit status 1 where there is some."""
     from asced_analysis.calibration import check
 
-    note_memory(store, thresholds.variant)
+    note_memory(store, thresholds.variant, thresholds.parameters)
     drift = check(store, thresholds, significance=significance, pipeline=pipeline)
     emit(
         {

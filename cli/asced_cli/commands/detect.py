@@ -58,7 +58,7 @@ def command(store: str, path: str, out: str | None, overwrite: bool, **more: Any
     from asced_stores import open_runs
 
     runs, thresholds = open_runs(store), Thresholds.load(path)
-    note_memory(runs, thresholds.variant)
+    note_memory(runs, thresholds.variant, thresholds.parameters)
     found = detect(runs, thresholds, **more)
     result = write_detections(found, out, overwrite=overwrite)
     emit(

@@ -65,7 +65,13 @@ def command(runs: str, out: str, **more: Any) -> None:
     """Write one page about RUNS that needs no network and escapes every stored string."""
     from asced_analysis.report import write_report
 
-    note_memory(runs)
+    detecting: tuple[Any, ...] = ()
+    if more["thresholds"]:
+        from asced_analysis.thresholds.document import Thresholds
+
+        thresholds = Thresholds.load(more["thresholds"])
+        detecting = (thresholds.variant, thresholds.parameters)
+    note_memory(runs, *detecting, statistics=True)
     path = write_report(runs, out, **more)
     size = path.stat().st_size
     emit(
