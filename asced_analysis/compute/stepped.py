@@ -151,4 +151,5 @@ def memory_need(ds: Any, variables: list[str], *, held: int = STEPS_HELD) -> flo
     from dask.system import CPU_COUNT
 
     step = run_bytes(ds, variables) / max(1, ds.sizes.get("step", 1))
-    return PROGRAM_BYTES + CPU_COUNT * (held * step + THREAD_BYTES)
+    need: float = PROGRAM_BYTES + CPU_COUNT * (held * step + THREAD_BYTES)
+    return need
