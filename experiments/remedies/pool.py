@@ -112,7 +112,7 @@ def recorded_pool(subject: Subject, runs: int) -> RecordedPool:
     if not store.exists():
         how: dict[str, Any] = {"fields": ("eps", "x0", "x_init", "sample"), "seed": subject.seed}
         how |= subject.recorded
-        if subject.name == "emoji":
+        if subject.classes:
             how["labels"] = subject.labels(range(subject.seed, subject.seed + runs))
             how["call_options"] = {"guidance_scale": subject.guidance, "output_type": "latent"}
         part = store.with_name("pool.part.zarr")
@@ -124,7 +124,7 @@ def recorded_pool(subject: Subject, runs: int) -> RecordedPool:
     ends = np.asarray(dataset["sample"].values, np.float32)
     taught = _kept(subject, "taught", lambda: _ask(subject, store, ends))
     known, limit = np.ones(len(ends), np.bool_), None
-    classes = np.asarray(dataset["label"].values) if "label" in dataset else None
+    classes = np.asarray(dataset["label"].values) if subject.classes else None
     if subject.eyes is not None:
         known, broken = seen_by_eye(subject.eyes, "pool", len(ends))
     elif subject.counted is not None:

@@ -61,6 +61,11 @@ class Subject:
     eyes: Path | None = None
 
     @property
+    def classes(self) -> bool:
+        """Whether the model is asked for a class."""
+        return self.name == "emoji"
+
+    @property
     def cache(self) -> Path:
         """Where stores and drawn images lie."""
         return CACHE / self.name
@@ -68,7 +73,7 @@ class Subject:
     @cached_property
     def pipe(self) -> Any:
         """The pipeline, ready to sample."""
-        pipe = load_pipeline(self.pipeline, trust_remote_code=self.name == "emoji")
+        pipe = load_pipeline(self.pipeline, trust_remote_code=self.classes)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
