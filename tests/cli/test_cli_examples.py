@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from help_examples import command_of, examples
+from help_examples import SHELL, TOO_LONG, command_of, examples, not_run, printed, words_of
 
 from asced_cli.main import run
 from asced_stores.testing import synthetic_store
@@ -38,14 +38,27 @@ def test_there_are_many() -> None:
     assert len(list(examples())) >= 20
 
 
-@pytest.mark.parametrize("line", list(examples(sampled=True)))
+def test_none_is_missed() -> None:
+    """Each is run as printed, or parsed with a reason; a new kind of line has to be one of them."""
+    ran = {one.values[0] for kind in (False, True) for one in examples(sampled=kind)}
+    lines = printed()
+    other = [line for line in lines if line not in ran]
+    assert [line for line in other if not (not_run(line) or line.startswith(SHELL))] == []
+    assert all(any(line.startswith(begun) for line in lines) for begun in TOO_LONG)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [one.values[0] for one in examples(sampled=True)]
+    + [line for line in printed() if line.startswith("torchrun")],
+)
 def test_an_example_that_samples_is_understood(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each option exists, and takes what is given to it."""
     monkeypatch.chdir(tmp_path)
-    words = shlex.split(line)
-    command_of(words[1]).make_context(words[1], words[2:])
+    name, *words = words_of(line)
+    command_of(name).make_context(name, words)
 
 
 @pytest.mark.pages

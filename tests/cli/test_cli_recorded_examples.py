@@ -1,4 +1,4 @@
-"""The examples of ``asced record --help`` that need no thresholds, run as they are printed."""
+"""The short examples of ``asced record --help``, run as they are printed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from help_examples import command_of
+from help_examples import command_of, not_run
 from hub_server import serving
 from tiny_pipelines import stable_diffusion
 
@@ -22,9 +22,7 @@ pytestmark = [pytest.mark.pages, pytest.mark.timeout(900)]
 PROMPTS = ("a red house", "a green tree", "a blue boat")
 PRINTED = (command_of("record").epilog or "").replace("\\\n", "").splitlines()
 LINES = [
-    line.strip()
-    for line in PRINTED
-    if line.strip().startswith("asced ") and "--thresholds" not in line
+    line for line in map(str.strip, PRINTED) if line.startswith("asced ") and not not_run(line)
 ]
 
 

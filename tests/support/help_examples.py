@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,39 @@ NEEDS_MODEL = (
     "--method outcome",
 )
 """What these examples speak of comes from a model."""
+
+
+TOO_LONG = {
+    "torchrun --nproc-per-node 2 -m asced_cli record": "minutes; test_cli_record has fewer runs",
+    "asced record --pipeline fashion --runs 100000": "hours; test_flight has fewer runs",
+    "asced record --pipeline fashion --runs 64 --steps 12 --prune": "draws 256 runs; test_pruner",
+    "asced demo --out demo": "minutes of sampling; test_cli_demo has fewer runs",
+    "asced demo --pipeline ./my-model --prompts": "minutes of a model with prompts; test_cli_demo",
+    "asced tune": "a replay a candidate; its own tests have fewer runs",
+}
+"""Beginnings of lines that no test runs as printed, and why; each of them is parsed."""
+SHELL = ("asced completion", 'eval "$(asced completion')
+"""What a shell takes at its start; test_examples_parse parses it."""
+
+
+def printed() -> list[str]:
+    """Every line of every command's help that is no comment, whole."""
+    lines = [
+        line.strip()
+        for name in COMMANDS
+        for line in (command_of(name).epilog or "").replace("\b", "").splitlines()
+    ]
+    return [line for line in lines if line and line != "Examples:" and line[0] != "#"]
+
+
+def not_run(line: str) -> bool:
+    return line.startswith(tuple(TOO_LONG))
+
+
+def words_of(line: str) -> list[str]:
+    """Words after the program's name, of a line that a launcher may begin."""
+    words = shlex.split(line)
+    return words[words.index("asced_cli") + 1 if "asced_cli" in words else 1 :]
 
 
 def command_of(name: str) -> click.Command:
