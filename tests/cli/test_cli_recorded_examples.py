@@ -27,7 +27,7 @@ LINES = [
 
 
 def test_there_are_examples() -> None:
-    assert len(LINES) == 3
+    assert len(LINES) == 4
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -38,6 +38,11 @@ def test_an_example_that_records_runs_as_printed(
     monkeypatch.chdir(tmp_path)
     make_tiny("DDIM", 1).save_pretrained("my-model")
     Path("prompts.txt").write_text("\n".join(PROMPTS))
+    if "--thresholds" in words:
+        steps = words[words.index("--steps") + 1]
+        some = f"record --pipeline fashion --runs 60 --steps {steps} --out some.zarr"
+        assert run(some.split()) == 0
+        assert run(["calibrate", "some.zarr", "--out", "thresholds.json"]) == 0
     out = words[words.index("--out") + 1]
     if "owner/name" in words:
         with serving() as hub:

@@ -27,7 +27,6 @@ NEEDS_MODEL = (
 TOO_LONG = {
     "torchrun --nproc-per-node 2 -m asced_cli record": "minutes; test_cli_record has fewer runs",
     "asced record --pipeline fashion --runs 100000": "hours; test_flight has fewer runs",
-    "asced record --pipeline fashion --runs 64 --steps 12 --prune": "draws 256 runs; test_pruner",
     "asced demo --out demo": "minutes of sampling; test_cli_demo has fewer runs",
     "asced demo --pipeline ./my-model --prompts": "minutes of a model with prompts; test_cli_demo",
     "asced tune": "a replay a candidate; its own tests have fewer runs",
