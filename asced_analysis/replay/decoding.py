@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -94,9 +93,13 @@ class Decoder:
         sample, image = recording.read(one, "sample"), recording.read(one, "image")
         if not np.isfinite(sample).all():
             return False
-        found = None
-        with suppress(Exception):  # whatever the autoencoder of a stranger raises
+        found, failure = None, None
+        try:
             found = self._by_autoencoder(sample)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever the autoencoder of a stranger raises
+            failure = error
         if found is not None and _difference(found, image).max() <= SAME:
             return False
         off, called = _mean_difference(found, image), np.inf
@@ -104,15 +107,14 @@ class Decoder:
             try:
                 called = _mean_difference(self._by_call(sample, runs), image)
             except _NoImagesError:
-                if off > ALIKE:
+                if failure is None and off > ALIKE:
                     raise
-        nearest = min(off, called)
-        if nearest > ALIKE:
-            size = "of another size" if nearest == np.inf else f"that are {nearest:.3g} of 255 off"
+        if min(off, called) > ALIKE:
             raise InputError(
-                f"the recorded samples decode to images {size}: give the pipeline as it was "
-                "recorded (decoder, tiling, what comes after it), or record without the field image"
-            )
+                f"the recorded samples decode to {_found(min(off, called), failure)}: give the "
+                "pipeline as it was recorded (decoder, tiling, what comes after it), or record "
+                "without the field image"
+            ) from failure
         recording.own_decoding = called < NEARER * off
         if recording.own_decoding:
             LOG.info(
@@ -165,3 +167,12 @@ def _difference(found: Images, image: Images) -> NDArray[np.floating[Any]]:
 def _mean_difference(found: Images | None, image: Images) -> float:
     """How far images are from others on average, of 255; infinite where there are none."""
     return np.inf if found is None else float(_difference(found, image).mean(dtype=np.float64))
+
+
+def _found(off: float, failure: Exception | None) -> str:
+    """What was found in the place of the recorded images, as words."""
+    if off < np.inf:
+        return f"images that are {off:.3g} of 255 off"
+    if failure is None:
+        return "images of another size"
+    return f"no images of the recorded size (decoding failed: {type(failure).__name__}: {failure})"

@@ -155,6 +155,26 @@ def test_the_autoencoder_decodes_what_another_device_rounds_otherwise(
     assert len(calls) == decoded
 
 
+def test_an_autoencoder_that_fails_is_named(
+    painted: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, path = painted
+    given: dict[str, Any] = {"strategy": "none", "pipeline": pipe, "call": latents}
+    said = RuntimeError("no kernel for this layer")
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise said
+
+    monkeypatch.setattr(pipe.vae, "decode", fails)
+    with pytest.raises(InputError, match="failed: RuntimeError: no kernel for") as caught:
+        replay(path, tmp_path / "n.zarr", **given)
+    assert caught.value.__cause__ is said
+    said = torch.OutOfMemoryError("out of memory")
+    with pytest.raises(torch.OutOfMemoryError):
+        replay(path, tmp_path / "n.zarr", **given)
+    assert not (tmp_path / "n.zarr").exists()
+
+
 def test_marks_that_a_pipeline_adds_to_its_images_are_kept(
     painted: tuple[Any, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
