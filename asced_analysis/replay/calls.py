@@ -199,9 +199,9 @@ def recorded_arguments(
     return {name: value for name, value in arguments.items() if name in takes}
 
 
-def undecoded_output(pipe: Any) -> dict[str, str]:
+def undecoded_output(recording: Recording, pipe: Any) -> dict[str, str]:
     """Argument by which a pipeline hands over its latents and decodes nothing, where it has one."""
-    if is_modular(pipe):  # many of those know no latents
+    if recording.own_decoding or is_modular(pipe):  # many of those know no latents
         return {}
     try:
         source = inspect.getsource(inspect.unwrap(type(pipe).__call__))
@@ -217,7 +217,7 @@ def _repeat(recording: Recording, batch: Batch, pipe: Any, *, decoded: bool) -> 
         return
     own = options_of_batch(recording.call_options, batch)
     arguments = recorded_arguments(recording, batch, pipe, given=own)
-    asked = {} if decoded or recording.own_decoding else undecoded_output(pipe)
+    asked = {} if decoded else undecoded_output(recording, pipe)
     pipe(**arguments | asked | own)
 
 

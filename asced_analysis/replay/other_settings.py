@@ -104,7 +104,7 @@ def call_arguments(
     """Arguments of the recorded call with other steps and guidance."""
     given = options_of_batch(options, batch)
     arguments = recorded_arguments(recording, batch, pipe, given=given)
-    arguments |= undecoded_output(pipe) | given
+    arguments |= undecoded_output(recording, pipe) | given
     arguments = {name: value for name, value in arguments.items() if name not in SCHEDULES}
     arguments["num_inference_steps"] = steps
     if guidance != 1.0:

@@ -20,6 +20,8 @@ from asced_analysis.correction import Corrector
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.replay import Branch, branch, exactness, replay
 from asced_analysis.replay.agreement import NotReproducedError
+from asced_analysis.replay.decoding import Decoder
+from asced_analysis.replay.other_settings import draw_runs
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
 from asced_recorders import Recorder, record
@@ -195,6 +197,36 @@ def test_marks_that_a_pipeline_adds_to_its_images_are_kept(
     assert (images[:, :2, :2] == 255).all()
     np.testing.assert_array_equal(images, open_runs(store.path)["image"].values)
     assert caplog.text.count("makes its images in a way of its own") == 1
+
+
+class Undelivered(Depth):
+    """Knows latents, and breaks where it is asked for them, as Kandinsky 3 does."""
+
+    def __call__(
+        self,
+        prompt: Any = None,
+        num_inference_steps: int = 50,
+        generator: Any = None,
+        output_type: str = "np",
+    ) -> Any:
+        if output_type == "latent":
+            raise UnboundLocalError("image")
+        return super().__call__(prompt, num_inference_steps, generator, output_type)
+
+
+def test_runs_under_other_settings_are_decoded_where_latents_are_not_handed_over(
+    tmp_path: Path,
+) -> None:
+    pipe = quiet(tiny_pipelines.stable_diffusion())
+    pipe.__class__ = Undelivered
+    given: dict[str, Any] = {"runs": 2, "steps": 2, "batch_size": 2, "fields": FINISHED}
+    store = record(pipe, tmp_path / "r.zarr", prompts=["a b", "c"], **given)
+    recording = Recording(store)
+    decoder = Decoder(recording, pipe)
+    assert decoder.calls
+    seeds = recording.dataset["seed"].values
+    drawn = draw_runs(recording, pipe, np.arange(2), seeds, steps=2)
+    np.testing.assert_allclose(drawn.ends, recording.dataset["sample"].values, atol=1e-4)
 
 
 def test_a_call_may_hold_the_pipeline_itself_where_its_scheduler_is_the_recorded_one(
