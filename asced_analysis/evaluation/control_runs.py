@@ -133,9 +133,12 @@ class ControlSampler:
     def __init__(
         self, recording: Recording, store: TrajectoryStore, options: SamplerOptions
     ) -> None:
+        from asced_analysis.replay.decoding import Decoder
+
         self.network, self.recording = options.network, recording
         self.attributes = store.attributes
         self.pipe = options.sampler(recording)
+        self.decoder = Decoder(recording, self.pipe)
         self.strategy = recorded_strategy(store.attributes)
         self.of_others = self.strategy.region == "everywhere"
         self.teacher = self._teacher()
@@ -157,6 +160,7 @@ class ControlSampler:
         job = Job(
             recording=self.recording,
             pipe=self.pipe,
+            decoder=self.decoder,
             strategy=at_mask(self.strategy),
             target=int(attributes["correction_step"]),
             begin=start if isinstance(start, int) else 0,
@@ -175,7 +179,7 @@ class ControlSampler:
                 batch = self.recording.select(runs[begin : begin + AT_ONCE])
                 samples, facts = job.sample(batch)
                 before.append(read_pictures(self.recording.dataset, batch.positions))
-                after.append(job.decoder.pictures(samples, batch.runs))
+                after.append(self.decoder.pictures(samples, batch.runs))
                 masks.append(np.asarray(facts["mask"], np.bool_))
         return PairedRuns(
             runs,

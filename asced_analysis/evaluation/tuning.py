@@ -123,6 +123,7 @@ def tune(
         thresholds = Thresholds.load(thresholds)
     real = real_images_of(options.real, recording.dataset)  # before the pipeline is loaded
     pipe = options.sampler(recording)
+    decoder = Decoder(recording, pipe)
     model = choose_judge(options.judge, recording.dataset, real=real, role="teacher")
     table = schedule_of(pipe, recording)
     own = correction_step(thresholds, table)
@@ -170,7 +171,6 @@ def tune(
         seen = read_pictures(recording.dataset, at)
         before = local_realism(seen, model, runs=numbers).mean((1, 2))
         changes = []
-        decoder = Decoder(recording, pipe)
         for i in range(len(branches)):
             samples = ds["branch_sample"].isel(branch=i).values
             drawn = decoder.pictures(samples, numbers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,12 +40,23 @@ class Decoder:
     recording : Recording
         Knows how its calls are repeated.
     pipe : DiffusionPipeline or LoopSampler
+
+    Attributes
+    ----------
+    calls : bool
+        Whether the pipeline is called to decode, as the first recorded run shows.
+
+    Raises
+    ------
+    InputError
+        Where the pipeline does not give the recorded images of the recorded samples.
     """
 
     def __init__(self, recording: Recording, pipe: Any) -> None:
         self.recording = recording
         self.pipe = None if isinstance(pipe, LoopSampler) else pipe
         self.range = range_of(recording.attributes)
+        self.calls = self._check()
 
     def images(self, samples: NDArray[np.floating[Any]], runs: NDArray[np.int64]) -> Images:
         """Images of samples, in the recorded size.
@@ -64,7 +74,7 @@ class Decoder:
         Raises
         ------
         InputError
-            Where the pipeline does not give the recorded images of the recorded samples.
+            Where a call hands over no images.
         """
         return self._by_call(samples, runs) if self.calls else self._by_autoencoder(samples)
 
@@ -76,14 +86,8 @@ class Decoder:
             return as_pictures(samples, self.recording.attributes)
         return from_image(self.images(samples, runs))
 
-    @cached_property
-    def calls(self) -> bool:
-        """Whether the pipeline is called to decode, as the first recorded run shows.
-
-        Raises
-        ------
-        InputError
-        """
+    def _check(self) -> bool:
+        """Decode the first recorded run: whether the pipeline must be called for that."""
         recording = self.recording
         if recording.spec.image_shape is None or "image" not in recording.dataset:
             return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +34,8 @@ class Job:
     recording : Recording
     pipe : DiffusionPipeline
         Of the recorded model and scheduler.
+    decoder : Decoder
+        Makes images of what is sampled.
     strategy : Strategy
     target : int
         ``T_c``.
@@ -55,6 +56,7 @@ class Job:
 
     recording: Recording
     pipe: Any
+    decoder: Decoder
     strategy: Strategy
     target: int
     begin: int = 0
@@ -65,11 +67,6 @@ class Job:
     soft: int = 0
     network: Network | None = None
     teacher: RealismModel | None = None
-
-    @cached_property
-    def decoder(self) -> Decoder:
-        """Makes images of what is sampled."""
-        return Decoder(self.recording, self.pipe)
 
     @property
     def extra_evaluations(self) -> int:

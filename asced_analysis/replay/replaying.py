@@ -14,6 +14,7 @@ from asced_analysis.correction.settings import correction_settings, correction_s
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.agreement import check_reproduced
 from asced_analysis.replay.calls import likely_missing
+from asced_analysis.replay.decoding import Decoder
 from asced_analysis.replay.jobs import Job
 from asced_analysis.replay.options import ReplayOptions
 from asced_analysis.replay.paired_store import Regrouped, replay_spec, write_runs
@@ -66,7 +67,8 @@ def replay(
     ------
     InputError
         For another model, a step that is no checkpoint, a sampler that cannot start there, a
-        control without a correction; for an `out` that is the recording, or lies in it.
+        control without a correction; for an `out` that is the recording, or lies in it; for a
+        pipeline that does not give the recorded images of the recorded samples.
 
     NotReproducedError
         Where unedited runs did not come back under the recording's own conditions.
@@ -113,6 +115,7 @@ def replay(
         chosen.check(table, target)
         detecting = thresholds if options.masks is None else None
         lookahead = lookahead_network(detecting, pipe, options.network)
+        decoder = Decoder(recording, pipe)
         plan = None
         if chosen.edits and options.masks is not None:
             plan = given_plan(options.masks, recording)
@@ -126,6 +129,7 @@ def replay(
         job = Job(
             recording=recording,
             pipe=pipe,
+            decoder=decoder,
             strategy=chosen,
             thresholds=thresholds,
             plan=plan,
@@ -137,7 +141,6 @@ def replay(
             network=lookahead,
             teacher=_teacher(options.teacher, chosen, recording),
         )
-        _ = job.decoder.calls  # refuses images that do not come back, before any work
         conditions = differences(recording.attributes, pipe, batch_size=options.batch_size)
         replayed = replay_store(
             out,

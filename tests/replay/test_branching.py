@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asced_analysis.calibration import calibrate
-from asced_analysis.evaluation import tune
+from asced_analysis.evaluation import try_remedies, tune
 from asced_analysis.replay import Branch, branch, replay
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
@@ -165,6 +165,28 @@ def test_tune_tries_the_places_of_a_renewal(
     assert Thresholds.from_dict(tuned.thresholds.to_dict()) == tuned.thresholds
     with pytest.raises(InputError, match="in one pass"):
         tune(runs, thresholds, strategies=["best_of"], judge="patches", pipeline=tiny_pipeline)
+
+
+def test_images_that_do_not_come_back_are_refused_before_anything_is_sampled(
+    runs: Path,
+    thresholds: Thresholds,
+    tiny_pipeline: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiny_pipeline, "vae", object(), raising=False)  # decodes nothing
+    asked: list[Any] = []
+    hook = tiny_pipeline.unet.register_forward_pre_hook(lambda *_: asked.append(1))
+    nowhere = {99: MASK}
+    for work in (
+        lambda: replay(runs, tmp_path / "r.zarr", masks=nowhere, step=5, pipeline=tiny_pipeline),
+        lambda: tune(runs, thresholds, share=0.5, judge="patches", pipeline=tiny_pipeline),
+        lambda: try_remedies(runs, runs=8, pipeline=tiny_pipeline),
+    ):
+        with pytest.raises(InputError, match=r"decode to no images .* AttributeError"):
+            work()
+    hook.remove()
+    assert not asked
 
 
 def test_tune_from_the_command_line(

@@ -68,7 +68,8 @@ def try_remedies(store: TrajectoryStore | str | Path, options: RemedyOptions) ->
     Raises
     ------
     InputError
-        For a loop of one's own, too few runs, or a budget below the recorded steps.
+        For a loop of one's own, too few runs, a budget below the recorded steps, or a pipeline that
+        does not give the recorded images of the recorded samples.
 
     Examples
     --------
@@ -90,10 +91,10 @@ def try_remedies(store: TrajectoryStore | str | Path, options: RemedyOptions) ->
     seeds = np.asarray(recording.dataset["seed"].values, np.int64)
     chosen_on, fresh = _seeds(seeds, runs)
     conditions = np.resize(numbers, runs)
-    first = _Look(
-        context, choose_judge(options.chooser, recording.dataset, real=real, role="teacher")
-    )
-    second = _Look(context, choose_judge(options.judge, recording.dataset, real=real))
+    decoder = Decoder(recording, pipe)
+    chooser = choose_judge(options.chooser, recording.dataset, real=real, role="teacher")
+    first = _Look(context, decoder, chooser)
+    second = _Look(context, decoder, choose_judge(options.judge, recording.dataset, real=real))
     found = [one for kind in KINDS for one in kind(context)]
     tried = [one for one in found if isinstance(one, Remedy)]
     skipped = {one.title: one.reason for one in found if isinstance(one, Skipped)}
@@ -159,6 +160,7 @@ class _Look:
     """One judge, who sees plain runs first and compares the others with them."""
 
     context: RemedyContext
+    decoder: Decoder
     model: RealismModel
     rows: float = 0.0
     pictures: NDArray[np.float32] | None = None
@@ -207,7 +209,7 @@ class _Look:
 
     def _look(self, drawn: Drawn, runs: Runs) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Pictures and mean local distances; runs stand where recorded ones of their prompts do."""
-        pictures = Decoder(self.context.recording, self.context.pipe).pictures(drawn.ends, runs)
+        pictures = self.decoder.pictures(drawn.ends, runs)
         return pictures, local_realism(pictures, self.model, runs=runs).mean((1, 2))
 
 
