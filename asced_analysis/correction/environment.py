@@ -146,6 +146,7 @@ def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:
 
 
 def _has_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> bool:
+    """Whether a pipeline samples with the recorded scheduler, its configuration included."""
     present: Any = getattr(pipe, "scheduler", None)
     kind = type(present)
     named = kind.__name__, attributes.get("scheduler_module", kind.__module__)

@@ -25,6 +25,12 @@ class StepCallback:
 
     Once nothing refers to it any more, the pipeline is as it was.
 
+    Parameters
+    ----------
+    corrector : Corrector
+    pipeline : DiffusionPipeline
+        The one that is to be called.
+
     Raises
     ------
     InputError

@@ -169,7 +169,13 @@ class Strategy:
 
 @dataclass(frozen=True)
 class UnregisteredStrategy(Strategy):
-    """A strategy of which a store holds the name, and nobody here the code."""
+    """A strategy of which a store holds the name, and nobody here the code.
+
+    Attributes
+    ----------
+    called : str
+        The name.
+    """
 
     called: str = ""
 

@@ -114,11 +114,11 @@ class BestOf(Renoise):
         table = schedule_of(job.pipe, recording)
         short = table.resumable and recording.is_ours(job.pipe) and recording.has_trajectory
         entering = _entering(job, batch) if short else None
-        looks: list[Look] = []
+        looks: list[KeptStep] = []
         ends: list[Samples] = []
         for draw in range(self.draws):
             corrector = job.corrector(self.one_draw(), job.seed + draw)
-            look = Look(at, stop=short and at < steps)
+            look = KeptStep(at, stop=short and at < steps)
             end = _draw(job, batch, corrector, look, entering)
             if end is not None:
                 ends.append(end)
@@ -139,7 +139,7 @@ class BestOf(Renoise):
         return samples, masks, np.full(len(best), float(paid))
 
 
-class Look(TapListener):
+class KeptStep(TapListener):
     """Keeps what is predicted right before a step, and the sample that enters it.
 
     Parameters
@@ -170,14 +170,14 @@ def _entering(job: Job, batch: Batch) -> Tensor:
         return torch.from_numpy(job.recording.checkpoint(batch, job.target)).to(
             execution_device(job.pipe)
         )
-    look = Look(job.target, stop=True)
+    look = KeptStep(job.target, stop=True)
     with suppress(HaltedError):
         resample(job.recording, batch, job.pipe, start=job.begin, listener=look)
     return _kept(look)
 
 
 def _draw(
-    job: Job, batch: Batch, corrector: Corrector, look: Look, entering: Tensor | None
+    job: Job, batch: Batch, corrector: Corrector, look: KeptStep, entering: Tensor | None
 ) -> Samples | None:
     """One draw: its ends, or None where it was abandoned at the choice."""
     assert job.plan is not None
@@ -203,7 +203,7 @@ def _draw(
     return None
 
 
-def _kept(look: Look) -> Tensor:
+def _kept(look: KeptStep) -> Tensor:
     """The sample that was waited for."""
     if look.entering is None:
         raise InputError(f"the run never came to step {look.step}")

@@ -78,6 +78,11 @@ def draw_runs(
     corrector : Corrector, optional
     options : mapping, optional
         Arguments of the call that the store does not hold.
+
+    Returns
+    -------
+    Drawn
+        In the order of `runs`.
     """
     ends: list[Any] = [None] * len(runs)
     rows = 0

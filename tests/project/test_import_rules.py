@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,3 +44,17 @@ def test_analysis_imports_neither_torch_nor_diffusers_nor_click() -> None:
 def test_a_corrector_loads_no_storage_and_no_statistics() -> None:
     loaded = _loaded_after("from asced_analysis.correction import Corrector")
     assert not loaded & {"zarr", "xarray", "dask", "sklearn"}
+
+
+def test_contributors_are_told_the_same_layers() -> None:
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    for package in ("asced_analysis", "asced_recorders", "asced_stores"):
+        (layers,) = (
+            one["layers"] for one in rules["contracts"] if one.get("containers") == [package]
+        )
+        row = re.search(rf"^\| `{package}` \| (.+) \|$", page, re.MULTILINE)
+        assert row is not None
+        told = re.sub(r" \(.*?\)", "", row[1]).replace("`", "")
+        listed = [set(re.split(r" and |, ", each)) for each in re.split(r", (?!and )", told)]
+        assert listed == [set(layer.split(" | ")) for layer in layers]

@@ -172,7 +172,9 @@ def test_of_loops_of_other_libraries(tmp_path: Path) -> None:
             recorder.step(alpha=0.9, sigma=0.4, activations=np.ones((3, 5)), **step)
         recorder.step(alpha=0.5, sigma=0.9, activations=np.ones((3, 2)), **step)
         recorder.step(alpha=0.9, sigma=0.4, activations=torch.zeros(3, 2), **step)
-    assert open_runs(tmp_path / "c")["activations"].values.tolist() == [[[1, 1], [0, 0]]] * 3
+    own = open_runs(tmp_path / "c")
+    assert own["activations"].values.tolist() == [[[1, 1], [0, 0]]] * 3
+    assert own.attrs["activations"] == [{"module": "the loop's own", "values": 2}]
 
     with Recorder.custom(tmp_path / "d", (1, 8, 8), 2) as recorder:
         recorder.step(alpha=0.5, sigma=0.9, activations=np.ones((3, 2)), **step)

@@ -90,14 +90,14 @@ def test_the_best_draw_goes_on(
 
 def predicted(recording: Recording, seed: int, options: dict[str, Any]) -> np.ndarray:
     """Predicted x0 right before the choice, of one draw."""
-    from asced_analysis.replay.best_of import Look
+    from asced_analysis.replay.best_of import KeptStep
     from asced_analysis.replay.sampling import resample
     from asced_recorders.tap.tap import ListenerChain
 
     batch = recording.select([3, 12])
     corrector = Corrector(None, strategy="renoise", where="foreground", step=STEP, seed=seed)
     corrector.assign(batch.runs, masks=np.stack([SQUARE, SQUARE.T]))
-    look = Look(CHOOSE, stop=False)
+    look = KeptStep(CHOOSE, stop=False)
     resample(recording, batch, options["pipeline"], listener=ListenerChain(corrector, look))
     assert look.x0 is not None
     return np.asarray(look.x0.numpy())

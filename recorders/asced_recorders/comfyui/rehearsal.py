@@ -146,6 +146,15 @@ class ConstantGuider:
 def rehearse(sampling: SamplerCall) -> Rehearsal:
     """Learn which calls of the model begin a step.
 
+    Parameters
+    ----------
+    sampling : SamplerCall
+        The call that is to come; it is made once with a small sample and no model.
+
+    Returns
+    -------
+    Rehearsal
+
     Raises
     ------
     InputError

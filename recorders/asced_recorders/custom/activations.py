@@ -17,7 +17,7 @@ class GivenActivations:
     Attributes
     ----------
     values : int
-        Numbers a run and step; 0 where none are handed over.
+        Numbers a run and step; 0 where none are given.
     modules : list of dict
         Which of them come from which module, where that is known.
     """
@@ -76,5 +76,5 @@ class GivenActivations:
         """Say how many there are, as attributes of a store."""
         if not self.values:
             return {}
-        whole = [{"module": "handed over", "values": self.values}]
+        whole = [{"module": "the loop's own", "values": self.values}]
         return {"activations": self.modules or whole}
