@@ -36,7 +36,7 @@ def test_calibrate_prints_what_is_promised(
     assert run(command) == 0
     text = capsys.readouterr().out
     assert "ttc, at 0.50 of sampling" in text
-    assert "10.0 % of all runs" in text
+    assert "10 % of all runs" in text
     assert "0.01: 99" in text
     assert run([*command, "--json"]) == 0
     content = json.loads(capsys.readouterr().out)

@@ -16,7 +16,7 @@ PAGES = sorted(RESULTS.parent.glob("*.md"))
 
 def test_every_table_stands_on_one_page() -> None:
     named = [name for page in PAGES for name in included(page.read_text(encoding="utf-8"))]
-    there = [str(file.relative_to(RESULTS)) for file in RESULTS.glob("*/*.md")]
+    there = [str(file.relative_to(RESULTS)) for file in RESULTS.glob("*/**/*.md")]
     assert there
     assert sorted(named) == sorted(there)
 

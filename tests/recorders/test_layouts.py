@@ -59,7 +59,9 @@ def test_they_are_found_by_class_call_and_shape() -> None:
     assert shape(torch.zeros(1, 3, 5, 6, 4)) == (1, 3, 4, 5, 6)
     assert shape(torch.zeros(1, 4, 3, 5, 6)) == (1, 3, 4, 5, 6)
     with pytest.raises(InputError, match=r"ChannelLastVideo\(\) for \(run, frame, y, x, channel\)"):
-        shape(torch.zeros(1, 3, 4, 6, 4))
+        shape(torch.zeros(1, 4, 4, 6, 5))
+    assert shape(torch.zeros(1, 4, 3, 4, 4)) == (1, 3, 4, 4, 4)  # as wide as it has channels
+    assert shape(torch.zeros(1, 3, 4, 6, 4)) == (1, 3, 4, 6, 4)
     edited = Image.new("RGB", (96, 64))
     assert shape(torch.zeros(1, 3 * 40 * 60, 16), image=edited, layers=2) == (1, 3, 4, 80, 120)
     with pytest.raises(InputError, match=r"PackedLayers\(layers, rows, columns\)"):

@@ -41,8 +41,9 @@ ROUNDED = 2  # tokens: sizes are rounded to multiples of a patch or two
 class ByShape(Layout):
     """Finds how a pipeline lays out its samples at the first of them, and keeps to it.
 
-    Rows of tokens are unpacked by the size that the call asks for. Of video, the axis as long as
-    the latents have channels is that of the channels; where both are, it is refused.
+    Rows of tokens are unpacked by the size that the call asks for. Of video, the second or third
+    axis, as long as the latents have channels, is that of the channels; the last one where neither
+    is (a width is often as long). Where both are, it is refused.
 
     Parameters
     ----------
@@ -73,8 +74,10 @@ class ByShape(Layout):
         if len(shape) != 5:
             return Layout()
         channels = _latent_channels(self.pipe)
-        kinds = {1: ChannelFirstVideo, 2: Layout, 4: ChannelLastVideo}
+        kinds = {1: ChannelFirstVideo, 2: Layout}
         found = [kind for axis, kind in kinds.items() if shape[axis] == channels]
+        if not found and shape[4] == channels:
+            found = [ChannelLastVideo]
         if len(found) == 1:
             return found[0]()
         raise InputError(
