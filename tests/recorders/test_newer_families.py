@@ -42,7 +42,19 @@ def call(pipe: Any, family: Family, output_type: str = "pt") -> Any:
     return torch.as_tensor(found).float().numpy()
 
 
-@pytest.mark.parametrize("name", {**FAMILIES, **MODULAR})
+# The transformer of this family compiles itself; what torch 2.13's compiler writes for a processor
+# without vector instructions does not compile.
+COMPILED = "wan-animate-2"
+needs_vectors = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="torch compiles with vectors only"
+)
+FAMILY_NAMES = [
+    pytest.param(name, marks=needs_vectors) if name == COMPILED else name
+    for name in (*FAMILIES, *MODULAR)
+]
+
+
+@pytest.mark.parametrize("name", FAMILY_NAMES)
 def test_a_family_of_2026_is_recorded_and_not_changed(name: str, tmp_path: Path) -> None:
     family = (FAMILIES | MODULAR)[name]
     pipe = family.make()
@@ -174,8 +186,9 @@ def test_edits_are_as_wide_as_their_image(kind: str, asked: dict[str, int]) -> N
     assert wide.rearrange(torch.zeros(1, 8, 16)).shape == (1, 4, 8, 4)  # as it was asked for
 
 
+@needs_vectors
 def test_segments_that_are_sampled_one_after_another_are_refused(tmp_path: Path) -> None:
-    family = MODULAR["wan-animate-2"]
+    family = MODULAR[COMPILED]
     two = {**family.call, "num_segments": 2, "driving_video_pixels": torch.zeros(1, 3, 9, 16, 16)}
     with (
         pytest.raises(InputError, match="several passes"),
