@@ -12,12 +12,12 @@ import numpy.typing as npt
 from asced_analysis.compute.source import open_source
 from asced_analysis.compute.stepped import Stepped, SteppedFrames, is_large
 from asced_analysis.detection.scoring import (
-    check_recorded,
     detect_rows,
+    detector_for,
     failed_flagged,
     with_lookahead,
 )
-from asced_analysis.detection.streaming import Detector, DetectorState, make_detector
+from asced_analysis.detection.streaming import Detector, DetectorState
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -64,7 +64,6 @@ def detect(
     detector = bind(runs, thresholds, override=override, pipeline=pipeline, network=network)
     window = slice(detector.first_step, detector.last_step + 1)
     names = detector.needs()
-    check_recorded(runs, names, thresholds)
     inputs = [runs[name].isel(step=window) for name in names]
     levels = levels_of(runs, thresholds, override=override)
     if levels is not None:
@@ -151,14 +150,7 @@ def bind(
         thresholds.check_fingerprint(here)
         level = thresholds.level_for(here["scheduler_class"], here["steps"])
     source = with_lookahead(source, thresholds, pipeline, network)
-    return make_detector(
-        thresholds,
-        alpha=source.alpha,
-        sigma=source.sigma,
-        log_snr=source.log_snr,
-        level=level,
-        lookahead=source.lookahead,
-    )
+    return detector_for(source, thresholds, level=level)
 
 
 def levels_of(

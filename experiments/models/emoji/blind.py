@@ -7,6 +7,7 @@ r"""Images of several sets, looked at without knowing which set each is of.
     python -m experiments.models.emoji.blind sheets build/emoji/blind --set box=box.zarr \
         --set shuffled=shuffled.zarr
     python -m experiments.models.emoji.blind collect build/emoji/blind labels.csv one.txt two.txt
+    python -m experiments.models.emoji.blind summary labels.csv --out docs/results/emoji/shares.md
 
 All images in random order under numbers of their own. ``key.json`` says which cell is which; it
 is not looked at before all labels are there. Each viewer writes a file of notes, one line a cell
@@ -31,8 +32,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.models.emoji.labelling import BOX, draw_sheets, said_of
+from asced_analysis.evaluation.intervals import share_estimate
+from experiments.models.emoji.labelling import BOX, agreement, draw_sheets, said_of
 from experiments.models.emoji.network import FOLDER
+from experiments.tables.cells import shares as in_words
+from experiments.tables.cells import table
 
 SEED = 5
 
@@ -147,6 +151,36 @@ def read(path: Path, name: str) -> dict[int, str]:
         }
 
 
+def shares(rows: Sequence[dict[str, str]]) -> str:
+    """Share broken of each set at the first look, unsure ones left out, in Markdown."""
+    found = []
+    for name in dict.fromkeys(row["set"] for row in rows):
+        words = Counter(row["label"] for row in rows if row["set"] == name and row["pass"] == "0")
+        sure = np.repeat([True, False], [words["broken"], words["whole"]])
+        cells = [str(words.total()), str(words["unsure"]), in_words(share_estimate(sure).to_dict())]
+        found.append([f"`{name}`", *cells])
+    return table(("set", "images", "unsure", "broken"), found)
+
+
+def steadiness(rows: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """How well viewers agree: of pictures that two of them saw, and each one's share broken."""
+    second = {(row["set"], row["run"]): row["label"] for row in rows if row["pass"] == "1"}
+    again = [
+        second[row["set"], row["run"]]
+        for row in rows
+        if row["pass"] == "0" and row["x"] and (row["set"], row["run"]) in second
+    ]
+    viewers = {}
+    for viewer in dict.fromkeys(row["viewer"] for row in rows):
+        words = Counter(row["label"] for row in rows if row["viewer"] == viewer)
+        viewers[viewer] = round(words["broken"] / words.total(), 3)
+    return {
+        **agreement(list(rows)),
+        "with a box, whole to the second": again.count("whole") / len(again),
+        "broken by viewer": viewers,
+    }
+
+
 def main() -> None:
     """Sheets, or what was seen."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -160,7 +194,18 @@ def main() -> None:
     collected.add_argument("folder", type=Path)
     collected.add_argument("out", type=Path)
     collected.add_argument("notes", type=Path, nargs="+")
+    summary = commands.add_parser("summary")
+    summary.add_argument("labels", type=Path)
+    summary.add_argument("--out", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()
+    if arguments.command == "summary":
+        with arguments.labels.open(newline="") as file:
+            seen = list(csv.DictReader(file))
+        print(json.dumps(steadiness(seen)))
+        print(shares(seen))
+        if arguments.out is not None:
+            arguments.out.write_text(shares(seen) + "\n")
+        return
     if arguments.command == "sheets":
         named = [one.split("=", 1) for one in arguments.set]
         sets = [of_store(name, store) for name, store in named]

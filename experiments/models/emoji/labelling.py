@@ -135,12 +135,16 @@ def agreement(rows: list[dict[str, Any]]) -> dict[str, float]:
     Parameters
     ----------
     rows : list of dict
-        With `run`, `pass` and `label`.
+        With `run`, `pass` and `label`, and `set` where there are several.
     """
     from sklearn.metrics import cohen_kappa_score
 
     first, second = (
-        {int(row["run"]): row["label"] for row in rows if int(row["pass"]) == turn}
+        {
+            (row.get("set"), int(row["run"])): row["label"]
+            for row in rows
+            if int(row["pass"]) == turn
+        }
         for turn in (0, 1)
     )
     pairs = [(first[run], word) for run, word in second.items()]
