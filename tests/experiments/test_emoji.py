@@ -324,6 +324,27 @@ def test_sheets_of_several_sets_are_blind_and_every_look_is_kept(tmp_path: Path)
     assert seen[0]["width"] == "3"
 
 
+def test_a_summary_counts_first_looks_and_compares_second_ones() -> None:
+    rows = [
+        {"set": name, "run": run, "pass": turn, "viewer": viewer, "label": word, "x": box}
+        for name, run, turn, viewer, word, box in (
+            ("plain", "0", "0", "one", "broken", "3"),
+            ("plain", "0", "1", "two", "whole", ""),
+            ("plain", "1", "0", "one", "whole", ""),
+            ("plain", "1", "1", "two", "whole", ""),
+            ("other", "0", "0", "one", "broken", ""),
+            ("other", "1", "0", "two", "unsure", ""),
+        )
+    ]
+    lines = blind.shares(rows).splitlines()[2:]
+    assert lines[0].startswith("| `plain` | 2 | 0 | 50 % (")
+    assert lines[1].startswith("| `other` | 2 | 1 | 100 % (")
+    found = blind.steadiness(rows)
+    assert (found["runs"], found["equal"]) == (2, 0.5)
+    assert found["with a box, whole to the second"] == 1.0
+    assert found["broken by viewer"] == {"one": pytest.approx(2 / 3, abs=1e-3), "two": 0.0}
+
+
 def test_pairs_are_the_same_runs_of_every_set() -> None:
     images = np.zeros((6, 64, 64, 3), np.uint8)
     one = blind.Shown("recorded", images, np.arange(6), np.arange(6))
