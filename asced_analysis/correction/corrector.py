@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +17,13 @@ from asced_analysis.correction.edit_settings import EditSettings
 from asced_analysis.correction.edited_call import Assigned, EditedCall
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import Network, pipeline_network
-from asced_analysis.correction.loop_step import LoopStep, PartialStepTable, loop_table
-from asced_analysis.correction.settings import (
-    GivenMasks,
-    ImageReport,
-    correction_step,
-    strategy_of,
-)
+from asced_analysis.correction.loop_step import LoopStep, loop_table
+from asced_analysis.correction.settings import GivenMasks, ImageReport, strategy_of
 from asced_analysis.correction.step_callback import StepCallback
 from asced_analysis.correction.stepped_loops import ScheduledLoop, UnscheduledLoop
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.detection.registry import needs_network
 from asced_recorders.tap.schedulers import step_table
-from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from asced_analysis.correction.controls import Control
@@ -112,16 +107,15 @@ class Corrector(EditSettings, ActivationListener):
             grow=grow,
             soft=soft,
             dtype=dtype,
+            network=network,
             monitor=monitor,
         )
-        self.network = network
-        self.arguments: dict[str, Any] = {}
         self._assigned = Assigned()
-        self._images = 0
+        self._numbers = count()
         self._call: EditedCall | None = None
         self._continuing = False
         self._loop: ScheduledLoop | UnscheduledLoop = (
-            UnscheduledLoop(self)
+            UnscheduledLoop(self, self)
             if schedule is None
             else ScheduledLoop(self, loop_table(*schedule, scheduler_class=self.known_sampler))
         )
@@ -185,7 +179,7 @@ class Corrector(EditSettings, ActivationListener):
         ...     "a lighthouse", callback_on_step_end=corrector.callback(pipe)
         ... ).images  # doctest: +SKIP
         """
-        return StepCallback(self, pipeline)
+        return StepCallback(self.attach, pipeline)
 
     def assign(
         self,
@@ -220,9 +214,10 @@ class Corrector(EditSettings, ActivationListener):
         """
         given = None
         if masks is not None:
-            count = len(masks)
             known = np.asarray(masks.any((1, 2)) if flagged is None else flagged, np.bool_)
-            values = np.full(count, np.nan) if scores is None else np.asarray(scores, np.float64)
+            values = (
+                np.full(len(masks), np.nan) if scores is None else np.asarray(scores, np.float64)
+            )
             given = GivenMasks(np.asarray(masks, np.bool_), known, values, first_flagged, window)
         self._assigned = Assigned(np.asarray(runs, np.int64), given, dict(x0 or {}), groups)
 
@@ -313,32 +308,12 @@ class Corrector(EditSettings, ActivationListener):
             "call flagged)"
         )
 
-    # ---- what a call asks
-
-    def target(self, table: StepTable) -> int:
-        """``T_c`` on the steps of a sampler."""
-        if isinstance(table, PartialStepTable):
-            assert isinstance(self._loop, UnscheduledLoop)
-            assert self._loop.edit_at is not None
-            return self._loop.edit_at
-        return (
-            correction_step(self.thresholds, table) if self.step_given is None else self.step_given
-        )
-
-    def number(self, runs: NDArray[np.int64] | None, count: int) -> NDArray[np.int64]:
-        """Numbers of the runs of a call: as assigned, else counted on over the calls."""
-        self._assigned = Assigned()
-        if runs is not None and len(runs) != count:
-            raise InputError(f"{len(runs)} runs were assigned to a batch of {count} images")
-        first, self._images = self._images, self._images + count
-        return np.arange(first, self._images) if runs is None else runs
-
     # ---- the tap's calls
 
     def scheduled(self, scheduler: Any) -> None:
         """Refuse steps on which it cannot work before the network is asked."""
         if not self._continuing:
-            EditedCall(self, step_table(scheduler), self._assigned).forget()
+            EditedCall(self, step_table(scheduler), self._assigned, self._numbers).forget()
 
     def begin(self, table: StepTable) -> None:
         """Prepare for one call of the pipeline."""
@@ -346,11 +321,13 @@ class Corrector(EditSettings, ActivationListener):
             self._continuing = False
             return
         self._call = None  # the report is of one call
-        self._call = EditedCall(self, table, self._assigned)
+        self._call = EditedCall(self, table, self._assigned, self._numbers)
 
     def before_step(self, event: StepEvent) -> Tensor | None:
         """Look at a step; clip its score where the strategy does so."""
         assert self._call is not None
+        if not self._call.has_met:
+            self._assigned = Assigned()  # it was for this call
         return self._call.before_step(event)
 
     def after_step(self, event: StepEvent, next_sample: Tensor) -> Tensor | None:
@@ -358,7 +335,12 @@ class Corrector(EditSettings, ActivationListener):
         assert self._call is not None
         edited = self._call.after_step(event, next_sample)
         if self.monitor is not None:
-            self.monitor.after_step(event, next_sample if edited is None else edited, self)
+            self.monitor.after_step(
+                event,
+                next_sample if edited is None else edited,
+                self.report,
+                edits=self.strategy.edits,
+            )
         return edited
 
     def edit_start(self, event: StepEvent, sample: Tensor) -> Tensor:
@@ -378,6 +360,7 @@ class Corrector(EditSettings, ActivationListener):
         """
         self.begin(event.table)
         assert self._call is not None
+        self._assigned = Assigned()
         self._call.meet(event)
         edited = self.after_step(event, sample)
         self._continuing = True

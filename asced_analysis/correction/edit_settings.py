@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from asced_analysis.correction.loop_step import PartialStepTable
 from asced_analysis.correction.registry import parameters_of
-from asced_analysis.correction.settings import correction_settings, growth_of, recorded_precision
+from asced_analysis.correction.settings import (
+    correction_settings,
+    correction_step,
+    growth_of,
+    recorded_precision,
+)
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from asced_analysis.correction.controls import Control
-    from asced_analysis.correction.corrector import Corrector
+    from asced_analysis.correction.lookahead import Network
+    from asced_analysis.correction.settings import ImageReport
     from asced_analysis.correction.strategy import Strategy
     from asced_analysis.thresholds.document import Thresholds
+    from asced_recorders.pipelines.activations import ActivationWatch
+    from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
 
 
 class Monitor(Protocol):
     """What a corrector tells of its steps."""
 
-    def after_step(self, event: StepEvent, sample: Tensor, corrector: Corrector) -> None:
-        """See a step that was taken, and the sample that goes on."""
+    def after_step(
+        self, event: StepEvent, sample: Tensor, report: Sequence[ImageReport], *, edits: bool
+    ) -> None:
+        """See a step that was taken, the sample that goes on, and what was found so far."""
 
 
 class EditSettings:
-    """Detector, strategy and edit of a corrector; parameters as for `Corrector`."""
+    """Detector, strategy and edit of a corrector; parameters as for `Corrector`.
+
+    Attributes
+    ----------
+    activations : ActivationWatch or None
+        Of the pipeline it is attached to, where the thresholds look at activations.
+    arguments : dict
+        What that pipeline was called with, by name.
+    """
 
     def __init__(
         self,
@@ -39,6 +59,7 @@ class EditSettings:
         grow: int | None,
         soft: int,
         dtype: str | None,
+        network: Network | None,
         monitor: Monitor | None,
     ) -> None:
         if not strategy.in_loop:
@@ -56,7 +77,9 @@ class EditSettings:
         self.seed = int(own.get("seed", 0)) if seed is None else seed
         self.step_given = step
         self.grow, self.soft = grow, soft
-        self.monitor = monitor
+        self.network, self.monitor = network, monitor
+        self.activations: ActivationWatch | None = None
+        self.arguments: dict[str, Any] = {}
         self.recorded = recorded_precision(thresholds, dtype)
 
     @property
@@ -69,6 +92,14 @@ class EditSettings:
         """The sampler that thresholds were calibrated with."""
         known = None if self.thresholds is None else self.thresholds.fingerprint["scheduler_class"]
         return "custom" if known is None else str(known)
+
+    def target(self, table: StepTable) -> int:
+        """``T_c`` on the steps of a sampler."""
+        if isinstance(table, PartialStepTable):
+            return table.steps - 1  # made when the next step is the one to edit
+        if self.step_given is not None:
+            return self.step_given
+        return correction_step(self.thresholds, table)
 
     def growth(self, shape: tuple[int, ...]) -> int:
         """Pixels by which a mask of this shape is grown."""

@@ -8,14 +8,12 @@ corrected, and the corrector listens to their scheduler as it does inside a ``wi
 from __future__ import annotations
 
 import weakref
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
 
 from asced_recorders.pipelines.calls import CallWatch, call_parameters
 from asced_stores.errors import InputError
-
-if TYPE_CHECKING:
-    from asced_analysis.correction.corrector import Corrector
 
 NAME = "callback_on_step_end"
 
@@ -27,7 +25,8 @@ class StepCallback:
 
     Parameters
     ----------
-    corrector : Corrector
+    attach : callable
+        `Corrector.attach`.
     pipeline : DiffusionPipeline
         The one that is to be called.
 
@@ -40,13 +39,13 @@ class StepCallback:
 
     tensor_inputs = ("latents",)  # in a container of diffusers' own callbacks
 
-    def __init__(self, corrector: Corrector, pipeline: Any) -> None:
+    def __init__(self, attach: Callable[..., AbstractContextManager[Any]], pipeline: Any) -> None:
         if NAME not in call_parameters(pipeline):
             raise InputError(
                 f"{type(pipeline).__name__} takes no {NAME}: use `with corrector.attach(pipe):`, "
                 "or the block AscedCorrect in a modular pipeline"
             )
-        self.corrector = corrector
+        self._attach = attach
         self._attached: ExitStack | None = None
         _watch(weakref.ref(self), pipeline)
         weakref.finalize(self, _leave, pipeline, type(pipeline))
@@ -69,7 +68,7 @@ class StepCallback:
             return
         others = {name: value for name, value in arguments.items() if name != NAME}  # no circle
         with ExitStack() as stack:
-            stack.enter_context(self.corrector.attach(pipeline, others))
+            stack.enter_context(self._attach(pipeline, others))
             self._attached = stack.pop_all()
 
     def end(self) -> None:

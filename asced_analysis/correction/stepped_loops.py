@@ -27,7 +27,7 @@ from asced_stores.format.noise_levels import canonical_prediction_type, log_snr
 if TYPE_CHECKING:
     import numpy as np
 
-    from asced_analysis.correction.corrector import Corrector
+    from asced_analysis.correction.edit_settings import EditSettings
 
 
 class ScheduledLoop:
@@ -123,21 +123,23 @@ class UnscheduledLoop:
     """Steps of a loop whose schedule is not known beforehand, for a corrector.
 
     What the detector looks at is kept until the next noise level is that of ``T_c``; then the
-    sample that enters it is edited.
+    corrector is told all of it at once, and the sample that enters it is edited.
 
-    Attributes
+    Parameters
     ----------
-    edit_at : int or None
-        ``T_c``, once it is reached.
+    listener : TapListener
+        The corrector.
+    settings : EditSettings
+        Of the corrector.
     """
 
-    def __init__(self, corrector: Corrector) -> None:
-        self.corrector = corrector
+    def __init__(self, listener: TapListener, settings: EditSettings) -> None:
+        self.listener, self.settings = listener, settings
         self.clear()
 
     def clear(self) -> None:
         """Begin anew."""
-        self.edit_at: int | None = None
+        self.edited = False
         self.levels: list[tuple[float, float]] = []
         self.kept: list[tuple[Tensor, Tensor]] = []
 
@@ -155,7 +157,7 @@ class UnscheduledLoop:
             )
         if self.levels and log_snr(*here) <= log_snr(*self.levels[-1]):
             self.clear()
-        if self.edit_at is not None:
+        if self.edited:
             self.levels.append(here)
             return given.next_sample
         levels = [*self.levels, here, following]
@@ -165,10 +167,10 @@ class UnscheduledLoop:
             [s for _, s in levels],
             prediction_type=kind,
             kind=PartialStepTable,
-            scheduler_class=self.corrector.known_sampler,
+            scheduler_class=self.settings.known_sampler,
         )
         event = given.event(table, len(self.levels))
-        dtype = self.corrector.recorded
+        dtype = self.settings.recorded
         self.levels.append(here)
         self.kept.append((event.eps.to(dtype), event.x0.to(dtype)))
         if not self._is_due(len(self.levels), float(log_snr(*following))):
@@ -177,41 +179,41 @@ class UnscheduledLoop:
             return given.next_sample
         if given.next_sample is None:
             raise InputError("this step's next sample is to be edited: give next_sample")
-        self.corrector.begin(table)
+        self.listener.begin(table)
         for step, (eps, x0) in enumerate(self.kept):
             past = type(event)(table, step, event.sample, eps, None)
             past._prediction = (eps.float(), x0.float())
-            self.corrector.before_step(past)
-        changed = self.corrector.after_step(past, rows(given.next_sample))
+            self.listener.before_step(past)
+        changed = self.listener.after_step(past, rows(given.next_sample))
         self.kept = []
         return given.next_sample if changed is None else like(changed, given.next_sample)
 
     def _is_due(self, step: int, level: float) -> bool:
         """Whether the sample entering this step is the one to edit; steps come in order."""
-        corrector = self.corrector
-        given = corrector.step_given
-        if given is None and corrector.thresholds is None:
+        settings = self.settings
+        given = settings.step_given
+        if given is None and settings.thresholds is None:
             raise InputError("a corrector without thresholds needs step=..., where to edit")
         due = step == given if given is not None else level >= self._target - TOLERANCE
         if not due:
             return False
-        strategy = corrector.strategy
+        strategy = settings.strategy
         if strategy.streams_masks or strategy.edited_steps(step, 10**6) != [step]:
             raise InputError(
                 f"{strategy.title} acts at more steps than T_c, for which the whole schedule "
                 "must be known: Corrector(..., schedule=(alphas, sigmas))"
             )
-        self.edit_at = step
+        self.edited = True
         return True
 
     @property
     def _target(self) -> float:
         """``T_c`` of the thresholds, as a log-SNR."""
-        return float(correction_settings(self.corrector.thresholds)["log_snr"])
+        return float(correction_settings(self.settings.thresholds)["log_snr"])
 
     def _refuse_late(self, level: float) -> None:
         """Say that a loop ended before the step that was to be edited."""
-        given = self.corrector.step_given
+        given = self.settings.step_given
         where = f"log-SNR {self._target:.3g}" if given is None else f"step {given}"
         raise InputError(
             f"the loop ended after {len(self.levels)} steps at log-SNR {level:.3g}, before the "

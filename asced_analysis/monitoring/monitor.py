@@ -146,7 +146,7 @@ class Monitor:
 
     # ---- of a corrector
 
-    def after_step(self, event: Any, sample: Any, corrector: Any) -> None:
+    def after_step(self, event: Any, sample: Any, report: Sequence[Any], *, edits: bool) -> None:
         """See a step of a corrector's call; its last one is counted.
 
         Parameters
@@ -154,8 +154,10 @@ class Monitor:
         event : asced_recorders.tap.events.StepEvent
         sample : torch.Tensor, shape (n, ...)
             What goes on; after the last step the end.
-        corrector : Corrector
-            With the report of this call.
+        report : sequence of ImageReport
+            Of this call.
+        edits : bool
+            Whether flagged images are edited.
         """
         from asced_analysis.correction.loop_step import PartialStepTable
 
@@ -165,7 +167,7 @@ class Monitor:
         if event.step + (1 if whole else 2) != event.steps:
             return
         finite = sample.reshape(len(sample), -1).isfinite().all(1).cpu().numpy()
-        report = corrector.report[-len(sample) :]
+        report = report[-len(sample) :]
         seconds = None
         if whole and event.steps > 1:  # the first step's network was asked before it began
             seconds = (perf_counter() - self._call.began) / (event.steps - 1)
@@ -173,7 +175,7 @@ class Monitor:
             [image.score for image in report],
             [image.flagged for image in report],
             ~finite,
-            edited=sum(image.changed > 0 for image in report) if corrector.strategy.edits else 0,
+            edited=sum(image.changed > 0 for image in report) if edits else 0,
             step_seconds=seconds,
         )
 
