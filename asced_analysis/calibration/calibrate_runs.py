@@ -21,20 +21,19 @@ from asced_analysis.compute.source import Source, open_source
 from asced_analysis.detection.registry import VARIANTS
 from asced_analysis.detection.scoring import with_model
 from asced_analysis.detection.variant import Variant
+from asced_analysis.detection.window import (
+    FEWEST_STEPS,
+    LATEST_CORRECTION,
+    WINDOW,
+    window_and_correction,
+)
 from asced_analysis.thresholds import conformal
 from asced_analysis.thresholds.document import Correction, Thresholds
 from asced_analysis.thresholds.registries import STRATEGIES
 from asced_stores.errors import InputError, TooFewStepsError
 from asced_stores.options import takes
 
-LATEST_CORRECTION = 0.48
-"""Last share of sampling at which a correction is useful, as the paper has it."""
-
-FEWEST_STEPS = 2
 SHORTEST_WINDOW = 3
-WINDOW = (0.2, LATEST_CORRECTION)
-"""First step and correction step, as shares of sampling: Mutation as the paper has it."""
-
 
 _DEFAULTS = CalibrateOptions()
 
@@ -157,12 +156,12 @@ def _learnt(
     """What is learnt from how runs ended, and the runs with what it looks at."""
     import xarray as xr
 
+    from asced_analysis.calibration.labelling import choose_teacher
     from asced_analysis.calibration.outcome import (
         check_learnable,
         fit_outcome,
         lookahead_source,
     )
-    from asced_analysis.calibration.teachers import choose_teacher
     from asced_analysis.realism.judges import choose_judge
     from asced_analysis.realism.self_consistency import DRAWS
 
@@ -249,28 +248,6 @@ def phases_window(source: Source) -> tuple[float, float]:
     if not start < end < 1:
         raise InputError("no phases can be told apart in these runs; give the window yourself")
     return start, end
-
-
-def window_and_correction(
-    source: Source, window: tuple[float, float], strategy: str
-) -> tuple[tuple[int, int], Correction]:
-    """Steps of the window, and where the correction edits: the step right after it.
-
-    Two steps are looked at together, and nothing is corrected: no step is left for it.
-    """
-    start, edit = window
-    steps = source.steps
-    if not 0 <= start < edit < 1:
-        raise InputError(f"the window is {window}; expected two rising shares of sampling")
-    if steps == FEWEST_STEPS:
-        return (0, 1), Correction("none", float(source.log_snr[1]), 0.5)
-    edit_step = min(max(round(edit * steps), 2), steps - 1)
-    first = min(round(start * steps), edit_step - 2)
-    while not np.isfinite(source.log_snr[first]) and first < edit_step - 2:
-        first += 1
-    return (first, edit_step - 1), Correction(
-        strategy, float(source.log_snr[edit_step]), edit_step / steps
-    )
 
 
 def prompts_of(source: Source) -> list[Any] | None:

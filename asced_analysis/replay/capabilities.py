@@ -6,12 +6,12 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from asced_analysis.calibration.calibrate_runs import (
+from asced_analysis.correction.settings import correction_step
+from asced_analysis.detection.window import (
     FEWEST_STEPS,
     WINDOW,
     window_and_correction,
 )
-from asced_analysis.correction.settings import correction_step
 from asced_analysis.thresholds.registries import STRATEGIES
 from asced_recorders.recording.checks import Check
 from asced_recorders.tap.schedulers import StepTable, step_table
@@ -69,8 +69,7 @@ def capabilities(pipe: Any, count: int) -> Iterator[Check]:
     if table.steps < FEWEST_STEPS:
         yield Check("detection", "warning", "one step: nothing changes that could be looked at")
         return
-    steps: Any = table  # all that is asked of a source: its number of steps, and their levels
-    (first, last), correction = window_and_correction(steps, WINDOW, "ttc")
+    (first, last), correction = window_and_correction(table, WINDOW, "ttc")
     seen = f"thresholds look at steps {first} to {last} of {table.steps}"
     if not STRATEGIES.get(correction.strategy).edits:
         yield Check("detection", "warning", f"{seen}, and none is left to correct at")

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.calibration.examples import gather
+from asced_analysis.calibration.labelling import choose_teacher
 from asced_analysis.calibration.outcome import lookahead_source, untrained_stream
 from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS, Examples, learn
-from asced_analysis.calibration.teachers import RealismTeacher, choose_teacher
+from asced_analysis.calibration.teachers import RealismTeacher
 from asced_analysis.compute.source import Source, open_source
 from asced_analysis.detection import outcome
 from asced_analysis.detection.outcome_network import map_summary, run_network, run_statistics
@@ -75,7 +76,7 @@ def compare_inputs(
         of held-out ``runs``. Inputs `the final image` are the teacher's own map of it, as a
         yardstick.
     """
-    from asced_analysis.calibration.calibrate_runs import window_and_correction
+    from asced_analysis.detection.window import window_and_correction
 
     source = open_source(runs)
     steps, _ = window_and_correction(source, window, "ttc")

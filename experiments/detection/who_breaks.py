@@ -142,7 +142,7 @@ def groups_of(labels: NDArray[np.int64]) -> NDArray[np.str_]:
 
 def self_consistency(store: str, runs: NDArray[np.int64]) -> Floats:
     """What the model itself says of the ends of some runs, less the share of content."""
-    from asced_analysis.calibration.teachers import choose_teacher
+    from asced_analysis.calibration.labelling import choose_teacher
     from asced_analysis.compute.source import open_source
     from experiments.models.emoji.sample import load
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis import calibrate, open_runs
-from asced_analysis.calibration.teachers import choose_teacher
+from asced_analysis.calibration.labelling import choose_teacher
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection.apply import detect
 from asced_analysis.realism.content import auroc, content_of, explained_by, matched_auroc, shown

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from asced_analysis import calibrate, open_runs
-from asced_analysis.calibration.teachers import choose_teacher
+from asced_analysis.calibration.labelling import choose_teacher
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection.apply import detect
 from asced_analysis.realism import features, local_realism, patch_model

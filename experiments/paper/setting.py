@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.calibration.calibrate_runs import window_and_correction
 from asced_analysis.calibration.fitting import fit_variant
 from asced_analysis.compute.source import open_source
+from asced_analysis.detection.window import window_and_correction
 from asced_analysis.realism import RealismModel, features, local_realism
 from asced_analysis.replay.recording import Recording
 from asced_analysis.thresholds.document import Thresholds

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from asced_analysis.calibration.teachers import SelfConsistencyTeacher, choose_teacher
+from asced_analysis.calibration.labelling import choose_teacher
+from asced_analysis.calibration.teachers import SelfConsistencyTeacher
 from asced_analysis.compute.source import open_source
 from asced_analysis.realism.content import auroc, content_of
 from experiments.remedies.choosing import (

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from asced_analysis.calibration.labelling import choose_teacher
 from asced_analysis.calibration.outcome import fit_outcome
-from asced_analysis.calibration.teachers import choose_teacher
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection.scoring import scores_of
 from asced_analysis.thresholds.document import Correction

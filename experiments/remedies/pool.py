@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.calibration.teachers import choose_teacher
+from asced_analysis.calibration.labelling import choose_teacher
 from asced_analysis.compute.source import open_source
 from asced_analysis.realism.content import worst_level
 from asced_recorders import record

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from asced_analysis import calibrate, open_runs
+from asced_analysis.calibration.labelling import choose_teacher
 from asced_analysis.calibration.matched_content import learning_warnings, within_matched_content
 from asced_analysis.calibration.outcome_training import Examples, parts_of
 from asced_analysis.calibration.splits import split_runs
-from asced_analysis.calibration.teachers import GivenTeacher, choose_teacher
+from asced_analysis.calibration.teachers import GivenTeacher
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection import self_consistency as variant
 from asced_analysis.detection.variant import Sampler
