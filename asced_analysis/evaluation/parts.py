@@ -7,13 +7,13 @@ of effects and of outcome rates stand beside what computes them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from asced_analysis.evaluation.effects import ByLocation, EffectFigures
-from asced_analysis.evaluation.intervals import NOTHING, Estimate
+from asced_analysis.evaluation.effects import AgainstControls, ByLocation, EffectFigures
+from asced_analysis.evaluation.intervals import NOTHING, Change, Estimate
 from asced_analysis.evaluation.outcome_rates import OutcomeRates
-from asced_analysis.realism.claims import Reference
+from asced_analysis.realism.claims import Claims, Reference, claims_of
 
 
 @dataclass(frozen=True)
@@ -103,3 +103,37 @@ class JudgeFacts:
     neighbours: int
     card: Mapping[str, Any]
     chose: bool
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class EvaluationFields:
+    """What `asced_analysis.evaluation.Evaluation` holds; it says what each field is."""
+
+    format: Literal["asced-evaluation"] = "asced-evaluation"
+    format_version: Literal["2.3"] = "2.3"
+    judge: JudgeFacts
+    paired: bool
+    pairs: str
+    notes: tuple[str, ...] = ()
+    replay_of: str | None = None
+    pipeline: str | None = None
+    strategy: str | None = None
+    correction: str | None = None
+    teacher: str | None = None
+    correction_step: int | None = None
+    steps: int | None = None
+    control: str | None = None
+    runs: int
+    flagged: int
+    quality: Mapping[str, Change]
+    flagged_runs: FlaggedRuns
+    other_runs: OtherRuns = field(default_factory=OtherRuns)
+    controls: Mapping[str, ControlFigures] = field(default_factory=dict)
+    against_best_control: ByLocation[AgainstControls] | None = None
+    against_other_runs: ByLocation[Estimate] | None = None
+    by_run: tuple[RunChange, ...] = ()
+
+    @property
+    def claims(self) -> Claims:
+        """What may be said of results by this judge."""
+        return claims_of(self.judge.reference)

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from asced_analysis.evaluation.effects import AgainstControls, ByLocation
-from asced_analysis.evaluation.intervals import Change, Estimate
-from asced_analysis.evaluation.parts import (
-    ControlFigures,
-    FlaggedRuns,
-    JudgeFacts,
-    OtherRuns,
-    RunChange,
-)
+from asced_analysis.evaluation.parts import EvaluationFields
 from asced_analysis.evaluation.result_groups import Group, groups_of, share_text
-from asced_analysis.realism.claims import Claims, claims_of
 from asced_analysis.thresholds.typed_json import MismatchError, json_schema, read_as
 from asced_stores.errors import InputError
 from asced_stores.files import write_json
@@ -29,7 +19,7 @@ FORMAT_VERSION = "2.3"
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class Evaluation:
+class Evaluation(EvaluationFields):
     """What a correction did. The classes of the fields say their JSON form.
 
     Attributes
@@ -71,39 +61,10 @@ class Evaluation:
     flagged runs' local distance ...
     """
 
-    format: Literal["asced-evaluation"] = "asced-evaluation"
-    format_version: Literal["2.3"] = "2.3"
-    judge: JudgeFacts
-    paired: bool
-    pairs: str
-    notes: tuple[str, ...] = ()
-    replay_of: str | None = None
-    pipeline: str | None = None
-    strategy: str | None = None
-    correction: str | None = None
-    teacher: str | None = None
-    correction_step: int | None = None
-    steps: int | None = None
-    control: str | None = None
-    runs: int
-    flagged: int
-    quality: Mapping[str, Change]
-    flagged_runs: FlaggedRuns
-    other_runs: OtherRuns = field(default_factory=OtherRuns)
-    controls: Mapping[str, ControlFigures] = field(default_factory=dict)
-    against_best_control: ByLocation[AgainstControls] | None = None
-    against_other_runs: ByLocation[Estimate] | None = None
-    by_run: tuple[RunChange, ...] = ()
-
     @property
     def data(self) -> dict[str, Any]:
         """The JSON form."""
         return self.to_dict()
-
-    @property
-    def claims(self) -> Claims:
-        """What may be said of results by this judge."""
-        return claims_of(self.judge.reference)
 
     def to_dict(self) -> dict[str, Any]:
         """Strictly JSON."""

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from asced_analysis.correction.controls import IN_WORDS
 from asced_analysis.evaluation.effects import AgainstControls
 from asced_analysis.evaluation.intervals import Estimate
 from asced_analysis.evaluation.outcome_rates import OutcomeRates
-from asced_analysis.evaluation.parts import FlaggedRuns
+from asced_analysis.evaluation.parts import EvaluationFields, FlaggedRuns
 from asced_analysis.realism.claims import Claims
-
-if TYPE_CHECKING:
-    from asced_analysis.evaluation.result import Evaluation
 
 DAMAGED, ELSEWHERE = "  in the damaged tenth", "  elsewhere"
 
@@ -37,7 +33,7 @@ class Group:
     rows: tuple[tuple[str, str], ...]
 
 
-def groups_of(evaluation: Evaluation) -> list[Group]:
+def groups_of(evaluation: EvaluationFields) -> list[Group]:
     """How it was judged, what changed, who was repaired and harmed, what the controls did.
 
     Returns
@@ -49,7 +45,7 @@ def groups_of(evaluation: Evaluation) -> list[Group]:
     return [group for make in made if (group := make(evaluation, evaluation.claims)).rows]
 
 
-def _judged(found: Evaluation, claims: Claims) -> Group:
+def _judged(found: EvaluationFields, claims: Claims) -> Group:
     judge, flagged = found.judge, f"{found.flagged} of {found.runs} runs"
     chose = ", who also chose among the draws: too kind" if judge.chose else ""
     rows = (
@@ -65,7 +61,7 @@ def _judged(found: Evaluation, claims: Claims) -> Group:
     return Group("How it was judged", f"{judge.name}, with {judge.reference}; {what}", rows)
 
 
-def _changed(found: Evaluation, claims: Claims) -> Group:
+def _changed(found: EvaluationFields, claims: Claims) -> Group:
     rows = [
         (
             claims.distance if name == "local_realism" else _words(name),
@@ -98,7 +94,7 @@ def _changed(found: Evaluation, claims: Claims) -> Group:
     return Group("What changed", f"{claims.distance} {whose} by {effect.all}", tuple(rows))
 
 
-def _ended(found: Evaluation, claims: Claims) -> Group:
+def _ended(found: EvaluationFields, claims: Claims) -> Group:
     title, ends = claims.ended, found.flagged_runs.endings
     if not found.paired:
         beyond = ends.worst_quarter
@@ -117,7 +113,7 @@ def _ended(found: Evaluation, claims: Claims) -> Group:
     return Group(title, line, tuple(_ending_rows(found.flagged_runs, claims)))
 
 
-def _controls(found: Evaluation, claims: Claims) -> Group:
+def _controls(found: EvaluationFields, claims: Claims) -> Group:
     rows, line = [], "no control was sampled"
     for name, control in found.controls.items():
         label = "other runs" if found.against_other_runs else IN_WORDS.get(name, name)
@@ -148,7 +144,7 @@ def _against(figure: AgainstControls) -> str:
     return f"{figure}, against {IN_WORDS.get(name, name)}" if name else str(figure)
 
 
-def _how(found: Evaluation) -> str:
+def _how(found: EvaluationFields) -> str:
     """What was done, and who chose."""
     chosen = f", chosen by {found.teacher}" if found.teacher else ""
     return f"{found.correction}, at step {found.correction_step} of {found.steps}{chosen}"

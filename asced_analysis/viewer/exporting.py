@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from asced_analysis.viewer import figures
 from asced_analysis.viewer.answers import Answer, file_answer
 from asced_analysis.viewer.labelling import run_list
+from asced_analysis.viewer.shown import ShownRuns
 from asced_stores.errors import InputError
-
-if TYPE_CHECKING:
-    from asced_analysis.viewer.session import Session
 
 
 class Exporter:
-    """Makes files out of what a session shows."""
+    """Makes files out of the runs that are shown."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, shown: ShownRuns) -> None:
+        self._shown = shown
 
     def answer(self, given: Mapping[str, Any]) -> Answer:
         """The file that was asked for.
@@ -31,7 +29,7 @@ class Exporter:
         InputError
             Where there is nothing to save yet, or no such file.
         """
-        on = self._session
+        on = self._shown
         what, form = str(given["what"]), str(given.get("form", "png"))
         stem = Path(on.name).stem or "runs"
         if what == "labels":
@@ -60,11 +58,11 @@ class Exporter:
 
     def _selection(self, given: Mapping[str, Any], what: str, stem: str) -> Answer:
         """Chosen runs as a table, or as the list that ``asced select --runs`` takes."""
-        rows = [self._session.row(row) for row in given["rows"]]
+        rows = [self._shown.row(row) for row in given["rows"]]
         if not rows:
             raise InputError("no run is selected yet")
         if what == "numbers":
-            text = run_list(self._session.runs.runs[rows]) + "\n"
+            text = run_list(self._shown.runs.runs[rows]) + "\n"
             return file_answer(f"{stem}-runs.txt", "text/plain", text.encode())
         level = float(given["level"])
         lines = [self._line(row, level) for row in rows]
@@ -74,15 +72,15 @@ class Exporter:
     def _line(self, row: int, level: float) -> str:
         """One run of the selection as CSV; numbers and our own words only."""
         run, score = (
-            int(self._session.runs.runs[row]),
-            float(self._session.scores.known.values[row]),
+            int(self._shown.runs.runs[row]),
+            float(self._shown.scores.known.values[row]),
         )
         told = [
-            str(self._session.ds[name].values[row])
-            if name in self._session.ds.coords and self._session.ds[name].dtype.kind in "iu"
+            str(self._shown.ds[name].values[row])
+            if name in self._shown.ds.coords and self._shown.ds[name].dtype.kind in "iu"
             else ""
             for name in ("seed", "label")
         ]
-        by_hand = {True: "broken", False: "normal", None: ""}[self._session.hand.labels.get(run)]
+        by_hand = {True: "broken", False: "normal", None: ""}[self._shown.hand.labels.get(run)]
         scored = ["", ""] if np.isnan(score) else [f"{score:.9g}", str(int(score > level))]
         return ",".join([str(run), *told, *scored, by_hand])

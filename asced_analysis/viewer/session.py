@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import itertools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,21 +11,14 @@ import numpy.typing as npt
 
 from asced_analysis.viewer import frames
 from asced_analysis.viewer.answers import Answer
-from asced_analysis.viewer.background import Background
-from asced_analysis.viewer.distances import Distances
 from asced_analysis.viewer.exporting import Exporter
-from asced_analysis.viewer.labelling import HandLabels
-from asced_analysis.viewer.population import Population
-from asced_analysis.viewer.reading import Trajectories
 from asced_analysis.viewer.replays import correction_in_words
-from asced_analysis.viewer.scores import RunScores
+from asced_analysis.viewer.shown import ShownRuns
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from asced_analysis.realism.local import RealismModel
-    from asced_analysis.thresholds.document import Thresholds
 
 THUMBNAIL, LARGEST = 96, 768
 MOST_ON_A_PAGE = 200
@@ -35,56 +26,21 @@ DETAILS = ("seed", "label", "prompt", "guidance_scale")
 PAGE_SIZE = 48
 
 
-class Session:
+class Session(ShownRuns):
     """Runs under the eyes of one or more people; answers requests by name.
 
     Parameters
     ----------
     ds : xarray.Dataset
         Runs as `open_runs` returns them.
-    name : str
-        What they are called on the page.
-    thresholds : Thresholds, optional
-        Score runs and draw their masks.
-    corrected : xarray.Dataset, optional
-        A replay's runs, with ``mask``, ``flagged`` and ``score``.
-    override : bool
-        Use thresholds that were calibrated on something else.
-    pipeline : DiffusionPipeline, str or Path, optional
-        For thresholds with a lookahead; by default the one that the store names.
     keep_scores : bool
         Keep scores beside the store for the next time.
-    judge : RealismModel, optional
-        Measures how far each run's picture lies from real images, or from the other runs.
+    **shown
+        As of `asced_analysis.viewer.shown.ShownRuns`.
     """
 
-    def __init__(
-        self,
-        ds: xr.Dataset,
-        *,
-        name: str = "runs",
-        thresholds: Thresholds | None = None,
-        corrected: xr.Dataset | None = None,
-        override: bool = False,
-        pipeline: Any = None,
-        keep_scores: bool = True,
-        judge: RealismModel | None = None,
-    ) -> None:
-        self.ds, self.name, self.corrected = ds, name, corrected
-        self.runs = Trajectories(ds)
-        self.background = Background()
-        self.hand = HandLabels()
-        self.population = Population(ds)
-        self.scores = RunScores(
-            self.runs, thresholds, corrected, override=override, pipeline=pipeline
-        )
-        self.distances = None if judge is None else Distances(ds, judge, corrected)
-        self._corrected_row = (
-            {}
-            if corrected is None
-            else {int(run): i for i, run in enumerate(corrected["run"].values)}
-        )
-        self.signals = frames.signals_of(self.runs)
+    def __init__(self, ds: xr.Dataset, *, keep_scores: bool = True, **shown: Any) -> None:
+        super().__init__(ds, **shown)
         self._counted: set[str] = set()
         self._files = Exporter(self)
         self._requests: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
@@ -186,7 +142,7 @@ class Session:
             return found
         values = np.asarray(self.corrected[name].values, np.float64)
         for row, run in enumerate(self.runs.runs):
-            if (place := self._corrected_row.get(int(run))) is not None:
+            if (place := self.corrected_row.get(int(run))) is not None:
                 found[row] = values[place]
         return found
 
@@ -234,7 +190,7 @@ class Session:
         if row < len(reasons):
             details.append(("most unusual", reasons[row]))
         arrays = {"image": self.runs.large(self.runs.image(row), LARGEST)}
-        place = self._corrected_row.get(run)
+        place = self.corrected_row.get(run)
         if self.distances is not None:
             details += self.distances.of_run(row, place)
         if self.corrected is not None and place is not None:
@@ -255,7 +211,7 @@ class Session:
         return Answer(header, arrays)
 
     def _frames(self, given: Mapping[str, Any]) -> Answer:
-        row, frame = self.row(given["row"]), self._frame(given)
+        row, frame = self.row(given["row"]), self.frame(given)
         first = min(max(0, int(given["first"])), self.runs.steps - 1)
         stop = min(self.runs.steps, first + self.runs.steps_at_once)
         found = frames.strips(self.runs, row, first, stop, signal=str(given["signal"]), frame=frame)
@@ -269,7 +225,7 @@ class Session:
 
     def _mask(self, given: Mapping[str, Any]) -> Answer:
         row, level = self.row(given["row"]), float(given["level"])
-        mask = self.scores.mask(row, level, self._frame(given))
+        mask = self.scores.mask(row, level, self.frame(given))
         if mask is None:
             return Answer({"row": row})
         share = float(mask.mean())
@@ -281,16 +237,6 @@ class Session:
     def _curve(self, given: Mapping[str, Any]) -> Answer:
         steps, values = self.region_curve(given)
         return Answer({"step": steps, "value": values})
-
-    def region_curve(self, given: Mapping[str, Any]) -> tuple[list[int], list[float]]:
-        """Dynamics of the region that was clicked or drawn."""
-        return frames.curve(
-            self.runs,
-            self.row(given["row"]),
-            self.picked(given["region"]),
-            signal=str(given["signal"]),
-            frame=self._frame(given),
-        )
 
     def _bands(self, given: Mapping[str, Any]) -> Answer:
         signal = str(given["signal"])
@@ -328,30 +274,3 @@ class Session:
 
     def _export(self, given: Mapping[str, Any]) -> Answer:
         return self._files.answer(given)
-
-    def row(self, given: Any) -> int:
-        """The position of a run."""
-        row = int(given)
-        if not 0 <= row < len(self.runs.runs):
-            raise InputError(f"no run at position {row}; there are {len(self.runs.runs)}")
-        return row
-
-    def _frame(self, given: Mapping[str, Any]) -> int:
-        """The frame of a video, 0 for images."""
-        frame = int(given.get("frame", 0))
-        if not 0 <= frame < self.runs.frames:
-            raise InputError(f"no frame {frame}; there are {self.runs.frames}")
-        return frame
-
-    def picked(self, given: Any) -> npt.NDArray[np.bool_]:
-        """A mask as the page sends it: one byte a pixel, base64."""
-        try:
-            content = base64.b64decode(str(given), validate=True)
-        except binascii.Error as error:
-            raise InputError(f"a mask that is no base64: {error}") from error
-        flat = np.frombuffer(content, np.uint8)
-        if flat.size != self.runs.height * self.runs.width:
-            raise InputError(
-                f"a mask of {flat.size} pixels; expected {self.runs.height} x {self.runs.width}"
-            )
-        return flat.reshape(self.runs.height, self.runs.width) > 0

@@ -7,22 +7,49 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from asced_recorders.tap.events import ListenerChain, StepEvent
+from asced_recorders.tap.events import ListenerChain, StepEvent, TapListener
 from asced_recorders.tap.schedulers import StepTable, begin_index, step_table
 from asced_recorders.tap.solver_history import renew_history
-from asced_recorders.tap.swapping import tapped_class
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from asced_recorders.tap.tap import Tap
+
+class Listening:
+    """Who listens to schedulers, and when: what a tap's streams know of it.
+
+    Parameters
+    ----------
+    listener : TapListener
+    whole_schedule : bool
+    within : callable, optional
+        See `asced_recorders.tap.tap.Tap`.
+
+    Attributes
+    ----------
+    outside : int
+        Steps that were taken outside a call.
+    """
+
+    def __init__(
+        self,
+        listener: TapListener,
+        *,
+        whole_schedule: bool = False,
+        within: Callable[[], bool] | None = None,
+    ) -> None:
+        self.listener = listener
+        self.whole_schedule = whole_schedule
+        self.by_call = within is not None
+        self.within = within or (lambda: True)
+        self.outside = 0
 
 
 class Stream:
     """One scheduler's run: counts calls, tells the listener, applies what it changes."""
 
-    def __init__(self, scheduler: Any, tap: Tap) -> None:
+    def __init__(self, scheduler: Any, tap: Listening) -> None:
         self.owner = scheduler
         self.copies: list[weakref.ref[Any]] = []
         self.plain = type(scheduler)
@@ -34,14 +61,13 @@ class Stream:
         self.rewind()
         names = list(inspect.signature(self.plain.step).parameters)[1:]
         self.position = {name: i for i, name in enumerate(names)}
-        scheduler.__class__ = tapped_class(self.plain, self)
 
-    def join(self, tap: Tap) -> None:
+    def join(self, tap: Listening) -> None:
         """Let another tap's listener be told as well: it sees what the ones before it changed."""
         self.taps.append(tap)
         self.listener = ListenerChain(*(one.listener for one in self.taps))
 
-    def leave(self, tap: Tap) -> None:
+    def leave(self, tap: Listening) -> None:
         """Tell a tap's listener nothing more; after the last, the scheduler has its class back."""
         self.taps.remove(tap)
         if self.taps:

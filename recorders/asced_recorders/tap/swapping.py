@@ -6,12 +6,18 @@ import copy
 import functools
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from asced_recorders.tap.stream import Stream
+from asced_recorders.tap.stream import Listening, Stream
 
 CORRECTORS = ("multistep_uni_c_bh_update", "stochastic_adams_moulton_update")
+
+
+def swapped(scheduler: Any, tap: Listening) -> Stream:
+    """Give a scheduler a class that tells a tap what happens; `Stream.leave` takes it back."""
+    stream = Stream(scheduler, tap)
+    scheduler.__class__ = tapped_class(stream.plain, stream)
+    return stream
 
 
 def tapped_class(plain: type, stream: Stream) -> type:

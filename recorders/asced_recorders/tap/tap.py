@@ -13,13 +13,14 @@ from typing import Any, Self
 
 from asced_recorders.tap.events import ListenerChain, StepEvent, TapListener
 from asced_recorders.tap.schedulers import scheduler_class
-from asced_recorders.tap.stream import Stream, forget_edit
+from asced_recorders.tap.stream import Listening, Stream, forget_edit
+from asced_recorders.tap.swapping import swapped
 from asced_stores.errors import InputError
 
 __all__ = ["ListenerChain", "StepEvent", "Tap", "TapListener", "forget_edit"]
 
 
-class Tap:
+class Tap(Listening):
     """Listen to every ``*scheduler`` of a pipeline, as a context manager.
 
     Parameters
@@ -56,13 +57,9 @@ class Tap:
         whole_schedule: bool = False,
         within: Callable[[], bool] | None = None,
     ) -> None:
+        super().__init__(listener, whole_schedule=whole_schedule, within=within)
         self.source = pipeline_or_scheduler
         self.schedulers = list(_schedulers(pipeline_or_scheduler))
-        self.listener = listener
-        self.whole_schedule = whole_schedule
-        self.by_call = within is not None
-        self.within = within or (lambda: True)
-        self.outside = 0
         self._streams: list[Stream] = []
 
     def __enter__(self) -> Self:
@@ -108,7 +105,7 @@ class Tap:
         """A stream of a scheduler: its own, or that of a tap that listens already."""
         stream: Stream | None = getattr(type(scheduler), "_asced_stream", None)
         if stream is None:
-            return Stream(scheduler, self)
+            return swapped(scheduler, self)
         stream.join(self)  # a recorder and a corrector of one call
         return stream
 
