@@ -17,6 +17,7 @@ from asced_analysis.report.corrections import (
     gallery_section,
     remedies_section,
 )
+from asced_analysis.report.options import GALLERY, ReportOptions
 from asced_analysis.report.page import Case, Page, Section, render_html, render_markdown
 from asced_analysis.report.sections import (
     case,
@@ -30,6 +31,7 @@ from asced_analysis.report.summary import in_plain_words
 from asced_analysis.thresholds.wording import percent
 from asced_stores.errors import InputError, TooFewStepsError
 from asced_stores.files import check_out, write_whole
+from asced_stores.options import takes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,26 +41,12 @@ if TYPE_CHECKING:
     from asced_analysis.replay.recording import Recording
     from asced_analysis.thresholds.document import Thresholds
 
-GALLERY = 24
 DETAILS = ("seed", "prompt", "label", "guidance_scale")
 
 
+@takes(ReportOptions)
 def write_report(
-    runs: str | PathLike[str],
-    out: str | PathLike[str],
-    *,
-    thresholds: Thresholds | str | PathLike[str] | None = None,
-    replay: str | PathLike[str] | None = None,
-    evaluation: Evaluation | str | PathLike[str] | None = None,
-    compare: Sequence[Evaluation | str | PathLike[str]] = (),
-    remedies: Remedies | str | PathLike[str] | None = None,
-    phases: Phases | None = None,
-    statistics: xr.Dataset | None = None,
-    pipeline: Any = None,
-    judge: Any = None,
-    real: Any = None,
-    gallery: int = GALLERY,
-    overwrite: bool = False,
+    runs: str | PathLike[str], out: str | PathLike[str], options: ReportOptions
 ) -> Path:
     """Write one self-contained page about runs, thresholds and a replay.
 
@@ -69,26 +57,8 @@ def write_report(
     out : path
         File to write, whole or not at all: ``.html``, or ``.md`` for Markdown. Pictures are
         embedded in both.
-    thresholds : Thresholds or path, optional
-        Shown with their guarantee; without a replay, they also choose the gallery.
-    replay : path, optional
-        What `replay` made of the recording.
-    evaluation : Evaluation or path, optional
-        By default computed when there is a replay.
-    compare : sequence of Evaluation or path
-        Of other corrections of the same runs, set beside this one.
-    remedies : Remedies or path, optional
-        What was tried on the pipeline (`asced_analysis.evaluation.try_remedies`).
-    phases, statistics : optional
-        Results already at hand; by default computed.
-    pipeline : DiffusionPipeline, str or Path, optional
-        For the controls of the evaluation; by default the one the recording names.
-    judge, real
-        For the evaluation; see `asced_analysis.evaluate`. Not beside one that is given.
-    gallery : int
-        Largest number of flagged runs shown.
-    overwrite : bool
-        Whether an existing file may be replaced.
+    options : ReportOptions
+        Each by keyword.
 
     Returns
     -------
@@ -113,51 +83,52 @@ def write_report(
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores import TrajectoryStore
 
-    target = check_out(out, overwrite=overwrite, suffixes=(".html", ".md"))
-    if evaluation is not None and not isinstance(evaluation, Evaluation):
-        evaluation = Evaluation.load(evaluation)
-    of_replay = bool(compare) or (evaluation is not None and evaluation.replay_of is not None)
+    target = check_out(out, overwrite=options.overwrite, suffixes=(".html", ".md"))
+    replay, judge = options.replay, options.judge
+    evaluation = _loaded(options.evaluation, Evaluation)
+    of_replay = bool(options.compare) or bool(evaluation and evaluation.replay_of is not None)
     if of_replay and replay is None:
         raise InputError("an evaluation belongs to a replay: give the replay as well (--replay)")
-    if (judge is not None or real is not None) and (evaluation is not None or replay is None):
+    judged = judge is not None or options.real is not None
+    if judged and (evaluation is not None or replay is None):
         raise InputError(
             "a judge and real images are for the evaluation of a replay that is made here: give a "
             "replay, and no evaluation"
         )
     ds = open_runs(str(runs))
-    real = real_images_of(real, ds)
-    limits = None
+    real = real_images_of(options.real, ds)
+    thresholds = _loaded(options.thresholds, Thresholds)
     if thresholds is not None:
-        limits = thresholds if isinstance(thresholds, Thresholds) else Thresholds.load(thresholds)
-        _check_thresholds(ds, limits)
-    if remedies is not None and not isinstance(remedies, Remedies):
-        remedies = Remedies.load(str(remedies))
-    others = [one if isinstance(one, Evaluation) else Evaluation.load(one) for one in compare]
+        _check_thresholds(ds, thresholds)
+    others = [_loaded(one, Evaluation) for one in options.compare]
     corrected = None
     if replay is not None:
         recording = Recording(str(runs))
         corrected = replayed_runs(recording, TrajectoryStore.open(str(replay)))
         if evaluation is None:
-            evaluation = evaluate(str(runs), str(replay), judge=judge, real=real, pipeline=pipeline)
+            evaluation = evaluate(
+                str(runs), str(replay), judge=judge, real=real, pipeline=options.pipeline
+            )
         else:
             _check_evaluation(evaluation, recording, corrected)
         for one in others:
             _check_evaluation(one, recording, corrected)
+    phases, statistics = options.phases, options.statistics
     page = build_page(
         ds,
         name=Path(str(runs)).name,
         phases=phases or _if_enough_steps(segment_phases, ds),
         statistics=_if_enough_steps(step_statistics, ds) if statistics is None else statistics,
-        thresholds=limits,
+        thresholds=thresholds,
         corrected=corrected,
         evaluation=evaluation,
         compare=others,
-        remedies=remedies,
-        gallery=gallery,
-        pipeline=pipeline,
+        remedies=_loaded(options.remedies, Remedies),
+        gallery=options.gallery,
+        pipeline=options.pipeline,
     )
     text = render_markdown(page) if target.suffix == ".md" else render_html(page)
-    return write_whole(target, text, overwrite=overwrite)
+    return write_whole(target, text, overwrite=options.overwrite)
 
 
 def build_page(
@@ -250,6 +221,11 @@ def build_page(
         sections=tuple(sections),
         footer=f"Written by asced-analysis {version('asced-analysis')}.",
     )
+
+
+def _loaded(given: Any, kind: Any) -> Any:
+    """A result, or that of a file; None stays None."""
+    return given if given is None or isinstance(given, kind) else kind.load(str(given))
 
 
 def _if_enough_steps(analysis: Callable[[xr.Dataset], Any], ds: xr.Dataset) -> Any:

@@ -6,10 +6,14 @@ from typing import Any
 
 import click
 
+from asced_analysis.report.options import ReportOptions
 from asced_cli import completion
 from asced_cli.command import OutFile, asced_command, emit
 from asced_cli.judging import judge_option, real_option
+from asced_cli.option_classes import options_of
 from asced_cli.options import note_memory
+
+option = options_of(ReportOptions)
 
 
 @asced_command(
@@ -29,38 +33,24 @@ from asced_cli.options import note_memory
     },
 )
 @click.argument("runs", shell_complete=completion.stores)
-@click.option(
-    "--thresholds", shell_complete=completion.files(".json"), help="File of `asced calibrate`."
-)
-@click.option("--replay", shell_complete=completion.stores, help="Store of `asced replay`.")
-@click.option(
-    "--evaluation",
-    shell_complete=completion.files(".json"),
-    help="File of `asced evaluate`; computed when left out.",
-)
-@click.option(
-    "--compare",
+@option("thresholds", shell_complete=completion.files(".json"))
+@option("replay", shell_complete=completion.stores)
+@option("evaluation", shell_complete=completion.files(".json"))
+@option(
+    "compare",
     shell_complete=completion.files(".json"),
     multiple=True,
     help="Evaluation of another correction of the same runs. Repeatable.",
 )
-@click.option(
-    "--remedies",
-    shell_complete=completion.files(".json"),
-    help="File of `asced tune --remedies`.",
-)
-@click.option(
-    "--pipeline",
-    shell_complete=completion.pipelines,
-    help="Name or folder for the evaluation, if not as the store names it.",
-)
+@option("remedies", shell_complete=completion.files(".json"))
+@option("pipeline", shell_complete=completion.pipelines)
 @judge_option
 @real_option
 @click.option(
     "--out", required=True, type=OutFile(".html", ".md"), help="File to write: .html or .md."
 )
-@click.option("--gallery", type=click.IntRange(min=0), default=24, show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@option("gallery", type=click.IntRange(min=0))
+@option("overwrite")
 def command(runs: str, out: str, **more: Any) -> None:
     """Write one page about RUNS that needs no network and escapes every stored string."""
     from asced_analysis.report import write_report
