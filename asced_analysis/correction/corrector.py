@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import ActivationListener, watched_modules
+from asced_analysis.correction.detecting import ActivationListener, Network, watched_modules
 from asced_analysis.correction.edit_settings import EditSettings
 from asced_analysis.correction.edited_call import Assigned, EditedCall
 from asced_analysis.correction.layout_adapter import adapted_tap
-from asced_analysis.correction.lookahead import Network, pipeline_network
+from asced_analysis.correction.lookahead import pipeline_network
 from asced_analysis.correction.loop_step import LoopStep, loop_table
 from asced_analysis.correction.settings import GivenMasks, ImageReport, strategy_of
 from asced_analysis.correction.step_callback import StepCallback

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
-from asced_analysis.correction.lookahead import predict
 from asced_analysis.correction.loop_step import PartialStepTable
 from asced_analysis.correction.strategy import RECORDED
 from asced_analysis.detection.log_snr_grid import TOLERANCE
@@ -23,11 +22,19 @@ from asced_recorders.tap.events import TapListener
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from asced_analysis.correction.lookahead import Network
     from asced_analysis.thresholds.document import Thresholds
     from asced_recorders.pipelines.activations import ActivationWatch
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
+
+
+Network = Callable[[Any, Any, int], Any]
+"""``network(sample, table, step)`` to predicted x0; the table names each step's noise level."""
+
+
+def predict(network: Network, table: Any, sample: Any, step: int) -> Any:
+    """Predicted x0 by a network; bound to network and table (`functools.partial`), a lookahead."""
+    return network(sample, table, step)
 
 
 @dataclass(frozen=True)

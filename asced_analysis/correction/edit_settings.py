@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from asced_analysis.correction.controls import Control
-    from asced_analysis.correction.lookahead import Network
+    from asced_analysis.correction.detecting import Network
     from asced_analysis.correction.settings import ImageReport
     from asced_analysis.correction.strategy import Strategy
     from asced_analysis.thresholds.document import Thresholds

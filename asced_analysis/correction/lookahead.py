@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asced_analysis.correction.detecting import Network, predict
 from asced_stores.errors import InputError
 from asced_stores.format.noise_levels import eps_and_x0
 
@@ -22,15 +23,7 @@ if TYPE_CHECKING:
     from asced_analysis.compute.source import Source
     from asced_analysis.detection.variant import Lookahead
 
-Network = Callable[[Any, Any, int], Any]
-"""``network(sample, table, step)`` to predicted x0; the table names each step's noise level."""
-
 KNOWN = ("epsilon", "sample", "v_prediction")
-
-
-def predict(network: Network, table: Any, sample: Any, step: int) -> Any:
-    """Predicted x0 by a network; bound to network and table (`functools.partial`), a lookahead."""
-    return network(sample, table, step)
 
 
 def pipeline_network(pipeline: Any) -> Network:

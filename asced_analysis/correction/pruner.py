@@ -19,11 +19,12 @@ from torch import Tensor
 from asced_analysis.correction.detecting import (
     ActivationListener,
     LoopDetector,
+    Network,
     watched_modules,
 )
 from asced_analysis.correction.halting import ContinuedCall, HaltedError, Halting, counting
 from asced_analysis.correction.layout_adapter import adapted_tap
-from asced_analysis.correction.lookahead import Network, pipeline_network
+from asced_analysis.correction.lookahead import pipeline_network
 from asced_analysis.detection.registry import needs_network
 from asced_recorders.pipelines.model_facts import skips_work
 from asced_recorders.pipelines.sampling import (

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from asced_analysis.correction.controls import Control
 from asced_analysis.correction.corrector import Corrector
+from asced_analysis.correction.detecting import Network
 from asced_analysis.correction.environment import recorded_threads
-from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.registry import make_strategy, parameters_of
 from asced_analysis.correction.strategy import Strategy

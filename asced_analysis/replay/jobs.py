@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.corrector import Corrector
-from asced_analysis.correction.lookahead import Network
+from asced_analysis.correction.detecting import Network
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.detection.registry import extra_evaluations
 from asced_analysis.replay.decoding import Decoder

@@ -11,7 +11,7 @@ from asced_stores.options import option, options, others
 
 if TYPE_CHECKING:
     from asced_analysis.correction.controls import Control
-    from asced_analysis.correction.lookahead import Network
+    from asced_analysis.correction.detecting import Network
     from asced_analysis.correction.loops import Loop
     from asced_analysis.correction.strategy import Strategy
     from asced_analysis.realism import RealismModel

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control, control_masks, other_runs
+from asced_analysis.correction.detecting import Network, predict
 from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
 from asced_analysis.correction.lookahead import (
-    Network,
     RecordedTable,
     network_by_step,
     pipeline_network,
-    predict,
 )
 from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.regions import find_regions, is_found

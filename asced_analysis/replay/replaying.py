@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asced_analysis.correction.controls import Control
+from asced_analysis.correction.detecting import Network
 from asced_analysis.correction.environment import differences, recorded_threads
-from asced_analysis.correction.lookahead import Network
 from asced_analysis.correction.registry import known_parameters
 from asced_analysis.correction.settings import correction_settings, correction_step, strategy_of
 from asced_analysis.correction.strategy import Strategy

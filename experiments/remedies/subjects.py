@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -128,11 +129,19 @@ def seen_by_eye(labels: Path, name: str, count: int) -> tuple[NDArray[np.bool_],
         The set.
     count : int
     """
-    from experiments.models.emoji.blind import read
-
-    said = read(labels, name)
+    said = _labels_of(labels, name)
     words = np.array([said.get(run, "unsure") for run in range(count)])
     return words != "unsure", words == "broken"
+
+
+def _labels_of(path: Path, name: str) -> dict[int, str]:
+    """Label of each run of a set that was looked at, at the first look."""
+    with path.open(newline="") as file:
+        return {
+            int(row["run"]): row["label"]
+            for row in csv.DictReader(file)
+            if row["set"] == name and row["pass"] == "0"
+        }
 
 
 def _fashion() -> Subject:

@@ -1,4 +1,4 @@
-"""A trajectory store: creation, opening, and what has been committed."""
+"""A trajectory store: creation, opening, and what is done with it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from asced_stores.backends.backend import Backend
 from asced_stores.backends.opening import open_backend
-from asced_stores.errors import DamagedBatchError, InputError, StoreExistsError
+from asced_stores.errors import InputError, StoreExistsError
 from asced_stores.format.layout import ArrayLayout
-from asced_stores.format.markers import LIMIT, Marker, batch_of, parse_marker
 from asced_stores.format.metadata import (
     FORMAT,
     FORMAT_VERSION,
@@ -29,7 +27,8 @@ from asced_stores.format.metadata import (
     run_arrays,
     step_arrays,
 )
-from asced_stores.format.spec import RUN_SCALARS, TrajectorySpec
+from asced_stores.format.opened import OpenedStore
+from asced_stores.format.spec import TrajectorySpec
 
 if TYPE_CHECKING:
     from asced_stores.format.index import RunIndex, Select
@@ -42,7 +41,7 @@ UNPLANNED_BATCHES = 16384
 Path = str | os.PathLike[str]
 
 
-class TrajectoryStore:
+class TrajectoryStore(OpenedStore):
     """Trajectories of many runs, in batches that are either wholly there or not at all.
 
     Made by `create` or `open`.
@@ -75,25 +74,6 @@ class TrajectoryStore:
     >>> TrajectoryStore.open("own.zarr").seal().committed_batches()
     [0]
     """
-
-    def __init__(self, backend: Backend, metadata: Mapping[str, Any]) -> None:
-        self._place = backend
-        self._metadata = metadata
-        attributes = dict(metadata["attributes"])
-        own = attributes["asced"]
-        self.path = backend.url
-        user = {k: v for k, v in attributes.items() if k not in RESERVED_ATTRIBUTES}
-        self.spec = TrajectorySpec.from_json(own["spec"], user)
-        self.batch_size: int = own["batch_size"]
-        self.planned_runs: int | None = own["planned_runs"]
-        self.id: str = own["id"]
-        self.capacity: int = own["capacity"]
-        self.layouts = {
-            variable.name: ArrayLayout(
-                variable, self.batch_size, tuple(own["inner"][variable.name])
-            )
-            for variable in self.spec.variables
-        }
 
     # --- making and opening ---------------------------------------------------------------------
 
@@ -209,12 +189,6 @@ class TrajectoryStore:
         backend = open_backend(path, fsync=fsync, storage_options=storage_options)
         return cls(backend, read_metadata(backend))
 
-    def reload(self) -> TrajectoryStore:
-        """Open it again, to see whether it has been sealed since."""
-        return TrajectoryStore(self._place, read_metadata(self._place))
-
-    # --- facts ----------------------------------------------------------------------------------
-
     def __repr__(self) -> str:
         return f"<TrajectoryStore {self.path}: {self.spec.steps} steps of {self.spec.sample_shape}>"
 
@@ -239,91 +213,6 @@ class TrajectoryStore:
         note = "Open its runs with open_runs(store)."
         return html_table(f"Trajectory store {self.path}", ("", ""), rows, note)
 
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """Attributes of the store, the format's name and version among them."""
-        own = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        return {**own, **self.spec.attributes}
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of what must agree for runs to be comparable."""
-        return self.spec.fingerprint
-
-    @property
-    def sealed(self) -> Mapping[str, Any] | None:
-        """Facts of the seal, None while the store is open for writing."""
-        found: Mapping[str, Any] | None = self._metadata["attributes"]["asced"]["sealed"]
-        return found
-
-    def root_attributes(self) -> dict[str, Any]:
-        """Attributes as they stand in the root, the store's own among them."""
-        return dict(self._metadata["attributes"])
-
-    @property
-    def backend(self) -> Backend:
-        """Where the bytes lie."""
-        return self._place
-
-    @property
-    def batches(self) -> int:
-        """Number of batches there can be."""
-        return -(-self.capacity // self.batch_size)
-
-    @cached_property
-    def scalar_dtypes(self) -> dict[str, str]:
-        """Dtypes of the numbers by run that lie in a marker."""
-        standard = {k: v for k, v in RUN_SCALARS.items() if k not in ("rank", "batch")}
-        return standard | {v.name: v.dtype for v in self.spec.scalars}
-
-    def status_key(self, batch: int) -> str:
-        """Key of the status chunk of a batch."""
-        return f"status/c/{batch}"
-
-    def shard_keys(self, batch: int) -> dict[str, str]:
-        """Keys of everything that a batch consists of, except for its marker."""
-        keys = {name: layout.key(batch) for name, layout in self.layouts.items()}
-        return keys | {"status": self.status_key(batch)}
-
-    # --- what is committed ----------------------------------------------------------------------
-
-    def committed_batches(self) -> list[int]:
-        """Numbers of the batches that are committed, rising."""
-        found = (batch_of(name) for name in self._place.names("commits"))
-        return sorted(batch for batch in found if batch is not None and batch < self.batches)
-
-    def marker(self, batch: int) -> Marker:
-        """Read the marker of a batch.
-
-        Raises
-        ------
-        DamagedBatchError
-            If it is absent, truncated or altered.
-        """
-        key = f"commits/{batch}.json"
-        try:
-            data = self._place.read(key, limit=LIMIT)
-        except FileNotFoundError as error:
-            raise DamagedBatchError(f"batch {batch} of {self.path} is not committed") from error
-        return self.parse_marker(batch, data)
-
-    def parse_marker(self, batch: int, data: bytes) -> Marker:
-        """Check and decode the bytes of a marker of this store."""
-        marker = parse_marker(
-            data,
-            batch=batch,
-            fingerprint=self.fingerprint,
-            dtypes=self.scalar_dtypes,
-            where=f"commits/{batch}.json of {self.path}",
-        )
-        if marker.runs > self.batch_size or set(marker.shards) != set(self.shard_keys(batch)):
-            raise DamagedBatchError(
-                f"commits/{batch}.json of {self.path} names {marker.runs} runs of "
-                f"{sorted(marker.shards)}: expected at most {self.batch_size} of "
-                f"{sorted(self.shard_keys(batch))}"
-            )
-        return marker
-
     @cached_property
     def index(self) -> RunIndex:
         """Index of the runs that were committed when it was first asked for."""
@@ -343,7 +232,9 @@ class TrajectoryStore:
         """Read a part of one variable into one array; see `asced_stores.format.batches.read`."""
         from asced_stores.format.batches import read
 
-        return read(self, name, runs=runs, steps=steps, statuses=statuses, threads=threads)
+        return read(
+            self, self.index, name, runs=runs, steps=steps, statuses=statuses, threads=threads
+        )
 
     # --- what is done with it -------------------------------------------------------------------
 

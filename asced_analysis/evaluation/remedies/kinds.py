@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.corrector import Corrector
-from asced_analysis.correction.detecting import LoopDetector
-from asced_analysis.correction.lookahead import Network
+from asced_analysis.correction.detecting import LoopDetector, Network
 from asced_analysis.correction.noise_normalisation import normalised_noise
 from asced_analysis.correction.pruner import Pruner
 from asced_analysis.correction.registry import STRATEGIES

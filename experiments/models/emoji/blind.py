@@ -141,16 +141,6 @@ def collect(
     return sorted(rows, key=lambda row: (row["set"], int(row["run"]), int(row["pass"])))
 
 
-def read(path: Path, name: str) -> dict[int, str]:
-    """Label of each run of a set that was looked at, at the first look."""
-    with path.open(newline="") as file:
-        return {
-            int(row["run"]): row["label"]
-            for row in csv.DictReader(file)
-            if row["set"] == name and row["pass"] == "0"
-        }
-
-
 def shares(rows: Sequence[dict[str, str]]) -> str:
     """Share broken of each set at the first look, unsure ones left out, in Markdown."""
     found = []

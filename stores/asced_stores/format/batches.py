@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from asced_stores.backends.backend import Backend, Reader
 from asced_stores.errors import DamagedBatchError, InputError
-from asced_stores.format.index import Select
+from asced_stores.format.index import RunIndex, Select
 from asced_stores.format.layout import ArrayLayout
 from asced_stores.format.memory import empty
 from asced_stores.format.shards import ABSENT, check_chunk, read_index
 
 if TYPE_CHECKING:
-    from asced_stores.store import TrajectoryStore
+    from asced_stores.format.opened import OpenedStore
 
 T = TypeVar("T")
 _WORTH_A_THREAD = 4  # groups of 1 MB
@@ -211,7 +211,8 @@ def _cover(part: slice | None, length: int, inner: int) -> tuple[slice, slice]:
 
 
 def read(
-    store: TrajectoryStore,
+    store: OpenedStore,
+    index: RunIndex,
     name: str,
     *,
     runs: Select | None = None,
@@ -223,8 +224,10 @@ def read(
 
     Parameters
     ----------
-    store : TrajectoryStore
+    store : OpenedStore
         Sealed or not.
+    index : RunIndex
+        Its runs.
     name : str
         Which variable.
     runs
@@ -242,7 +245,7 @@ def read(
     """
     if name not in store.layouts:
         raise InputError(f"{store.path} has no {name!r}: it has {[*store.layouts]}")
-    index = store.index.with_status(statuses).select(runs)
+    index = index.with_status(statuses).select(runs)
     layout = store.layouts[name]
     length = layout.variable.shape[0]
     if isinstance(steps, int):

@@ -15,14 +15,14 @@ from asced_stores.errors import DamagedStoreError
 from asced_stores.format.markers import Marker, batch_of, open_text, seal_text
 
 if TYPE_CHECKING:
-    from asced_stores.store import TrajectoryStore
+    from asced_stores.format.opened import OpenedStore
 
 PACK_EVERY = 256
 """A writer packs markers each time it has committed so many batches."""
 _LIMIT = 256 << 20
 
 
-def load_markers(store: TrajectoryStore) -> list[Marker]:
+def load_markers(store: OpenedStore) -> list[Marker]:
     """Markers of all committed batches, from packs where there are any.
 
     Raises
@@ -46,7 +46,7 @@ def load_markers(store: TrajectoryStore) -> list[Marker]:
         return list(pool.map(load, batches))
 
 
-def compact(store: TrajectoryStore) -> int:
+def compact(store: OpenedStore) -> int:
     """Pack the markers that no pack holds yet.
 
     Returns
@@ -69,14 +69,14 @@ def compact(store: TrajectoryStore) -> int:
     return len(texts)
 
 
-def forget_packs(store: TrajectoryStore) -> None:
+def forget_packs(store: OpenedStore) -> None:
     """Remove the packs, before a marker is taken out."""
     for name in store.backend.names("commits"):
         if name.startswith("pack-"):
             store.backend.delete(f"commits/{name}")
 
 
-def _load_packs(store: TrajectoryStore, names: list[str]) -> dict[int, bytes]:
+def _load_packs(store: OpenedStore, names: list[str]) -> dict[int, bytes]:
     """Bytes of the packed markers; a damaged pack is passed over, since the markers are there."""
     found: dict[int, bytes] = {}
     for name in names:

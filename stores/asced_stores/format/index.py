@@ -14,7 +14,7 @@ from asced_stores.errors import DamagedStoreError, InputError
 from asced_stores.format.markers import Marker
 
 if TYPE_CHECKING:
-    from asced_stores.store import TrajectoryStore
+    from asced_stores.format.opened import OpenedStore
 
 STATUSES: Mapping[str, int] = {"complete": 1, "failed": 2}
 _PATIENCE = 5
@@ -137,7 +137,7 @@ def index_of(markers: Sequence[Marker], dtypes: Mapping[str, str]) -> RunIndex:
     return RunIndex(columns, hashlib.sha256(repr(written).encode()).hexdigest())
 
 
-def load_index(store: TrajectoryStore) -> RunIndex:
+def load_index(store: OpenedStore) -> RunIndex:
     """Index of all committed runs: one read where the store is sealed, else its markers."""
     from asced_stores.format.compaction import load_markers
     from asced_stores.format.sealed_index import read_columns

@@ -18,7 +18,6 @@ from asced_stores.errors import (
     StoreNotFoundError,
 )
 from asced_stores.format.layout import ArrayLayout, array_metadata
-from asced_stores.format.sealed_index import check_seal
 from asced_stores.format.spec import STEP_COORDINATES, TrajectorySpec, VariableSpec
 
 FORMAT = "asced-trajectories"
@@ -155,7 +154,7 @@ def _check_own(backend: Backend, attributes: Mapping[str, Any]) -> None:
         for variable in spec.variables:
             _check_inner(variable, size, tuple(own["inner"][variable.name]))
         if own["sealed"] is not None:
-            check_seal(own["sealed"])
+            _check_seal(own["sealed"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DamagedStoreError(
             f"zarr.json of {backend.url} holds what cannot be ({type(error).__name__}: {error}): "
@@ -215,3 +214,12 @@ def begun_only(backend: Backend, known: set[str] | None = None) -> bool:
         if known is not None and f"{name}/zarr.json" not in known:
             return False
     return True
+
+
+def _check_seal(seal: Mapping[str, Any]) -> None:
+    """Refuse a seal that names another file than an index."""
+    name = seal["index"]
+    plain = isinstance(name, str) and name.startswith("index-") and "/" not in name
+    numbers = [seal[key] for key in ("runs", "slots", "batches", "crc32c")]
+    if not plain or ".." in name or any(type(number) is not int for number in numbers):
+        raise TypeError("the seal is of another type")

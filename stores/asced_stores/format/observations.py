@@ -18,7 +18,7 @@ from asced_stores.errors import DamagedBatchError, InputError
 from asced_stores.format.archives import pack_arrays, unpack_arrays
 
 if TYPE_CHECKING:
-    from asced_stores.store import TrajectoryStore
+    from asced_stores.format.opened import OpenedStore
 
 LIMIT = 1 << 30
 
@@ -114,12 +114,12 @@ def observation_key(batch: int) -> str:
     return f"observations/{batch}.npz"
 
 
-def has_observations(store: TrajectoryStore) -> bool:
+def has_observations(store: OpenedStore) -> bool:
     """Whether observers looked at all runs, be they kept in full or not."""
     return bool(store.spec.attributes.get("keep", "all") != "all")
 
 
-def put_observations(store: TrajectoryStore, batch: int, seen: Observations) -> int:
+def put_observations(store: OpenedStore, batch: int, seen: Observations) -> int:
     """Write the observations of a batch, instead of those of a writer that died; their bytes."""
     key, data = observation_key(batch), seen.to_bytes()
     store.backend.replace(key, data)
@@ -127,7 +127,7 @@ def put_observations(store: TrajectoryStore, batch: int, seen: Observations) -> 
     return len(data)
 
 
-def load_observations(store: TrajectoryStore, batch: int) -> Observations:
+def load_observations(store: OpenedStore, batch: int) -> Observations:
     """Observations of one batch.
 
     Raises
@@ -146,7 +146,7 @@ def load_observations(store: TrajectoryStore, batch: int) -> Observations:
         ) from error
 
 
-def read_observations(store: TrajectoryStore) -> Iterator[Observations]:
+def read_observations(store: OpenedStore) -> Iterator[Observations]:
     """Observations of each committed batch of a store.
 
     Raises

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
@@ -17,13 +16,13 @@ from asced_stores.format.checksums import crc32c
 from asced_stores.format.spec import RUN_SCALARS
 
 if TYPE_CHECKING:
-    from asced_stores.store import TrajectoryStore
+    from asced_stores.format.opened import OpenedStore
 
 LIMIT = 4 << 30
 SEAL_MARK = "commits/seal.json"
 
 
-def read_columns(store: TrajectoryStore) -> dict[str, NDArray[Any]]:
+def read_columns(store: OpenedStore) -> dict[str, NDArray[Any]]:
     """Columns of a sealed store's index, by one read.
 
     Raises
@@ -65,7 +64,7 @@ def _column(name: str, values: NDArray[Any], dtype: str) -> NDArray[Any]:
     return values
 
 
-def sealed_batches(store: TrajectoryStore) -> set[int]:
+def sealed_batches(store: OpenedStore) -> set[int]:
     """Batches that a seal holds, or will hold: all committed ones while it is not finished."""
     try:
         state = json.loads(store.backend.read(SEAL_MARK)).get("state")
@@ -77,16 +76,7 @@ def sealed_batches(store: TrajectoryStore) -> set[int]:
     return set(read_columns(current)["batch"].tolist())
 
 
-def check_seal(seal: Mapping[str, Any]) -> None:
-    """Refuse a seal that names another file than an index."""
-    name = seal["index"]
-    plain = isinstance(name, str) and name.startswith("index-") and "/" not in name
-    numbers = [seal[key] for key in ("runs", "slots", "batches", "crc32c")]
-    if not plain or ".." in name or any(type(number) is not int for number in numbers):
-        raise TypeError("the seal is of another type")
-
-
-def index_dtypes(store: TrajectoryStore) -> dict[str, str]:
+def index_dtypes(store: OpenedStore) -> dict[str, str]:
     """Columns of a sealed store's index and their dtypes."""
     own = {variable.name: variable.dtype for variable in store.spec.scalars}
     return {**RUN_SCALARS, **own, "slot": "int64"}

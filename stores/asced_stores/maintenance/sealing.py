@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +24,18 @@ from asced_stores.format.sealed_index import SEAL_MARK, index_dtypes
 
 if TYPE_CHECKING:
     from asced_stores.backends.backend import Backend
-    from asced_stores.store import TrajectoryStore
+    from asced_stores.format.opened import OpenedStore
 
+Opened = TypeVar("Opened", bound="OpenedStore")
 _ABSENT: Mapping[str, Any] = {"run": -1, "seed": -1, "label": -1, "rank": -1, "batch": -1}
 
 
-def seal(store: TrajectoryStore, *, allow_gaps: bool = False) -> TrajectoryStore:
+def seal(store: Opened, *, allow_gaps: bool = False) -> Opened:
     """Cut a store to its runs, and index them.
 
     Parameters
     ----------
-    store : TrajectoryStore
+    store : OpenedStore
         With at least one committed batch.
     allow_gaps : bool
         Seal although slots are empty before the last run. Plain readers must then go on filtering
@@ -42,7 +43,7 @@ def seal(store: TrajectoryStore, *, allow_gaps: bool = False) -> TrajectoryStore
 
     Returns
     -------
-    TrajectoryStore
+    OpenedStore
         The sealed store, as reopened.
 
     Raises
@@ -71,12 +72,12 @@ def seal(store: TrajectoryStore, *, allow_gaps: bool = False) -> TrajectoryStore
             return store.reload()
 
 
-def reopen(store: TrajectoryStore) -> TrajectoryStore:
+def reopen(store: Opened) -> Opened:
     """Undo a seal, finished or not, so that writers may go on.
 
     Returns
     -------
-    TrajectoryStore
+    OpenedStore
         The store, as reopened.
     """
     from asced_stores.format.metadata import encode, run_arrays
@@ -96,12 +97,12 @@ def reopen(store: TrajectoryStore) -> TrajectoryStore:
     return store.reload()
 
 
-def _coordinates(store: TrajectoryStore) -> dict[str, str]:
+def _coordinates(store: OpenedStore) -> dict[str, str]:
     """Arrays that exist in a sealed store only."""
     return {k: v for k, v in index_dtypes(store).items() if k not in ("status", "slot")}
 
 
-def _check_complete(store: TrajectoryStore, index: RunIndex, allow_gaps: bool) -> None:
+def _check_complete(store: OpenedStore, index: RunIndex, allow_gaps: bool) -> None:
     if not len(index):
         raise IncompleteStoreError(
             f"{store.path} holds no committed run: record some before sealing it"
@@ -118,12 +119,12 @@ def _check_complete(store: TrajectoryStore, index: RunIndex, allow_gaps: bool) -
         )
 
 
-def _slots(store: TrajectoryStore, index: RunIndex) -> NDArray[np.int64]:
+def _slots(store: OpenedStore, index: RunIndex) -> NDArray[np.int64]:
     slots: NDArray[np.int64] = index["batch"] * store.batch_size + index["slot"]
     return slots
 
 
-def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
+def _write(store: OpenedStore, index: RunIndex, batches: int) -> None:
     """Index, coordinates, array metadata, and the root last."""
     from asced_stores.format.metadata import encode, plain_chunk, run_arrays
 
@@ -159,7 +160,7 @@ def _write(store: TrajectoryStore, index: RunIndex, batches: int) -> None:
 
 
 def _write_root(
-    store: TrajectoryStore, arrays: Mapping[str, Any], facts: Mapping[str, Any] | None
+    store: OpenedStore, arrays: Mapping[str, Any], facts: Mapping[str, Any] | None
 ) -> None:
     from asced_stores.format.metadata import encode, group_metadata, step_arrays
 

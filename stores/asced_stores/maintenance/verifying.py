@@ -18,7 +18,7 @@ from asced_stores.format.markers import Marker, batch_of
 from asced_stores.format.observations import has_observations, load_observations, observation_key
 
 if TYPE_CHECKING:
-    from asced_stores.store import TrajectoryStore
+    from asced_stores.format.opened import OpenedStore
 
 _PIECE = 4 << 20
 
@@ -85,7 +85,7 @@ class VerifyReport:
 
 
 def verify(
-    store: TrajectoryStore,
+    store: OpenedStore,
     progress: Callable[[int, int], None] | None = None,
     *,
     drop: bool = False,
@@ -95,7 +95,7 @@ def verify(
 
     Parameters
     ----------
-    store : TrajectoryStore
+    store : OpenedStore
         Sealed or not.
     progress : callable, optional
         Called with the batches done and their number.
@@ -150,13 +150,14 @@ def verify(
     )
 
 
-def drop_batches(store: TrajectoryStore, batches: Sequence[int]) -> None:
+def drop_batches(store: OpenedStore, batches: Sequence[int]) -> None:
     """Take batches out, the marker first; a sealed store is opened for writing by it."""
     from asced_stores.format.compaction import forget_packs
+    from asced_stores.maintenance.sealing import reopen
 
     backend = store.backend
     if store.sealed is not None:
-        store = store.reopen()
+        store = reopen(store)
     forget_packs(store)
     markers = [f"commits/{batch}.json" for batch in batches]
     for marker in markers:
@@ -167,7 +168,7 @@ def drop_batches(store: TrajectoryStore, batches: Sequence[int]) -> None:
             backend.delete(key)
 
 
-def find_leftovers(store: TrajectoryStore) -> Iterator[str]:
+def find_leftovers(store: OpenedStore) -> Iterator[str]:
     """Keys of what was written of batches that were never committed."""
     committed = set(store.committed_batches())
     arrays = {*store.layouts, "status"}
@@ -182,7 +183,7 @@ def find_leftovers(store: TrajectoryStore) -> Iterator[str]:
 
 
 def _check_batch(
-    store: TrajectoryStore, batch: int
+    store: OpenedStore, batch: int
 ) -> tuple[Marker | None, list[Problem], int, Sequence[int]]:
     """Marker, problems, bytes read, and the runs that a flight recorder observed."""
     key = f"commits/{batch}.json"
@@ -217,7 +218,7 @@ def _check_batch(
     return marker, problems, size, seen
 
 
-def _checksum(store: TrajectoryStore, key: str, expected: int) -> tuple[int, int]:
+def _checksum(store: OpenedStore, key: str, expected: int) -> tuple[int, int]:
     """CRC-32C and length of an object; of one with another length, the length only."""
     length = store.backend.size(key)
     if length != expected:
@@ -255,7 +256,7 @@ def _check_observed(markers: Mapping[int, Marker], observed: set[int]) -> Iterat
             yield Problem(f"holds run {unseen[0]}, which was not observed", f"commits/{batch}.json")
 
 
-def _check_metadata(store: TrajectoryStore) -> Iterator[Problem]:
+def _check_metadata(store: OpenedStore) -> Iterator[Problem]:
     """What plain Zarr readers go by must say the same as the root."""
     import json
 
@@ -282,7 +283,7 @@ def _check_metadata(store: TrajectoryStore) -> Iterator[Problem]:
             yield Problem(f"{what}; `asced seal --reopen` and sealing writes it anew", key)
 
 
-def _check_index(store: TrajectoryStore, markers: Mapping[int, Marker]) -> Iterator[Problem]:
+def _check_index(store: OpenedStore, markers: Mapping[int, Marker]) -> Iterator[Problem]:
     from asced_stores.format.sealed_index import read_columns
 
     assert store.sealed is not None

@@ -29,7 +29,7 @@ from asced_stores.writing.not_finite import Faults, finite_runs
 from asced_stores.writing.scalars import cast_scalar
 
 if TYPE_CHECKING:
-    from asced_stores.store import TrajectoryStore
+    from asced_stores.format.opened import OpenedStore
 
 ABSENT, COMPLETE, FAILED = 0, 1, 2
 MUST_BE_FINITE = ("sample", "eps")
@@ -51,7 +51,7 @@ class BatchWriter:
     It holds no copy of a batch unless it must be cast. Variables are written in two threads.
     """
 
-    def __init__(self, store: TrajectoryStore, rank: int, world_size: int) -> None:
+    def __init__(self, store: OpenedStore, rank: int, world_size: int) -> None:
         self.store = store
         self.rank = rank
         self.world_size = world_size
