@@ -234,7 +234,34 @@ def _sample(
     plans: Sequence[Plan],
     thresholds: Thresholds | None,
 ) -> dict[str, NDArray[Any]]:
-    """Sample all branches of one batch."""
+    """Sample all branches of one batch: of pipelines that are called, call by call as recorded.
+
+    An image that was given once for a call would not fit the runs of several; nor might memory.
+    """
+    calls = [np.arange(len(batch.runs))]
+    if not (isinstance(pipe, LoopSampler) or recording.is_ours(pipe)):
+        calls = recording.calls_of(batch.runs, AT_ONCE)
+    found: dict[str, NDArray[Any]] = {}
+    for places in calls:
+        part = recording.select(batch.runs[places])
+        for name, values in _sample_call(
+            recording, part, pipe, branches, strategies, plans, thresholds
+        ).items():
+            shape = (len(batch.runs), *values.shape[1:])
+            found.setdefault(name, np.empty(shape, values.dtype))[places] = values
+    return found
+
+
+def _sample_call(
+    recording: Recording,
+    batch: Batch,
+    pipe: Any,
+    branches: Sequence[Branch],
+    strategies: Sequence[Strategy],
+    plans: Sequence[Plan],
+    thresholds: Thresholds | None,
+) -> dict[str, NDArray[Any]]:
+    """Sample all branches of runs that are sampled together."""
     shape = recording.spec.sample_shape[-2], recording.spec.sample_shape[-1]
     whole = isinstance(pipe, LoopSampler)
     steps = set() if whole else {one.step for one in branches}

@@ -119,13 +119,14 @@ class Decoder:
                 "pipeline as it was recorded (decoder, tiling, what comes after it), or record "
                 "without the field image"
             ) from failure
-        recording.own_decoding = called < NEARER * off
-        if recording.own_decoding:
+        calls = called < NEARER * off
+        if calls:
+            recording.own_decoding = True
             LOG.info(
                 "the pipeline makes its images in a way of its own: it is called to decode, which "
                 "costs an evaluation a call"
             )
-        return recording.own_decoding
+        return calls
 
     def _by_autoencoder(self, samples: NDArray[np.floating[Any]]) -> Images:
         return to_image(self.pipe, torch.from_numpy(np.asarray(samples, np.float32)), self.range)

@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,9 @@ from numpy.typing import NDArray
 
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.halting import counting
-from asced_analysis.replay.calls import call_again, recorded_arguments, undecoded_output
+from asced_analysis.replay.calls import call_again
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import class_labels
-from asced_recorders.pipelines.calls import options_of_batch
 from asced_recorders.pipelines.sampling import (
     initial_noise,
     is_unconditional,
@@ -98,18 +98,10 @@ def draw_runs(
     return Drawn(np.stack(ends), rows / len(runs))
 
 
-def call_arguments(
-    recording: Recording,
-    pipe: Any,
-    batch: Batch,
-    steps: int,
-    options: Mapping[str, Any],
-    guidance: float = 1.0,
+def revised(
+    pipe: Any, arguments: dict[str, Any], *, steps: int, guidance: float = 1.0
 ) -> dict[str, Any]:
-    """Arguments of the recorded call with other steps and guidance."""
-    given = options_of_batch(options, batch)
-    arguments = recorded_arguments(recording, batch, pipe, given=given)
-    arguments |= undecoded_output(recording, pipe) | given
+    """Arguments of a recorded call with other steps and guidance."""
     arguments = {name: value for name, value in arguments.items() if name not in SCHEDULES}
     arguments["num_inference_steps"] = steps
     if guidance != 1.0:
@@ -160,10 +152,11 @@ def _draw(
     """One batch."""
     if not is_unconditional(pipe):
         asked = copy.copy(recording)
-        asked.call = lambda pipe, batch: pipe(
-            **call_arguments(recording, pipe, batch, steps, options, guidance)
-        )
-        return call_again(asked, batch, pipe, corrector, anew=True)
+        asked.call, asked.call_options = None, options
+        revise = partial(revised, pipe, steps=steps, guidance=guidance)
+        ends = call_again(asked, batch, pipe, corrector, anew=True, revise=revise)
+        recording.own_decoding |= asked.own_decoding
+        return ends
     pipe.scheduler.set_timesteps(steps)
     generators = run_generators(batch.seeds.tolist())
     with torch.no_grad():

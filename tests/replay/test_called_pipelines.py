@@ -20,7 +20,6 @@ from asced_analysis.correction import Corrector
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.replay import Branch, branch, exactness, replay
 from asced_analysis.replay.agreement import NotReproducedError
-from asced_analysis.replay.decoding import Decoder
 from asced_analysis.replay.other_settings import draw_runs
 from asced_analysis.replay.planning import detect_recorded
 from asced_analysis.replay.recording import Recording
@@ -65,6 +64,9 @@ def test_one_run_is_called_with_one_generator(tmp_path: Path) -> None:
     replayed = replay(store, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
     assert exactness(replayed).bit_exact
     assert len(set(open_runs(store.path)["x_init"].values[:, 0, 0, 0])) == 2
+    masks = dict.fromkeys((0, 1), np.eye(8, dtype=bool))
+    out = branch(store, tmp_path / "b.zarr", [Branch(1)], masks=masks, pipeline=pipe)
+    assert open_runs(out)["run"].values.tolist() == [0, 1]
 
 
 class Depth(diffusers.StableDiffusionPipeline):
@@ -209,24 +211,66 @@ class Undelivered(Depth):
         generator: Any = None,
         output_type: str = "np",
     ) -> Any:
+        call = {"num_inference_steps": num_inference_steps, "generator": generator}
+        latents = diffusers.StableDiffusionPipeline.__call__(
+            self, prompt, **call, output_type="latent"
+        )
         if output_type == "latent":
             raise UnboundLocalError("image")
-        return super().__call__(prompt, num_inference_steps, generator, output_type)
+        return SimpleNamespace(prediction=self.shown(latents.images))
 
 
-def test_runs_under_other_settings_are_decoded_where_latents_are_not_handed_over(
-    tmp_path: Path,
-) -> None:
+@pytest.fixture(scope="module")
+def undelivered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """Two runs without images of a pipeline that cannot hand over latents."""
     pipe = quiet(tiny_pipelines.stable_diffusion())
     pipe.__class__ = Undelivered
-    given: dict[str, Any] = {"runs": 2, "steps": 2, "batch_size": 2, "fields": FINISHED}
-    store = record(pipe, tmp_path / "r.zarr", prompts=["a b", "c"], **given)
-    recording = Recording(store)
-    decoder = Decoder(recording, pipe)
-    assert decoder.calls
-    seeds = recording.dataset["seed"].values
-    drawn = draw_runs(recording, pipe, np.arange(2), seeds, steps=2)
-    np.testing.assert_allclose(drawn.ends, recording.dataset["sample"].values, atol=1e-4)
+    path = tmp_path_factory.mktemp("undelivered") / "r.zarr"
+    given: dict[str, Any] = {"runs": 2, "steps": 3, "batch_size": 2, "checkpoints": (2,)}
+    fields = ("eps", "x0", "x_init", "checkpoint_sample", "sample")
+    record(pipe, path, prompts=["a b", "c"], fields=fields, **given)
+    return pipe, path
+
+
+def test_latents_that_are_not_handed_over_are_asked_for_once(
+    undelivered: tuple[Any, Path], tmp_path: Path
+) -> None:
+    pipe, path = undelivered
+    calls: list[int] = []
+    hook = pipe.unet.conv_in.register_forward_hook(lambda *_: calls.append(1))
+    recording = Recording(path)
+    runs, seeds = np.arange(2), recording.dataset["seed"].values
+    for evaluations in (4, 3):  # one to come to the end of the first call
+        calls.clear()
+        drawn = draw_runs(recording, pipe, runs, seeds, steps=3)
+        assert len(calls) == evaluations
+        np.testing.assert_array_equal(drawn.ends, recording.dataset["sample"].values)
+    hook.remove()
+    again = replay(path, tmp_path / "n.zarr", strategy="none", pipeline=pipe)
+    assert exactness(again).bit_exact
+
+
+def test_branches_leave_runs_whose_latents_are_not_handed_over(
+    undelivered: tuple[Any, Path], tmp_path: Path
+) -> None:
+    pipe, path = undelivered
+    masks = {1: np.eye(8, dtype=bool)}
+    out = branch(path, tmp_path / "b.zarr", [Branch(1), Branch(2)], masks=masks, pipeline=pipe)
+    for i, step in enumerate((1, 2)):
+        one = replay(path, tmp_path / f"{step}.zarr", masks=masks, step=step, pipeline=pipe)
+        expected = open_runs(one)["sample"].sel(run=[1])
+        found = open_runs(out)["branch_sample"].isel(branch=i)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_what_breaks_in_a_sampler_is_not_taken_for_latents(
+    undelivered: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, path = undelivered
+    recording = Recording(path)
+    monkeypatch.setattr(pipe.vae, "decode", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        draw_runs(recording, pipe, np.arange(2), np.arange(2), steps=3)
 
 
 def test_a_call_may_hold_the_pipeline_itself_where_its_scheduler_is_the_recorded_one(

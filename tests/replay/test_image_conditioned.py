@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import tiny_pipelines
 import torch
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
+from newer_families import FAMILIES, qwen
+from PIL import Image
 
 from asced_analysis.correction import Corrector
 from asced_analysis.evaluation import evaluate
@@ -83,6 +86,43 @@ def test_runs_that_began_with_a_picture_are_corrected(case: str, tmp_path: Path)
     with corrector.attach(options["pipeline"]):
         live = options["call"](options["pipeline"], SimpleNamespace(seeds=[5, 6])).images
     assert (np.asarray(live) == ds["sample"].values).all()  # as deployment does
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "images"),
+    [(pipeline_qwenimage_edit, "Edit", 1), (pipeline_qwenimage_edit_plus, "EditPlus", 2)],
+    ids=["edit", "edit plus"],
+)
+def test_edits_of_pictures_come_back_and_are_corrected(
+    module: Any, kind: str, images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = module.calculate_dimensions  # the pipelines enlarge what they are given to 1024 x 1024
+    monkeypatch.setattr(module, "calculate_dimensions", lambda _, ratio: fit(32 * 32, ratio))
+    pipe = qwen(kind, processor=None)
+    pixels = PICTURE[0].permute(1, 2, 0).numpy()
+    one = Image.fromarray((255 * pixels).astype(np.uint8))
+    image = one if images == 1 else [one] * images
+    call = {"image": image, "true_cfg_scale": 2.0, **FAMILIES["qwen"].call}
+    with Recorder(pipe, tmp_path / "r.zarr", checkpoints=(1,)):
+        generator = torch.Generator().manual_seed(7)
+        shown = pipe(**call, num_inference_steps=3, generator=generator, output_type="np").images
+    recorded = open_runs(tmp_path / "r.zarr")
+    assert recorded["sample"].shape == (1, 4, 4, 4)  # of the edit, without the pictures' tokens
+    np.testing.assert_allclose(recorded["image"].values / 255, shown, atol=1 / 255)
+    with pytest.raises(InputError, match="the store does not hold image"):
+        replay(tmp_path / "r.zarr", tmp_path / "n.zarr", strategy="none", pipeline=pipe)
+    given: dict[str, Any] = {"pipeline": pipe, "call_options": {"image": image}}
+    again = replay(tmp_path / "r.zarr", tmp_path / "n.zarr", strategy="none", **given)
+    assert exactness(again).bit_exact
+    np.testing.assert_array_equal(open_runs(again)["image"].values, recorded["image"].values)
+    masks = {0: np.eye(4, dtype=bool)}
+    replayed = replay(tmp_path / "r.zarr", tmp_path / "c.zarr", masks=masks, step=1, **given)
+    branched = branch(tmp_path / "r.zarr", tmp_path / "b.zarr", [Branch(1)], masks=masks, **given)
+    corrected = open_runs(replayed)["sample"].values
+    assert (corrected != recorded["sample"].values).any()
+    np.testing.assert_allclose(
+        open_runs(branched)["branch_sample"].values[:, 0], corrected, 0.0, 1e-5
+    )
 
 
 def test_evaluation_and_branches_are_given_what_the_store_does_not_hold(tmp_path: Path) -> None:

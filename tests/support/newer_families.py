@@ -135,7 +135,7 @@ def qwen_autoencoder() -> Any:
     )
 
 
-def qwen() -> Any:
+def qwen(kind: str = "", **parts: Any) -> Any:
     transformer = diffusers.QwenImageTransformer2DModel(
         patch_size=2,
         in_channels=16,
@@ -148,7 +148,9 @@ def qwen() -> Any:
         axes_dims_rope=(8, 4, 4),
     )
     vae = qwen_autoencoder()
-    return without_text("QwenImagePipeline", scheduler=flow(), transformer=transformer, vae=vae)
+    return without_text(
+        f"QwenImage{kind}Pipeline", scheduler=flow(), transformer=transformer, vae=vae, **parts
+    )
 
 
 def z_image() -> Any:

@@ -19,13 +19,14 @@ from asced_analysis.correction.detecting import LoopDetector, Network
 from asced_analysis.correction.noise_normalisation import normalised_noise
 from asced_analysis.correction.pruner import Pruner
 from asced_analysis.correction.registry import STRATEGIES
+from asced_analysis.replay.calls import call_arguments
 from asced_analysis.replay.other_settings import (
     AT_ONCE,
     Drawn,
-    call_arguments,
     draw_runs,
     guidance_scale,
     is_called,
+    revised,
     with_sampler,
 )
 from asced_analysis.replay.recording import Recording
@@ -148,7 +149,7 @@ def other_guidance(context: RemedyContext) -> Iterator[Remedy | Skipped]:
         return
     first = context.recording.select(context.recording.dataset["run"].values[:1])
     scale = guidance_scale(
-        pipe, call_arguments(context.recording, pipe, first, context.steps, context.options)
+        pipe, call_arguments(context.recording, first, pipe, options=context.options)
     )
     if scale <= 1:
         yield Skipped("guidance", f"the runs were drawn at scale {scale:g}: without guidance")
@@ -225,9 +226,10 @@ def pruning(context: RemedyContext) -> Iterator[Remedy | Skipped]:
             call: dict[str, Any] = {"num_inference_steps": steps}
             if is_called(context.pipe):
                 batch = context.recording.select(some)
-                call = call_arguments(
-                    context.recording, context.pipe, batch, steps, context.options
+                known = call_arguments(
+                    context.recording, batch, context.pipe, options=context.options
                 )
+                call = revised(context.pipe, known, steps=steps)
                 call.pop("generator")
             pruned = pruner.sample(context.pipe, groups=len(some), seed=first, **call)
             ends.append(pruned.samples.float().cpu().numpy())
