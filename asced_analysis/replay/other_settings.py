@@ -154,9 +154,9 @@ def _draw(
         asked = copy.copy(recording)
         asked.call, asked.call_options = None, options
         revise = partial(revised, pipe, steps=steps, guidance=guidance)
-        ends = call_again(asked, batch, pipe, corrector, anew=True, revise=revise)
+        called = call_again(asked, batch, pipe, corrector, anew=True, revise=revise)
         recording.own_decoding |= asked.own_decoding
-        return ends
+        return called
     pipe.scheduler.set_timesteps(steps)
     generators = run_generators(batch.seeds.tolist())
     with torch.no_grad():

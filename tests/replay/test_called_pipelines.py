@@ -260,7 +260,7 @@ def test_branches_leave_runs_whose_latents_are_not_handed_over(
         one = replay(path, tmp_path / f"{step}.zarr", masks=masks, step=step, pipeline=pipe)
         expected = open_runs(one)["sample"].sel(run=[1])
         found = open_runs(out)["branch_sample"].isel(branch=i)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(found, expected, atol=1e-3)  # another batch
 
 
 def test_what_breaks_in_a_sampler_is_not_taken_for_latents(
