@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from asced_analysis.detection import change_maps, outcome
+from asced_analysis.detection import outcome
 from asced_analysis.detection.outcome_network import MOST_SNAPSHOT_CHANNELS, layers_from_bytes
+from asced_analysis.export.maps import MapModule
 from asced_analysis.export.registry import Program
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores.errors import InputError
 
 
-class OutcomeDetector(torch.nn.Module):
+class OutcomeDetector(MapModule):
     """Predicted x0 and eps of all steps, and what a lookahead gave, to mask, score and flag.
 
     Parameters
@@ -25,13 +26,12 @@ class OutcomeDetector(torch.nn.Module):
         Of the samples.
     """
 
-    grid: torch.Tensor
     location: torch.Tensor
     scale: torch.Tensor
     coefficients: torch.Tensor
 
     def __init__(self, thresholds: Thresholds, shape: tuple[int, ...]) -> None:
-        super().__init__()
+        super().__init__(thresholds, shape)
         given, levels = dict(thresholds.parameters), thresholds.levels
         given["coefficients"] = tuple(given["coefficients"])
         self.given = outcome.Parameters(**given)
@@ -40,18 +40,13 @@ class OutcomeDetector(torch.nn.Module):
                 "thresholds that look at activations have no program: they need the network's own "
                 "modules. Learn from other inputs, or attach a Corrector to the pipeline"
             )
-        self.level = levels.level
-        self.channels, self.height, self.width = (int(size) for size in shape)
-        resolution = self.given.resolution
-        self.rows, self.columns = change_maps.map_shape(self.height, self.width, resolution)
-        self.factor = change_maps.pooling_factor(self.height, self.width, resolution)
-        for name, numbers in (
-            ("grid", levels.log_snr),
-            ("location", levels.location),
-            ("scale", levels.scale),
-            ("coefficients", self.given.coefficients),
-        ):
-            self.register_buffer(name, torch.tensor(numbers, dtype=torch.float32))
+        self.keep(
+            {
+                "location": levels.location,
+                "scale": levels.scale,
+                "coefficients": self.given.coefficients,
+            }
+        )
         self.layers = torch.nn.ModuleList()
         for weight, bias in layers_from_bytes(thresholds.weights_bytes()):
             outputs, inputs, side, _ = weight.shape
@@ -70,12 +65,7 @@ class OutcomeDetector(torch.nn.Module):
         lookahead_x0: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Mask (batch, y, x), score (batch) and flag (batch)."""
-        last = log_snr.shape[0] - 1
-        above = torch.searchsorted(log_snr, self.grid).clamp(max=last)
-        below = (above - 1).clamp(min=0)
-        gap = (log_snr[above] - log_snr[below]).clamp(min=1e-12)
-        part = ((self.grid - log_snr[below]) / gap).clamp(0, 1)[None, :, None, None, None]
-        at_grid = x0[:, below] + (x0[:, above] - x0[:, below]) * part
+        at_grid, above = self.at_grid(x0, log_snr)
         channels = self.inputs(at_grid, eps[:, above[-1:]][:, 0], lookahead_x0)
         predicted = self.network(channels)
         flat = predicted.flatten(1)
@@ -96,8 +86,7 @@ class OutcomeDetector(torch.nn.Module):
         flagged = score > self.level
         limit = ordered[:, places - max(1, round(self.given.share * places))]
         mask = (predicted >= limit[:, None, None]) & flagged[:, None, None]
-        big = mask.repeat_interleave(self.factor, dim=-2).repeat_interleave(self.factor, dim=-1)
-        return big[:, : self.height, : self.width], score, flagged
+        return self.enlarged(mask), score, flagged
 
     def inputs(
         self, at_grid: torch.Tensor, eps: torch.Tensor, lookahead_x0: torch.Tensor | None
@@ -122,16 +111,6 @@ class OutcomeDetector(torch.nn.Module):
     def log_size(self, change: torch.Tensor) -> torch.Tensor:
         """Log of the pooled size of changes (batch, cell, channel, y, x)."""
         return torch.log(torch.sqrt(self.pool((change * change).mean(dim=2))) + self.given.floor)
-
-    def pool(self, values: torch.Tensor) -> torch.Tensor:
-        """Mean over square blocks of (batch, channel, y, x); the edge is repeated."""
-        missing = (
-            0,
-            self.columns * self.factor - self.width,
-            0,
-            self.rows * self.factor - self.height,
-        )
-        return functional.avg_pool2d(functional.pad(values, missing, mode="replicate"), self.factor)
 
     def picture(self, values: torch.Tensor) -> torch.Tensor:
         """A picture as channels at map resolution; see `snapshot_channels`."""
