@@ -51,8 +51,93 @@ class BatchDetections:
     scores: NDArray[np.float64]
 
 
-class LoopDetector:
-    """A detector that is shown one step after the other.
+class RunDetector:
+    """A detector that is shown the steps of a batch of runs, recorded or sampled just now.
+
+    Parameters
+    ----------
+    thresholds : Thresholds
+    table : StepTable or RecordedTable
+        Of the sampler.
+    network : callable or None
+        For thresholds with a lookahead.
+    sampler : (str or None, int or None)
+        Scheduler's class and number of steps, which may have a level of their own.
+
+    Attributes
+    ----------
+    first_flagged : int array, shape (run,), or None
+        Step at which `so_far` first found each run flagged, -1 for none.
+    """
+
+    def __init__(
+        self,
+        thresholds: Thresholds,
+        table: Any,
+        network: Network | None,
+        sampler: tuple[str | None, int | None],
+    ) -> None:
+        from asced_analysis.detection.streaming import make_detector
+
+        self.thresholds = thresholds
+        self.detector = make_detector(
+            thresholds,
+            alpha=table.alpha,
+            sigma=table.sigma,
+            log_snr=table.log_snr,
+            level=thresholds.level_for(*sampler),
+            lookahead=None if network is None else partial(predict, network, table),
+        )
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First and last step that are looked at."""
+        return int(self.detector.first_step), int(self.detector.last_step)
+
+    def begin(self, shape: tuple[int, ...], levels: NDArray[np.float64] | None) -> None:
+        """Begin with samples of this shape, and the level of each run where groups have some."""
+        pictures = picture_shape(shape)
+        self._runs = shape[0]
+        self._levels = None if levels is None else np.repeat(levels, pictures[0] // shape[0])
+        self._state = self.detector.start(pictures)
+        self.first_flagged: NDArray[np.int64] | None = None
+        self._seen: BatchDetections | None = None
+
+    def look(self, step: int, *, eps: Any, x0: Any, **more: Any) -> None:
+        """Take in a step's float32 values, shape (run, [frame,] channel, y, x)."""
+        self._state = self.detector.update(
+            self._state, step, eps=as_pictures(eps), x0=as_pictures(x0), **more
+        )
+
+    def result(self) -> BatchDetections:
+        """What is known by now, frames united by run."""
+        found = self.detector.result(self._state, self._levels)
+        mask, flagged, score = map(_to_numpy, (found.mask, found.flagged, found.score))
+        return BatchDetections(*by_run(mask, flagged, score, self._runs))
+
+    def so_far(self, step: int, *, last: bool) -> BatchDetections | None:
+        """What was found up to this step, united with what was found before.
+
+        None while it is too early to say.
+        """
+        try:
+            found = self.result()
+        except InputError:
+            if last:
+                raise
+            return None  # not one cell of the detector's grid is complete
+        masks, flagged = found.masks & found.flagged[:, None, None], found.flagged
+        if self.first_flagged is None:
+            self.first_flagged = np.full(self._runs, -1)
+        self.first_flagged = np.where((self.first_flagged < 0) & flagged, step, self.first_flagged)
+        if self._seen is not None:  # what was edited on the way stays in the report
+            masks, flagged = masks | self._seen.masks, flagged | self._seen.flagged
+        self._seen = BatchDetections(masks, flagged, found.scores)
+        return self._seen
+
+
+class LoopDetector(RunDetector):
+    """A detector that is told one step after the other.
 
     Parameters
     ----------
@@ -75,22 +160,12 @@ class LoopDetector:
         dtype: torch.dtype = RECORDED,
         activations: ActivationWatch | None = None,
     ) -> None:
-        self.thresholds, self.table, self.dtype = thresholds, table, dtype
+        self.table, self.dtype = table, dtype
         self.activations = activations if modules_of(thresholds) else None
-        self.levels: NDArray[np.float64] | None = None
-        from asced_analysis.detection.streaming import make_detector
-
-        self.detector = make_detector(
-            thresholds,
-            alpha=table.alpha,
-            sigma=table.sigma,
-            log_snr=table.log_snr,
-            level=thresholds.level_for(*self._sampler),
-            lookahead=None if network is None else partial(predict, network, table),
-        )
-        self.first_flagged: Tensor | None = None
-        self._seen: BatchDetections | None = None
-        self._state: Any = None
+        # That a loop whose schedule goes on is the thresholds' sampler is taken.
+        known = not isinstance(table, PartialStepTable)
+        self._sampler = (table.scheduler_class, table.steps) if known else (None, None)
+        super().__init__(thresholds, table, network, self._sampler)
 
     def check(self, target: int) -> None:
         """Refuse, before anything is sampled, an edit that the detector can't judge in time.
@@ -121,18 +196,6 @@ class LoopDetector:
                 "(step=...), or calibrate on runs of so few steps"
             )
 
-    @property
-    def _sampler(self) -> tuple[str | None, int | None]:
-        """The sampler; of a loop whose schedule goes on, that it is the thresholds' is taken."""
-        if isinstance(self.table, PartialStepTable):
-            return None, None
-        return self.table.scheduler_class, self.table.steps
-
-    @property
-    def window(self) -> tuple[int, int]:
-        """First and last step that are looked at."""
-        return int(self.detector.first_step), int(self.detector.last_step)
-
     def start(self, sample: Tensor, groups: Sequence[Any] | NDArray[Any] | None = None) -> None:
         """Begin with a batch of samples like this one, of these groups."""
         if self.activations is None and (modules := modules_of(self.thresholds)):
@@ -140,55 +203,14 @@ class LoopDetector:
                 f"these thresholds look at activations of {', '.join(modules)}: attach the "
                 "corrector to the pipeline, whose modules it then watches"
             )
-        shape = picture_shape(tuple(sample.shape))
-        self._state = self.detector.start(shape)
-        levels = self.thresholds.levels_for(groups, *self._sampler)
-        self.levels = None if levels is None else np.repeat(levels, shape[0] // len(sample))
+        self.begin(tuple(sample.shape), self.thresholds.levels_for(groups, *self._sampler))
 
     def update(self, event: StepEvent) -> None:
         """Take in one step, rounded as it is recorded."""
         watch = self.activations
         more = {} if watch is None else {"activations": watch.since(len(event.sample))}
-        self._state = self.detector.update(
-            self._state,
-            event.step,
-            eps=as_pictures(event.eps.to(self.dtype).float()),
-            x0=as_pictures(event.x0.to(self.dtype).float()),
-            **more,
-        )
-
-    def result(self, runs: int) -> BatchDetections:
-        """What is known by now, frames united by run."""
-        result = self.detector.result(self._state, self.levels)
-        masks, flagged, scores = by_run(
-            _to_numpy(result.mask), _to_numpy(result.flagged), _to_numpy(result.score), runs
-        )
-        return BatchDetections(masks, flagged, scores)
-
-    def so_far(self, event: StepEvent, *, last: bool) -> BatchDetections | None:
-        """What was found up to this step, united with what was found before.
-
-        Keeps the step at which each run was first flagged. None while it is too early to say.
-        """
-        try:
-            found = self.result(len(event.sample))
-        except InputError:
-            if last:
-                raise
-            return None  # not one cell of the detector's grid is complete
-        seen = torch.as_tensor(found.flagged)
-        if self.first_flagged is None:
-            self.first_flagged = torch.full((len(found.flagged),), -1)
-        new = (self.first_flagged < 0) & seen
-        self.first_flagged = torch.where(new, event.step, self.first_flagged)
-        if self._seen is not None:  # what was edited on the way stays in the report
-            found = BatchDetections(
-                found.masks | self._seen.masks, found.flagged | self._seen.flagged, found.scores
-            )
-        self._seen = BatchDetections(
-            found.masks & found.flagged[:, None, None], found.flagged, found.scores
-        )
-        return found
+        eps, x0 = (values.to(self.dtype).float() for values in (event.eps, event.x0))
+        self.look(event.step, eps=eps, x0=x0, **more)
 
 
 class ActivationListener(TapListener):

@@ -209,10 +209,11 @@ class EditedCall:
         assert self.watch is not None
         settings = self.settings
         if settings.strategy.streams_masks:
-            found = self.watch.so_far(event, last=last)
-            self.state.first_flagged = self.watch.first_flagged
+            found = self.watch.so_far(event.step, last=last)
+            first = self.watch.first_flagged
+            self.state.first_flagged = None if first is None else torch.as_tensor(first)
         else:
-            found = self.watch.result(len(event.sample))
+            found = self.watch.result()
         if found is None:
             return
         masks = found.masks

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from asced_analysis.correction.detecting import Network, predict
 from asced_stores.errors import InputError
-from asced_stores.format.noise_levels import eps_and_x0
+from asced_stores.format.noise_levels import eps_and_x0, log_snr
 
 if TYPE_CHECKING:
     from asced_analysis.compute.source import Source
@@ -99,6 +99,11 @@ class RecordedTable:
     alpha: tuple[float, ...]
     sigma: tuple[float, ...]
     prediction_type: str
+
+    @property
+    def log_snr(self) -> Any:
+        """``2 log(alpha / sigma)`` of each step."""
+        return log_snr(np.asarray(self.alpha), np.asarray(self.sigma))
 
 
 def recorded_lookahead(source: Source, pipeline: Any = None) -> Lookahead:

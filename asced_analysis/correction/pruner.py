@@ -285,7 +285,7 @@ class _Look(ActivationListener):
         if event.step <= self.last:
             watch.update(event)
         if event.step == self.last:
-            self.scores = np.asarray(watch.result(len(event.sample)).scores, np.float64)
+            self.scores = np.asarray(watch.result().scores, np.float64)
             self.content = event.x0.flatten(1).mean(1).double().cpu().numpy()
         return None
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control, control_masks, other_runs
-from asced_analysis.correction.detecting import Network, predict
-from asced_analysis.correction.frames import as_pictures, by_run, picture_shape
+from asced_analysis.correction.detecting import Network, RunDetector
 from asced_analysis.correction.lookahead import (
     RecordedTable,
     network_by_step,
@@ -125,79 +122,47 @@ def detect_recorded(
     from asced_analysis.detection.apply import levels_of
     from asced_analysis.detection.registry import modules_of
     from asced_analysis.detection.scoring import check_recorded
-    from asced_analysis.detection.streaming import make_detector
 
-    spec = recording.spec
-    alpha, sigma = np.asarray(spec.alpha), np.asarray(spec.sigma)
-    level = thresholds.level_for(recording.attributes.get("scheduler_class"), recording.steps)
-    lookahead = None
-    if network is not None:
-        prediction = str(recording.attributes.get("prediction_type"))
-        table = RecordedTable(
-            tuple(spec.timestep), tuple(spec.alpha), tuple(spec.sigma), prediction
-        )
-        lookahead = partial(predict, network, table)
-    detector = make_detector(
-        thresholds, alpha=alpha, sigma=sigma, log_snr=spec.log_snr, level=level, lookahead=lookahead
-    )
-    end = detector.last_step if last_step is None else min(detector.last_step, last_step)
-    if end < detector.first_step:
+    spec, attributes = recording.spec, recording.attributes
+    prediction = str(attributes.get("prediction_type"))
+    table = RecordedTable(tuple(spec.timestep), tuple(spec.alpha), tuple(spec.sigma), prediction)
+    sampler = attributes.get("scheduler_class"), recording.steps
+    detector = RunDetector(thresholds, table, network, sampler)
+    begin, end = detector.window
+    end = end if last_step is None else min(end, last_step)
+    if end < begin:
         raise InputError(
-            f"the thresholds look at steps {detector.first_step} to {detector.last_step}, but the "
-            f"correction edits the sample after step {end}: choose a later T_c"
+            f"the thresholds look at steps {begin} to {detector.window[1]}, but the correction "
+            f"edits the sample after step {end}: choose a later T_c"
         )
-    if end == detector.first_step < detector.last_step:
+    if end == begin < detector.window[1]:
         raise TooFewStepsError(
             f"the detector would see step {end} alone before the sample after it is corrected, and "
             "dynamics need two steps: choose a later T_c, or sample in more steps"
         )
-    check_recorded(recording.dataset, detector.needs(), thresholds)
-    beside = ("activations",) if modules_of(thresholds) else ()
+    check_recorded(recording.dataset, detector.detector.needs(), thresholds)
+    names = ("eps", "x0", *(("activations",) if modules_of(thresholds) else ()))
     own = levels_of(recording.dataset, thresholds)
-    masks: dict[int, NDArray[np.bool_]] = {}
-    scores: dict[int, float] = {}
-    first: dict[int, int] = {}
+    plan = Plan({}, window=(begin, end))
     for batch in recording.batches():
-        window = slice(0, end + 1)
-        eps = recording.read(batch, "eps", step=window)
-        x0 = recording.read(batch, "x0", step=window)
-        more = {name: recording.read(batch, name, step=window) for name in beside}
-        runs = len(batch.runs)
-        shape = picture_shape((runs, *eps.shape[2:]))
-        levels = None if own is None else np.repeat(own[batch.positions], shape[0] // runs)
-        state = detector.start(shape)
+        values = {name: recording.read(batch, name, step=slice(0, end + 1)) for name in names}
+        shape = (len(batch.runs), *values["eps"].shape[2:])
+        detector.begin(shape, None if own is None else own[batch.positions])
         for step in range(end + 1):
-            state = detector.update(
-                state,
-                step,
-                eps=as_pictures(eps[:, step].astype(np.float32)),
-                x0=as_pictures(x0[:, step].astype(np.float32)),
-                **{name: values[:, step] for name, values in more.items()},
-            )
-            if streamed and detector.first_step <= step < end:
-                with suppress(InputError):  # too early: no cell of the detector's grid is complete
-                    _unite(detector.result(state, levels), batch, masks, first, step)
-        result = detector.result(state, levels)
-        _unite(result, batch, masks, first, end)
-        values = by_run(result.mask, result.flagged, result.score, runs)[2]
-        scores |= {int(run): float(s) for run, s in zip(batch.runs, values, strict=True)}
-    seen = (int(detector.first_step), int(end))
-    return Plan(masks, scores, first if streamed else {}, seen)
-
-
-def _unite(
-    result: Any,
-    batch: Batch,
-    masks: dict[int, NDArray[np.bool_]],
-    first: dict[int, int],
-    step: int,
-) -> None:
-    """Add what is flagged by now to what was flagged before."""
-    found, flagged, _ = by_run(result.mask, result.flagged, result.score, len(batch.runs))
-    for index in np.flatnonzero(flagged):
-        run, mask = int(batch.runs[index]), found[index]
-        masks[run] = masks[run] | mask if run in masks else mask
-        first.setdefault(run, step)
+            eps, x0, *more = (values[name][:, step] for name in names)
+            eps, x0 = eps.astype(np.float32), x0.astype(np.float32)
+            detector.look(step, eps=eps, x0=x0, **dict(zip(names[2:], more, strict=True)))
+            if streamed and begin <= step < end:
+                detector.so_far(step, last=False)
+        found = detector.so_far(end, last=True)
+        assert found is not None
+        runs = [int(run) for run in batch.runs]
+        plan.scores.update(zip(runs, map(float, found.scores), strict=True))
+        for index in np.flatnonzero(found.flagged):
+            plan.masks[runs[index]] = found.masks[index]
+            if streamed and detector.first_flagged is not None:
+                plan.first_flagged[runs[index]] = int(detector.first_flagged[index])
+    return plan
 
 
 def controlled(

@@ -185,7 +185,7 @@ def _judge_start(
     with suppress(HaltedError), modules as watch.activations:
         detector.activations = watch.activations
         _sample_seeds(job, seeds, labels, watch)
-    found = detector.result(len(seeds))
+    found = detector.result()
     assert watch.entering is not None
     return _Judged(
         np.asarray(found.scores, np.float64), found.flagged, watch.entering, watch.last + 1
