@@ -5,6 +5,7 @@ from . import counts as counts
 from . import detection as detection
 from . import evaluation as evaluation
 from . import export as export
+from . import monitoring as monitoring
 from . import phases as phases
 from . import plots as plots
 from . import realism as realism

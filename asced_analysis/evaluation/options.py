@@ -68,10 +68,12 @@ class TuneOptions(SamplerOptions):
 
     steps: Sequence[int] | None = option(
         None,
-        "Candidates for ``T_c``; by default six from the thresholds' own to four fifths of "
-        "the way.",
+        "Correction steps (``T_c``) to try; by default six from the thresholds' own to four fifths "
+        "of the way.",
     )
-    strengths: Sequence[float] = option((0.0,), "Noise scales.")
+    strengths: Sequence[float] = option(
+        (0.0,), "Strengths of the perturbation (``noise_scale``) to try."
+    )
     strategies: Sequence[str] = option(
         ("ttc", "renoise"),
         "``ttc`` and ``renoise``, or others that act from ``T_c`` on, in one pass.",

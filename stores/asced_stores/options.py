@@ -6,7 +6,6 @@ help, documentation and the command line are made from it.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable
@@ -129,6 +128,8 @@ def check_names(given: Iterable[str], known: Iterable[str], function: str) -> No
     names = list(known)
     for name in given:
         if name not in names:
+            import difflib
+
             near = difflib.get_close_matches(name, names, n=1)
             hint = f": did you mean {near[0]!r}?" if near else f"; it takes {', '.join(names)}"
             raise UnknownOptionError(

@@ -6,7 +6,6 @@ nothing; other distributions name theirs through an entry point; code of one's o
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Iterator
@@ -86,6 +85,8 @@ class Registry(Generic[Part]):
         """
         if name in self:
             return
+        import difflib
+
         near = difflib.get_close_matches(str(name), self.names(), 1)
         raise InputError(
             f"unknown {self.kind} {name!r}; choose one of {', '.join(self.names())}"

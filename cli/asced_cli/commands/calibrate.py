@@ -76,7 +76,7 @@ option = options_of(CalibrateOptions)
     type=RegistryName("VARIANTS"),
     default="calibrated",
     show_default=True,
-    help="Detection variant.",
+    help="Detection variant (docs/thresholds.md says what each looks at).",
 )
 @option("method", type=click.Choice(["conformal", "robust", "risk", "labels", "outcome"]))
 @option("false_alarm_rate", type=SHARE)
@@ -98,7 +98,8 @@ option = options_of(CalibrateOptions)
     "--strategy",
     cls=RegistryOption,
     type=RegistryName("STRATEGIES"),
-    help="Default correction.  [default: renoise of the foreground for outcome, else ttc]",
+    help="Default correction (docs/replay.md says what each does).  "
+    "[default: renoise of the foreground for outcome, else ttc]",
 )
 @click.option(
     "--lookahead",

@@ -41,7 +41,12 @@ from asced_cli.options import progress_callback, sampler_options
     "instead of features. Give it twice: for RUNS, then for CORRECTED.",
 )
 @better_option
-@click.option("--controls/--no-controls", default=True, show_default=True)
+@click.option(
+    "--controls/--no-controls",
+    default=True,
+    show_default=True,
+    help="Of a replay: correct the flagged runs at wrong places too, to compare with.",
+)
 @sampler_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def command(

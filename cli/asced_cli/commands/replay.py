@@ -71,7 +71,7 @@ option = options_of(ReplayOptions)
     "--strategy",
     cls=RegistryOption,
     type=RegistryName("STRATEGIES"),
-    help="Correction; none reproduces the recording.  "
+    help="Correction (docs/replay.md says what each does); none reproduces the recording.  "
     "[default: the thresholds' own; ttc with --masks]",
 )
 @click.option(
@@ -94,7 +94,7 @@ option = options_of(ReplayOptions)
 @click.option(
     "--noise-scale", type=float, help="Strength of the perturbation (ttc, renoise, best_of)."
 )
-@click.option("--eta", type=float, help="Stochasticity of the step from T_c (the same).")
+@click.option("--eta", type=float, help="DDIM's eta of the step from T_c (ttc, renoise, best_of).")
 @settings_option(
     "--set",
     "settings",
