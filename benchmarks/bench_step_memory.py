@@ -43,6 +43,8 @@ VIDEO: dict[str, Any] = {"runs": 2, "batch_size": 1, "steps": 20, "shape": (21, 
 OF_VIDEO = ("features", "statistics", "phases", "audit", "regions")
 BOTH, EPS, X0 = ("eps", "x0"), ("eps",), ("x0",)
 RATE = 0.25
+RUNS = 100
+"""That something is learnt of."""
 SIDE = 64
 """Of images; larger ones have no larger maps."""
 
@@ -91,11 +93,11 @@ ROWS |= {
         partial(_detect, variant=name),
         VARIANTS.get(name).reads(VARIANTS.get(name).parameters()),
         images=True,
+        larger=64,
         held=VARIANTS.get(name).steps_held,
     )
     for name in VARIANTS
-    if not VARIANTS.get(name).learnt
-    and not VARIANTS.get(name).extra_evaluations(VARIANTS.get(name).parameters())
+    if not VARIANTS.get(name).extra_evaluations(VARIANTS.get(name).parameters())
 }
 _THRESHOLDS: dict[tuple[Any, ...], Any] = {}
 
@@ -108,8 +110,13 @@ def _known(ds: Any, variant: str) -> Any:
     if (variant, steps, *shape) not in _THRESHOLDS:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "frames.zarr"
-            synthetic_store(path, runs=40, batch_size=20, steps=steps, shape=(1, *shape))
-            known = calibrate(path, variant, false_alarm_rate=RATE)
+            options: dict[str, Any] = {}
+            if VARIANTS.get(variant).learnt:
+                ends = {run: float(run % 7) for run in range(RUNS)}
+                options = {"method": "outcome", "outcomes": ends, "outcome": {"epochs": 1}}
+            runs = RUNS if options else 40
+            synthetic_store(path, runs=runs, batch_size=20, steps=steps, shape=shape)
+            known = calibrate(path, variant, false_alarm_rate=RATE, **options)
             _THRESHOLDS[variant, steps, *shape] = known
     return _THRESHOLDS[variant, steps, *shape]
 

@@ -12,6 +12,7 @@ from asced_analysis.calibration.outcome_training import Examples
 from asced_analysis.calibration.teachers import RealismTeacher, Teacher
 from asced_analysis.compute.source import Source
 from asced_analysis.detection import change_maps, outcome
+from asced_analysis.detection.feeding import feed_stream
 from asced_analysis.realism.content import content_of, neighbour_means, varying
 from asced_analysis.realism.local import RealismModel, features
 from asced_analysis.realism.pictures import read_pictures
@@ -90,9 +91,8 @@ def _inputs(
     """Network inputs and run statistics, batch by batch."""
     batches = source.batches(stream.needs(), steps=(stream.first_step, stream.last_step), only=only)
     for batch in batches:
-        some = batch.arrays["x0"]
-        state = stream.start((some.shape[0], *some.shape[2:]))
-        for offset in range(some.shape[1]):
-            given = {name: values[:, offset] for name, values in batch.arrays.items()}
-            state = stream.update(state, batch.first_step + offset, **given)
-        yield batch.rows, stream.inputs(state)
+        whole = stream.lookahead is not None
+        fed = feed_stream(stream, batch.arrays, batch.first_step, whole=whole)
+        parts = [stream.inputs(state) for _, state in fed]
+        channels, statistics = (np.concatenate(column) for column in zip(*parts, strict=True))
+        yield batch.rows, (channels, statistics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -35,19 +36,65 @@ def gaussian_matrix(
         ``matrix @ values`` blurs with the boundary rule ``d c b a | a b c d | d c b a``
         (SciPy's ``reflect``).
     """
-    if sigma <= 0:
-        matrix = np.eye(size)
-    else:
-        radius = int(truncate * sigma + 0.5)
-        offsets = np.arange(-radius, radius + 1)
-        weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-        weights /= weights.sum()
-        folded = (np.arange(size)[:, None] + offsets) % (2 * size)
-        folded = np.where(folded < size, folded, 2 * size - 1 - folded)
-        matrix = np.zeros((size, size))
-        np.add.at(matrix, (np.arange(size)[:, None], folded), weights)
+    matrix = gaussian_rows(size, sigma, 0, size, truncate)
     matrix.setflags(write=False)
     return matrix
+
+
+def gaussian_rows(
+    size: int, sigma: float, start: int, stop: int, truncate: float = 4.0
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Some rows of `gaussian_matrix`, shape (stop - start, size).
+
+    Parameters
+    ----------
+    size, sigma, truncate
+        As there.
+    start, stop : int
+        First row, and the one after the last.
+    """
+    if sigma <= 0:
+        return np.eye(size)[start:stop]
+    radius = int(truncate * sigma + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    folded = (np.arange(start, stop)[:, None] + offsets) % (2 * size)
+    folded = np.where(folded < size, folded, 2 * size - 1 - folded)
+    matrix = np.zeros((stop - start, size))
+    np.add.at(matrix, (np.arange(stop - start)[:, None], folded), weights)
+    return matrix
+
+
+@dataclass(frozen=True)
+class Band:
+    """Some rows of the matrix of a blur, and the columns in which they differ from zero.
+
+    Attributes
+    ----------
+    rows, columns : slice
+    weights : ndarray, shape (row, column), float64
+    """
+
+    rows: slice
+    columns: slice
+    weights: np.ndarray[Any, np.dtype[np.float64]]
+
+
+@lru_cache(maxsize=64)
+def gaussian_bands(size: int, sigma: float) -> tuple[Band, ...]:
+    """The matrix of a blur as bands of few rows; one where that is as good.
+
+    Parameters
+    ----------
+    size, sigma
+        As in `gaussian_matrix`.
+    """
+    bands = []
+    for start, stop, low, high in _blocks(size, int(4.0 * sigma + 0.5)):
+        weights = gaussian_rows(size, sigma, start, stop)[:, low:high].copy()
+        bands.append(Band(slice(start, stop), slice(low, high), weights))
+    return tuple(bands)
 
 
 def gaussian_blur(values: Any, sigma: float, *, axes: tuple[int, ...] = (-2, -1)) -> Any:
@@ -85,21 +132,23 @@ def _blur_axis(xp: Any, values: Any, sigma: float, axis: int) -> Any:
     size = values.shape[axis]
     if size == 1:
         return values
-    host = gaussian_matrix(size, float(sigma))
-    matrix = xp.asarray(np.array(host), device=array_api_compat.device(values))
-    if axis not in (-1, -2):  # a short axis such as the channels: flatten what lies behind it
+    device = array_api_compat.device(values)
+    if axis not in (-1, -2) or not _on_host(values):
+        matrix = xp.asarray(np.array(gaussian_matrix(size, float(sigma))), device=device)
+        if axis in (-1, -2):
+            return xp.matmul(values, matrix.T) if axis == -1 else xp.matmul(matrix, values)
+        # a short axis such as the channels: flatten what lies behind it
         flat = xp.reshape(values, (*values.shape[: axis + 1], -1))
         return xp.reshape(xp.matmul(matrix, flat), values.shape)
-    blocks = _blocks(size, int(4.0 * sigma + 0.5)) if _on_host(values) else [(0, size, 0, size)]
-    if len(blocks) == 1:
-        return xp.matmul(values, matrix.T) if axis == -1 else xp.matmul(matrix, values)
     blurred = xp.empty_like(values)
-    for start, stop, low, high in blocks:
-        band = matrix[start:stop, low:high]
+    for band in gaussian_bands(size, float(sigma)):
+        weights = xp.asarray(band.weights, device=device)
         if axis == -1:
-            xp.matmul(values[..., low:high], band.T, out=blurred[..., start:stop])
+            given, made = values[..., band.columns], blurred[..., band.rows]
+            xp.matmul(given, weights.T, out=made)
         else:
-            xp.matmul(band, values[..., low:high, :], out=blurred[..., start:stop, :])
+            given, made = values[..., band.columns, :], blurred[..., band.rows, :]
+            xp.matmul(weights, given, out=made)
     return blurred
 
 

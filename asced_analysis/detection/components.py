@@ -6,10 +6,14 @@ and a GPU has nothing to win there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import array_api_compat
 import numpy as np
+
+AT_ONCE = 1 << 16
+"""Labels that are used as indices at once."""
 
 
 def label_components(mask: Any, /) -> tuple[np.ndarray[Any, np.dtype[np.int32]], int]:
@@ -62,17 +66,28 @@ def keep_components(
     labels, count = label_components(mask)
     if count == 0:
         return mask
-    area = np.bincount(labels.ravel(), minlength=count + 1)
+    area = np.zeros(count + 1, np.int64)
+    for part in _pieces(labels):
+        area += np.bincount(part, minlength=count + 1)
     keep = area > min_area
     if max_area is not None:
         keep &= area < max_area
     if min_width > 1:
-        core = erode(labels > 0, min_width)
+        core = erode(np.asarray(_to_host(mask)), min_width)
         wide = np.zeros(count + 1, dtype=bool)
         wide[labels[core]] = True
         keep &= wide
     keep[0] = False
-    return _like(keep[labels], mask)
+    kept = np.empty(labels.shape, bool)
+    for part, place in zip(_pieces(labels), _pieces(kept), strict=True):
+        place[:] = keep[part]
+    return _like(kept, mask)
+
+
+def _pieces(values: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """Elements of a C-contiguous array, so many at a time: eight bytes each as indices."""
+    flat = values.reshape(-1)
+    return (flat[at : at + AT_ONCE] for at in range(0, flat.size, AT_ONCE))
 
 
 def erode(mask: Any, width: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,9 @@ import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.detection.run_scores import mask_of_runs, wide
+from asced_analysis.compute.stepped import STEPS_HELD
+from asced_analysis.detection.row_means import pixel_mean, row_means, wide
+from asced_analysis.detection.run_scores import mask_of_runs
 from asced_analysis.detection.variant import Sampler, Variant, nested, raw_numbers, table
 from asced_stores.errors import InputError
 
@@ -41,8 +43,8 @@ def run_numbers(eps: Any, /) -> Any:
     xp = array_api_compat.array_namespace(eps)
     values = wide(eps)
     rate = (values[..., 1:, :, :, :] - values[..., :-1, :, :, :]) * (eps.shape[-4] - 1)
-    axes = (-4, -3, -2, -1)
-    return xp.stack([*_powers(xp, values, axes), *_powers(xp, rate, axes)], axis=-1)
+    powers = (*_powers(values), *_powers(rate))
+    return xp.stack([xp.mean(part, axis=(-4, -3, -2, -1)) for part in powers], axis=-1)
 
 
 def artifact_mask(eps: Any, location: Any, whitening: Any, *, level: float) -> Any:
@@ -69,10 +71,17 @@ def distance(numbers: Any, location: Any, whitening: Any) -> Any:
     return xp.sqrt(xp.sum(white * white, axis=-1))
 
 
-def _powers(xp: Any, values: Any, axes: tuple[int, ...]) -> list[Any]:
-    """Means of the first three powers."""
+def _powers(values: Any) -> tuple[Any, Any, Any]:
+    """The first three powers."""
     square = values * values
-    return [xp.mean(part, axis=axes) for part in (values, square, square * values)]
+    return values, square, square * values
+
+
+def _means(function: Callable[..., tuple[Any, ...]], *images: Any) -> Any:
+    """Means over pixels of the first three powers, shape (batch, 3)."""
+    rows = row_means(function, *images)
+    xp = array_api_compat.array_namespace(rows[0])
+    return xp.stack([pixel_mean(one) for one in rows], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -121,14 +130,12 @@ class Stream:
         """Take in one step; arrays of shape ``(batch, channel, y, x)``."""
         if not self.first_step <= step <= self.last_step:
             return state
-        xp = array_api_compat.array_namespace(eps)
-        values = wide(eps)
-        levels = xp.stack(_powers(xp, values, (-3, -2, -1)), axis=-1)
+        levels = _means(_powers, eps)
         if state.eps is None:
-            return State(state.shape, 1, values, levels, levels * 0)
-        rate = (values - state.eps) * (self.last_step - self.first_step)
-        rates = state.rates + xp.stack(_powers(xp, rate, (-3, -2, -1)), axis=-1)
-        return State(state.shape, state.steps + 1, values, state.levels + levels, rates)
+            return State(state.shape, 1, eps, levels, levels * 0)
+        steps = self.last_step - self.first_step
+        rates = _means(lambda now, last: _powers((now - last) * steps), eps, state.eps)
+        return State(state.shape, state.steps + 1, eps, state.levels + levels, state.rates + rates)
 
     def raw(self, state: State) -> Any:
         """The six numbers, shape (batch, 6)."""
@@ -149,7 +156,7 @@ class _DiffPath(Variant):
 
     name = "diffpath"
     summary = "DiffPath: six numbers of eps and its rate of change, by their distance (whole runs)."
-    steps_held = 12
+    steps_held = STEPS_HELD
     points = False
 
     def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:

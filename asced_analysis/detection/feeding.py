@@ -68,6 +68,31 @@ def feed(
         yield from zip(groups, states, strict=True)
 
 
+def feed_stream(
+    stream: Any, arrays: Mapping[str, Any], first_step: int, *, whole: bool = False
+) -> Iterator[tuple[slice, Any]]:
+    """Give every step to a variant's stream; of a large image by bands, where it can.
+
+    Parameters
+    ----------
+    stream : asced_analysis.detection.variant.Stream
+    arrays, first_step, whole
+        As in `feed`.
+
+    Yields
+    ------
+    slice
+        Rows.
+    object
+        The stream's state after the last step.
+    """
+    by_bands = getattr(stream, "by_bands", None)
+    if by_bands is not None and not whole and is_large_image(arrays):
+        yield slice(0, 1), by_bands(arrays, first_step)
+        return
+    yield from feed(arrays, first_step, stream.start, stream.update, whole=whole)
+
+
 def is_large_image(arrays: Mapping[str, Any]) -> bool:
     """Whether the arrays are those of one image that is read step by step.
 
@@ -76,7 +101,7 @@ def is_large_image(arrays: Mapping[str, Any]) -> bool:
     arrays : mapping of str to array
         As in `feed`.
     """
-    return all(isinstance(one, Stepped) and one.shape[0] == 1 for one in arrays.values())
+    return all(isinstance(one, Stepped) and len(one) == 1 for one in arrays.values())
 
 
 def feed_bands(

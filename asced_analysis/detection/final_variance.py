@@ -7,13 +7,14 @@ from typing import Any
 
 import array_api_compat
 
+from asced_analysis.compute.stepped import STEPS_HELD
+from asced_analysis.detection.row_means import pixel_mean, row_means
 from asced_analysis.detection.run_scores import (
     Parameters,
     RunStream,
     RunVariant,
     State,
     mask_of_runs,
-    wide,
 )
 
 __all__ = ["Parameters", "Stream", "artifact_mask", "run_score"]
@@ -21,7 +22,7 @@ __all__ = ["Parameters", "Stream", "artifact_mask", "run_score"]
 
 def run_score(x0: Any, /) -> Any:
     """Variance over channel, y and x of the last step; shape (...) of (..., step, c, y, x)."""
-    return _variance(wide(x0[..., -1, :, :, :]))
+    return _variance(x0[..., -1, :, :, :])
 
 
 def artifact_mask(x0: Any, *, level: float) -> Any:
@@ -38,8 +39,16 @@ def artifact_mask(x0: Any, *, level: float) -> Any:
 
 
 def _variance(values: Any) -> Any:
-    """Variance over the last three axes."""
-    return array_api_compat.array_namespace(values).var(values, axis=(-3, -2, -1))
+    """Variance over the last three axes: the mean of the rows' own, and that of their means."""
+    means, within = row_means(_of_rows, values)
+    return pixel_mean(within) + array_api_compat.array_namespace(means).var(means, axis=(-2, -1))
+
+
+def _of_rows(part: Any) -> tuple[Any, Any]:
+    """Values, and their squared distances from their row's mean."""
+    xp = array_api_compat.array_namespace(part)
+    away = part - xp.mean(part, axis=-1, keepdims=True)
+    return part, away * away
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class _FinalVariance(RunVariant):
 
     name = "final_variance"
     summary = "Variance of the window's last predicted x0 (whole runs)."
-    steps_held = 7
+    steps_held = STEPS_HELD
     stream_type = Stream
 
 

@@ -17,12 +17,16 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
+from asced_analysis.compute.stepped import STEPS_HELD
 from asced_analysis.detection import change_maps
 from asced_analysis.detection.change_maps import enlarge, log_change
 from asced_analysis.detection.log_snr_grid import GridSignal, GridState
+from asced_analysis.detection.outcome_bands import maps_by_bands
 from asced_analysis.detection.outcome_network import (
+    LIMIT,
     Layers,
     layers_from_bytes,
+    lookahead_channels,
     map_summary,
     run_network,
     run_statistics,
@@ -35,7 +39,6 @@ from asced_stores.errors import InputError
 if TYPE_CHECKING:
     from asced_analysis.thresholds.document import Thresholds
 
-LIMIT = 3.0
 WITH_ACTIVATIONS = ("activations", "all")
 INPUTS = ("dynamics", "snapshot", "both", *WITH_ACTIVATIONS)
 
@@ -90,13 +93,17 @@ class Parameters:
 
 @dataclass(frozen=True)
 class State:
-    """What is kept between steps: maps of the grid's cells, and of the last step all the rest."""
+    """What is kept between steps: maps of the grid's cells, and of the last step all the rest.
+
+    Of the last step: predicted x0 and eps as channels of the map, what a lookahead said, likewise,
+    and activations.
+    """
 
     grid: GridState
     shape: tuple[int, int]
     cells: tuple[Any, ...] = ()
-    eps: Any = None
-    lookahead_x0: Any = None
+    snapshot: Any = None
+    ahead: Any = None
     activations: Any = None
 
 
@@ -154,29 +161,67 @@ class Stream:
     ) -> State:
         """Take in one step; arrays of shape ``(batch, channel, y, x)`` and ``(batch, value)``."""
         grid, changes = self.signal.advance(state.grid, step, x0=x0)
-        maps = change_maps.Parameters(
+        sizes = {cell: log_change(change, self.maps) for cell, change in changes}
+        cells = (*state.cells, *self._standardised(sizes))
+        state = replace(state, grid=grid, cells=cells)
+        if step != self.last_step or grid.at_grid is None:
+            return state
+        snapshot = self.snapshot(grid.at_grid, eps)
+        ahead = None
+        if (level := self.parameters.lookahead) is not None:
+            ahead = lookahead_channels(self._look_ahead(x0, eps, level), grid.at_grid, self.maps)
+        return replace(state, snapshot=snapshot, ahead=ahead, activations=activations)
+
+    def by_bands(self, arrays: Mapping[str, Any], first_step: int) -> State:
+        """State after all steps of a large image: nothing of it but maps."""
+        height, width = (int(side) for side in arrays["x0"].shape[-2:])
+        cells, snapshot = maps_by_bands(
+            arrays, first_step, self.signal, self.last_step, self.maps, self.snapshot
+        )
+        return State(
+            GridState(),
+            (height, width),
+            self._standardised(cells),
+            snapshot,
+            activations=arrays["activations"][:, -1] if "activations" in arrays else None,
+        )
+
+    @property
+    def maps(self) -> change_maps.Parameters:
+        """How changes are pooled."""
+        return change_maps.Parameters(
             resolution=self.parameters.resolution, floor=self.parameters.floor, blur=0.0
         )
-        cells = list(state.cells)
-        for cell, change in changes:
-            size = log_change(change, maps)
-            cells.append((size - float(self.location[cell])) * (1 / float(self.scale[cell])))
-        state = replace(state, grid=grid, cells=tuple(cells))
-        if step != self.last_step:
-            return state
-        ahead = self._look_ahead(x0, eps)
-        return replace(state, eps=eps, lookahead_x0=ahead, activations=activations)
 
-    def _look_ahead(self, x0: Any, eps: Any) -> Any:
+    def _standardised(self, sizes: Mapping[int, Any]) -> tuple[Any, ...]:
+        """Log changes of some cells in units of the population."""
+        return tuple(
+            (size - float(self.location[cell])) * (1 / float(self.scale[cell]))
+            for cell, size in sizes.items()
+        )
+
+    def snapshot(self, x0: Any, eps: Any, height: int | None = None) -> Any:
+        """Predicted x0 and eps at the window's end, as channels of the map.
+
+        Parameters
+        ----------
+        x0, eps : array, shape (batch, channel, y, x)
+        height : int, optional
+            As in `snapshot_channels`.
+        """
+        xp = array_api_compat.array_namespace(x0)
+        pictures = (xp.clip(x0, -LIMIT, LIMIT), xp.astype(eps, xp.float32))
+        resolution = self.parameters.resolution
+        return xp.concat([snapshot_channels(one, resolution, height) for one in pictures], axis=1)
+
+    def _look_ahead(self, x0: Any, eps: Any, level: float) -> Any:
         """Predicted x0 of the sample that this step's predictions give at a later noise level."""
-        if self.parameters.lookahead is None:
-            return None
         if self.lookahead is None:
             raise InputError(
                 "these thresholds need a lookahead, one more evaluation of the model: give a "
                 "pipeline, or a network of your own"
             )
-        step = lookahead_step(self.signal.log_snr, self.parameters.lookahead)
+        step = lookahead_step(self.signal.log_snr, level)
         xp = array_api_compat.array_namespace(x0)
         clean, noise = xp.astype(x0, xp.float32), xp.astype(eps, xp.float32)
         return self.lookahead(
@@ -185,27 +230,17 @@ class Stream:
 
     def inputs(self, state: State) -> tuple[Any, Any]:
         """Channels for the network, shape (batch, channel, y, x), and run statistics."""
-        if len(state.cells) < len(self.location) or state.eps is None:
+        if len(state.cells) < len(self.location) or state.snapshot is None:
             raise InputError("the window is not complete yet; feed steps up to last_step first")
-        xp = array_api_compat.array_namespace(state.grid.at_grid)
+        xp = array_api_compat.array_namespace(state.snapshot)
         dynamics = xp.stack(list(state.cells), axis=1)
-        x0 = xp.clip(state.grid.at_grid, -LIMIT, LIMIT)
-        snapshot = xp.concat(
-            [
-                snapshot_channels(x0, self.parameters.resolution),
-                snapshot_channels(xp.astype(state.eps, xp.float32), self.parameters.resolution),
-            ],
-            axis=1,
-        )
         chosen = {
             "dynamics": [dynamics],
-            "snapshot": [snapshot],
-            "activations": [snapshot],
-        }.get(self.parameters.inputs, [dynamics, snapshot])
-        if self.parameters.lookahead is not None:
-            chosen.append(
-                lookahead_channels(state.lookahead_x0, state.grid.at_grid, self.parameters)
-            )
+            "snapshot": [state.snapshot],
+            "activations": [state.snapshot],
+        }.get(self.parameters.inputs, [dynamics, state.snapshot])
+        if state.ahead is not None:
+            chosen.append(state.ahead)
         channels = chosen[0] if len(chosen) == 1 else xp.concat(chosen, axis=1)
         if self.parameters.inputs not in WITH_ACTIVATIONS:
             return channels, run_statistics(channels)
@@ -302,30 +337,12 @@ def lookahead_step(log_snr: Sequence[float], target: float) -> int:
     return min(range(len(log_snr)), key=lambda step: abs(log_snr[step] - target))
 
 
-def lookahead_channels(lookahead_x0: Any, x0: Any, parameters: Parameters) -> Any:
-    """What a lookahead says: its predicted x0, what that changed, and the change's logarithm."""
-    xp = array_api_compat.array_namespace(x0)
-    known = xp.clip(xp.astype(lookahead_x0, xp.float32), -LIMIT, LIMIT)
-    change = known - xp.clip(x0, -LIMIT, LIMIT)
-    maps = change_maps.Parameters(
-        resolution=parameters.resolution, floor=parameters.floor, blur=0.0
-    )
-    return xp.concat(
-        [
-            snapshot_channels(known, parameters.resolution),
-            snapshot_channels(change, parameters.resolution),
-            log_change(change, maps)[:, None, :, :],
-        ],
-        axis=1,
-    )
-
-
 class _Outcome(Variant):
     """See the module."""
 
     name = "outcome"
     summary = "Learnt from how the recorded runs ended: which trajectories end badly, and where."
-    steps_held = 15
+    steps_held = STEPS_HELD
     learnt = True
     parameters_type = Parameters
     on_grid = True

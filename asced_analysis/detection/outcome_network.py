@@ -9,23 +9,33 @@ import array_api_compat
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.detection.change_maps import pool, pooling_factor
+from asced_analysis.detection.change_maps import Parameters, log_change, pool, pooling_factor
 from asced_stores.errors import InputError
 
 Floats = npt.NDArray[np.float32]
 Layers = Sequence[tuple[Floats, Floats]]
 
 MOST_SNAPSHOT_CHANNELS = 16
+LIMIT = 3.0
+"""Predicted x0 is clipped to what lies within this."""
 
 
-def snapshot_channels(values: Any, resolution: int) -> Any:
+def snapshot_channels(values: Any, resolution: int, height: int | None = None) -> Any:
     """A picture as channels at map resolution.
 
     Pixels of a map cell become channels of their own while there are few enough of them;
     otherwise a cell is told by its mean and standard deviation over pixels and channels.
+
+    Parameters
+    ----------
+    values : array, shape (batch, channel, y, x)
+    resolution : int
+    height : int, optional
+        Of the whole picture, where these are some of its rows, from one that a cell begins with.
     """
     xp = array_api_compat.array_namespace(values)
-    channels, height, width = values.shape[-3:]
+    channels, rows, width = values.shape[-3:]
+    height = height or rows
     factor = pooling_factor(height, width, resolution)
     if (
         channels * factor**2 <= MOST_SNAPSHOT_CHANNELS
@@ -33,9 +43,31 @@ def snapshot_channels(values: Any, resolution: int) -> Any:
         and width % factor == 0
     ):
         return pixels_as_channels(values, factor)
-    mean = pool(values, resolution)
-    square = pool(values * values, resolution)
+    mean = pool(values, resolution, factor)
+    square = pool(values * values, resolution, factor)
     return xp.stack([mean, xp.sqrt(xp.clip(square - mean * mean, 0.0, None))], axis=1)
+
+
+def lookahead_channels(lookahead_x0: Any, x0: Any, maps: Parameters) -> Any:
+    """What a lookahead says: its predicted x0, what that changed, and the change's logarithm.
+
+    Parameters
+    ----------
+    lookahead_x0, x0 : array, shape (batch, channel, y, x)
+    maps : change_maps.Parameters
+        How changes are pooled.
+    """
+    xp = array_api_compat.array_namespace(x0)
+    known = xp.clip(xp.astype(lookahead_x0, xp.float32), -LIMIT, LIMIT)
+    change = known - xp.clip(x0, -LIMIT, LIMIT)
+    return xp.concat(
+        [
+            snapshot_channels(known, maps.resolution),
+            snapshot_channels(change, maps.resolution),
+            log_change(change, maps)[:, None, :, :],
+        ],
+        axis=1,
+    )
 
 
 def run_statistics(channels: Any) -> Any:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import array_api_compat
 
+from asced_analysis.compute.stepped import STEPS_HELD
 from asced_analysis.detection.components import keep_components
 from asced_analysis.detection.medians import nonnegative_median
-from asced_analysis.detection.released import components_above
-from asced_analysis.detection.run_scores import wide
+from asced_analysis.detection.released import COMPONENT_BYTES, components_above
+from asced_analysis.detection.row_means import wide
 from asced_analysis.detection.variant import Sampler, Variant
 from asced_stores.errors import InputError
 
@@ -195,6 +196,20 @@ class Stream:
         statistic = ratio if state.statistic is None else xp.maximum(state.statistic, ratio)
         return State(score, bank, state.steps + 1, statistic)
 
+    def by_bands(self, arrays: Mapping[str, Any], first_step: int) -> State:
+        """State after all steps of a large image: the statistic alone."""
+        from asced_analysis.detection.paper_parts import largest_ratio
+
+        steps = range(self.first_step - first_step, self.last_step + 1 - first_step)
+        kappa = self.kappa[self.first_step : self.last_step + 1]
+        given = self.parameters
+        found = largest_ratio(
+            *(arrays, steps, kappa),
+            absolute=given.bank_mean == "absolute",
+            around_zero=given.mad_center == "zero",
+        )
+        return State(statistic=found)
+
     def detect(self, state: State, level: float) -> tuple[Any, Any, Any]:
         """Mask, score and flag of each run at a level (see `streaming.Detection`)."""
         return components_above(state.statistic, level, self.parameters)
@@ -214,7 +229,8 @@ class _Paper(Variant):
     name = "paper"
     parameters_type = Settings
     summary = "Eq. 4 of the paper: dynamics of the weighted score beyond its MAD and score bank."
-    steps_held = 16
+    steps_held = STEPS_HELD
+    pixel_bytes = COMPONENT_BYTES
 
     def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         """See `Variant.reads`."""

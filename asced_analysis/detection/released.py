@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import array_api_compat
 from msgspec import Meta
 
+from asced_analysis.compute.stepped import STEPS_HELD
 from asced_analysis.detection.blur import gaussian_blur
 from asced_analysis.detection.components import grow, keep_components, nested_score
 from asced_analysis.detection.medians import median_and_mad
-from asced_analysis.detection.run_scores import wide
+from asced_analysis.detection.row_means import wide
 from asced_analysis.detection.variant import COMPONENTS, Sampler, Variant
 from asced_stores.errors import InputError
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 REFERENCE_SIDE = 256
 GROWTH = 5
+COMPONENT_BYTES = 18
+"""Of a pixel (y, x): `components_above` sorts a copy of its map, and labels it."""
 MOST_THREADS = 8
 
 
@@ -262,6 +265,13 @@ class Stream:
         statistic = robust if state.statistic is None else xp.maximum(state.statistic, robust)
         return State(current, statistic)
 
+    def by_bands(self, arrays: Mapping[str, Any], first_step: int) -> State:
+        """State after all steps of a large image: the statistic alone."""
+        from asced_analysis.detection.released_bands import largest_excess
+
+        steps = range(self.first_step - first_step, self.last_step + 1 - first_step)
+        return State(None, largest_excess(arrays, steps, frame, self.parameters.blur))
+
     def detect(self, state: State, level: float) -> tuple[Any, Any, Any]:
         """Mask, score and flag of each run at a level (see `streaming.Detection`)."""
         return components_above(state.statistic, level, self.parameters)
@@ -284,8 +294,8 @@ def components_above(statistic: Any, level: float, parameters: Any) -> tuple[Any
     """
     xp = array_api_compat.array_namespace(statistic)
     sizes = {"min_area": parameters.min_area, "min_width": parameters.min_width}
-    mask = keep_components(statistic > level, **sizes)
     score = xp.asarray(nested_score(statistic, **sizes), device=array_api_compat.device(statistic))
+    mask = keep_components(statistic > level, **sizes)
     return mask, score, xp.any(mask, axis=(-2, -1))
 
 
@@ -307,7 +317,8 @@ class _Released(Variant):
 
     name = "released"
     summary = "The released code: blurred changes of 8-bit predicted x0, in each image's own units."
-    steps_held = 17
+    steps_held = STEPS_HELD
+    pixel_bytes = COMPONENT_BYTES
     parameters_type = Settings
     cleanup = COMPONENTS
 

@@ -74,11 +74,14 @@ class RunStream:
         """Take in one step; arrays of shape ``(batch, channel, y, x)``."""
         if not self.first_step <= step <= self.last_step:
             return state
-        value = wide(x0 if self.variable == "x0" else eps)
+        value = x0 if self.variable == "x0" else eps
         return State(state.shape, state.steps + 1, self.add(state, step, value))
 
     def add(self, state: State, step: int, value: Any) -> Any:
-        """What is kept after one more step, of ``state.kept`` (None before the first)."""
+        """What is kept after one more step, of ``state.kept`` (None before the first).
+
+        `value` is as it was recorded or rounded, not widened.
+        """
         raise NotImplementedError
 
     def raw(self, state: State) -> Any:
@@ -114,12 +117,6 @@ def mask_of_runs(flagged: Any, shape: Sequence[int]) -> Any:
     xp = array_api_compat.array_namespace(flagged)
     mask = xp.broadcast_to(flagged[..., None, None], (*flagged.shape, *shape))
     return xp.asarray(mask, copy=True)
-
-
-def wide(values: Any) -> Any:
-    """At least float32."""
-    xp = array_api_compat.array_namespace(values)
-    return values if values.dtype in (xp.float32, xp.float64) else xp.astype(values, xp.float32)
 
 
 class RunVariant(Variant):

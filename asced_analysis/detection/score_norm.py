@@ -7,13 +7,14 @@ from typing import Any, ClassVar, Literal
 
 import array_api_compat
 
+from asced_analysis.compute.stepped import STEPS_HELD
+from asced_analysis.detection.row_means import pixel_mean, row_means
 from asced_analysis.detection.run_scores import (
     Parameters,
     RunStream,
     RunVariant,
     State,
     mask_of_runs,
-    wide,
 )
 
 __all__ = ["Parameters", "Stream", "artifact_mask", "run_score"]
@@ -21,7 +22,7 @@ __all__ = ["Parameters", "Stream", "artifact_mask", "run_score"]
 
 def run_score(score: Any, /) -> Any:
     """Root mean square of each step, averaged over steps; shape (...) of (..., step, c, y, x)."""
-    norms = _norm(wide(score))
+    norms = _norm(score)
     return array_api_compat.array_namespace(norms).mean(norms, axis=-1)
 
 
@@ -40,8 +41,8 @@ def artifact_mask(score: Any, *, level: float) -> Any:
 
 def _norm(values: Any) -> Any:
     """Root mean square over the last three axes."""
-    xp = array_api_compat.array_namespace(values)
-    return xp.sqrt(xp.mean(values * values, axis=(-3, -2, -1)))
+    (squares,) = row_means(lambda part: (part * part,), values)
+    return array_api_compat.array_namespace(squares).sqrt(pixel_mean(squares))
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class _ScoreNorm(RunVariant):
 
     name = "score_norm"
     summary = "Norm of the score, averaged over the window's steps (whole runs)."
-    steps_held = 7
+    steps_held = STEPS_HELD
     stream_type = Stream
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.compute.source import Batch, Source
-from asced_analysis.detection.feeding import feed, is_large_image
+from asced_analysis.detection.feeding import feed_stream
 from asced_analysis.detection.registry import LOOKAHEADS, VARIANTS, modules_of, needs_network
 from asced_analysis.detection.streaming import Detection, Detector, DetectorState, make_detector
 from asced_analysis.realism.self_consistency import network_at
@@ -159,15 +159,11 @@ def watched(
     arrays, first_step
         As in `feeding.feed`.
     """
-    if is_large_image(arrays):
-        state = detector.start((1, *next(iter(arrays.values())).shape[2:]))
-        if (by_bands := getattr(state.stream, "by_bands", None)) is not None:
-            yield slice(0, 1), replace(state, inner=by_bands(arrays, first_step))
-            return
-    yield from feed(
-        *(arrays, first_step, detector.start, detector.update),
-        whole=detector.lookahead is not None,
-    )
+    images = next(values for name, values in arrays.items() if name != "activations")
+    stream = detector.start((len(images), *images.shape[2:])).stream
+    fed = feed_stream(stream, arrays, first_step, whole=detector.lookahead is not None)
+    for rows, inner in fed:
+        yield rows, DetectorState(stream, inner)
 
 
 def failed_flagged(found: Detection) -> Detection:

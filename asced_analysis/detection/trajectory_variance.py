@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import array_api_compat
 
-from asced_analysis.detection.run_scores import Parameters, RunStream, RunVariant, State, wide
+from asced_analysis.compute.stepped import STEPS_HELD
+from asced_analysis.detection.feeding import feed_bands
+from asced_analysis.detection.row_means import pixel_mean, rows_at_once, wide
+from asced_analysis.detection.run_scores import Parameters, RunStream, RunVariant, State
 
 __all__ = ["Parameters", "Stream", "artifact_mask", "run_score", "variance_map"]
 
@@ -54,6 +58,7 @@ class Stream(RunStream):
 
     def add(self, state: State, step: int, value: Any) -> Any:
         """Running mean and sum of squared deviations."""
+        value = wide(value)
         if state.kept is None:
             return value, value * 0
         mean, squares = state.kept
@@ -63,9 +68,24 @@ class Stream(RunStream):
 
     def raw(self, state: State) -> Any:
         """The run score before standardising, shape (batch,)."""
+        return pixel_mean(self._rows(state)) / max(state.steps, 1)
+
+    def by_bands(self, arrays: Mapping[str, Any], first_step: int) -> State:
+        """State after all steps of a large image: of its squares, only the means of rows."""
+        *_, channels, height, width = arrays["x0"].shape
+        begun = self.start((height, width))
+        high = rows_at_once(channels * width)
+        parts, steps = [], 0
+        for state in feed_bands(arrays, first_step, high, lambda: begun, self.update):
+            parts.append(self._rows(state)[..., None])
+            steps = state.steps
+        xp = array_api_compat.array_namespace(parts[0])
+        return State(begun.shape, steps, (None, xp.concat(parts, axis=-2)))
+
+    def _rows(self, state: State) -> Any:
+        """Mean square of each row, times the steps; shape (batch, channel, y)."""
         squares = state.kept[1]
-        xp = array_api_compat.array_namespace(squares)
-        return xp.mean(squares / max(state.steps, 1), axis=(-3, -2, -1))
+        return array_api_compat.array_namespace(squares).mean(squares, axis=-1)
 
 
 class _TrajectoryVariance(RunVariant):
@@ -73,7 +93,7 @@ class _TrajectoryVariance(RunVariant):
 
     name = "trajectory_variance"
     summary = "Variance of predicted x0 over the window's steps (arXiv 2406.09358; whole runs)."
-    steps_held = 14
+    steps_held = STEPS_HELD
     stream_type = Stream
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import ceil, isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.detection.feeding import feed
+from asced_analysis.detection.feeding import feed_stream
 from asced_analysis.detection.log_snr_grid import TOLERANCE
 from asced_analysis.thresholds.parts import Cleanup
 from asced_stores.errors import InputError
@@ -127,6 +127,9 @@ class Variant:
     steps_held : int
         Steps of a large image, of what `reads` names and as they are stored, that detection takes
         memory for (`bench_step_memory`); of a video it works on a few frames at a time.
+    pixel_bytes : int
+        Bytes that cleaning up takes of a pixel (y, x), however many channels: of a grey image they
+        are more than a few steps'.
     correction : (str, mapping)
         The correction that thresholds of this variant carry by default: a strategy's name, and its
         parameters.
@@ -150,12 +153,25 @@ class Variant:
     parameters_type: ClassVar[type[Any]] = NoParameters
     cleanup: ClassVar[Cleanup] = NO_CLEANUP
     steps_held: ClassVar[int] = 16
+    pixel_bytes: ClassVar[int] = 0
     correction: ClassVar[tuple[str, Mapping[str, Any]]] = ("ttc", {})
     algorithm: ClassVar[str] = ""
 
     def parameters(self) -> dict[str, Any]:
         """Parameters and their defaults as thresholds hold them: sizes are fractions."""
         return asdict(self.parameters_type())
+
+    def blocks(self, step_bytes: float, pixels: int) -> int:
+        """Steps of a large image that detection takes memory for, whatever it is of.
+
+        Parameters
+        ----------
+        step_bytes : float
+            Of what is read of one step.
+        pixels : int
+            Rows times columns.
+        """
+        return max(self.steps_held, ceil(self.pixel_bytes * pixels / step_bytes))
 
     def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         """Which of ``eps`` and ``x0`` its streams look at, with these parameters."""
@@ -260,11 +276,8 @@ def raw_numbers(stream: Any, source: Source, fit: npt.NDArray[np.bool_]) -> npt.
     numbers = []
     batches = source.batches(stream.needs(), steps=(stream.first_step, stream.last_step), only=fit)
     for batch in batches:
-        fed = feed(
-            *(batch.arrays, batch.first_step, stream.start, stream.update),
-            whole=getattr(stream, "lookahead", None) is not None,
-        )
-        for _, state in fed:
+        whole = getattr(stream, "lookahead", None) is not None
+        for _, state in feed_stream(stream, batch.arrays, batch.first_step, whole=whole):
             numbers.append(np.asarray(stream.raw(state), dtype=np.float64))
     return np.concatenate(numbers)
 

@@ -8,7 +8,11 @@ import torch
 from torch.nn import functional
 
 from asced_analysis.detection import outcome
-from asced_analysis.detection.outcome_network import MOST_SNAPSHOT_CHANNELS, layers_from_bytes
+from asced_analysis.detection.outcome_network import (
+    LIMIT,
+    MOST_SNAPSHOT_CHANNELS,
+    layers_from_bytes,
+)
 from asced_analysis.export.maps import MapModule
 from asced_analysis.export.registry import Program
 from asced_analysis.thresholds.document import Thresholds
@@ -95,7 +99,7 @@ class OutcomeDetector(MapModule):
         change = at_grid[:, 1:] - at_grid[:, :-1]
         place = (1, -1, 1, 1)
         dynamics = (self.log_size(change) - self.location.view(place)) / self.scale.view(place)
-        limit = outcome.LIMIT
+        limit = LIMIT
         snapshot = at_grid[:, -1].clamp(-limit, limit)
         parts: list[torch.Tensor] = []
         if self.given.inputs != "snapshot":

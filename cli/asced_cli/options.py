@@ -68,18 +68,21 @@ def note_memory(
         Whether statistics are read as well.
     """
     from asced_analysis.compute.source import open_source
-    from asced_analysis.compute.stepped import STEPS_HELD, memory_need, memory_note
+    from asced_analysis.compute.stepped import STEPS_HELD, memory_need, memory_note, run_bytes
     from asced_analysis.detection.registry import VARIANTS
 
     ds = open_source(runs).dataset
-    work: list[tuple[tuple[str, ...], int]] = []
+    needs: list[tuple[list[str], int]] = []
     if variant is None or statistics:
-        work.append((("eps", "x0"), STEPS_HELD))
+        needs.append(([name for name in ("eps", "x0") if name in ds], STEPS_HELD))
     if variant is not None:
         own = VARIANTS.get(variant)
-        held = STEPS_HELD if "frame" in ds.dims else own.steps_held
-        work.append((own.reads({**own.parameters(), **(parameters or {})}), held))
-    needs = [([name for name in names if name in ds], held) for names, held in work]
+        reads = own.reads({**own.parameters(), **(parameters or {})})
+        names = [name for name in reads if name in ds]
+        step = run_bytes(ds, names) / max(1, ds.sizes["step"])
+        large_image = step > 0 and "frame" not in ds.dims
+        held = own.blocks(step, ds.sizes["y"] * ds.sizes["x"]) if large_image else STEPS_HELD
+        needs.append((names, held))
     names, held = max(needs, key=lambda one: memory_need(ds, one[0], held=one[1]))
     if said := memory_note(ds, names, held=held):
         click.echo(f"note: {ds.sizes['run']} runs{said}", err=True)
