@@ -29,7 +29,7 @@ from asced_analysis.detection.window import (
 )
 from asced_analysis.thresholds import conformal
 from asced_analysis.thresholds.document import Correction, Thresholds
-from asced_analysis.thresholds.registries import STRATEGIES
+from asced_analysis.thresholds.registries import NO_CORRECTION, STRATEGIES
 from asced_stores.errors import InputError, TooFewStepsError
 from asced_stores.options import takes
 
@@ -209,7 +209,7 @@ def _check_steps(source: Source, strategy: str | None) -> None:
         raise TooFewStepsError(
             f"these runs have {found}; a detector needs at least {FEWEST_STEPS}: record more steps"
         )
-    if source.steps == FEWEST_STEPS and strategy not in (None, "none"):
+    if source.steps == FEWEST_STEPS and strategy not in (None, NO_CORRECTION):
         raise TooFewStepsError(
             f"these runs have {FEWEST_STEPS} steps; to correct with {strategy} after a window "
             f"takes at least {FEWEST_STEPS + 1}: record more steps, or leave the strategy out"

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from asced_analysis.thresholds.document import Correction
+from asced_analysis.thresholds.registries import NO_CORRECTION
 from asced_stores.errors import InputError
 
 LATEST_CORRECTION = 0.48
@@ -60,7 +61,7 @@ def window_and_correction(
     if not 0 <= start < edit < 1:
         raise InputError(f"the window is {window}; expected two rising shares of sampling")
     if steps == FEWEST_STEPS:
-        return (0, 1), Correction("none", float(schedule.log_snr[1]), 0.5)
+        return (0, 1), Correction(NO_CORRECTION, float(schedule.log_snr[1]), 0.5)
     edit_step = min(max(round(edit * steps), 2), steps - 1)
     first = min(round(start * steps), edit_step - 2)
     while not np.isfinite(schedule.log_snr[first]) and first < edit_step - 2:

@@ -46,3 +46,6 @@ STRATEGIES: Registry[Any] = Registry(
     ),
     attribute="STRATEGY",
 )
+
+NO_CORRECTION = "none"
+"""Name of the strategy that only samples: of thresholds after whose window no step is left."""
