@@ -70,20 +70,21 @@ class FeatureKind:
         raise NotImplementedError
 
 
-BUILT_IN = ("patches", "imagenet", "vision_models", "functions", "embedded")
+DESCRIBED = ("patches", "imagenet", "vision_models", "functions", "embedded")
+"""Kinds that texts of help describe in words; the names of all others are listed after them."""
 
 FEATURES: Registry[FeatureKind] = Registry(
     "kind of features",
     group="asced.judges",
     package="asced_analysis.realism",
-    modules=BUILT_IN,
+    modules=(*DESCRIBED,),
     attribute="KIND",
 )
 
 
-def brought_names() -> tuple[str, ...]:
-    """Names of features that other distributions bring, or that were registered by hand."""
-    return tuple(name for name in FEATURES if name not in BUILT_IN)
+def further_names() -> tuple[str, ...]:
+    """Names of kinds beside the `DESCRIBED`: built in, brought by others, or registered by hand."""
+    return tuple(name for name in FEATURES if name not in DESCRIBED)
 
 
 def kinds() -> tuple[FeatureKind, ...]:

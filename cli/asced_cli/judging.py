@@ -30,24 +30,24 @@ real_option = click.option(
 def complete_features(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names that begin so, those of other distributions too."""
-    from asced_analysis.realism.registry import brought_names
+    """Names that begin so."""
+    from asced_analysis.realism.registry import further_names
 
-    names = (*NAMES, *brought_names())
+    names = (*NAMES, *further_names())
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class FeaturesOption(click.Option):
-    """An option of a kind of features; its help ends with what other distributions bring."""
+    """An option of a kind of features; its help ends with the names of further kinds."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Add the names, which are known only when help is asked for."""
-        from asced_analysis.realism.registry import brought_names
+        from asced_analysis.realism.registry import further_names
 
-        record, brought = super().get_help_record(ctx), brought_names()
-        if record is None or not brought:
+        record, further = super().get_help_record(ctx), further_names()
+        if record is None or not further:
             return record
-        return record[0], f"{record[1]}  Also: {', '.join(brought)}."
+        return record[0], f"{record[1]}  Also: {', '.join(further)}."
 
 
 judge_option = click.option(

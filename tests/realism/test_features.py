@@ -12,7 +12,7 @@ from asced_analysis import open_runs
 from asced_analysis.realism import local_realism
 from asced_analysis.realism.claims import Reference
 from asced_analysis.realism.judges import choose_judge
-from asced_analysis.realism.registry import FEATURES, brought_names, kind_of, kinds
+from asced_analysis.realism.registry import FEATURES, further_names, kind_of, kinds
 from asced_stores.errors import InputError
 
 
@@ -160,10 +160,10 @@ def test_features_of_ones_own_are_registered() -> None:
         name = "mine"
         summary = "registered by hand"
 
-    before = brought_names()
+    before = further_names()
     FEATURES.register("mine", Mine())
     try:
         assert kind_of("mine").summary == "registered by hand"
-        assert brought_names() == (*before, "mine")
+        assert further_names() == (*before, "mine")
     finally:
         FEATURES._registered.pop("mine")
