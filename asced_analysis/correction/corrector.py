@@ -12,22 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.detecting import ActivationListener, Network, watched_modules
+from asced_analysis.correction.detecting import ActivationListener, watched_modules
 from asced_analysis.correction.edit_settings import EditSettings
 from asced_analysis.correction.edited_call import Assigned, EditedCall
 from asced_analysis.correction.layout_adapter import adapted_tap
 from asced_analysis.correction.lookahead import pipeline_network
 from asced_analysis.correction.loop_step import LoopStep, loop_table
-from asced_analysis.correction.settings import GivenMasks, ImageReport, strategy_of
+from asced_analysis.correction.options import CorrectorOptions
+from asced_analysis.correction.settings import GivenMasks, ImageReport
 from asced_analysis.correction.step_callback import StepCallback
 from asced_analysis.correction.stepped_loops import ScheduledLoop, UnscheduledLoop
-from asced_analysis.correction.strategy import Strategy
 from asced_analysis.detection.registry import needs_network
 from asced_recorders.tap.schedulers import step_table
+from asced_stores.options import documents, takes_others
 
 if TYPE_CHECKING:
-    from asced_analysis.correction.controls import Control
-    from asced_analysis.correction.edit_settings import Monitor
     from asced_analysis.thresholds.document import Thresholds
     from asced_recorders.tap.schedulers import StepTable
     from asced_recorders.tap.tap import StepEvent
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Corrector", "ImageReport"]
 
 
+@documents(CorrectorOptions)
 class Corrector(EditSettings, ActivationListener):
     """Detect artifacts while sampling and correct them, on any pipeline the recorder supports.
 
@@ -43,31 +43,8 @@ class Corrector(EditSettings, ActivationListener):
     ----------
     thresholds : Thresholds or None
         Detector, level, ``T_c``, strategy. None: masks are given by `assign`.
-    strategy : str or Strategy, optional
-        Overrides the thresholds' own; ``ttc`` where neither says.
-    control : {"shuffled", "foreground", "everywhere"}, optional
-        Correct at the wrong place, for comparison with the mask.
-    seed : int
-        Of the correction's noise, which is independent of the sampler's.
-    step : int, optional
-        ``T_c`` as a step, in place of the thresholds' log-SNR.
-    grow : int, optional
-        Pixels by which the mask is grown, in place of the thresholds' fraction.
-    soft : int
-        Pixels over which the mask's edge fades.
-    dtype : {"float16", "float32"}, optional
-        Precision in which runs of this model are recorded, to which the loop rounds what it looks
-        at; by default that of the runs that the thresholds were calibrated on.
-    schedule : (alphas, sigmas), optional
-        Noise levels of a loop of one's own that hands its steps to `step`, noisy end first.
-    network : callable, optional
-        For thresholds with a lookahead: ``network(sample, table, step)`` gives predicted x0.
-        `attach` takes the pipeline's own where none is given.
-    monitor : asced_analysis.monitoring.Monitor, optional
-        Told of every step, and of the report. With strategy ``none`` it makes the corrector look
-        without editing.
-    **parameters
-        Of the strategy.
+    options : CorrectorOptions
+        Each by keyword.
 
     Examples
     --------
@@ -82,42 +59,19 @@ class Corrector(EditSettings, ActivationListener):
     [0, 1]
     """
 
-    def __init__(
-        self,
-        thresholds: Thresholds | None,
-        *,
-        strategy: str | Strategy | None = None,
-        control: Control | None = None,
-        seed: int | None = None,
-        step: int | None = None,
-        grow: int | None = None,
-        soft: int = 0,
-        network: Network | None = None,
-        dtype: str | None = None,
-        schedule: tuple[Sequence[float], Sequence[float]] | None = None,
-        monitor: Monitor | None = None,
-        **parameters: Any,
-    ) -> None:
-        super().__init__(
-            thresholds,
-            strategy=strategy_of(thresholds, strategy, parameters),
-            control=control,
-            seed=seed,
-            step=step,
-            grow=grow,
-            soft=soft,
-            dtype=dtype,
-            network=network,
-            monitor=monitor,
-        )
+    @takes_others(CorrectorOptions)
+    def __init__(self, thresholds: Thresholds | None, options: CorrectorOptions) -> None:
+        super().__init__(thresholds, options)
         self._assigned = Assigned()
         self._numbers = count()
         self._call: EditedCall | None = None
         self._continuing = False
         self._loop: ScheduledLoop | UnscheduledLoop = (
             UnscheduledLoop(self, self)
-            if schedule is None
-            else ScheduledLoop(self, loop_table(*schedule, scheduler_class=self.known_sampler))
+            if options.schedule is None
+            else ScheduledLoop(
+                self, loop_table(*options.schedule, scheduler_class=self.known_sampler)
+            )
         )
 
     @property

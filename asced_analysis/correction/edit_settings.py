@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from asced_analysis.correction.loop_step import PartialStepTable
+from asced_analysis.correction.options import CorrectorOptions
 from asced_analysis.correction.registry import parameters_of
 from asced_analysis.correction.settings import (
     correction_settings,
     correction_step,
     growth_of,
     recorded_precision,
+    strategy_of,
 )
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from asced_analysis.correction.controls import Control
-    from asced_analysis.correction.detecting import Network
-    from asced_analysis.correction.settings import ImageReport
-    from asced_analysis.correction.strategy import Strategy
     from asced_analysis.thresholds.document import Thresholds
     from asced_recorders.pipelines.activations import ActivationWatch
     from asced_recorders.tap.schedulers import StepTable
-    from asced_recorders.tap.tap import StepEvent
-
-
-class Monitor(Protocol):
-    """What a corrector tells of its steps."""
-
-    def after_step(
-        self, event: StepEvent, sample: Tensor, report: Sequence[ImageReport], *, edits: bool
-    ) -> None:
-        """See a step that was taken, the sample that goes on, and what was found so far."""
 
 
 class EditSettings:
-    """Detector, strategy and edit of a corrector; parameters as for `Corrector`.
+    """Detector, strategy and edit of a corrector.
+
+    Parameters
+    ----------
+    thresholds : Thresholds or None
+    options : CorrectorOptions
 
     Attributes
     ----------
@@ -48,39 +38,26 @@ class EditSettings:
         What that pipeline was called with, by name.
     """
 
-    def __init__(
-        self,
-        thresholds: Thresholds | None,
-        *,
-        strategy: Strategy,
-        control: Control | None,
-        seed: int | None,
-        step: int | None,
-        grow: int | None,
-        soft: int,
-        dtype: str | None,
-        network: Network | None,
-        monitor: Monitor | None,
-    ) -> None:
+    def __init__(self, thresholds: Thresholds | None, options: CorrectorOptions) -> None:
+        strategy = strategy_of(thresholds, options.strategy, dict(options.parameters))
         if not strategy.in_loop:
             raise InputError(
                 f"{strategy.name} samples a run more than once, which a corrector in the loop "
                 "cannot do: use `asced replay`, or a strategy of one pass, such as renoise"
             )
-        if control is not None and strategy.region != "mask":
+        if options.control is not None and strategy.region != "mask":
             raise InputError(
                 f"{strategy.title} does not edit the detector's mask, so that there is "
                 "nothing to control in the loop: `asced evaluate` has the controls"
             )
-        self.thresholds, self.strategy, self.control = thresholds, strategy, control
         own = correction_settings(thresholds)
-        self.seed = int(own.get("seed", 0)) if seed is None else seed
-        self.step_given = step
-        self.grow, self.soft = grow, soft
-        self.network, self.monitor = network, monitor
+        self.thresholds, self.strategy, self.control = thresholds, strategy, options.control
+        self.seed = int(own.get("seed", 0)) if options.seed is None else options.seed
+        self.step_given, self.grow, self.soft = options.step, options.grow, options.soft
+        self.network, self.monitor = options.network, options.monitor
         self.activations: ActivationWatch | None = None
         self.arguments: dict[str, Any] = {}
-        self.recorded = recorded_precision(thresholds, dtype)
+        self.recorded = recorded_precision(thresholds, options.dtype)
 
     @property
     def looks(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from asced_analysis.correction.options import EditOptions
 from asced_stores.errors import InputError
 from asced_stores.options import option, options, others
 
@@ -73,7 +74,7 @@ class SamplerOptions:
 
 
 @options
-class ReplayOptions(SamplerOptions):
+class ReplayOptions(SamplerOptions, EditOptions):
     """How recorded runs are sampled again.
 
     Raises
@@ -111,15 +112,6 @@ class ReplayOptions(SamplerOptions):
         "Masks from outside: a mapping of run to bool array (y, x), or a bool array (run, y, x); "
         "runs with an empty mask are left alone.",
     )
-    step: int | None = option(None, "Correction step T_c, instead of the thresholds' own.")
-    seed: int | None = option(
-        None,
-        "Seed of the correction's noise. A run's noise depends on this and its number alone.",
-    )
-    grow: int | None = option(
-        None, "Grow masks by this many pixels, in place of the thresholds' fraction."
-    )
-    soft: int = option(0, "Pixels over which the masks' edges fade.")
     only_flagged: bool = option(
         False,
         "Sample flagged runs alone, together; copy the others. It is much less work, and last bits "
