@@ -24,7 +24,6 @@ from scipy import stats
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from experiments.correction.comparisons import note_adjusted
 from experiments.datasets.gaussian_grid import (
     MEANS,
     STEPS,
@@ -36,6 +35,7 @@ from experiments.datasets.gaussian_grid import (
     schedule,
     statistics,
 )
+from experiments.tables.comparisons import note_adjusted
 
 DIALS = {
     "mixture, 0": (0.0, False),

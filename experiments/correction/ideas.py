@@ -17,11 +17,11 @@ from asced_analysis.correction.renoise import Renoise
 from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.realism import upsample
-from experiments.correction.comparisons import note_changes
 from experiments.correction.masks import top_share
 from experiments.correction.redrawing import WATCHED, draws, pick, pool_of, restarted
 from experiments.correction.stages import Stage, figures, stage_of
 from experiments.datasets.sets import STEPS
+from experiments.tables.comparisons import note_changes
 
 
 def measure_ideas(bench: Any) -> None:

@@ -28,7 +28,6 @@ from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import resample_from
 from asced_recorders import record
 from asced_stores import open_runs
-from experiments.correction.comparisons import note_changes, note_intervals
 from experiments.correction.continuing import NormalisedAround, local_energy
 from experiments.correction.scattering import detail
 from experiments.correction.stages import Stage, figures, stage_of
@@ -37,6 +36,7 @@ from experiments.datasets.sets import STEPS, Split, judge_of, mean_distance, mod
 from experiments.detection.detectors import CANDIDATES
 from experiments.detection.ranking import foreground_correlation, image_auroc, interval
 from experiments.detection.rankings import matched_auroc
+from experiments.tables.comparisons import note_changes, note_intervals
 
 EARLY = (0.08, 8 / STEPS)
 STRATA = 12

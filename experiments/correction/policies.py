@@ -13,7 +13,6 @@ from asced_analysis.correction.renoise import Renoise
 from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.evaluation.intervals import bootstrap
 from asced_analysis.evaluation.populations import OF_SETS, Quality, compare
-from experiments.correction.comparisons import note_changes, note_intervals
 from experiments.correction.ideas import differences
 from experiments.correction.masks import top_share
 from experiments.correction.placing import placed
@@ -21,6 +20,7 @@ from experiments.correction.redrawing import WATCHED, draws, pick, pool_of, rest
 from experiments.correction.stages import WINDOW, Stage, figures, stage_of
 from experiments.datasets.sets import STEPS, judge_of
 from experiments.detection.detectors import MAIN
+from experiments.tables.comparisons import note_changes, note_intervals
 
 CHANGES = ("frechet_distance", "precision", "recall", "local_realism")
 RESAMPLES = 200  # the Frechet distance of each costs an eigenvalue decomposition

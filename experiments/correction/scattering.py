@@ -16,11 +16,11 @@ from asced_analysis.correction.controls import control_masks
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.realism import upsample
-from experiments.correction.comparisons import note_changes
 from experiments.correction.continuing import PartlyFresh
 from experiments.correction.masks import SHARE, top_share
 from experiments.correction.stages import Stage, figures, stage_of
 from experiments.datasets.sets import STEPS
+from experiments.tables.comparisons import note_changes
 
 STEP = 12
 AMOUNTS = (0.2, SHARE**0.5, 0.5, 0.7)

@@ -19,11 +19,11 @@ from asced_analysis.thresholds.document import Thresholds
 from asced_analysis.thresholds.registries import STRATEGIES
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.copying.selecting import select_runs
-from experiments.correction.comparisons import note_adjusted, paired_p
 from experiments.correction.every_correction import Target, masks_of
 from experiments.correction.where_to_correct import Case, Seen, flags_of, measured
 from experiments.datasets import shapes
 from experiments.detection.ranking import Ranked
+from experiments.tables.comparisons import note_adjusted, paired_p
 
 STEP = 8
 FLAGGED = 0.25

@@ -23,7 +23,6 @@ from asced_analysis.realism import RealismModel, features, local_realism, upsamp
 from asced_analysis.realism.distances import neighbour_radii
 from asced_analysis.realism.pictures import as_pictures as pictures
 from asced_stores import open_runs
-from experiments.correction.comparisons import note_adjusted, paired_p
 from experiments.correction.every_correction import (
     CONTROLS,
     EVERYWHERE,
@@ -38,6 +37,7 @@ from experiments.correction.placing import NEIGHBOURS
 from experiments.datasets.faults import CHECKPOINT, LEAST_DAMAGE, clipped, damage_of
 from experiments.datasets.sets import STEPS, judge_of, limit_of, mean_distance
 from experiments.detection.detectors import MAIN
+from experiments.tables.comparisons import note_adjusted, paired_p
 
 NATURAL_STEP, PLANTED_STEP = 12, CHECKPOINT
 NATURAL_MAPS = (MAIN, "outcome", "paper", "released")

@@ -27,7 +27,6 @@ from asced_analysis.evaluation.intervals import Estimate, share_estimate
 from asced_analysis.realism import features
 from asced_analysis.realism.content import auroc, content_of, shown
 from asced_analysis.realism.self_consistency import DRAWS
-from experiments.correction.comparisons import note_adjusted
 from experiments.remedies import grid
 from experiments.remedies.choosing import (
     LOOKS,
@@ -47,6 +46,7 @@ from experiments.remedies.measuring import Images, Real, content_kept
 from experiments.remedies.pool import STEPS, Floats, Pool, RecordedPool, recorded_pool
 from experiments.remedies.subjects import SUBJECTS, Subject, seen_by_eye
 from experiments.remedies.tables import looks_table, remedies_table
+from experiments.tables.comparisons import note_adjusted
 from experiments.tables.files import RESULTS, write_tables
 
 BUDGETS = (50, 25, 100)

@@ -2,12 +2,12 @@ r"""Images of several sets, looked at without knowing which set each is of.
 
 ::
 
-    python -m experiments.models.emoji.blind sheets build/emoji/blind \
+    python -m experiments.remedies.blind sheets build/emoji/blind \
         --set pool=build/remedies/emoji/pool.zarr --drawn 50
-    python -m experiments.models.emoji.blind sheets build/emoji/blind --set box=box.zarr \
+    python -m experiments.remedies.blind sheets build/emoji/blind --set box=box.zarr \
         --set shuffled=shuffled.zarr
-    python -m experiments.models.emoji.blind collect build/emoji/blind labels.csv one.txt two.txt
-    python -m experiments.models.emoji.blind summary labels.csv --out docs/results/emoji/shares.md
+    python -m experiments.remedies.blind collect build/emoji/blind labels.csv one.txt two.txt
+    python -m experiments.remedies.blind summary labels.csv --out docs/results/emoji/shares.md
 
 All images in random order under numbers of their own. ``key.json`` says which cell is which; it
 is not looked at before all labels are there. Each viewer writes a file of notes, one line a cell

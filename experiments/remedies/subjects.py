@@ -47,7 +47,7 @@ class Subject:
     recorded : mapping
         More options of `asced_recorders.record`.
     eyes : Path, optional
-        Labels by eye (`experiments.models.emoji.blind`), which then are the truth.
+        Labels by eye (`experiments.remedies.blind`), which then are the truth.
     """
 
     name: str
@@ -124,7 +124,7 @@ def seen_by_eye(labels: Path, name: str, count: int) -> tuple[NDArray[np.bool_],
     Parameters
     ----------
     labels : Path
-        Written by `experiments.models.emoji.blind`.
+        Written by `experiments.remedies.blind`.
     name : str
         The set.
     count : int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.correction.comparisons import (
+from experiments.tables.comparisons import (
     holm,
     interval_p,
     note_adjusted,

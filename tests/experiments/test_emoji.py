@@ -18,8 +18,9 @@ from PIL import Image
 from asced_analysis.replay import replay
 from asced_recorders import record
 from asced_stores import open_runs
-from experiments.models.emoji import blind, export, fetch, labelling, network, places, train
+from experiments.models.emoji import export, fetch, labelling, network, places, train
 from experiments.models.emoji.pipeline import EmojiPipeline
+from experiments.remedies import blind
 
 EMOJI = (  # code points, category, subcategory, skin tones
     ("1F600", "Smileys & Emotion", "face-smiling", ()),

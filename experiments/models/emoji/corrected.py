@@ -6,7 +6,7 @@ r"""Corrected samples, looked at blindly: how many come out whole, by where they
     python -m experiments.models.emoji.corrected experiments/models/emoji/drawn-labels.csv \
         --sets arm- --against box-shuffled
 
-The labels are those of `experiments.models.emoji.blind`; ``--sets`` says how the names of the
+The labels are those of `experiments.remedies.blind`; ``--sets`` says how the names of the
 corrections begin. All runs were broken as they were recorded.
 """
 
