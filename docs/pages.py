@@ -78,9 +78,7 @@ def comfyui(demo: Path, out: Path) -> None:
 
     from asced_analysis.plots import save_figure, style
 
-    nodes: dict[str, Any] = json.loads(
-        (ROOT / "recorders/asced_recorders/comfyui/workflow.json").read_text()
-    )
+    nodes: dict[str, Any] = json.loads((ROOT / "asced_analysis/comfyui/workflow.json").read_text())
     ours = {key: node["class_type"].startswith("Asced") for key, node in nodes.items()}
     links = {
         key: [value[0] for value in node["inputs"].values() if isinstance(value, list)]
@@ -118,7 +116,7 @@ def comfyui(demo: Path, out: Path) -> None:
 
 def node_name(kind: str) -> str:
     """What ComfyUI shows of a node of ours; of another, its class."""
-    from asced_recorders.comfyui import NODE_DISPLAY_NAME_MAPPINGS
+    from asced_analysis.comfyui import NODE_DISPLAY_NAME_MAPPINGS
 
     return NODE_DISPLAY_NAME_MAPPINGS.get(kind, kind).replace(" (ASCED)", "\n(ASCED)")
 

@@ -1,8 +1,4 @@
-"""Nodes: load thresholds, correct what is sampled with a model, see what was found.
-
-These alone, of all recorders, know `asced_analysis`: the node pack is a front door, as the command
-line is, and nothing imports it.
-"""
+"""Nodes: load thresholds, correct what is sampled with a model, see what was found."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ if TYPE_CHECKING:
     from asced_analysis.correction.settings import ImageReport
     from asced_analysis.thresholds.document import Thresholds
 
-logger = logging.getLogger("asced_recorders")
+logger = logging.getLogger(__name__)
 
 AS_CALIBRATED = "as calibrated"
 

@@ -16,9 +16,9 @@ import pytest
 from hub_server import TOKEN, Hub, reached
 
 from asced_analysis.calibration import calibrate
+from asced_analysis.comfyui.correcting import LoadThresholds
 from asced_analysis.thresholds import Thresholds
 from asced_cli.main import run
-from asced_recorders.comfyui.correcting import LoadThresholds
 from asced_stores import TrajectoryStore
 from asced_stores.errors import InputError
 from asced_stores.hub import HubReference

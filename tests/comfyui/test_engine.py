@@ -15,9 +15,9 @@ pytest.importorskip("torch")
 import torch
 
 from asced_analysis.calibration import calibrate
+from asced_analysis.comfyui.correcting import Correct, Report
 from asced_analysis.detection.apply import detect
 from asced_analysis.thresholds.document import Thresholds
-from asced_recorders.comfyui.correcting import Correct, Report
 from asced_recorders.comfyui.levels import noise_level
 from asced_recorders.comfyui.listening import Sampling, listen
 from asced_recorders.comfyui.recording import recording

@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 
-import asced_recorders.comfyui
+import asced_analysis.comfyui
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 
-PACK = Path(asced_recorders.comfyui.__file__).parent
+PACK = Path(asced_analysis.comfyui.__file__).parent
 WORKFLOW = json.loads((PACK / "workflow.json").read_text())
-LINE = "from asced_recorders.comfyui import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS\n"
+LINE = "from asced_analysis.comfyui import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS\n"
 
 
 def test_the_workflow_fits_its_nodes() -> None:
-    nodes = asced_recorders.comfyui.NODE_CLASS_MAPPINGS
-    assert set(nodes) == set(asced_recorders.comfyui.NODE_DISPLAY_NAME_MAPPINGS)
+    nodes = asced_analysis.comfyui.NODE_CLASS_MAPPINGS
+    assert set(nodes) == set(asced_analysis.comfyui.NODE_DISPLAY_NAME_MAPPINGS)
     for node in WORKFLOW.values():
         kind = nodes.get(node["class_type"])
         if kind is None:
