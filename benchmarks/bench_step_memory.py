@@ -81,6 +81,10 @@ ROWS = {
     "audit": Row(audit, BOTH),
     "regions": Row(artifact_regions),
     "regions of a run": Row(lambda ds: artifact_regions(ds, reference="run")),
+    "regions of images": Row(artifact_regions, images=True, larger=64),
+    "regions of a run of images": Row(
+        lambda ds: artifact_regions(ds, reference="run"), images=True, larger=64
+    ),
     "profile of a region": Row(_profile),
     "calibrate": Row(lambda ds: calibrate(ds, false_alarm_rate=RATE), X0, 40),
     "detect": Row(_detect, X0, 2),

@@ -9,7 +9,8 @@ by construction it finds equally much at every step, so *when* things happen is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -18,12 +19,19 @@ import xarray as xr
 
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
-from asced_analysis.compute.stepped import Stepped, memory_note
-from asced_analysis.counts.changes import Change
+from asced_analysis.compute.stepped import STEPS_HELD, Stepped, memory_note, run_bytes
 from asced_analysis.counts.counting import Plan, plan_counts
 from asced_analysis.counts.histograms import Counts, merge_counts
 from asced_analysis.counts.tally import Tally
 from asced_analysis.signals import fields
+from asced_analysis.statistics.stepped_regions import (
+    Region,
+    blurred,
+    find,
+    largest,
+    own_level,
+    row_of,
+)
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +41,9 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 Reference: TypeAlias = Literal["population", "run"]
 """What a pixel is compared with."""
+
+MAP_BYTES = 5
+"""Of a pixel (y, x), of a run that is read step by step."""
 
 REGION_COLUMNS: dict[str, str] = {
     "run": "run",
@@ -135,7 +146,7 @@ def artifact_regions(
         smallest=smallest,
         steps=steps,
     )
-    label = f"Regions of {ds.sizes['run']} runs{memory_note(ds, [plan.variable])}"
+    label = f"Regions of {ds.sizes['run']} runs{_memory(ds, plan)}"
     rows, broken = streaming.compute(
         streaming.tree_merge(tasks, _join), progress=progress, label=label
     )
@@ -172,7 +183,7 @@ def abnormal_levels(
     tasks = streaming.shard_tasks(
         ds, [plan.variable], _level_block, merged=True, stepwise=True, plan=plan, smooth=smooth
     )
-    label = f"Levels of {ds.sizes['run']} runs{memory_note(ds, [plan.variable])}"
+    label = f"Levels of {ds.sizes['run']} runs{_memory(ds, plan)}"
     counts: Counts = streaming.compute(
         streaming.tree_merge(tasks, merge_counts), progress=progress, label=label
     )
@@ -240,6 +251,14 @@ def region_profile(
     return pd.concat(frames, ignore_index=True)
 
 
+def _memory(ds: xr.Dataset, plan: Plan) -> str:
+    """What large runs take: two steps and a map, which of a grey image is as much again."""
+    names = [plan.variable]
+    step = run_bytes(ds, names) / ds.sizes["step"]
+    held = math.ceil(2 + MAP_BYTES * ds.sizes["y"] * ds.sizes["x"] / step)
+    return memory_note(ds, names, held=max(STEPS_HELD, held))
+
+
 def _before(ds: xr.Dataset, plan: Plan) -> list[int]:
     """Steps that a plan leaves out at the beginning."""
     steps: list[int] = ds["step"].values[: plan.steps[0]].tolist()
@@ -252,49 +271,30 @@ def _window(region: pd.Series[Any]) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
 
 
-def _smoothed(block: npt.NDArray[Any], plan: Plan, smooth: float) -> npt.NDArray[np.float32]:
-    """|D| blurred in space, largest over channels and frames, shape (run, step - 1, y, x)."""
-    with np.errstate(invalid="ignore", over="ignore"):  # failed runs; they are counted
-        if not isinstance(block, np.ndarray):  # one run, read step by step
-            found = [
-                _largest(change, block.shape[-2:], smooth) for _, change in plan.changes(block)
-            ]
-            return np.stack(found)[np.newaxis]
-        steps = []
-        for _, values in plan.values(block):
-            size = _blurred(np.abs(values), smooth)
-            steps.append(size.reshape(len(size), -1, *size.shape[-2:]).max(axis=1))
-        return np.stack(steps, axis=1)
+def _planes(block: Any, plan: Plan, smooth: float) -> Iterator[npt.NDArray[np.float32]]:
+    """|D| of one run that is read step by step: blurred, largest over channels and frames."""
+    return (largest(change, block.shape[-2:], smooth) for _, change in plan.changes(block))
 
 
-def _largest(change: Change, shape: tuple[int, ...], smooth: float) -> npt.NDArray[np.float32]:
-    """|D| of one step blurred in space, largest over channels and frames, shape (y, x)."""
-    found: npt.NDArray[np.float32] | None = None
-    for values in change.parts(math.prod(shape)):
-        size = _blurred(np.abs(values).reshape(shape), smooth)
-        found = size if found is None else np.maximum(found, size, out=found)
-    assert found is not None
-    return found
-
-
-def _blurred(size: npt.NDArray[np.float32], smooth: float) -> npt.NDArray[np.float32]:
-    """Images blurred, shape (..., y, x)."""
-    from scipy.ndimage import gaussian_filter
-
-    if not smooth > 0:
-        return size
-    sigma = (0,) * (size.ndim - 2) + (smooth, smooth)
-    blurred: npt.NDArray[np.float32] = gaussian_filter(size, sigma, mode="reflect")
-    return blurred
+def _smoothed(
+    block: npt.NDArray[Any], plan: Plan, smooth: float
+) -> Iterator[npt.NDArray[np.float32]]:
+    """The same of runs in memory, step by step, shape (run, y, x)."""
+    for _, values in plan.values(block):
+        size = blurred(np.abs(values), smooth)
+        yield size.reshape(len(size), -1, *size.shape[-2:]).max(axis=1)
 
 
 def _level_block(blocks: Blocks, *, plan: Plan, smooth: float) -> Counts:
     """Counts of the smoothed dynamics by step."""
     tally = Tally(len(plan.steps) - 1)
     for block in blocks:
-        size = _smoothed(block[plan.variable], plan, smooth)
-        for step in range(size.shape[1]):
-            tally.add(step, np.ascontiguousarray(size[:, step]))
+        data = block[plan.variable]
+        with np.errstate(invalid="ignore", over="ignore"):  # failed runs; they are counted
+            maps = _smoothed if isinstance(data, np.ndarray) else _planes
+            coming = maps(data, plan, smooth)
+            for step in range(len(plan.steps) - 1):  # a loop over maps would hold the last one
+                tally.add(step, np.ascontiguousarray(next(coming)))
     return tally.finish()
 
 
@@ -313,16 +313,33 @@ def _region_block(
     broken = 0
     for block in blocks:
         for place, run in enumerate(block["run"]):
-            size = _smoothed(block[plan.variable][place : place + 1], plan, smooth)[0]
-            broken += not np.isfinite(size).all()
+            one = block[plan.variable][place : place + 1]
             with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-                limits = _own_levels(size, cutoff) if levels is None else levels
-                rows += _regions(run, size, limits, smallest, steps)
+                if isinstance(one, np.ndarray):
+                    size = np.stack([maps[0] for maps in _smoothed(one, plan, smooth)])
+                    broken += not np.isfinite(size).all()
+                    limits = _own_levels(size, cutoff) if levels is None else levels
+                    rows += _regions(run, size, limits, smallest, steps)
+                    continue
+                found, means, finite = find(
+                    partial(_planes, one, plan, smooth),
+                    partial(_level_of, levels, cutoff),
+                    one.shape[-2:],
+                    smallest,
+                )
+                broken += not finite
+                rows += _numbered(
+                    run,
+                    [
+                        row_of(region, whole, one.shape[-2:], steps)
+                        for region, whole in zip(found, means, strict=True)
+                    ],
+                )
     return rows, int(broken)
 
 
 def _own_levels(size: npt.NDArray[np.float32], cutoff: float) -> Floats:
-    """Median of the run by step, plus so many robust units."""
+    """`own_level` of every step, at once."""
     flat = size.reshape(len(size), -1)
     median = np.median(flat, axis=1)
     spread = 1.4826 * np.median(np.abs(flat - median[:, None]), axis=1)
@@ -342,39 +359,36 @@ def _regions(
     """Regions of one run, the most abnormal first."""
     from scipy.ndimage import find_objects, label
 
+    shape = size.shape[-2:]
     ratio = size / levels.astype(np.float32)[:, None, None]
     labels, count = label(ratio > 1)
     found = []
     for number, box in enumerate(find_objects(labels, count), start=1):
         voxels = labels[box] == number
         footprint = voxels.any(axis=0)
-        area = int(footprint.sum())
-        if area < smallest:
+        if int(footprint.sum()) < smallest:
             continue
         along, rows, columns = box
-        whole = size[:, rows, columns][:, footprint].mean(axis=1)
-        faster = np.concatenate([[np.nan], np.diff(whole)])  # nothing lies before the first
-        rise = faster[along]
-        peak = along.start + (0 if np.isnan(rise).all() else int(np.nanargmax(rise)))
         y, x = np.nonzero(footprint)
-        found.append(
-            (
-                float(ratio[box][voxels].max()),
-                int(steps[along.start]),
-                int(steps[along.stop - 1]),
-                along.stop - along.start,
-                int(steps[peak]),
-                float(faster[peak]),
-                area,
-                area / (size.shape[-2] * size.shape[-1]),
-                float(y.mean()) + rows.start,
-                float(x.mean()) + columns.start,
-                rows.start,
-                columns.start,
-                rows.stop - rows.start,
-                columns.stop - columns.start,
-            )
+        region = Region(
+            along.start,
+            along.stop - 1,
+            (y + rows.start) * shape[-1] + x + columns.start,
+            float(ratio[box][voxels].max()),
         )
+        # rows of one step lie side by side, so that sums are those of one step alone
+        inside = np.ascontiguousarray(size[:, rows, columns][:, footprint])
+        found.append(row_of(region, inside.mean(axis=1), shape, steps))
+    return _numbered(run, found)
+
+
+def _level_of(levels: Floats | None, cutoff: float, step: int, plane: Any) -> float:
+    """A step's level: the population's, or the run's own."""
+    return own_level(plane, cutoff) if levels is None else float(levels[step])
+
+
+def _numbered(run: Any, found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows of one run's table, the most abnormal first."""
     found.sort(key=lambda row: row[0], reverse=True)
     return [(run, place, *row[1:6], row[0], *row[6:]) for place, row in enumerate(found)]
 

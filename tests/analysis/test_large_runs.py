@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dask.array
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -111,6 +112,18 @@ def images(tmp_path_factory):
     return path
 
 
+@pytest.mark.parametrize("options", [{"probability": 0.9}, {"reference": "run", "cutoff": 1.0}])
+def test_regions_that_last_are_the_same_step_by_step(images, options, monkeypatch):
+    """Many of an image, over several steps, with pixels that are not abnormal at each of them."""
+    ds = open_runs(images).isel(run=slice(0, 6))
+    whole = artifact_regions(ds, smallest_area=3, **options)
+    assert len(whole) > 30
+    assert (whole["persistence"] > 2).any()
+    monkeypatch.setattr(changes, "PART", 500)
+    monkeypatch.setattr(stepped, "LARGE_RUN_BYTES", 0)
+    pd.testing.assert_frame_equal(artifact_regions(ds, smallest_area=3, **options), whole)
+
+
 @pytest.mark.parametrize(
     "variant", [name for name in VARIANTS if name not in ("calibrated", "self_consistency")]
 )
@@ -188,10 +201,11 @@ measured = bench()
 
 
 def measured_rows():
-    """Of few runs; `make test` takes two variants of those that say how much they hold."""
+    """Of few runs; `make test` takes two variants, and regions beyond a run's own levels."""
     for name, row in measured.ROWS.items():
         if row.runs < 3:
-            late = "(" in name and not name.endswith(("(paper)", "(final_variance)"))
+            some = name.endswith(("(paper)", "(final_variance)"))
+            late = ("(" in name and not some) or name == "regions of images"
             yield pytest.param(name, marks=[pytest.mark.slow] if late else [])
 
 

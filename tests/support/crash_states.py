@@ -160,12 +160,14 @@ class Moment:
     promised: tuple[Any, ...]
     choices: Choices
 
-    def states(self, most: int | None, rng: random.Random) -> Iterator[Tree]:
-        """All of them, or some drawn at random."""
+    def states(
+        self, most: int | None, rng: random.Random, drawn: int | None = None
+    ) -> Iterator[Tree]:
+        """All of them where there are no more than `most`, or else so many drawn at random."""
         if most is None or self.choices.count <= most:
             yield from self.choices.all()
             return
-        for _ in range(most):
+        for _ in range(drawn or most):
             yield self.choices.draw(rng)
 
 
