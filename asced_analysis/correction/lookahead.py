@@ -115,7 +115,7 @@ def recorded_lookahead(source: Source, pipeline: Any = None) -> Lookahead:
     pipeline : DiffusionPipeline, str or Path, optional
         By default the one that the store names.
     """
-    from asced_analysis.correction.environment import matching_pipeline
+    from asced_recorders.pipelines.environment import matching_pipeline
 
     attributes = source.dataset.attrs
     table = RecordedTable(

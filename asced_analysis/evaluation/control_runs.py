@@ -146,7 +146,6 @@ class ControlSampler:
 
     def sample(self, control: Control, paired: PairedRuns) -> PairedRuns:
         """The control's runs beside the recorded ones, with the masks used."""
-        from asced_analysis.correction.environment import recorded_threads
         from asced_analysis.replay.jobs import Job
         from asced_analysis.replay.planning import at_mask, lookahead_network
 
@@ -174,7 +173,7 @@ class ControlSampler:
         )
         runs = np.array(sorted(plan.masks), np.int64) if self.of_others else paired.runs
         before, after, masks = [], [], []
-        with recorded_threads(self.recording.attributes):
+        with self.recording.threads():
             for begin in range(0, len(runs), AT_ONCE):
                 batch = self.recording.select(runs[begin : begin + AT_ONCE])
                 samples, facts = job.sample(batch)

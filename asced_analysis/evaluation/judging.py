@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.correction.controls import Control
-from asced_analysis.correction.recorded_loops import is_loop_recording
 from asced_analysis.evaluation.comparison import (
     Comparison,
     compare_replay,
@@ -60,6 +59,7 @@ from asced_analysis.realism.judges import choose_judge, real_images_of
 from asced_analysis.thresholds.typed_json import finite_json
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
+from asced_stores.format.recorded_loops import is_loop_recording
 from asced_stores.options import takes
 
 if TYPE_CHECKING:

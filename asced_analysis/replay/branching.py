@@ -16,7 +16,6 @@ from torch import Tensor
 from asced_analysis.correction.controls import Control
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.detecting import Network
-from asced_analysis.correction.environment import recorded_threads
 from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.correction.registry import make_strategy, parameters_of
 from asced_analysis.correction.strategy import Strategy
@@ -144,7 +143,7 @@ def branch(
     recording = Recording(store)
     check_apart(out, [recording.store.backend])
     thresholds, masks, pipe = options.thresholds, options.masks, options.sampler(recording)
-    with recorded_threads(recording.attributes):
+    with recording.threads():
         table = schedule_of(pipe, recording)
         _check(branches, table, whole=isinstance(pipe, LoopSampler))
         lookahead = lookahead_network(thresholds if masks is None else None, pipe, options.network)

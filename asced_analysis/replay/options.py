@@ -64,11 +64,12 @@ class SamplerOptions:
         InputError
             Where it is not the recorded model's, or its calls cannot be repeated.
         """
-        from asced_analysis.correction.environment import matching_pipeline
-        from asced_analysis.correction.loops import pipeline_or_loop
+        from asced_analysis.correction.loops import LoopSampler, pipeline_or_loop
         from asced_analysis.replay.calls import repeat_calls
 
-        pipe = matching_pipeline(recording.attributes, pipeline_or_loop(self.pipeline, self.loop))
+        pipe = pipeline_or_loop(self.pipeline, self.loop)
+        if not isinstance(pipe, LoopSampler):
+            pipe = recording.pipeline(pipe)
         repeat_calls(recording, pipe, self.call, self.call_options)
         return pipe
 

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.correction.halting import HaltedError
 from asced_analysis.replay.calls import repeat_calls
 from asced_analysis.replay.recording import Recording
@@ -70,7 +69,7 @@ def recorded_network(
         Where the pipeline cannot be had, is another model, or its call cannot be made again.
     """
     recording = Recording(store)
-    pipe = matching_pipeline(recording.attributes, pipeline)
+    pipe = recording.pipeline(pipeline)
     repeat_calls(recording, pipe, options=call_options)
 
     def ask(samples: NDArray[np.float32], runs: NDArray[np.integer[Any]]) -> NDArray[np.float32]:

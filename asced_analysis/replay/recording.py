@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,6 +97,18 @@ class Recording:
                 f"{store.path} does not hold x_init and sample, which a replay starts from and is "
                 "compared with; record with these fields"
             )
+
+    def pipeline(self, given: Any = None) -> Any:
+        """The recorded pipeline, loaded or checked (`environment.matching_pipeline`)."""
+        from asced_recorders.pipelines.environment import matching_pipeline
+
+        return matching_pipeline(self.attributes, given)
+
+    def threads(self, threads: int | None = None) -> AbstractContextManager[None]:
+        """As many torch threads as the recording had (`environment.recorded_threads`)."""
+        from asced_recorders.pipelines.environment import recorded_threads
+
+        return recorded_threads(self.attributes, threads)
 
     def is_ours(self, pipe: Any) -> bool:
         """Whether our own loop samples these runs again, and not a call of the pipeline.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from asced_analysis.correction.controls import Control
 from asced_analysis.correction.detecting import Network
-from asced_analysis.correction.environment import differences, recorded_threads
 from asced_analysis.correction.registry import known_parameters
 from asced_analysis.correction.settings import correction_settings, correction_step, strategy_of
 from asced_analysis.correction.strategy import Strategy
@@ -29,6 +28,7 @@ from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.resuming import replay_store
 from asced_analysis.replay.sampling import check_start, schedule_of
 from asced_analysis.thresholds.document import Thresholds, fingerprint_of
+from asced_recorders.pipelines.environment import differences
 from asced_stores import TrajectoryStore
 from asced_stores.backends.opening import check_apart
 from asced_stores.errors import InputError
@@ -105,7 +105,7 @@ def replay(
     seed = options.seed
     if seed is None:
         seed = int(correction_settings(thresholds).get("seed", 0))
-    with recorded_threads(recording.attributes, options.threads):
+    with recording.threads(options.threads):
         table = schedule_of(pipe, recording)
         if not chosen.edits:  # any sampler will do
             target = options.start if isinstance(options.start, int) else 0

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from asced_analysis.correction.corrector import Corrector
 from asced_analysis.correction.loops import LoopSampler
-from asced_analysis.correction.recorded_loops import is_loop_recording
 from asced_analysis.correction.strategy import Strategy
 from asced_analysis.replay.calls import call_again
 from asced_analysis.replay.from_checkpoint import FromCheckpoint
@@ -25,6 +24,7 @@ from asced_recorders.pipelines.sampling import (
 from asced_recorders.tap.schedulers import StepTable, is_resumable, step_table
 from asced_recorders.tap.tap import StepEvent, TapListener
 from asced_stores.errors import InputError
+from asced_stores.format.recorded_loops import is_loop_recording
 
 
 def table_of(pipe: Any, steps: int) -> StepTable:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asced_analysis.correction.recorded_loops import is_loop_recording
 from asced_analysis.evaluation.intervals import NOTHING, Estimate
 from asced_analysis.plots.images import is_latent
 from asced_analysis.report.page import Key
 from asced_analysis.thresholds.wording import percent, promised_in_words, sentence
+from asced_stores.format.recorded_loops import is_loop_recording
 
 if TYPE_CHECKING:
     import xarray as xr

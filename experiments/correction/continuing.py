@@ -21,7 +21,6 @@ from scipy import ndimage
 from torch import Tensor
 
 from asced_analysis.correction import Corrector
-from asced_analysis.correction.environment import recorded_threads
 from asced_analysis.correction.noise_normalisation import NoiseNormalisation, normalise_sample
 from asced_analysis.correction.strategy import LoopState, Strategy, blend
 from asced_analysis.realism.pictures import as_pictures as pictures
@@ -145,7 +144,7 @@ def continued(
     shape = recording.spec.sample_shape[-2:]
     masks = np.ones((len(runs), *shape), np.bool_) if masks is None else masks
     ends, seen = [], {at: [] for at in watch}
-    with recorded_threads(recording.attributes):
+    with recording.threads():
         for begin in range(0, len(runs), AT_ONCE):
             part = slice(begin, begin + AT_ONCE)
             batch = recording.select(runs[part])

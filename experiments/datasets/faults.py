@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asced_analysis.correction import Corrector
-from asced_analysis.correction.environment import matching_pipeline, recorded_threads
 from asced_analysis.correction.registry import make_strategy
 from asced_analysis.realism import RealismModel, local_realism, upsample
 from asced_analysis.realism.pictures import as_pictures as pictures
@@ -150,7 +149,7 @@ def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) 
     contrast (mean difference from the undisturbed run where the fault is, in the end).
     """
     recording = Recording(store)
-    pipe = matching_pipeline(recording.attributes, pipeline)
+    pipe = recording.pipeline(pipeline)
     spec = recording.spec
     shape = spec.sample_shape[-2], spec.sample_shape[-1]
     masks = tuple(
@@ -184,7 +183,7 @@ def plant(store: Path, out: Path, judge: RealismModel, *, pipeline: Any = None) 
         batch_size=recording.store.batch_size,
         overwrite=True,
     )
-    with recorded_threads(recording.attributes), faulty.writer(rank=0, world_size=1) as writer:
+    with recording.threads(), faulty.writer(rank=0, world_size=1) as writer:
         for batch in recording.batches():
             arrays, scalars = _faulted(recording, batch, pipe, judge, shape)
             writer.write_batch(
@@ -224,7 +223,7 @@ def clipped(
     shape = recording.spec.sample_shape[-2], recording.spec.sample_shape[-1]
     plan = given_plan(masks, recording)
     ends = []
-    with recorded_threads(recording.attributes):
+    with recording.threads():
         for batch in recording.batches():
             corrector = Corrector(None, strategy=make_strategy("score_clipping"), step=step)
             corrector.assign(batch.runs, **plan.assignment(batch, shape))

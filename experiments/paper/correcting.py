@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.evaluation.intervals import mean_estimate
 from asced_analysis.evaluation.populations import Quality, compare, quality_of
 from asced_analysis.realism.distances import neighbour_radii
@@ -106,7 +105,7 @@ def corrected(
 def latest_start(setting: Setting, log_snr: float) -> Any:
     """The last recorded checkpoint up to the edit, where the sampler can begin at one."""
     recording = setting.recording
-    pipe = matching_pipeline(recording.attributes, setting.pipeline)
+    pipe = recording.pipeline(setting.pipeline)
     table = schedule_of(pipe, recording)
     step = int(np.argmin(np.abs(np.asarray(table.log_snr) - log_snr)))
     before = [one for one in recording.spec.checkpoints if 0 < one <= step]

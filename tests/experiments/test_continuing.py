@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.correction.renoise import Renoise
 from asced_analysis.correction.ttc import TargetedCorrection
 from asced_analysis.replay import Branch, branch, replay
 from asced_analysis.replay.recording import Recording
+from asced_recorders.pipelines.environment import matching_pipeline
 from asced_stores import open_runs
 from experiments.correction.continuing import NormalisedAround, PartlyFresh, continued, local_energy
 

@@ -53,7 +53,7 @@ def test_what_batches_and_threads_change_is_measured(
 def test_another_version_is_named_beside_what_it_changes(
     tiny_pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import asced_analysis.correction.environment as environment
+    import asced_recorders.pipelines.environment as environment
 
     store = record(tiny_pipeline, tmp_path / "r.zarr", runs=2, steps=3, batch_size=2)
     monkeypatch.setattr(environment, "version", lambda name: "0.1.2")
@@ -72,7 +72,7 @@ def test_another_version_is_named_beside_what_it_changes(
 def test_another_device_is_named() -> None:
     from types import SimpleNamespace
 
-    from asced_analysis.correction.environment import differences
+    from asced_recorders.pipelines.environment import differences
 
     here = SimpleNamespace(device=torch.device("cpu"))
     attributes = {"device": "cuda", "threads": 4}
@@ -83,7 +83,7 @@ def test_another_device_is_named() -> None:
 
 
 def test_another_way_of_computing_is_named(tiny_pipeline: Any, tmp_path: Path) -> None:
-    from asced_analysis.correction.environment import differences
+    from asced_recorders.pipelines.environment import differences
 
     with torch.autocast("cpu", torch.bfloat16):
         store = record(tiny_pipeline, tmp_path / "r.zarr", runs=1, steps=2, batch_size=1)

@@ -13,12 +13,12 @@ import pytest
 
 from asced_analysis.correction import Corrector, make_strategy
 from asced_analysis.correction.controls import foreground
-from asced_analysis.correction.environment import matching_pipeline
 from asced_analysis.evaluation import evaluate
 from asced_analysis.replay import Branch, branch, replay
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import table_of
 from asced_recorders import record
+from asced_recorders.pipelines.environment import matching_pipeline
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asced_analysis.correction.environment import matching_pipeline, recorded_threads
 from asced_analysis.correction.loops import LoopSampler
 from asced_analysis.evaluation.intervals import (
     NOTHING,
@@ -80,7 +79,7 @@ def try_remedies(store: TrajectoryStore | str | Path, options: RemedyOptions) ->
     """
     runs, recording = options.runs, Recording(store)
     real = real_images_of(options.real, recording.dataset)  # before the pipeline is loaded
-    pipe = matching_pipeline(recording.attributes, options.pipeline)
+    pipe = recording.pipeline(options.pipeline)
     if isinstance(pipe, LoopSampler):
         raise InputError("a loop of your own cannot be given another sampler: use tune(loop=...)")
     repeat_calls(recording, pipe, options=options.call_options)
@@ -105,7 +104,7 @@ def try_remedies(store: TrajectoryStore | str | Path, options: RemedyOptions) ->
     )
     tell = options.progress or (lambda done, total: None)
     parts = len(tried) + 4
-    with recorded_threads(recording.attributes):
+    with recording.threads():
         trials = [first.plain(plain, conditions, chosen_on)]
         for done, one in enumerate(tried, start=1):
             tell(done, parts)

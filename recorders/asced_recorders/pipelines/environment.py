@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from asced_analysis.correction.loops import LoopSampler
-from asced_analysis.correction.recorded_loops import is_loop_recording
+from asced_recorders.pipelines.fingerprint import model_fingerprint
+from asced_recorders.pipelines.loading import is_function, load_pipeline
 from asced_recorders.pipelines.model_facts import adapter_scales, compute_facts
 from asced_recorders.pipelines.provenance import execution_device, public_config
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_stores.errors import InputError
+from asced_stores.format.recorded_loops import is_loop_recording
 
 NOT_IN_JSON = ("inf", "-inf", "nan")  # recorded as text: DPM++ clips log-SNR at -inf
 
@@ -42,11 +43,6 @@ def matching_pipeline(attributes: Mapping[str, Any], pipeline: Any = None) -> An
         When the model's fingerprint differs from the recorded one, or nothing names a pipeline that
         can be loaded.
     """
-    from asced_recorders import load_pipeline
-    from asced_recorders.pipelines.fingerprint import model_fingerprint
-
-    if isinstance(pipeline, LoopSampler):
-        return pipeline
     pipe = pipeline
     if pipe is None:
         pipe = _named_pipeline(attributes)
@@ -99,9 +95,6 @@ def _precision(attributes: Mapping[str, Any]) -> str | None:
 
 def _named_pipeline(attributes: Mapping[str, Any]) -> Any:
     """Load the pipeline that a store names; of a local one, only a name is known."""
-    from asced_recorders import load_pipeline
-    from asced_recorders.pipelines.loading import is_function
-
     name = str(attributes.get("pipeline") or "")
     if is_loop_recording(attributes):
         raise InputError(

@@ -14,7 +14,7 @@ def is_loop_recording(attributes: Mapping[str, Any]) -> bool:
 
     Examples
     --------
-    >>> from asced_analysis.correction.recorded_loops import is_loop_recording
+    >>> from asced_stores.format.recorded_loops import is_loop_recording
     >>> is_loop_recording({"scheduler_class": "DDIMScheduler"})
     False
     """
