@@ -16,17 +16,19 @@ FOLDERS = {"schedulers": "tests/schedulers", "pipelines": "tests/pipelines"}
 
 
 def outcomes(
-    checkout: Path, folders: Sequence[str], keyword: str, *, tapped: bool
+    checkout: Path, folders: Sequence[str], keyword: str, plugins: Sequence[str]
 ) -> dict[str, str]:
-    """Outcome of each test: passed, skipped, or the first line of why it failed."""
+    """Outcome of each test of the checkout: passed, skipped, or the first line of why it failed."""
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *folders]
         command += [f"--junitxml={report}", "-o", "junit_family=xunit1"]
         command += ["-k", keyword] if keyword else []
-        command += ["-p", "experiments.conformance.plugin"] if tapped else []
+        for plugin in plugins:
+            command += ["-p", f"experiments.conformance.{plugin}"]
         here = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+        tested = str(checkout.resolve() / "src")  # plugins import before the tests' conftest
+        path = os.pathsep.join([tested, here, *filter(None, [os.environ.get("PYTHONPATH")])])
         subprocess.run(command, cwd=checkout, env={**os.environ, "PYTHONPATH": path}, check=False)
         if not report.exists():
             raise SystemExit(f"pytest wrote no report for {', '.join(folders)} of {checkout}")
@@ -43,11 +45,17 @@ def outcomes(
 def main() -> int:
     """Print counts, and each test that passes plain and not tapped."""
     parser = argparse.ArgumentParser(prog="python -m experiments.conformance", description=__doc__)
-    parser.add_argument("checkout", type=Path, help="a checkout of diffusers, of the version here")
+    parser.add_argument("checkout", type=Path, help="a checkout of diffusers: its own code is run")
     parser.add_argument("--only", choices=sorted(FOLDERS), help="by default both")
     parser.add_argument("--keyword", default="", help="pytest's -k, for example full_loop")
     parser.add_argument("--under", nargs="+", default=[""], help="Folders, for example ddim dit.")
+    parser.add_argument(
+        "--stand-ins",
+        action="store_true",
+        help="build tiny tokenizers and T5 encoders, which the tests of pipelines fetch",
+    )
     options = parser.parse_args()
+    built = ["stand_ins"] if options.stand_ins else []
     changed = 0
     for name in [options.only] if options.only else sorted(FOLDERS):
         folders = [str(Path(FOLDERS[name]) / under) for under in options.under]
@@ -57,8 +65,8 @@ def main() -> int:
                     f"{options.checkout} has no {folder}: give a checkout of diffusers"
                 )
         plain, tapped = (
-            outcomes(options.checkout, folders, options.keyword, tapped=tapped)
-            for tapped in (False, True)
+            outcomes(options.checkout, folders, options.keyword, [*built, *tap])
+            for tap in ([], ["plugin"])
         )
         lost = {n: tapped.get(n, "gone") for n, v in plain.items() if v == "passed"}
         lost = {n: v for n, v in lost.items() if v != "passed"}

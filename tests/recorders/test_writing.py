@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,14 @@ import pytest
 import torch
 
 from asced_recorders import record
+from asced_recorders.custom.loop import CustomRecorder
 from asced_recorders.recording.interruption import FinishBatch
 from asced_recorders.writing.capture import RunBuffer
 from asced_recorders.writing.ring import BackgroundWriter, _Job
+from asced_recorders.writing.session import Session
 from asced_stores import TrajectoryStore, open_runs
 from asced_stores.errors import InputError
+from asced_stores.writing.writer import BatchWriter
 
 KEY = ((0, 1), 0, 3, (1, 2, 2), "float16", ("eps", "sample"), "cpu")
 
@@ -223,3 +229,82 @@ def test_a_gap_in_the_settings_is_named() -> None:
 
     with pytest.raises(InputError, match="need the field checkpoint_sample"):
         Settings(fields=("eps",), checkpoints=(1,))
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt at one line of a function, as a signal would between two lines."""
+
+    def __init__(self, function: Callable[..., Any], text: str) -> None:
+        lines, first = inspect.getsourcelines(inspect.unwrap(function))
+        self.code = inspect.unwrap(function).__code__
+        (self.line,) = (first + i for i, line in enumerate(lines) if text in line)
+        self.done = False
+
+    def _trace(self, frame: Any, event: str, _: Any) -> Any:
+        if frame.f_code is self.code and event == "line" and frame.f_lineno == self.line:
+            self.done = True
+            raise KeyboardInterrupt
+        return self._trace if frame.f_code is self.code or event == "call" else None
+
+    def __enter__(self) -> Interrupt:
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+
+def given(recorder: Any, value: float) -> None:
+    """Hand over a batch of one step."""
+    x = np.full((2, 1, 4, 4), value, np.float32)
+    recorder.step(sample=x, model_output=x, alpha=0.5, sigma=0.5)
+    recorder.end(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (Session._join, "self.store = store"),
+        (BatchWriter.sweep, "backend = "),
+        (Session.append, "runs = range"),
+        (BackgroundWriter.submit, "notify_all"),
+        (CustomRecorder._commit, "self._buffer, self._facts"),
+    ],
+)
+def test_an_interrupt_in_a_call_loses_no_other_batch(
+    function: Any, text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.zarr"
+    with CustomRecorder(path, (1, 4, 4), 1, fsync=False) as recorder:
+        if function is BatchWriter.sweep:
+            given(recorder, 5.0)  # its store is there, and its batches are being gone through
+        interrupt = Interrupt(function, text)
+        with interrupt, pytest.raises(KeyboardInterrupt):
+            given(recorder, 1.0)
+        assert interrupt.done
+        given(recorder, 2.0)
+        given(recorder, 3.0)
+    ends = open_runs(path)["sample"].values[:, 0, 0, 0].tolist()
+    assert [end for end in ends if end not in (1.0, 5.0)] == [2.0, 2.0, 3.0, 3.0]
+    assert TrajectoryStore.open(path).verify().ok
+
+
+@pytest.mark.parametrize("text", ["self._closed = True", "self._thread.join()"])
+def test_what_is_queued_is_written_although_its_end_is_interrupted(
+    text: str, tmp_path: Path
+) -> None:
+    recorder = CustomRecorder(tmp_path / "runs.zarr", (1, 4, 4), 1, fsync=False)
+    background, gate = recorder.session.background, threading.Event()
+    write = background._write
+    background._write = lambda *given: gate.wait() and write(*given)
+    given(recorder, 1.0)
+    given(recorder, 2.0)
+    recorder._closed = True  # past what waits for the disk before: `Recorder` closes its session
+    with Interrupt(BackgroundWriter.close, text), pytest.raises(KeyboardInterrupt):
+        recorder.session.close()
+    gate.set()
+    recorder.close()
+    assert not background._thread.is_alive()
+    assert open_runs(tmp_path / "runs.zarr")["sample"].values[:, 0, 0, 0].tolist() == [1, 1, 2, 2]
+    with pytest.raises(InputError, match="closed"):
+        given(recorder, 3.0)

@@ -321,11 +321,9 @@ class CustomRecorder:
         InputError
             If a batch is not complete; the ones before it are safe.
         """
-        if self._closed:
-            return
-        self._closed = True
+        closed, self._closed = self._closed, True
         try:
-            if quietly:
+            if closed or quietly:
                 return
             if self._done == self.steps:
                 self._commit()
@@ -336,7 +334,7 @@ class CustomRecorder:
                 )
             self.session.background.drain()
         finally:
-            self.session.close(quietly=True)
+            self.session.close(quietly=True)  # again, where that was interrupted
         self.session.warn()
 
     def _commit(self) -> None:

@@ -113,7 +113,6 @@ class Recorder:
         self._stack: ExitStack | None = None
         self._during = ExitStack()
         self._tap: Tap | None = None
-        self._calls = 0
         self._call = CallFacts({})
         self._model = ModelWatch(pipe)
         self._evaluations = EvaluationWatch(pipe)
@@ -217,7 +216,7 @@ class Recorder:
                 f"{type(self.pipe).__name__}: they are not recorded. Record a loop of your own "
                 "with Recorder.custom, or with Recorder.watch"
             )
-        if not self._calls and not self.settings.resume:
+        if not self.session.kept and not self.settings.resume:
             raise InputError(
                 "nothing was recorded: no call of this very pipeline ended well inside the `with` "
                 "(copies of it are pipelines of their own)"
@@ -290,7 +289,6 @@ class Recorder:
             raise
         finally:
             self._during.close()
-        self._calls += 1
 
     def _take_latents(self, arguments: Mapping[str, Any], output: Any) -> None:
         """Where the caller is handed the latents themselves: these are the end of the runs."""

@@ -39,6 +39,8 @@ class BackgroundWriter:
         Buffers in use at once: one being filled, the others waiting for the disk.
     on_commit : callable, optional
         Told each batch and its number of runs, in the writer's thread.
+    finish : callable, optional
+        Called in that thread once nothing more is written, even where `close` was interrupted.
     """
 
     def __init__(
@@ -47,10 +49,12 @@ class BackgroundWriter:
         *,
         depth: int = 2,
         on_commit: Callable[[int, int], None] | None = None,
+        finish: Callable[[], None] | None = None,
     ) -> None:
         self._write = write
+        self._finish = finish
         self.on_commit = on_commit
-        self._jobs: deque[_Job | None] = deque()  # None: the last one
+        self._jobs: deque[_Job] = deque()
         self._state = threading.Condition()
         self._spare: list[RunBuffer] = []
         self._alive: weakref.WeakSet[RunBuffer] = weakref.WeakSet()
@@ -113,7 +117,7 @@ class BackgroundWriter:
         One that is queued stays the writer's, whatever interrupts the caller after `submit`.
         """
         with self._state:
-            queued = any(job is not None and job.buffer is buffer for job in self._jobs)
+            queued = any(job.buffer is buffer for job in self._jobs)
             if not queued and not any(buffer is one for one in self._spare):
                 self._spare.append(buffer)
                 self._state.notify_all()
@@ -141,8 +145,11 @@ class BackgroundWriter:
         extra : mapping, optional
             Further arrays, for example the image.
         """
-        self.check()
-        self._put(_Job(batch, buffer, runs, dict(scalars), dict(extra or {})))
+        job = _Job(batch, buffer, runs, dict(scalars), dict(extra or {}))
+        with self._state:
+            self.check()
+            self._jobs.append(job)
+            self._state.notify_all()
 
     def drain(self) -> None:
         """Wait until everything queued so far is committed, or raise why it was not."""
@@ -153,38 +160,34 @@ class BackgroundWriter:
         self.check()
 
     def close(self, *, quietly: bool = False) -> None:
-        """Wait until everything queued is committed.
+        """Wait until everything queued is committed; interrupted, it is written all the same.
 
         Parameters
         ----------
         quietly : bool
             Do not raise the writer's error: another one is on its way already.
         """
-        self._put(None)
-        self._thread.join()
-        try:
-            if not quietly:
-                self.check()
-        finally:
-            self._closed = True
-
-    def _put(self, job: _Job | None) -> None:
         with self._state:
-            self._jobs.append(job)
+            self._closed = True
             self._state.notify_all()
+        self._thread.join()
+        if self._error is not None and not quietly:
+            raise self._error
 
     def _work(self) -> None:
         while self._write_next():
             pass
+        if self._finish is not None:
+            self._finish()
 
     def _write_next(self) -> bool:
         """Write the first batch of the queue; whether another may come."""
         with self._state:
             while not self._jobs:
-                self._state.wait(timeout=1.0)  # an interrupt may come before `_put` notifies
+                if self._closed:
+                    return False
+                self._state.wait(timeout=1.0)  # an interrupt may come before it is notified
             job = self._jobs[0]  # it stays there until it is written
-        if job is None:
-            return False
         try:
             if self._error is None:
                 arrays = {**job.buffer.arrays(), **job.extra}

@@ -77,6 +77,8 @@ class Session:
         self._pending: Iterator[int] | None = None
         self.ensured = False
         self._numbers: Iterator[int] | None = None
+        self._given = -1
+        self._begun = False
         self._turn = threading.Lock()
         self.overflows = self.overflowing = 0
         self.written = self.kept = 0
@@ -91,7 +93,7 @@ class Session:
             )
         if found is not None and options.resume:
             self._join(found)
-        self.background = BackgroundWriter(self._write)
+        self.background = BackgroundWriter(self._write, finish=self._close_writer)
 
     def ensure(self, spec: TrajectorySpec, batch_size: int) -> TrajectoryStore:
         """Make the store if it is not there, else check that it is the same recording.
@@ -102,17 +104,7 @@ class Session:
             if self.world_size > 1:  # by this the others know the store
                 spec = replace(spec, attributes={**spec.attributes, "launch": self.launch})
             if self.rank == 0:
-                self._join(
-                    TrajectoryStore.create(
-                        self.out,
-                        spec,
-                        runs=self.runs,
-                        batch_size=batch_size,
-                        overwrite=self.options.overwrite,
-                        fsync=self.options.fsync,
-                        storage_options=self.options.storage_options,
-                    )
-                )
+                self._join(self._create(spec, batch_size))
             else:
                 self._join(self._wait_for_store())
         assert self.store is not None
@@ -120,6 +112,25 @@ class Session:
             check_resumable(self.store, spec, batch_size, self.runs)
             self.ensured = True
         return self.store
+
+    def _create(self, spec: TrajectorySpec, batch_size: int) -> TrajectoryStore:
+        """Make the store, or take the one that an interrupted call has made."""
+        begun, self._begun = self._begun, True
+        try:
+            return TrajectoryStore.create(
+                self.out,
+                spec,
+                runs=self.runs,
+                batch_size=batch_size,
+                overwrite=self.options.overwrite,
+                fsync=self.options.fsync,
+                storage_options=self.options.storage_options,
+            )
+        except StoreExistsError:
+            found = self._existing() if begun else None
+            if found is None:
+                raise
+            return found
 
     def joined(self) -> TrajectoryStore:
         """The store; a process that got no batch waits until the first one has made it.
@@ -159,9 +170,17 @@ class Session:
         with self._turn:
             if self._numbers is None:
                 self._numbers = self.pending(batch_size)
-            batch = next(self._numbers, None)
-        if batch is None:
-            raise InputError(f"{self.out} holds all the runs it was planned for")
+            try:
+                batch = next(self._numbers, None)
+            except BaseException:  # an interrupt ends a generator for good: go on after its last
+                self._numbers = None
+                if self.store is not None and self.writer is not None:
+                    later = range(self._given + 1, self.store.batches)
+                    self._pending = self.writer.pending_batches(later)
+                raise
+            if batch is None:
+                raise InputError(f"{self.out} holds all the runs it was planned for")
+            self._given = batch
         return batch
 
     def warn(self) -> None:
@@ -203,11 +222,7 @@ class Session:
 
     def close(self, *, quietly: bool = False) -> None:
         """Wait for the disk, and stop the threads."""
-        try:
-            self.background.close(quietly=quietly)
-        finally:
-            if self.writer is not None:
-                self.writer.close()
+        self.background.close(quietly=quietly)
 
     def _existing(self) -> TrajectoryStore | None:
         options = self.options.storage_options
@@ -239,9 +254,13 @@ class Session:
         )
 
     def _join(self, store: TrajectoryStore) -> None:
-        self.store = store
         self.writer = store.writer(self.rank, self.world_size)
         self._pending = self.writer.pending_batches()
+        self.store = store
+
+    def _close_writer(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
 
     def _write(self, batch: int, arrays: dict[str, Any], runs: Any, scalars: Any) -> None:
         assert self.writer is not None
