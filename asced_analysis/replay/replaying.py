@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,7 @@ from asced_analysis.thresholds.document import Thresholds, fingerprint_of
 from asced_recorders.pipelines.environment import differences
 from asced_stores import TrajectoryStore
 from asced_stores.backends.opening import check_apart
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, nearest
 from asced_stores.options import check_names, takes_others
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def replay(
         thresholds.check_fingerprint(
             fingerprint_of(recording.attributes, recording.spec.sample_shape)
         )
-    meant = {name for name in options.parameters if get_close_matches(name, vars(options))}
+    meant = {name for name in options.parameters if nearest(name, vars(options))}
     check_names(meant - known_parameters(), vars(options), "replay")
     chosen = strategy_of(thresholds, options.strategy, dict(options.parameters))
     control = options.control

@@ -40,10 +40,10 @@ class Named(click.ParamType[str]):
         """Refuse another name, and say which was meant."""
         known = tuple(self.names())
         if value not in known and not self.others:
-            import difflib
+            from asced_stores.errors import nearest
 
-            near = difflib.get_close_matches(str(value), known, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            near = nearest(value, known)
+            hint = f" (did you mean {near}?)" if near else ""
             message = f"{value!r} is unknown{hint}: expected one of {', '.join(known)}"
             self.fail(message, param, ctx)
         return value

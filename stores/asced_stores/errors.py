@@ -6,6 +6,8 @@ ends with (1 found something, 2 wrong usage or input, 3 failed while running).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def install_hint(extra: str) -> str:
     """How to get what an extra of this distribution brings, for messages."""
@@ -90,3 +92,17 @@ class DiskFullError(StoreError, OSError):
 
 class BackendError(StoreError, OSError):
     """Object storage refused or did not answer, after all attempts."""
+
+
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """The known name that is most like one that was given; None where none is.
+
+    Examples
+    --------
+    >>> from asced_stores.errors import nearest
+    >>> nearest("calibrate", ["calibrated", "outcome"])
+    'calibrated'
+    """
+    import difflib
+
+    return next(iter(difflib.get_close_matches(str(name), list(known), n=1)), None)

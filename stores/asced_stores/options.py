@@ -21,7 +21,7 @@ from typing import (
     overload,
 )
 
-from asced_stores.errors import UnknownOptionError
+from asced_stores.errors import UnknownOptionError, nearest
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -136,10 +136,8 @@ def check_names(given: Iterable[str], known: Iterable[str], function: str) -> No
     names = list(known)
     for name in given:
         if name not in names:
-            import difflib
-
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else f"; it takes {', '.join(names)}"
+            near = nearest(name, names)
+            hint = f": did you mean {near!r}?" if near else f"; it takes {', '.join(names)}"
             raise UnknownOptionError(
                 f"{function}() got an unexpected keyword argument {name!r}{hint}"
             )

@@ -16,7 +16,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, nearest
 
 Part = TypeVar("Part")
 
@@ -85,12 +85,10 @@ class Registry(Generic[Part]):
         """
         if name in self:
             return
-        import difflib
-
-        near = difflib.get_close_matches(str(name), self.names(), 1)
+        near = nearest(name, self.names())
         raise InputError(
             f"unknown {self.kind} {name!r}; choose one of {', '.join(self.names())}"
-            + (f". Did you mean {near[0]}?" if near else "")
+            + (f". Did you mean {near}?" if near else "")
         )
 
     def register(self, name: str, part: Part) -> Part:

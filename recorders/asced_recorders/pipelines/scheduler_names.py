@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, nearest
 
 SHORT_NAMES: Mapping[str, str] = {
     "ddim": "DDIMScheduler",
@@ -65,8 +64,8 @@ def make_scheduler(name: str | None, current: Any, options: Mapping[str, Any] | 
         raise InputError(f"{class_name} cannot be recorded: {REFUSED[class_name]}")
     cls: Any = type(current) if name is None else getattr(diffusers, class_name, None)
     if not hasattr(cls, "set_timesteps"):
-        near = difflib.get_close_matches(str(name), SHORT_NAMES, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        near = nearest(name, SHORT_NAMES)
+        hint = f" (did you mean {near}?)" if near else ""
         raise InputError(
             f"unknown scheduler {name!r}{hint}: give a class of diffusers or one of "
             f"{', '.join(SHORT_NAMES)}"
