@@ -1,4 +1,4 @@
-"""How surely boundaries are known: bootstraps over runs and over steps.
+"""How well boundaries are known: bootstraps over runs and over steps.
 
 Curves are arrays of shape (run, step); `widths`, as in `asced_analysis.phases.change_points`, are
 the log-SNR that each step spans.

@@ -1,4 +1,4 @@
-"""Profiling | Mutation | Refinement: where the phases of sampling begin, and how surely.
+"""Profiling | Mutation | Refinement: where the phases of sampling begin, with intervals.
 
 The activity curve (`asced_analysis.phases.activity`) is split at two change points into
 calm, active, calm.

@@ -55,7 +55,7 @@ class Population:
             yield
 
     def find_phases(self) -> Iterator[None]:
-        """Segment a sample of the runs; the interval of a boundary tells how surely."""
+        """Segment a sample of the runs; each boundary has an interval."""
         from asced_analysis.phases.segmentation import segment_phases
 
         signal = "innovation" if "eps" in self._ds else "predicted_x0"

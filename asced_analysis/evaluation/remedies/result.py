@@ -62,7 +62,8 @@ class Remedies:
     best : str
         Title of the chosen remedy.
     helps : bool
-        Whether the confirmed share of broken runs is surely below that of every plain sampling.
+        Whether the confirmed share of broken runs is below that of every plain sampling: the
+        interval of each difference lies below 0.
     budget, runs : int
     chooser, judge : str
     reference : Reference

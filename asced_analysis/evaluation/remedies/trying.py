@@ -223,7 +223,7 @@ def _best(trials: list[Trial], budget: int) -> Trial:
 
 
 def _helps(look: _Look, confirmed: list[Trial]) -> bool:
-    """Whether the last has surely fewer broken runs than each plain sampling."""
+    """Whether the last has fewer broken runs than each plain sampling: intervals below 0."""
     assert look.seen is not None
     last = look.seen[confirmed[-1].title]
     others = [look.seen[one.title] for one in confirmed[:-1]]
