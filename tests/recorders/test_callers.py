@@ -17,6 +17,7 @@ import torch
 from asced_cli.main import run
 from asced_recorders import Recorder, record
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
+from asced_recorders.tap.stream import step_arguments
 from asced_recorders.writing.session import RecordingWarning
 from asced_stores import open_runs
 from asced_stores.errors import InputError
@@ -255,12 +256,16 @@ def test_custom_timesteps_are_recorded(name: str, build: Build, tmp_path: Path) 
 
 
 class Own(diffusers.DDIMScheduler):
-    """A scheduler of one's own."""
+    """A scheduler of one's own, which passes on what it does not name."""
+
+    def step(self, model_output: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().step(0.9 * model_output, *args, **kwargs)
 
 
 def test_a_scheduler_of_ones_own_is_stored_as_what_it_is(build: Build, tmp_path: Path) -> None:
     pipe = build("sd")
     pipe.scheduler = Own.from_config(pipe.scheduler.config)
+    assert step_arguments(Own) == step_arguments(diffusers.DDIMScheduler)
     with Recorder(pipe, tmp_path / "runs.zarr"):
         pipe(["a"], **QUIET)
     facts = open_runs(tmp_path / "runs.zarr").attrs

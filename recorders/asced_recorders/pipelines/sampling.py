@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from asced_recorders.pipelines.networks import bare
 from asced_recorders.pipelines.provenance import execution_device
 from asced_recorders.tap.schedulers import step_table
+from asced_recorders.tap.stream import step_arguments
 from asced_recorders.tap.tap import Tap, TapListener
 from asced_stores.errors import InputError
 
@@ -146,7 +147,7 @@ def sample_unconditional(
             scheduler.set_begin_index(first)
     sample = sample.to(device=device, dtype=unet.dtype)
     extra: dict[str, Any] = {}
-    if generators is not None and "generator" in inspect.signature(scheduler.step).parameters:
+    if generators is not None and "generator" in step_arguments(type(scheduler)):
         extra["generator"] = list(generators)
     scale = getattr(scheduler, "scale_model_input", lambda x, _: x)  # flow matching has none
     condition = {} if labels is None else {"class_labels": labels.to(device)}

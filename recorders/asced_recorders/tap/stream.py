@@ -46,6 +46,24 @@ class Listening:
         self.outside = 0
 
 
+def step_arguments(kind: type) -> list[str]:
+    """Names of what a scheduler's ``step`` takes, in order.
+
+    Of one that passes on ``*args`` and ``**kwargs``, those of the class that it derives from too.
+    """
+    passed_on = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    names: list[str] = []
+    for each in kind.__mro__:
+        if "step" not in vars(each):
+            continue
+        taken = list(inspect.signature(vars(each)["step"]).parameters.values())[1:]
+        own = [one.name for one in taken if one.kind not in passed_on]
+        names += own[len(names) :] if own[: len(names)] == names else []
+        if len(own) == len(taken):
+            break
+    return names
+
+
 class Stream:
     """One scheduler's run: counts calls, tells the listener, applies what it changes."""
 
@@ -59,8 +77,7 @@ class Stream:
         self.taps = [tap]
         self.active = True
         self.rewind()
-        names = list(inspect.signature(self.plain.step).parameters)[1:]
-        self.position = {name: i for i, name in enumerate(names)}
+        self.position = {name: i for i, name in enumerate(step_arguments(self.plain))}
 
     def join(self, tap: Listening) -> None:
         """Let another tap's listener be told as well: it sees what the ones before it changed."""
