@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -232,6 +233,7 @@ CLASSIC: dict[str, tuple[Family, str, float | None, dict[str, Any]]] = {
     "z-image": (FAMILIES["z-image"], "ZImageAutoBlocks", 5.0, {"guidance_scale": 4.0}),
     "wan-2.2": (FAMILIES["wan-2.2"], "Wan22Blocks", 5.0, {"guidance_scale": 5.0}),
     "hunyuan-1.5": (MODULAR["hunyuan-1.5-classic"], "HunyuanVideo15AutoBlocks", 4.0, {}),
+    "krea2": (MODULAR["krea2-classic"], "Krea2AutoBlocks", 4.0, {"guidance_scale": 3.0}),
     **{
         name: (
             Family(build, MODULAR[name].shape, MODULAR[name].call),
@@ -278,3 +280,33 @@ def test_a_modular_pipeline_has_the_facts_of_its_classic_version(name: str, tmp_
         assert other["guidance_scale"].values.tolist() == [scale]
         assert other.attrs["guider"]["guidance_scale"] == scale
     assert ("guider_2" in other.attrs) == (name == "wan-2.2")
+
+
+RECORDED = {
+    # package of diffusers: its family among those above
+    "anima": "anima",
+    "cosmos": "cosmos-3",
+    "ernie_image": "ernie",
+    "flux": "flux-image",
+    "flux2": "flux2-image",
+    "flux3": "flux3",
+    "hunyuan_video1_5": "hunyuan-1.5",
+    "ideogram4": "ideogram4",
+    "krea2": "krea2",
+    "ltx": "ltx",
+    "ltx2": "ltx-2",
+    "qwenimage": "qwen-image",
+    "qwenimage21": "qwen-2.1",
+    "stable_diffusion_3": "sd3",
+    "stable_diffusion_xl": "sdxl",
+    "wan": "wan",
+    "wan_animate_2": "wan-animate-2",
+    "z_image": "z-image-image",
+}
+NOT_RECORDED = {"echo", "helios", "minimax_h3", "minimax_music3"}  # refused by tests above
+
+
+def test_every_modular_package_of_diffusers_is_recorded_or_refused() -> None:
+    packages = pkgutil.iter_modules(diffusers.modular_pipelines.__path__)
+    assert {each.name for each in packages if each.ispkg} == {*RECORDED, *NOT_RECORDED}
+    assert set(RECORDED.values()) <= {*MODULAR, *CLASSIC}

@@ -327,14 +327,14 @@ def of(classic: Callable[..., Any], blocks: str, scale: float | None = None) -> 
     return lambda **config: modular_version(classic(**config), blocks, scale)
 
 
-def classic(build: Callable[[], Any], kind: str) -> Callable[[], Any]:
+def classic(build: Callable[[], Any], kind: str, **more: Any) -> Callable[[], Any]:
     """A builder of a classic pipeline from the components of a modular one."""
 
     def make() -> Any:
         takes = inspect.signature(getattr(diffusers, kind).__init__).parameters
         parts = {name: part for name, part in build().components.items() if name in takes}
         return without_text(
-            kind, **{name: part for name, part in parts.items() if part is not None}
+            kind, **{name: part for name, part in parts.items() if part is not None}, **more
         )
 
     return make
