@@ -22,6 +22,7 @@ from asced_analysis.audit.quantities import Estimate, quantities
 from asced_analysis.audit.result import Audit, Finding
 from asced_analysis.compute import streaming
 from asced_analysis.compute.stepped import Stepped, is_large, memory_note
+from asced_analysis.signals.dimensions import with_all_dims
 from asced_stores.errors import InputError
 
 ROOTS = (
@@ -73,6 +74,7 @@ def audit(ds: xr.Dataset, *, confidence: float = 0.99, progress: bool = False) -
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence is {confidence}; expected a share between 0 and 1")
+    ds = with_all_dims(ds)
     missing = [name for name in NEEDED if name not in ds]
     if missing:
         raise InputError(

@@ -41,7 +41,7 @@ def check_minimum_runs(
     Raises
     ------
     TooFewRunsError
-        With the number of runs that there must be in all.
+        With the number of runs, different prompts or seeds that there must be in all.
     """
     check_rate(rate)
     count, what = int(split.calibrate.sum()), f"{split.unit}s"
@@ -59,15 +59,18 @@ def check_minimum_runs(
     promise = "" if method in ("labels", "robust") else f" to promise {rate:g}"
     if confidence is not None:
         promise += f" with confidence {confidence:g}"
-    repeated = (
-        ""
-        if split.unit == "run"
-        else f". {split.unit.capitalize()}s repeat, so whole {split.unit}s are split and each "
-        "counts once"
-    )
+    units, whose, repeated = f"{split.unit}s", "", ""
     in_all = total_runs(source.runs, count, needed)
+    if split.unit != "run":
+        in_all = total_runs(split.units, count, needed)
+        whose = f" of {split.units} {units}"
+        repeated = (
+            f". {units.capitalize()} repeat, so whole {units} are split and each counts once: more "
+            "runs of the same ones do not help"
+        )
+        units = f"different {units}"
     raise TooFewRunsError(
         f"the method {method} needs {needed} {what} to calibrate on{promise}; of these "
-        f"{source.runs} runs it has {count}: record some {in_all} runs "
+        f"{source.runs} runs{whose} it has {count}: record some {in_all} {units} "
         f"in all{', or promise a larger rate' if promise else ''}{repeated}"
     )

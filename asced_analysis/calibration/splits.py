@@ -32,6 +32,8 @@ class Split:
         `run`, `prompt` or `seed`.
     notes : tuple of str
         What the promise does not hold for, or was not known.
+    units : int
+        How many runs, prompts or seeds were split.
     """
 
     fit: npt.NDArray[np.bool_]
@@ -39,6 +41,7 @@ class Split:
     report: npt.NDArray[np.bool_]
     unit: Literal["run", "prompt", "seed"]
     notes: tuple[str, ...] = ()
+    units: int = 0
 
 
 class ExchangeableUnitWarning(UserWarning):
@@ -96,7 +99,7 @@ def split_runs(
         calibrate, report = (_one_each(units, part, rng) for part in (calibrate, report))
     for note in notes:
         warnings.warn(note, ExchangeableUnitWarning, stacklevel=3)
-    return Split(fit, calibrate, report, unit, notes)
+    return Split(fit, calibrate, report, unit, notes, int(order.size))
 
 
 def _units(

@@ -127,9 +127,9 @@ def _futures(arrays: Sequence[Any]) -> dict[Any, Any]:
     """What a cluster holds of some arrays already, by key."""
     if "distributed" not in sys.modules:
         return {}
-    from distributed.client import futures_of
+    from distributed import client
 
-    return {future.key: future for future in futures_of(arrays)}  # type: ignore[no-untyped-call]
+    return {future.key: future for future in client.futures_of(arrays)}  # type: ignore[no-untyped-call]
 
 
 def _delayed(key: Any, node: Any) -> Any:

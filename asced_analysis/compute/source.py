@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.compute.shard_graphs import held_by_cluster
 from asced_analysis.compute.stepped import Stepped, SteppedFrames, is_large
+from asced_analysis.signals.dimensions import with_all_dims
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ class Source:
         first, last = steps if steps is not None else (0, self.steps - 1)
         wanted = np.ones(self.runs, dtype=bool) if only is None else only
         chunks = self.dataset.chunksizes.get("run", (self.runs,)) if self.runs else ()
+        held = held_by_cluster({name: self.dataset[name] for name in names})
         if is_large(self.dataset, names):
             chunks = (1,) * self.runs
         edges = np.concatenate([[0], np.cumsum(chunks)]).astype(int)
@@ -117,19 +120,28 @@ class Source:
         with ThreadPoolExecutor(1) as reader:
             coming = None
             for rows in pieces:
-                ready, coming = coming, reader.submit(self._read, names, rows, first, last)
+                ready, coming = (
+                    coming,
+                    reader.submit(self._read, names, rows, first, last, held=held),
+                )
                 if ready is not None:
                     yield ready.result()
             if coming is not None:
                 yield coming.result()
 
     def _read(
-        self, names: tuple[str, ...], rows: npt.NDArray[np.intp], first: int, last: int
+        self,
+        names: tuple[str, ...],
+        rows: npt.NDArray[np.intp],
+        first: int,
+        last: int,
+        *,
+        held: bool,
     ) -> Batch:
-        """One batch."""
+        """One batch; `held` by a cluster."""
         whole = slice(int(rows[0]), int(rows[-1]) + 1)
         inside = rows - rows[0]
-        large = is_large(self.dataset, names)
+        large = is_large(self.dataset, names) and not held
         arrays: dict[str, Any] = {}
         frames = 1
         for name in names:
@@ -142,8 +154,10 @@ class Source:
             pictures = "channel" in part.dims
             core = ("channel", "y", "x") if pictures else ("activation",)
             part = part.transpose("run", ..., "step", *core)
+            # what a cluster holds is taken from it; all else is read in this thread
+            scheduler = None if held else "synchronous"
             values = np.asarray(
-                part.data.compute(scheduler="synchronous") if part.chunks is not None else part.data
+                part.data.compute(scheduler=scheduler) if part.chunks is not None else part.data
             )
             if inside.size < values.shape[0]:
                 values = values[inside]
@@ -168,10 +182,11 @@ def open_source(runs: Any) -> Source:
 
         path = runs if isinstance(runs, (str, PathLike)) else runs.path
         runs = open_runs(path)
-    if "step" not in runs.dims or not ({"eps", "x0"} & set(runs.data_vars)):
+    if not {"eps", "x0"} & set(runs.data_vars):
         raise InputError(
             "these runs hold neither eps nor x0 by step; record them with asced record"
         )
+    runs = with_all_dims(runs)
     if runs.sizes["run"] == 0:
         raise InputError("the store holds no complete run; record some first")
     alpha, sigma, log_snr = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.compute.shard_graphs import held_by_cluster
 from asced_analysis.compute.source import open_source
 from asced_analysis.compute.stepped import Stepped, SteppedFrames, is_large
 from asced_analysis.detection.scoring import (
@@ -71,7 +72,8 @@ def detect(
     frame = ["frame"] if "frame" in inputs[0].dims else []
     core = ["step", *frame, "channel", "y", "x"]
     work = partial(_detect_block, detector=detector, names=names)
-    if is_large(runs, names) and inputs[0].chunks is not None:
+    held = held_by_cluster({name: runs[name] for name in names})  # steps of it are not read apart
+    if is_large(runs, names) and inputs[0].chunks is not None and not held:
         mask, score, flagged = _run_by_run(work, inputs, ("run", *frame, "y", "x"))
     else:
         mask, score, flagged = xr.apply_ufunc(

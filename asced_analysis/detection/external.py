@@ -18,6 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.compute.shard_graphs import held_by_cluster
 from asced_analysis.detection.coco import read_coco, run_of
 from asced_stores.errors import InputError
 from asced_stores.files import check_out, csv_separator, whole
@@ -142,11 +143,13 @@ def write_detections(
     with_masks = target is not None and target.suffix == ".npz"
     names = ["score", "flagged", *(["mask"] if with_masks else [])]
     parts: dict[str, list[Any]] = {name: [] for name in names}
+    held = held_by_cluster({name: found[name] for name in names})
     edges = np.concatenate(
         [[0], np.cumsum(found["score"].chunksizes.get("run", [found.sizes["run"]]))]
     )
     for start, stop in itertools.pairwise(edges):
-        block = found[names].isel(run=slice(int(start), int(stop))).compute(scheduler="synchronous")
+        some = found[names].isel(run=slice(int(start), int(stop)))
+        block = some.compute() if held else some.compute(scheduler="synchronous")
         for name in names:
             parts[name].append(block[name].values)
     arrays = {name: np.concatenate(values) for name, values in parts.items()}

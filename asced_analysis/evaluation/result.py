@@ -130,10 +130,13 @@ class Evaluation(EvaluationFields):
         return f"<Evaluation: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        """The table of `table` for notebooks."""
+        """One line a group for notebooks, and the table of `table` folded away."""
         from asced_stores.notebook import html_table
 
-        return html_table("Evaluation of a correction", ("", ""), self.table(), self.summary())
+        lines = [(group.title, group.line) for group in self.groups()]
+        short = html_table("Evaluation of a correction", ("", ""), lines, self.summary())
+        every = html_table("", ("", ""), self.table())
+        return f"{short}<details><summary>All figures</summary>{every}</details>"
 
     def groups(self) -> list[Group]:
         """The figures in four groups, each with one line that says the most of it."""

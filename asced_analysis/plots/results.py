@@ -62,6 +62,7 @@ def run_phases(phases: Phases, *, ax: Axes | None = None) -> Axes:
                 ax.axvline(boundary.step, color=colour, lw=2.5, ls="--")
         ax.set(xlabel=style.axis_label("step"), ylabel="share of runs (%)")
         known = phases.per_run[["mutation_step", "refinement_step"]].notna()
+        ax.set_ylim(0, None if known.to_numpy().any() else 1)
         missing = int((~known.any(axis=1)).sum())
         ax.set_title(
             f"{len(known):,} runs, {missing:,} of them with no boundary that is more than chance\n"

@@ -255,8 +255,15 @@ class Demo:
         return found
 
 
-def refuse_too_few(runs: int, rate: float) -> None:
+def refuse_too_few(runs: int, rate: float, prompts: int | None = None) -> None:
     """Say before anything is sampled that these runs can't keep this rate.
+
+    Parameters
+    ----------
+    runs : int
+    rate : float
+    prompts : int, optional
+        How many different ones are given; fewer than runs repeat, and then each counts once.
 
     Raises
     ------
@@ -269,6 +276,12 @@ def refuse_too_few(runs: int, rate: float) -> None:
         raise InputError(
             f"{runs} runs can't keep a false-alarm rate of {rate:g}: give {needed} or more "
             f"(--runs {needed}; {LEARNING} to learn how runs end), or a larger --false-alarm-rate"
+        )
+    if prompts is not None and prompts < min(runs, needed):
+        raise InputError(
+            f"{prompts} different prompts can't keep a false-alarm rate of {rate:g}, since runs "
+            f"of one prompt count once: give {needed} or more, none (plain scenes), or a larger "
+            "--false-alarm-rate"
         )
 
 
@@ -291,6 +304,7 @@ def plan_demo(
     """
     from asced_recorders.pipelines.kinds import kind_of
     from asced_recorders.pipelines.loading import load_pipeline
+    from asced_recorders.pipelines.prompts import read_prompts
     from asced_stores.errors import InputError
 
     if more.get("real"):  # read at any size: bad ones are refused before anything is sampled
@@ -330,5 +344,7 @@ def plan_demo(
             f"{demo.steps} steps are too few to tell phases apart, which the report does: give "
             f"--steps {FEWEST_STEPS} or more, or record, calibrate and replay command by command"
         )
-    refuse_too_few(demo.runs, demo.rate)
+    given = read_prompts(prompts) if prompts is not None else None
+    different = None if given is None else len({one.prompt for one in given[:runs]})
+    refuse_too_few(demo.runs, demo.rate, different)
     return demo

@@ -15,7 +15,7 @@ def html_table(
     ----------
     title : str
     columns : sequence of str
-        Heads; none are drawn where all are empty.
+        Heads; none are drawn where all are empty, or there is no row.
     rows : iterable of sequence
         Cells are written by `str`.
     note : str, optional
@@ -31,13 +31,15 @@ def html_table(
     >>> "<caption" in html_table("runs.zarr", ("", ""), [("runs", 48)])
     True
     """
-    head = "".join(f"<th>{escape(str(name))}</th>" for name in columns) if any(columns) else ""
+    rows = list(rows)
+    named = columns if rows and any(columns) else ()
+    head = "".join(f"<th>{escape(str(name))}</th>" for name in named)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
     caption = (
-        f'<caption style="caption-side:top;text-align:left;font-weight:bold">{escape(title)}'
-        "</caption>"
+        '<caption style="caption-side:top;text-align:left;font-weight:bold;white-space:nowrap">'
+        f"{escape(title)}</caption>"
     )
     table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f"<div>{table}<p>{escape(note)}</p></div>" if note else f"<div>{table}</div>"

@@ -191,6 +191,7 @@ def test_innovation_of_one_law_has_no_phases_and_everything_says_so(planted_runs
     plt.close(ax.figure)
     for words in (phases.verdict(), phases_in_words(phases), phases._repr_html_()):
         assert said in words
+    assert "<th>" not in phases._repr_html_()  # of a table without a row
 
 
 def test_a_selection_of_steps_keeps_its_normalised_time(planted_runs):

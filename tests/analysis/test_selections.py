@@ -48,7 +48,19 @@ def test_one_channel_is_as_a_list_of_one(ds: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("function", ["step_statistics", "segment_phases", "run_features"])
+def test_selections_are_calibrated_and_audited(ds: Any) -> None:
+    options = {"false_alarm_rate": 0.3}
+    one, listed = ds.isel(channel=0), ds.isel(channel=[0])
+    assert aa.calibrate(one, **options) == aa.calibrate(listed, **options)
+    assert aa.audit(one).steps.equals(aa.audit(listed).steps)
+    assert aa.audit(ds.isel(run=3)).runs == 1
+    with pytest.raises(InputError, match="of these 1 runs it has"):
+        aa.calibrate(ds.isel(run=3), **options)
+
+
+@pytest.mark.parametrize(
+    "function", ["step_statistics", "segment_phases", "run_features", "audit", "calibrate"]
+)
 def test_one_step_is_refused_in_words(function: str, ds: Any) -> None:
     with pytest.raises(InputError, match="one step was selected"):
         getattr(aa, function)(ds.isel(step=4))
@@ -93,6 +105,21 @@ def test_too_few_runs_are_told_how_many_in_all(
     assert in_all == pytest.approx(needed * 30 / calibrate, abs=1)
     synthetic_store(path, runs=in_all + 2, steps=6, shape=(1, 8, 8), overwrite=True)
     assert run(["calibrate", str(path), *options]) == 0
+
+
+def test_too_few_prompts_are_told_how_many_prompts(ds: Any) -> None:
+    """More runs of the same ones would not help, and prompts are what their user chooses."""
+
+    def with_prompts(count: int) -> Any:
+        return ds.assign_coords(prompt=("run", [f"prompt {run % count}" for run in range(24)]))
+
+    with pytest.raises(InputError, match="more runs of the same ones do not help") as raised:
+        aa.calibrate(with_prompts(3), false_alarm_rate=0.3)
+    said = r"of 3 prompts it has 1: record some (\d+) different prompts"
+    found = re.search(said, str(raised.value))
+    assert found
+    assert int(found[1]) == 9
+    assert aa.calibrate(with_prompts(9), false_alarm_rate=0.3).guarantee.unit == "prompt"
 
 
 def test_recorded_and_computed_arrays_mix(tiny_runs: Path) -> None:

@@ -18,8 +18,11 @@ import pytest
 import xarray as xr
 
 from asced_analysis.accessor import open_runs
+from asced_analysis.calibration import calibrate
 from asced_analysis.compute import streaming
 from asced_analysis.counts.loops import widen
+from asced_analysis.detection.apply import detect
+from asced_analysis.detection.external import write_detections
 from asced_analysis.signals.half_precision import by_bits, converts
 from asced_analysis.statistics.by_step import (
     QUANTILES,
@@ -324,6 +327,11 @@ def test_a_cluster_of_processes_gives_the_same_and_a_lost_worker_counts_once(
         few = step_statistics(runs.isel(run=slice(3, 20), step=slice(0, 6)))
         part = held.isel(run=slice(3, 20), step=slice(0, 6))
         xr.testing.assert_identical(step_statistics(part), few)
+        options = {"false_alarm_rate": 0.3}
+        thresholds = calibrate(held, **options)
+        assert thresholds == calibrate(runs, **options)
+        found = write_detections(detect(held, thresholds), None)
+        assert found == write_detections(detect(runs, thresholds), None)
         tasks = streaming.shard_tasks(
             runs,
             ["eps"],

@@ -11,8 +11,10 @@ import torch
 from report_text import sentences, true_without_real_images
 from tiny_pipelines import stable_diffusion
 
+from asced_cli.demo_stages import refuse_too_few
 from asced_cli.main import run
 from asced_stores import open_runs
+from asced_stores.errors import InputError
 
 
 @pytest.mark.pages
@@ -71,6 +73,13 @@ def test_what_can_not_work_is_said_before_anything_is_sampled(
     assert run(command) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_too_few_prompts_are_refused_before_anything_is_sampled() -> None:
+    with pytest.raises(InputError, match=r"3 different prompts .* give 48 or more"):
+        refuse_too_few(200, 0.05, 3)
+    refuse_too_few(200, 0.05, 48)
+    refuse_too_few(60, 0.2, 10)
 
 
 def test_demo_keeps_what_is_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from help_examples import command_of, not_run
+from help_examples import command_of
 from hub_server import serving
 from tiny_pipelines import stable_diffusion
 
@@ -21,13 +21,11 @@ pytestmark = [pytest.mark.pages, pytest.mark.timeout(900)]
 
 PROMPTS = ("a red house", "a green tree", "a blue boat")
 PRINTED = (command_of("record").epilog or "").replace("\\\n", "").splitlines()
-LINES = [
-    line for line in map(str.strip, PRINTED) if line.startswith("asced ") and not not_run(line)
-]
+LINES = [line for line in map(str.strip, PRINTED) if line.startswith(("asced ", "torchrun "))]
 
 
 def test_there_are_examples() -> None:
-    assert len(LINES) == 4
+    assert len(LINES) == 6
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -39,12 +37,17 @@ def test_an_example_that_records_runs_as_printed(
     make_tiny("DDIM", 1).save_pretrained("my-model")
     Path("prompts.txt").write_text("\n".join(PROMPTS))
     if "--thresholds" in words:
-        steps = words[words.index("--steps") + 1]
+        steps = words[words.index("--steps") + 1] if "--steps" in words else "25"
         some = f"record --pipeline fashion --runs 60 --steps {steps} --out some.zarr"
         assert run(some.split()) == 0
         assert run(["calibrate", "some.zarr", "--out", "thresholds.json"]) == 0
     out = words[words.index("--out") + 1]
-    if "owner/name" in words:
+    if words[0] == "torchrun":
+        beside = str(Path(sys.executable).parent)
+        where = {"PATH": os.pathsep.join((beside, os.environ["PATH"]))}
+        subprocess.run(words, check=True, timeout=800, env={**os.environ, **where})
+        assert set(open_runs(out)["rank"].values.tolist()) == {0, 1}
+    elif "owner/name" in words:
         with serving() as hub:
             stable_diffusion().save_pretrained("served")
             files = {
@@ -60,4 +63,7 @@ def test_an_example_that_records_runs_as_printed(
         assert run(words[1:]) == 0
     found = open_runs(out)
     asked = int(words[words.index("--runs") + 1]) if "--runs" in words else len(PROMPTS)
-    assert found.sizes["run"] == asked
+    if "--keep" in words:
+        assert 0 < found.sizes["run"] < asked
+    else:
+        assert found.sizes["run"] == asked

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from help_examples import examples, not_run
+from help_examples import examples
 from hub_server import reached
 from PIL import Image
+from tiny_pipelines import stable_diffusion
 
 from asced_cli.main import run
 from asced_recorders import load_pipeline, record
@@ -30,6 +31,15 @@ pytestmark = [
 ]
 
 RUNS, STEPS, PORT = 100, 25, 8717
+FEW = (60, 7)
+"""Runs and steps of the store that tune tries its candidates on."""
+PLACES = ("far away", "at sea", "in snow", "by night")
+PROMPTS = [
+    f"a {colour} {thing} {place}"
+    for colour in ("red", "green", "blue")
+    for thing in ("house", "tree", "boat", "dog")
+    for place in PLACES
+]
 OWN = ("./my-model", "--loop mine:sample")
 LOOP = """
 from asced_recorders import load_pipeline
@@ -56,15 +66,22 @@ def sample(x_init, step):
 
 def printed(kind: Callable[[str], bool]) -> list[str]:
     lines = [one.values[0] for one in examples(sampled=True)]
-    return [
-        line
-        for line in lines
-        if not (not_run(line) or line.startswith("asced record")) and kind(line)
-    ]
+    return [line for line in lines if not line.startswith("asced record") and kind(line)]
 
 
 def own(line: str) -> bool:
     return any(word in line for word in OWN)
+
+
+def tunes(line: str) -> bool:
+    return line.startswith("asced tune")
+
+
+def source(line: str) -> str:
+    """Which folder holds what a line speaks of."""
+    if "--prompts" in line:
+        return "prompted"
+    return "tuned" if tunes(line) else "own" if own(line) else "fashion"
 
 
 def asks(line: str) -> bool:
@@ -80,7 +97,7 @@ SAMPLES = printed(lambda line: not (asks(line) or serves(line) or own(line)))
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, make_tiny: Any) -> Path:
-    """Two folders: with runs of `fashion` and what is made of them, and of a model of one's own."""
+    """Folders: with runs of `fashion` and what is made of them, with few, and with own models."""
     root = tmp_path_factory.mktemp("sampled")
     for folder, name in (("fashion", "fashion"), ("own", "my-model")):
         here = root / folder
@@ -114,6 +131,13 @@ def made(tmp_path_factory: pytest.TempPathFactory, make_tiny: Any) -> Path:
     for name in ("before", "after"):
         shutil.copytree(here / "runs.zarr", here / f"{name}.zarr")
     (root / "own" / "mine.py").write_text(LOOP.format(steps=STEPS))
+    prompted, tuned = root / "prompted", root / "tuned"
+    stable_diffusion().save_pretrained(prompted / "my-model")
+    (prompted / "prompts.txt").write_text("\n".join(PROMPTS))
+    shutil.copytree(here / "photos", prompted / "photos")
+    record("fashion", tuned / "runs.zarr", runs=FEW[0], steps=FEW[1], batch_size=FEW[0])
+    line = f"calibrate {tuned}/runs.zarr --false-alarm-rate 0.1 --out {tuned}/thresholds.json"
+    assert run(line.split()) == 0
     return root
 
 
@@ -132,7 +156,7 @@ def there(source: Path, line: str, target: Path) -> list[str]:
 def test_an_example_that_samples_runs_as_printed(
     line: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = there(made / ("own" if own(line) else "fashion"), line, tmp_path)
+    words = there(made / source(line), line, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     assert run(words) == 0

@@ -76,6 +76,9 @@ def test_other_seeds_are_compared_unpaired(tiny_runs: Path, others: dict[str, Pa
     assert data["by_run"] == []
     assert result.summary()
     assert any("least typical" in name for name, _ in result.table())
+    shown, _, folded = result._repr_html_().partition("<details>")
+    assert len(shown) < 1500
+    assert all(name in folded for name, _ in result.table() if "'" not in name)
 
 
 def test_against_real_images_distances_of_sets_return(

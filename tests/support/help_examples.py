@@ -23,15 +23,6 @@ NEEDS_MODEL = (
 )
 """What these examples speak of comes from a model."""
 
-
-TOO_LONG = {
-    "torchrun --nproc-per-node 2 -m asced_cli record": "minutes; test_cli_record has fewer runs",
-    "asced record --pipeline fashion --runs 100000": "hours; test_flight has fewer runs",
-    "asced demo --out demo": "minutes of sampling; test_cli_demo has fewer runs",
-    "asced demo --pipeline ./my-model --prompts": "minutes of a model with prompts; test_cli_demo",
-    "asced tune": "a replay a candidate; its own tests have fewer runs",
-}
-"""Beginnings of lines that no test runs as printed, and why; each of them is parsed."""
 SHELL = ("asced completion", 'eval "$(asced completion')
 """What a shell takes at its start; test_examples_parse parses it."""
 
@@ -44,10 +35,6 @@ def printed() -> list[str]:
         for line in (command_of(name).epilog or "").replace("\b", "").splitlines()
     ]
     return [line for line in lines if line and line != "Examples:" and line[0] != "#"]
-
-
-def not_run(line: str) -> bool:
-    return line.startswith(tuple(TOO_LONG))
 
 
 def words_of(line: str) -> list[str]:

@@ -12,7 +12,7 @@ from asced_cli.command import SHARE, OutFile, asced_command, emit
 
 
 @asced_command(
-    ("The whole path, with a report at its end", "asced demo --out demo --runs 512"),
+    ("The whole path, with a report at its end", "asced demo --out demo --runs 128 --steps 12"),
     ("On a model of your own", "asced demo --pipeline ./my-model --out mine"),
     (
         "With prompts and real images of your own",

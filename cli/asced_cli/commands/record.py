@@ -37,11 +37,11 @@ WINDOW = ListOf(int, "the first and the last step, for example 4:17", ":", 2)
     (
         "Two processes",
         "torchrun --nproc-per-node 2 -m asced_cli record --pipeline fashion "
-        "--runs 512 --out runs.zarr",
+        "--runs 64 --batch-size 32 --out runs.zarr",
     ),
     (
         "Statistics of every run, trajectories of flagged ones only",
-        "asced record --pipeline fashion --runs 100000 --keep flagged "
+        "asced record --pipeline fashion --runs 200 --keep flagged "
         "--thresholds thresholds.json --out runs.zarr",
     ),
     (
@@ -168,9 +168,10 @@ def command(
     }
     if rank == 0 or as_json():
         full = f", {result['kept']} of them in full" if more["keep"] != "all" else ""
+        steps = "one step" if result["steps"] == 1 else f"{result['steps']} steps"
         table = [
             ("store", str(result["store"])),
-            ("recorded", f"{result['runs']} runs of {result['steps']} steps{full}"),
+            ("recorded", f"{result['runs']} runs of {steps}{full}"),
             ("written", f"{result['bytes'] / 1e6:.1f} MB in {result['seconds']} s"),
         ]
         emit(result, table=table)

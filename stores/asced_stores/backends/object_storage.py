@@ -130,7 +130,7 @@ def _explained(url: str, key: str) -> Iterator[None]:
             ) from error
         raise BackendError(
             f"{key} of {url} could not be reached: {reason}. Check endpoint, bucket and the "
-            "credentials in the environment, then go on with --resume"
+            "credentials in the environment, then try again: what is committed stays"
         ) from error
 
 
