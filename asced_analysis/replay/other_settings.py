@@ -18,6 +18,7 @@ from asced_analysis.correction.halting import counting
 from asced_analysis.replay.calls import call_again
 from asced_analysis.replay.recording import Batch, Recording
 from asced_analysis.replay.sampling import class_labels
+from asced_recorders.pipelines.networks import copied_pipeline
 from asced_recorders.pipelines.sampling import (
     initial_noise,
     is_unconditional,
@@ -122,7 +123,9 @@ def is_called(pipe: Any) -> bool:
 
 
 def with_sampler(pipe: Any, name: str, options: Mapping[str, Any]) -> Any | None:
-    """The pipeline with another scheduler, None where its model was not trained for that.
+    """The pipeline with another scheduler; None where its model was not trained for that.
+
+    None too where a cache of its networks holds the pipeline itself.
 
     Parameters
     ----------
@@ -132,8 +135,8 @@ def with_sampler(pipe: Any, name: str, options: Mapping[str, Any]) -> Any | None
     options : mapping
         Entries of the configuration.
     """
-    other = copy.copy(pipe)
     try:
+        other = copied_pipeline(pipe, "scheduler")
         other.scheduler = make_scheduler(name, pipe.scheduler, options)
     except InputError:
         return None

@@ -273,6 +273,26 @@ def test_what_breaks_in_a_sampler_is_not_taken_for_latents(
         draw_runs(recording, pipe, np.arange(2), np.arange(2), steps=3)
 
 
+def test_a_cache_that_holds_the_pipeline_needs_the_recorded_scheduler(tmp_path: Path) -> None:
+    pipe = quiet(tiny_pipelines.wan())
+    cache = diffusers.PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2,
+        spatial_attention_timestep_skip_range=(10, 999),
+        current_timestep_callback=lambda: pipe.current_timestep,
+    )
+    pipe.transformer.enable_cache(cache)
+    with Recorder(pipe, tmp_path / "r.zarr", fields=("x_init", "sample")):
+        generator = torch.Generator().manual_seed(1)
+        pipe(**pair_of_one(), num_frames=1, num_inference_steps=3, generator=generator)
+    given: dict[str, Any] = {"strategy": "none", "pipeline": pipe}
+    assert exactness(replay(tmp_path / "r.zarr", tmp_path / "n.zarr", **given)).bit_exact
+    recorded, pipe.scheduler = pipe.scheduler, diffusers.FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(InputError, match="asks the given pipeline for its timestep"):
+        replay(tmp_path / "r.zarr", tmp_path / "o.zarr", **given)
+    pipe.scheduler = recorded
+    assert exactness(replay(tmp_path / "r.zarr", tmp_path / "o.zarr", **given)).bit_exact
+
+
 def test_a_call_may_hold_the_pipeline_itself_where_its_scheduler_is_the_recorded_one(
     tmp_path: Path,
 ) -> None:
@@ -357,6 +377,11 @@ def embeds(rows: int, seed: int = 0) -> torch.Tensor:
 def pair() -> dict[str, Any]:
     """Embedded prompts of two runs."""
     return {"prompt_embeds": embeds(2), "negative_prompt_embeds": embeds(2, 1)}
+
+
+def pair_of_one() -> dict[str, Any]:
+    """The same of one run, and the size of its image."""
+    return {name: rows[:1] for name, rows in pair().items()} | SIZE
 
 
 SIZE = {"height": 16, "width": 16}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -14,6 +13,7 @@ import torch
 from asced_recorders.pipelines.fingerprint import model_fingerprint
 from asced_recorders.pipelines.loading import is_function, load_pipeline
 from asced_recorders.pipelines.model_facts import adapter_scales, compute_facts
+from asced_recorders.pipelines.networks import copied_pipeline
 from asced_recorders.pipelines.provenance import execution_device, public_config
 from asced_recorders.pipelines.scheduler_names import recorded_scheduler
 from asced_stores.errors import InputError
@@ -128,7 +128,7 @@ def with_scheduler(pipe: Any, attributes: Mapping[str, Any]) -> Any:
     name = attributes.get("scheduler_class")
     if not name or _has_scheduler(pipe, attributes):
         return pipe
-    copied = copy.copy(pipe)
+    copied = copied_pipeline(pipe, "scheduler")
     config = dict(attributes.get("scheduler_config") or {})
     config |= {key: float(value) for key, value in config.items() if value in NOT_IN_JSON}
     module = attributes.get("scheduler_module")
@@ -170,7 +170,7 @@ def with_guider(pipe: Any, attributes: Mapping[str, Any]) -> Any:
                 f"the store was recorded with the {name} {recorded['class']}, and this pipeline "
                 f"has {now['class']}: give it the recorded one (pipe.update_components({name}=...))"
             )
-        copied = copy.copy(pipe) if copied is pipe else copied
+        copied = copied_pipeline(pipe, name) if copied is pipe else copied
         setattr(copied, name, guider.from_config({**guider.config, **config}))
     return copied
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from copy import copy
 from pathlib import Path
 from typing import Any
 
 from asced_recorders.pipelines.devices import available_devices, default_device
+from asced_recorders.pipelines.networks import copied_pipeline
 from asced_recorders.pipelines.options import PipelineOptions, SchedulerOptions
 from asced_recorders.pipelines.scheduler_names import make_scheduler
 from asced_stores.errors import InputError
@@ -95,7 +95,7 @@ def with_scheduler(pipe: Any, options: SchedulerOptions) -> Any:
     """The pipeline, or a copy with the scheduler that is asked for: the given one keeps its own."""
     if options.scheduler is None and not options.scheduler_options:
         return pipe
-    pipe = copy(pipe)
+    pipe = copied_pipeline(pipe, "scheduler")
     pipe.scheduler = make_scheduler(options.scheduler, pipe.scheduler, options.scheduler_options)
     return pipe
 

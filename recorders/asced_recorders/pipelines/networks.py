@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
+
+from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +41,32 @@ def networks(pipe: Any, /) -> list[tuple[str, nn.Module]]:
         for name, part in sorted(pipe.components.items())
         if isinstance(part, torch.nn.Module) and not name.startswith(NOT_SAMPLING)
     ]
+
+
+def copied_pipeline(pipe: Any, part: str) -> Any:
+    """A copy of a pipeline with the very networks, which is to have another part.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline
+    part : str
+        Its name, for example ``scheduler``.
+
+    Raises
+    ------
+    InputError
+        Where a cache of its networks asks the given pipeline for its timestep, not the copy.
+    """
+    for name, network in networks(pipe):
+        for module in network.modules():
+            cache = module.__dict__.get("_cache_config")
+            if getattr(cache, "current_timestep_callback", None) is not None:
+                raise InputError(
+                    f"{name} has a {type(cache).__name__} that asks the given pipeline for its "
+                    f"timestep, and with another {part} a copy of it would sample: set pipe.{part} "
+                    f"first to the one that is asked for, or switch the cache off (disable_cache())"
+                )
+    return copy.copy(pipe)
 
 
 def denoisers(pipe: Any, /) -> list[tuple[str, nn.Module]]:
