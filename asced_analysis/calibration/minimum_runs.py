@@ -59,8 +59,12 @@ def check_minimum_runs(
     promise = "" if method in ("labels", "robust") else f" to promise {rate:g}"
     if confidence is not None:
         promise += f" with confidence {confidence:g}"
-    units, whose, repeated = f"{split.unit}s", "", ""
+    units, whose, repeated, do = f"{split.unit}s", "", "", "record"
     in_all = total_runs(source.runs, count, needed)
+    runs = source.dataset["run"].values.tolist()
+    if method == "labels" and (labelled := len(set(runs) & set(labels or ()))) < len(runs):
+        in_all, whose = total_runs(labelled, count, needed), f", of which {labelled} have a label,"
+        do = "label" if in_all <= source.runs else "record and label"
     if split.unit != "run":
         in_all = total_runs(split.units, count, needed)
         whose = f" of {split.units} {units}"
@@ -71,6 +75,6 @@ def check_minimum_runs(
         units = f"different {units}"
     raise TooFewRunsError(
         f"the method {method} needs {needed} {what} to calibrate on{promise}; of these "
-        f"{source.runs} runs{whose} it has {count}: record some {in_all} {units} "
+        f"{source.runs} runs{whose} it has {count}: {do} some {in_all} {units} "
         f"in all{', or promise a larger rate' if promise else ''}{repeated}"
     )

@@ -122,6 +122,11 @@ def test_too_few_prompts_are_told_how_many_prompts(ds: Any) -> None:
     assert aa.calibrate(with_prompts(9), false_alarm_rate=0.3).guarantee.unit == "prompt"
 
 
+def test_too_few_labels_are_told_how_many_to_give(ds: Any) -> None:
+    with pytest.raises(InputError, match="24 runs, of which 4 have a label, .*: label some 20 runs"):
+        aa.calibrate(ds, method="labels", labels={0: True, 1: False, 2: False, 3: True})
+
+
 def test_recorded_and_computed_arrays_mix(tiny_runs: Path) -> None:
     """xarray refuses to mix arrays of unequal classes."""
     ds = aa.open_runs(tiny_runs)
