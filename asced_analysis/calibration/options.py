@@ -36,8 +36,9 @@ class LevelOptions:
     )
     window: tuple[float, float] | Literal["phases"] | None = option(
         None,
-        "Shares of sampling: first step, correction. The window's last step is the one before the "
-        'correction; 0.2 and 0.48 by default. "phases": from the beginning of the runs\' Mutation '
+        "First step to look at and step of the correction, as shares of sampling (0.2 and 0.48 by "
+        "default). The window's last step is the one before the "
+        'correction. "phases": from the beginning of the runs\' Mutation '
         "phase to its end, or to 0.48 where that is earlier and leaves a window.",
     )
     parameters: Mapping[str, Any] | None = option(None, "Overrides of the variant's parameters.")

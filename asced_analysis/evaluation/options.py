@@ -78,7 +78,7 @@ class TuneOptions(SamplerOptions):
         ("ttc", "renoise"),
         "``ttc`` and ``renoise``, or others that act from ``T_c`` on, in one pass.",
     )
-    places: Sequence[str] = option(
+    regions: Sequence[str] = option(
         ("everywhere", "foreground"), "Regions that ``renoise`` is tried in."
     )
     share: float = option(

@@ -96,7 +96,7 @@ class Tuning:
 def tune(
     store: TrajectoryStore | str | Path, thresholds: Thresholds | str | Path, options: TuneOptions
 ) -> Tuning:
-    """Try corrections on the most suspicious runs and choose the one that repairs most.
+    """Try corrections on the runs with the highest scores and choose the one that repairs most.
 
     Parameters
     ----------
@@ -139,8 +139,8 @@ def tune(
     plan = detect_recorded(recording, lowered, last_step=min(steps) - 1, network=network)
     if len(plan.masks) < LEAST_RUNS:
         raise InputError(
-            f"{len(plan.masks)} runs are suspicious enough to try corrections on, at least "
-            f"{LEAST_RUNS} are needed: record more runs, or raise --share"
+            f"{len(plan.masks)} runs lie above the level that --share gives; corrections are tried "
+            f"on at least {LEAST_RUNS}: record more runs, or raise --share"
         )
     branches = [
         Branch(
@@ -151,7 +151,7 @@ def tune(
         )
         for strategy in options.strategies
         for step in steps
-        for parameters in _variations(strategy, options.strengths, options.places)
+        for parameters in _variations(strategy, options.strengths, options.regions)
     ]
     with tempfile.TemporaryDirectory() as folder:
         branched = branch(
@@ -209,15 +209,15 @@ def tune(
 
 
 def _variations(
-    strategy: str, strengths: Sequence[float], places: Sequence[str]
+    strategy: str, strengths: Sequence[float], regions: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Parameters that a strategy is tried with: its strength and place, where it has them."""
+    """Parameters that a strategy is tried with: its strength and region, where it has them."""
     kind = STRATEGIES.get(strategy)
     known = {one.name for one in fields(kind)}
     for strength in strengths if kind.strength else (None,):
-        for place in places if "where" in known else (None,):
+        for region in regions if "where" in known else (None,):
             yield {
                 name: value
-                for name, value in ((kind.strength, strength), ("where", place))
+                for name, value in ((kind.strength, strength), ("where", region))
                 if name is not None and value is not None
             }

@@ -1,6 +1,6 @@
 """Statistics and flags of every run while it is recorded, and reading them again.
 
-`StatisticsObserver` and `FlagObserver` are shown each sampled batch by the flight recorder
+`StatisticsObserver` and `FlagObserver` are shown each sampled batch by a recording
 (``asced record --keep``); `observed_statistics` and `observed_features` read what they left for
 every run, also for those whose trajectory was not kept.
 """

@@ -1,4 +1,4 @@
-"""The flight recorder: statistics of all runs, trajectories of a few."""
+"""What `keep` does: statistics of all runs, trajectories of a few."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from asced_cli.options import note_memory, store_argument
     ("With a picture, and for machines", "asced audit runs.zarr --plot audit.png --json"),
 )
 @store_argument
-@click.option("--plot", type=FIGURE, help="Draw it (*.png, *.svg, *.pdf).")
+@click.option("--plot", type=FIGURE, help="Picture of the curves to write (*.png, *.svg, *.pdf).")
 @click.option(
     "--confidence", type=SHARE, default=0.99, show_default=True, help="Confidence of the intervals."
 )
@@ -23,7 +23,7 @@ from asced_cli.options import note_memory, store_argument
 def command(store: str, plot: str | None, confidence: float, overwrite: bool) -> int:
     """Check whether the samples of STORE fit the noise levels of their schedule.
 
-    Exit status 1 if something was found, with its likely cause.
+    Names each finding with its likely cause; the exit status is 1 then.
     """
     from asced_analysis.audit import audit
     from asced_stores import open_runs

@@ -31,7 +31,7 @@ option = options_of(CalibrateOptions)
     ),
     (
         "Learn to predict which runs end badly, from how recorded runs ended",
-        "asced calibrate runs.zarr --variant outcome --method outcome --out learnt.json",
+        "asced calibrate runs.zarr --method outcome --out learnt.json",
     ),
     (
         "The same, taught by scores from elsewhere (a reward model, people)",

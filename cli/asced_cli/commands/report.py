@@ -52,7 +52,7 @@ option = options_of(ReportOptions)
 @option("gallery", type=click.IntRange(min=0))
 @option("overwrite")
 def command(runs: str, out: str, **more: Any) -> None:
-    """Write one page about RUNS that needs no network and escapes every stored string."""
+    """Write one page about RUNS: a single file that needs no network."""
     from asced_analysis.report import write_report
 
     detecting: tuple[Any, ...] = ()

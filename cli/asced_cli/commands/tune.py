@@ -28,7 +28,7 @@ NAMES = ListOf(str, "names, for example ttc,renoise")
         "asced tune runs.zarr --remedies --budget 14 --runs 8 --out remedies.json",
     ),
     sections={
-        "Candidates": "steps strengths strategies places share",
+        "Candidates": "steps strengths strategies regions share",
         "Remedies": "remedies budget runs",
         "The file": "overwrite endpoint",
     },
@@ -54,7 +54,7 @@ NAMES = ListOf(str, "names, for example ttc,renoise")
 @option("steps", type=ListOf(int, "whole numbers, for example 8,12"))
 @option("strengths", type=ListOf(float, "numbers, for example 0,0.1"), default="0")
 @option("strategies", type=NAMES, default="ttc,renoise")
-@option("places", type=NAMES, default="everywhere,foreground")
+@option("regions", type=NAMES, default="everywhere,foreground")
 @judge_option
 @real_option
 @sampler_options
@@ -69,7 +69,7 @@ def command(
     overwrite: bool,
     **more: Any,
 ) -> None:
-    """Try corrections of the most suspicious runs of STORE, and keep the best.
+    """Try corrections on the runs of STORE with the highest scores, and keep the best.
 
     With --remedies: try samplers, steps, guidance, noise normalisation, corrections and pruning,
     each at no more than --budget evaluations an image.

@@ -80,7 +80,7 @@ class RecordOptions(LoadOptions, SchedulerOptions, ModuleOptions):
     )
     keep: str = option(
         "all",
-        "Which runs are kept in full: ``all``, those ``flagged`` by an observer, or a random "
+        "Which runs are kept in full: ``all``, those ``flagged`` by the thresholds, or a random "
         "share, ``sample:P``. Of all runs what the observers saw is kept.",
     )
     pruning: Pruning | None = option(

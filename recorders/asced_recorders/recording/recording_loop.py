@@ -196,7 +196,7 @@ class _RecordingLoop:
         return source.images(output, ends, value_range) if wanted else None
 
     def _sampled_batches(self) -> Iterator[tuple[int, range]]:
-        """Each batch of the store with the runs to sample at once; a flight recorder has more."""
+        """Each batch of the store with the runs to sample at once; with `keep` these are more."""
         for batch in self.batches:
             whole = _runs_of(batch, self.store_batch, self.runs)
             for first in range(whole.start, whole.stop, self.batch_size):

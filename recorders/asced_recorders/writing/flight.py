@@ -1,4 +1,4 @@
-"""The flight recorder: statistics of every run, full trajectories of a few."""
+"""What `keep` does: statistics of every run, full trajectories of a few."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def merge(
 
     On one file system shards are hard links, on one object storage they are copied there; nothing
     passes through memory. Batches get new numbers, whole ones before short ones; runs keep theirs
-    unless two stores use the same, when all are numbered anew (seeds stay). Observations of a
-    flight recorder go along.
+    unless two stores use the same, when all are numbered anew (seeds stay). Statistics of
+    runs that `keep` left out go along.
 
     Parameters
     ----------

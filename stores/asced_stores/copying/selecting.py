@@ -40,7 +40,7 @@ def select_runs(
 ) -> TrajectoryStore:
     """Copy chosen runs to a new store; they keep their numbers, seeds and statuses.
 
-    Observations of a flight recorder, which are of all its runs, stay behind.
+    Statistics that `keep` left are of all runs, and stay behind.
 
     Parameters
     ----------

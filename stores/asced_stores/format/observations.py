@@ -1,8 +1,9 @@
 """What was observed of every run of a batch, also of those that are not kept in full.
 
-A flight recorder keeps few trajectories and the statistics of all. Features (one number a run) and
-counts (which add up over batches, stored sparsely) of a batch lie in ``observations/<batch>.npz``
-of its store, written before the batch's marker: they count once that exists.
+A recording with `keep` has few trajectories and the statistics of all. Features (one number a
+run) and counts (which add up over batches, stored sparsely) of a batch lie in
+``observations/<batch>.npz`` of its store, written before the batch's marker: they count once that
+exists.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class VerifyReport:
     dropped : sequence of int
         Damaged batches that were taken out.
     observed : int
-        Runs whose statistics a flight recorder kept, in full or not.
+        Runs whose statistics a recording with `keep` has, in full or not.
     """
 
     problems: Sequence[Problem]
@@ -185,7 +185,7 @@ def find_leftovers(store: OpenedStore) -> Iterator[str]:
 def _check_batch(
     store: OpenedStore, batch: int
 ) -> tuple[Marker | None, list[Problem], int, Sequence[int]]:
-    """Marker, problems, bytes read, and the runs that a flight recorder observed."""
+    """Marker, problems, bytes read, and the runs that were observed."""
     key = f"commits/{batch}.json"
     try:
         marker = store.marker(batch)

@@ -27,7 +27,7 @@ def summarise(store: TrajectoryStore) -> dict[str, Any]:
         ``path, format_version, fingerprint, sealed, steps, sample_shape, variables, batch_size,
         planned_runs, runs`` (by status), ``faults`` (values of eps and x0 that overflowed, and in
         how many runs; runs with a step of NaN or infinity, and the first such step), ``observed``
-        (runs whose statistics a flight recorder kept; None without one), ``batches`` (committed,
+        (runs whose statistics `keep` left; None without it), ``batches`` (committed,
         planned, missing), ``bytes``, ``leftovers``, ``writers`` (by rank: batches, runs, first and
         last time), ``attributes``.
     """
