@@ -2,11 +2,12 @@ r"""Which runs break, and how early that shows: against labels by eye (docs/trut
 
     python -m experiments.detection.who_breaks runs.zarr --labels labels.csv --out who-breaks.jsonl
     python -m experiments.detection.who_breaks build/remedies/emoji/pool.zarr --set pool \
-        --labels experiments/models/emoji/drawn-labels.csv --out who-breaks-guidance-4.jsonl
+        --labels experiments/models/emoji/graded-labels.csv --out who-breaks-guidance-4.jsonl
 
 The runs are of `emoji`, recorded with ``--activations``. Every predictor is the same forest on
-other inputs, or the same logistic regression, and is judged on runs that it did not learn from
-(ten parts, each predicted by the others). Inputs of a step know nothing of later ones.
+other inputs; it learns from the mean grade where there are grades
+(`experiments.models.emoji.grading`), and is judged on runs that it did not learn from (ten parts,
+each predicted by the others). Inputs of a step know nothing of later ones.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ from asced_analysis.realism.pictures import read_pictures
 from asced_stores import open_runs
 from asced_stores.errors import InputError
 from experiments.detection.ranking import interval
+from experiments.models.emoji.grading import mean_grades
 from experiments.models.emoji.network import FOLDER
 from experiments.remedies.choosing import generic
 from experiments.tables.cells import number, span, table
 
 STEPS = (4, 8, 12, 16, 20)
 PARTS = 10
+BLOCKS = 8  # along each side
 RESAMPLES = 300
 CLASSES = {"faces": ("face",), "hands": ("hand",)}
 Floats = NDArray[np.float64]
@@ -61,6 +64,29 @@ def read_labels(path: Path, name: str | None = None) -> tuple[NDArray[np.int64],
     return np.array(runs), np.array(broken)
 
 
+def severity(
+    path: Path, name: str | None, runs: NDArray[np.int64], broken: NDArray[np.bool_]
+) -> Floats:
+    """What to learn from: the mean grade of each run, or else whether it is broken."""
+    grades = mean_grades(path, name)
+    return np.array([grades[int(run)] for run in runs]) if grades else broken.astype(np.float64)
+
+
+def by_block(x0: NDArray[np.float32]) -> Floats:
+    """Colours, and the log of the mean gradient, in eight by eight blocks, shape (n, d)."""
+    steps = [np.diff(x0, axis=axis, append=np.take(x0, [-1], axis)) for axis in (2, 3)]
+    gradient = np.abs(np.concatenate(steps, axis=1)).mean(axis=1, keepdims=True)
+    colours, edges = (
+        values.reshape(
+            *values.shape[:2], BLOCKS, values.shape[2] // BLOCKS, BLOCKS, values.shape[3] // BLOCKS
+        )
+        .mean(axis=(3, 5))
+        .reshape(len(values), -1)
+        for values in (x0, gradient)
+    )
+    return np.hstack([colours, np.log(edges + 1e-4)]).astype(np.float64)
+
+
 def dynamics(ds: Any, last: int) -> Floats:
     """Log size of each change of predicted x0 up to a step, whole and of its worst block."""
     x0 = ds["x0"].isel(step=slice(0, last + 1)).values.astype(np.float32)
@@ -74,11 +100,13 @@ def dynamics(ds: Any, last: int) -> Floats:
 def inputs(ds: Any, step: int) -> dict[str, Floats]:
     """What is known at a step, by name, each (run, feature)."""
     start = ds["x_init"].values.astype(np.float64)
-    snapshot = generic(ds["x0"].isel(step=step).values.astype(np.float32))
+    x0 = ds["x0"].isel(step=step).values.astype(np.float32)
+    snapshot = generic(x0)
     found = {
         "starting energy": (start**2).mean((1, 2, 3))[:, None],
         "dynamics": dynamics(ds, step),
         "snapshot": snapshot,
+        "snapshot, by block": np.hstack([snapshot, by_block(x0)]),
     }
     if "activations" in ds:
         inside = ds["activations"].isel(step=step).values.astype(np.float64)
@@ -86,23 +114,14 @@ def inputs(ds: Any, step: int) -> dict[str, Floats]:
     return found
 
 
-def predicted(features: Floats, broken: NDArray[np.bool_], kind: str, seed: int = 0) -> Floats:
-    """Score of each run by a model that was fitted without it; higher is worse."""
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def predicted(features: Floats, taught: Floats, seed: int = 0) -> Floats:
+    """Score of each run by a forest that was fitted without it; higher is worse."""
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.model_selection import KFold, cross_val_predict
 
-    models = {
-        "forest": RandomForestClassifier(
-            300, min_samples_leaf=3, max_features="sqrt", random_state=seed
-        ),
-        "linear": make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)),
-    }
-    parts = StratifiedKFold(PARTS, shuffle=True, random_state=seed)
-    found = cross_val_predict(models[kind], features, broken, cv=parts, method="predict_proba")
-    return np.asarray(found[:, 1], np.float64)
+    forest = ExtraTreesRegressor(300, min_samples_leaf=2, max_features=0.3, random_state=seed)
+    parts = KFold(PARTS, shuffle=True, random_state=seed)
+    return np.asarray(cross_val_predict(forest, features, taught, cv=parts), np.float64)
 
 
 def figures(
@@ -179,7 +198,7 @@ def judges(ds: Any, real: Path) -> dict[str, Floats]:
 
 
 def rows(
-    ds: Any, broken: NDArray[np.bool_], taught: Floats, real: Path
+    ds: Any, broken: NDArray[np.bool_], bad: Floats, taught: Floats, real: Path
 ) -> Iterator[dict[str, Any]]:
     """One row a judge and step, input and model."""
     pictures = read_pictures(ds, np.arange(ds.sizes["run"]))
@@ -191,14 +210,8 @@ def rows(
         yield {"judge": name, **figures(score, broken, *given)}
     for step in STEPS:
         for name, known in inputs(ds, step).items():
-            for kind in ("forest", "linear"):
-                score = predicted(known, broken, kind)
-                yield {
-                    "step": step,
-                    "inputs": name,
-                    "model": kind,
-                    **figures(score, broken, *given),
-                }
+            score = predicted(known, bad)
+            yield {"step": step, "inputs": name, **figures(score, broken, *given)}
 
 
 def tables(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -220,7 +233,7 @@ def tables(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             one["step"],
         ): f"{number(one['auroc'], 2)}, {number(one['within_content'], 2)}"
         for one in found
-        if one.get("model") == "forest"
+        if "inputs" in one
     }
     return {
         "judges": table(
@@ -254,7 +267,8 @@ def main() -> None:
         name: float(broken[groups_of(ds["label"].values) == name].mean())
         for name in np.unique(groups_of(ds["label"].values))
     }
-    found = [{**shares, "broken_by_class": given}, *rows(ds, broken, taught, PACKED)]
+    bad = severity(arguments.labels, arguments.set, runs, broken)
+    found = [{**shares, "broken_by_class": given}, *rows(ds, broken, bad, taught, PACKED)]
     tell(found, arguments.out)
     if arguments.out is not None:
         for name, text in tables(found).items():

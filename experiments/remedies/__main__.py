@@ -181,7 +181,7 @@ def _chosen_rows(bench: Bench, budget: int) -> dict[str, dict[str, Any]]:
         ),
         (
             "forest taught by the truth",
-            predicted(pool, plan.look, pool.broken.astype(float), "truth"),
+            predicted(pool, plan.look, pool.severity, "truth"),
             content,
         ),
         ("a perfect choice", pool.broken.astype(float), content),
@@ -213,7 +213,7 @@ def looks_of(bench: Bench) -> dict[str, dict[str, float | None]]:
     pool, report = bench.pool, bench.report
     found = {}
     for look, scores in bench.views.items():
-        truth = predicted(pool, look, pool.broken.astype(float), "truth")
+        truth = predicted(pool, look, pool.severity, "truth")
         found[str(look)] = {
             "forest, taught by self-consistency": auroc(scores[report], pool.broken[report]),
             "the same, taught by the truth": auroc(truth[report], pool.broken[report]),

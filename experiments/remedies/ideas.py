@@ -4,8 +4,9 @@
 
 Every plan that a budget pays for, on the second half of the plain runs of
 `experiments.remedies`: with the forest taught by self-consistency, by the same without content's
-share taken off (`no slope`), and by the truth; and the first with draws that compete within equal
-area of predicted x0, and with any.
+share taken off (`no slope`), and by the truth; what a perfect choice and chance leave; and the first
+with draws that compete within equal area of predicted x0 (in a class, where there are classes), and
+with any.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ def rows_of(bench: Any) -> list[dict[str, Any]]:
     plain = without_slope(pool, bench.pipe)
     each = [plan for budget in BUDGETS for plan in plans(budget) if plan.finish == 4]
     for plan in dict.fromkeys(each):
-        own, truth = bench.views[plan.look], pool.broken.astype(float)
+        own = bench.views[plan.look]
         light = brightness(pool, plan.look)
         ideas = [
             ("self-consistency", own, light),
             ("any content", own, None),
-            ("the truth", predicted(pool, plan.look, truth, "truth"), light),
+            ("the truth", predicted(pool, plan.look, pool.severity, "truth"), light),
+            ("a perfect choice", pool.broken.astype(float), light),
+            ("chance", np.random.default_rng(5).random(len(light)), light),
         ]
         if plain is not None:
             lean = predicted(pool, plan.look, plain, "no-slope")

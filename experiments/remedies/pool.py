@@ -16,7 +16,7 @@ from asced_analysis.realism.content import worst_level
 from asced_recorders import record
 from asced_stores import open_runs
 from experiments.datasets.gaussian_grid import away_from_modes, predicted_noise, sample, schedule
-from experiments.remedies.subjects import Images, Subject, seen_by_eye
+from experiments.remedies.subjects import Images, Subject, graded, seen_by_eye
 
 STEPS = 25
 WORST = 0.25
@@ -38,6 +38,8 @@ class Pool:
         Beyond which the judge's distance is broken; None where it is counted.
     classes : int array, shape (n,), optional
         Draws compete within a class, where there are classes.
+    grades : float64 array, shape (n,), optional
+        Means of what viewers gave, from 0 (whole) to 3.
     """
 
     ends: Images
@@ -45,6 +47,12 @@ class Pool:
     broken: NDArray[np.bool_]
     limit: float | None
     classes: NDArray[np.int64] | None = None
+    grades: Floats | None = None
+
+    @property
+    def severity(self) -> Floats:
+        """What a predictor taught by the truth learns from: the mean grade, or broken or not."""
+        return self.broken.astype(np.float64) if self.grades is None else self.grades
 
     @property
     def folder(self) -> Path | None:
@@ -134,7 +142,8 @@ def recorded_pool(subject: Subject, runs: int) -> RecordedPool:
         limit = worst_level(distance[: len(ends) // 2], WORST)
         broken = distance > limit
     own = None if classes is None else classes[known]
-    return RecordedPool(ends[known], taught[known], broken[known], limit, own, store, known)
+    grades = None if subject.eyes is None else graded(subject.eyes, "pool", known)
+    return RecordedPool(ends[known], taught[known], broken[known], limit, own, grades, store, known)
 
 
 def point_pool(points: int, smoothing: float, seed: int = 0) -> PointPool:

@@ -25,13 +25,13 @@ def test_only_the_input_that_knows_predicts() -> None:
     content = {"area": rng.random(160)}
     groups = np.where(np.arange(160) % 2, "faces", "hands")
     found = {
-        name: figures(predicted(features, broken, "linear"), broken, content, groups)
+        name: figures(predicted(features, broken.astype(float)), broken, content, groups)
         for name, features in inputs(ds, 4).items()
     }
     assert found["internals"]["auroc"] > 0.85
     assert found["internals"]["within_content"] > 0.8
     assert {"faces", "hands"} < set(found["internals"])
-    for name in ("starting energy", "dynamics", "snapshot"):
+    for name in ("starting energy", "dynamics", "snapshot", "snapshot, by block"):
         assert 0.3 < found[name]["auroc"] < 0.7, name  # 48 of 160: .5 +- .05
         assert found[name]["interval"][0] < 0.5 < found[name]["interval"][1] + 0.1
 
