@@ -116,24 +116,33 @@ def test_there_are_ten_thousand_states() -> None:
 
 @pytest.mark.stress
 @pytest.mark.timeout(5400)
-def test_every_state_is_survived(tmp_path: Path, stress_counts: dict[str, Any]) -> None:
+@pytest.mark.parametrize("workload", QUICK)
+def test_every_state_is_survived(
+    workload: str, tmp_path: Path, stress_counts: dict[str, Any]
+) -> None:
     """Every moment's, or some of the largest ones'; what is drawn from is printed."""
     examination = Examination()
-    for workload, (_, times, _) in QUICK.items():
-        moments = whole = 0
-        before, largest = examination.states, 0
-        for seed in range(4 * times if times > 1 else 1):
-            with in_order():
-                disk = watch(WORKLOADS[workload], tmp_path / f"{workload}-{seed}", seed)
-                counts = [moment.choices.count for moment in disk.moments]
-                moments, whole = moments + len(counts), whole + sum(n <= ALL for n in counts)
-                largest = max(largest, *counts)
-                examination.look(workload, disk, ALL, random.Random(seed), DRAWN)
-        rest = f", {DRAWN:,} of each other (the largest has {largest:,})" * (whole < moments)
-        more = examination.states - before
-        print(f"\n{workload}: {more:,} more, all of {whole} of {moments} moments{rest}", flush=True)
+    times = QUICK[workload][1]
+    moments = whole = largest = 0
+    for seed in range(4 * times if times > 1 else 1):
+        with in_order():
+            disk = watch(WORKLOADS[workload], tmp_path / f"{seed}", seed)
+            counts = [moment.choices.count for moment in disk.moments]
+            moments, whole = moments + len(counts), whole + sum(n <= ALL for n in counts)
+            largest = max(largest, *counts)
+            examination.look(workload, disk, ALL, random.Random(seed), DRAWN)
+    rest = f", {DRAWN:,} of each other (the largest has {largest:,})" * (whole < moments)
+    print(f"\n{workload}: {examination.states:,} states, all of {whole} of {moments} moments{rest}")
+    stress_counts[f"crash states: {workload}"] = dict(examination.found)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(5400)
+def test_every_call_may_fail(tmp_path: Path, stress_counts: dict[str, Any]) -> None:
     with in_order():
         calls = len(watch(WORKLOADS["one writer"], tmp_path / "all").calls)
+    examination = Examination()
     for call in range(calls):
         _fail(examination, tmp_path / f"call-{call}", call, most=400)
-    stress_counts["crash states"] = {"examined": examination.states, **examination.found}
+    print(f"\nfailed calls: {examination.states:,} states")
+    stress_counts["crash states: failed calls"] = dict(examination.found)
