@@ -4,9 +4,9 @@
 
 Every plan that a budget pays for, on the second half of the plain runs of
 `experiments.remedies`: with the forest taught by self-consistency, by the same without content's
-share taken off (`no slope`), and by the truth; what a perfect choice and chance leave; and the first
-with draws that compete within equal area of predicted x0 (in a class, where there are classes), and
-with any.
+share taken off (`no slope`), and by the truth; what a perfect choice and chance leave; and the
+first with draws that compete within equal area of predicted x0 (in a class, where there are
+classes), and with any.
 """
 
 from __future__ import annotations
