@@ -100,6 +100,7 @@ def write_report(
     thresholds = _loaded(options.thresholds, Thresholds)
     if thresholds is not None:
         _check_thresholds(ds, thresholds)
+    remedies = _loaded(options.remedies, Remedies)
     others = [_loaded(one, Evaluation) for one in options.compare]
     corrected = None
     if replay is not None:
@@ -123,7 +124,7 @@ def write_report(
         corrected=corrected,
         evaluation=evaluation,
         compare=others,
-        remedies=_loaded(options.remedies, Remedies),
+        remedies=remedies,
         gallery=options.gallery,
         pipeline=options.pipeline,
     )

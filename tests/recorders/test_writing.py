@@ -21,7 +21,7 @@ from asced_recorders.writing.capture import RunBuffer
 from asced_recorders.writing.ring import BackgroundWriter, _Job
 from asced_recorders.writing.session import Session
 from asced_stores import TrajectoryStore, open_runs
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, StoreExistsError
 from asced_stores.writing.writer import BatchWriter
 
 KEY = ((0, 1), 0, 3, (1, 2, 2), "float16", ("eps", "sample"), "cpu")
@@ -287,6 +287,19 @@ def test_an_interrupt_in_a_call_loses_no_other_batch(
     ends = open_runs(path)["sample"].values[:, 0, 0, 0].tolist()
     assert [end for end in ends if end not in (1.0, 5.0)] == [2.0, 2.0, 3.0, 3.0]
     assert TrajectoryStore.open(path).verify().ok
+
+
+def test_a_store_that_another_process_made_meanwhile_is_refused_each_time(tmp_path: Path) -> None:
+    """It is not taken for the one that an interrupted call has made."""
+    path = tmp_path / "runs.zarr"
+    recorder = CustomRecorder(path, (1, 4, 4), 1, fsync=False)
+    with CustomRecorder(path, (1, 4, 4), 1, fsync=False) as other:
+        given(other, 1.0)
+    for _ in range(2):
+        with pytest.raises(StoreExistsError):
+            given(recorder, 2.0)
+    recorder.close(quietly=True)
+    assert open_runs(path)["sample"].values[:, 0, 0, 0].tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("text", ["self._closed = True", "self._thread.join()"])

@@ -152,6 +152,12 @@ def test_evaluation_without_replay_is_refused(runs: Path, tmp_path: Path) -> Non
         write_report(runs, tmp_path / "r.html", evaluation=tmp_path / "evaluation.json")
 
 
+def test_remedies_are_read_before_a_replay_is_evaluated(runs: Path, tmp_path: Path) -> None:
+    absent = tmp_path / "absent.json"
+    with pytest.raises(InputError, match="table of remedies"):
+        write_report(runs, tmp_path / "a.html", replay=tmp_path / "none.zarr", remedies=absent)
+
+
 def test_outline_lies_inside_the_mask_and_nowhere_else() -> None:
     image = np.full((8, 8, 1), 100, np.uint8)
     mask = np.zeros((8, 8), bool)

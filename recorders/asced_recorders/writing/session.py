@@ -126,9 +126,10 @@ class Session:
                 fsync=self.options.fsync,
                 storage_options=self.options.storage_options,
             )
-        except StoreExistsError:
-            found = self._existing() if begun else None
+        except Exception as error:
+            found = self._existing() if begun and isinstance(error, StoreExistsError) else None
             if found is None:
+                self._begun = False  # no interrupt: what lies there is somebody else's
                 raise
             return found
 
