@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.compute.source import Batch
 from asced_analysis.detection import change_maps
 from asced_analysis.detection.feeding import (
     BAND_VALUES,
@@ -19,6 +18,9 @@ from asced_analysis.detection.feeding import (
     is_large_image,
 )
 from asced_analysis.detection.log_snr_grid import GridSignal, GridState
+
+if TYPE_CHECKING:
+    from asced_analysis.compute.source import Batch
 
 Floats = npt.NDArray[np.float64]
 _Sizes = tuple[GridState, dict[int, npt.NDArray[Any]]]

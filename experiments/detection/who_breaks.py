@@ -114,12 +114,12 @@ def inputs(ds: Any, step: int) -> dict[str, Floats]:
     return found
 
 
-def predicted(features: Floats, taught: Floats, seed: int = 0) -> Floats:
+def predicted(features: Floats, taught: Floats, *, trees: int = 300, seed: int = 0) -> Floats:
     """Score of each run by a forest that was fitted without it; higher is worse."""
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.model_selection import KFold, cross_val_predict
 
-    forest = ExtraTreesRegressor(300, min_samples_leaf=2, max_features=0.3, random_state=seed)
+    forest = ExtraTreesRegressor(trees, min_samples_leaf=2, max_features=0.3, random_state=seed)
     parts = KFold(PARTS, shuffle=True, random_state=seed)
     return np.asarray(cross_val_predict(forest, features, taught, cv=parts), np.float64)
 

@@ -25,7 +25,7 @@ def test_only_the_input_that_knows_predicts() -> None:
     content = {"area": rng.random(160)}
     groups = np.where(np.arange(160) % 2, "faces", "hands")
     found = {
-        name: figures(predicted(features, broken.astype(float)), broken, content, groups)
+        name: figures(predicted(features, broken.astype(float), trees=40), broken, content, groups)
         for name, features in inputs(ds, 4).items()
     }
     assert found["internals"]["auroc"] > 0.85
@@ -33,7 +33,8 @@ def test_only_the_input_that_knows_predicts() -> None:
     assert {"faces", "hands"} < set(found["internals"])
     for name in ("starting energy", "dynamics", "snapshot", "snapshot, by block"):
         assert 0.3 < found[name]["auroc"] < 0.7, name  # 48 of 160: .5 +- .05
-        assert found[name]["interval"][0] < 0.5 < found[name]["interval"][1] + 0.1
+        low, high = found[name]["interval"]
+        assert low - 0.1 < 0.5 < high + 0.1, name
 
 
 def test_unsure_runs_and_second_looks_are_left_out(tmp_path: Path) -> None:
