@@ -125,8 +125,6 @@ def is_called(pipe: Any) -> bool:
 def with_sampler(pipe: Any, name: str, options: Mapping[str, Any]) -> Any | None:
     """The pipeline with another scheduler; None where its model was not trained for that.
 
-    None too where a cache of its networks holds the pipeline itself.
-
     Parameters
     ----------
     pipe : DiffusionPipeline
@@ -134,9 +132,14 @@ def with_sampler(pipe: Any, name: str, options: Mapping[str, Any]) -> Any | None
         Short name, or a class of diffusers.
     options : mapping
         Entries of the configuration.
+
+    Raises
+    ------
+    InputError
+        Where a cache of its networks holds the pipeline itself.
     """
+    other = copied_pipeline(pipe, "scheduler")
     try:
-        other = copied_pipeline(pipe, "scheduler")
         other.scheduler = make_scheduler(name, pipe.scheduler, options)
     except InputError:
         return None

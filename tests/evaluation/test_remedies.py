@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_pipelines import stable_diffusion
+from diffusers import PyramidAttentionBroadcastConfig
+from tiny_pipelines import stable_diffusion, wan
 
 import asced_analysis as aa
 from asced_analysis import plots
 from asced_analysis.evaluation import Remedies, try_remedies
+from asced_analysis.evaluation.remedies.kinds import (
+    Remedy,
+    RemedyContext,
+    Skipped,
+    other_samplers,
+)
 from asced_analysis.replay.other_settings import draw_runs
 from asced_analysis.replay.recording import Recording
 from asced_analysis.report import build_page
@@ -111,6 +120,30 @@ def test_a_called_pipeline_keeps_its_prompts_and_guidance(tmp_path: Path) -> Non
     assert "guidance 4.5 instead of 3, 5 steps" in titles
     assert set(found.skipped) == {"corrections", "pruning"}
     assert {one.evaluations for one in found.trials} >= {4.0, 5.0}
+
+
+def test_a_cache_that_holds_the_pipeline_leaves_other_samplers_out_and_says_so(
+    found: Remedies, colour_runs: Path
+) -> None:
+    pipe = wan()
+    pipe.transformer.enable_cache(
+        PyramidAttentionBroadcastConfig(
+            spatial_attention_block_skip_range=2,
+            current_timestep_callback=lambda: pipe.current_timestep,
+        )
+    )
+    recording = Recording(colour_runs)
+    (left_out,) = other_samplers(RemedyContext(recording, pipe, BUDGET))
+    assert isinstance(left_out, Skipped)
+    assert left_out.title == "other samplers"
+    assert "PyramidAttentionBroadcastConfig" in left_out.reason
+    assert "disable_cache()" in left_out.reason
+    pipe.transformer.disable_cache()
+    assert all(
+        isinstance(one, Remedy) for one in other_samplers(RemedyContext(recording, pipe, BUDGET))
+    )
+    shown = replace(found, skipped={left_out.title: left_out.reason})
+    assert f"Not tried: other samplers: {html.escape(left_out.reason)}." in shown._repr_html_()
 
 
 def test_what_cannot_be_tried_is_refused_before_anything_is_drawn(

@@ -30,14 +30,14 @@ pytestmark = [  # of flex attention, which Wan-Animate 2 imports and calls witho
 ]
 
 STEPS = 3
-ENDS = ("latents", "images", "frames")  # of a modular call's state, or of a classic one's output
+ENDS = ("latents", "images", "frames", "video")  # of a modular call, or a classic one
 
 
 def call(pipe: Any, family: Family, output_type: str = "pt") -> Any:
     given = {"output_type": "pt" if hasattr(pipe, "blocks") else output_type, **family.call}
     output = pipe(**given, generator=torch.Generator().manual_seed(7), num_inference_steps=STEPS)
     values = output.values if hasattr(pipe, "blocks") else output
-    names = ("images", "videos", "frames") if output_type != "latent" else ENDS
+    names = ("images", "videos", "frames", "video") if output_type != "latent" else ENDS
     found = next(values[name] for name in names if name in values)
     found = np.stack(found) if isinstance(found, list) else found
     return torch.as_tensor(found).float().numpy()
@@ -234,6 +234,15 @@ CLASSIC: dict[str, tuple[Family, str, float | None, dict[str, Any]]] = {
     "wan-2.2": (FAMILIES["wan-2.2"], "Wan22Blocks", 5.0, {"guidance_scale": 5.0}),
     "hunyuan-1.5": (MODULAR["hunyuan-1.5-classic"], "HunyuanVideo15AutoBlocks", 4.0, {}),
     "krea2": (MODULAR["krea2-classic"], "Krea2AutoBlocks", 4.0, {"guidance_scale": 3.0}),
+    "cosmos-3": (MODULAR["cosmos-3-classic"], "Cosmos3OmniBlocks", None, {}),
+    "ideogram4": (MODULAR["ideogram4-classic"], "Ideogram4AutoBlocks", None, {}),
+    "ltx-2-modular": (MODULAR["ltx-2-classic"], "LTX2AutoBlocks", None, {}),
+    "qwen-2.1": (
+        MODULAR["qwen-2.1-classic"],
+        "QwenImage21AutoBlocks",
+        4.0,
+        {"true_cfg_scale": 4.0},
+    ),
     **{
         name: (
             Family(build, MODULAR[name].shape, MODULAR[name].call),
@@ -255,15 +264,15 @@ CLASSIC: dict[str, tuple[Family, str, float | None, dict[str, Any]]] = {
 def test_a_modular_pipeline_has_the_facts_of_its_classic_version(name: str, tmp_path: Path) -> None:
     family, blocks, scale, told = CLASSIC[name]
     classic = family.make()
+    own = MODULAR.get(name, family).call
     found = []
-    for kind, pipe, more in (
-        ("classic", classic, told),
-        ("modular", modular_version(classic, blocks, scale), {}),
+    for kind, pipe, given in (
+        ("classic", classic, {**family.call, **told}),
+        ("modular", modular_version(classic, blocks, scale), own),
     ):
         with Recorder(pipe, tmp_path / kind, dtype="float32"):
             pipe(
-                **family.call,
-                **more,
+                **given,
                 generator=torch.Generator().manual_seed(7),
                 num_inference_steps=STEPS,
                 output_type="pt",
@@ -294,7 +303,7 @@ RECORDED = {
     "ideogram4": "ideogram4",
     "krea2": "krea2",
     "ltx": "ltx",
-    "ltx2": "ltx-2",
+    "ltx2": "ltx-2-modular",
     "qwenimage": "qwen-image",
     "qwenimage21": "qwen-2.1",
     "stable_diffusion_3": "sd3",

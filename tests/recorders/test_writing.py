@@ -55,15 +55,16 @@ def test_an_interrupt_between_queueing_and_telling_loses_nothing(
 ) -> None:
     """The batch is written although nobody woke the thread that waits for one."""
     waiting, seen = threading.Event(), []
-    wait = threading.Condition.wait
-
-    def tell(self: Any, timeout: float | None = None) -> bool:
-        waiting.set()
-        return wait(self, timeout)
-
-    monkeypatch.setattr(threading.Condition, "wait", tell)
     with BackgroundWriter(lambda batch, *_: seen.append(batch)) as writer:
+        wait = writer._state.wait
+
+        def tell(timeout: float | None = None) -> bool:
+            waiting.set()
+            return wait(timeout)
+
+        monkeypatch.setattr(writer._state, "wait", tell)
         buffer = filled(writer, 0.0)
+        writer._start()
         assert waiting.wait(10)
         with writer._state:  # as `_put`, up to the interrupt
             writer._jobs.append(_Job(0, buffer, range(3), {}, {}))
@@ -302,7 +303,29 @@ def test_a_store_that_another_process_made_meanwhile_is_refused_each_time(tmp_pa
     assert open_runs(path)["sample"].values[:, 0, 0, 0].tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("text", ["self._closed = True", "self._thread.join()"])
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (CustomRecorder.__init__, "self._closed = False"),
+        (Session.__init__, "self.background = "),
+        (BackgroundWriter.__init__, "self._done = "),
+    ],
+)
+def test_an_interrupt_while_a_recorder_is_made_leaves_no_thread(
+    function: Any, text: str, tmp_path: Path
+) -> None:
+    before = set(threading.enumerate())
+    path = tmp_path / "runs.zarr"
+    with Interrupt(function, text) as interrupt, pytest.raises(KeyboardInterrupt):
+        CustomRecorder(path, (1, 4, 4), 1, fsync=False)
+    assert interrupt.done
+    assert set(threading.enumerate()) <= before
+    with CustomRecorder(path, (1, 4, 4), 1, fsync=False) as recorder:
+        given(recorder, 1.0)
+    assert open_runs(path).sizes["run"] == 2
+
+
+@pytest.mark.parametrize("text", ["self._closed = True", "self._done.wait()"])
 def test_what_is_queued_is_written_although_its_end_is_interrupted(
     text: str, tmp_path: Path
 ) -> None:
@@ -317,7 +340,7 @@ def test_what_is_queued_is_written_although_its_end_is_interrupted(
         recorder.session.close()
     gate.set()
     recorder.close()
-    assert not background._thread.is_alive()
+    assert background._done.is_set()
     assert open_runs(tmp_path / "runs.zarr")["sample"].values[:, 0, 0, 0].tolist() == [1, 1, 2, 2]
     with pytest.raises(InputError, match="closed"):
         given(recorder, 3.0)

@@ -18,6 +18,7 @@ from newer_families import (
     LARGER,
     SQUARE,
     Family,
+    Words,
     embeds,
     flow,
     flux,
@@ -66,6 +67,9 @@ def modular(
     for name in pipe.component_names:
         if name.endswith(("guider", "guider_2")) and guidance_scale is not None:
             pipe.update_components(**{name: ClassifierFreeGuidance(guidance_scale=guidance_scale)})
+    if hasattr(pipe, "disable_safety_checker"):
+        pipe.register_to_config(enable_safety_checker=False)
+        pipe.disable_safety_checker()
     return pipe
 
 
@@ -91,7 +95,7 @@ def modular_with_text(guidance_scale: float = 3.0) -> Any:
 
 def _leave_out(blocks: Any) -> None:
     for name, block in list((blocks.sub_blocks or {}).items()):
-        if name in PREPARING:
+        if name in PREPARING and "connectors" not in (block.sub_blocks or {}):
             blocks.sub_blocks.pop(name)
         else:
             _leave_out(block)
@@ -258,7 +262,7 @@ def cosmos3() -> Any:
         rope_axes_dim=[1, 1, 1],
         vocab_size=16,
     )
-    pipe = modular(
+    return modular(
         "Cosmos3OmniBlocks",
         transformer=transformer,
         vae=wan_autoencoder(),
@@ -270,9 +274,6 @@ def cosmos3() -> Any:
             disable_corrector=[0, 1, 2],
         ),
     )
-    pipe.register_to_config(enable_safety_checker=False)
-    pipe.disable_safety_checker()
-    return pipe
 
 
 def sdxl_control() -> Any:
@@ -340,6 +341,33 @@ def classic(build: Callable[[], Any], kind: str, **more: Any) -> Callable[[], An
     return make
 
 
+def cosmos3_classic() -> Any:
+    pipe = classic(
+        cosmos3, "Cosmos3OmniPipeline", text_tokenizer=Words(), enable_safety_checker=False
+    )()
+    ids = (TOLD_COSMOS["cond_input_ids"], TOLD_COSMOS["uncond_input_ids"])
+    pipe.tokenize_prompt = lambda *_, **__: ids
+    return pipe
+
+
+def ideogram4_classic() -> Any:
+    pipe = classic(ideogram4, "Ideogram4Pipeline")()
+
+    def encode_prompt(grid_h: int, grid_w: int, device: Any, **_: Any) -> tuple[torch.Tensor, ...]:
+        text, places = embeds(), grid_h * grid_w
+        features = torch.cat([text, torch.zeros(1, places, text.shape[2])], 1)
+        return features, *pipe._prepare_ids([4], grid_h, grid_w, 4, device)
+
+    pipe.encode_prompt = encode_prompt
+    return pipe
+
+
+def qwen21_classic() -> Any:
+    pipe = classic(qwen21, "QwenImage21Pipeline", processor=Words())()
+    pipe.vae_scale_factor = pipe.vae.config.scale_factor_spatial  # it is 16 whatever the VAE
+    return pipe
+
+
 def shown(size: int = 16) -> Any:
     from PIL import Image
 
@@ -378,15 +406,17 @@ TWO_TEXTS = {
     ),
 }
 LTX = {**GUIDED, **masks("prompt_attention_mask", "negative_prompt_attention_mask"), **LARGER}
+ENCODED = {"batch_size": 1, "dtype": torch.float32}  # as the step that reads prompts says
 CONNECTED = {
-    "batch_size": 1,
-    "dtype": torch.float32,
-    "connector_prompt_embeds": embeds(width=32),
-    "connector_audio_prompt_embeds": embeds(width=32),
-    "connector_attention_mask": torch.ones(1, 4),
-    "negative_connector_prompt_embeds": embeds(width=32, seed=1),
-    "negative_connector_audio_prompt_embeds": embeds(width=32, seed=1),
-    "negative_connector_attention_mask": torch.ones(1, 4),
+    "prompt_embeds": embeds(width=64),
+    "negative_prompt_embeds": embeds(width=64, seed=1),
+    **masks("prompt_attention_mask", "negative_prompt_attention_mask"),
+}
+TOLD_COSMOS = {
+    "cond_input_ids": [1, 2, 3],
+    "uncond_input_ids": [4, 5, 6],
+    **SQUARE,
+    "num_frames": 5,
 }
 
 SEGMENT = {
@@ -430,6 +460,16 @@ MODULAR: dict[str, Family] = {
             **SQUARE,
         },
     ),
+    "ideogram4-classic": Family(
+        ideogram4_classic,
+        (2, 16, 16),
+        {
+            "prompt": "a",
+            "max_sequence_length": 4,
+            "guidance_schedule": [7.0, 7.0, 3.0],
+            **SQUARE,
+        },
+    ),
     "hunyuan-1.5": Family(hunyuan15, (2, 4, 4, 4), {**TWO_TEXTS, **SQUARE, "num_frames": 3}),
     "anima": Family(anima, (1, 4, 4, 4), {**GUIDED, **SQUARE}),
     "anima-image": Family(anima, (1, 4, 4, 4), {**GUIDED, **SQUARE, **IMAGE}),
@@ -445,6 +485,15 @@ MODULAR: dict[str, Family] = {
             "negative_image_pad_mask": torch.zeros(1, 4, dtype=torch.bool),
         },
     ),
+    "qwen-2.1-classic": Family(
+        qwen21_classic,
+        (4, 8, 8),
+        {
+            **GUIDED,
+            **SQUARE,
+            **masks("prompt_embeds_mask", "negative_prompt_embeds_mask"),
+        },
+    ),
     "ltx": Family(of(ltx_condition, "LTXAutoBlocks", 3.0), (3, 8, 8, 8), {**LTX, "num_frames": 9}),
     "ltx-image": Family(
         of(ltx_condition, "LTXAutoBlocks", 3.0),
@@ -452,10 +501,10 @@ MODULAR: dict[str, Family] = {
         {**LTX, "num_frames": 9, "image": picture(32)},
         held=1,
     ),
-    "ltx-2": Family(
+    "ltx-2-modular": Family(
         of(ltx2, "LTX2AutoBlocks"),
         (3, 4, 16, 16),
-        {**CONNECTED, **LARGER, "num_frames": 5, "frame_rate": 25.0},
+        {**CONNECTED, **ENCODED, **LARGER, "num_frames": 5, "frame_rate": 25.0},
     ),
     "wan": Family(of(wan, "WanBlocks", 5.0), (2, 16, 2, 2), {**GUIDED, **SQUARE, "num_frames": 5}),
     "z-image-image": Family(
@@ -514,11 +563,15 @@ MODULAR: dict[str, Family] = {
     "wan-2.2-image": Family(
         wan_image, (2, 16, 2, 2), {**GUIDED, **SQUARE, "num_frames": 5, "image": shown()}
     ),
+    "ltx-2-classic": Family(
+        ltx2, (3, 4, 16, 16), {**CONNECTED, **LARGER, "num_frames": 5, "frame_rate": 25.0}
+    ),
     "ltx-2-image": Family(
         of(ltx2, "LTX2AutoBlocks"),
         (2, 4, 16, 16),
         {
             **CONNECTED,
+            **ENCODED,
             **LARGER,
             "num_frames": 5,
             "frame_rate": 25.0,
@@ -530,23 +583,15 @@ MODULAR: dict[str, Family] = {
     "cosmos-3-image": Family(
         cosmos3,
         (2, 16, 2, 2),
-        {
-            "cond_input_ids": [1, 2, 3],
-            "uncond_input_ids": [4, 5, 6],
-            **SQUARE,
-            "num_frames": 5,
-            "image": shown(),
-        },
+        {**TOLD_COSMOS, "image": shown()},
     ),
     "wan-animate-2": Family(wan_animate, (3, 16, 2, 2), SEGMENT),
     "cosmos-3": Family(
         cosmos3,
         (2, 16, 2, 2),
-        {
-            "cond_input_ids": [1, 2, 3],
-            "uncond_input_ids": [4, 5, 6],
-            **SQUARE,
-            "num_frames": 5,
-        },
+        TOLD_COSMOS,
+    ),
+    "cosmos-3-classic": Family(
+        cosmos3_classic, (2, 16, 2, 2), {"prompt": "a", **SQUARE, "num_frames": 5}
     ),
 }

@@ -54,6 +54,27 @@ def without_text(kind: str, **parts: Any) -> Any:
     return cls(**missing, **parts)
 
 
+class Words:
+    """The little that classic pipelines ask of a tokenizer before any text comes."""
+
+    eos_token_id = 0
+    padding_side = "left"
+    model_max_length = 1024
+
+    @property
+    def tokenizer(self) -> Words:
+        return self
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return 0
+
+    def encode(self, text: str) -> list[int]:
+        return [0]
+
+    def apply_chat_template(self, *_: Any, **__: Any) -> list[list[int]]:
+        return [[0]]
+
+
 def flux(kind: str = "", channels: int = 4, conditions: int = 0) -> Any:
     transformer = diffusers.FluxTransformer2DModel(
         patch_size=1,
@@ -387,6 +408,7 @@ def ltx2() -> Any:
         audio_vae=audio_vae,
         connectors=connectors,
         vocoder=vocoder,
+        tokenizer=Words(),
     )
 
 

@@ -166,7 +166,8 @@ class Remedies:
         from asced_stores.notebook import html_table
 
         head, *rows = self.table()
-        return html_table("Remedies", head, rows, self.verdict())
+        skipped = [f"Not tried: {title}: {why}." for title, why in self.skipped.items()]
+        return html_table("Remedies", head, rows, " ".join([self.verdict(), *skipped]))
 
 
 def _row(one: Trial) -> tuple[str, ...]:

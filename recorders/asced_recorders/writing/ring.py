@@ -61,8 +61,8 @@ class BackgroundWriter:
         self._depth = depth
         self._error: BaseException | None = None
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="asced-recorder", daemon=True)
-        self._thread.start()
+        self._begun = threading.Event()
+        self._done = threading.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -146,6 +146,7 @@ class BackgroundWriter:
             Further arrays, for example the image.
         """
         job = _Job(batch, buffer, runs, dict(scalars), dict(extra or {}))
+        self._start()
         with self._state:
             self.check()
             self._jobs.append(job)
@@ -154,6 +155,7 @@ class BackgroundWriter:
     def drain(self) -> None:
         """Wait until everything queued so far is committed, or raise why it was not."""
         self.check()
+        self._start()
         with self._state:
             while self._jobs and self._error is None:
                 self._state.wait(timeout=1.0)
@@ -170,15 +172,28 @@ class BackgroundWriter:
         with self._state:
             self._closed = True
             self._state.notify_all()
-        self._thread.join()
+        self._start()  # for `finish`, where nothing was queued
+        self._done.wait()
         if self._error is not None and not quietly:
             raise self._error
 
+    def _start(self) -> None:
+        """Start the thread at the first batch: making a writer leaves nothing behind."""
+        if not self._begun.is_set():
+            threading.Thread(target=self._work, name="asced-recorder", daemon=True).start()
+
     def _work(self) -> None:
-        while self._write_next():
-            pass
-        if self._finish is not None:
-            self._finish()
+        with self._state:
+            if self._begun.is_set():  # an interrupt came while another one was started
+                return
+            self._begun.set()
+        try:
+            while self._write_next():
+                pass
+            if self._finish is not None:
+                self._finish()
+        finally:
+            self._done.set()
 
     def _write_next(self) -> bool:
         """Write the first batch of the queue; whether another may come."""
