@@ -32,7 +32,6 @@ from asced_analysis.replay.other_settings import (
 from asced_analysis.replay.recording import Recording
 from asced_analysis.replay.sampling import schedule_of
 from asced_analysis.thresholds.document import Thresholds
-from asced_recorders.pipelines.networks import copied_pipeline
 from asced_stores.errors import AscedError, InputError
 
 Runs = NDArray[np.int64]
@@ -128,13 +127,12 @@ def more_steps(context: RemedyContext) -> Iterator[Remedy | Skipped]:
 def other_samplers(context: RemedyContext) -> Iterator[Remedy | Skipped]:
     """Samplers that the model was trained for as well."""
     present = type(context.pipe.scheduler).__name__
-    try:
-        copied_pipeline(context.pipe, "scheduler")
-    except InputError as held:  # by a cache of its networks
-        yield Skipped("other samplers", str(held))
-        return
     for name, options, each, what in SAMPLERS:
-        pipe = with_sampler(context.pipe, name, options)
+        try:
+            pipe = with_sampler(context.pipe, name, options)
+        except InputError as held:  # by a cache of its networks, whatever the sampler
+            yield Skipped("other samplers", str(held))
+            return
         kind = type(getattr(pipe, "scheduler", None)).__name__
         if pipe is None or (kind == present and not options):
             continue
