@@ -44,6 +44,21 @@ def median_of(parts: Callable[[], Iterable[npt.NDArray[np.float32]]], size: int)
     return middle
 
 
+def deviation_of(
+    parts: Callable[[], Iterable[npt.NDArray[np.float32]]], size: int, centre: np.float32
+) -> np.float32:
+    """Median absolute deviation of all values from a centre.
+
+    Parameters
+    ----------
+    parts, size
+        As in `median_of`.
+    centre : float32
+        Their median, or zero.
+    """
+    return median_of(lambda: (np.abs(part - centre) for part in parts()), size)
+
+
 def _lower(
     parts: Callable[[], Iterable[npt.NDArray[np.float32]]], holding: list[int]
 ) -> dict[int, npt.NDArray[np.int64]]:

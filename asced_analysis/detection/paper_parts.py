@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.counts.changes import parts_of
-from asced_analysis.counts.selection import median_of
+from asced_analysis.counts.selection import deviation_of, median_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -85,7 +85,7 @@ def _take_in(statistic: Floats, last: _Step, now: _Step, bank: float, *, around_
     mad = np.float32(np.nan)
     if not any(np.isnan(part).any() for part in dynamics()):
         center = np.float32(0) if around_zero else median_of(dynamics, size)
-        mad = median_of(lambda: (np.abs(part - center) for part in dynamics()), size)
+        mad = deviation_of(dynamics, size, center)
     tau = np.maximum(np.maximum(mad, np.float32(bank)), np.float32(1e-6))
     for which in parts_of(now.eps.shape[1]):
         for channel in range(len(now.eps)):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.counts.selection import median_of
+from asced_analysis.counts.selection import deviation_of, median_of
 from asced_analysis.detection.blur import Band, gaussian_bands, gaussian_matrix
 
 Floats = npt.NDArray[np.float32]
@@ -63,11 +63,7 @@ def _eight_bits(x0: Any, step: int, frame: Any) -> Frame | None:
 def _take_in(statistic: Floats, change: _BlurredChange) -> None:
     """The largest of what there was and of a change in its own robust units, in place."""
     median = median_of(change.parts, change.size)
-
-    def distances() -> Iterator[Floats]:
-        return (np.abs(part - median) for part in change.parts())
-
-    mad = median_of(distances, change.size)
+    mad = deviation_of(change.parts, change.size, median)
     spread = np.maximum(np.float32(1.4826) * mad, np.float32(1e-6))
     for rows, part in change.bands():
         robust = (part.max(axis=0) - median) / spread

@@ -29,7 +29,7 @@ from asced_recorders.pipelines.ends import end_of_call, loops_shown
 from asced_recorders.pipelines.sampling import call_generator, run_generators
 from asced_recorders.tap.layout_choice import layout_of
 from asced_recorders.tap.tap import ListenerChain, StepEvent, TapListener
-from asced_stores.errors import InputError
+from asced_stores.errors import AscedError, InputError
 
 LOG = logging.getLogger(__name__)
 Revise = Callable[[dict[str, Any]], dict[str, Any]]
@@ -304,6 +304,8 @@ def call_again(
             loops_shown(pipe, show, lay_out),
         ):
             call()
+    except (AscedError, MemoryError, torch.OutOfMemoryError):  # not for want of latents
+        raise
     except Exception as error:  # whatever a stranger's pipeline raises
         by_us = recording.call is None and told is None and undecoded_output(recording, pipe)
         if ends.end is None or not by_us:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.counts.changes import PART, Change, parts_of
-from asced_analysis.counts.selection import median_of
+from asced_analysis.counts.selection import deviation_of, median_of
 
 Plane: TypeAlias = npt.NDArray[np.float32]
 Places: TypeAlias = npt.NDArray[np.integer]
@@ -81,7 +81,7 @@ def own_level(size: Plane, cutoff: float) -> float:
         return float("nan")
 
     median = median_of(parts, flat.size)
-    spread = 1.4826 * median_of(lambda: (np.abs(one - median) for one in parts()), flat.size)
+    spread = 1.4826 * deviation_of(parts, flat.size, median)
     # over a flat background the MAD may be zero
     squares = sum(float(np.square(one, dtype=np.float64).sum()) for one in parts())
     floor = 1e-3 * np.sqrt(squares / flat.size)
