@@ -64,14 +64,6 @@ def read_labels(path: Path, name: str | None = None) -> tuple[NDArray[np.int64],
     return np.array(runs), np.array(broken)
 
 
-def severity(
-    path: Path, name: str | None, runs: NDArray[np.int64], broken: NDArray[np.bool_]
-) -> Floats:
-    """What to learn from: the mean grade of each run, or else whether it is broken."""
-    grades = mean_grades(path, name)
-    return np.array([grades[int(run)] for run in runs]) if grades else broken.astype(np.float64)
-
-
 def by_block(x0: NDArray[np.float32]) -> Floats:
     """Colours, and the log of the mean gradient, in eight by eight blocks, shape (n, d)."""
     steps = [np.diff(x0, axis=axis, append=np.take(x0, [-1], axis)) for axis in (2, 3)]
@@ -267,7 +259,8 @@ def main() -> None:
         name: float(broken[groups_of(ds["label"].values) == name].mean())
         for name in np.unique(groups_of(ds["label"].values))
     }
-    bad = severity(arguments.labels, arguments.set, runs, broken)
+    bad = mean_grades(arguments.labels, arguments.set, runs)
+    bad = broken.astype(np.float64) if bad is None else bad
     found = [{**shares, "broken_by_class": given}, *rows(ds, broken, bad, taught, PACKED)]
     tell(found, arguments.out)
     if arguments.out is not None:

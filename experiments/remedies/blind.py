@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asced_analysis.evaluation.intervals import share_estimate
-from experiments.models.emoji.labelling import BOX, agreement, draw_sheets, said_of
+from experiments.models.emoji.labelling import BOX, agreement, draw_sheets, print_summary, said_of
 from experiments.models.emoji.network import FOLDER
 from experiments.tables.cells import shares as in_words
 from experiments.tables.cells import table
@@ -189,12 +189,7 @@ def main() -> None:
     summary.add_argument("--out", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()
     if arguments.command == "summary":
-        with arguments.labels.open(newline="") as file:
-            seen = list(csv.DictReader(file))
-        print(json.dumps(steadiness(seen)))
-        print(shares(seen))
-        if arguments.out is not None:
-            arguments.out.write_text(shares(seen) + "\n")
+        print_summary(arguments.labels, steadiness, shares, arguments.out)
         return
     if arguments.command == "sheets":
         named = [one.split("=", 1) for one in arguments.set]

@@ -16,7 +16,8 @@ from asced_analysis.realism.content import worst_level
 from asced_recorders import record
 from asced_stores import open_runs
 from experiments.datasets.gaussian_grid import away_from_modes, predicted_noise, sample, schedule
-from experiments.remedies.subjects import Images, Subject, graded, seen_by_eye
+from experiments.models.emoji.grading import mean_grades
+from experiments.remedies.subjects import Images, Subject, seen_by_eye
 
 STEPS = 25
 WORST = 0.25
@@ -142,7 +143,9 @@ def recorded_pool(subject: Subject, runs: int) -> RecordedPool:
         limit = worst_level(distance[: len(ends) // 2], WORST)
         broken = distance > limit
     own = None if classes is None else classes[known]
-    grades = None if subject.eyes is None else graded(subject.eyes, "pool", known)
+    grades = None
+    if subject.eyes is not None:
+        grades = mean_grades(subject.eyes, "pool", np.flatnonzero(known))
     return RecordedPool(ends[known], taught[known], broken[known], limit, own, grades, store, known)
 
 

@@ -144,14 +144,6 @@ def _labels_of(path: Path, name: str) -> dict[int, str]:
         }
 
 
-def graded(labels: Path, name: str, known: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-    """Mean grades of the runs that are known; None for labels without grades."""
-    from experiments.models.emoji.grading import mean_grades
-
-    grades = mean_grades(labels, name)
-    return np.array([grades[int(run)] for run in np.flatnonzero(known)]) if grades else None
-
-
 def _fashion() -> Subject:
     truth = "the embedded judge's worst quarter of plain runs"
     return Subject("fashion", "fashion", truth, judge_of, seed=20_000)

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.models.emoji import grading
 from experiments.remedies import asking
-from experiments.remedies.subjects import graded, seen_by_eye
+from experiments.remedies.subjects import seen_by_eye
 
 KEY = [("plain", 1), ("pruned", 0), ("plain", 0)]
 NOTES = ("0 3\n1 0\n2 1\n", "0 2\n1 1\n2 2\n", "0 2\n1 0\n\n2 1\n")
@@ -31,7 +31,7 @@ def test_the_middle_grade_says_what_is_broken(tmp_path: Path) -> None:
     known, broken = seen_by_eye(path, "plain", 3)
     assert known.tolist() == [True, True, False]
     assert broken[known].tolist() == [False, True]
-    found = graded(path, "plain", known)
+    found = grading.mean_grades(path, "plain", np.flatnonzero(known))
     assert found is not None
     np.testing.assert_allclose(found, [4 / 3, 7 / 3])
     assert "| `plain` | 2 | 50 %" in grading.shares(

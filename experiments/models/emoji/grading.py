@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asced_analysis.evaluation.intervals import share_estimate
+from experiments.models.emoji.labelling import print_summary
 from experiments.tables.cells import number, table
 from experiments.tables.cells import shares as in_words
 
@@ -76,15 +78,18 @@ def collect(key: Sequence[tuple[str, int]], notes: Sequence[str]) -> list[dict[s
     return sorted(rows, key=lambda row: (row["set"], row["run"]))
 
 
-def mean_grades(path: Path, name: str | None) -> dict[int, float]:
-    """Mean grade of each run of a set; empty for a table without grades."""
+def mean_grades(
+    path: Path, name: str | None, runs: NDArray[np.integer[Any]]
+) -> NDArray[np.float64] | None:
+    """Mean grades of some runs of a set; None for a table without grades."""
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get("grades")]
-    return {
-        int(row["run"]): float(np.mean(list(map(int, row["grades"].split()))))
+    grades = {
+        int(row["run"]): np.mean(list(map(int, row["grades"].split())))
         for row in rows
         if row["set"] == name
     }
+    return np.array([grades[int(run)] for run in runs]) if grades else None
 
 
 def agreement(rows: Sequence[dict[str, str]]) -> dict[str, float]:
@@ -143,12 +148,7 @@ def main() -> None:
     summary.add_argument("--out", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()
     if arguments.command == "summary":
-        with arguments.labels.open(newline="") as file:
-            seen = list(csv.DictReader(file))
-        print(json.dumps(agreement(seen)))
-        print(shares(seen))
-        if arguments.out is not None:
-            arguments.out.write_text(shares(seen) + "\n")
+        print_summary(arguments.labels, agreement, shares, arguments.out)
         return
     key = json.loads((arguments.folder / "key.json").read_text())
     rows = collect(key, [path.read_text() for path in arguments.notes])

@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,31 @@ def agreement(rows: list[dict[str, Any]]) -> dict[str, float]:
         "equal": float(np.mean([a == b for a, b in pairs])),
         "kappa": float(cohen_kappa_score(one, other)),
     }
+
+
+def print_summary(
+    labels: Path,
+    figures: Callable[[list[dict[str, str]]], Any],
+    shares: Callable[[list[dict[str, str]]], str],
+    out: Path | None = None,
+) -> None:
+    """Print what was seen: figures as JSON, and a table of shares, which is kept where asked.
+
+    Parameters
+    ----------
+    labels : Path
+        A table of looks or grades.
+    figures, shares : callable
+        Of its rows.
+    out : Path, optional
+        Markdown file to write.
+    """
+    with labels.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    print(json.dumps(figures(rows)))
+    print(shares(rows))
+    if out is not None:
+        out.write_text(shares(rows) + "\n")
 
 
 def boxes(rows: list[dict[str, Any]]) -> dict[int, tuple[int, int, int, int]]:
