@@ -273,6 +273,28 @@ def test_what_breaks_in_a_sampler_is_not_taken_for_latents(
         draw_runs(recording, pipe, np.arange(2), np.arange(2), steps=3)
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), InputError("not so")])
+def test_a_call_that_fails_for_another_reason_is_not_made_again(
+    undelivered: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Of memory, or an error of our own: it is not for want of latents."""
+    pipe, path = undelivered
+    recording = Recording(path)
+    calls: list[int] = []
+    plain = diffusers.StableDiffusionPipeline.__call__
+
+    def failing(self: Any, *args: Any, **given: Any) -> Any:
+        plain(self, *args, **given)
+        calls.append(1)
+        raise error
+
+    monkeypatch.setattr(diffusers.StableDiffusionPipeline, "__call__", failing)
+    with pytest.raises(type(error)):
+        draw_runs(recording, pipe, np.arange(2), np.arange(2), steps=3)
+    assert calls == [1]
+    assert not recording.own_decoding
+
+
 def test_a_cache_that_holds_the_pipeline_needs_the_recorded_scheduler(tmp_path: Path) -> None:
     pipe = quiet(tiny_pipelines.wan())
     cache = diffusers.PyramidAttentionBroadcastConfig(
