@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import xarray as xr
 from asced_analysis import Thresholds
 from asced_analysis.detection.external import read_labels, read_masks
 from asced_analysis.viewer import Session, ViewerServer, open_session
+from asced_analysis.viewer.answers import Answer
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -220,6 +222,34 @@ def test_two_stores_side_by_side(
                 in find(browser, ".asced-viewer + .asced-viewer .asced-message").text
             )
         )
+        leave(browser)
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_a_run_chosen_while_the_page_opens_stays_chosen(
+    browser: Any, runs: xr.Dataset, monkeypatch: pytest.MonkeyPatch, slow: int
+) -> None:
+    """Whoever is quicker than the page is not sent on to the most suspicious run."""
+    sessions = [open_session(runs, keep_scores=False) for _ in range(2)]
+    for session in sessions:
+        assert session.background.wait()
+    go_on, answer = threading.Event(), sessions[slow].answer
+
+    def held_back(request: str, given: Mapping[str, Any]) -> Answer:
+        if request == "gallery":
+            assert go_on.wait(60)
+        return answer(request, given)
+
+    monkeypatch.setattr(sessions[slow], "answer", held_back)
+    headings = "return [...document.querySelectorAll('.asced-heading')].map((e) => e.textContent)"
+    with ViewerServer(sessions[0], beside=sessions[1], port=0) as serving:
+        browser.get(serving.url)
+        until(lambda: len(browser.execute_script(headings)) == 2)
+        give(browser, ".asced-viewer + .asced-viewer input[aria-label=find]", "33")
+        until(lambda: browser.execute_script(headings) == ["Run 33", "Run 33"])
+        go_on.set()
+        until(lambda: len(browser.find_elements("css selector", ".asced-grid[data-painted]")) == 2)
+        assert browser.execute_script(headings) == ["Run 33", "Run 33"]
         leave(browser)
 
 

@@ -6,6 +6,7 @@ class Viewer {
     this.beside = null; // another viewer that shows the same run and moment
     this.followed = false;
     this.settled = false;
+    this.chosen = false; // someone has opened a run, here or beside
     this.element = element;
     this.transport = transport;
     this.labels = {};
@@ -96,8 +97,9 @@ class Viewer {
     }
   }
 
-  // Open the most suspicious run, or the one that the viewer beside begins with.
+  // Open the most suspicious run, or the one that the viewer beside begins with, unless someone has chosen another meanwhile.
   begin() {
+    if (this.chosen) return;
     const led = this.leader || !this.beside?.run ? undefined : this.rowOf(this.beside.columns.run[this.beside.row]);
     this.open(led ?? this.gallery.order[0] ?? 0, false);
   }
@@ -149,7 +151,7 @@ class Viewer {
 
   open(row, chosen = true) {
     this.row = row;
-    if (chosen) this.gallery.touched = true;
+    if (chosen) this.chosen = this.gallery.touched = true;
     this.gallery.mark();
     if (chosen || this.leader) this.lead((other) => {
       const there = other.rowOf(this.columns.run[row]);
