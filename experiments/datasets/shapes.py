@@ -9,6 +9,7 @@ occur in the data: where a model draws them, it has made them up.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ SIZE, COLUMN, HEIGHT, BLOCK = 64, 21, 63, 4
 IMAGES = 5000
 SPECK = 8  # pixels: smaller components are noise
 ALIKE = 0.75  # overlap (intersection over union) from which a component is a shape
+MARGIN = 0.5  # of what separates two perfect shapes, before one counts as the other
 NEIGHBOURS = np.ones((3, 3))
 
 Images = NDArray[np.float32]
@@ -123,11 +125,29 @@ def _centred(pixels: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     return out
 
 
-def judge(images: NDArray[Any]) -> Verdict:
+@cache
+def apart() -> NDArray[np.float64]:
+    """What two perfect shapes lack of a full overlap, shape (kind, kind)."""
+    stamps = [stamp(kind) for kind in KINDS]
+    return np.array([[1 - overlap(one, other) for other in stamps] for one in stamps])
+
+
+def kind_of(likeness: NDArray[np.float64], column: int, margin: float = MARGIN) -> int:
+    """The kind of a component, by its overlap with each shape and the column that it is in.
+
+    It is its column's kind unless it is nearer to another one by a share of what separates the two.
+    """
+    best = int(np.argmax(likeness))
+    nearer = likeness[best] - likeness[column]
+    return best if nearer > margin * apart()[best, column] else column
+
+
+def judge(images: NDArray[Any], *, margin: float = MARGIN) -> Verdict:
     """Count shapes by connected components (8 neighbours) of the white pixels.
 
     A component is the shape that it overlaps most, if by at least 0.75; else it is malformed. Its
-    column is that of its middle.
+    column is that of its middle. A soft square and a soft pentagon hardly differ, so a component
+    is of another kind than its column's only where it lies clearly on that kind's side (`kind_of`).
     """
     count = len(images)
     flags = np.zeros((4, count), np.bool_)
@@ -140,16 +160,18 @@ def judge(images: NDArray[Any]) -> Verdict:
             component = labels[box] == label
             if component.sum() < SPECK:
                 continue
-            likeness = [overlap(component, shape) for shape in stamps]
-            kind = int(np.argmax(likeness))
+            likeness = np.array([overlap(component, shape) for shape in stamps])
             middle = (box[1].start + box[1].stop) / 2
-            if likeness[kind] < ALIKE:
+            column = min(2, int(middle // COLUMN))
+            kind = kind_of(likeness, column, margin)
+            whole = likeness.max() >= ALIKE
+            if not whole:
                 flags[2, index] = True
                 mask[index][labels == label] = True
-            elif min(2, int(middle // COLUMN)) != kind:
+            elif column != kind:
                 flags[1, index] = True
                 mask[index][labels == label] = True
-            found.append((kind if likeness[kind] >= ALIKE else -1, label))
+            found.append((kind if whole else -1, label))
         for kind in range(3):
             same = [label for one, label in found if one == kind]
             if len(same) > 1:

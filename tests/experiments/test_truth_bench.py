@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from asced_recorders import load_pipeline
 from asced_recorders.tap.tap import StepEvent
 from experiments.correction import masks
 from experiments.datasets import faults, gaussian_grid, shapes
 from experiments.detection import ranking, rankings
+from experiments.judges.counting import redrawn, single_shapes
+from experiments.remedies.subjects import MODELS
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.05])
@@ -83,6 +86,18 @@ def test_judge_of_shapes_names_each_fault() -> None:
     assert found.blank.tolist() == [False, False, False, False, True]
     assert found.mask.sum((1, 2)).tolist() == [128, int(shapes.stamp("triangle").sum()), 28, 0, 0]
     assert shapes.blocks(found.mask).shape == (5, 16, 16)
+
+
+def test_judge_of_shapes_lets_soft_edges_pass_and_finds_a_fault_behind_them() -> None:
+    """A pentagon that the model draws softly is no square in a pentagon's column."""
+    pipe = load_pipeline(MODELS / "shapes", device="cpu")
+    own = redrawn(pipe, single_shapes(64, misplaced=False, seed=1), 16)
+    narrowly = shapes.judge(own, margin=0.0).broken.mean()
+    assert shapes.judge(own).broken.mean() <= 0.02 < narrowly
+    other = redrawn(pipe, single_shapes(64, misplaced=True, seed=1), 22)
+    assert (
+        shapes.judge(other).misplaced.mean() > 0.4
+    )  # the model turns the rest into their column's
 
 
 def _event(step: int, sample: torch.Tensor, eps: torch.Tensor) -> StepEvent:

@@ -1,0 +1,87 @@
+"""How often counting shapes is wrong: real images that the model re-draws, some with a fault.
+
+    python -m experiments.judges.counting
+
+A shape is put into a random place of a column: its own (no rule is broken), or another's. The image
+is noised to the level of a step and sampled on from there by the model that is judged, which makes
+its edges as soft as those of any image that it draws. Of shapes in their own columns, the share
+called broken is the error of counting. Of shapes in another's column the model turns some into
+their column's own, the more so the earlier it begins; the others must be found.
+*Greatest overlap* takes the kind that a component overlaps most, however narrowly.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from asced_recorders import load_pipeline
+from experiments.datasets.shapes import COLUMN, HEIGHT, KINDS, SIZE, Images, fold, judge, stamp
+from experiments.datasets.shapes import unfold as unfolded
+from experiments.judges.writing import told
+from experiments.remedies.subjects import MODELS
+from experiments.tables.files import RESULTS
+
+STEPS = 25
+FROM = (22, 20, 18, 16)
+
+
+def single_shapes(count: int, *, misplaced: bool, seed: int = 0) -> Images:
+    """Images of one shape each, in its own column or in another's."""
+    rng = np.random.default_rng(seed)
+    out = np.full((count, 1, SIZE, SIZE), -1.0, np.float32)
+    for image in out[:, 0]:
+        column = int(rng.integers(3))
+        others = [kind for kind in range(3) if kind != column]
+        shape = stamp(KINDS[int(rng.choice(others)) if misplaced else column])
+        top = rng.integers(0, HEIGHT - shape.shape[0] + 1)
+        left = COLUMN * column + rng.integers(0, COLUMN - shape.shape[1] + 1)
+        image[top : top + shape.shape[0], left : left + shape.shape[1]][shape] = 1.0
+    return out
+
+
+def redrawn(pipe: Any, images: Images, step: int, *, seed: int = 0) -> Images:
+    """Images noised to the level of a step, and sampled on from there."""
+    scheduler = pipe.scheduler
+    scheduler.set_timesteps(STEPS)
+    clean = torch.from_numpy(fold(images))
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
+    times = scheduler.timesteps[step:]
+    sample = scheduler.add_noise(clean, noise, times[:1].repeat(len(clean)))
+    with torch.no_grad():
+        for time in times:
+            sample = scheduler.step(pipe.unet(sample, time).sample, time, sample).prev_sample
+    return unfolded(sample.numpy())
+
+
+def rows(count: int) -> Iterator[dict[str, Any]]:
+    """One row a step and fault."""
+    pipe = load_pipeline(MODELS / "shapes", device="cpu")
+    for step in FROM:
+        for misplaced in (False, True):
+            images = redrawn(pipe, single_shapes(count, misplaced=misplaced), step)
+            yield {
+                "shapes": "in another's column" if misplaced else "in their own column",
+                "re-drawn from step": step,
+                "images": count,
+                "called broken": float(judge(images).broken.mean()),
+                "by greatest overlap": float(judge(images, margin=0.0).broken.mean()),
+            }
+
+
+def main() -> None:
+    """Print one row a line, and write them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--out", type=Path, default=RESULTS / "judges")
+    arguments = parser.parse_args()
+    list(told(rows(arguments.images), arguments.out / "counting.jsonl"))
+
+
+if __name__ == "__main__":
+    main()
