@@ -6,9 +6,10 @@
     python -m experiments.remedies grid
 
 Plain runs of 25 steps are recorded once. On their first half predictors learn from self-consistency
-alone, and the step to look at and the number of draws are chosen by the same teacher; figures come
-from the second half. Ways to sample have seeds of their own, and what was not drawn yet is left
-out. Results and tables go to ``docs/results/remedies``.
+alone, and the step to look at and the number of draws are chosen by the same teacher; one predictor
+learns from the truth of that half instead, and chooses by it. Figures come from the second half.
+Ways to sample have seeds of their own, and what was not drawn yet is left out. Results and tables
+go to ``docs/results/remedies``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from experiments.remedies.choosing import (
     finished,
     forest,
     generic,
+    less_content,
     partitions,
 )
 from experiments.remedies.correcting import CORRECTIONS, broken_after, corrected
@@ -51,9 +54,10 @@ from experiments.tables.files import RESULTS, write_tables
 
 BUDGETS = (50, 25, 100)
 COMPARED = 50  # where the network of `outcome` is trained beside the forest
-DRAWN = 256  # at most, of each way to sample
+DRAWN = 4096  # at most, of each way to sample
 SIZE = 128  # images of every set whose Frechet distance, precision and recall are compared
 MEASURED = 16  # partitions of which these are averaged
+TOLD = "forest taught by the truth, step and draws chosen by it, less content's share"
 Draws = Callable[[str, int], Images | None]
 
 
@@ -73,6 +77,15 @@ class Bench:
         self.corrected = corrected or {}
         self.report = np.flatnonzero(~pool.first)
         self.views = {look: predicted(pool, look, pool.taught, "self") for look in LOOKS}
+
+    @cached_property
+    def told_by_truth(self) -> dict[int, Floats]:
+        """What the forest taught by the truth says at each step, less content's share."""
+        pool = self.pool
+        return {
+            look: less_content(predicted(pool, look, pool.severity, "truth"), pool, look)
+            for look in LOOKS
+        }
 
     def chosen(
         self, scores: Floats, content: Floats | None, plan: Plan, evaluations: float
@@ -191,6 +204,11 @@ def _chosen_rows(bench: Bench, budget: int) -> dict[str, dict[str, Any]]:
             rows[f"pruning, {plan.title}, {name}"] = bench.chosen(
                 scores, within, plan, float(plan.evaluations)
             )
+    told = bench.told_by_truth
+    own = chosen_plan(pool, told, budget, pool.broken)
+    rows[f"pruning, {own.title}, {TOLD}"] = bench.chosen(
+        told[own.look], brightness(pool, own.look), own, float(own.evaluations)
+    )
     return rows
 
 

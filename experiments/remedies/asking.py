@@ -12,6 +12,8 @@ equal content: a class of `emoji`, else like area, brightness, contrast and colo
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,7 +140,7 @@ def asking_table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Print one row a line; write all of them, and the table."""
+    """Print and write one row a line, after those of models not asked now; and the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subjects", nargs="*", default=["fashion", "shapes", "emoji"])
     parser.add_argument("--runs", type=int, default=1024)
@@ -150,7 +152,10 @@ def main() -> None:
             subject = SUBJECTS[name]()
             yield from rows_of(subject, recorded_pool(subject, arguments.runs))
 
-    rows = list(told(every(), arguments.out / "asking.jsonl"))
+    path = arguments.out / "asking.jsonl"
+    before = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    kept = [row for row in before if row["subject"] not in arguments.subjects]
+    rows = list(told(itertools.chain(kept, every()), path))
     write_tables(arguments.out, {"asking": asking_table(rows)})
 
 

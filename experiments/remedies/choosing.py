@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from asced_analysis.realism.content import content_of, explained_by, shown
 from experiments.remedies.pool import STEPS, Floats, Pool
 from experiments.remedies.subjects import Images
 
@@ -156,13 +157,25 @@ def finished(scores: Floats, groups: NDArray[np.intp], plan: Plan) -> NDArray[np
     return np.asarray(np.take_along_axis(groups, best, axis=1).ravel(), np.intp)
 
 
-def chosen_plan(pool: Pool, views: dict[int, Floats], budget: int) -> Plan:
-    """The plan whose finished runs the teacher likes best, on the first half: no truth is asked.
+def chosen_plan(
+    pool: Pool, views: dict[int, Floats], budget: int, worst: NDArray[np.bool_] | None = None
+) -> Plan:
+    """The plan whose finished runs are the fewest of the worst, on the first half.
 
     Plans whose groups hold fewer than `GROUPED` of the runs, since classes are small, are left out.
+
+    Parameters
+    ----------
+    pool : Pool
+    views : mapping of int to array, shape (n,)
+        What a predictor says, by the step that it looks at.
+    budget : int
+    worst : bool array, shape (n,), optional
+        By default the teacher's worst quarter, so that no truth is asked.
     """
     runs = np.flatnonzero(pool.first)
-    worst = pool.taught > np.quantile(pool.taught[runs], 0.75)
+    if worst is None:
+        worst = pool.taught > np.quantile(pool.taught[runs], 0.75)
 
     def cost(plan: Plan) -> float:
         content = brightness(pool, plan.look)
@@ -173,6 +186,14 @@ def chosen_plan(pool: Pool, views: dict[int, Floats], budget: int) -> Plan:
         return float(np.mean([worst[finished(scores, one, plan)].mean() for one in each]))
 
     return min(plans(budget), key=cost)
+
+
+def less_content(scores: Floats, pool: Pool, look: int) -> Floats:
+    """Scores without what the content of predicted x0 says of them (`explained_by`).
+
+    Where more breaks the more there is in an image, the best of a group shows less than the others.
+    """
+    return scores - explained_by(scores, shown(content_of(pool.x0(look))))[1]
 
 
 def brightness(pool: Pool, look: int) -> Floats:
