@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,23 +81,33 @@ def masks_of(
     return masks | {EVERYWHERE: np.ones_like(main)}
 
 
-def corrected(target: Target, masks: Masks, name: str, folder: Path, pipe: Any) -> Ends:
+def corrected(
+    target: Target,
+    masks: Masks,
+    name: str,
+    folder: Path,
+    pipe: Any,
+    strategies: Sequence[str] = STRATEGIES,
+) -> Ends:
     """Ends of all runs by strategy, with these masks; sampled once."""
     digest = hashlib.sha256(target.runs.tobytes() + np.packbits(masks).tobytes())
-    digest.update(repr((BRANCHES, target.step)).encode())
+    digest.update(repr((BRANCHES, target.step, *strategies)).encode())
     path = folder / f"{name.replace(',', '').replace(' ', '-')}-{digest.hexdigest()[:10]}.npz"
     if not path.exists():
         folder.mkdir(exist_ok=True)
         part = path.with_suffix(".part.npz")
-        np.savez(part, **_sampled(target, masks, pipe))
+        np.savez(part, **_sampled(target, masks, pipe, strategies))
         part.rename(path)
     with np.load(path) as kept:
         return {strategy: kept[strategy] for strategy in kept.files}
 
 
-def _sampled(target: Target, masks: Masks, pipe: Any) -> Ends:
+def _sampled(target: Target, masks: Masks, pipe: Any, strategies: Sequence[str]) -> Ends:
     given = {int(run): mask for run, mask in zip(target.runs, masks, strict=True)}
-    branches = [Branch(target.step, name, parameters=more) for name, more in BRANCHES.values()]
+    branched = [name for name in BRANCHES if name in strategies]
+    branches = [
+        Branch(target.step, BRANCHES[name][0], parameters=BRANCHES[name][1]) for name in branched
+    ]
     found: Ends = {}
     with tempfile.TemporaryDirectory() as folder:
 
@@ -119,11 +129,12 @@ def _sampled(target: Target, masks: Masks, pipe: Any) -> Ends:
         ds = open_runs(out.path)
         if not np.array_equal(ds["run"].values, target.runs):
             raise RuntimeError(f"{target.store} does not hold the runs to be corrected in order")
-        for number, name in enumerate(BRANCHES):
+        for number, name in enumerate(branched):
             found[name] = pictures(ds["branch_sample"].isel(branch=number).values)
-        if target.clip is None:
+        if BEFOREHAND in strategies and target.clip is None:
             found[BEFOREHAND] = replayed("score_clipping", "init")
-        else:
+        elif BEFOREHAND in strategies and target.clip is not None:
             found[BEFOREHAND] = target.clip(target.store, given, target.step, pipe)
-        found[AFTERWARDS] = replayed("noise_denoise", target.step)
+        if AFTERWARDS in strategies:
+            found[AFTERWARDS] = replayed("noise_denoise", target.step)
     return found

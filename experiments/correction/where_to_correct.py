@@ -8,7 +8,7 @@ area; p-values of the paired t test are corrected by Holm's method over the whol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from experiments.correction.every_correction import (
     CONTROLS,
     EVERYWHERE,
     HINDSIGHT,
+    STRATEGIES,
     Masks,
     Target,
     corrected,
@@ -190,13 +191,19 @@ def flags_of(scores: Mapping[str, NDArray[Any]], before: Seen) -> dict[str, Runs
 
 
 def measured(
-    case: Case, masks: Mapping[str, Masks], see: See, folder: Path, bench: Any, pipe: Any = None
+    case: Case,
+    masks: Mapping[str, Masks],
+    see: See,
+    folder: Path,
+    bench: Any,
+    pipe: Any = None,
+    strategies: Sequence[str] = STRATEGIES,
 ) -> dict[str, Any]:
     """Correct, look, and tabulate; by the bench's pipeline where no other is given."""
     pipe = bench.pipe if pipe is None else pipe
     found: dict[str, dict[str, Correction]] = {}
     for name, mask in masks.items():
-        ends = corrected(case.target, mask, name, folder, pipe)
+        ends = corrected(case.target, mask, name, folder, pipe, strategies)
         for strategy, images in ends.items():
             found.setdefault(strategy, {})[name] = _compared(case, images, mask, see(images))
         bench.say(f"corrected: {name}")
