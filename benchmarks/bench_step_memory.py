@@ -86,9 +86,9 @@ ROWS = {
     "regions of a run of images": Row(
         lambda ds: artifact_regions(ds, reference="run"), images=True, larger=64
     ),
-    "regions of grey images": Row(artifact_regions, images=True, larger=64, grey=True),
+    "regions of grey images": Row(artifact_regions, images=True, larger=256, grey=True),
     "regions of a run of grey images": Row(
-        lambda ds: artifact_regions(ds, reference="run"), images=True, larger=64, grey=True
+        lambda ds: artifact_regions(ds, reference="run"), images=True, larger=256, grey=True
     ),
     "profile of a region": Row(_profile),
     "calibrate": Row(lambda ds: calibrate(ds, false_alarm_rate=RATE), X0, 40),
