@@ -219,7 +219,8 @@ def measured_rows():
     for name, row in measured.ROWS.items():
         if row.runs < 3:
             some = name.endswith(("(paper)", "(final_variance)"))
-            late = ("(" in name and not some) or name == "regions of images"
+            of_all = name in ("regions of images", "regions of grey images")
+            late = ("(" in name and not some) or of_all
             yield pytest.param(name, marks=[pytest.mark.slow] if late else [])
 
 
