@@ -83,7 +83,7 @@ class Band:
 
 @lru_cache(maxsize=64)
 def gaussian_bands(size: int, sigma: float) -> tuple[Band, ...]:
-    """The matrix of a blur as bands of few rows; one where that is as good.
+    """The matrix of a blur as bands of few rows, whose weights away from borders are one array.
 
     Parameters
     ----------
@@ -91,9 +91,12 @@ def gaussian_bands(size: int, sigma: float) -> tuple[Band, ...]:
         As in `gaussian_matrix`.
     """
     bands = []
+    made: dict[tuple[int, ...], np.ndarray[Any, np.dtype[np.float64]]] = {}
     for start, stop, low, high in _blocks(size, int(4.0 * sigma + 0.5)):
-        weights = gaussian_rows(size, sigma, start, stop)[:, low:high].copy()
-        bands.append(Band(slice(start, stop), slice(low, high), weights))
+        place = low - start, high - stop, stop - start
+        if place not in made:
+            made[place] = gaussian_rows(size, sigma, start, stop)[:, low:high].copy()
+        bands.append(Band(slice(start, stop), slice(low, high), made[place]))
     return tuple(bands)
 
 

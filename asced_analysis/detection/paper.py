@@ -15,7 +15,7 @@ import array_api_compat
 from asced_analysis.compute.stepped import STEPS_HELD
 from asced_analysis.detection.components import keep_components
 from asced_analysis.detection.medians import nonnegative_median
-from asced_analysis.detection.released import COMPONENT_BYTES, components_above
+from asced_analysis.detection.released import components_above
 from asced_analysis.detection.row_means import wide
 from asced_analysis.detection.variant import Sampler, Variant
 from asced_stores.errors import InputError
@@ -230,7 +230,7 @@ class _Paper(Variant):
     parameters_type = Settings
     summary = "Eq. 4 of the paper: dynamics of the weighted score beyond its MAD and score bank."
     steps_held = STEPS_HELD
-    pixel_bytes = COMPONENT_BYTES
+    pixel_bytes = 8  # of a grey one: of the map four, and of two steps
 
     def reads(self, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         """See `Variant.reads`."""

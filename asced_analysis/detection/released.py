@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 REFERENCE_SIDE = 256
 GROWTH = 5
-COMPONENT_BYTES = 18
-"""Of a pixel (y, x): `components_above` sorts a copy of its map, and labels it."""
+PIXEL_BYTES = 8
+"""Of a grey pixel: four of the map, and as much of the step that is read and of frames."""
 MOST_THREADS = 8
 
 
@@ -318,7 +318,7 @@ class _Released(Variant):
     name = "released"
     summary = "The released code: blurred changes of 8-bit predicted x0, in each image's own units."
     steps_held = STEPS_HELD
-    pixel_bytes = COMPONENT_BYTES
+    pixel_bytes = PIXEL_BYTES
     parameters_type = Settings
     cleanup = COMPONENTS
 

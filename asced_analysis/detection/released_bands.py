@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.counts.changes import parts_of
 from asced_analysis.counts.selection import deviation_of, median_of
 from asced_analysis.detection.blur import Band, gaussian_bands, gaussian_matrix
 
 Floats = npt.NDArray[np.float32]
 Frame = npt.NDArray[np.uint8]
+COLUMNS = 256
+"""That are blurred at once: the blur's reach, in rows, grows with the image."""
 
 
 def largest_excess(
@@ -97,9 +100,11 @@ class _BlurredChange:
         channels, _, width = self._frames[0].shape
         high = band.rows.stop - band.rows.start
         down = np.empty((channels, high, width))
-        for channel in range(channels):  # the rows around it of all channels are a tenth of a step
-            last, now = (one[channel, band.columns].astype(np.float64) for one in self._frames)
-            np.matmul(band.weights, np.abs(np.subtract(now, last, out=now), out=now), down[channel])
+        for channel in range(channels):  # the rows around it, in float64, are as much as a step
+            for some in parts_of(width, COLUMNS):
+                last, now = (one[channel, band.columns, some].astype(float) for one in self._frames)
+                np.subtract(now, last, out=now)
+                down[channel, :, some] = band.weights @ np.abs(now, out=now)
         across = np.empty_like(down)
         for one in self._across:
             np.matmul(down[..., one.columns], one.weights.T, across[..., one.rows])

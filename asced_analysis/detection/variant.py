@@ -128,8 +128,8 @@ class Variant:
         Steps of a large image, of what `reads` names and as they are stored, that detection takes
         memory for (`bench_step_memory`); of a video it works on a few frames at a time.
     pixel_bytes : int
-        Bytes that cleaning up takes of a pixel (y, x), however many channels: of a grey image they
-        are more than a few steps'.
+        Bytes that detection takes of a pixel of one channel, a map and steps in half precision: of
+        a grey image they are more than `steps_held` steps'.
     correction : (str, mapping)
         The correction that thresholds of this variant carry by default: a strategy's name, and its
         parameters.

@@ -8,7 +8,6 @@ by construction it finds equally much at every step, so *when* things happen is 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -19,16 +18,16 @@ import xarray as xr
 
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
-from asced_analysis.compute.stepped import STEPS_HELD, Stepped, memory_note, run_bytes
+from asced_analysis.compute.stepped import Stepped, memory_note
 from asced_analysis.counts.counting import Plan, plan_counts
 from asced_analysis.counts.histograms import Counts, merge_counts
 from asced_analysis.counts.tally import Tally
 from asced_analysis.signals import fields
 from asced_analysis.statistics.stepped_regions import (
     Region,
+    SteppedMap,
     blurred,
     find,
-    largest,
     own_level,
     row_of,
 )
@@ -41,9 +40,6 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 Reference: TypeAlias = Literal["population", "run"]
 """What a pixel is compared with."""
-
-MAP_BYTES = 5
-"""Of a pixel (y, x), of a run that is read step by step."""
 
 REGION_COLUMNS: dict[str, str] = {
     "run": "run",
@@ -146,7 +142,7 @@ def artifact_regions(
         smallest=smallest,
         steps=steps,
     )
-    label = f"Regions of {ds.sizes['run']} runs{_memory(ds, plan)}"
+    label = f"Regions of {ds.sizes['run']} runs{memory_note(ds, [plan.variable])}"
     rows, broken = streaming.compute(
         streaming.tree_merge(tasks, _join), progress=progress, label=label
     )
@@ -183,7 +179,7 @@ def abnormal_levels(
     tasks = streaming.shard_tasks(
         ds, [plan.variable], _level_block, merged=True, stepwise=True, plan=plan, smooth=smooth
     )
-    label = f"Levels of {ds.sizes['run']} runs{_memory(ds, plan)}"
+    label = f"Levels of {ds.sizes['run']} runs{memory_note(ds, [plan.variable])}"
     counts: Counts = streaming.compute(
         streaming.tree_merge(tasks, merge_counts), progress=progress, label=label
     )
@@ -251,14 +247,6 @@ def region_profile(
     return pd.concat(frames, ignore_index=True)
 
 
-def _memory(ds: xr.Dataset, plan: Plan) -> str:
-    """What large runs take: two steps and a map, which of a grey image is as much again."""
-    names = [plan.variable]
-    step = run_bytes(ds, names) / ds.sizes["step"]
-    held = math.ceil(2 + MAP_BYTES * ds.sizes["y"] * ds.sizes["x"] / step)
-    return memory_note(ds, names, held=max(STEPS_HELD, held))
-
-
 def _before(ds: xr.Dataset, plan: Plan) -> list[int]:
     """Steps that a plan leaves out at the beginning."""
     steps: list[int] = ds["step"].values[: plan.steps[0]].tolist()
@@ -271,9 +259,9 @@ def _window(region: pd.Series[Any]) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
 
 
-def _planes(block: Any, plan: Plan, smooth: float) -> Iterator[npt.NDArray[np.float32]]:
+def _maps(block: Any, plan: Plan, smooth: float) -> Iterator[SteppedMap]:
     """|D| of one run that is read step by step: blurred, largest over channels and frames."""
-    return (largest(change, block.shape[-2:], smooth) for _, change in plan.changes(block))
+    return (SteppedMap(change, block.shape[-2:], smooth) for _, change in plan.changes(block))
 
 
 def _smoothed(
@@ -291,10 +279,14 @@ def _level_block(blocks: Blocks, *, plan: Plan, smooth: float) -> Counts:
     for block in blocks:
         data = block[plan.variable]
         with np.errstate(invalid="ignore", over="ignore"):  # failed runs; they are counted
-            maps = _smoothed if isinstance(data, np.ndarray) else _planes
-            coming = maps(data, plan, smooth)
-            for step in range(len(plan.steps) - 1):  # a loop over maps would hold the last one
-                tally.add(step, np.ascontiguousarray(next(coming)))
+            if isinstance(data, np.ndarray):
+                for step, maps in enumerate(_smoothed(data, plan, smooth)):
+                    tally.add(step, np.ascontiguousarray(maps))
+                continue
+            for step, one in enumerate(_maps(data, plan, smooth)):
+                for part in one.parts():
+                    tally.add(step, part)
+                one.forget()
     return tally.finish()
 
 
@@ -322,7 +314,7 @@ def _region_block(
                     rows += _regions(run, size, limits, smallest, steps)
                     continue
                 found, means, finite = find(
-                    partial(_planes, one, plan, smooth),
+                    partial(_maps, one, plan, smooth),
                     partial(_level_of, levels, cutoff),
                     one.shape[-2:],
                     smallest,
@@ -382,9 +374,9 @@ def _regions(
     return _numbered(run, found)
 
 
-def _level_of(levels: Floats | None, cutoff: float, step: int, plane: Any) -> float:
+def _level_of(levels: Floats | None, cutoff: float, step: int, one: SteppedMap) -> float:
     """A step's level: the population's, or the run's own."""
-    return own_level(plane, cutoff) if levels is None else float(levels[step])
+    return own_level(one, cutoff) if levels is None else float(levels[step])
 
 
 def _numbered(run: Any, found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

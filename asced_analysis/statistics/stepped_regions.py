@@ -1,12 +1,11 @@
-"""Abnormal regions of a run that is read step by step: no map is kept but that of the step.
+"""Abnormal regions of a run that is read step by step, of which no map is made as a whole.
 
-Of every step the abnormal pixels are kept, and regions are joined from step to step where two such
-share a pixel. A second reading takes means over each region's pixels, before and after it too.
+Regions grow from step to step where abnormal pixels of two steps share a place; those that end too
+small are dropped. A second reading takes means over each region's pixels, before and after it too.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -14,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from asced_analysis.counts.changes import PART, Change, parts_of
+from asced_analysis.counts import changes
 from asced_analysis.counts.selection import deviation_of, median_of
 
 Plane: TypeAlias = npt.NDArray[np.float32]
@@ -54,111 +53,234 @@ def blurred(size: Plane, smooth: float) -> Plane:
     return found
 
 
-def largest(change: Change, shape: tuple[int, ...], smooth: float) -> Plane:
-    """|D| of one step blurred in space, largest over channels and frames, shape (y, x)."""
-    height, width = shape
-    reach = int(TRUNCATE * smooth + 0.5) if smooth > 0 else 0
-    planes = range(0, change.size, height * width)
-    found = np.empty((height, width), np.float32)
-    for rows in parts_of(height, max(1, PART // width)):
-        above, below = max(0, rows.start - reach), min(height, rows.stop + reach)
-        inside = slice(rows.start - above, rows.stop - above)
-        for plane in planes:
-            part = change.part(slice(plane + above * width, plane + below * width))
-            size = blurred(np.abs(part, out=part).reshape(-1, width), smooth)[inside]
-            found[rows] = np.maximum(found[rows], size) if plane else size
-    return found
+class SteppedMap:
+    """|D| of one step blurred in space, largest over channels and frames, by bands of rows.
 
-
-def own_level(size: Plane, cutoff: float) -> float:
-    """Median of a step's map plus so many robust units; NaN where a number is not one."""
-    flat = size.reshape(-1)
-
-    def parts() -> Iterator[Plane]:
-        return (flat[part] for part in parts_of(flat.size))
-
-    if any(np.isnan(part).any() for part in parts()):
-        return float("nan")
-
-    median = median_of(parts, flat.size)
-    spread = 1.4826 * deviation_of(parts, flat.size, median)
-    # over a flat background the MAD may be zero
-    squares = sum(float(np.square(one, dtype=np.float64).sum()) for one in parts())
-    floor = 1e-3 * np.sqrt(squares / flat.size)
-    return float(median + cutoff * np.maximum(spread, floor))
-
-
-def abnormal(size: Plane, level: float) -> tuple[Places, Plane]:
-    """Places in the flat image beyond a level, and their ratios to it."""
-    flat = size.reshape(-1)
-    places, ratios = [], []
-    for part in parts_of(flat.size):
-        ratio = flat[part] / np.float32(level)
-        beyond = np.flatnonzero(ratio > 1)
-        places.append((beyond + part.start).astype(np.int32))
-        ratios.append(ratio[beyond])
-    return np.concatenate(places), np.concatenate(ratios)
-
-
-def regions_of(
-    found: list[tuple[Places, Plane]], shape: tuple[int, ...], smallest: int
-) -> list[Region]:
-    """Regions, in the order of their first pixel.
+    A third of a grey image's is kept, all of three channels' or more; the rest is made anew.
 
     Parameters
     ----------
-    found : list of (array of int, array)
-        What `abnormal` gives of every step.
+    change : Change
+        Of the step.
+    shape : tuple of int
+        Of the image.
+    smooth : float
+        As in `blurred`.
+    """
+
+    def __init__(self, change: changes.Change, shape: tuple[int, ...], smooth: float) -> None:
+        self._change, self._shape, self._smooth = change, shape, smooth
+        self._kept: list[Plane] = []
+        self._left = change.stored(slice(None)).nbytes // 6  # values
+
+    def parts(self) -> Iterator[Plane]:
+        """All pixels in order, flat, so many at a time; not to be written to."""
+        height, width = self._shape
+        for place, rows in enumerate(changes.parts_of(height, max(1, changes.PART // width))):
+            part = self._kept[place] if place < len(self._kept) else self._made(rows)
+            if place == len(self._kept) and part.size <= self._left:
+                self._kept.append(part)
+                self._left -= part.size
+            yield part
+
+    def forget(self) -> None:
+        """Let go of the step, of the one before and of what is kept: no part is asked for."""
+        self._change.last = None  # of what goes on to the next step
+        self._change, self._kept = changes.Change(), []
+
+    def _made(self, rows: slice) -> Plane:
+        """Of some rows."""
+        height, width = self._shape
+        reach = int(TRUNCATE * self._smooth + 0.5) if self._smooth > 0 else 0
+        above, below = max(0, rows.start - reach), min(height, rows.stop + reach)
+        inside = slice(rows.start - above, rows.stop - above)
+        found: Plane | None = None
+        for plane in range(0, self._change.size, height * width):
+            part = self._change.part(slice(plane + above * width, plane + below * width))
+            size = blurred(np.abs(part, out=part).reshape(-1, width), self._smooth)[inside]
+            found = size.copy() if found is None else np.maximum(found, size, out=found)
+        assert found is not None
+        return found.reshape(-1)
+
+
+def own_level(one: SteppedMap, cutoff: float) -> float:
+    """Median of a step's map plus so many robust units; NaN where a number is not one."""
+    size, squares = 0, 0.0
+    for part in one.parts():
+        size += part.size
+        squares += float(np.square(part, dtype=np.float64).sum())
+    if np.isnan(squares):
+        return float("nan")
+    median = median_of(one.parts, size)
+    spread = 1.4826 * deviation_of(one.parts, size, median)
+    # over a flat background the MAD may be zero
+    return float(median + cutoff * np.maximum(spread, 1e-3 * np.sqrt(squares / size)))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Stretches of rows of an image, in order: few numbers where pixels are many.
+
+    Attributes
+    ----------
+    starts, stops : array of int
+        First place in the flat image, and the one after the last.
+    """
+
+    starts: Places
+    stops: Places
+
+    def meeting(self, others: Rows) -> tuple[Places, Places]:
+        """Pairs of one of these and one of others that share a place."""
+        low = np.searchsorted(others.stops, self.starts, side="right")
+        counts = np.searchsorted(others.starts, self.stops) - low
+        own = np.repeat(np.arange(len(counts)), counts)
+        return own, np.arange(len(own)) + np.repeat(low - (np.cumsum(counts) - counts), counts)
+
+    def touching(self, width: int) -> Places:
+        """Numbers of what touches from row to row, in the order of its first place."""
+        below = Rows(self.starts + width, self.stops + width)
+        return _joined(*below.meeting(self), len(self.starts))[1]
+
+    def places(self) -> Places:
+        """One by one."""
+        lengths = self.stops - self.starts
+        before = np.cumsum(lengths) - lengths
+        found: Places = np.arange(lengths.sum()) + np.repeat(self.starts - before, lengths)
+        return found
+
+
+def abnormal(one: SteppedMap, level: float, width: int) -> tuple[Rows, Plane, bool]:
+    """What lies beyond a level, its largest ratios to it, and whether all numbers are finite."""
+    starts: list[Places] = []
+    stops: list[Places] = []
+    peaks: list[Plane] = []
+    offset, finite = 0, True
+    for part in one.parts():
+        ratio = part / np.float32(level)
+        places = np.flatnonzero(ratio > 1)
+        breaks = (np.diff(places) > 1) | (places[1:] % width == 0)
+        first = np.concatenate([[0], np.flatnonzero(breaks) + 1])[: len(places)]
+        starts.append(places[first] + offset)
+        stops.append(places[np.append(first[1:], len(places))[: len(first)] - 1] + offset + 1)
+        peaks.append(np.maximum.reduceat(ratio[places], first) if len(first) else ratio[:0].copy())
+        offset += part.size
+        finite &= bool(np.isfinite(part).all())
+    return Rows(np.concatenate(starts), np.concatenate(stops)), np.concatenate(peaks), finite
+
+
+class _Growing:
+    """Regions of the steps so far: those that have ended, and the rows of those that may go on.
+
+    Parameters
+    ----------
     shape : tuple of int
         Of the image.
     smallest : int
         Pixels below which a region is dropped.
     """
-    from scipy.ndimage import label
+
+    def __init__(self, shape: tuple[int, ...], smallest: int) -> None:
+        self._pixels, self._width = shape[0] * shape[1], shape[1]
+        self._smallest = smallest
+        self._ended: list[tuple[int, Region]] = []
+        none: Places = np.zeros(0, np.int64)
+        self._began = none  # of each region: its first step and place, as one number
+        self._excess = np.zeros(0, np.float32)
+        self._rows = Rows(none, none)  # at any step, places counted on from region to region
+        self._last, self._owner = Rows(none, none), none  # of the last step, and their regions
+        self._step = 0
+
+    def add(self, rows: Rows, peaks: Plane) -> None:
+        """Take in what is abnormal at one more step."""
+        before, size = len(self._began), self._pixels
+        parts = before + rows.touching(self._width)
+        earlier, now = self._last.meeting(rows)
+        total = int(parts.max(initial=before - 1)) + 1
+        count, whole = _joined(self._owner[earlier], parts[now], total)
+        owner = whole[parts]
+        began = np.full(count, np.iinfo(np.int64).max)
+        excess = np.zeros(count, np.float32)
+        np.minimum.at(began, whole[:before], self._began)
+        np.minimum.at(began, owner, self._step * size + rows.starts)
+        np.maximum.at(excess, whole[:before], self._excess)
+        np.maximum.at(excess, owner, peaks)
+        self._began, self._excess = began, excess
+        moved = (whole - np.arange(total))[self._rows.starts // size] * size
+        self._rows = _union(
+            Rows(self._rows.starts + moved, self._rows.stops + moved),
+            Rows(rows.starts + owner * size, rows.stops + owner * size),
+        )
+        goes_on = np.zeros(count, bool)
+        goes_on[owner] = True
+        self._end(~goes_on)
+        number = np.cumsum(goes_on) - 1
+        self._began, self._excess = began[goes_on], excess[goes_on]
+        of_row = self._rows.starts // size
+        live = goes_on[of_row]
+        moved = (number - np.arange(count))[of_row[live]] * size
+        self._rows = Rows(self._rows.starts[live] + moved, self._rows.stops[live] + moved)
+        self._last, self._owner = rows, number[owner]
+        self._step += 1
+
+    def finish(self) -> list[Region]:
+        """All that are large enough, in the order of their first pixel."""
+        self._end(np.ones(len(self._began), bool))
+        return [region for _, region in sorted(self._ended, key=lambda one: one[0])]
+
+    def _end(self, which: npt.NDArray[np.bool_]) -> None:
+        """Note those of some regions that are large enough; the step before was their last."""
+        size, starts, stops = self._pixels, self._rows.starts, self._rows.stops
+        edges = np.searchsorted(starts, np.arange(len(which) + 1) * size)
+        area = np.diff(np.concatenate([[0], np.cumsum(stops - starts)])[edges])
+        for place in np.flatnonzero(which & (area >= self._smallest)):
+            own = slice(edges[place], edges[place + 1])
+            rows = Rows(starts[own] - place * size, stops[own] - place * size)
+            began, excess = int(self._began[place]), float(self._excess[place])
+            pixels = rows.places().astype(np.int32)
+            self._ended.append((began, Region(began // size, self._step - 1, pixels, excess)))
+
+
+def _union(some: Rows, others: Rows) -> Rows:
+    """Rows that hold the places of either, each once."""
+    starts = np.concatenate([some.starts, others.starts])
+    stops = np.concatenate([some.stops, others.stops])
+    order = np.argsort(starts, kind="stable")
+    starts, reach = starts[order], np.maximum.accumulate(stops[order])
+    first = np.append(True, starts[1:] >= reach[:-1])[: len(starts)]
+    return Rows(starts[first], reach[np.append(first[1:], True)[: len(starts)]])
+
+
+def _joined(first: Places, second: Places, count: int) -> tuple[int, Places]:
+    """How many components a graph of pairs has, and which each of its nodes is of."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    labels: list[Places] = []
-    pairs: list[Places] = []
-    total = 0
-    for step, (places, _) in enumerate(found):
-        mask = np.zeros(shape, bool)
-        mask.reshape(-1)[places] = True
-        flat, count = label(mask)
-        labels.append(flat.reshape(-1)[places].astype(np.int64) + (total - 1))
-        total += count
-        if step:
-            _, before, now = np.intersect1d(
-                found[step - 1][0], places, assume_unique=True, return_indices=True
-            )
-            pairs.append(np.stack([labels[-2][before], labels[-1][now]]))
-    if not total:
-        return []
-    joined = np.concatenate([*pairs, np.zeros((2, 0), np.int64)], axis=1)
-    graph = coo_array((np.ones(joined.shape[1], np.int8), tuple(joined)), shape=(total, total))
-    count, of_part = connected_components(graph, directed=False)
-    owner = [of_part[one] for one in labels]
-    every = np.concatenate(owner)
-    order = np.argsort(every, kind="stable")
-    pixels = np.concatenate([places for places, _ in found])[order]
-    ratios = np.concatenate([ratio for _, ratio in found])[order]
-    steps = np.repeat(np.arange(len(found)), [len(one) for one in owner])[order]
-    edges = np.searchsorted(every[order], np.arange(count + 1))
-    kept = []
-    for start, stop in itertools.pairwise(edges):
-        footprint = np.unique(pixels[start:stop])
-        if footprint.size >= smallest:
-            excess = float(ratios[start:stop].max())
-            kept.append(Region(int(steps[start]), int(steps[stop - 1]), footprint, excess))
-    return kept
+    if not count:
+        return 0, np.zeros(0, np.int64)
+    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(count, count))
+    found, labels = connected_components(graph, directed=False)
+    return int(found), labels.astype(np.int64)
 
 
-def means(planes: Iterable[Plane], regions: list[Region]) -> npt.NDArray[np.float32]:
+def means(maps: Iterable[SteppedMap], regions: list[Region]) -> npt.NDArray[np.float32]:
     """Mean of every step's map over each region's pixels, shape (region, step)."""
+    values = [np.empty(len(each.pixels), np.float32) for each in regions]
     rows = []
-    for plane in planes:
-        rows.append([plane.reshape(-1)[each.pixels].mean() for each in regions])
-        del plane  # before the next is made
+    for one in maps:
+        start = 0
+        done = [0] * len(regions)
+        for part in one.parts():
+            for place, each in enumerate(regions):
+                if done[place] == len(each.pixels) or each.pixels[done[place]] >= start + part.size:
+                    continue
+                stop = int(np.searchsorted(each.pixels, start + part.size))
+                some = slice(done[place], stop)
+                values[place][some] = part[each.pixels[some] - start]
+                done[place] = stop
+            start += part.size
+        rows.append([each.mean() for each in values])
+        one.forget()
     return np.array(rows, np.float32).T
 
 
@@ -205,8 +327,8 @@ def row_of(
 
 
 def find(
-    planes: Callable[[], Iterable[Plane]],
-    level_of: Callable[[int, Plane], float],
+    maps: Callable[[], Iterable[SteppedMap]],
+    level_of: Callable[[int, SteppedMap], float],
     shape: tuple[int, ...],
     smallest: int,
 ) -> tuple[list[Region], npt.NDArray[np.float32], bool]:
@@ -214,21 +336,22 @@ def find(
 
     Parameters
     ----------
-    planes : callable
+    maps : callable
         Gives the maps, one a step, anew each time; none is kept.
     level_of : callable
-        ``level_of(step, plane)`` to the level of a step.
+        ``level_of(step, map)`` to the level of a step.
     shape : tuple of int
         Of the image.
     smallest : int
         Pixels below which a region is dropped.
     """
-    found: list[tuple[Places, Plane]] = []
+    growing = _Growing(shape, smallest)
     finite = True
-    for plane in planes():
-        finite &= all(np.isfinite(plane[row]).all() for row in range(len(plane)))
-        found.append(abnormal(plane, level_of(len(found), plane)))
-        del plane  # before the next is made
-    regions = regions_of(found, shape, smallest)
-    del found
-    return regions, means(planes(), regions) if regions else np.zeros((0, 0), np.float32), finite
+    for step, one in enumerate(maps()):
+        rows, peaks, fine = abnormal(one, level_of(step, one), shape[-1])
+        one.forget()
+        growing.add(rows, peaks)
+        finite &= fine
+    regions = growing.finish()
+    del growing
+    return regions, means(maps(), regions) if regions else np.zeros((0, 0), np.float32), finite

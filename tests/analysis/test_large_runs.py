@@ -112,10 +112,19 @@ def images(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    """The same of one channel."""
+    path = tmp_path_factory.mktemp("grey") / "runs.zarr"
+    synthetic_store(path, runs=104, batch_size=26, steps=6, shape=(1, 41, 37))
+    return path
+
+
 @pytest.mark.parametrize("options", [{"probability": 0.9}, {"reference": "run", "cutoff": 1.0}])
-def test_regions_that_last_are_the_same_step_by_step(images, options, monkeypatch):
+@pytest.mark.parametrize("store", ["images", "grey"])
+def test_regions_that_last_are_the_same_step_by_step(store, options, request, monkeypatch):
     """Many of an image, over several steps, with pixels that are not abnormal at each of them."""
-    ds = open_runs(images).isel(run=slice(0, 6))
+    ds = open_runs(request.getfixturevalue(store)).isel(run=slice(0, 6))
     whole = artifact_regions(ds, smallest_area=3, **options)
     assert len(whole) > 30
     assert (whole["persistence"] > 2).any()
@@ -125,10 +134,15 @@ def test_regions_that_last_are_the_same_step_by_step(images, options, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "variant", [name for name in VARIANTS if name not in ("calibrated", "self_consistency")]
+    ("variant", "store"),
+    [
+        *((name, "images") for name in VARIANTS if name not in ("calibrated", "self_consistency")),
+        *((name, "grey") for name in ("paper", "released", "outcome")),
+    ],
 )
-def test_variants_find_the_same_by_bands(images, variant, monkeypatch):
+def test_variants_find_the_same_by_bands(variant, store, request, monkeypatch):
     """Sums by rows and products of bands differ in their last bits: no score is near the level."""
+    images = request.getfixturevalue(store)
     options = {"false_alarm_rate": 0.25}
     if VARIANTS.get(variant).learnt:
         drawn = dict(enumerate(np.random.default_rng(0).normal(size=104)))
@@ -205,7 +219,8 @@ def measured_rows():
     for name, row in measured.ROWS.items():
         if row.runs < 3:
             some = name.endswith(("(paper)", "(final_variance)"))
-            late = ("(" in name and not some) or name == "regions of images"
+            of_all = name in ("regions of images", "regions of grey images")
+            late = ("(" in name and not some) or of_all
             yield pytest.param(name, marks=[pytest.mark.slow] if late else [])
 
 

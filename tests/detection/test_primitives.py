@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import array_api_strict
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
+from asced_analysis.detection import row_means
 from asced_analysis.detection.blur import gaussian_blur
 from asced_analysis.detection.components import (
     erode,
@@ -129,3 +131,29 @@ def test_nested_score_is_the_largest_level_that_leaves_anything(
     below = keep_components(statistic > scores[:, None, None] - 1e-3, **sizes).any(axis=(1, 2))
     assert not at.any()
     assert below.all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(statistics, st.integers(0, 20), st.integers(1, 3), st.integers(1, 40))
+def test_components_are_the_same_by_bands(
+    statistic: npt.NDArray[np.float32], area: int, width: int, at_once: int
+) -> None:
+    """Joined at the seams, and levels found between those of a sample."""
+    sizes: dict[str, Any] = {"min_area": area, "min_width": width}
+    kept = keep_components(statistic > 0, max_area=30, **sizes)
+    scores = nested_score(statistic, **sizes)
+    with patch.object(row_means, "AT_ONCE", at_once):
+        np.testing.assert_array_equal(keep_components(statistic > 0, max_area=30, **sizes), kept)
+        np.testing.assert_array_equal(nested_score(statistic, **sizes), scores)
+
+
+def test_large_noise_is_cleaned_up_by_bands() -> None:
+    """Many components over many seams, at levels that differ from pixel to pixel."""
+    noise = np.random.default_rng(0).normal(size=(1, 203, 149)).astype(np.float32)
+    statistic = gaussian_blur(noise, 1.0)
+    sizes: dict[str, Any] = {"min_area": 12, "min_width": 3}
+    mask, score = keep_components(statistic > 0.1, **sizes), nested_score(statistic, **sizes)
+    assert 0.1 < mask.mean() < 0.9
+    with patch.object(row_means, "AT_ONCE", 1000):
+        np.testing.assert_array_equal(keep_components(statistic > 0.1, **sizes), mask)
+        np.testing.assert_array_equal(nested_score(statistic, **sizes), score)
