@@ -23,8 +23,8 @@ import torch
 from asced_recorders import load_pipeline
 from experiments.datasets.shapes import COLUMN, HEIGHT, KINDS, SIZE, Images, fold, judge, stamp
 from experiments.datasets.shapes import unfold as unfolded
-from experiments.judges.writing import told
-from experiments.remedies.subjects import MODELS
+from experiments.judges.learnt import SHAPES
+from experiments.judges.writing import tell
 from experiments.tables.files import RESULTS
 
 STEPS = 25
@@ -61,7 +61,7 @@ def redrawn(pipe: Any, images: Images, step: int, *, seed: int = 0) -> Images:
 
 def rows(count: int) -> Iterator[dict[str, Any]]:
     """One row a step and fault."""
-    pipe = load_pipeline(MODELS / "shapes", device="cpu")
+    pipe = load_pipeline(SHAPES, device="cpu")
     for step in FROM:
         for misplaced in (False, True):
             images = redrawn(pipe, single_shapes(count, misplaced=misplaced), step)
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--out", type=Path, default=RESULTS / "judges")
     arguments = parser.parse_args()
-    list(told(rows(arguments.images), arguments.out / "counting.jsonl"))
+    tell(rows(arguments.images), arguments.out / "counting.jsonl")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from experiments.correction import masks
 from experiments.datasets import faults, gaussian_grid, shapes
 from experiments.detection import ranking, rankings
 from experiments.judges.counting import redrawn, single_shapes
-from experiments.remedies.subjects import MODELS
+from experiments.judges.learnt import SHAPES
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.05])
@@ -90,7 +90,7 @@ def test_judge_of_shapes_names_each_fault() -> None:
 
 def test_judge_of_shapes_lets_soft_edges_pass_and_finds_a_fault_behind_them() -> None:
     """A pentagon that the model draws softly is no square in a pentagon's column."""
-    pipe = load_pipeline(MODELS / "shapes", device="cpu")
+    pipe = load_pipeline(SHAPES, device="cpu")
     own = redrawn(pipe, single_shapes(64, misplaced=False, seed=1), 16)
     narrowly = shapes.judge(own, margin=0.0).broken.mean()
     assert shapes.judge(own).broken.mean() <= 0.02 < narrowly
