@@ -97,7 +97,7 @@ class RunScores:
             self.known.take(self._scores_of_replay())
             return
         of = {} if self._thresholds is None else self._thresholds.to_dict()
-        kept = ScoreFile(self._runs.ds, of)
+        kept = ScoreFile(self._runs.ds, {"thresholds": of, "above": self._above.tolist()})
         if keep and (found := kept.load()) is not None:
             self.known.take(found[0])
             self.known.reasons = found[1]
