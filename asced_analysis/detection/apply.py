@@ -179,6 +179,23 @@ def levels_of(
     return thresholds.levels_for(groups, runs.attrs.get("scheduler_class"), int(runs.sizes["step"]))
 
 
+def own_levels_above(runs: xr.Dataset, thresholds: Thresholds) -> npt.NDArray[np.float64]:
+    """By how much the level of each run's group lies above the common one: 0 without groups.
+
+    Less this, the scores of all runs are told apart by the common level.
+
+    Parameters
+    ----------
+    runs : xarray.Dataset
+        With the coordinate that tells the groups apart.
+    thresholds : Thresholds
+    """
+    levels = levels_of(runs, thresholds, override=True)
+    if levels is None:
+        return np.zeros(runs.sizes["run"])
+    return levels - thresholds.levels.level
+
+
 def watch(detector: Detector, inputs: dict[str, npt.NDArray[Any]]) -> DetectorState:
     """Feed the window's steps of some runs to a detector.
 
