@@ -19,6 +19,7 @@ from asced_analysis.detection.scoring import (
     with_lookahead,
 )
 from asced_analysis.detection.streaming import Detector, DetectorState
+from asced_analysis.signals.dimensions import with_images
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,6 +63,7 @@ def detect(
     """
     import xarray as xr
 
+    runs = with_images(runs)
     detector = bind(runs, thresholds, override=override, pipeline=pipeline, network=network)
     window = slice(detector.first_step, detector.last_step + 1)
     names = detector.needs()

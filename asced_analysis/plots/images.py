@@ -120,7 +120,9 @@ def film_strip(
     >>> figure = plots.film_strip(ds, run=3, steps=[2, 6, 11])
     """
     from asced_analysis.signals import fields
+    from asced_analysis.signals.dimensions import with_images
 
+    ds = with_images(ds)
     check_run(ds, run)
     one = ds.sel(run=run)
     shown = pictures_of(one["x0"], ds.attrs)
