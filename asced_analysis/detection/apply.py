@@ -175,7 +175,8 @@ def levels_of(
     if not thresholds.groups:
         return None
     by = str(thresholds.grouped_by)
-    groups = runs[by].values if by in runs.coords else None
+    known = by in runs.coords and runs[by].dims == ("run",)
+    groups = runs[by].values if known else None
     if override:
         return thresholds.levels_for(groups)
     return thresholds.levels_for(groups, runs.attrs.get("scheduler_class"), int(runs.sizes["step"]))
