@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from asced_analysis.compute.shard_graphs import held_by_cluster
 from asced_analysis.compute.stepped import Stepped, SteppedFrames, is_large
-from asced_analysis.signals.dimensions import with_all_dims
+from asced_analysis.signals.dimensions import with_images
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def open_source(runs: Any) -> Source:
         raise InputError(
             "these runs hold neither eps nor x0 by step; record them with asced record"
         )
-    runs = with_all_dims(runs)
+    runs = with_images(runs)
     if runs.sizes["run"] == 0:
         raise InputError("the store holds no complete run; record some first")
     alpha, sigma, log_snr = (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
+from asced_stores.errors import InputError
 from asced_stores.options import option, options, others
 
 if TYPE_CHECKING:
@@ -39,6 +41,12 @@ class EditOptions:
         None, "Grow masks by this many pixels, in place of the thresholds' fraction."
     )
     soft: int = option(0, "Pixels over which the masks' edges fade.")
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "grow", "soft"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, Integral) or int(value) < 0):
+                raise InputError(f"{name} is {value!r}; expected a whole number of at least 0")
 
 
 @options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ class ScoreClipping(Strategy):
 
     def __post_init__(self) -> None:
         """Check the parameters."""
-        if self.mad_scale <= 0:
+        if not 0 < self.mad_scale < math.inf:
             raise InputError(f"mad_scale must be positive, not {self.mad_scale}")
 
     def before_step(self, event: StepEvent, state: LoopState) -> Tensor | None:

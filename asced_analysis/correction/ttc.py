@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -63,6 +64,8 @@ class TargetedCorrection(Strategy):
             raise InputError(
                 f"reverse_step counts back from T_c and is at least 1, not {self.reverse_step}"
             )
+        if not 0 <= self.noise_scale < math.inf:
+            raise InputError(f"noise_scale is a size of at least 0, not {self.noise_scale}")
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta lies in 0..1, not {self.eta}")
         given = self.renoise_steps

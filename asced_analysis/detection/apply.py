@@ -19,6 +19,7 @@ from asced_analysis.detection.scoring import (
     with_lookahead,
 )
 from asced_analysis.detection.streaming import Detector, DetectorState
+from asced_analysis.signals.dimensions import with_images
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,6 +63,7 @@ def detect(
     """
     import xarray as xr
 
+    runs = with_images(runs)
     detector = bind(runs, thresholds, override=override, pipeline=pipeline, network=network)
     window = slice(detector.first_step, detector.last_step + 1)
     names = detector.needs()
@@ -173,10 +175,28 @@ def levels_of(
     if not thresholds.groups:
         return None
     by = str(thresholds.grouped_by)
-    groups = runs[by].values if by in runs.coords else None
+    known = by in runs.coords and runs[by].dims == ("run",)
+    groups = runs[by].values if known else None
     if override:
         return thresholds.levels_for(groups)
     return thresholds.levels_for(groups, runs.attrs.get("scheduler_class"), int(runs.sizes["step"]))
+
+
+def own_levels_above(runs: xr.Dataset, thresholds: Thresholds) -> npt.NDArray[np.float64]:
+    """By how much the level of each run's group lies above the common one: 0 without groups.
+
+    Less this, the scores of all runs are told apart by the common level.
+
+    Parameters
+    ----------
+    runs : xarray.Dataset
+        With the coordinate that tells the groups apart.
+    thresholds : Thresholds
+    """
+    levels = levels_of(runs, thresholds, override=True)
+    if levels is None:
+        return np.zeros(runs.sizes["run"])
+    return levels - thresholds.levels.level
 
 
 def watch(detector: Detector, inputs: dict[str, npt.NDArray[Any]]) -> DetectorState:

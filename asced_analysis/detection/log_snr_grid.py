@@ -81,8 +81,9 @@ class GridSignal:
         object.__setattr__(self, "log_snr", _snapped(self.log_snr, self.grid))
         finite = [value for value in self.log_snr if isfinite(value)]
         if not finite or max(finite) <= self.grid[0] or min(finite) >= self.grid[-1]:
+            levels = f"{finite[0]:.3g} .. {finite[-1]:.3g}" if finite else "nowhere finite"
             raise InputError(
-                f"the sampler's log-SNR ({finite[:1]} .. {finite[-1:]}) never crosses the grid "
+                f"the sampler's log-SNR ({levels}) never crosses the grid "
                 f"{self.grid[0]:.3g} .. {self.grid[-1]:.3g} of the thresholds"
             )
 

@@ -100,7 +100,8 @@ def film_strip(
     signal : {"innovation", "predicted_x0", "weighted_score"}
         Whose dynamics.
     steps : sequence of int, optional
-        Steps to show; eight over the whole run by default, and eight side by side.
+        Steps to show; eight over the whole run by default, those at which its regions begin among
+        them. Eight stand side by side.
     regions : pandas.DataFrame, optional
         Rows of `artifact_regions`; those of this run are framed at the steps at which they are
         abnormal.
@@ -119,13 +120,15 @@ def film_strip(
     >>> figure = plots.film_strip(ds, run=3, steps=[2, 6, 11])
     """
     from asced_analysis.signals import fields
+    from asced_analysis.signals.dimensions import with_images
 
+    ds = with_images(ds)
     check_run(ds, run)
     one = ds.sel(run=run)
     shown = pictures_of(one["x0"], ds.attrs)
     change = fields.dynamics(ds.sel(run=[run]), signal).isel(run=0)
-    chosen = some_steps(change["step"].values, 8) if steps is None else np.asarray(steps)
     own = None if regions is None else regions[regions["run"] == run]
+    chosen = _frames(change["step"].values, own) if steps is None else np.asarray(steps)
     columns = min(len(chosen), FRAMES)
     strips = -(-len(chosen) // FRAMES)
     with style.look():
@@ -149,7 +152,7 @@ def film_strip(
             grid[upper + 1, 0].set_ylabel("|change|\n(data units)", fontsize="small")
         figure.suptitle(
             f"Run {run}: {signal.replace('_', ' ')}; colours from 0 to the number in each frame"
-            + ("; predicted x0 in false colours" if is_latent(one["x0"]) else ""),
+            + ("\npredicted x0 in false colours" if is_latent(one["x0"]) else ""),
             fontsize="medium",
         )
     return figure
@@ -253,6 +256,26 @@ def _own_scale(axis: Axes, values: npt.NDArray[Any]) -> None:
         va="bottom",
         bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
     )
+
+
+def _frames(
+    steps: npt.NDArray[np.integer[Any]], regions: pd.DataFrame | None
+) -> npt.NDArray[np.integer[Any]]:
+    """Steps of a film strip: spread evenly, but each region is seen, the strongest ones first."""
+    chosen = some_steps(steps, FRAMES)
+    if regions is None:
+        return chosen
+    free = np.ones(len(chosen), bool)
+    free[[0, -1]] = False
+    strongest = regions.sort_values("excess", ascending=False)
+    for onset, end in strongest[["onset_step", "end_step"]].to_numpy():
+        seen = (chosen >= onset) & (chosen <= end)
+        if not seen.any() and free.any():
+            places = np.flatnonzero(free)
+            nearest = places[np.argmin(abs(chosen[places] - onset))]
+            chosen[nearest], seen[nearest] = onset, True
+        free &= ~seen
+    return np.sort(chosen)
 
 
 def _overlay(

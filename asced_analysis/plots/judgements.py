@@ -27,7 +27,8 @@ def scores(detected: xr.Dataset, thresholds: Thresholds, *, ax: Axes | None = No
         With ``score`` and ``flagged`` (run): what `asced_analysis.detection.apply.detect` or a
         replay gives.
     thresholds : Thresholds
-        Whose level is drawn.
+        Whose level is drawn. Where groups have levels of their own, scores are moved by what their
+        level lies above the common one.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -50,23 +51,28 @@ def scores(detected: xr.Dataset, thresholds: Thresholds, *, ax: Axes | None = No
     >>> plots.scores(detect(ds, thresholds), thresholds).get_ylabel()
     'runs'
     """
+    from asced_analysis.detection.apply import own_levels_above
+
     values = np.asarray(detected["score"].values, np.float64)
+    values = values - own_levels_above(detected, thresholds)
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise InputError("no run has a finite score: there is nothing to draw")
     level = float(detected.attrs.get("level", thresholds.levels.level))
-    flagged = int(np.count_nonzero(detected["flagged"].values))
+    above = np.asarray(detected["flagged"].values, np.bool_)
+    flagged = int(np.count_nonzero(above))
     with style.look():
         ax = style.axes(ax, height=3.0)
         edges = np.histogram_bin_edges(np.append(finite, level), bins=40)
         bins = np.sort(np.append(edges, level)).tolist()  # no bar stands on both sides of the level
         for side, colour, name in (
-            (finite[finite <= level], style.BLUE, "not flagged"),
-            (finite[finite > level], style.VERMILION, "flagged"),
+            (values[np.isfinite(values) & ~above], style.BLUE, "not flagged"),
+            (values[np.isfinite(values) & above], style.VERMILION, "flagged"),
         ):
             ax.hist(side, bins, color=colour, label=name)
         ax.axvline(level, color=style.GREY, ls="--", lw=1.2, label=f"level {level:.3g}")
-        ax.set(xlabel="score of a run", ylabel="runs")
+        moved = f", level of its {thresholds.grouped_by} moved to the common one"
+        ax.set(xlabel=f"score of a run{moved if thresholds.groups else ''}", ylabel="runs")
         ax.set_title(
             f"{flagged} of {values.size:,} runs flagged ({100 * flagged / values.size:.1f} %); "
             f"promised at most {100 * thresholds.guarantee.promised:g} %"

@@ -42,6 +42,11 @@ def region_acceleration(profile: pd.DataFrame, *, run: Any = None, ax: Axes | No
     """
     with style.look():
         ax = style.axes(ax)
+        # dynamics shrink from noise to image by orders of magnitude: linear only where the rest is;
+        # before anything is drawn, so that the margins are those of this scale
+        rest = profile.loc[profile["place"] == "rest", "acceleration"].abs()
+        usual = float(rest[rest > 0].median()) if (rest > 0).any() else 1.0
+        ax.set_yscale("symlog", linthresh=usual)
         colours = {"region": style.VERMILION, "rest": style.BLUE}
         marks = {"region": "o", "rest": "s"}
         for place, rows in profile.groupby("place", sort=False):
@@ -54,10 +59,6 @@ def region_acceleration(profile: pd.DataFrame, *, run: Any = None, ax: Axes | No
                 label={"region": "region", "rest": "rest of the image"}[str(place)],
             )
         ax.axhline(0, color=style.GREY, lw=1)
-        # dynamics shrink from noise to image by orders of magnitude: linear only where the rest is
-        rest = profile.loc[profile["place"] == "rest", "acceleration"].abs()
-        usual = float(rest[rest > 0].median()) if (rest > 0).any() else 1.0
-        ax.set_yscale("symlog", linthresh=usual)
         ax.set(
             xlabel=style.axis_label("step"),
             ylabel="acceleration |D(k)| - |D(k-1)|\n(data units); logarithmic",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from asced_analysis.plots.images import end_pictures
 from asced_analysis.plots.outlines import outlined_place
@@ -179,12 +180,12 @@ def build_page(
     >>> [section.title for section in page.sections]
     ['Phases', 'Score dynamics', 'Method and provenance']
     """
+    from asced_analysis.detection.apply import detect, own_levels_above
+
     flagged = None
     if corrected is not None:
         flagged = corrected
     elif thresholds is not None:
-        from asced_analysis.detection.apply import detect
-
         flagged = detect(ds, thresholds, pipeline=pipeline)
         # Two numbers a run; masks stay where they are until the gallery's are chosen.
         flagged = flagged.assign(flagged[["score", "flagged"]].compute())
@@ -192,7 +193,8 @@ def build_page(
     count = 0
     first = None
     if flagged is not None:
-        cases, count, first = _cases(ds, flagged, corrected, evaluation, gallery)
+        above = None if thresholds is None else own_levels_above(flagged, thresholds)
+        cases, count, first = _cases(ds, flagged, above, corrected, evaluation, gallery)
     sections: list[Section] = []
     if corrected is not None and first is not None:
         sections.append(case_study_section(ds, corrected, first))
@@ -266,14 +268,15 @@ def _check_evaluation(evaluation: Evaluation, recording: Recording, corrected: x
 def _cases(
     ds: xr.Dataset,
     flagged: xr.Dataset,
+    above: npt.NDArray[np.float64] | None,
     corrected: xr.Dataset | None,
     evaluation: Evaluation | None,
     gallery: int,
 ) -> tuple[list[Case], int, int | None]:
     """The gallery's cases, how many runs were flagged in all, and the most abnormal one."""
     chosen = np.flatnonzero(flagged["flagged"].values)
-    scores = np.asarray(flagged["score"].values, np.float64)[chosen]
-    order = chosen[np.argsort(-scores, kind="stable")]
+    scores = np.asarray(flagged["score"].values, np.float64) - (0 if above is None else above)
+    order = chosen[np.argsort(-scores[chosen], kind="stable")]
     first = int(flagged["run"].values[order[0]]) if len(order) else None
     order = order[:gallery]
     masks = np.asarray(flagged["mask"].isel(run=order).values, np.bool_)
@@ -288,7 +291,7 @@ def _cases(
             key: source[key].item() for key in DETAILS if key in source.coords
         }
         details = {k: v for k, v in details.items() if v == v and v not in ("", -1)}
-        details["score"] = f"{float(row['score']):.3g}"
+        details["score"] = f"{scores[index]:.3g}"
         details[outlined] = percent(float(mask.mean()))
         if evaluation is not None and run in by_run:
             entry = by_run[run]

@@ -36,6 +36,34 @@ def with_all_dims(ds: xr.Dataset) -> xr.Dataset:
     return ds.assign_coords({name: ("run", [value]) for name, value in values.items()})
 
 
+def with_images(ds: xr.Dataset) -> xr.Dataset:
+    """As `with_all_dims`, for what needs images and not pixels alone.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Runs as `open_runs` returns them, or a selection of them.
+
+    Raises
+    ------
+    InputError
+        Where one step, row or column was taken.
+    """
+    ds = with_all_dims(ds)
+    check_images(ds)
+    return ds
+
+
+def check_images(ds: xr.Dataset) -> None:
+    """Refuse runs of which one row or column of pixels was taken."""
+    for name, what in (("y", "row"), ("x", "column")):
+        if name not in ds.dims:
+            raise InputError(
+                f"one {what} of pixels was selected; expected images, as "
+                f"isel({name}=slice(2, 3)) takes them"
+            )
+
+
 def with_channel(ds: xr.Dataset) -> xr.Dataset:
     """Give back a dimension ``channel``, in whatever has pixels.
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from asced_analysis.signals import dynamics as kernels
-from asced_analysis.signals.dimensions import with_channel
+from asced_analysis.signals.dimensions import check_images, with_channel
 from asced_stores.errors import InputError, TooFewStepsError
 
 Signal: TypeAlias = Literal["weighted_score", "predicted_x0", "innovation"]
@@ -121,6 +121,7 @@ def log_snr_rate(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
         Pairs of steps of which one has an infinite log-SNR are left out and named in
         ``attrs["dropped_steps"]``.
     """
+    ds = with_channel(ds)
     finite = np.isfinite(_levels(ds, "log_snr")[0])
     used = ds.isel(step=np.flatnonzero(finite))
     dropped = ds["step"].values[~finite].tolist()
@@ -144,6 +145,8 @@ def trajectory_variance(ds: xr.Dataset, *, last: int | None = None) -> xr.DataAr
     -------
     xarray.DataArray, dims (run, [frame,] channel, y, x), float32
     """
+    ds = with_channel(ds)
+    check_images(ds)
     x0 = recorded(ds, "x0")
     result = xr.apply_ufunc(
         partial(kernels.trajectory_variance, last=last),
@@ -164,6 +167,7 @@ def norm(ds: xr.Dataset, name: str = "weighted_score") -> xr.DataArray:
     xarray.DataArray, dims (run, step[, frame]), float32
     """
     field = signal(ds, name)
+    check_images(ds)
     result = xr.apply_ufunc(
         kernels.root_mean_square,
         field,

@@ -21,6 +21,7 @@ from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
 from asced_analysis.counts.counting import Plan, plan_counts
 from asced_analysis.signals import fields
+from asced_analysis.signals.dimensions import with_all_dims
 from asced_stores.errors import InputError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -78,6 +79,7 @@ def pixel_maps(
     InputError
         When a name or a step is unknown, or no steps are chosen.
     """
+    ds = with_all_dims(ds)
     plan = plan_counts(ds, signal, "dynamics")
     numbers = np.asarray(ds["step"].values)[list(plan.steps)][1:]
     wanted = numbers if steps is None else np.unique(np.asarray(steps))

@@ -20,6 +20,7 @@ from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
 from asced_analysis.counts.counting import Plan, plan_counts
 from asced_analysis.signals import fields
+from asced_analysis.signals.dimensions import with_images
 from asced_stores.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def compare(
     """
     import pandas as pd
 
+    first, second = with_images(first), with_images(second)
     stores = first, second
     tiles = _checked_tiles(tiles, stores)
     grid = _grid(first, second, levels)

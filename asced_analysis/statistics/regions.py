@@ -23,6 +23,7 @@ from asced_analysis.counts.counting import Plan, plan_counts
 from asced_analysis.counts.histograms import Counts, merge_counts
 from asced_analysis.counts.tally import Tally
 from asced_analysis.signals import fields
+from asced_analysis.signals.dimensions import with_images
 from asced_analysis.statistics.stepped_regions import (
     Region,
     SteppedMap,
@@ -118,6 +119,7 @@ def artifact_regions(
         raise InputError(f"no reference {reference!r}; choose {' or '.join(get_args(Reference))}")
     if not (np.isfinite(cutoff) and cutoff > 0):
         raise InputError(f"the cutoff is {cutoff}; expected a positive number of robust units")
+    ds = with_images(ds)
     plan = plan_counts(ds, signal, "dynamics")
     steps = np.asarray(ds["step"].values)[list(plan.steps)][1:]
     if levels is None and reference == "population":
@@ -175,6 +177,7 @@ def abnormal_levels(
         finite are left out: ``attrs["nan"]`` and ``attrs["infinite"]`` are their numbers over all
         steps. A singular first step is left out, and ``attrs["note"]`` says so.
     """
+    ds = with_images(ds)
     plan = plan_counts(ds, signal, "dynamics")
     tasks = streaming.shard_tasks(
         ds, [plan.variable], _level_block, merged=True, stepwise=True, plan=plan, smooth=smooth
@@ -218,6 +221,7 @@ def region_profile(
     """
     import pandas as pd
 
+    ds = with_images(ds)
     one = ds.sel(run=[region["run"]])
     plan = plan_counts(one, signal, "dynamics")
     data: Any = one[plan.variable].transpose("run", "step", ...).data

@@ -32,6 +32,11 @@ def parse_file(source: Path) -> Any:
         raise ThresholdsError(
             f"{source} does not exist; make one with `asced calibrate STORE --out {source}`"
         ) from None
+    except IsADirectoryError:
+        raise ThresholdsError(
+            f"{source} is a folder; expected a thresholds file, as `asced calibrate STORE --out "
+            "thresholds.json` writes it"
+        ) from None
     except OSError as error:
         raise ThresholdsError(f"{source} can't be read: {error}") from error
     return parse_json(raw, str(source))

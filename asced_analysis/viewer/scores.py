@@ -51,12 +51,10 @@ class RunScores:
         count = len(runs.runs)
         self._above = np.zeros(count)
         if thresholds is not None:
-            from asced_analysis.detection.apply import bind, levels_of
+            from asced_analysis.detection.apply import bind, own_levels_above
 
             self._detector = bind(runs.ds, thresholds, override=override, pipeline=pipeline)
-            levels = levels_of(runs.ds, thresholds, override=override)
-            if levels is not None:
-                self._above = levels - self._detector.level
+            self._above = own_levels_above(runs.ds, thresholds)
             self.known = Scores(count, "thresholds")
         elif corrected is not None and "score" in corrected and _scored(corrected):
             self.known = Scores(count, "replay")
@@ -97,7 +95,7 @@ class RunScores:
             self.known.take(self._scores_of_replay())
             return
         of = {} if self._thresholds is None else self._thresholds.to_dict()
-        kept = ScoreFile(self._runs.ds, of)
+        kept = ScoreFile(self._runs.ds, {"thresholds": of, "above": self._above.tolist()})
         if keep and (found := kept.load()) is not None:
             self.known.take(found[0])
             self.known.reasons = found[1]

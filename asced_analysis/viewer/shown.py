@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from asced_analysis.signals.dimensions import with_images
 from asced_analysis.viewer import frames
 from asced_analysis.viewer.background import Background
 from asced_analysis.viewer.distances import Distances
@@ -58,6 +59,8 @@ class ShownRuns:
         pipeline: Any = None,
         judge: RealismModel | None = None,
     ) -> None:
+        if "step" in ds.dims:
+            ds = with_images(ds)
         self.ds, self.name, self.corrected = ds, name, corrected
         self.runs = Trajectories(ds)
         self.background = Background()

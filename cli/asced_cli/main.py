@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ COMMANDS = {
 }
 
 
+OWN_PACKAGES = {"asced_analysis", "asced_recorders", "asced_stores"}
 RECORDING_PACKAGES = {"torch", "diffusers", "transformers", "accelerate", "safetensors"}
 
 
@@ -164,13 +166,29 @@ def _no_bars_in_pipes() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
+def _plain_warnings() -> None:
+    """Show the packages' own warnings as one line each, and none twice."""
+    usual, shown = warnings.showwarning, set()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category.__module__.partition(".")[0] not in OWN_PACKAGES:
+            usual(message, category, *where, **more)
+        elif (text := _in_flags(str(message))) not in shown:
+            shown.add(text)
+            click.echo(f"asced: warning: {text}", err=True)
+
+    warnings.showwarning = show
+
+
 def main() -> None:
     """Entry point of ``asced``."""
     _no_bars_in_pipes()
+    _plain_warnings()
     sys.exit(run())
 
 
 def record_main() -> None:
     """Entry point of ``asced-record``, the same as ``asced record``."""
     _no_bars_in_pipes()
+    _plain_warnings()
     sys.exit(run(["record", *sys.argv[1:]]))

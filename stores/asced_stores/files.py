@@ -46,7 +46,8 @@ def check_out(
     Raises
     ------
     InputError
-        If it names a remote backend, exists, ends otherwise, or its folder cannot be written to.
+        If it names a remote backend, exists, ends otherwise, is a store of runs or lies in one, or
+        its folder cannot be written to.
     """
     text = os.fspath(path)
     if "://" in text:
@@ -64,8 +65,28 @@ def check_out(
             raise InputError(f"{target} is a folder; choose another name for the file")
         if folder and not target.is_dir():
             raise InputError(f"{target} is a file; choose another name for the folder")
+    check_outside_stores(target)
     check_folder(target.parent)
     return target
+
+
+def check_outside_stores(path: Path, *, itself: bool = True) -> None:
+    """Refuse a path in a store of runs: what is written there could damage it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    itself : bool, optional
+        Whether the path may be no store either.
+    """
+    here = path.absolute()
+    for folder in (here, *here.parents) if itself else here.parents:
+        if (folder / "zarr.json").is_file() and (folder / "commits").is_dir():
+            what = "is" if folder == here else "lies in"
+            raise InputError(
+                f"{path} {what} a store of runs, which nothing else may replace or change: "
+                f"choose a path outside {folder.name}"
+            )
 
 
 def csv_separator(header: str) -> str:

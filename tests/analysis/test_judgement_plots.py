@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -36,6 +37,27 @@ def test_scores_are_split_at_the_level(tmp_path: Path) -> None:
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("score of a run", "runs")
     with pytest.raises(InputError, match="no run has a finite score"):
         plots.scores(found.assign(score=found["score"] * np.nan), thresholds)
+
+
+def test_scores_of_groups_are_shown_against_their_own_levels(tmp_path: Path) -> None:
+    """A run is flagged by its group's level: its bar stands on that side of the line."""
+    path = synthetic_store(tmp_path / "runs.zarr", runs=192).path
+    ds = open_runs(path).assign_coords(label=("run", np.arange(192) % 2))
+    thresholds = calibrate(path, false_alarm_rate=0.2)
+    level = thresholds.levels.level
+    own = {"0": level + 2.0, "1": level - 2.0}
+    thresholds = replace(thresholds, groups=own, grouped_by="label")
+    found = detect(ds, thresholds).compute()
+    flagged = found["flagged"].values
+    assert np.any(flagged != (found["score"].values > level))
+    ax = plots.scores(found, thresholds)
+    bars = {c[0].get_label(): c for c in ax.containers}
+    for name, count in (("flagged", flagged.sum()), ("not flagged", (~flagged).sum())):
+        assert sum(bar.get_height() for bar in bars[name]) == count
+    right = [bar for bar in bars["not flagged"] if bar.get_height() and bar.get_x() >= level]
+    left = [bar for bar in bars["flagged"] if bar.get_height() and bar.get_x() < level]
+    assert not [*right, *left]
+    assert "label" in ax.get_xlabel()
 
 
 def judged(change: float | None, kind: Kind = "real", **controls: float) -> Evaluation:

@@ -7,6 +7,7 @@ import re
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
@@ -197,6 +198,29 @@ def test_a_film_strip_frames_regions_and_outlines_the_mask(results):
         np.testing.assert_allclose(path.get_extents().extents, [2.5, 1.5, 7.5, 4.5])
     plain = plots.film_strip(results["ds"], run, steps=steps)
     assert not any(frame.patches or frame.collections for frame in plain.axes)
+
+
+def test_a_film_strip_shows_the_steps_of_its_regions(results):
+    """Eight steps that are spread evenly over 24 would miss most regions of a single step."""
+    box = {"run": 3, "top": 2, "left": 2, "height": 3, "width": 3}
+    begin = (2, 3, 12, 13, 19, 20)
+    regions = pd.DataFrame(
+        [{**box, "onset_step": s, "end_step": s, "excess": 9 - s / 10} for s in begin]
+    )
+    figure = plots.film_strip(results["ds"], 3, regions=regions)
+    shown = [int(ax.get_title().removeprefix("step ")) for ax in figure.axes[:8]]
+    assert shown == sorted({1, 24, *begin})
+    many = pd.concat([regions.assign(onset_step=s, end_step=s) for s in range(1, 25)])
+    assert len(plots.film_strip(results["ds"], 3, regions=many).axes) == 16
+
+
+def test_acceleration_stands_apart_from_the_edges_of_its_picture(results):
+    ax = plots.region_acceleration(region_profile(results["ds"], results["regions"].iloc[0]))
+    drawn = np.concatenate([line.get_ydata() for line in ax.lines])
+    inside = (ax.transData + ax.transAxes.inverted()).transform(
+        np.column_stack([np.full(len(drawn), 5), drawn])
+    )[:, 1]
+    np.testing.assert_allclose([np.nanmin(inside), 1 - np.nanmax(inside)], 0.05 / 1.1, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,10 @@ import pytest
 import xarray as xr
 
 import asced_analysis as aa
+from asced_analysis import plots
+from asced_analysis.detection.apply import detect
+from asced_analysis.statistics import abnormal_levels, artifact_regions, compare, pixel_maps
+from asced_analysis.viewer import Session
 from asced_cli.main import run
 from asced_stores.errors import InputError
 from asced_stores.testing import synthetic_store
@@ -21,6 +25,15 @@ def ds(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("selections") / "runs.zarr"
     synthetic_store(path, runs=24, steps=8, shape=(3, 8, 8), batch_size=8)
     return aa.open_runs(path)
+
+
+@pytest.fixture(scope="module")
+def thresholds(tmp_path_factory: pytest.TempPathFactory) -> aa.Thresholds:
+    """Of runs with one channel."""
+    path = tmp_path_factory.mktemp("one") / "runs.zarr"
+    synthetic_store(path, runs=60, steps=8, shape=(1, 8, 8))
+    found: aa.Thresholds = aa.calibrate(path, "paper", false_alarm_rate=0.3)
+    return found
 
 
 def test_one_run_is_as_a_list_of_one(ds: Any) -> None:
@@ -48,6 +61,60 @@ def test_one_channel_is_as_a_list_of_one(ds: Any) -> None:
     )
 
 
+def explored(ds: Any, _: Any) -> list[int]:
+    session = Session(ds, keep_scores=False)
+    session.close()
+    return [session.runs.channels, *session.runs.runs.tolist()]
+
+
+OF_IMAGES = {
+    "maps": lambda ds, _: pixel_maps(ds).to_dict(),
+    "regions": lambda ds, _: artifact_regions(ds, reference="run").to_dict(),
+    "levels": lambda ds, _: abnormal_levels(ds).values.tolist(),
+    "comparison": lambda ds, _: compare(ds, ds).to_dict(),
+    "detections": lambda ds, by: detect(ds, by, override=True).compute().to_dict(),
+    "film strip": lambda ds, _: len(plots.film_strip(ds, run=3).axes),
+    "viewer": explored,
+}
+"""What needs runs, channels and whole images, as something that is equal where it is the same."""
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_images_of_a_selection_are_those_of_a_list_of_one(
+    name: str, ds: Any, thresholds: aa.Thresholds
+) -> None:
+    def make(selected: Any) -> Any:
+        return OF_IMAGES[name](selected, thresholds)
+
+    assert repr(make(ds.isel(channel=0))) == repr(make(ds.isel(channel=[0])))
+    if name == "comparison":
+        with pytest.raises(InputError, match="at least 5 of each"):
+            make(ds.isel(run=3))
+    else:
+        assert repr(make(ds.isel(run=3))) == repr(make(ds.isel(run=[3])))
+    with pytest.raises(InputError, match=r"one step was selected|neither eps nor x0 by step"):
+        make(ds.isel(step=4))
+    if name != "maps":
+        with pytest.raises(InputError, match="one row of pixels was selected"):
+            make(ds.isel(y=2))
+        with pytest.raises(InputError, match="one column of pixels was selected"):
+            make(ds.isel(x=2))
+
+
+def test_derived_arrays_of_a_selection(ds: Any) -> None:
+    one, listed = (
+        selected.asced.trajectory_variance().values
+        for selected in (ds.isel(channel=0), ds.isel(channel=[0]))
+    )
+    np.testing.assert_array_equal(one, listed)
+    for make in (lambda ds: ds.asced.trajectory_variance(), lambda ds: ds.asced.norm()):
+        with pytest.raises(InputError, match="one row of pixels was selected"):
+            make(ds.isel(y=2))
+    for make in (lambda ds: ds.asced.trajectory_variance(), lambda ds: ds.asced.log_snr_rate()):
+        with pytest.raises(InputError, match="one step was selected"):
+            make(ds.isel(step=4))
+
+
 def test_selections_are_calibrated_and_audited(ds: Any) -> None:
     options = {"false_alarm_rate": 0.3}
     one, listed = ds.isel(channel=0), ds.isel(channel=[0])
@@ -56,6 +123,8 @@ def test_selections_are_calibrated_and_audited(ds: Any) -> None:
     assert aa.audit(ds.isel(run=3)).runs == 1
     with pytest.raises(InputError, match="of these 1 runs it has"):
         aa.calibrate(ds.isel(run=3), **options)
+    with pytest.raises(InputError, match="one row of pixels was selected"):
+        aa.calibrate(ds.isel(y=2), **options)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +285,22 @@ def test_no_other_library_draws_bars_into_a_pipe(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(SystemExit):
             main()
         assert os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS") == expected
+
+
+def test_a_warning_is_one_line_and_said_once(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store, thresholds = str(tmp_path / "other.zarr"), str(folder / "thresholds.json")
+    synthetic_store(store, runs=4, steps=20)
+    monkeypatch.setattr("sys.argv", ["asced", "detect", store, "--thresholds", thresholds])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("asced: warning: these thresholds were calibrated with")

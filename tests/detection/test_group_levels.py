@@ -79,6 +79,14 @@ def test_each_run_is_compared_with_the_level_of_its_group(
         assert (mask == found["mask"].values[row]).all()
 
 
+def test_groups_of_what_is_no_coordinate_of_runs_are_refused(
+    store: Path, thresholds: Thresholds
+) -> None:
+    """As in a file that was edited by hand."""
+    with pytest.raises(InputError, match="levels by step, which is not known of these runs"):
+        detect(open_runs(store), replace(thresholds, grouped_by="step"))
+
+
 def test_the_loop_asks_for_the_group(store: Path, thresholds: Thresholds) -> None:
     recording = Recording(store)
     spec = recording.spec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asced_analysis import calibrate
@@ -47,7 +48,15 @@ def test_existing_store_is_kept(
     assert (open_runs(out)["sample"].values == before).all()
 
 
-@pytest.mark.parametrize("more", [{"runs": 0}, {"checkpoints": "0,1,2,3,4,5,6"}, {"steps": 0}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"runs": 0},
+        {"checkpoints": "0,1,2,3,4,5,6"},
+        {"steps": 0},
+        {"guidance-scale": "nan"},
+    ],
+)
 def test_impossible_recordings(
     more: dict[str, object], capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_folder: Path
 ) -> None:
@@ -128,6 +137,36 @@ def test_torn_thresholds_file(
     )
     assert "thresholds.json" in error
     assert not (tmp_path / "c.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--grow", -1], "grow is -1"),
+        (["--soft", -1], "soft is -1"),
+        (["--seed", -5], "seed is -5"),
+        (["--noise-scale", "nan"], "noise_scale is a size of at least 0, not nan"),
+        (["--set", "grow=nan"], "this is --grow"),
+    ],
+)
+def test_corrections_that_make_no_sense(
+    more: list[object],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    tiny_runs: Path,
+    tiny_folder: Path,
+) -> None:
+    masks = tmp_path / "masks.npz"
+    np.savez(masks, run=np.array([0]), mask=np.ones((1, 16, 16), bool))
+    given = ["replay", tiny_runs, "--pipeline", tiny_folder, "--masks", masks, "--step", 5]
+    assert said in fails(capsys, 2, *given, "--out", tmp_path / "c.zarr", *more)
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_a_store_is_no_thresholds_file(capsys: pytest.CaptureFixture[str], tiny_runs: Path) -> None:
+    error = fails(capsys, 2, "detect", tiny_runs, "--thresholds", tiny_runs)
+    assert "is a folder; expected a thresholds file" in error
 
 
 def test_a_folder_that_is_no_store(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -293,6 +293,26 @@ def test_an_error_of_the_pipeline_leaves_no_trace(build: Build, tmp_path: Path) 
     assert not (tmp_path / "runs.zarr").exists()
 
 
+def test_a_run_that_turns_nan_is_recorded_as_failed(build: Build, tmp_path: Path) -> None:
+    """NaN equals nothing, itself included: that is no change of the sample between two steps."""
+    pipe = build("dit")
+    forward, calls = pipe.transformer.forward, []
+
+    def failing(*given: Any, **options: Any) -> Any:
+        calls.append(1)
+        output = forward(*given, **options)
+        if len(calls) == 2:
+            output[0][1] = float("nan")
+        return output
+
+    pipe.transformer.forward = failing
+    with Recorder(pipe, tmp_path / "runs.zarr"):
+        pipe(class_labels=[1, 2], num_inference_steps=4, output_type="np")
+    ds = open_runs(tmp_path / "runs.zarr", statuses=("complete", "failed"))
+    assert ds["status"].values.tolist() == [1, 2]
+    assert np.isfinite(ds["x0"].values[0]).all()
+
+
 def test_it_goes_on_after_a_failed_call(build: Build, tmp_path: Path) -> None:
     pipe = build("sd")
 

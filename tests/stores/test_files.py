@@ -44,6 +44,24 @@ def test_what_cannot_be_written_is_refused(
     assert (tmp_path / "there.json").read_text() == "mine"
 
 
+def test_nothing_is_written_over_or_into_a_store_of_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = synthetic_store(tmp_path / "runs.zarr", runs=4, batch_size=4)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=r"runs\.zarr is a store of runs"):
+        check_out(store.path, suffixes=(".zarr",), overwrite=True, folder=True)
+    with pytest.raises(InputError, match="lies in a store of runs"):
+        check_out(tmp_path / "runs.zarr" / "zarr.json", overwrite=True)
+    with pytest.raises(InputError, match="lies in a store of runs"):
+        check_store_out(tmp_path / "runs.zarr" / "more.zarr")
+    check_store_out(store.path, overwrite=True)
+    monkeypatch.chdir(store.path)
+    with pytest.raises(InputError, match="lies in a store of runs"):
+        check_out("phases.json")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_an_error_leaves_the_old_one_and_nothing_else(folder: bool, tmp_path: Path) -> None:
     target = tmp_path / "result.zarr"

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import asced_stores.reading.recorded
-from asced_analysis import Thresholds, run_features, step_statistics
+from asced_analysis import Thresholds, calibrate, run_features, step_statistics
 from asced_analysis.detection.apply import detect
 from asced_analysis.detection.external import read_labels, read_masks
 from asced_analysis.realism import local_realism
@@ -307,6 +307,26 @@ def test_scores_are_kept_beside_the_store_and_taken_again(
     assert third.background.wait()
     np.testing.assert_array_equal(third.scores.known.values, first.scores.known.values)
     third.close()
+
+
+def test_scores_of_other_groups_are_never_taken(
+    looked_at: Path, runs: xr.Dataset, tmp_path: Path
+) -> None:
+    """Scores are shown against a run's own level, which its label chooses."""
+    grouped = calibrate(looked_at, groups="label", false_alarm_rate=0.3)
+    assert len(set(grouped.groups.values())) == 3
+    runs = runs.copy()
+    runs.encoding["source"] = str(tmp_path / "runs.zarr")
+    relabelled = runs.assign_coords(label=(runs["label"] + 1) % 3)
+    relabelled.encoding["source"] = runs.encoding["source"]
+    found = []
+    for ds, keep in ((runs, True), (relabelled, True), (relabelled, False)):
+        session = Session(ds, thresholds=grouped, keep_scores=keep)
+        assert session.background.wait()
+        found.append(session.scores.known.values)
+        session.close()
+    np.testing.assert_array_equal(found[1], found[2])
+    assert not np.array_equal(found[0], found[1])
 
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:

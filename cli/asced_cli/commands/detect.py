@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from asced_cli import completion
 from asced_cli.command import OutFile, asced_command, emit
 from asced_cli.options import function_named, note_memory, pipeline_option, store_argument
+
+if TYPE_CHECKING:
+    from asced_analysis.thresholds.document import Thresholds
 
 
 @asced_command(
@@ -66,8 +69,14 @@ def command(store: str, path: str, out: str | None, overwrite: bool, **more: Any
         table=[
             ("runs", str(result["runs"])),
             ("flagged", f"{result['flagged']} ({result['share']:.1%})"),
-            ("level", f"{result['level']:.4g}"),
+            ("level", f"{result['level']:.4g}{_own_levels(thresholds)}"),
             ("flagged runs", ", ".join(str(run) for run in result["flagged_runs"][:20])),
         ],
         written=[out],
     )
+
+
+def _own_levels(thresholds: Thresholds) -> str:
+    """That groups have levels of their own."""
+    count = len(thresholds.groups)
+    return f"; {count} of {thresholds.grouped_by} with levels of their own" if count else ""

@@ -120,6 +120,9 @@ def command(
 
     if start != "init" and not start.isdigit():
         raise InputError(f"--start is init or a step, not {start!r}")
+    own = {parameter.name for parameter in click.get_current_context().command.params}
+    if twice := sorted(own & settings.keys()):
+        raise InputError(f"--set {twice[0]}=...: this is --{twice[0].replace('_', '-')}")
     chosen = {
         **more,
         "start": start if start == "init" else int(start),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asced_recorders.pipelines.prompts import check_guidance
 from asced_recorders.writing.options import ModuleOptions
 from asced_stores.errors import InputError
 from asced_stores.options import option, options
@@ -104,6 +105,7 @@ class RecordOptions(LoadOptions, SchedulerOptions, ModuleOptions):
         for name, value in least.items():
             if value is None or isinstance(value, bool) or int(value) < 1:
                 raise InputError(f"{name} is {value}: give a number of at least 1")
+        check_guidance(self.guidance_scale)
         self.check_steps(self.steps)
         if (self.runs or 0) > MAX_BATCHES * self.batch_size:
             raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -143,4 +144,11 @@ def _one(item: Any, where: str) -> Prompt:
             raise InputError(f"{where}: {name} is {value!r}, not a number") from error
     if "prompt" not in values and "label" not in values:
         raise InputError(f"{where} has no prompt: add a column `prompt`")
+    check_guidance(values.get("guidance_scale"), f"{where}: ")
     return Prompt(**values)
+
+
+def check_guidance(scale: float | None, where: str = "") -> None:
+    """Refuse a guidance scale that is no number."""
+    if scale is not None and not math.isfinite(scale):
+        raise InputError(f"{where}guidance_scale is {scale}: give a finite number")

@@ -15,7 +15,7 @@ from typing import Any
 
 from asced_stores.backends.backend import GIVEN, OBJECTS, Backend
 from asced_stores.errors import BackendError, InputError, StoreExistsError
-from asced_stores.files import check_folder
+from asced_stores.files import check_folder, check_outside_stores
 from asced_stores.registry import Registry
 
 
@@ -108,6 +108,7 @@ def check_store_out(
         folder = Path(backend.address)
         if folder.is_file():
             raise InputError(f"{folder} is a file: choose another path for the store")
+        check_outside_stores(folder, itself=False)
         check_folder(folder)
 
 
