@@ -124,12 +124,12 @@ def test_detect(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_export(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     thresholds = str(folder / "thresholds.json")
     bundle, schema = tmp_path / "bundle", tmp_path / "schema.json"
-    assert run(["export", thresholds, "--target", "bundle", "--out", str(bundle)]) == 0
+    assert run(["export", thresholds, "--format", "bundle", "--out", str(bundle)]) == 0
     assert (bundle / "conformance.json").exists()
-    assert run(["export", "--target", "schema", "--out", str(schema)]) == 0
+    assert run(["export", "--format", "schema", "--out", str(schema)]) == 0
     assert json.loads(schema.read_text())["title"].startswith("Thresholds")
-    assert run(["export", thresholds, "--target", "schema", "--out", str(schema)]) == 2
-    assert run(["export", "--target", "bundle", "--out", str(tmp_path / "b")]) == 2
+    assert run(["export", thresholds, "--format", "schema", "--out", str(schema)]) == 2
+    assert run(["export", "--format", "bundle", "--out", str(tmp_path / "b")]) == 2
     assert "needs a thresholds file" in capsys.readouterr().err
 
 

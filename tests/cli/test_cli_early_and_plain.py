@@ -61,7 +61,7 @@ def line(name: str, folder: Path, out: object) -> list[str]:
         "detect": [store, *thresholds],
         "tune": [store, *thresholds],
         "replay": [store, *thresholds],
-        "export": [f"{folder}/thresholds.json", "--target", "bundle"],
+        "export": [f"{folder}/thresholds.json", "--format", "bundle"],
         "record": ["--pipeline", "fashion", "--runs", "2", "--steps", "2"],
         "demo": ["--runs", "2"],
     }
@@ -233,6 +233,11 @@ def test_the_same_flag_means_the_same_everywhere() -> None:
     assert all(len(found) == 1 for found in kinds.values()), kinds
     flags = {flag for one in options("record").values() for flag in one.opts}
     assert not flags & {"--variant", "--labels"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_has_one_name(name: str) -> None:
+    assert [one.opts for one in options(name).values() if len(one.opts) > 1] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)

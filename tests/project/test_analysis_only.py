@@ -37,7 +37,7 @@ WORKS = (
     "detect some.zarr --thresholds thresholds.json --out flags.npz",
     "evaluate some.zarr --judge patches --out quality.json",
     "report some.zarr --thresholds thresholds.json --gallery 2 --out report.html",
-    "export thresholds.json --target bundle --out bundle",
+    "export thresholds.json --format bundle --out bundle",
 )
 NEEDS_TORCH = "replay some.zarr --strategy none --out again.zarr"
 

@@ -38,7 +38,6 @@ OF_NOTHING = ("schema", "grafana")
 @click.argument("source", shell_complete=completion.stores_and_thresholds, required=False)
 @click.option(
     "--format",
-    "--target",
     "form",
     required=True,
     type=click.Choice([*OF_THRESHOLDS, *OF_NOTHING, *OF_RUNS]),
