@@ -12,6 +12,12 @@ from asced_analysis.thresholds.wording import measured_in_words, promised_in_wor
 from asced_stores.errors import InputError
 from asced_stores.files import check_out, whole, write_json
 
+BUNDLE_FILES = (
+    *("conformance.json", "thresholds.json", "thresholds.schema.json", "README.md"),
+    "*.safetensors",
+)
+"""As `check_out` takes them."""
+
 
 def export_bundle(
     thresholds: Thresholds, out: str | PathLike[str], *, overwrite: bool = False
@@ -22,12 +28,14 @@ def export_bundle(
     ----------
     thresholds : Thresholds
     out : path
-        A folder that does not exist yet, or `overwrite`; whole or not at all.
+        A folder that does not exist yet; whole or not at all.
+    overwrite : bool
+        Whether an earlier bundle may be replaced; a folder that holds anything else never is.
 
     Raises
     ------
     InputError
-        Where the folder exists, or these thresholds carry no conformance vectors.
+        Where the folder exists or is no bundle, or these thresholds carry no conformance vectors.
 
     Examples
     --------
@@ -44,7 +52,7 @@ def export_bundle(
         )
     if not thresholds.conformance:
         raise InputError("these thresholds carry no conformance vectors; calibrate again")
-    target = check_out(out, overwrite=overwrite, folder=True)
+    target = check_out(out, overwrite=overwrite, folder=True, own=BUNDLE_FILES)
     with whole(target, overwrite=overwrite) as part:
         part.mkdir()
         thresholds.save(part / "thresholds.json")

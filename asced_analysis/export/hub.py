@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from asced_analysis.export.cards import store_card, thresholds_card
 from asced_analysis.thresholds.document import Thresholds
 from asced_stores.errors import InputError
-from asced_stores.files import check_out, whole
+from asced_stores.files import STORE, check_out, whole
 from asced_stores.hub import (
     HubReference,
     hub_folder,
@@ -95,13 +95,15 @@ def pull(repository: str, out: str | PathLike[str], *, overwrite: bool = False) 
     Raises
     ------
     InputError
-        Where `out` exists, or the repository holds several stores and none is named.
+        Where `out` exists (or, for a store, is a folder but no store), or the repository holds
+        several stores and none is named.
     HubError
         Where the Hub refuses or does not answer; the same call again goes on.
     """
     reference = HubReference.parse(repository)
+    own = STORE if str(out).endswith(".zarr") else ()
     target = check_out(
-        out, overwrite=overwrite, suffixes=(".json", ".zarr"), folder=str(out).endswith(".zarr")
+        out, overwrite=overwrite, suffixes=(".json", ".zarr"), folder=bool(own), own=own
     )
     if target.suffix == ".json":
         return Thresholds.load(str(reference)).save(target, overwrite=overwrite)

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Mask = npt.NDArray[np.bool_]
-FORMATS = ("coco", "png")
+FORMATS = {
+    "coco": ("labels.json", "data/*.png"),
+    "png": ("masks", "masks/*.png", "data/*.png"),
+}
+"""What each writes, as `check_out` takes it."""
 
 
 def export_masks(
@@ -43,11 +47,13 @@ def export_masks(
         By default those that the runs hold (of a replay). Smaller than the pictures, as latents'
         are, they are enlarged.
     overwrite : bool
+        Whether an earlier folder of this form may be replaced; one that holds more never is.
 
     Raises
     ------
     InputError
-        Where there are no masks, or they are of other runs or of a shape that does not fit.
+        Where there are no masks, the folder exists, or masks are of other runs or of a shape that
+        does not fit.
 
     Examples
     --------
@@ -61,7 +67,7 @@ def export_masks(
 
     if form not in FORMATS:
         raise InputError(f"form is {form!r}; expected one of {', '.join(FORMATS)}")
-    target = check_out(out, overwrite=overwrite, folder=True)
+    target = check_out(out, overwrite=overwrite, folder=True, own=FORMATS[form])
     given = masks_of(ds) if masks is None else masks
     runs = [int(run) for run in ds["run"].values]
     unknown = sorted(set(given) - set(runs))

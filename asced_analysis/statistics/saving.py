@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asced_analysis.phases.segmentation import Phases
 from asced_stores.errors import InputError, install_hint
-from asced_stores.files import check_out, old_copy, whole
+from asced_stores.files import ZARR, check_out, old_copy, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +29,9 @@ def save(result: Result, path: str | os.PathLike[str], *, overwrite: bool = Fals
     path : path
         Ends with ``.zarr``, ``.parquet`` or ``.json``, to fit the type.
     overwrite : bool, optional
-        Whether an existing file may be replaced. Wherever that is cut short, the old result or
-        the new one is whole (the old one perhaps as ``.<name>.old``, as `load` then says).
+        Whether an existing file may be replaced (of a folder, only a Zarr group). Wherever
+        that is cut short, the old result or the new one is whole (the old one perhaps as
+        ``.<name>.old``, as `load` then says).
 
     Returns
     -------
@@ -44,7 +45,8 @@ def save(result: Result, path: str | os.PathLike[str], *, overwrite: bool = Fals
     import xarray as xr
 
     suffix = _suffix(result)
-    target = check_out(path, overwrite=overwrite, suffixes=(suffix,), folder=suffix == ".zarr")
+    own = ZARR if suffix == ".zarr" else ()
+    target = check_out(path, overwrite=overwrite, suffixes=(suffix,), folder=bool(own), own=own)
     with whole(target, overwrite=overwrite) as part:
         if isinstance(result, Phases):
             part.write_text(result.to_json() + "\n", encoding="utf-8")

@@ -64,12 +64,14 @@ class OutFile(click.ParamType[str]):
         What its name may end with; any name without.
     folder : bool
         A folder is written.
+    own : sequence of str
+        See `asced_stores.files.check_out`.
     """
 
     name = "path"
 
-    def __init__(self, *suffixes: str, folder: bool = False) -> None:
-        self.suffixes, self.folder = suffixes, folder
+    def __init__(self, *suffixes: str, folder: bool = False, own: Sequence[str] = ()) -> None:
+        self.suffixes, self.folder, self.own = suffixes, folder, own
 
     def check(self, value: str, options: Mapping[str, Any]) -> None:
         """Refuse what could not be written at the end."""
@@ -80,6 +82,7 @@ class OutFile(click.ParamType[str]):
             overwrite=bool(options.get("overwrite")),
             suffixes=self.suffixes,
             folder=self.folder,
+            own=self.own,
         )
 
 

@@ -9,12 +9,17 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from asced_stores.errors import InputError
 
 PathLike = str | os.PathLike[str]
+STORE = ("commits/zarr.json", "*")
+"""Files of a store of runs, as `check_out` takes them."""
+ZARR = ("zarr.json", "*/zarr.json", "*/c", "*/c/*")
+"""Those of any other Zarr group."""
 
 
 def check_out(
@@ -23,6 +28,7 @@ def check_out(
     overwrite: bool = False,
     suffixes: Sequence[str] = (),
     folder: bool = False,
+    own: Sequence[str] = (),
 ) -> Path:
     """Check that a file can be written, before any work is done for it.
 
@@ -38,6 +44,9 @@ def check_out(
         What its name may end with, for example ``(".csv", ".npz")``.
     folder : bool, optional
         A folder is written, not a file; an empty one may be there.
+    own : sequence of str, optional
+        Of a folder that is replaced as a whole: one path in it that each of its kind has, then
+        patterns of all others. No folder of another kind, or with other files, is replaced.
 
     Returns
     -------
@@ -46,8 +55,8 @@ def check_out(
     Raises
     ------
     InputError
-        If it names a remote backend, exists, ends otherwise, is a store of runs or lies in one, or
-        its folder cannot be written to.
+        If it names a remote backend, exists, ends otherwise, is a store of runs or lies in one,
+        holds what `own` does not name, or its folder cannot be written to.
     """
     text = os.fspath(path)
     if "://" in text:
@@ -65,9 +74,27 @@ def check_out(
             raise InputError(f"{target} is a folder; choose another name for the file")
         if folder and not target.is_dir():
             raise InputError(f"{target} is a file; choose another name for the folder")
-    check_outside_stores(target)
+    check_outside_stores(target, itself=own != STORE)
+    if own and target.exists() and not empty:
+        _check_own(target, own)
     check_folder(target.parent)
     return target
+
+
+def _check_own(target: Path, own: Sequence[str]) -> None:
+    """Refuse to replace a folder that is not an earlier one of its kind, or holds more."""
+    found = None if (target / own[0]).exists() else f"has no {own[0]}"
+    for path in target.rglob("*") if found is None else ():
+        name = path.relative_to(target).as_posix()
+        ours = any(fnmatchcase(name, pattern) for pattern in own)
+        if not ours and (path.is_symlink() or not path.is_dir()):
+            found = f"holds {name}"
+            break
+    if found is not None:
+        raise InputError(
+            f"{target} {found}; expected an earlier output of the same kind and nothing else, "
+            "since the whole folder is replaced: choose another name for the folder"
+        )
 
 
 def check_outside_stores(path: Path, *, itself: bool = True) -> None:

@@ -68,6 +68,28 @@ def line(name: str, folder: Path, out: object) -> list[str]:
     return [name, *more.get(name, [store]), "--out", str(out)]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "export {0}/no.json --format bundle --out",
+        "export {0}/no.zarr --format coco --out",
+        "export {0}/no.zarr --format png --out",
+        "stats {0}/runs.zarr --out",
+        "pull owner/name",
+    ],
+)
+def test_no_folder_of_something_else_is_replaced(
+    command: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is anything read or asked for before that is said."""
+    mine = tmp_path / "mine.zarr"
+    mine.mkdir()
+    (mine / "photo.jpg").write_text("mine")
+    assert run([*command.format(folder).split(), str(mine), "--overwrite"]) == 2
+    assert "expected an earlier output of the same kind" in capsys.readouterr().err
+    assert [path.name for path in mine.iterdir()] == ["photo.jpg"]
+
+
 def test_every_command_that_writes_is_here() -> None:
     writers = {name for name in COMMANDS if "out" in options(name)}
     assert writers <= {name for name, _ in WRITERS}

@@ -76,6 +76,7 @@ def test_a_round_trip_through_the_command(form: str, store: Path, tmp_path: Path
     command = ["export", str(store), "--thresholds", str(thresholds), "--format", form]
     assert run([*command, "--out", str(out)]) == 0
     assert len(list((out / "data").glob("*.png"))) == 40
+    assert run([*command, "--out", str(out), "--overwrite"]) == 0
     written = out / ("labels.json" if form == "coco" else "masks")
     after = read_masks(written)
     assert sorted(after) == sorted(before)

@@ -142,6 +142,7 @@ def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
 def test_a_port_of_the_learnt_detector_passes_the_bundle(learnt: Any, tmp_path: Path) -> None:
     bundle = export_bundle(learnt[1], tmp_path / "bundle")
+    export_bundle(learnt[1], bundle, overwrite=True)
     run = ["node", str(LEARNT_PORT), str(bundle)]
     result = subprocess.run(run, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -189,6 +190,10 @@ def test_the_bundle_is_whole(store: Path, tmp_path: Path) -> None:
         export_bundle(thresholds, bundle)
     export_bundle(thresholds, bundle, overwrite=True)
     assert sorted(path.name for path in bundle.parent.iterdir()) == ["bundle"]
+    (bundle / "port.c").write_text("mine")
+    with pytest.raises(InputError, match=r"bundle holds port\.c; expected an earlier output"):
+        export_bundle(thresholds, bundle, overwrite=True)
+    assert (bundle / "port.c").read_text() == "mine"
     assert export_schema(tmp_path / "schema.json").read_text().startswith("{")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,32 @@ def test_what_cannot_be_written_is_refused(
     with pytest.raises(InputError, match=said):
         check_out(path, **options)  # type: ignore[arg-type]
     assert (tmp_path / "there.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["photo.jpg"], "has no labels.json"),
+        (["data/1.png"], "has no labels.json"),
+        (["labels.json", "data/1.png", "notes/todo.txt"], "holds notes/todo.txt"),
+        (["labels.json", "data/1.jpg"], "holds data/1.jpg"),
+        (["labels.json", "data/1.png", "data/2.png"], None),
+        ([], None),
+    ],
+)
+def test_a_folder_is_replaced_by_its_own_kind_alone(
+    files: list[str], said: str | None, tmp_path: Path
+) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    for name in files:
+        (target / name).parent.mkdir(exist_ok=True)
+        (target / name).write_text("there")
+    own = ("labels.json", "data/*.png")
+    with (
+        nullcontext() if said is None else pytest.raises(InputError, match=f"out {said}; expected")
+    ):
+        check_out(target, overwrite=True, folder=True, own=own)
 
 
 def test_nothing_is_written_over_or_into_a_store_of_runs(

@@ -61,12 +61,15 @@ def command(source: str | None, form: str, out: str, overwrite: bool, **of: Any)
     Schema and dashboard need no SOURCE.
     """
     from asced_analysis.export import export_bundle, export_program, export_schema
+    from asced_analysis.export.bundle import BUNDLE_FILES
+    from asced_analysis.export.masks import FORMATS
     from asced_analysis.monitoring import write_dashboard
     from asced_analysis.thresholds.document import Thresholds
     from asced_stores.errors import InputError
     from asced_stores.files import check_out
 
-    check_out(out, overwrite=overwrite, folder=form in ("bundle", *OF_RUNS))
+    own = {"bundle": BUNDLE_FILES, **FORMATS}.get(form, ())
+    check_out(out, overwrite=overwrite, folder=bool(own), own=own)
     if form == "schema":
         path = export_schema(out, overwrite=overwrite)
     elif form == "grafana":

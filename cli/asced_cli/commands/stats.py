@@ -9,6 +9,7 @@ import click
 
 from asced_cli.command import FIGURE, OutFile, asced_command, emit
 from asced_cli.options import note_memory, store_argument
+from asced_stores.files import ZARR
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,7 +46,9 @@ if TYPE_CHECKING:
 @click.option("--by", help="Group by channel, label, prompt or another coordinate of the runs.")
 @click.option("--add", "added", multiple=True, metavar="STATS", help="Earlier results to add.")
 @click.option(
-    "--out", type=OutFile(".zarr", folder=True), help="Write the statistics and counts (*.zarr)."
+    "--out",
+    type=OutFile(".zarr", folder=True, own=ZARR),
+    help="Write the statistics and counts (*.zarr).",
 )
 @click.option("--plot", type=FIGURE, help="Draw the dynamics curves (*.png, *.svg, *.pdf).")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
