@@ -38,6 +38,7 @@ def test_it_records_and_says_what_it_did(
     result = json.loads(captured.out)
     assert result["runs"] == 20
     assert result["batches"] == 5
+    assert result["failed"] == 0
     events = [json.loads(line) for line in captured.err.splitlines()]
     assert [event["event"] for event in events] == ["start", *["batch"] * 5, "done"]
     assert events[0]["bytes"] > 20 * events[0]["bytes_per_run"]
@@ -52,8 +53,40 @@ def test_it_records_and_says_what_it_did(
     assert run(arguments(tiny_folder, out, "--overwrite")) == 0
     captured = capsys.readouterr()
     assert "20 runs of 6 steps" in captured.out
+    assert "failed" not in captured.out
     assert "a run" in captured.err
     assert "free" in captured.err
+
+
+def test_it_says_how_many_runs_failed(
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "turns_nan.py").write_text(f"""
+from asced_recorders import load_pipeline
+
+def spoil(module, given, output):
+    output[0][1] = float("nan")
+
+def make():
+    pipe = load_pipeline({str(tiny_folder)!r}, device="cpu")
+    pipe.unet.register_forward_hook(spoil)
+    return pipe
+""")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    command = ["record", "--pipeline", "turns_nan:make", "--runs", "10", "--steps", "3"]
+    command += ["--batch-size", "4"]
+    assert run([*command, "--out", "runs.zarr"]) == 0
+    (row,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("failed")]
+    assert row.split(maxsplit=1)[1] == "3 of 10 runs ended in NaN or infinity"
+    assert run([*command, "--out", "again.zarr", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["failed"] == 3
+    events = [json.loads(line) for line in captured.err.splitlines()]
+    assert [event["failed"] for event in events if event["event"] == "batch"] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("more", "waits"), [((), True), (("--no-fsync",), False)])

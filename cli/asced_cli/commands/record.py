@@ -161,6 +161,7 @@ def command(
         "store": out,
         "runs": int(facts.get("done", 0)),
         "kept": int(facts.get("kept", 0)),
+        "failed": int(facts.get("failed", 0)),
         "batches": len(store.committed_batches()),
         "steps": store.spec.steps,
         "bytes": int(facts.get("bytes", 0)),
@@ -174,6 +175,9 @@ def command(
             ("recorded", f"{result['runs']} runs of {steps}{full}"),
             ("written", f"{result['bytes'] / 1e6:.1f} MB in {result['seconds']} s"),
         ]
+        if result["failed"]:
+            failed = f"{result['failed']} of {result['runs']} runs ended in NaN or infinity"
+            table.insert(2, ("failed", failed))
         emit(result, table=table)
     return None
 

@@ -38,10 +38,11 @@ class ProgressReport:
         self.began = time.monotonic()
         self._emit({"event": "start", "runs": self.runs, **cost, **facts})
 
-    def committed(self, batch: int, runs: int, written: int, kept: int) -> None:
+    def committed(self, batch: int, runs: int, written: int, kept: int, failed: int) -> None:
         """A batch is safe on the disk (called in the writer's thread).
 
-        ``written`` and ``kept`` are the bytes and the runs in full of this process so far.
+        ``written``, ``kept`` and ``failed`` are the bytes, the runs in full and those that failed
+        (NaN, infinity) of this process so far.
         """
         self.done += runs
         seconds = time.monotonic() - self.began
@@ -54,6 +55,7 @@ class ProgressReport:
                 "runs": self.runs,
                 "runs_per_second": round(rate, 4),
                 "kept": kept,
+                "failed": failed,
                 "bytes": written,
                 "disk_free": disk_free(self.out),
                 "seconds_left": round((self.runs - self.done) / rate, 1) if rate else None,

@@ -131,7 +131,7 @@ class _RecordingLoop:
         self.report = ProgressReport(options.progress, runs, session.out)
         session.yielded = []  # runs are the same whoever samples them
         session.background.on_commit = lambda batch, count: self.report.committed(
-            batch, count, session.written, session.kept
+            batch, count, session.written, session.kept, session.failed
         )
         self.batches: list[int] = []
         self.rule = None if session.flight is None else session.flight.rule

@@ -26,6 +26,7 @@ from asced_stores.errors import (
     StoreExistsError,
     StoreNotFoundError,
 )
+from asced_stores.format.index import STATUSES
 from asced_stores.format.metadata import begun_only
 from asced_stores.format.observations import Observations, put_observations
 
@@ -81,7 +82,7 @@ class Session:
         self._begun = False
         self._turn = threading.Lock()
         self.overflows = self.overflowing = 0
-        self.written = self.kept = 0
+        self.written = self.kept = self.failed = 0
         self.yielded: list[int] | None = None
         """Batches left to another process; None where a batch of another's is an error."""
         found = self._existing()
@@ -314,6 +315,7 @@ class Session:
                 runs = np.asarray(runs) + (following - batch) * self.store.batch_size
                 batch = following
         self.kept += marker.runs
+        self.failed += int((np.asarray(marker.scalars["status"]) == STATUSES["failed"]).sum())
         beyond = np.asarray(marker.scalars["overflows"])
         self.overflows += int(beyond.sum())
         self.overflowing += int((beyond > 0).sum())
