@@ -112,7 +112,8 @@ def test_the_disk_is_waited_for_unless_told_otherwise(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--pipeline", "nope"], "unknown pipeline 'nope'"),
+        (["--pipeline", "nope"], "unknown pipeline 'nope': give"),
+        (["--pipeline", "fashionn"], "unknown pipeline 'fashionn' (did you mean fashion?): give"),
         (["--runs", "0"], "runs is 0"),
         (["--checkpoints", "0,1,2,3,4,5,6"], "7 checkpoints are more than 6 steps"),
         (["--checkpoints", "a"], "give whole numbers"),

@@ -12,7 +12,7 @@ from asced_recorders.pipelines.devices import available_devices, default_device
 from asced_recorders.pipelines.networks import copied_pipeline
 from asced_recorders.pipelines.options import PipelineOptions, SchedulerOptions
 from asced_recorders.pipelines.scheduler_names import make_scheduler
-from asced_stores.errors import InputError
+from asced_stores.errors import InputError, nearest
 from asced_stores.named_functions import named_function
 from asced_stores.options import takes
 
@@ -192,8 +192,11 @@ def _locate(text: str) -> tuple[bool, str]:
         return True, str(path)
     looks_local = path.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1
     if looks_local:
+        near = nearest(text, embedded_models())
+        hint = f" (did you mean {near}?)" if near else ""
         raise InputError(
-            f"unknown pipeline {text!r}: give an embedded model ({', '.join(embedded_models())}), "
+            f"unknown pipeline {text!r}{hint}: give an embedded model "
+            f"({', '.join(embedded_models())}), "
             "a folder with model_index.json, or a hub name like owner/name"
         )
     return False, text
