@@ -154,7 +154,9 @@ def bind(
         thresholds.check_fingerprint(here)
         level = thresholds.level_for(here["scheduler_class"], here["steps"])
     source = with_lookahead(source, thresholds, pipeline, network)
-    return detector_for(source, thresholds, level=level)
+    detector = detector_for(source, thresholds, level=level)
+    detector.start((1, *source.sample_shape[-3:]))  # another size is refused before runs are read
+    return detector
 
 
 def levels_of(

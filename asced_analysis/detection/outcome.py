@@ -31,6 +31,7 @@ from asced_analysis.detection.outcome_network import (
     run_network,
     run_statistics,
     snapshot_channels,
+    snapshot_size,
 )
 from asced_analysis.detection.outcome_steps import ALGORITHM
 from asced_analysis.detection.variant import Lookahead, Sampler, Variant, table
@@ -122,6 +123,8 @@ class Stream:
         Of the network; see `run_network`.
     lookahead : callable, optional
         The model, for the lookahead.
+    learnt : tuple of int
+        Shape (channel, y, x) of the samples that the network was learnt on.
     """
 
     parameters: Parameters
@@ -130,6 +133,7 @@ class Stream:
     scale: npt.NDArray[np.float32]
     layers: Layers = ()
     lookahead: Lookahead | None = None
+    learnt: tuple[int, ...] = ()
 
     @property
     def first_step(self) -> int:
@@ -148,6 +152,8 @@ class Stream:
 
     def start(self, shape: Sequence[int]) -> State:
         """Begin with samples of shape ``(batch, channel, y, x)``."""
+        if self.layers:
+            check_size(self.parameters, self.layers, len(self.location), shape[1:], self.learnt)
         return State(GridState(), (int(shape[-2]), int(shape[-1])))
 
     def update(
@@ -295,6 +301,39 @@ class Stream:
         return enlarge(mask, *state.shape), score, flagged
 
 
+def check_size(
+    parameters: Parameters, layers: Layers, cells: int, shape: Sequence[int], learnt: Sequence[int]
+) -> None:
+    """Refuse samples of another size, where their pictures make more or fewer channels.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    layers : tuple of (weight (out, in, k, k), bias (out,))
+    cells : int
+        Of the grid.
+    shape, learnt : sequence of int
+        ``(channel, y, x)`` of the samples, and of those that the network was learnt on.
+
+    Raises
+    ------
+    InputError
+    """
+    picture = snapshot_size(shape, parameters.resolution)
+    found = {"dynamics": cells, "snapshot": 2 * picture, "activations": 2 * picture}.get(
+        parameters.inputs, cells + 2 * picture
+    )
+    found += 0 if parameters.lookahead is None else 2 * picture + 1
+    wanted = layers[0][0].shape[1] // (4 if layers[-1][0].shape[0] == 4 else 1)
+    if found != wanted:
+        raise InputError(
+            f"these thresholds were learnt on samples of shape {tuple(learnt)} (channel, y, x), "
+            f"{wanted} channels for their network, and found are samples of shape {tuple(shape)}, "
+            f"{found} channels: use them on samples of the former size, or learn from runs of the "
+            "latter"
+        )
+
+
 def artifact_mask(predicted: Any, *, share: float = 0.12) -> Any:
     """Places that are predicted to end worst.
 
@@ -371,7 +410,8 @@ class _Outcome(Variant):
         if location.shape != (len(levels.log_snr) - 1,) or scale.shape != location.shape:
             raise InputError("outcome needs one location and scale a grid cell")
         layers = layers_from_bytes(thresholds.weights_bytes())
-        return Stream(Parameters(**given), grid, location, scale, layers, sampler.lookahead)
+        learnt = tuple(thresholds.fingerprint["sample_shape"][-3:])
+        return Stream(Parameters(**given), grid, location, scale, layers, sampler.lookahead, learnt)
 
     def extra_evaluations(self, parameters: Mapping[str, Any]) -> int:
         """One, where there is a lookahead."""

@@ -37,15 +37,24 @@ def snapshot_channels(values: Any, resolution: int, height: int | None = None) -
     channels, rows, width = values.shape[-3:]
     height = height or rows
     factor = pooling_factor(height, width, resolution)
-    if (
-        channels * factor**2 <= MOST_SNAPSHOT_CHANNELS
-        and height % factor == 0
-        and width % factor == 0
-    ):
+    if _keeps_pixels(channels, height, width, factor):
         return pixels_as_channels(values, factor)
     mean = pool(values, resolution, factor)
     square = pool(values * values, resolution, factor)
     return xp.stack([mean, xp.sqrt(xp.clip(square - mean * mean, 0.0, None))], axis=1)
+
+
+def snapshot_size(shape: Sequence[int], resolution: int) -> int:
+    """How many channels `snapshot_channels` makes of a picture of shape (channel, y, x)."""
+    channels, height, width = shape
+    factor = pooling_factor(height, width, resolution)
+    return channels * factor**2 if _keeps_pixels(channels, height, width, factor) else 2
+
+
+def _keeps_pixels(channels: int, height: int, width: int, factor: int) -> bool:
+    """Whether the pixels of a map cell become channels of their own."""
+    whole = height % factor == 0 and width % factor == 0
+    return whole and channels * factor**2 <= MOST_SNAPSHOT_CHANNELS
 
 
 def lookahead_channels(lookahead_x0: Any, x0: Any, maps: Parameters) -> Any:

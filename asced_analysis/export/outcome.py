@@ -51,8 +51,11 @@ class OutcomeDetector(MapModule):
                 "coefficients": self.given.coefficients,
             }
         )
+        layers = layers_from_bytes(thresholds.weights_bytes())
+        learnt = thresholds.fingerprint["sample_shape"][-3:]
+        outcome.check_size(self.given, layers, len(levels.location), shape, learnt)
         self.layers = torch.nn.ModuleList()
-        for weight, bias in layers_from_bytes(thresholds.weights_bytes()):
+        for weight, bias in layers:
             outputs, inputs, side, _ = weight.shape
             layer = torch.nn.Conv2d(inputs, outputs, side, padding=side // 2)
             layer.load_state_dict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from asced_analysis.detection import outcome
 from asced_analysis.detection.apply import detect
 from asced_analysis.detection.outcome_network import convolve, run_network
 from asced_analysis.detection.streaming import make_detector
+from asced_analysis.export import export_program
 from asced_analysis.realism import patch_model
 from asced_analysis.thresholds.conformal import expected_band
 from asced_analysis.thresholds.document import Thresholds, ThresholdsError
@@ -57,6 +59,22 @@ def test_the_promise_holds_whatever_was_learnt(store: Path, thresholds: Threshol
     shares = found["mask"].values.mean(axis=(1, 2))
     np.testing.assert_allclose(shares[flagged], 0.12, atol=0.02)
     assert (shares[~flagged] == 0).all()
+
+
+def test_another_size_than_the_learnt_one_is_refused_before_runs_are_read(
+    thresholds: Thresholds, tmp_path: Path
+) -> None:
+    sizes = {"smaller": (1, 12, 12), "larger": (1, 32, 32), "colour": (3, 16, 16)}
+    for name, shape in sizes.items():
+        synthetic_store(tmp_path / name, runs=4, steps=12, shape=shape, batch_size=4)
+    found = detect(open_runs(tmp_path / "smaller"), thresholds, override=True)
+    assert found["mask"].load().shape == (4, 12, 12)  # whose cells are pixels as well
+    for name in ("larger", "colour"):
+        said = rf"learnt on .* \(1, 16, 16\) .*found .* {re.escape(str(sizes[name]))}"
+        with pytest.raises(InputError, match=said):
+            detect(open_runs(tmp_path / name), thresholds, override=True)
+        with pytest.raises(InputError, match=said):
+            export_program(thresholds, tmp_path / "detector.pt2", shape=sizes[name])
 
 
 def test_weights_travel_beside_the_file(thresholds: Thresholds, tmp_path: Path) -> None:
