@@ -115,12 +115,18 @@ class PointPool(Pool):
         return np.asarray(self.path[:, step, :, None, None], np.float32)
 
 
-def recorded_pool(subject: Subject, runs: int) -> RecordedPool:
-    """Record what is missing, ask the model about the ends, and the truth."""
+def recorded_pool(subject: Subject, runs: int, limit: float | None = None) -> RecordedPool:
+    """Record what is missing, ask the model about the ends, and the truth.
+
+    Where the truth is a judge's distance, runs beyond a limit are broken: by default those of the
+    worst quarter.
+    """
     store = subject.cache / "pool.zarr"
     if not store.exists():
         how: dict[str, Any] = {"fields": ("eps", "x0", "x_init", "sample"), "seed": subject.seed}
         how |= subject.recorded
+        if subject.sampler is not None:
+            how["scheduler"] = subject.sampler
         if subject.classes:
             how["labels"] = subject.labels(range(subject.seed, subject.seed + runs))
             how["call_options"] = {"guidance_scale": subject.guidance, "output_type": "latent"}
@@ -132,7 +138,7 @@ def recorded_pool(subject: Subject, runs: int) -> RecordedPool:
     dataset = open_runs(store)
     ends = np.asarray(dataset["sample"].values, np.float32)
     taught = _kept(subject, "taught", lambda: _ask(subject, store, ends))
-    known, limit = np.ones(len(ends), np.bool_), None
+    known = np.ones(len(ends), np.bool_)
     classes = np.asarray(dataset["label"].values) if subject.classes else None
     if subject.eyes is not None:
         known, broken = seen_by_eye(subject.eyes, "pool", len(ends))
@@ -140,7 +146,7 @@ def recorded_pool(subject: Subject, runs: int) -> RecordedPool:
         broken = subject.counted(ends)
     else:
         distance = _kept(subject, "distance", lambda: subject.distances(ends))
-        limit = worst_level(distance[: len(ends) // 2], WORST)
+        limit = worst_level(distance[: len(ends) // 2], WORST) if limit is None else limit
         broken = distance > limit
     own = None if classes is None else classes[known]
     grades = None

@@ -48,6 +48,8 @@ class Subject:
         More options of `asced_recorders.record`.
     eyes : Path, optional
         Labels by eye (`experiments.remedies.blind`), which then are the truth.
+    sampler : str, optional
+        Short name of a scheduler, where it is not the pipeline's own.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Subject:
     only: tuple[str, ...] = ("",)
     recorded: Mapping[str, Any] = field(default_factory=dict)
     eyes: Path | None = None
+    sampler: str | None = None
 
     @property
     def classes(self) -> bool:
@@ -69,7 +72,7 @@ class Subject:
     @property
     def cache(self) -> Path:
         """Where stores and drawn images lie."""
-        return CACHE / self.name
+        return CACHE / self.name / (self.sampler or "")
 
     @cached_property
     def pipe(self) -> Any:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
 from experiments.datasets import sets
-from experiments.remedies import choosing, correcting, grid
+from experiments.remedies import both, choosing, correcting, grid
 from experiments.remedies.__main__ import Bench, auroc_within, rows_of
-from experiments.remedies.choosing import Plan, coarse, finished, generic, partitions, plans
+from experiments.remedies.choosing import (
+    Plan,
+    coarse,
+    finished,
+    generic,
+    less_content,
+    partitions,
+    plans,
+)
 from experiments.remedies.subjects import Subject, seen_by_eye
 
 
@@ -34,6 +43,20 @@ def test_draws_of_equal_content_deliver_the_content_that_was_drawn() -> None:
         chosen = finished(scores, groups, plan)
         assert len(set(chosen.tolist())) == len(chosen) == 400
         assert scores[chosen].mean() < scores.mean()
+        assert (ks_2samp(size[chosen], size).pvalue > 0.05) == kept
+
+
+def test_a_score_less_its_content_keeps_content_as_drawn() -> None:
+    rng = np.random.default_rng(0)
+    ends = np.where(rng.random((1200, 1, 8, 8)) < rng.random((1200, 1, 1, 1)), 1.0, -1.0)
+    size = ends.mean((1, 2, 3))
+    fault = rng.random(1200) < 0.2
+    pool = SimpleNamespace(x0=lambda _: ends.astype(np.float32))
+    plan = Plan(8, 3, 4)
+    score = size + fault + rng.random(1200)
+    for scores, kept in ((score, False), (less_content(score, pool, 8), True)):
+        chosen = finished(scores, next(partitions(None, np.arange(1200), plan, count=1)), plan)
+        assert fault[chosen].mean() < fault.mean() / 1.2
         assert (ks_2samp(size[chosen], size).pvalue > 0.05) == kept
 
 
@@ -98,3 +121,12 @@ def test_pruning_halves_what_breaks_on_the_grid(monkeypatch: pytest.MonkeyPatch)
     assert chance["broken"]["value"] == pytest.approx(
         rows["plain, 25 steps"]["broken"]["value"], abs=0.04
     )
+    told = by_name["less content's share"]
+    assert told["broken"]["value"] < chance["broken"]["value"] / 2
+    # the same draws compete again, as those of another sampler would
+    together = both.rows_of(
+        *(Bench(pool, plain, real, draws) for _ in range(2))  # plain, and of the sampler
+    )
+    own = {name.rsplit(", ", 1)[1]: row for name, row in together.items() if "pruning" in name}
+    assert own["forest"]["broken"] == learnt["broken"]
+    assert own["chance"]["broken"] == chance["broken"]
