@@ -55,7 +55,7 @@ from experiments.tables.files import RESULTS, write_tables
 BUDGETS = (50, 25, 100)
 COMPARED = 50  # where the network of `outcome` is trained beside the forest
 DRAWN = 4096  # at most, of each way to sample
-SIZE = 128  # images of every set whose Frechet distance, precision and recall are compared
+SIZE = 128  # images of a set, by default, whose Frechet distance, precision, recall are compared
 MEASURED = 16  # partitions of which these are averaged
 TOLD = "forest taught by the truth, step and draws chosen by it, less content's share"
 Draws = Callable[[str, int], Images | None]
@@ -72,9 +72,10 @@ class Bench:
         draws: Draws,
         pipe: Any = None,
         corrected: Mapping[str, tuple[Images, float]] | None = None,
+        size: int = SIZE,
     ) -> None:
         self.pool, self.plain, self.real, self.draws, self.pipe = pool, plain, real, draws, pipe
-        self.corrected = corrected or {}
+        self.corrected, self.size = corrected or {}, size
         self.report = np.flatnonzero(~pool.first)
         self.views = {look: predicted(pool, look, pool.taught, "self") for look in LOOKS}
 
@@ -96,7 +97,7 @@ class Bench:
         each = partitions(content, self.report, plan, count=PARTITIONS, classes=classes)
         sets = [finished(scores, groups, plan) for groups in each]
         shares = [float(broken[one].mean()) for one in sets]
-        size, rng = min(len(sets[0]), SIZE), np.random.default_rng(1)
+        size, rng = min(len(sets[0]), self.size), np.random.default_rng(1)
         measured = [
             self.real.figures(plain.only(rng.choice(one, size, replace=False)))
             for one in sets[:MEASURED]
@@ -137,7 +138,7 @@ class Bench:
 
     def sampled(self, images: Images, steps: float) -> dict[str, Any]:
         """A row of images that were drawn on their own."""
-        size = min(SIZE, len(images))
+        size = min(self.size, len(images))
         return self.real.at_size(images, size, MEASURED) | {
             "evaluations": float(steps),
             "broken": share_estimate(images.broken).to_dict(),
@@ -267,11 +268,11 @@ def predicted(pool: Pool, look: int, taught: Floats, teacher: str) -> Floats:
     return found
 
 
-def bench_of(name: str, runs: int) -> tuple[Bench, dict[str, Any]]:
+def bench_of(name: str, runs: int, size: int = SIZE) -> tuple[Bench, dict[str, Any]]:
     """A model by its name, and what is said of it."""
     if name == "grid":
         points, seen, real, ways = grid.parts()
-        return Bench(points, seen, real, ways), {"truth": "exact", "runs": len(seen)}
+        return Bench(points, seen, real, ways, size=size), {"truth": "exact", "runs": len(seen)}
     subject = SUBJECTS[name]()
     pool = recorded_pool(subject, runs)
     plain = _seen(subject, pool.ends, pool.broken)
@@ -288,7 +289,7 @@ def bench_of(name: str, runs: int) -> tuple[Bench, dict[str, Any]]:
     facts = {"truth": subject.truth, "judge": subject.model.name, "runs": len(plain)}
     edited = corrected_runs(subject, pool)
     real = Real(subject.model.vectors)
-    return Bench(pool, plain, real, draws, subject.pipe, edited), facts
+    return Bench(pool, plain, real, draws, subject.pipe, edited, size), facts
 
 
 def corrected_runs(subject: Subject, pool: RecordedPool) -> dict[str, tuple[Images, float]]:
@@ -327,10 +328,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subject", choices=(*SUBJECTS, "grid"))
     parser.add_argument("--runs", type=int, default=1024, help="plain runs to record")
+    parser.add_argument("--size", type=int, default=SIZE, help="images that sets are compared by")
     parser.add_argument("--out", type=Path, default=RESULTS / "remedies")
     arguments = parser.parse_args()
     name, out = arguments.subject, arguments.out
-    bench, facts = bench_of(name, arguments.runs)
+    bench, facts = bench_of(name, arguments.runs, arguments.size)
     found: dict[str, Any] = {
         **facts,
         "broken": share_estimate(bench.pool.broken[bench.report]).to_dict(),

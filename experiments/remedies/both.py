@@ -21,8 +21,8 @@ import numpy as np
 
 from asced_analysis.realism import features
 from asced_analysis.realism.content import content_of, shown
-from experiments.remedies.__main__ import TOLD, Bench, bench_of, compare
-from experiments.remedies.choosing import brightness, chosen_plan
+from experiments.remedies.__main__ import SIZE, TOLD, Bench, bench_of, compare
+from experiments.remedies.choosing import brightness, chosen_plan, less_content
 from experiments.remedies.measuring import Images
 from experiments.remedies.pool import STEPS, Floats, recorded_pool
 from experiments.remedies.subjects import SUBJECTS
@@ -31,6 +31,7 @@ from experiments.tables.files import RESULTS, write_tables
 
 BUDGET = 50
 SAMPLER, NAME = "ddpm", "ancestral sampler (DDPM)"
+LEAN = "forest, less content's share"
 
 
 def rows_of(plain: Bench, fresh: Bench) -> dict[str, dict[str, Any]]:
@@ -50,12 +51,13 @@ def rows_of(plain: Bench, fresh: Bench) -> dict[str, dict[str, Any]]:
     chance = np.random.default_rng(5).random(len(pool.ends))
     kinds: tuple[tuple[str, dict[int, Floats], Any], ...] = (
         ("forest", fresh.views, None),
+        (LEAN, {look: less_content(one, pool, look) for look, one in fresh.views.items()}, None),
         (TOLD, told, pool.broken),
     )
     for title, views, worst in kinds:
         plan = chosen_plan(pool, views, BUDGET, worst)
         each = [(title, views[plan.look])]
-        each += [] if title == TOLD else [("chance", chance)]
+        each += [("chance", chance)] if title == "forest" else []
         for what, scores in each:
             rows[f"{NAME}, pruning, {plan.title}, {what}"] = fresh.chosen(
                 scores, content[plan.look], plan, float(plan.evaluations)
@@ -69,14 +71,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subject", choices=tuple(SUBJECTS))
     parser.add_argument("--runs", type=int, default=1024, help="of each sampler")
+    parser.add_argument("--size", type=int, default=SIZE, help="images that sets are compared by")
     parser.add_argument("--out", type=Path, default=RESULTS / "remedies")
     arguments = parser.parse_args()
     name, runs = arguments.subject, arguments.runs
-    plain, facts = bench_of(name, runs)
+    plain, facts = bench_of(name, runs, arguments.size)
     subject = replace(SUBJECTS[name](), sampler=SAMPLER)
     pool = recorded_pool(subject, runs, plain.pool.limit)
     seen = Images(features(pool.ends, subject.model), shown(content_of(pool.ends)), pool.broken)
-    fresh = Bench(pool, seen, plain.real, plain.draws, subject.pipe)
+    fresh = Bench(pool, seen, plain.real, plain.draws, subject.pipe, size=arguments.size)
     found = facts | {"budgets": {str(BUDGET): rows_of(plain, fresh)}}
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"{name}-both.json"
