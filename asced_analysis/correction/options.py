@@ -43,10 +43,13 @@ class EditOptions:
     soft: int = option(0, "Pixels over which the masks' edges fade.")
 
     def __post_init__(self) -> None:
-        for name in ("seed", "grow", "soft"):
+        for name, least in (("step", 1), ("seed", 0), ("grow", 0), ("soft", 0)):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, Integral) or int(value) < 0):
-                raise InputError(f"{name} is {value!r}; expected a whole number of at least 0")
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if value is not None and not (whole and int(value) >= least):
+                raise InputError(
+                    f"{name} is {value!r}; expected a whole number of at least {least}"
+                )
 
 
 @options

@@ -269,11 +269,14 @@ def _frames(
     free[[0, -1]] = False
     strongest = regions.sort_values("excess", ascending=False)
     for onset, end in strongest[["onset_step", "end_step"]].to_numpy():
-        seen = (chosen >= onset) & (chosen <= end)
+        abnormal = steps[(steps >= onset) & (steps <= end)]
+        if not len(abnormal):
+            continue
+        seen = np.isin(chosen, abnormal)
         if not seen.any() and free.any():
             places = np.flatnonzero(free)
-            nearest = places[np.argmin(abs(chosen[places] - onset))]
-            chosen[nearest], seen[nearest] = onset, True
+            nearest = places[np.argmin(abs(chosen[places] - abnormal[0]))]
+            chosen[nearest], seen[nearest] = abnormal[0], True
         free &= ~seen
     return np.sort(chosen)
 

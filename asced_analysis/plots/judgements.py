@@ -39,7 +39,7 @@ def scores(detected: xr.Dataset, thresholds: Thresholds, *, ax: Axes | None = No
     Raises
     ------
     InputError
-        When no run has a finite score.
+        When no run has a finite score, or `detected` does not say which groups its runs are of.
 
     Examples
     --------
@@ -53,6 +53,12 @@ def scores(detected: xr.Dataset, thresholds: Thresholds, *, ax: Axes | None = No
     """
     from asced_analysis.detection.apply import own_levels_above
 
+    by = str(thresholds.grouped_by)
+    if thresholds.groups and (by not in detected.coords or detected[by].dims != ("run",)):
+        raise InputError(
+            f"these thresholds have levels by {by}, which `detected` does not say of its runs: add "
+            f"the coordinate, detected.assign_coords({by}=('run', ...))"
+        )
     values = np.asarray(detected["score"].values, np.float64)
     values = values - own_levels_above(detected, thresholds)
     finite = values[np.isfinite(values)]

@@ -140,6 +140,6 @@ class ReplayOptions(SamplerOptions, EditOptions):
     parameters: Mapping[str, Any] = others("Of the strategy.")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        EditOptions.__post_init__(self)
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"batch_size is {self.batch_size}: expected at least 1")

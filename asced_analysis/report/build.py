@@ -193,7 +193,14 @@ def build_page(
     count = 0
     first = None
     if flagged is not None:
-        above = None if thresholds is None else own_levels_above(flagged, thresholds)
+        above = None
+        if thresholds is not None:
+            by = thresholds.grouped_by
+            if thresholds.groups and by in ds.coords and by not in flagged.coords:
+                # put on the recording by hand, so that a replay's store lacks it
+                own = ds[by].sel(run=flagged["run"]).values
+                flagged = flagged.assign_coords({by: ("run", own)})
+            above = own_levels_above(flagged, thresholds)
         cases, count, first = _cases(ds, flagged, above, corrected, evaluation, gallery)
     sections: list[Section] = []
     if corrected is not None and first is not None:
@@ -275,8 +282,9 @@ def _cases(
 ) -> tuple[list[Case], int, int | None]:
     """The gallery's cases, how many runs were flagged in all, and the most abnormal one."""
     chosen = np.flatnonzero(flagged["flagged"].values)
-    scores = np.asarray(flagged["score"].values, np.float64) - (0 if above is None else above)
-    order = chosen[np.argsort(-scores[chosen], kind="stable")]
+    scores = np.asarray(flagged["score"].values, np.float64)
+    compared = scores if above is None else scores - above
+    order = chosen[np.argsort(-compared[chosen], kind="stable")]
     first = int(flagged["run"].values[order[0]]) if len(order) else None
     order = order[:gallery]
     masks = np.asarray(flagged["mask"].isel(run=order).values, np.bool_)

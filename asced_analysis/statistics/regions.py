@@ -372,9 +372,8 @@ def _regions(
             (y + rows.start) * shape[-1] + x + columns.start,
             float(ratio[box][voxels].max()),
         )
-        # rows of one step lie side by side, so that sums are those of one step alone
-        inside = np.ascontiguousarray(size[:, rows, columns][:, footprint])
-        found.append(row_of(region, inside.mean(axis=1), shape, steps))
+        inside = size[:, rows, columns][:, footprint]
+        found.append(row_of(region, inside.mean(axis=1, dtype=np.float64), shape, steps))
     return _numbered(run, found)
 
 

@@ -263,30 +263,30 @@ def _joined(first: Places, second: Places, count: int) -> tuple[int, Places]:
     return int(found), labels.astype(np.int64)
 
 
-def means(maps: Iterable[SteppedMap], regions: list[Region]) -> npt.NDArray[np.float32]:
+def means(maps: Iterable[SteppedMap], regions: list[Region]) -> npt.NDArray[np.float64]:
     """Mean of every step's map over each region's pixels, shape (region, step)."""
-    values = [np.empty(len(each.pixels), np.float32) for each in regions]
+    areas = np.array([len(each.pixels) for each in regions])
+    pixels = np.concatenate([each.pixels for each in regions])
+    order = np.argsort(pixels, kind="stable")
+    pixels, owner = pixels[order], np.repeat(np.arange(len(areas), dtype=np.int32), areas)[order]
+    del order
     rows = []
     for one in maps:
-        start = 0
-        done = [0] * len(regions)
+        sums, start = np.zeros(len(areas)), 0
         for part in one.parts():
-            for place, each in enumerate(regions):
-                if done[place] == len(each.pixels) or each.pixels[done[place]] >= start + part.size:
-                    continue
-                stop = int(np.searchsorted(each.pixels, start + part.size))
-                some = slice(done[place], stop)
-                values[place][some] = part[each.pixels[some] - start]
-                done[place] = stop
+            ends = np.array([start, start + part.size], pixels.dtype)  # of others, all are copied
+            first, last = np.searchsorted(pixels, ends)
+            values = part[pixels[first:last] - start]
+            sums += np.bincount(owner[first:last], values, len(areas))
             start += part.size
-        rows.append([each.mean() for each in values])
+        rows.append(sums / areas)
         one.forget()
-    return np.array(rows, np.float32).T
+    return np.array(rows).T
 
 
 def row_of(
     region: Region,
-    whole: npt.NDArray[np.float32],
+    whole: npt.NDArray[np.float64],
     shape: tuple[int, ...],
     steps: npt.NDArray[np.int64],
 ) -> tuple[Any, ...]:
@@ -331,7 +331,7 @@ def find(
     level_of: Callable[[int, SteppedMap], float],
     shape: tuple[int, ...],
     smallest: int,
-) -> tuple[list[Region], npt.NDArray[np.float32], bool]:
+) -> tuple[list[Region], npt.NDArray[np.float64], bool]:
     """Regions of one run, their means by step, and whether all its numbers are finite.
 
     Parameters
@@ -354,4 +354,4 @@ def find(
         finite &= fine
     regions = growing.finish()
     del growing
-    return regions, means(maps(), regions) if regions else np.zeros((0, 0), np.float32), finite
+    return regions, means(maps(), regions) if regions else np.zeros((0, 0)), finite

@@ -173,7 +173,7 @@ def _plain_warnings() -> None:
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if category.__module__.partition(".")[0] not in OWN_PACKAGES:
             usual(message, category, *where, **more)
-        elif (text := _in_flags(str(message))) not in shown:
+        elif (text := " ".join(_in_flags(str(message)).split())) not in shown:
             shown.add(text)
             click.echo(f"asced: warning: {text}", err=True)
 

@@ -131,10 +131,12 @@ def _sampled(target: Target, masks: Masks, pipe: Any, strategies: Sequence[str])
             raise RuntimeError(f"{target.store} does not hold the runs to be corrected in order")
         for number, name in enumerate(branched):
             found[name] = pictures(ds["branch_sample"].isel(branch=number).values)
-        if BEFOREHAND in strategies and target.clip is None:
-            found[BEFOREHAND] = replayed("score_clipping", "init")
-        elif BEFOREHAND in strategies and target.clip is not None:
-            found[BEFOREHAND] = target.clip(target.store, given, target.step, pipe)
+        if BEFOREHAND in strategies:
+            found[BEFOREHAND] = (
+                replayed("score_clipping", "init")
+                if target.clip is None
+                else target.clip(target.store, given, target.step, pipe)
+            )
         if AFTERWARDS in strategies:
             found[AFTERWARDS] = replayed("noise_denoise", target.step)
     return found

@@ -106,7 +106,8 @@ def check_outside_stores(path: Path, *, itself: bool = True) -> None:
     itself : bool, optional
         Whether the path may be no store either.
     """
-    here = path.absolute()
+    # links on the way are followed, but one at the end is what is replaced
+    here = Path(os.path.normpath(path.parent.resolve() / path.name))
     for folder in (here, *here.parents) if itself else here.parents:
         if (folder / "zarr.json").is_file() and (folder / "commits").is_dir():
             what = "is" if folder == here else "lies in"

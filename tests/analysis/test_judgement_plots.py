@@ -58,6 +58,8 @@ def test_scores_of_groups_are_shown_against_their_own_levels(tmp_path: Path) -> 
     left = [bar for bar in bars["flagged"] if bar.get_height() and bar.get_x() < level]
     assert not [*right, *left]
     assert "label" in ax.get_xlabel()
+    with pytest.raises(InputError, match=r"levels by label, .*assign_coords\(label="):
+        plots.scores(found.drop_vars("label"), thresholds)
 
 
 def judged(change: float | None, kind: Kind = "real", **controls: float) -> Evaluation:

@@ -63,7 +63,8 @@ def test_numbers_are_the_same_step_by_step(video, name, monkeypatch):
         return read(backend, layout, batches, slots, steps, **options)
 
     monkeypatch.setattr(recorded, "read_rows", watched)
-    np.testing.assert_array_equal(WORK[name](video), whole)
+    last_bits = 1e-9 if "regions" in name else 0  # of means, which are summed in another order
+    np.testing.assert_allclose(WORK[name](video), whole, rtol=last_bits)
     assert max(reads) <= 2  # frames of a sample, and one step
 
 

@@ -214,6 +214,24 @@ def test_a_film_strip_shows_the_steps_of_its_regions(results):
     assert len(plots.film_strip(results["ds"], 3, regions=many).axes) == 16
 
 
+@pytest.mark.parametrize("some", [slice(5, None), slice(0, 12), slice(None, None, 3)])
+def test_a_film_strip_of_some_steps_takes_regions_of_all(results, some):
+    """A region that is abnormal before or between the steps held is shown where it still is."""
+    ds = results["ds"].isel(step=some)
+    held = ds["step"].values[1:].tolist()
+    box = {"run": 3, "top": 2, "left": 2, "height": 3, "width": 3}
+    ends = [(2, 2), (4, 7), (10, 12), (19, 24)]
+    regions = pd.DataFrame(
+        [{**box, "onset_step": a, "end_step": b, "excess": 9 - a / 10} for a, b in ends]
+    )
+    figure = plots.film_strip(ds, 3, regions=regions)
+    shown = [int(ax.get_title().removeprefix("step ")) for ax in figure.axes[:8] if ax.get_title()]
+    assert set(shown) <= set(held)
+    for onset, end in ends:
+        if any(onset <= step <= end for step in held):
+            assert any(onset <= step <= end for step in shown)
+
+
 def test_acceleration_stands_apart_from_the_edges_of_its_picture(results):
     ax = plots.region_acceleration(region_profile(results["ds"], results["regions"].iloc[0]))
     drawn = np.concatenate([line.get_ydata() for line in ax.lines])

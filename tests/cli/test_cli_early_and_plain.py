@@ -15,6 +15,7 @@ import pytest
 
 from asced_analysis.calibration.choose_level import METHODS
 from asced_analysis.compute import stepped
+from asced_analysis.thresholds.fingerprints import PortabilityWarning
 from asced_cli.command import OutFile, OutStore
 from asced_cli.commands.calibrate import _file_first
 from asced_cli.main import COMMANDS, main, run
@@ -327,7 +328,9 @@ def test_a_warning_is_one_line_and_said_once(
         warnings.simplefilter("always")
         with pytest.raises(SystemExit) as ended:
             main()
+        warnings.warn("a name\n  of two\nlines", PortabilityWarning, stacklevel=1)
     assert ended.value.code == 0
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
+    assert len(lines) == 2
     assert lines[0].startswith("asced: warning: these thresholds were calibrated with")
+    assert lines[1] == "asced: warning: a name of two lines"

@@ -146,7 +146,10 @@ def test_torn_thresholds_file(
         (["--soft", -1], "soft is -1"),
         (["--seed", -5], "seed is -5"),
         (["--noise-scale", "nan"], "noise_scale is a size of at least 0, not nan"),
+        (["--step", -1], "step is -1"),
         (["--set", "grow=nan"], "this is --grow"),
+        (["--set", "renoise_steps=[13]"], "this is --renoise-step\n"),
+        (["--set", "store=other.zarr"], "this is STORE\n"),
     ],
 )
 def test_corrections_that_make_no_sense(

@@ -60,6 +60,13 @@ def test_a_mistake_is_named_by_its_line(name: str, text: str, message: str, tmp_
         read_prompts(tmp_path / name)
 
 
+@pytest.mark.parametrize("kind", [dict, Prompt])
+def test_a_guidance_scale_is_a_number(kind: Any) -> None:
+    given = [kind(prompt="a"), kind(prompt="b", guidance_scale=float("nan"))]
+    with pytest.raises(InputError, match="prompt 1: guidance_scale is nan: give a finite number"):
+        read_prompts(given)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file of prompts"):
         read_prompts(tmp_path / "none.txt")

@@ -290,6 +290,9 @@ def test_wrong_parameters_are_named(
 def test_wrong_use_is_named(tiny_pipeline: Any) -> None:
     with pytest.raises(InputError, match="needs masks"):
         draw(tiny_pipeline, Corrector(None), range(2))
+    for step in (-1, 0, 2.5, True):
+        with pytest.raises(InputError, match=f"step is {step}; expected a whole number of at"):
+            Corrector(None, step=step)
     corrector = Corrector(None, step=5)
     corrector.assign([0, 1, 2], masks=np.stack([SQUARE] * 3))
     with pytest.raises(InputError, match="3 runs were assigned to a batch of 2"):

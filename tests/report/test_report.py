@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from asced_analysis import calibrate, segment_phases, step_statistics
+from asced_analysis.detection.apply import detect
 from asced_analysis.plots.images import end_pictures
 from asced_analysis.report import build_page, write_report
 from asced_analysis.report.page import (
@@ -94,14 +96,40 @@ def test_runs_without_images_are_shown_by_their_samples(tmp_path: Path) -> None:
 
 
 def test_gallery_shows_what_the_thresholds_flag(runs: Path, tmp_path: Path) -> None:
-    from asced_analysis.detection.apply import detect
-
     thresholds = calibrate(runs, false_alarm_rate=0.2)
     flagged = int(detect(open_runs(runs), thresholds)["flagged"].sum())
     text = write_report(runs, tmp_path / "r.html", thresholds=thresholds, gallery=3).read_text()
     assert f"{min(3, flagged)} of {flagged} flagged runs" in text
     assert text.count('class="case"') == min(3, flagged)
     assert "of them fit a promise that is kept" in text
+
+
+def test_groups_of_ones_own_are_known_of_a_replay(runs: Path) -> None:
+    """Its store lacks what was put on the recording by hand; scores are those that it holds."""
+    ds = open_runs(runs).assign_coords(mine=("run", np.arange(96) // 48))
+    thresholds = calibrate(runs, false_alarm_rate=0.2)
+    level = thresholds.levels.level
+    groups = {"0": level + 2.0, "1": level - 2.0}
+    thresholds = replace(thresholds, groups=groups, grouped_by="mine")
+    found = detect(ds, thresholds).compute().isel(run=slice(None, None, -1))
+    corrected = ds[["image"]].sel(run=found["run"]).assign(found).drop_vars("mine")
+    page = build_page(
+        ds,
+        name="runs",
+        phases=None,
+        statistics=None,
+        thresholds=thresholds,
+        corrected=corrected.assign_attrs(correction_step=4),
+        gallery=96,
+    )
+    cases = page.sections[-2].cases
+    order = [int(case.title.removeprefix("run ")) for case in cases]
+    scores = found["score"].sel(run=order).values
+    assert len(order) == found["flagged"].sum()
+    for score, one in zip(scores, cases, strict=True):
+        assert f"score {score:.3g};" in one.text
+    beyond = scores - [groups[str(run // 48)] for run in order]
+    assert (np.diff(beyond) <= 0).all()
 
 
 def test_stored_strings_stay_text(runs: Path) -> None:

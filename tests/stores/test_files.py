@@ -89,6 +89,32 @@ def test_nothing_is_written_over_or_into_a_store_of_runs(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_where_a_path_leads_is_what_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what stands in it before `..` nor the name of a link."""
+    store = Path(synthetic_store(tmp_path / "runs.zarr", runs=4, batch_size=4).path)
+    monkeypatch.chdir(tmp_path)
+    check_out("runs.zarr/../out.json")
+    check_store_out("runs.zarr/../more.zarr")
+    (tmp_path / "linked").symlink_to(store / "commits")
+    (tmp_path / "file.json").symlink_to(store / "zarr.json")
+    inside = (store / "commits" / "0.json").read_bytes()
+    for path in ("linked/0.json", "linked/../out.json"):
+        with pytest.raises(InputError, match=r"lies in a store of runs.* outside runs\.zarr"):
+            check_out(path, overwrite=True)
+    for path in ("linked", "linked/more.zarr", "runs.zarr/../linked/more.zarr"):
+        with pytest.raises(InputError, match="lies in a store of runs"):
+            check_store_out(path, overwrite=True)
+    target = check_out("file.json", overwrite=True)
+    write_json(target, {"a": 1}, overwrite=True)  # in the place of the link
+    assert not (tmp_path / "file.json").is_symlink()
+    assert (store / "commits" / "0.json").read_bytes() == inside
+    monkeypatch.chdir(store)
+    check_out("../out.json")
+    check_store_out("../more.zarr")
+    with pytest.raises(InputError, match="lies in a store of runs"):
+        check_out("../runs.zarr/out.json")
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_an_error_leaves_the_old_one_and_nothing_else(folder: bool, tmp_path: Path) -> None:
     target = tmp_path / "result.zarr"

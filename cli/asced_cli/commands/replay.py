@@ -120,9 +120,12 @@ def command(
 
     if start != "init" and not start.isdigit():
         raise InputError(f"--start is init or a step, not {start!r}")
-    own = {parameter.name for parameter in click.get_current_context().command.params}
-    if twice := sorted(own & settings.keys()):
-        raise InputError(f"--set {twice[0]}=...: this is --{twice[0].replace('_', '-')}")
+    own = {
+        one.name: one.opts[0] if isinstance(one, click.Option) else one.human_readable_name
+        for one in click.get_current_context().command.params
+    }
+    if twice := sorted(own.keys() & settings.keys()):
+        raise InputError(f"--set {twice[0]}=...: this is {own[twice[0]]}")
     chosen = {
         **more,
         "start": start if start == "init" else int(start),

@@ -124,6 +124,7 @@ def _read_file(path: Path) -> tuple[Prompt, ...]:
 
 def _one(item: Any, where: str) -> Prompt:
     if isinstance(item, Prompt):
+        check_guidance(item.guidance_scale, f"{where}: ")
         return item
     if isinstance(item, str):
         return Prompt(item)

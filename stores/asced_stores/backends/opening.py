@@ -108,7 +108,7 @@ def check_store_out(
         folder = Path(backend.address)
         if folder.is_file():
             raise InputError(f"{folder} is a file: choose another path for the store")
-        check_outside_stores(folder, itself=False)
+        check_outside_stores(folder.resolve(), itself=False)  # a link is written through
         check_folder(folder)
 
 
