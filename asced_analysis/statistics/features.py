@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -299,11 +300,21 @@ def _sums(size: npt.NDArray[np.float32]) -> Floats:
 def _ranked(values: npt.NDArray[np.float32], levels: tuple[float, ...]) -> list[float]:
     """Quantiles as `numpy.quantile` gives them; the values are put into another order."""
     flat = values.reshape(-1)
-    ranks = np.asarray(levels) * (flat.size - 1)
-    low = np.floor(ranks).astype(int)
-    high = np.minimum(low + 1, flat.size - 1)
-    flat.partition(np.unique(np.concatenate([low, high])))
-    if np.isnan(flat[low.max() :]).any():
+    low, high, share = _places(flat.size, levels)
+    flat.partition([*low, *high])
+    if np.isnan(flat[max(low) :].max()):
         return [float("nan")] * len(levels)
-    between = (ranks - low) * (flat[high].astype(np.float64) - flat[low])
-    return [float(value) for value in flat[low] + between]
+    below, above = flat[list(low)].astype(np.float64), flat[list(high)]
+    found: list[float] = (below + share * (above - below)).tolist()
+    return found
+
+
+@lru_cache(maxsize=64)
+def _places(
+    size: int, levels: tuple[float, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], Floats]:
+    """Ranks next to each quantile of so many values, and how far it lies beyond the lower one."""
+    ranks = np.asarray(levels) * (size - 1)
+    low = np.floor(ranks).astype(int)
+    high = np.minimum(low + 1, size - 1)
+    return tuple(low.tolist()), tuple(high.tolist()), ranks - low
