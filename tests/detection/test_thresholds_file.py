@@ -89,7 +89,7 @@ def test_files_that_are_none(raw: bytes, message: str, tmp_path: Path) -> None:
 def test_missing_and_huge_files(tmp_path: Path) -> None:
     with pytest.raises(ThresholdsError, match="does not exist; make one with"):
         Thresholds.load(tmp_path / "none.json")
-    with pytest.raises(ThresholdsError, match="can't be read"):
+    with pytest.raises(ThresholdsError, match="is a folder; expected a thresholds file"):
         Thresholds.load(tmp_path)
     huge = tmp_path / "huge.json"
     with huge.open("wb") as file:
