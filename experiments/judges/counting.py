@@ -6,7 +6,7 @@ A shape is put into a random place of a column: its own (no rule is broken), or 
 is noised to the level of a step and sampled on from there by the model that is judged, which makes
 its edges as soft as those of any image that it draws. Of shapes in their own columns, the share
 called broken is the error of counting. Of shapes in another's column the model draws some as
-something nearer to their column's kind, the more so the earlier it begins; the others must be found.
+something nearer to their column's kind, the more so the earlier it begins; others must be found.
 *Greatest overlap* takes the kind that a component overlaps most, however narrowly.
 """
 
