@@ -60,11 +60,16 @@ def draw_images(count: int = IMAGES, *, seed: int = 0) -> Images:
         while not there.any():
             there = rng.random(3) < 0.5
         for column in np.flatnonzero(there):
-            shape = stamp(KINDS[column])
-            top = rng.integers(0, HEIGHT - shape.shape[0] + 1)
-            left = COLUMN * column + rng.integers(0, COLUMN - shape.shape[1] + 1)
-            image[top : top + shape.shape[0], left : left + shape.shape[1]][shape] = 1.0
+            put(image, KINDS[column], int(column), rng)
     return out
+
+
+def put(image: Images, kind: str, column: int, rng: np.random.Generator) -> None:
+    """Draw a shape at a random place of a column, into an image of shape (64, 64)."""
+    shape = stamp(kind)
+    top = rng.integers(0, HEIGHT - shape.shape[0] + 1)
+    left = COLUMN * column + rng.integers(0, COLUMN - shape.shape[1] + 1)
+    image[top : top + shape.shape[0], left : left + shape.shape[1]][shape] = 1.0
 
 
 def fold(images: Images) -> Images:

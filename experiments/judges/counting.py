@@ -1,6 +1,7 @@
 """How often counting shapes is wrong: real images that the model re-draws, some with a fault.
 
     python -m experiments.judges.counting
+    python -m experiments.judges.counting --store runs.zarr  # what counting says of recorded runs
 
 A shape is put into a random place of a column: its own (no rule is broken), or another's. The image
 is noised to the level of a step and sampled on from there by the model that is judged, which makes
@@ -21,8 +22,8 @@ import numpy as np
 import torch
 
 from asced_recorders import load_pipeline
-from experiments.datasets.shapes import COLUMN, HEIGHT, KINDS, SIZE, Images, fold, judge, stamp
-from experiments.datasets.shapes import unfold as unfolded
+from asced_stores import open_runs
+from experiments.datasets.shapes import KINDS, SIZE, Images, fold, judge, put, unfold
 from experiments.judges.learnt import SHAPES
 from experiments.judges.writing import tell
 from experiments.tables.files import RESULTS
@@ -38,10 +39,7 @@ def single_shapes(count: int, *, misplaced: bool, seed: int = 0) -> Images:
     for image in out[:, 0]:
         column = int(rng.integers(3))
         others = [kind for kind in range(3) if kind != column]
-        shape = stamp(KINDS[int(rng.choice(others)) if misplaced else column])
-        top = rng.integers(0, HEIGHT - shape.shape[0] + 1)
-        left = COLUMN * column + rng.integers(0, COLUMN - shape.shape[1] + 1)
-        image[top : top + shape.shape[0], left : left + shape.shape[1]][shape] = 1.0
+        put(image, KINDS[int(rng.choice(others)) if misplaced else column], column, rng)
     return out
 
 
@@ -56,7 +54,7 @@ def redrawn(pipe: Any, images: Images, step: int, *, seed: int = 0) -> Images:
     with torch.no_grad():
         for time in times:
             sample = scheduler.step(pipe.unet(sample, time).sample, time, sample).prev_sample
-    return unfolded(sample.numpy())
+    return unfold(sample.numpy())
 
 
 def rows(count: int) -> Iterator[dict[str, Any]]:
@@ -68,18 +66,29 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
             yield {
                 "shapes": "in another's column" if misplaced else "in their own column",
                 "re-drawn from step": step,
-                "images": count,
-                "called broken": float(judge(images).broken.mean()),
-                "by greatest overlap": float(judge(images, margin=0.0).broken.mean()),
+                **counted(images),
             }
+
+
+def counted(images: Images) -> dict[str, float]:
+    """How many images there are, and what share of them is broken, counted in both ways."""
+    return {
+        "images": len(images),
+        "called broken": float(judge(images).broken.mean()),
+        "by greatest overlap": float(judge(images, margin=0.0).broken.mean()),
+    }
 
 
 def main() -> None:
     """Print one row a line, and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--store", type=Path, help="recorded runs, which are counted instead")
     parser.add_argument("--out", type=Path, default=RESULTS / "judges")
     arguments = parser.parse_args()
+    if arguments.store is not None:
+        tell([counted(unfold(open_runs(arguments.store)["sample"].values))])
+        return
     tell(rows(arguments.images), arguments.out / "counting.jsonl")
 
 

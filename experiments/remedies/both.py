@@ -23,6 +23,7 @@ from asced_analysis.realism import features
 from asced_analysis.realism.content import content_of, shown
 from experiments.remedies.__main__ import SIZE, TOLD, Bench, bench_of, compare
 from experiments.remedies.choosing import brightness, chosen_plan, less_content
+from experiments.remedies.drawing import WAYS
 from experiments.remedies.measuring import Images
 from experiments.remedies.pool import STEPS, Floats, recorded_pool
 from experiments.remedies.subjects import SUBJECTS
@@ -30,7 +31,8 @@ from experiments.remedies.tables import remedies_table
 from experiments.tables.files import RESULTS, write_tables
 
 BUDGET = 50
-SAMPLER, NAME = "ddpm", "ancestral sampler (DDPM)"
+WAY = "ancestral"
+SAMPLER, NAME = WAYS[WAY].scheduler, WAYS[WAY].title
 LEAN = "forest, less content's share"
 
 
@@ -41,7 +43,7 @@ def rows_of(plain: Bench, fresh: Bench) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for title, images, bench in (
         (f"plain, {BUDGET} steps", plain.draws("plain", BUDGET), plain),
-        (f"{NAME}, {BUDGET} steps", plain.draws("ancestral", BUDGET), fresh),
+        (f"{NAME}, {BUDGET} steps", plain.draws(WAY, BUDGET), fresh),
         (f"{NAME}, {STEPS} steps", own, fresh),
     ):
         if images is not None:

@@ -15,6 +15,7 @@ from asced_analysis.compute.source import open_source
 from asced_analysis.realism.content import worst_level
 from asced_recorders import record
 from asced_stores import open_runs
+from asced_stores.errors import InputError
 from experiments.datasets.gaussian_grid import away_from_modes, predicted_noise, sample, schedule
 from experiments.models.emoji.grading import mean_grades
 from experiments.remedies.subjects import Images, Subject, seen_by_eye
@@ -121,6 +122,11 @@ def recorded_pool(subject: Subject, runs: int, limit: float | None = None) -> Re
     Where the truth is a judge's distance, runs beyond a limit are broken: by default those of the
     worst quarter.
     """
+    if subject.sampler is not None and subject.eyes is not None:
+        raise InputError(
+            f"labels by eye are of {subject.name}'s own sampler; "
+            "choose a model whose truth is counted or measured"
+        )
     store = subject.cache / "pool.zarr"
     if not store.exists():
         how: dict[str, Any] = {"fields": ("eps", "x0", "x_init", "sample"), "seed": subject.seed}

@@ -13,7 +13,7 @@ SETS: dict[str, Callable[[Results], Mapping[str, Any]]] = {
     "planted": lambda results: results["where-planted"],
     "shapes": lambda results: results["shapes"]["where"],
 }
-DIGESTED = ("natural", "planted")  # on shapes hardly a run breaks, and none at one place
+DIGESTED = ("natural", "planted")  # few runs of shapes break, none at one place
 QUALITIES = ("frechet_distance", "precision", "recall")
 
 
