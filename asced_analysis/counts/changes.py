@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 PART = 1 << 16
-"""Values of a step that are widened at once: they stay in the cache, and cost no memory."""
+"""Values that are widened at once: they stay in the cache, and cost no memory."""
 
 
 def parts_of(size: int, length: int = 0) -> Iterator[slice]:
@@ -24,6 +24,11 @@ def parts_of(size: int, length: int = 0) -> Iterator[slice]:
     """
     each = length or PART
     return (slice(at, min(at + each, size)) for at in range(0, size, each))
+
+
+def steps_at_once(values: int) -> int:
+    """Number of steps, of so many values each, that are widened at once: one where it is large."""
+    return max(1, PART // values)
 
 
 class Change:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections import deque
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,7 +15,7 @@ import xarray as xr
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
 from asced_analysis.compute.stepped import memory_note
-from asced_analysis.counts.changes import PART, parts_of, widen
+from asced_analysis.counts.changes import PART, parts_of, steps_at_once, widen
 from asced_analysis.signals import fields
 from asced_analysis.signals.dimensions import with_all_dims
 from asced_analysis.signals.dynamics import first_regular_step, noise_ratio
@@ -178,27 +180,24 @@ def _follow_noise(
     eps: npt.NDArray[Any], steps: npt.NDArray[np.int64], scale: Floats, time: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Log rms and log peak of the innovation by step, powers of eps and of its rate of change."""
-    loudness, local = np.empty((2, len(steps) - 1))
-    powers, speeds = np.zeros((2, 3))
-    last = _stored(eps[steps[0]])
-    change = np.empty(last.size, np.float32)
-    powers += sum(_sums(np.abs(_wide(last[part]))) for part in parts_of(last.size)) / last.size
-    for k in range(len(loudness)):
-        now = _stored(eps[steps[k + 1]])
-        size, sums = np.zeros((2, 3))
-        for part in parts_of(now.size):
-            wide, own = _wide(now[part]), change[part]
-            size += _sums(np.abs(wide))
-            sums += _sums(np.abs(np.subtract(wide, _wide(last[part]), out=own), out=own))
-        last = now
-        del now  # before the next step is read
-        powers += size / last.size
-        mean = sums / last.size
-        speeds += mean / (time[k + 1] - time[k]) ** np.arange(1, 4)
-        loudness[k] = np.log(scale[k] * np.sqrt(mean[1]) + _TINY)
-        median, upper = _ranked(change, (0.5, 0.99))
-        local[k] = np.log((scale[k] * upper + _TINY) / (scale[k] * median + _TINY))
-    return loudness, local, powers, speeds
+    sizes, rates, ranks = [], [], []
+    change = _room(eps)
+    for earlier, now in _windows(eps, steps, 1):
+        old, values = len(earlier), now.shape[1]
+        size, rate = np.zeros((len(now), 3)), np.zeros((old + len(now) - 1, 3))
+        for part in parts_of(values):
+            wide, own = _widened(earlier, now, part), change[: len(rate), part]
+            rate += _sums(np.abs(np.subtract(wide[1:], wide[:-1], out=own), out=own))
+            size += _sums(np.abs(wide[old:], out=wide[old:]))
+        sizes.append(size / values)
+        rates.append(rate / values)
+        ranks.append(_ranked(change[: len(rate)], (0.5, 0.99)))
+    mean = np.concatenate(rates)
+    median, upper = np.concatenate(ranks).T
+    loudness = np.log(scale * np.sqrt(mean[:, 1]) + _TINY)
+    local = np.log((scale * upper + _TINY) / (scale * median + _TINY))
+    speeds = (mean / np.diff(time)[:, np.newaxis] ** np.arange(1, 4)).sum(axis=0)
+    return loudness, local, np.concatenate(sizes).sum(axis=0), speeds
 
 
 def _follow_image(
@@ -208,33 +207,26 @@ def _follow_image(
 
     What a step takes back is at most what there was; a movement that goes on undoes nothing.
     """
-    moved, faster = np.empty(len(steps) - 1), np.empty(len(steps) - 2)
+    moved, faster = [], []
     total = undone = 0.0
-    earlier: npt.NDArray[Any] | None = None
-    last = _stored(x0[steps[0]])
-    gain = np.empty(last.size, np.float32)
-    for k in range(len(moved)):
-        now = _stored(x0[steps[k + 1]])
-        squares = 0.0
-        for part in parts_of(now.size):
-            middle = _wide(last[part])
-            move = _wide(now[part]) - middle
+    gain = _room(x0)
+    for earlier, now in _windows(x0, steps, 2):
+        known = max(0, len(earlier) - 1)  # movements that the window before has counted
+        squares = np.zeros(len(earlier) + len(now) - 1 - known)
+        gains = gain[: max(0, len(earlier) + len(now) - 2)]
+        for part in parts_of(now.shape[1]):
+            wide = _widened(earlier, now, part)
+            move = wide[1:] - wide[:-1]
             size = np.abs(move)
-            squares += float(np.square(move).sum())
-            total += float(size.sum())
-            if earlier is None:
-                continue
-            before = middle - _wide(earlier[part])
-            own = np.abs(before, out=gain[part])
-            back = np.multiply(move, np.sign(before, out=before), out=move)
-            undone += float(np.clip(np.negative(back, out=back), 0, own, out=back).sum())
-            np.subtract(size, own, out=own)
-        moved[k] = np.sqrt(squares / now.size)
-        earlier, last = last, now
-        del now
-        if k:
-            faster[k - 1] = _ranked(gain, (0.99,))[0]
-    return moved, faster, total, undone
+            squares += np.square(move[known:]).sum(axis=1)
+            total += float(size[known:].sum())
+            np.subtract(size[1:], size[:-1], out=gains[:, part])
+            back = np.multiply(move[1:], np.sign(move[:-1]), out=wide[2:])
+            np.negative(back, out=back)
+            undone += float(np.clip(back, 0, size[:-1], out=back).sum())
+        moved.append(np.sqrt(squares / now.shape[1]))
+        faster.append(_ranked(gains, (0.99,))[:, 0])
+    return np.concatenate(moved), np.concatenate(faster), total, undone
 
 
 def _variance(x0: npt.NDArray[Any], steps: npt.NDArray[np.int64]) -> float:
@@ -245,11 +237,13 @@ def _variance(x0: npt.NDArray[Any], steps: npt.NDArray[np.int64]) -> float:
     """
     first = _stored(x0[steps[0]])
     sums, squares = np.zeros(first.size, np.float32), 0.0
-    for step in steps[1:]:
-        for wide, start, own in _together(_stored(x0[step]), first, sums):
-            far = wide - start
-            own += far
+    for earlier, now in _windows(x0, steps[1:], 0):
+        for part in parts_of(first.size):
+            far = _widened(earlier, now, part)
+            far -= _wide(first[part])
+            sums[part] += far.sum(axis=0)
             squares += float(np.square(far, out=far).sum())
+        del now  # before the next is read
     level = sum(float(np.square(sums[part]).sum()) for part in parts_of(sums.size))
     return (squares - level / len(steps)) / (len(steps) * first.size)
 
@@ -269,10 +263,44 @@ def _at_the_end(final: npt.NDArray[Any], height: int, width: int) -> tuple[float
     return np.sqrt(spread / final.size), np.sqrt(squares / count) if count else 0.0
 
 
+def _windows(
+    array: npt.NDArray[Any], steps: npt.NDArray[np.int64], lag: int
+) -> Iterator[tuple[deque[npt.NDArray[Any]], npt.NDArray[Any]]]:
+    """As many steps as one widens at once, and up to `lag` before them; shape (step, value).
+
+    A step that is large comes alone. Values are as they are stored.
+    """
+    earlier: deque[npt.NDArray[Any]] = deque(maxlen=lag)
+    each = steps_at_once(math.prod(array.shape[1:]))
+    for near in np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1):
+        for at in range(near[0], near[-1] + 1, each):
+            now = np.ascontiguousarray(array[at : min(at + each, near[-1] + 1)])
+            now = now.reshape(len(now), -1)
+            yield earlier, now
+            earlier.extend(now)
+            del now  # before the next is read
+
+
+def _room(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Room for a value of each pixel at all steps of one of the `_windows`."""
+    values = math.prod(array.shape[1:])
+    return np.empty((steps_at_once(values), values), np.float32)
+
+
+def _widened(
+    earlier: Collection[npt.NDArray[Any]], now: npt.NDArray[Any], part: slice
+) -> npt.NDArray[np.float32]:
+    """A part of the values of one of the `_windows`, in float32."""
+    wide = np.empty((len(earlier) + len(now), len(range(*part.indices(now.shape[1])))), np.float32)
+    for one, own in zip(earlier, wide, strict=False):
+        widen(one[part], own)
+    widen(now[:, part], wide[len(earlier) :])
+    return wide
+
+
 def _stored(step: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Values of a step, shape (pixel,): as they are stored, or widened at once where few."""
-    values = np.ascontiguousarray(step).reshape(-1)
-    return _wide(values) if values.size <= PART else values
+    """Values of a step as they are stored, shape (pixel,)."""
+    return np.ascontiguousarray(step).reshape(-1)
 
 
 def _wide(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -291,21 +319,19 @@ def _together(*arrays: npt.NDArray[Any]) -> Iterator[tuple[npt.NDArray[np.float3
 
 
 def _sums(size: npt.NDArray[np.float32]) -> Floats:
-    """Sums of magnitudes, of their squares and of their cubes; the values stay as they are."""
+    """Sums by step of magnitudes, of their squares and of their cubes; shape (step, 3)."""
     square = np.square(size)  # sums in float32 are pairwise: 1e-6 of their value
-    sums = [size.sum(), square.sum()]
-    return np.array([*sums, np.multiply(square, size, out=square).sum()], np.float64)
+    sums = [size.sum(axis=1), square.sum(axis=1)]
+    return np.stack([*sums, np.multiply(square, size, out=square).sum(axis=1)], 1, dtype=np.float64)
 
 
-def _ranked(values: npt.NDArray[np.float32], levels: tuple[float, ...]) -> list[float]:
-    """Quantiles as `numpy.quantile` gives them; the values are put into another order."""
-    flat = values.reshape(-1)
-    low, high, share = _places(flat.size, levels)
-    flat.partition([*low, *high])
-    if np.isnan(flat[max(low) :].max()):
-        return [float("nan")] * len(levels)
-    below, above = flat[list(low)].astype(np.float64), flat[list(high)]
-    found: list[float] = (below + share * (above - below)).tolist()
+def _ranked(values: npt.NDArray[np.float32], levels: tuple[float, ...]) -> Floats:
+    """Quantiles by step as `numpy.quantile` gives them; the values are put into another order."""
+    low, high, share = _places(values.shape[1], levels)
+    values.partition([*low, *high], axis=1)
+    below, above = values[:, low].astype(np.float64), values[:, high]
+    found: Floats = below + share * (above - below)
+    found[np.isnan(values[:, max(low) :].max(axis=1))] = np.nan
     return found
 
 

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import OneClassSVM
 from sklearn.utils.validation import check_is_fitted
 
+from asced_analysis.counts import changes
 from asced_analysis.statistics.features import DESCRIPTIONS, run_features
 from asced_analysis.statistics.outliers import outlier_pipeline, rank_runs
 from asced_stores.errors import InputError
@@ -65,7 +66,9 @@ def test_reversal_is_what_the_next_step_takes_back(moves, share):
     assert run_features(_runs(path)).loc[0, "reversal"] == pytest.approx(share, abs=1e-6)
 
 
-def test_all_features_by_hand():
+@pytest.mark.parametrize("part", [1 << 16, 130, 25], ids=["all steps", "two steps", "half a step"])
+def test_all_features_by_hand(part, monkeypatch):
+    monkeypatch.setattr(changes, "PART", part)
     rng = np.random.default_rng(0)
     shape = (2, 9, 2, 5, 6)
     ds = _runs(np.cumsum(rng.standard_normal(shape), axis=1), rng.standard_t(3, shape))
