@@ -12,6 +12,7 @@ last, without a hump. (A share beyond population quantiles by step would be flat
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -22,7 +23,7 @@ import xarray as xr
 from asced_analysis.compute import streaming
 from asced_analysis.compute.shard_graphs import Blocks
 from asced_analysis.compute.stepped import memory_note
-from asced_analysis.counts.changes import Change
+from asced_analysis.counts.changes import Change, steps_at_once
 from asced_analysis.counts.counting import Plan, plan_counts
 from asced_analysis.counts.selection import median_of
 from asced_analysis.phases.change_points import shortest_segment
@@ -128,50 +129,41 @@ def _activity_block(
     unit: Unit,
 ) -> Curves:
     """Activity curves of the runs of one task, shape (run, step)."""
-    measure = _by_step if unit == "step" else _by_run
     curves = []
     for block in blocks:
         data = block[plan.variable]
         curves += [
-            measure(data[run : run + 1], rates.astype(np.float32), usable, plan, cutoff)
+            _curve(data[run : run + 1], rates.astype(np.float32), usable, plan, cutoff, unit)
             for run in range(len(data))
         ]
     return np.stack(curves)
 
 
-def _by_step(
+def _curve(
     run: Any,
     rates: npt.NDArray[np.float32],
     usable: npt.NDArray[np.bool_],
     plan: Plan,
     cutoff: float,
+    unit: Unit,
 ) -> Curves:
-    """Activity curve of one run, shape (step,), in units of each step: one step at a time."""
-    places = np.cumsum(usable) - 1
-    curve = np.empty(len(rates), np.float32)
+    """Activity curve of one run, shape (step,); in units of each step, a few steps at a time."""
     if isinstance(run, np.ndarray):
-        for step, values in plan.values(run):
-            if usable[step]:
-                place = places[step]
-                curve[place] = _active(values.reshape(1, -1) * rates[place], cutoff, -1)[0]
+        changes = (values.flatten() for step, values in plan.values(run) if usable[step])
+        each, axis = (steps_at_once(run[0, 0].size), -1) if unit == "step" else (None, (-2, -1))
+        parts, at = [], 0
+        while few := list(itertools.islice(changes, each)):
+            rate = np.stack(few) * rates[at : at + len(few), np.newaxis]
+            parts.append(_active(rate, cutoff, axis))
+            at += len(few)
+        curve = np.concatenate(parts)
     else:
+        places = np.cumsum(usable) - 1
+        curve = np.empty(len(rates), np.float32)
         for step, change in plan.changes(run):
             if usable[step]:
                 place = places[step]
                 curve[place] = _active_in_parts(change, rates[place], cutoff)
-    return curve if np.isfinite(curve).all() else np.full_like(curve, np.nan)
-
-
-def _by_run(
-    run: Any,
-    rates: npt.NDArray[np.float32],
-    usable: npt.NDArray[np.bool_],
-    plan: Plan,
-    cutoff: float,
-) -> Curves:
-    """Activity curve of one run, shape (step,), in units of all its steps."""
-    changes = np.stack([values.flatten() for _, values in plan.values(run)])[usable]
-    curve = _active(changes * rates[:, np.newaxis], cutoff, (-2, -1))
     return curve if np.isfinite(curve).all() else np.full_like(curve, np.nan)
 
 
