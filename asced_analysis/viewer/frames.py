@@ -88,7 +88,8 @@ def strips(
     """
     if signal not in signals_of(runs):
         raise InputError(f"no signal {signal!r}; choose one of {', '.join(signals_of(runs))}")
-    one = runs.part(row, first, stop, frame)
+    # float64 is left to NumPy: the first page would wait for compiled loops to load
+    one = runs.part(row, first, stop, frame).astype(np.float64)
     wanted = range(first - one.attrs["first"], stop - one.attrs["first"])
     projection = runs.projection(row, frame)
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -178,29 +179,22 @@ class Trajectories:
 
     def _images(self, rows: list[int]) -> list[pictures.Bytes]:
         """Recorded pictures, else the final samples as pictures."""
-        if not rows:
-            return []
-        if "image" not in self.ds:
-            return [self._final(row) for row in rows]
-        images = self.ds["image"].data
-        if self.ds["image"].chunks is None:
-            return [np.asarray(images[row]) for row in rows]
+        if "image" in self.ds:
+            return self._of_runs(self.ds["image"], rows)
+        return [self._pictured(values, values) for values in self._last(rows)]
+
+    @staticmethod
+    def _of_runs(array: xr.DataArray, rows: list[int]) -> list[npt.NDArray[Any]]:
+        """Some runs of an array, in memory: neighbours together, and none in between."""
         from dask.base import compute
 
-        # one slice a batch: a list of runs would read all of every batch
-        batches = np.searchsorted(np.cumsum(images.chunks[0]), rows, side="right")
-        spans = {
-            int(batch): (int(own.min()), int(own.max()) + 1)
-            for batch in np.unique(batches)
-            for own in [np.asarray(rows)[batches == batch]]
-        }
-        wanted = [images[a:b] for a, b in spans.values()]
-        parts = compute(*wanted, scheduler="threads")  # type: ignore[no-untyped-call]
-        found = dict(zip(spans, parts, strict=True))
-        return [
-            found[int(batch)][row - spans[int(batch)][0]]
-            for row, batch in zip(rows, batches, strict=True)
-        ]
+        data = array.transpose("run", ...).data
+        known = np.unique(rows)
+        near = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
+        slices = [data[own[0] : own[-1] + 1] for own in near if own.size]
+        parts = compute(*slices, scheduler="threads")  # type: ignore[no-untyped-call]
+        found = dict(zip(known.tolist(), itertools.chain.from_iterable(parts), strict=True))
+        return [np.asarray(found[row]) for row in rows]
 
     def corrected(self, row: int, corrected: xr.Dataset) -> pictures.Bytes | None:
         """The picture of a run's corrected version; of latents in the colours of the run's own."""
@@ -209,21 +203,15 @@ class Trajectories:
         if "sample" not in corrected:
             return None
         values = np.asarray(corrected["sample"].values)
-        return self._pictured(values[0] if values.ndim == 4 else values, self._last(row))
+        return self._pictured(values[0] if values.ndim == 4 else values, self._last([row])[0])
 
-    def _final(self, row: int) -> pictures.Bytes:
-        """A picture out of the final sample, or the last predicted x0 (first frame)."""
-        values = self._last(row)
-        return self._pictured(values, values)
-
-    def _last(self, row: int) -> npt.NDArray[Any]:
-        """The final sample, or the last predicted x0 (first frame)."""
+    def _last(self, rows: list[int]) -> list[npt.NDArray[Any]]:
+        """The final samples, or the last predicted x0 (first frame)."""
         if "sample" in self.ds:
-            values = np.asarray(self.ds["sample"].isel(run=row).values)
+            ends = self.ds["sample"]
         else:
-            name = "x0" if "x0" in self.fields else "eps"
-            values = np.asarray(self.ds[name].isel(run=row, step=-1).values)
-        return values[0] if values.ndim == 4 else values
+            ends = self.ds["x0" if "x0" in self.fields else "eps"].isel(step=-1)
+        return self._of_runs(ends.isel(frame=0, missing_dims="ignore"), rows)
 
     def _pictured(self, values: npt.NDArray[Any], own: npt.NDArray[Any]) -> pictures.Bytes:
         """A sample as a picture; a latent in the false colours of another one."""

@@ -24,6 +24,7 @@ from asced_analysis.signals import fields
 from asced_analysis.statistics.outliers import rank_runs
 from asced_analysis.viewer import Session, open_session
 from asced_analysis.viewer.frames import strips
+from asced_analysis.viewer.reading import Trajectories, picture
 from asced_analysis.viewer.scores import RunScores
 from asced_analysis.viewer.scoring import ScoreFile, Scores, by_features
 from asced_stores import open_runs
@@ -355,6 +356,20 @@ def test_only_what_is_shown_is_read(plain: Session, monkeypatch: pytest.MonkeyPa
     plain.answer("frames", {"row": 50, "first": 6, "signal": "weighted_score"})
     plain.answer("gallery", {"rows": [41, 90]})
     assert not reads
+
+
+@pytest.mark.parametrize("kept", [["eps", "x0"], ["eps", "x0", "sample"]])
+def test_runs_without_images_show_the_ends_of_those_asked_for(
+    runs: xr.Dataset, kept: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = runs[kept]
+    ends = (ds["sample"] if "sample" in kept else ds["x0"].isel(step=-1)).values
+    rows = [41, 2, 3, 41, 0]
+    reads = spied(monkeypatch)
+    found = Trajectories(ds).thumbnails(rows, 96)
+    assert sorted(reads) == [(kept[-1], 1), (kept[-1], 1), (kept[-1], 2)]
+    for row, image in zip(rows, found, strict=True):
+        np.testing.assert_array_equal(image, picture(ends[row], None))
 
 
 @pytest.mark.parametrize("kind", ["rgb", "latents", "video", "bare"])
