@@ -20,7 +20,7 @@ from asced_analysis.calibration.matched_content import (
     measured_on,
     within_matched_content,
 )
-from asced_analysis.calibration.outcome_training import learn, parts_of
+from asced_analysis.calibration.outcome_training import learn
 from asced_analysis.calibration.splits import total_runs
 from asced_analysis.calibration.teachers import RealismTeacher, Teacher
 from asced_analysis.compute.source import Source
@@ -107,18 +107,12 @@ def fit_outcome(
     if report is not None and report.any():
         taught["measured"] = measured_on(source, stream, report, labeller, content)
     notes = learning_warnings(taught["measured"])
-    held, _ = parts_of(len(examples.rows), seed)
-    if np.ptp(examples.goal[held]) == 0:
-        notes += (
-            f"the score of runs was fitted on {len(held)} that all ended alike: it does not know "
-            "a bad end; give outcomes, or record runs, with more of the rarer kind",
-        )
     if (seen := undecoded(source.dataset)) is not None:
         notes += (f"content was measured on {seen}",)
     blob = layers_to_bytes(stream.layers)
     digest = hashlib.sha256(blob).hexdigest()
-    given = asdict(stream.parameters)
-    given["coefficients"] = list(given["coefficients"])
+    found = asdict(stream.parameters)
+    given = {name: list(one) if isinstance(one, tuple) else one for name, one in found.items()}
     first, last = window
     grid = stream.signal.grid
     return Thresholds(

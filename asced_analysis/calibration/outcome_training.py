@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.detection import outcome
-from asced_analysis.detection.outcome_network import fold, run_network
+from asced_analysis.detection.outcome_network import fold, layout_size, run_network
 
 Floats = npt.NDArray[np.float32]
 
@@ -20,9 +20,8 @@ Floats = npt.NDArray[np.float32]
 # more (docs/thresholds.md).
 HIDDEN = 24
 LAYERS = 4
-RIDGE = 30.0
-RIDGES = (30.0, 100.0, 300.0, 1000.0, 3000.0)
-"""For activations, of which there may be more than runs."""
+RIDGES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+"""Strengths of the run model, of which leaving runs out chooses one: it may see more than runs."""
 
 
 @dataclass(frozen=True)
@@ -63,52 +62,63 @@ def learn(
     hidden: int = HIDDEN,
     depth: int = LAYERS,
 ) -> outcome.Stream:
-    """Train the map on three quarters of the examples and the run model on all that remains.
+    """Train the map, and fit the run model on what maps say of runs that they were not trained on.
 
-    The run model sees the map's summary, so it must be fitted where the map was not trained.
+    Two maps are trained on a half each, and each is asked about the other half (stacking); the map
+    that is kept is trained on all examples.
     """
-    held, used = parts_of(len(examples.rows), seed)
-    layers = train_map(
-        examples.channels[used],
-        examples.target[used],
-        epochs=epochs,
-        seed=seed,
-        hidden=hidden,
-        depth=depth,
-    )
-    predicted = run_network(examples.channels[held], layers)
-    many = stream.parameters.inputs in outcome.WITH_ACTIVATIONS
-    summary = stream.summary(examples.statistics[held], predicted)
-    coefficients = fit_run_model(summary, examples.goal[held], RIDGES if many else (RIDGE,))
-    return replace(
-        stream,
-        layers=layers,
-        parameters=replace(stream.parameters, coefficients=tuple(coefficients)),
-    )
+    channels, target, goal = examples.channels, examples.target, examples.goal
+    how = {"epochs": epochs, "seed": seed, "hidden": hidden, "depth": depth}
+    halves = halves_of(len(examples.rows), seed)
+    predicted = np.empty(target.shape, np.float32)
+    for own, other in (halves, halves[::-1]):
+        layers = train_map(channels[other], target[other], **how)
+        predicted[own] = run_network(channels[own], layers)
+    given = stream.parameters
+    if given.inputs != "activations":
+        layout = examples.statistics[:, : layout_size(*predicted.shape[-2:])]
+        scale = np.maximum(layout.std(axis=0), 1e-6)
+        given = replace(
+            given,
+            layout_location=tuple(layout.mean(axis=0).tolist()),
+            layout_scale=tuple(scale.tolist()),
+        )
+    found = []
+    for products in (False, True) if given.layout_location else (False,):
+        tried = replace(stream, parameters=replace(given, products=products))
+        summary = tried.summary(examples.statistics, predicted)
+        error, coefficients = fit_run_model(summary, goal)
+        found.append((error, replace(tried.parameters, coefficients=tuple(coefficients))))
+    best = min(found, key=lambda one: one[0])[1]
+    return replace(stream, layers=train_map(channels, target, **how), parameters=best)
 
 
-def parts_of(count: int, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Places of the quarter that the run model is fitted on, and of the rest, for the map."""
+def halves_of(count: int, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Places of one half and of the other, at random."""
     order = np.random.default_rng(seed).permutation(count)
-    return order[: count // 4], order[count // 4 :]
+    return order[: count // 2], order[count // 2 :]
 
 
-def fit_run_model(
-    summary: Floats, goal: npt.NDArray[Any], strengths: Sequence[float] = (RIDGE,)
-) -> list[float]:
+def fit_run_model(summary: Floats, goal: npt.NDArray[Any]) -> tuple[float, list[float]]:
     """Ridge regression on standardised statistics; intercept first, scales folded in.
 
-    Of several strengths, the one that predicts runs best by a fit without them.
-    """
-    from sklearn.linear_model import Ridge, RidgeCV
+    Of `RIDGES` it takes the one that predicts runs best by fits without them.
 
-    center, spread = summary.mean(axis=0), np.maximum(summary.std(axis=0), 1e-6)
-    single = len(strengths) == 1
-    model = Ridge(alpha=strengths[0]) if single else RidgeCV(alphas=list(strengths))
-    model.fit((summary - center) / spread, goal)
+    Returns
+    -------
+    error : float
+        Mean squared error of these predictions.
+    coefficients : list of float
+    """
+    from sklearn.linear_model import RidgeCV
+
+    wide = np.asarray(summary, np.float64)
+    center, spread = wide.mean(axis=0), np.maximum(wide.std(axis=0), 1e-6)
+    model = RidgeCV(alphas=RIDGES, scoring="neg_mean_squared_error")
+    model.fit((wide - center) / spread, np.asarray(goal, np.float64))
     slopes = model.coef_ / spread
     intercept = float(model.intercept_ - slopes @ center)
-    return [intercept, *(float(slope) for slope in slopes)]
+    return -float(model.best_score_), [intercept, *(float(slope) for slope in slopes)]
 
 
 def train_map(

@@ -1,9 +1,10 @@
 """Detection learnt from outcomes: which dynamics predict a locally unrealistic end.
 
 A small convolutional network turns maps of log dynamics, predicted x0 and eps so far into a map of
-how unrealistic each place will end up; a linear model on per-step statistics (and the map) scores
-the run. Both were learnt from how recorded runs ended; the level is conformal all the same. The
-network runs as array products, so loop and store share this one kernel, with or without torch.
+how unrealistic each place will end up; a linear model on per-step statistics, the map and what the
+picture shows where scores the run. Both were learnt from how recorded runs ended; the level is
+conformal all the same. The network runs as array products, so loop and store share this one kernel,
+with or without torch.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from asced_analysis.detection.outcome_network import (
     LIMIT,
     Layers,
     layers_from_bytes,
+    layout_size,
+    layout_statistics,
+    layout_terms,
     lookahead_channels,
     map_summary,
     run_network,
@@ -62,7 +66,11 @@ class Parameters:
         Share of the image that the mask of a flagged run covers.
     coefficients : tuple of float
         Of the run score: intercept first, then one a statistic (see `run_statistics`), then three
-        for the predicted map (see `map_summary`).
+        for the predicted map (see `map_summary`), then one a layout term (see `layout_terms`).
+    layout_location, layout_scale : tuple of float
+        Of the layout, over the runs that were learnt from; none: the score does not look at it.
+    products : bool
+        Whether the score looks at products of every two numbers of the layout.
     lookahead : float or None
         Log-SNR at which the model is evaluated once more, at the window's end: the sample that its
         own predicted x0 and eps give there is predicted again. None: no further evaluation.
@@ -75,6 +83,9 @@ class Parameters:
     inputs: Literal["dynamics", "snapshot", "both", "activations", "all"] = "both"
     share: Annotated[float, Meta(gt=0, le=1)] = 0.12
     coefficients: Annotated[tuple[float, ...], Meta(max_length=100_000)] = ()
+    layout_location: Annotated[tuple[float, ...], Meta(max_length=100)] = ()
+    layout_scale: Annotated[tuple[Annotated[float, Meta(gt=0)], ...], Meta(max_length=100)] = ()
+    products: bool = False
     lookahead: float | None = None
     modules: Annotated[dict[str, Annotated[int, Meta(ge=1)]], Meta(max_length=1000)] = field(
         default_factory=dict
@@ -86,6 +97,11 @@ class Parameters:
             raise InputError(f"inputs is {self.inputs!r}: give one of {', '.join(INPUTS)}")
         if self.modules and self.inputs not in WITH_ACTIVATIONS:
             raise InputError(f"inputs {self.inputs!r} looks at no modules: leave them out")
+        if len(self.layout_location) != len(self.layout_scale):
+            raise InputError(
+                f"layout_location holds {len(self.layout_location)} numbers and layout_scale "
+                f"{len(self.layout_scale)}; expected one of each for a number of the layout"
+            )
         if self.resolution < 4 or not 0 < self.share <= 1 or self.floor <= 0:
             raise InputError(
                 f"resolution must be at least 4, share above 0 and at most 1, floor above 0: {self}"
@@ -235,7 +251,11 @@ class Stream:
         )
 
     def inputs(self, state: State) -> tuple[Any, Any]:
-        """Channels for the network, shape (batch, channel, y, x), and run statistics."""
+        """Channels for the network, shape (batch, channel, y, x), and run statistics.
+
+        These are the layout of predicted x0 (of the dynamics, where they are all), the statistics
+        of every channel and the activations; or the activations alone.
+        """
         if len(state.cells) < len(self.location) or state.snapshot is None:
             raise InputError("the window is not complete yet; feed steps up to last_step first")
         xp = array_api_compat.array_namespace(state.snapshot)
@@ -248,12 +268,14 @@ class Stream:
         if state.ahead is not None:
             chosen.append(state.ahead)
         channels = chosen[0] if len(chosen) == 1 else xp.concat(chosen, axis=1)
-        if self.parameters.inputs not in WITH_ACTIVATIONS:
-            return channels, run_statistics(channels)
-        activations = self._activations(state, channels)
         if self.parameters.inputs == "activations":
-            return channels, activations
-        return channels, xp.concat([run_statistics(channels), activations], axis=1)
+            return channels, self._activations(state, channels)
+        picture = state.snapshot[:, : state.snapshot.shape[1] // 2]
+        shown = dynamics if self.parameters.inputs == "dynamics" else picture
+        statistics = [layout_statistics(shown), run_statistics(channels)]
+        if self.parameters.inputs in WITH_ACTIVATIONS:
+            statistics.append(self._activations(state, channels))
+        return channels, xp.concat(statistics, axis=1)
 
     def _activations(self, state: State, channels: Any) -> Any:
         """The activations, where they are those that the run model was fitted on."""
@@ -269,11 +291,22 @@ class Stream:
         return xp.astype(xp.asarray(found, device=array_api_compat.device(channels)), xp.float32)
 
     def summary(self, statistics: Any, predicted: Any) -> Any:
-        """What the run model sees: the statistics, and the map's, or the activations alone."""
-        if self.parameters.inputs == "activations":
+        """What the run model sees of `inputs`: statistics, map and layout; or activations alone."""
+        given = self.parameters
+        if given.inputs == "activations":
             return statistics
         xp = array_api_compat.array_namespace(statistics)
-        return xp.concat([statistics, map_summary(predicted)], axis=1)
+        size = layout_size(*predicted.shape[-2:])
+        terms = [statistics[:, size:], map_summary(predicted)]
+        if given.layout_location:
+            device = array_api_compat.device(statistics)
+            location, scale = (
+                xp.asarray(np.asarray(one, np.float32), device=device)
+                for one in (given.layout_location, given.layout_scale)
+            )
+            layout = statistics[:, :size]
+            terms.append(layout_terms(layout, location, scale, products=given.products))
+        return xp.concat(terms, axis=1)
 
     def predict(self, state: State) -> tuple[Any, Any]:
         """Predicted map of log local distance, shape (batch, y, x), and run score, (batch,)."""
@@ -299,6 +332,13 @@ class Stream:
         flagged = score > level
         mask = worst_places(predicted, self.parameters.share) & flagged[:, None, None]
         return enlarge(mask, *state.shape), score, flagged
+
+
+def learnt_parameters(given: Mapping[str, Any]) -> Parameters:
+    """Parameters as they are read from thresholds, where tuples are lists."""
+    return Parameters(
+        **{name: tuple(one) if isinstance(one, list) else one for name, one in given.items()}
+    )
 
 
 def check_size(
@@ -391,7 +431,8 @@ class _Outcome(Variant):
     def parameters(self) -> dict[str, Any]:
         """See `Parameters`; the coefficients are learnt."""
         defaults = super().parameters()
-        del defaults["coefficients"], defaults["modules"]
+        for name in ("coefficients", "layout_location", "layout_scale", "products", "modules"):
+            del defaults[name]
         return defaults
 
     def modules(self, parameters: Mapping[str, Any]) -> Mapping[str, int]:
@@ -401,7 +442,6 @@ class _Outcome(Variant):
     def stream(self, thresholds: Thresholds, shape: Sequence[int], sampler: Sampler) -> Stream:
         """Bind the grid and the learnt weights; see `Variant.stream`."""
         given = dict(thresholds.parameters)
-        given["coefficients"] = tuple(given["coefficients"])
         levels = thresholds.levels
         grid = GridSignal(
             "predicted_x0", levels.log_snr, sampler.alpha, sampler.sigma, sampler.log_snr
@@ -411,7 +451,9 @@ class _Outcome(Variant):
             raise InputError("outcome needs one location and scale a grid cell")
         layers = layers_from_bytes(thresholds.weights_bytes())
         learnt = tuple(thresholds.fingerprint["sample_shape"][-3:])
-        return Stream(Parameters(**given), grid, location, scale, layers, sampler.lookahead, learnt)
+        return Stream(
+            learnt_parameters(given), grid, location, scale, layers, sampler.lookahead, learnt
+        )
 
     def extra_evaluations(self, parameters: Mapping[str, Any]) -> int:
         """One, where there is a lookahead."""

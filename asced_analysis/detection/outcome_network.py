@@ -18,6 +18,10 @@ Layers = Sequence[tuple[Floats, Floats]]
 MOST_SNAPSHOT_CHANNELS = 16
 LIMIT = 3.0
 """Predicted x0 is clipped to what lies within this."""
+BLOCKS = 4
+"""A side of a picture is told in so many parts."""
+FAR = 3.0
+"""Standard deviations beyond which what a picture shows counts as no further off."""
 
 
 def snapshot_channels(values: Any, resolution: int, height: int | None = None) -> Any:
@@ -90,6 +94,78 @@ def run_statistics(channels: Any) -> Any:
         ],
         axis=1,
     )
+
+
+def layout_statistics(picture: Any) -> Any:
+    """What a picture shows, and where, shape (batch, `layout_size`).
+
+    Mean, standard deviation, largest and least value, mean absolute difference of neighbours and
+    from the mirror image (along y, along x), each averaged over the channels; then the mean of all
+    channels in `BLOCKS` by `BLOCKS` blocks, row by row.
+
+    Parameters
+    ----------
+    picture : array, shape (batch, channel, y, x)
+    """
+    xp = array_api_compat.array_namespace(picture)
+    both = (-2, -1)
+    found = [
+        xp.mean(picture, axis=both),
+        xp.std(picture, axis=both),
+        xp.max(picture, axis=both),
+        xp.min(picture, axis=both),
+    ]
+    for axis in both:
+        size = picture.shape[axis]
+        later, earlier = (_part(picture, axis, part) for part in (slice(1, size), slice(size - 1)))
+        change = later - earlier if size > 1 else 0.0 * picture
+        found.append(xp.mean(xp.abs(change), axis=both))
+    mirrored = (xp.flip(picture, axis=axis) for axis in both)
+    found += [xp.mean(xp.abs(picture - other), axis=both) for other in mirrored]
+    shown = [xp.mean(one, axis=1) for one in found]
+    mean = xp.mean(picture, axis=1)
+    shown += [
+        xp.mean(mean[:, rows, columns], axis=both)
+        for rows in _blocks(mean.shape[-2])
+        for columns in _blocks(mean.shape[-1])
+    ]
+    return xp.stack(shown, axis=1)
+
+
+def layout_size(rows: int, columns: int) -> int:
+    """How many numbers `layout_statistics` makes of a picture of so many rows and columns."""
+    return 8 + min(BLOCKS, rows) * min(BLOCKS, columns)
+
+
+def layout_terms(layout: Any, location: Any, scale: Any, *, products: bool) -> Any:
+    """Layout in units of the population, within `FAR`, and the products of every two of it.
+
+    Parameters
+    ----------
+    layout : array, shape (batch, n)
+        Of `layout_statistics`.
+    location, scale : array, shape (n,)
+        Mean and standard deviation over the runs that are learnt from.
+    products : bool
+        Whether the products follow, of number 0 with 0, 1 and so on, then of 1 with 1.
+    """
+    xp = array_api_compat.array_namespace(layout)
+    terms = xp.clip((layout - location) / scale, -FAR, FAR)
+    if not products:
+        return terms
+    each = range(layout.shape[1])
+    return xp.concat([terms, *(terms[:, one:] * terms[:, one : one + 1] for one in each)], axis=1)
+
+
+def _part(values: Any, axis: int, part: slice) -> Any:
+    """Some of the rows (axis -2) or columns (-1)."""
+    return values[..., part, :] if axis == -2 else values[..., part]
+
+
+def _blocks(size: int) -> list[slice]:
+    """A side in `BLOCKS` parts as equal as can be."""
+    parts = min(BLOCKS, size)
+    return [slice(one * size // parts, (one + 1) * size // parts) for one in range(parts)]
 
 
 def map_summary(predicted: Any) -> Any:

@@ -44,7 +44,15 @@ steps of the sampler come noisy end first.
    one, the largest value of every one; of the map: its mean, the value at place `floor(0.9 * n)`
    of its n sorted values (from 0), and the logarithm of the mean of its exponential. With
    `parameters.inputs` of `all` the activations come between those of the channels and those of the
-   map; with `activations` they are the only numbers.
+   map; with `activations` they are the only numbers. Then, unless `parameters.layout_location` is
+   empty, the layout of the picture of x0 (of the dynamics, where `parameters.inputs` is
+   `dynamics`): mean, standard deviation, largest and least value, mean absolute difference of
+   neighbours along y and along x, mean absolute difference from the picture turned upside down and
+   from its mirror image, each averaged over the channels; then, of the mean of all channels, the
+   mean of each of 4 x 4 blocks, row by row (block i of a side of s begins at `floor(i * s / 4)`;
+   sides below 4 have a block a place). From each take its `layout_location`, divide by its
+   `layout_scale`, and cut to -3..3. Where `parameters.products` is true the products follow: of
+   the first with the first, second and so on, then of the second with the second and so on.
 7. **Decide**: the run is flagged where the score is above `levels.level` (or the level of its
    group or sampler in `groups` and `transfers`). The mask of a flagged run holds the `max(1,
    round(parameters.share * n))` places of the largest map values, each repeated to f x f pixels

@@ -12,6 +12,8 @@ from asced_analysis.detection.outcome_network import (
     LIMIT,
     MOST_SNAPSHOT_CHANNELS,
     layers_from_bytes,
+    layout_statistics,
+    layout_terms,
 )
 from asced_analysis.export.maps import MapModule
 from asced_analysis.export.registry import Program
@@ -33,12 +35,13 @@ class OutcomeDetector(MapModule):
     location: torch.Tensor
     scale: torch.Tensor
     coefficients: torch.Tensor
+    layout_location: torch.Tensor
+    layout_scale: torch.Tensor
 
     def __init__(self, thresholds: Thresholds, shape: tuple[int, ...]) -> None:
         super().__init__(thresholds, shape)
         given, levels = dict(thresholds.parameters), thresholds.levels
-        given["coefficients"] = tuple(given["coefficients"])
-        self.given = outcome.Parameters(**given)
+        self.given = outcome.learnt_parameters(given)
         if self.given.modules:
             raise InputError(
                 "thresholds that look at activations have no program: they need the network's own "
@@ -49,6 +52,8 @@ class OutcomeDetector(MapModule):
                 "location": levels.location,
                 "scale": levels.scale,
                 "coefficients": self.given.coefficients,
+                "layout_location": self.given.layout_location,
+                "layout_scale": self.given.layout_scale,
             }
         )
         layers = layers_from_bytes(thresholds.weights_bytes())
@@ -73,22 +78,27 @@ class OutcomeDetector(MapModule):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Mask (batch, y, x), score (batch) and flag (batch)."""
         at_grid, above = self.at_grid(x0, log_snr)
-        channels = self.inputs(at_grid, eps[:, above[-1:]][:, 0], lookahead_x0)
+        channels, shown = self.inputs(at_grid, eps[:, above[-1:]][:, 0], lookahead_x0)
         predicted = self.network(channels)
         flat = predicted.flatten(1)
         ordered = flat.sort(dim=1).values
         places = self.rows * self.columns
-        summary = torch.cat(
-            [
-                channels.mean(dim=(-2, -1)),
-                channels.std(dim=(-2, -1), correction=0),
-                channels.amax(dim=(-2, -1)),
-                flat.mean(dim=1, keepdim=True),
-                ordered[:, int(0.9 * places), None],
-                flat.exp().mean(dim=1, keepdim=True).log(),
-            ],
-            dim=1,
-        )
+        terms = [
+            channels.mean(dim=(-2, -1)),
+            channels.std(dim=(-2, -1), correction=0),
+            channels.amax(dim=(-2, -1)),
+            flat.mean(dim=1, keepdim=True),
+            ordered[:, int(0.9 * places), None],
+            flat.exp().mean(dim=1, keepdim=True).log(),
+        ]
+        if self.given.layout_location:
+            layout = layout_statistics(shown)
+            terms.append(
+                layout_terms(
+                    layout, self.layout_location, self.layout_scale, products=self.given.products
+                )
+            )
+        summary = torch.cat(terms, dim=1)
         score = summary @ self.coefficients[1:] + self.coefficients[0]
         flagged = score > self.level
         limit = ordered[:, places - max(1, round(self.given.share * places))]
@@ -97,23 +107,25 @@ class OutcomeDetector(MapModule):
 
     def inputs(
         self, at_grid: torch.Tensor, eps: torch.Tensor, lookahead_x0: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Channels of the network."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Channels of the network, and the picture whose layout the score looks at."""
         change = at_grid[:, 1:] - at_grid[:, :-1]
         place = (1, -1, 1, 1)
         dynamics = (self.log_size(change) - self.location.view(place)) / self.scale.view(place)
         limit = LIMIT
         snapshot = at_grid[:, -1].clamp(-limit, limit)
+        picture = self.picture(snapshot)
         parts: list[torch.Tensor] = []
         if self.given.inputs != "snapshot":
             parts.append(dynamics)
         if self.given.inputs != "dynamics":
-            parts += [self.picture(snapshot), self.picture(eps)]
+            parts += [picture, self.picture(eps)]
         if lookahead_x0 is not None:
             known = lookahead_x0.clamp(-limit, limit)
             moved = known - snapshot
             parts += [self.picture(known), self.picture(moved), self.log_size(moved[:, None])]
-        return torch.cat(parts, dim=1)
+        shown = dynamics if self.given.inputs == "dynamics" else picture
+        return torch.cat(parts, dim=1), shown
 
     def log_size(self, change: torch.Tensor) -> torch.Tensor:
         """Log of the pooled size of changes (batch, cell, channel, y, x)."""

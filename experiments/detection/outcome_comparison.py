@@ -16,7 +16,7 @@ from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS, Examples
 from asced_analysis.calibration.teachers import RealismTeacher
 from asced_analysis.compute.source import Source, open_source
 from asced_analysis.detection import outcome
-from asced_analysis.detection.outcome_network import map_summary, run_network, run_statistics
+from asced_analysis.detection.outcome_network import layout_statistics, run_network, run_statistics
 from asced_analysis.realism.local import RealismModel
 
 Floats = npt.NDArray[np.float32]
@@ -101,10 +101,12 @@ def compare_inputs(
         rows.append({"inputs": "the final image", "train_runs": 0, "truth": judge.name, **found})
     for size in sizes:
         some = np.isin(known.rows, free[:size])
-        for name, columns in _kinds(len(stream.location), known.channels.shape[1], lookahead):
-            learner = _columns(known, columns, some)
+        for name, columns, shown in _kinds(
+            len(stream.location), known.channels.shape[1], lookahead
+        ):
+            learner = _columns(known, columns, shown, some)
             learnt = learn(stream, learner, epochs=epochs, seed=seed, hidden=hidden, depth=depth)
-            predicted, score = _predict(_columns(test, columns, slice(None)), learnt)
+            predicted, score = _predict(_columns(test, columns, shown, slice(None)), learnt)
             for truth, target in truths.items():
                 found = _measure(predicted, score, target, test.final)
                 rows.append({"inputs": name, "train_runs": size, "truth": truth, **found})
@@ -118,14 +120,20 @@ def _chosen(source: Source, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]
     return mask
 
 
-def _kinds(cells: int, channels: int, lookahead: float | None) -> Iterator[tuple[str, list[int]]]:
-    """Names of the kinds of input and their channels; cells come first, a lookahead last."""
+def _kinds(
+    cells: int, channels: int, lookahead: float | None
+) -> Iterator[tuple[str, list[int], list[int]]]:
+    """Names of the kinds of input, their channels, and those whose layout the score looks at.
+
+    Cells come first, a lookahead last.
+    """
     last = channels if lookahead is None else channels - _lookahead_channels(channels - cells)
-    yield "dynamics", [*range(cells)]
-    yield "snapshot", [*range(cells, last)]
-    yield "both", [*range(last)]
+    picture = [*range(cells, cells + (last - cells) // 2)]
+    yield "dynamics", [*range(cells)], [*range(cells)]
+    yield "snapshot", [*range(cells, last)], picture
+    yield "both", [*range(last)], picture
     if lookahead is not None:
-        yield "both and lookahead", [*range(channels)]
+        yield "both and lookahead", [*range(channels)], picture
 
 
 def _lookahead_channels(others: int) -> int:
@@ -133,14 +141,15 @@ def _lookahead_channels(others: int) -> int:
     return (others - 1) // 2 + 1
 
 
-def _columns(examples: Examples, columns: list[int], some: Any) -> Examples:
-    """Some runs with some channels, and the run statistics of these."""
+def _columns(examples: Examples, columns: list[int], shown: list[int], some: Any) -> Examples:
+    """Some runs with some channels, the layout of some and the run statistics of these."""
     channels = np.ascontiguousarray(examples.channels[some][:, columns])
+    layout = layout_statistics(examples.channels[some][:, shown])
     return replace(
         examples,
         rows=examples.rows[some],
         channels=channels,
-        statistics=run_statistics(channels),
+        statistics=np.concatenate([layout, run_statistics(channels)], axis=1),
         target=examples.target[some],
         final=examples.final[some],
         goal=examples.goal[some],
@@ -154,7 +163,7 @@ def _predict(examples: Examples, stream: outcome.Stream) -> tuple[Floats, Floats
         for start in range(0, len(examples.rows), 256)
     ]
     predicted = np.concatenate(parts)
-    summary = np.concatenate([examples.statistics, map_summary(predicted)], axis=1)
+    summary = stream.summary(examples.statistics, predicted)
     weights = np.asarray(stream.parameters.coefficients)
     return predicted, summary @ weights[1:] + weights[0]
 

@@ -15,13 +15,19 @@ import torch
 from asced_analysis.calibration import calibrate
 from asced_analysis.calibration.examples import gather
 from asced_analysis.calibration.outcome import untrained_stream
-from asced_analysis.calibration.outcome_training import train_map
+from asced_analysis.calibration.outcome_training import Examples, learn, train_map
 from asced_analysis.compute.source import open_source
 from asced_analysis.correction import Corrector
 from asced_analysis.correction.lookahead import pipeline_network
 from asced_analysis.detection import outcome
 from asced_analysis.detection.apply import detect
-from asced_analysis.detection.outcome_network import convolve, run_network
+from asced_analysis.detection.outcome_network import (
+    convolve,
+    layout_size,
+    layout_statistics,
+    layout_terms,
+    run_network,
+)
 from asced_analysis.detection.streaming import make_detector
 from asced_analysis.export import export_program
 from asced_analysis.realism import patch_model
@@ -140,6 +146,58 @@ def test_the_map_learns_what_predicts_the_end() -> None:
     assert torch.equal(before, torch.get_rng_state())
     predicted = run_network(channels[150:], layers)
     assert np.corrcoef(predicted.ravel(), target[150:].ravel())[0, 1] > 0.8
+
+
+def sources_of(store: Path, inputs: str) -> tuple[outcome.Stream, Examples]:
+    """A stream that nothing was learnt for, and all runs of a store to learn from."""
+    source = open_source(open_runs(store))
+    everyone = np.ones(source.runs, np.bool_)
+    stream = untrained_stream(source, everyone, window=(2, 6), parameters={"inputs": inputs})
+    return stream, gather(source, stream, everyone, patch_model(final_samples(store)))
+
+
+def final_samples(store: Path) -> Any:
+    """Finished samples."""
+    return open_runs(store)["sample"].values.astype(np.float32)
+
+
+@pytest.mark.parametrize("inputs", ["dynamics", "snapshot", "both"])
+def test_where_a_picture_shows_something_is_learnt_too(store: Path, inputs: str) -> None:
+    """Runs end badly where two corners of what the score looks at agree: no mean shows that."""
+    stream, examples = sources_of(store, inputs)
+    shown = examples.statistics[:, :24]
+    corners = (shown[:, [8, 23]] - shown[:, [8, 23]].mean(0)) / shown[:, [8, 23]].std(0)
+    goal = (corners[:, 0] * corners[:, 1]).clip(-3, 3).astype(np.float32)
+    first = np.arange(160) < 120
+    learnt = learn(stream, some_of(replace(examples, goal=goal), first), epochs=1)
+    assert learnt.parameters.products
+    score = learnt.predict_from(examples.channels[~first], examples.statistics[~first])[1]
+    assert np.corrcoef(score, goal[~first])[0, 1] > 0.6
+    plain = learn(stream, some_of(replace(examples, goal=shown[:, 8]), first), epochs=1)
+    assert not plain.parameters.products, "one number says it all"
+
+
+def some_of(examples: Examples, rows: Any) -> Examples:
+    """Some of the examples."""
+    names = ("rows", "channels", "statistics", "target", "final", "goal")
+    return replace(examples, **{name: getattr(examples, name)[rows] for name in names})
+
+
+def test_the_layout_of_a_picture_by_hand() -> None:
+    rng = np.random.default_rng(2)
+    picture = rng.normal(size=(3, 2, 9, 5))
+    found = layout_statistics(picture)
+    assert found.shape == (3, layout_size(9, 5)) == (3, 24)
+    np.testing.assert_allclose(found[:, 0], picture.mean((1, 2, 3)))
+    np.testing.assert_allclose(found[:, 4], np.abs(np.diff(picture, axis=2)).mean((1, 2, 3)))
+    np.testing.assert_allclose(found[:, 7], np.abs(picture - picture[..., ::-1]).mean((1, 2, 3)))
+    np.testing.assert_allclose(found[:, 8], picture[:, :, :2, :1].mean((1, 2, 3)))
+    np.testing.assert_allclose(found[:, 23], picture[:, :, 6:, 3:].mean((1, 2, 3)))
+    assert layout_statistics(picture[..., :1, :1]).shape == (3, layout_size(1, 1)) == (3, 9)
+    terms = layout_terms(found, found.mean(0), found.std(0), products=True)
+    assert terms.shape == (3, 24 + 300)
+    np.testing.assert_allclose(terms[:, 24 + 24], terms[:, 1] ** 2)
+    assert np.abs(terms[:, :24]).max() <= 3
 
 
 def test_bad_requests(store: Path) -> None:

@@ -13,8 +13,7 @@ import torch
 from asced_analysis import calibrate, open_runs
 from asced_analysis.calibration.labelling import choose_teacher
 from asced_analysis.calibration.matched_content import learning_warnings, within_matched_content
-from asced_analysis.calibration.outcome_training import Examples, parts_of
-from asced_analysis.calibration.splits import split_runs
+from asced_analysis.calibration.outcome_training import Examples
 from asced_analysis.calibration.teachers import GivenTeacher
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection import self_consistency as variant
@@ -305,16 +304,6 @@ def test_what_was_learnt_in_vain_is_said_in_the_thresholds() -> None:
     (note,) = learning_warnings(figures)
     assert "AUROC 0.36 on 26 runs" in note
     assert learning_warnings({**figures, "auroc_matched": 0.8}) == learning_warnings(None) == ()
-
-
-def test_a_score_that_was_fitted_on_one_kind_of_end_is_said(recorded: Path) -> None:
-    """One run of all ended otherwise, and the run score was not fitted on it."""
-    fit = np.flatnonzero(split_runs(None, 120).fit)
-    rare = fit[parts_of(len(fit), 0)[1][0]]  # the map learns from it, the score does not
-    outcomes = {run: float(run == rare) for run in range(120)}
-    options: dict[str, Any] = {"method": "outcome", "false_alarm_rate": 0.2}
-    found = calibrate(recorded, outcomes=outcomes, outcome={"epochs": 1}, **options)
-    assert any("12 that all ended alike" in note for note in found.guarantee.notes)
 
 
 def test_outcomes_that_cannot_teach(recorded: Path, tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ function picture(image) {
   return [average, square.map((row, y) => row.map((v, x) => Math.sqrt(Math.max(v - average[y][x] ** 2, 0))))];
 }
 
+const deviation = (numbers) => { const m = mean(numbers); return Math.sqrt(mean(numbers.map((v) => (v - m) ** 2))); };
+
 function inputs(vector) {
   let first = 0;
   vector.log_snr.forEach((value, k) => { if (value <= levels.log_snr[0]) first = k; });
@@ -90,7 +92,39 @@ function inputs(vector) {
     const change = map3(lookahead_x0, (v, c, y, x) => v - x0[c][y][x]);
     channels.push(...picture(lookahead_x0), ...picture(change), logSize(change));
   }
-  return channels;
+  return { channels, shown: parameters.inputs === "dynamics" ? dynamics : picture(x0) };
+}
+
+function layout(planes) {
+  const [height, width] = [planes[0].length, planes[0][0].length];
+  const over = (read) => mean(planes.map(read));
+  const places = (h, w, read) => Array.from({ length: h * w }, (_, i) => read(Math.floor(i / w), i % w));
+  const far = (h, w, read) => over((plane) => (h * w ? mean(places(h, w, (y, x) => Math.abs(read(plane, y, x)))) : 0));
+  const edge = (i, side) => Math.floor((i * side) / Math.min(4, side));
+  const blocks = [];
+  for (let i = 0; i < Math.min(4, height); i++)
+    for (let j = 0; j < Math.min(4, width); j++) {
+      const [top, left] = [edge(i, height), edge(j, width)];
+      blocks.push(over((plane) => mean(places(edge(i + 1, height) - top, edge(j + 1, width) - left,
+        (y, x) => plane[top + y][left + x]))));
+    }
+  return [
+    over((plane) => mean(plane.flat())), over((plane) => deviation(plane.flat())),
+    over((plane) => Math.max(...plane.flat())), over((plane) => Math.min(...plane.flat())),
+    far(height - 1, width, (plane, y, x) => plane[y + 1][x] - plane[y][x]),
+    far(height, width - 1, (plane, y, x) => plane[y][x + 1] - plane[y][x]),
+    far(height, width, (plane, y, x) => plane[y][x] - plane[height - 1 - y][x]),
+    far(height, width, (plane, y, x) => plane[y][x] - plane[y][width - 1 - x]),
+    ...blocks,
+  ];
+}
+
+function layoutTerms(planes) {
+  if (parameters.layout_location.length === 0) return [];
+  const terms = layout(planes).map((v, i) =>
+    Math.min(3, Math.max(-3, (v - parameters.layout_location[i]) / parameters.layout_scale[i])));
+  const products = terms.flatMap((a, i) => terms.slice(i).map((b) => a * b));
+  return parameters.products ? [...terms, ...products] : terms;
 }
 
 function convolve(image, { weight, bias }) {
@@ -128,15 +162,15 @@ function network(channels) {
 }
 
 function detect(vector) {
-  const channels = inputs(vector);
+  const { channels, shown } = inputs(vector);
   const map = network(channels);
   const flat = channels.map((plane) => plane.flat());
-  const deviation = (numbers) => { const m = mean(numbers); return Math.sqrt(mean(numbers.map((v) => (v - m) ** 2))); };
   const places = map.flat();
   const sorted = [...places].sort((a, b) => a - b);
   const summary = [
     ...flat.map(mean), ...flat.map(deviation), ...flat.map((numbers) => Math.max(...numbers)),
     mean(places), sorted[Math.floor(0.9 * places.length)], Math.log(mean(places.map(Math.exp))),
+    ...layoutTerms(shown),
   ];
   const [intercept, ...slopes] = parameters.coefficients;
   const score = summary.reduce((sum, v, i) => sum + v * slopes[i], intercept);
