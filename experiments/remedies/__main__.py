@@ -44,7 +44,7 @@ from experiments.remedies.choosing import (
 )
 from experiments.remedies.correcting import CORRECTIONS, broken_after, corrected
 from experiments.remedies.drawing import WAYS, drawn
-from experiments.remedies.learnt import network_scores
+from experiments.remedies.learnt import outcome_scores
 from experiments.remedies.measuring import Images, Real, content_kept
 from experiments.remedies.pool import STEPS, Floats, Pool, RecordedPool, recorded_pool
 from experiments.remedies.subjects import SUBJECTS, Subject, seen_by_eye
@@ -53,11 +53,12 @@ from experiments.tables.comparisons import note_adjusted
 from experiments.tables.files import RESULTS, write_tables
 
 BUDGETS = (50, 25, 100)
-COMPARED = 50  # where the network of `outcome` is trained beside the forest
+COMPARED = 50  # where `outcome` learns beside the forest
 DRAWN = 4096  # at most, of each way to sample
 SIZE = 128  # images of a set, by default, whose Frechet distance, precision, recall are compared
 MEASURED = 16  # partitions of which these are averaged
 TOLD = "forest taught by the truth, step and draws chosen by it, less content's share"
+LABELLED = "`outcome` taught by the truth, the same step and draws"
 Draws = Callable[[str, int], Images | None]
 
 
@@ -189,8 +190,8 @@ def _chosen_rows(bench: Bench, budget: int) -> dict[str, dict[str, Any]]:
         ("forest", views[plan.look], content),
         ("forest, draws of any content", views[plan.look], None),
         (
-            "`outcome`'s network",
-            network_scores(pool, plan.look, bench.pipe) if budget == COMPARED else None,
+            "`outcome`",
+            outcome_scores(pool, plan.look, bench.pipe) if budget == COMPARED else None,
             content,
         ),
         (
@@ -207,9 +208,14 @@ def _chosen_rows(bench: Bench, budget: int) -> dict[str, dict[str, Any]]:
             )
     told = bench.told_by_truth
     own = chosen_plan(pool, told, budget, pool.broken)
-    rows[f"pruning, {own.title}, {TOLD}"] = bench.chosen(
-        told[own.look], brightness(pool, own.look), own, float(own.evaluations)
-    )
+    for name, scores in (
+        (TOLD, told[own.look]),
+        (LABELLED, outcome_scores(pool, own.look, told=True) if budget == COMPARED else None),
+    ):
+        if scores is not None:
+            rows[f"pruning, {own.title}, {name}"] = bench.chosen(
+                scores, brightness(pool, own.look), own, float(own.evaluations)
+            )
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The network of `outcome`, on the same input and from the same teacher as the forest."""
+"""What `outcome` learns, on the same input and from the same teacher as the forest."""
 
 from __future__ import annotations
 
@@ -16,14 +16,25 @@ from experiments.remedies.pool import Floats, Pool, RecordedPool
 EPOCHS = 20
 
 
-def network_scores(pool: Pool, look: int, pipe: Any = None) -> Floats | None:
-    """Scores of all runs by predicted x0 and eps at a step; None where there are no pictures."""
+def outcome_scores(pool: Pool, look: int, pipe: Any = None, *, told: bool = False) -> Floats | None:
+    """Scores of all runs by predicted x0 and eps at a step; None where there are no pictures.
+
+    Parameters
+    ----------
+    pool : Pool
+    look : int
+    pipe : DiffusionPipeline, optional
+    told : bool, optional
+        Whether the truth of the first half teaches, and not self-consistency.
+    """
     if not isinstance(pool, RecordedPool):
         return None
-    path = pool.store.parent / f"network-{look}.npy"
+    path = pool.store.parent / f"outcome-{'truth' if told else 'self'}-{look}.npy"
     if not path.exists():
         source = open_source(pool.dataset)
-        teacher = choose_teacher(source, pool.first, store=pool.store, pipeline=pipe)
+        runs = np.asarray(pool.dataset["run"].values).tolist()
+        by = {"outcomes": dict(zip(runs, pool.severity.tolist(), strict=True))} if told else {}
+        teacher = choose_teacher(source, pool.first, store=pool.store, pipeline=pipe, **by)
         thresholds = fit_outcome(
             source,
             pool.first,
