@@ -76,7 +76,7 @@ def learn(
         predicted[own] = run_network(channels[own], layers)
     given = stream.parameters
     if given.inputs != "activations":
-        layout = examples.statistics[:, : layout_size(*predicted.shape[-2:])]
+        layout = examples.statistics[:, : layout_size(predicted.shape[-2:])]
         scale = np.maximum(layout.std(axis=0), 1e-6)
         given = replace(
             given,

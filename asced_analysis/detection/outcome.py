@@ -296,7 +296,7 @@ class Stream:
         if given.inputs == "activations":
             return statistics
         xp = array_api_compat.array_namespace(statistics)
-        size = layout_size(*predicted.shape[-2:])
+        size = layout_size(predicted.shape[-2:])
         terms = [statistics[:, size:], map_summary(predicted)]
         if given.layout_location:
             device = array_api_compat.device(statistics)
@@ -336,9 +336,10 @@ class Stream:
 
 def learnt_parameters(given: Mapping[str, Any]) -> Parameters:
     """Parameters as they are read from thresholds, where tuples are lists."""
-    return Parameters(
-        **{name: tuple(one) if isinstance(one, list) else one for name, one in given.items()}
-    )
+    values: dict[str, Any] = {
+        name: tuple(one) if isinstance(one, list) else one for name, one in given.items()
+    }
+    return Parameters(**values)
 
 
 def check_size(

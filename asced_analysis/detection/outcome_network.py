@@ -132,8 +132,9 @@ def layout_statistics(picture: Any) -> Any:
     return xp.stack(shown, axis=1)
 
 
-def layout_size(rows: int, columns: int) -> int:
-    """How many numbers `layout_statistics` makes of a picture of so many rows and columns."""
+def layout_size(shape: Sequence[int]) -> int:
+    """How many numbers `layout_statistics` makes of a picture of so many (rows, columns)."""
+    rows, columns = shape
     return 8 + min(BLOCKS, rows) * min(BLOCKS, columns)
 
 
