@@ -14,10 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Self
 
 from asced_analysis.thresholds.consistency import check_consistency
 from asced_analysis.thresholds.content import Content
@@ -50,6 +47,10 @@ from asced_analysis.thresholds.schema import read_content, schema
 from asced_analysis.thresholds.wording import promise_rows
 from asced_stores.errors import AscedError, InputError
 from asced_stores.files import check_out, write_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "FORMAT",
@@ -335,6 +336,8 @@ class Thresholds(Content):
         InputError
             Where groups have levels of their own, and which group the runs are of is not known.
         """
+        import numpy as np
+
         if not self.groups:
             return None
         if groups is None:
