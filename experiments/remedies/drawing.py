@@ -133,8 +133,9 @@ def main() -> None:
     parser.add_argument("--way", choices=tuple(WAYS), action="append")
     arguments = parser.parse_args()
     subject = SUBJECTS[arguments.subject]()
+    takes = [name for name, way in WAYS.items() if way.guidance is None or subject.classes]
     for steps in arguments.steps or BUDGETS:
-        for way in arguments.way or WAYS:
+        for way in arguments.way or takes:
             draw(subject, way, steps, arguments.runs)
 
 
