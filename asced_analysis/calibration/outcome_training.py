@@ -22,6 +22,8 @@ HIDDEN = 24
 LAYERS = 4
 RIDGES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 """Strengths of the run model, of which leaving runs out chooses one: it may see more than runs."""
+ROUNDING = 1e-5
+"""A number of the layout that varies by less is the same in all runs."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,14 @@ def learn(
         predicted[own] = run_network(channels[own], layers)
     given = stream.parameters
     if given.inputs != "activations":
-        layout = examples.statistics[:, : layout_size(predicted.shape[-2:])]
-        scale = np.maximum(layout.std(axis=0), 1e-6)
+        size = layout_size(predicted.shape[-2:])
+        layout = np.asarray(examples.statistics[:, :size], np.float64)
+        location, scale = layout.mean(axis=0), layout.std(axis=0)
+        varies = scale > ROUNDING * np.maximum(1.0, np.abs(location))
         given = replace(
             given,
-            layout_location=tuple(layout.mean(axis=0).tolist()),
-            layout_scale=tuple(scale.tolist()),
+            layout_location=tuple(location.tolist()),
+            layout_scale=tuple(np.where(varies, scale, 1.0).tolist()),
         )
     found = []
     for products in (False, True) if given.layout_location else (False,):
