@@ -2,6 +2,7 @@
 
     python -m experiments.judges.counting
     python -m experiments.judges.counting --store runs.zarr  # what counting says of recorded runs
+    python -m experiments.judges.counting --store runs.zarr --labels labels.csv  # to calibrate on
 
 A shape is put into a random place of a column: its own (no rule is broken), or another's. The image
 is noised to the level of a step and sampled on from there by the model that is judged, which makes
@@ -84,10 +85,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--store", type=Path, help="recorded runs, which are counted instead")
+    parser.add_argument("--labels", type=Path, help="with --store: write outcomes of runs, CSV")
     parser.add_argument("--out", type=Path, default=RESULTS / "judges")
     arguments = parser.parse_args()
     if arguments.store is not None:
-        tell([counted(unfold(open_runs(arguments.store)["sample"].values))])
+        dataset = open_runs(arguments.store)
+        images = unfold(dataset["sample"].values)
+        if arguments.labels is not None:
+            labels = np.column_stack([dataset["run"].values, judge(images).broken])
+            np.savetxt(arguments.labels, labels, "%d", ",", header="run,score", comments="")
+        tell([counted(images)])
         return
     tell(rows(arguments.images), arguments.out / "counting.jsonl")
 
