@@ -188,6 +188,7 @@ def _learnt(
         parameters=parameters,
         teacher=labeller,
         report=split.report,
+        whose=split.whose,
         **learning,
     )
 

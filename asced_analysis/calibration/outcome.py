@@ -54,6 +54,7 @@ def fit_outcome(
     parameters: dict[str, Any],
     teacher: Teacher | RealismModel,
     report: npt.NDArray[np.bool_] | None = None,
+    whose: npt.NDArray[np.intp] | None = None,
     within_content: bool | None = None,
     content: RealismModel | None = None,
     epochs: int = 40,
@@ -75,6 +76,8 @@ def fit_outcome(
         Who says how runs ended.
     report : array of bool, shape (run,), optional
         Runs to measure on what was learnt.
+    whose : int array, shape (run,), optional
+        Which prompt (or seed) each run is of, where they repeat: what is learnt is tried on others.
     within_content : bool, optional
         Whether what content explains of the outcomes is taken off before learning; by default where
         that is more than `asced_analysis.realism.content.EXPLAINED` of their variance.
@@ -102,6 +105,8 @@ def fit_outcome(
             f"by {labeller.name}, all {len(examples.rows)} runs that are learnt from ended alike: "
             "there is nothing to learn; give outcomes, or record runs, of another kind as well"
         )
+    if whose is not None:
+        examples = replace(examples, whose=whose[examples.rows])
     learnable, taught = within_matched_content(examples, labeller, within_content)
     stream = learn(stream, learnable, epochs=epochs, seed=seed)
     if report is not None and report.any():

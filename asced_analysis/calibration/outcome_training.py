@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asced_analysis.detection import outcome
-from asced_analysis.detection.outcome_network import fold, layout_size, run_network
+from asced_analysis.detection.outcome_network import Layers, fold, layout_size, run_network
 
 Floats = npt.NDArray[np.float32]
 
@@ -23,7 +23,9 @@ LAYERS = 4
 RIDGES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 """Strengths of the run model, of which leaving runs out chooses one: it may see more than runs."""
 ROUNDING = 1e-5
-"""A number of the layout that varies by less is the same in all runs."""
+"""A number that varies by less, as a share of itself, is the same in all runs."""
+FOLDS = 5
+AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Examples:
         How badly each run ended, by who teaches whole runs.
     content : mapping of str to array, shape (run,)
         What the finished pictures show, and the energy of the start.
+    whose : int array, shape (run,), optional
+        Which prompt (or seed) each is of; by default each is of its own.
     """
 
     rows: npt.NDArray[np.intp]
@@ -53,6 +57,14 @@ class Examples:
     final: Floats
     goal: Floats
     content: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    whose: npt.NDArray[np.intp] | None = None
+
+    @property
+    def units(self) -> npt.NDArray[np.intp]:
+        """Number of the prompt, seed or run that each is of, from 0."""
+        whose = self.rows if self.whose is None else self.whose
+        found = np.unique(whose, return_inverse=True)[1]
+        return found if found.max() else np.arange(len(self.rows))
 
 
 def learn(
@@ -66,47 +78,64 @@ def learn(
 ) -> outcome.Stream:
     """Train the map, and fit the run model on what maps say of runs that they were not trained on.
 
-    Two maps are trained on a half each, and each is asked about the other half (stacking); the map
-    that is kept is trained on all examples.
+    Two maps are trained on a half each, in as many steps as the one that is kept, and each is asked
+    about the other half (stacking). The map that is kept is trained on all examples.
     """
-    channels, target, goal = examples.channels, examples.target, examples.goal
-    how = {"epochs": epochs, "seed": seed, "hidden": hidden, "depth": depth}
-    halves = halves_of(len(examples.rows), seed)
-    predicted = np.empty(target.shape, np.float32)
-    for own, other in (halves, halves[::-1]):
-        layers = train_map(channels[other], target[other], **how)
-        predicted[own] = run_network(channels[own], layers)
+    channels, target, units = examples.channels, examples.target, examples.units
+    how = {"seed": seed, "hidden": hidden, "depth": depth}
+    layers = train_map(channels, target, epochs=epochs, **how)
     given = stream.parameters
+    predicted = np.zeros(target.shape, np.float32)
     if given.inputs != "activations":
+        halves = halves_of(units, seed)
+        for own, other in (halves, halves[::-1]):
+            half = train_map(channels[other], target[other], epochs=2 * epochs, **how)
+            predicted[own] = maps_of(channels[own], half)
         size = layout_size(predicted.shape[-2:])
         layout = np.asarray(examples.statistics[:, :size], np.float64)
         location, scale = layout.mean(axis=0), layout.std(axis=0)
-        varies = scale > ROUNDING * np.maximum(1.0, np.abs(location))
         given = replace(
             given,
             layout_location=tuple(location.tolist()),
-            layout_scale=tuple(np.where(varies, scale, 1.0).tolist()),
+            layout_scale=tuple(np.where(varies(location, scale), scale, 1.0).tolist()),
         )
     found = []
     for products in (False, True) if given.layout_location else (False,):
-        tried = replace(stream, parameters=replace(given, products=products))
+        tried = replace(stream, layers=layers, parameters=replace(given, products=products))
         summary = tried.summary(examples.statistics, predicted)
-        error, coefficients = fit_run_model(summary, goal)
-        found.append((error, replace(tried.parameters, coefficients=tuple(coefficients))))
-    best = min(found, key=lambda one: one[0])[1]
-    return replace(stream, layers=train_map(channels, target, **how), parameters=best)
+        error, coefficients = fit_run_model(summary, examples.goal, units)
+        parameters = replace(tried.parameters, coefficients=tuple(coefficients))
+        found.append((error, replace(tried, parameters=parameters)))
+    return min(found, key=lambda one: one[0])[1]
 
 
-def halves_of(count: int, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Places of one half and of the other, at random."""
-    order = np.random.default_rng(seed).permutation(count)
-    return order[: count // 2], order[count // 2 :]
+def halves_of(
+    units: npt.NDArray[np.intp], seed: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Places of one half and of the other, at random; those of one prompt stay together."""
+    order = np.random.default_rng(seed).permutation(int(units.max()) + 1)
+    first = np.isin(units, order[: len(order) // 2])
+    return np.flatnonzero(first), np.flatnonzero(~first)
 
 
-def fit_run_model(summary: Floats, goal: npt.NDArray[Any]) -> tuple[float, list[float]]:
+def varies(mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64]) -> Any:
+    """Whether a number differs between runs by more than rounding."""
+    return deviation > ROUNDING * np.maximum(0.1, np.abs(mean))
+
+
+def maps_of(channels: Floats, layers: Layers) -> Floats:
+    """Maps of the network, a few hundred runs at a time."""
+    parts = range(0, len(channels), AT_ONCE)
+    return np.concatenate([run_network(channels[part : part + AT_ONCE], layers) for part in parts])
+
+
+def fit_run_model(
+    summary: Floats, goal: npt.NDArray[Any], units: npt.NDArray[np.intp]
+) -> tuple[float, list[float]]:
     """Ridge regression on standardised statistics; intercept first, scales folded in.
 
-    Of `RIDGES` it takes the one that predicts runs best by fits without them.
+    Of `RIDGES` it takes the one that predicts runs best by fits without them, and without the
+    others of their prompt. What does not vary has a slope of 0.
 
     Returns
     -------
@@ -115,11 +144,17 @@ def fit_run_model(summary: Floats, goal: npt.NDArray[Any]) -> tuple[float, list[
     coefficients : list of float
     """
     from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GroupKFold
 
     wide = np.asarray(summary, np.float64)
-    center, spread = wide.mean(axis=0), np.maximum(wide.std(axis=0), 1e-6)
-    model = RidgeCV(alphas=RIDGES, scoring="neg_mean_squared_error")
-    model.fit((wide - center) / spread, np.asarray(goal, np.float64))
+    center, deviation = wide.mean(axis=0), wide.std(axis=0)
+    spread = np.where(varies(center, deviation), deviation, np.inf)
+    each, count = wide - center, int(units.max()) + 1
+    folds = None
+    if count < len(units):
+        folds = list(GroupKFold(min(FOLDS, count)).split(each, groups=units))
+    model = RidgeCV(alphas=RIDGES, cv=folds, scoring="neg_mean_squared_error")
+    model.fit(each / spread, np.asarray(goal, np.float64))
     slopes = model.coef_ / spread
     intercept = float(model.intercept_ - slopes @ center)
     return -float(model.best_score_), [intercept, *(float(slope) for slope in slopes)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Literal
 
@@ -34,6 +34,8 @@ class Split:
         What the promise does not hold for, or was not known.
     units : int
         How many runs, prompts or seeds were split.
+    whose : int array, shape (run,)
+        Which of them each run is of.
     """
 
     fit: npt.NDArray[np.bool_]
@@ -42,6 +44,7 @@ class Split:
     unit: Literal["run", "prompt", "seed"]
     notes: tuple[str, ...] = ()
     units: int = 0
+    whose: npt.NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
 
 
 class ExchangeableUnitWarning(UserWarning):
@@ -99,7 +102,7 @@ def split_runs(
         calibrate, report = (_one_each(units, part, rng) for part in (calibrate, report))
     for note in notes:
         warnings.warn(note, ExchangeableUnitWarning, stacklevel=3)
-    return Split(fit, calibrate, report, unit, notes, int(order.size))
+    return Split(fit, calibrate, report, unit, notes, int(order.size), units)
 
 
 def _units(

@@ -1,8 +1,8 @@
 """Detection learnt from outcomes: which dynamics predict a locally unrealistic end.
 
 A small convolutional network turns maps of log dynamics, predicted x0 and eps so far into a map of
-how unrealistic each place will end up; a linear model on per-step statistics, the map and what the
-picture shows where scores the run. Both were learnt from how recorded runs ended; the level is
+how unrealistic each place will end up; a linear model on statistics of each step, the map and the
+picture's layout scores the run. Both were learnt from how recorded runs ended; the level is
 conformal all the same. The network runs as array products, so loop and store share this one kernel,
 with or without torch.
 """
@@ -65,8 +65,9 @@ class Parameters:
     share : float
         Share of the image that the mask of a flagged run covers.
     coefficients : tuple of float
-        Of the run score: intercept first, then one a statistic (see `run_statistics`), then three
-        for the predicted map (see `map_summary`), then one a layout term (see `layout_terms`).
+        Of the run score: intercept first, then one a statistic (see `run_statistics`) and
+        activation, then three for the predicted map (see `map_summary`), then one a layout term
+        (see `layout_terms`).
     layout_location, layout_scale : tuple of float
         Of the layout, over the runs that were learnt from; none: the score does not look at it.
     products : bool
@@ -84,7 +85,7 @@ class Parameters:
     share: Annotated[float, Meta(gt=0, le=1)] = 0.12
     coefficients: Annotated[tuple[float, ...], Meta(max_length=100_000)] = ()
     layout_location: Annotated[tuple[float, ...], Meta(max_length=100)] = ()
-    layout_scale: Annotated[tuple[Annotated[float, Meta(gt=0)], ...], Meta(max_length=100)] = ()
+    layout_scale: Annotated[tuple[Annotated[float, Meta(ge=1e-30)], ...], Meta(max_length=100)] = ()
     products: bool = False
     lookahead: float | None = None
     modules: Annotated[dict[str, Annotated[int, Meta(ge=1)]], Meta(max_length=1000)] = field(
@@ -372,6 +373,13 @@ def check_size(
             f"{wanted} channels for their network, and found are samples of shape {tuple(shape)}, "
             f"{found} channels: use them on samples of the former size, or learn from runs of the "
             "latter"
+        )
+    size = layout_size(change_maps.map_shape(*shape[-2:], parameters.resolution))
+    if parameters.layout_location and len(parameters.layout_location) != size:
+        raise InputError(
+            f"these thresholds tell the layout of a picture by {len(parameters.layout_location)} "
+            f"numbers, and samples of shape {tuple(shape)} (channel, y, x) have {size}: use them "
+            f"on samples of shape {tuple(learnt)}, or calibrate on runs of this one"
         )
 
 

@@ -99,9 +99,9 @@ def run_statistics(channels: Any) -> Any:
 def layout_statistics(picture: Any) -> Any:
     """What a picture shows, and where, shape (batch, `layout_size`).
 
-    Mean, standard deviation, largest and least value, mean absolute difference of neighbours and
-    from the mirror image (along y, along x), each averaged over the channels; then the mean of all
-    channels in `BLOCKS` by `BLOCKS` blocks, row by row.
+    Mean, standard deviation, largest and least value, mean absolute difference of neighbours (along
+    y, along x), and of the picture from its mirror image (turned along y, along x), each averaged
+    over the channels; then the mean of all channels in `BLOCKS` by `BLOCKS` blocks, row by row.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from asced_analysis.compute.shard_graphs import held_by_cluster
 from asced_analysis.viewer import pictures
 from asced_stores.errors import InputError
 
@@ -135,7 +136,8 @@ class Trajectories:
             part = self.ds[self.fields].isel(run=slice(row, row + 1), step=slice(first, stop))
             # xarray carries every coordinate through every operation: a third of a step's time
             told = [name for name in part.coords if "step" not in part[name].dims]
-            loaded = part.drop_vars(told).compute(scheduler="synchronous")
+            where = _scheduler(part, "synchronous")
+            loaded = part.drop_vars(told).compute(scheduler=where)
             return loaded, loaded.nbytes
 
         found: xr.Dataset = self._kept.get((row, first, stop), make)
@@ -188,11 +190,12 @@ class Trajectories:
         """Some runs of an array, in memory: neighbours together, and none in between."""
         from dask.base import compute
 
-        data = array.transpose("run", ...).data
         known = np.unique(rows)
         near = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
-        slices = [data[own[0] : own[-1] + 1] for own in near if own.size]
-        parts = compute(*slices, scheduler="threads")  # type: ignore[no-untyped-call]
+        turned = array.transpose("run", ...)
+        slices = [turned[own[0] : own[-1] + 1].data for own in near if own.size]
+        where = _scheduler({"": array}, "threads")
+        parts = compute(*slices, scheduler=where)  # type: ignore[no-untyped-call]
         found = dict(zip(known.tolist(), itertools.chain.from_iterable(parts), strict=True))
         return [np.asarray(found[row]) for row in rows]
 
@@ -216,6 +219,11 @@ class Trajectories:
     def _pictured(self, values: npt.NDArray[Any], own: npt.NDArray[Any]) -> pictures.Bytes:
         """A sample as a picture; a latent in the false colours of another one."""
         return picture(values, pictures.false_colours(own) if self.latent else None)
+
+
+def _scheduler(arrays: Mapping[str, Any] | xr.Dataset, usual: str) -> str | None:
+    """The usual scheduler of Dask; that of a cluster for what it holds in its memory."""
+    return None if held_by_cluster({str(name): one for name, one in arrays.items()}) else usual
 
 
 def picture(values: npt.NDArray[Any], projection: pictures.Projection | None) -> pictures.Bytes:

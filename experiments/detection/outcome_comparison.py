@@ -12,11 +12,11 @@ import numpy.typing as npt
 from asced_analysis.calibration.examples import gather
 from asced_analysis.calibration.labelling import choose_teacher
 from asced_analysis.calibration.outcome import lookahead_source, untrained_stream
-from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS, Examples, learn
+from asced_analysis.calibration.outcome_training import HIDDEN, LAYERS, Examples, learn, maps_of
 from asced_analysis.calibration.teachers import RealismTeacher
 from asced_analysis.compute.source import Source, open_source
 from asced_analysis.detection import outcome
-from asced_analysis.detection.outcome_network import layout_statistics, run_network, run_statistics
+from asced_analysis.detection.outcome_network import layout_statistics, run_statistics
 from asced_analysis.realism.local import RealismModel
 
 Floats = npt.NDArray[np.float32]
@@ -158,11 +158,7 @@ def _columns(examples: Examples, columns: list[int], shown: list[int], some: Any
 
 def _predict(examples: Examples, stream: outcome.Stream) -> tuple[Floats, Floats]:
     """Maps and run scores, a few hundred runs at a time."""
-    parts = [
-        run_network(examples.channels[start : start + 256], stream.layers)
-        for start in range(0, len(examples.rows), 256)
-    ]
-    predicted = np.concatenate(parts)
+    predicted = maps_of(examples.channels, stream.layers)
     summary = stream.summary(examples.statistics, predicted)
     weights = np.asarray(stream.parameters.coefficients)
     return predicted, summary @ weights[1:] + weights[0]
