@@ -120,7 +120,7 @@ class Shards:
 
 def held_by_cluster(arrays: Mapping[str, Any]) -> bool:
     """Whether a cluster holds some of these DataArrays already."""
-    return bool(_futures([array.data for array in arrays.values()]))
+    return bool(_futures([one.data for one in arrays.values() if one.chunks is not None]))
 
 
 def _futures(arrays: Sequence[Any]) -> dict[Any, Any]:

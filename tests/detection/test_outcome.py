@@ -15,7 +15,13 @@ import torch
 from asced_analysis.calibration import calibrate
 from asced_analysis.calibration.examples import gather
 from asced_analysis.calibration.outcome import untrained_stream
-from asced_analysis.calibration.outcome_training import Examples, learn, train_map
+from asced_analysis.calibration.outcome_training import (
+    Examples,
+    fit_run_model,
+    halves_of,
+    learn,
+    train_map,
+)
 from asced_analysis.compute.source import open_source
 from asced_analysis.correction import Corrector
 from asced_analysis.correction.lookahead import pipeline_network
@@ -75,6 +81,9 @@ def test_another_size_than_the_learnt_one_is_refused_before_runs_are_read(
         synthetic_store(tmp_path / name, runs=4, steps=12, shape=shape, batch_size=4)
     found = detect(open_runs(tmp_path / "smaller"), thresholds, override=True)
     assert found["mask"].load().shape == (4, 12, 12)  # whose cells are pixels as well
+    synthetic_store(tmp_path / "tiny", runs=4, steps=12, shape=(1, 3, 3), batch_size=4)
+    with pytest.raises(InputError, match=r"layout .* by 24 numbers.*\(1, 3, 3\).* have 17"):
+        detect(open_runs(tmp_path / "tiny"), thresholds, override=True)
     for name in ("larger", "colour"):
         said = rf"learnt on .* \(1, 16, 16\) .*found .* {re.escape(str(sizes[name]))}"
         with pytest.raises(InputError, match=said):
@@ -175,6 +184,30 @@ def test_where_a_picture_shows_something_is_learnt_too(store: Path, inputs: str)
     assert np.corrcoef(score, goal[~first])[0, 1] > 0.6
     plain = learn(stream, some_of(replace(examples, goal=shown[:, 8]), first), epochs=1)
     assert not plain.parameters.products, "one number says it all"
+
+
+def test_runs_of_one_prompt_do_not_vouch_for_each_other() -> None:
+    """Four runs of each prompt are alike, and prompts end as they will: nothing can be learnt."""
+    rng = np.random.default_rng(4)
+    whose = np.repeat(np.arange(30), 4)
+    first, second = halves_of(whose, 0)
+    assert not set(whose[first]) & set(whose[second])
+    assert len(first) == len(second) == 60
+    seen = rng.normal(size=(30, 40))[whose] + 0.1 * rng.normal(size=(120, 40))
+    goal = rng.normal(size=30)[whose]
+    by_prompt = fit_run_model(seen.astype(np.float32), goal, whose)[0]
+    by_run = fit_run_model(seen.astype(np.float32), goal, np.arange(120))[0]
+    assert by_run < 0.5 * goal.var(), "its siblings say how a run ends"
+    assert by_prompt > 0.9 * goal.var()
+
+
+def test_what_only_rounding_moves_is_not_looked_at() -> None:
+    rng = np.random.default_rng(5)
+    seen = rng.normal(size=(300, 3)).astype(np.float32)
+    seen[:, 1] = -1 + rng.normal(scale=1e-7, size=300)
+    _, (_, *slopes) = fit_run_model(seen, seen[:, 0] + seen[:, 2], np.arange(300))
+    assert slopes[1] == 0
+    np.testing.assert_allclose([slopes[0], slopes[2]], 1, atol=0.05)
 
 
 def some_of(examples: Examples, rows: Any) -> Examples:

@@ -372,6 +372,42 @@ def test_runs_without_images_show_the_ends_of_those_asked_for(
         np.testing.assert_array_equal(image, picture(ends[row], None))
 
 
+def test_runs_that_a_cluster_holds_are_shown(runs: xr.Dataset) -> None:
+    from distributed import Client
+
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"):
+        held = runs.isel(run=slice(0, 8)).persist()
+        for fields in (["eps", "x0"], ["eps", "x0", "sample"], list(runs)):
+            own = Trajectories(held[fields])
+            plain = Trajectories(runs[fields])
+            for found, image in zip(
+                own.thumbnails([3, 5, 6], 32), plain.thumbnails([3, 5, 6], 32), strict=True
+            ):
+                np.testing.assert_array_equal(found, image)
+            xr.testing.assert_allclose(own.whole(5), plain.whole(5))
+
+
+def test_one_picture_reads_one_run() -> None:
+    """Of a file that is not in chunks as well."""
+    rng = np.random.default_rng(0)
+    ends = rng.normal(size=(20, 1, 16, 16)).astype(np.float32)
+    read: list[Any] = []
+
+    class Watched(xr.backends.BackendArray):
+        shape, dtype = ends.shape, ends.dtype
+
+        def __getitem__(self, key: Any) -> Any:
+            read.append(ends[key.tuple].shape)
+            return ends[key.tuple]
+
+    lazy = xr.Variable(("run", "channel", "y", "x"), xr.core.indexing.LazilyIndexedArray(Watched()))
+    steps = np.zeros((20, 2, 1, 16, 16), np.float32)
+    ds = xr.Dataset({"eps": (("run", "step", "channel", "y", "x"), steps), "sample": lazy})
+    found = Trajectories(ds).thumbnails([3], 16)
+    assert read == [(1, 1, 16, 16)]
+    np.testing.assert_array_equal(found[0], picture(ends[3], None))
+
+
 @pytest.mark.parametrize("kind", ["rgb", "latents", "video", "bare"])
 def test_other_pipelines_show_something_sensible(
     other_runs: dict[str, xr.Dataset], kind: str
