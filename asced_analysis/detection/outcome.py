@@ -374,7 +374,8 @@ def check_size(
             f"{found} channels: use them on samples of the former size, or learn from runs of the "
             "latter"
         )
-    size = layout_size(change_maps.map_shape(*shape[-2:], parameters.resolution))
+    _, height, width = shape
+    size = layout_size(change_maps.map_shape(height, width, parameters.resolution))
     if parameters.layout_location and len(parameters.layout_location) != size:
         raise InputError(
             f"these thresholds tell the layout of a picture by {len(parameters.layout_location)} "
