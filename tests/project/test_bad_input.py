@@ -150,6 +150,7 @@ def test_torn_thresholds_file(
         (["--set", "grow=nan"], "this is --grow"),
         (["--set", "renoise_steps=[13]"], "this is --renoise-step\n"),
         (["--set", "store=other.zarr"], "this is STORE\n"),
+        (["--set", "progress=3"], "this is what the command shows by itself"),
     ],
 )
 def test_corrections_that_make_no_sense(

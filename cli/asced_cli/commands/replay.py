@@ -120,8 +120,8 @@ def command(
 
     if start != "init" and not start.isdigit():
         raise InputError(f"--start is init or a step, not {start!r}")
-    own = {
-        one.name: one.opts[0] if isinstance(one, click.Option) else one.human_readable_name
+    own = {"progress": "what the command shows by itself"} | {
+        str(one.name): one.opts[0] if isinstance(one, click.Option) else one.human_readable_name
         for one in click.get_current_context().command.params
     }
     if twice := sorted(own.keys() & settings.keys()):
