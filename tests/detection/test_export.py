@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from asced_analysis.calibration import calibrate
+from asced_analysis.calibration.conformance import conformance_vectors
 from asced_analysis.compute.source import open_source
 from asced_analysis.detection.apply import detect
 from asced_analysis.export import export_bundle, export_program, export_schema
@@ -116,13 +117,18 @@ def give_back(sample: Any, step: int) -> Any:
     return sample * 0.75
 
 
-@pytest.fixture(scope="module", params=["wide", "looking ahead", "odd"])
+@pytest.fixture(scope="module", params=["wide", "looking ahead", "odd", "dynamics"])
 def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Learnt thresholds: pictures by mean and deviation, a lookahead, and a map of odd sides."""
-    shape = {"wide": (2, 20, 44), "looking ahead": (1, 16, 16), "odd": (1, 18, 22)}[request.param]
+    """Learnt thresholds: pictures by mean and deviation, a lookahead, a map of odd sides.
+
+    Those of dynamics alone, and of the odd sides, look at products of the layout.
+    """
+    shape = {"wide": (2, 20, 44), "looking ahead": (1, 16, 16)}.get(request.param, (1, 18, 22))
     path = tmp_path_factory.mktemp("learnt") / "runs.zarr"
     synthetic_store(path, runs=120, steps=12, shape=shape, batch_size=40)
-    source, parameters = open_source(path), {}
+    source, parameters = open_source(path), dict[str, Any]()
+    if request.param == "dynamics":
+        parameters = {"inputs": "dynamics"}
     if request.param == "looking ahead":
         source = replace(source, lookahead=give_back)
         parameters = {"lookahead": source.log_snr[8]}
@@ -135,6 +141,14 @@ def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         outcome={"epochs": 2},
         seed=1,
     )
+    if request.param in ("odd", "dynamics"):
+        given = dict(thresholds.parameters)
+        numbers = len(given["layout_location"])
+        if not given["products"]:
+            more = np.random.default_rng(0).normal(scale=0.02, size=numbers * (numbers + 1) // 2)
+            given |= {"products": True, "coefficients": [*given["coefficients"], *more.tolist()]}
+        thresholds = replace(thresholds, parameters=given)
+        thresholds = replace(thresholds, conformance=conformance_vectors(thresholds))
     assert len(thresholds.conformance) == 2
     return source, thresholds
 
