@@ -15,6 +15,7 @@ from asced_analysis.evaluation import evaluate
 from asced_analysis.realism import local_realism, patch_model
 from asced_analysis.realism.judges import choose_judge
 from asced_analysis.replay import replay
+from asced_analysis.replay.decoding import Decoder
 from asced_analysis.replay.recording import Recording
 from asced_recorders import record
 from asced_stores import TrajectoryStore, open_runs
@@ -73,8 +74,9 @@ def test_the_best_draw_goes_on(
     recording = Recording(tiny_runs)
     teacher = choose_judge(None, recording.dataset, role="teacher")
     assert replayed.attributes["teacher"] == teacher.name
-    x0 = [predicted(recording, end_seed, options) for end_seed in range(3)]
     runs = np.array(list(MASKS))
+    decoder = Decoder(recording, options["pipeline"])  # the teacher looks at pictures
+    x0 = [decoder.pictures(predicted(recording, seed, options), runs) for seed in range(3)]
     scores = np.stack([local_realism(one, teacher, runs=runs).mean((1, 2)) for one in x0])
     best = scores.argmin(0)
     for row, draw in enumerate(best):
